@@ -1,0 +1,31 @@
+"""Serve generative apps whose results appear while they are being made.
+
+Write the class you would write for fal, run it anywhere with `streamapp serve`, and every client works.
+"""
+
+from .app import App
+from .channel import Stream
+from .compile import compile_app
+from .endpoint import endpoint
+from .errors import Cancelled, StreamAppError
+from .events import Log, Output, Preview, Progress
+from .media import Audio, File, Image
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "Audio",
+    "Cancelled",
+    "File",
+    "Image",
+    "Log",
+    "Output",
+    "Preview",
+    "Progress",
+    "Stream",
+    "StreamAppError",
+    "__version__",
+    "compile_app",
+    "endpoint",
+]

@@ -1,0 +1,493 @@
+"""Carry a job's events from the thread that makes them to the readers on the event loop.
+
+A `Channel` is the bounded log of one job: lasting events in order, and one slot per (kind, key) for
+replaceable ones, numbered by one counter. Any thread emits; readers subscribe on the loop, each with its own
+position, and take all that is new at once. One lock guards it all and is held for a few lines; a sleeping
+reader is woken by one `call_soon_threadsafe`, a reader that is awake costs the producer nothing.
+
+It does not encode (`events`), frame (`wire`) or know HTTP. `Stream` is the face that user code sees.
+"""
+
+import asyncio
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from .errors import Cancelled, ErrorInfo, StreamAppError
+from .events import REPLACEABLE, Event, Log, LogLevel, Output, Preview, Progress, encode, terminal, to_event
+from .settings import Settings
+
+# A tight producer holds the GIL and starves the loop that it has just woken: first event after 9.7 ms. Giving
+# the GIL up after a wake-up, at most this often, makes it 0.7 ms and costs no throughput.
+_YIELD_EVERY_S = 0.001
+_POLLER_WATCHES_S = 10.0
+
+
+class ChannelStatistics(NamedTuple):
+    """Describe a channel at one moment."""
+
+    #: events emitted so far, replaced ones included
+    emitted: int
+    #: replaceable events that a newer one replaced before every reader took them
+    replaced: int
+    #: lasting events in memory, and bytes of them
+    kept_events: int
+    kept_bytes: int
+    #: lasting events that the owner has not taken
+    ahead_events: int
+    #: readers attached
+    subscribers: int
+
+
+class Channel:
+    """Hold the log of one job.
+
+    Thread-safe: `emit`, `finish`, `fail`, `cancel`, `check`, `wants_preview` and `statistics` may be called from
+    any thread; `subscribe` and what a `Subscriber` offers only on one event loop.
+
+    Args:
+        settings: the bounds ahead of the owner and behind it, and `send_timeout_s`.
+        on_terminal: called once, in the thread that ended the log, after the lock is released.
+    """
+
+    def __init__(self, settings: Settings, *, on_terminal: Callable[[], None] | None = None) -> None:
+        self._settings = settings
+        self._on_terminal = on_terminal
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._async_waiters: list[asyncio.Future[None]] = []
+        self._n = 0
+        self._log: list[Event | None] = []  # lasting events; those before `_head` are trimmed (None)
+        self._head = 0
+        self._base = 0  # how many lasting events stood before `_log[0]`
+        self._trimmed_n = 0
+        self._bytes = 0  # of all lasting events ever; with `_trimmed_bytes` it says what is kept
+        self._trimmed_bytes = 0
+        self._slots: dict[tuple[str, str], Event] = {}
+        self._replaced = 0
+        self._preview_n = 0
+        self._polled = (0.0, 0)
+        self._terminal: Event | None = None
+        self._last_output: Event | None = None
+        self._subscribers: set[Subscriber] = set()
+        self._sleepers: list[Subscriber] = []
+        self._owner: Subscriber | None = None
+        self._send_budget_s = settings.send_timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._yielded_at = 0.0
+
+    @property
+    def terminal(self) -> Event | None:
+        """Return the event that ended the log, or None while the job goes on."""
+        return self._terminal
+
+    @property
+    def last_output(self) -> Event | None:
+        """Return the newest output: the job's result once it succeeded."""
+        return self._last_output
+
+    @property
+    def last_n(self) -> int:
+        """Return the number of the newest event, 0 before the first."""
+        return self._n
+
+    def emit(self, event: Event, *, waits: bool = True) -> None:
+        """Append an event; blocks while the log is full ahead of the owner.
+
+        Args:
+            waits: False appends in any case, for the few lines that come from the loop.
+        Raises:
+            Cancelled: the log has ended, or ended while this waited.
+        """
+        with self._lock:
+            self._raise_if_ended()
+            if waits and event.kind not in REPLACEABLE and self._is_full():
+                self._wait_for_room()
+            sleepers = self._append(event)
+        if sleepers:
+            self._wake(sleepers)
+            now = time.monotonic()
+            if now - self._yielded_at > _YIELD_EVERY_S:
+                self._yielded_at = now
+                time.sleep(0)
+
+    async def aemit(self, event: Event) -> None:
+        """Append an event from the loop; waits, without blocking the loop, while the log is full.
+
+        Raises:
+            Cancelled: the log has ended, or ended while this waited.
+        """
+        while True:
+            with self._lock:
+                self._raise_if_ended()
+                if event.kind in REPLACEABLE or not self._is_full():
+                    sleepers = self._append(event)
+                    break
+                room = asyncio.get_running_loop().create_future()
+                self._async_waiters.append(room)
+            await self._wait_for_async_room(room)
+        for sleeper in sleepers:
+            sleeper.wake()
+        now = time.monotonic()
+        if now - self._yielded_at > _YIELD_EVERY_S:
+            self._yielded_at = now
+            await asyncio.sleep(0)
+
+    def finish(self, output: Event | None = None, data: Any = None) -> bool:
+        """End the log as succeeded, after a last output where there is one; False when it had ended already."""
+        return self._end(terminal("done", data or {}), output)
+
+    def fail(self, error: ErrorInfo) -> bool:
+        """End the log with an error; False when it had ended already."""
+        return self._end(terminal("error", error))
+
+    def cancel(self, error: ErrorInfo) -> bool:
+        """End the log as cancelled; the producer meets `Cancelled` at its next emit. False when it had ended."""
+        return self._end(terminal("cancelled", error))
+
+    def check(self) -> None:
+        """Raise `Cancelled` when the log has ended; costs nothing otherwise."""
+        if self._terminal is not None:
+            raise Cancelled
+
+    def wants_preview(self) -> bool:
+        """Tell whether a reader that shows previews has taken the last one."""
+        with self._lock:
+            polled_at, polled_n = self._polled
+            if polled_n >= self._preview_n and polled_at and time.monotonic() - polled_at < _POLLER_WATCHES_S:
+                return True
+            return any(s.shows_previews and s.n >= self._preview_n for s in self._subscribers)
+
+    def events(self, *, after: int = 0, shows_previews: bool = False) -> list[Event]:
+        """Return what the log holds past `after`, without subscribing.
+
+        Args:
+            shows_previews: the caller polls and shows previews: it counts as watching for 10 s.
+        """
+        with self._lock:
+            if shows_previews:
+                self._polled = (time.monotonic(), self._n)
+            return self._past(self._index_after(after), after)
+
+    def subscribe(self, *, after: int = 0, is_owner: bool = False, shows_previews: bool = True) -> "Subscriber":
+        """Add a reader that starts behind event `after`; call it on the loop.
+
+        Args:
+            is_owner: the producer waits for this reader, and no longer for the one before it.
+        """
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            assert self._loop in (None, loop), "all readers of a channel live on one event loop"
+            self._loop = loop
+            subscriber = Subscriber(self, self._index_after(after), after, shows_previews)
+            self._subscribers.add(subscriber)
+            if is_owner and self._send_budget_s > 0:
+                subscriber._taken_bytes = self._bytes_before(subscriber._index)
+                self._owner = subscriber
+        return subscriber
+
+    def statistics(self) -> ChannelStatistics:
+        """Return the channel's figures at this moment."""
+        with self._lock:
+            return ChannelStatistics(
+                emitted=self._n,
+                replaced=self._replaced,
+                kept_events=len(self._log) - self._head,
+                kept_bytes=self._bytes - self._trimmed_bytes + sum(len(e.data) for e in self._slots.values()),
+                ahead_events=self._ahead_events(),
+                subscribers=len(self._subscribers),
+            )
+
+    # `_end`, `_wake*` and `_wait_for_async_room` run without the lock; the rest of what follows runs under it.
+
+    def _raise_if_ended(self) -> None:
+        if self._terminal is not None:
+            raise Cancelled
+
+    def _append(self, event: Event) -> "list[Subscriber]":
+        self._n = event.n = self._n + 1
+        if event.kind in REPLACEABLE:
+            if (event.kind, event.key) in self._slots:
+                self._replaced += 1
+            self._slots[event.kind, event.key] = event
+            if event.kind == "preview":
+                self._preview_n = event.n
+        else:
+            self._log.append(event)
+            self._bytes += len(event.data)
+            if event.kind == "output":
+                self._last_output = event
+            if self._owner is None:
+                self._trim()
+        if not self._sleepers:
+            return self._sleepers
+        sleepers, self._sleepers = self._sleepers, []
+        return sleepers
+
+    def _end(self, event: Event, output: Event | None = None) -> bool:
+        with self._lock:
+            if self._terminal is not None:
+                return False
+            sleepers = self._append(output) if output is not None else []
+            sleepers = sleepers + self._append(event)
+            self._terminal = event
+            self._room.notify_all()
+        self._wake(sleepers)
+        if self._on_terminal is not None:
+            self._on_terminal()
+        return True
+
+    def _wake(self, sleepers: "list[Subscriber]") -> None:
+        if self._loop is None:
+            return
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to read
+            self._loop.call_soon_threadsafe(self._wake_all, sleepers)
+
+    def _wake_all(self, sleepers: "list[Subscriber]") -> None:
+        for sleeper in sleepers:
+            sleeper.wake()
+        if self._terminal is not None:
+            self._give_async_room()
+
+    def _index_after(self, n: int) -> int:
+        """Return the lasting index of the first kept event past number `n`."""
+        return self._base + bisect_right(self._log, n, lo=self._head, key=_number)
+
+    def _bytes_before(self, index: int) -> int:
+        return self._bytes - sum(len(e.data) for e in self._log[index - self._base :] if e is not None)
+
+    def _past(self, index: int, n: int) -> list[Event]:
+        events = [event for event in self._log[index - self._base :] if event is not None]
+        replaceable = [event for event in self._slots.values() if event.n > n]
+        if replaceable:
+            events = sorted(events + replaceable, key=_number)
+        return events
+
+    def _ahead_events(self) -> int:
+        if self._owner is None:
+            return 0
+        return self._base + len(self._log) - self._owner._index
+
+    def _is_full(self) -> bool:
+        owner = self._owner
+        if owner is None:
+            return False
+        limits = self._settings
+        return (
+            self._base + len(self._log) - owner._index >= limits.ahead_events
+            or self._bytes - owner._taken_bytes >= limits.ahead_bytes
+        )
+
+    def _wait_for_room(self) -> None:
+        while self._is_full():
+            started = time.monotonic()
+            self._room.wait(self._send_budget_s)
+            self._spend(time.monotonic() - started)
+            self._raise_if_ended()
+
+    async def _wait_for_async_room(self, room: "asyncio.Future[None]") -> None:
+        started = time.monotonic()
+        self._loop = self._loop or asyncio.get_running_loop()
+        timer = self._loop.call_later(self._send_budget_s, self._give_async_room)
+        try:
+            await room
+        finally:
+            timer.cancel()
+        with self._lock:
+            self._spend(time.monotonic() - started)
+
+    def _give_async_room(self) -> None:
+        waiters, self._async_waiters = self._async_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _spend(self, seconds: float) -> None:
+        """Take `seconds` off the job's one budget for waiting; when it is spent, drop the owner."""
+        self._send_budget_s -= seconds
+        owner = self._owner
+        if self._send_budget_s > 0 or owner is None or not self._is_full():
+            return
+        self._send_budget_s = 0
+        self._owner = None
+        owner.is_dropped = True
+        self._wake([owner])
+        self._trim()
+
+    def _trim(self) -> None:
+        """Let go of the oldest events that were taken and are over the bounds behind."""
+        owner = self._owner
+        end = len(self._log) if owner is None else owner._index - self._base
+        taken_bytes = self._bytes if owner is None else owner._taken_bytes
+        limits = self._settings
+        while self._head < end and (
+            end - self._head > limits.behind_events or taken_bytes - self._trimmed_bytes > limits.behind_bytes
+        ):
+            event = self._log[self._head]
+            assert event is not None
+            self._trimmed_bytes += len(event.data)
+            self._trimmed_n = event.n
+            self._log[self._head] = None
+            self._head += 1
+        if self._head > 1024:  # delete in bulk: a list's pop(0) moves all the others
+            del self._log[: self._head]
+            self._base += self._head
+            self._head = 0
+
+
+class Subscriber:
+    """Read a channel from one position; every method runs on the loop.
+
+    Attributes:
+        n: the number of the last event taken.
+        shows_previews: count this reader as watching.
+        is_dropped: the producer waited for this reader as long as it may, and now goes on without it.
+        is_closed: `close` was called.
+    """
+
+    __slots__ = ("_channel", "_index", "_taken_bytes", "_waiter", "is_closed", "is_dropped", "n", "shows_previews")
+
+    def __init__(self, channel: Channel, index: int, n: int, shows_previews: bool) -> None:
+        self._channel = channel
+        self._index = index
+        self._taken_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self.n = n
+        self.shows_previews = shows_previews
+        self.is_dropped = False
+        self.is_closed = False
+
+    def take(self) -> list[Event]:
+        """Return all events past this position, in order, and move behind them.
+
+        Begins with a `lagged` event, which says how many lasting events at most this reader missed, when the log
+        was trimmed past its position.
+        """
+        channel = self._channel
+        with channel._lock:
+            lagged = self._catch_up()
+            events = channel._past(self._index, self.n)
+            self._index = channel._base + len(channel._log)
+            self.n = channel._n
+            if channel._owner is self:
+                self._taken_bytes = channel._bytes
+                channel._trim()
+                channel._room.notify_all()
+                channel._give_async_room()
+        return [lagged, *events] if lagged is not None else events
+
+    def _catch_up(self) -> Event | None:
+        channel = self._channel
+        first = channel._base + channel._head
+        if self.n >= channel._trimmed_n:
+            return None
+        # A reader that was here all along knows its index; one that resumes knows only the number it saw last.
+        missed = first - self._index if self._index < first else min(first, channel._trimmed_n - self.n)
+        self._index = max(self._index, first)
+        event = Event("lagged", encode({"skipped": missed}))
+        event.n = channel._trimmed_n
+        return event
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Sleep until there is news, at most `timeout_s`; False when the time ran out.
+
+        News is an event, `close`, or being dropped.
+        """
+        channel = self._channel
+        with channel._lock:
+            if channel._n > self.n or self.is_closed or self.is_dropped:
+                return True
+            loop = asyncio.get_running_loop()
+            self._waiter = waiter = loop.create_future()
+            channel._sleepers.append(self)
+        timer = loop.call_later(timeout_s, self.wake)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+        return self._has_news()
+
+    def _has_news(self) -> bool:
+        channel = self._channel
+        with channel._lock:
+            if self in channel._sleepers:
+                channel._sleepers.remove(self)
+            return channel._n > self.n or self.is_closed or self.is_dropped
+
+    def wake(self) -> None:
+        """End `wait` now."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def close(self) -> None:
+        """Leave the channel; the owner's position stays, so that the producer waits for its return."""
+        with self._channel._lock:
+            self.is_closed = True
+            self._channel._subscribers.discard(self)
+        self.wake()
+
+
+def _number(event: Event | None) -> int:
+    return 0 if event is None else event.n
+
+
+class Stream:
+    """Give user code its job's stream: what it emits here, every reader sees.
+
+    All methods are thread-safe. Each of them raises `streamapp.errors.Cancelled`, a `BaseException`, once the job
+    is over (cancelled, out of time, or ended), so that the work stops there.
+    """
+
+    __slots__ = ("_channel", "_loop_thread", "job_id")
+
+    def __init__(self, channel: Channel, job_id: str, *, loop_thread: int | None = None) -> None:
+        self._channel = channel
+        self._loop_thread = loop_thread
+        #: the id of the job, 32 hexadecimal digits
+        self.job_id = job_id
+
+    def emit(self, payload: Any, *, event: str | None = None) -> None:
+        """Emit a payload, or one of `Output`, `Preview`, `Progress`, `Log`; blocks while the reader is far behind.
+
+        Args:
+            event: the app's own name for the event on the wire.
+        Raises:
+            NotEncodable: the payload has no form on the wire.
+            StreamAppError: called on the event loop; write `await stream.aemit(...)` there.
+        """
+        if threading.get_ident() == self._loop_thread:
+            raise StreamAppError("stream.emit would block the event loop; in an async endpoint write await stream.aemit()")
+        self._channel.emit(to_event(payload if event is None else Output(payload, event)))
+
+    async def aemit(self, payload: Any, *, event: str | None = None) -> None:
+        """Emit from an `async def` endpoint; waits while the reader is far behind."""
+        await self._channel.aemit(to_event(payload if event is None else Output(payload, event)))
+
+    def preview(self, payload: Any, *, step: int | None = None, total: int | None = None, key: str = "") -> None:
+        """Emit a replaceable preview; an image becomes `{"image": ...}` as JPEG."""
+        self.emit(Preview(payload, step, total, key))
+
+    def output(self, payload: Any) -> None:
+        """Emit a lasting output."""
+        self.emit(Output(payload))
+
+    def progress(self, step: int, total: int | None = None, message: str | None = None) -> None:
+        """Emit how far the job is: step 1..total."""
+        self.emit(Progress(step, total, message))
+
+    def log(self, message: str, *, level: LogLevel = "INFO", source: str = "app") -> None:
+        """Emit a line for the job's log."""
+        self.emit(Log(message, level, source))
+
+    def check(self) -> None:
+        """Raise `Cancelled` when the job is over; call it in loops that emit nothing."""
+        self._channel.check()
+
+    def wants_preview(self) -> bool:
+        """Tell whether somebody watches and has taken the last preview; make none otherwise."""
+        return self._channel.wants_preview()

@@ -1,0 +1,207 @@
+"""Mark methods as endpoints, and read from their signatures what they are.
+
+`@endpoint` checks its own arguments and hangs an `EndpointMark` on the function, nothing else. `inspect_endpoint`
+resolves the annotations later, when the app is compiled, since they may name things defined further down.
+"""
+
+import collections.abc
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from starlette.responses import Response
+
+from .channel import Stream
+from .errors import DefinitionError
+
+F = TypeVar("F", bound=Callable[..., Any])
+EndpointKind = Literal["value", "stream", "response"]
+MediaType = Literal["text/event-stream", "application/x-ndjson", "text/plain"]
+
+_MARK = "__streamapp_endpoint__"
+_MEDIA_TYPES: tuple[str, ...] = typing.get_args(MediaType)
+_SYNC_ITERATORS = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
+_ASYNC_ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointMark:
+    """Hold what was written in `@endpoint(...)`."""
+
+    path: str
+    media_type: MediaType | None = None
+    timeout_s: float | None = None
+    queue_timeout_s: float | None = None
+    max_resume_window_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """Describe an endpoint after its annotations were resolved.
+
+    Attributes:
+        kind: "value" answers once, "stream" emits events, "response" returns a Starlette `Response` of its own.
+        is_async: runs on the loop instead of in the inference thread.
+        parameters: those that a request fills, with resolved annotations.
+        stream_parameter: the one that gets the `Stream`, or None.
+        item_type: what the stream's outputs are, where an annotation says it.
+    """
+
+    name: str
+    path: str
+    function: Callable[..., Any]
+    kind: EndpointKind
+    is_async: bool
+    parameters: tuple[inspect.Parameter, ...]
+    stream_parameter: str | None
+    item_type: Any
+    mark: EndpointMark
+
+    @property
+    def summary(self) -> str:
+        """Return the first line of the docstring, else the name in words."""
+        doc = inspect.getdoc(self.function)
+        return doc.splitlines()[0] if doc else self.name.replace("_", " ").capitalize()
+
+    @property
+    def description(self) -> str:
+        """Return the docstring."""
+        return inspect.getdoc(self.function) or ""
+
+
+def endpoint(
+    path: str,
+    *,
+    media_type: MediaType | None = None,
+    timeout_s: float | None = None,
+    queue_timeout_s: float | None = None,
+    max_resume_window_s: float | None = None,
+) -> Callable[[F], F]:
+    """Serve a method of an `App` at `path`.
+
+    The method may be a function or `async def` that returns a value, a generator, take a `stream: streamapp.Stream`
+    parameter, or return a Starlette `Response`. Sync methods run in the app's inference thread, one at a time.
+
+    Args:
+        path: starts with "/"; may hold path parameters, "/documents/{name}".
+        media_type: what a stream is sent as when the request does not name another format.
+        timeout_s: how long a job may run, instead of the deployment's `timeout_s`.
+        queue_timeout_s: how long a job may wait for its turn.
+        max_resume_window_s: the most that a request's `Streamapp-Resume` can ask for.
+    Raises:
+        DefinitionError: an argument is not of that form; says what to write.
+    """
+    mark = EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s)
+
+    def decorate(function: F) -> F:
+        _check_mark(mark, function)
+        setattr(function, _MARK, mark)
+        return function
+
+    return decorate
+
+
+def get_mark(function: Any) -> EndpointMark | None:
+    """Return the mark that `@endpoint` left, or None."""
+    return getattr(function, _MARK, None)
+
+
+def inspect_endpoint(function: Callable[..., Any]) -> EndpointSpec:
+    """Resolve an endpoint's annotations and decide its kind.
+
+    Raises:
+        DefinitionError: an annotation cannot be resolved, or a parameter cannot be filled.
+    """
+    mark = get_mark(function)
+    assert mark is not None
+    where = _where(mark, function)
+    hints = _resolve_hints(function, where)
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].name != "self":
+        raise DefinitionError(f"{where}: an endpoint is a method; write def {function.__name__}(self, ...)")
+    resolved = [_with_annotation(parameter, hints) for parameter in parameters[1:]]
+    streams = [parameter.name for parameter in resolved if parameter.annotation is Stream]
+    for parameter in resolved:
+        _check_parameter(parameter, where)
+    returns = hints.get("return", inspect.Parameter.empty)
+    return EndpointSpec(
+        name=function.__name__,
+        path=mark.path,
+        function=function,
+        kind=_kind(function, returns, has_stream=bool(streams)),
+        is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        parameters=tuple(parameter for parameter in resolved if parameter.annotation is not Stream),
+        stream_parameter=streams[0] if streams else None,
+        item_type=_item_type(returns),
+        mark=mark,
+    )
+
+
+def _with_annotation(parameter: inspect.Parameter, hints: dict[str, Any]) -> inspect.Parameter:
+    """Return `parameter` with its resolved annotation; `str` when it has none and no default tells."""
+    annotation = hints.get(parameter.name, inspect.Parameter.empty)
+    if annotation is inspect.Parameter.empty:
+        annotation = Any if parameter.default in (inspect.Parameter.empty, None) else type(parameter.default)
+    return parameter.replace(annotation=annotation)
+
+
+def _kind(function: Callable[..., Any], returns: Any, *, has_stream: bool) -> EndpointKind:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function) or has_stream:
+        return "stream"
+    if isinstance(returns, type) and issubclass(returns, Response):
+        return "response"
+    origin = typing.get_origin(returns) or returns
+    return "stream" if origin in (*_SYNC_ITERATORS, *_ASYNC_ITERATORS) else "value"
+
+
+def _item_type(returns: Any) -> Any:
+    origin = typing.get_origin(returns)
+    if origin in (*_SYNC_ITERATORS, *_ASYNC_ITERATORS):
+        return typing.get_args(returns)[0]
+    if returns is inspect.Parameter.empty or (isinstance(returns, type) and issubclass(returns, Response)):
+        return Any
+    return returns
+
+
+def _resolve_hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise DefinitionError(
+            f"{where}: the annotation {error.name!r} is not known where the function is defined; import it at the "
+            "top of the module"
+        ) from error
+
+
+def _check_mark(mark: EndpointMark, function: Any) -> None:
+    if not inspect.isfunction(function):
+        raise DefinitionError(f"@endpoint({mark.path!r}) marks a function, got {function!r}; write it above a def")
+    where = _where(mark, function)
+    if not isinstance(mark.path, str) or not mark.path.startswith("/"):
+        suggestion = "/" + str(mark.path).lstrip("/")
+        raise DefinitionError(f'{where}: a path starts with "/"; write @endpoint("{suggestion}")')
+    if get_mark(function) is not None:
+        raise DefinitionError(f"{where}: the method has an @endpoint already; give each path a method of its own")
+    if mark.media_type is not None and mark.media_type not in _MEDIA_TYPES:
+        raise DefinitionError(f"{where}: expected media_type as one of {', '.join(_MEDIA_TYPES)}, got {mark.media_type!r}")
+    for name in ("timeout_s", "queue_timeout_s", "max_resume_window_s"):
+        seconds = getattr(mark, name)
+        if seconds is not None and seconds < 0:
+            raise DefinitionError(f"{where}: expected {name} in seconds, 0 or more, got {seconds!r}")
+
+
+def _check_parameter(parameter: inspect.Parameter, where: str) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+        raise DefinitionError(f"{where}: the parameter {parameter} cannot be filled from a request; name each input")
+    if parameter.name.startswith("_"):
+        raise DefinitionError(
+            f"{where}: the parameter {parameter.name!r} starts with an underscore, which is reserved for the server's "
+            f"own query parameters; write {parameter.name.lstrip('_')!r}"
+        )
+
+
+def _where(mark: EndpointMark, function: Any) -> str:
+    return f"@endpoint({mark.path!r}) on {function.__qualname__}"
+

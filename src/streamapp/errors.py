@@ -1,0 +1,273 @@
+"""Define every error that a user of streamapp can meet, and the one shape in which it travels.
+
+The tree, with the status and the code that each class carries:
+
+    StreamAppError                500 internal_error
+    ├── DefinitionError           -   an app is written wrongly; raised at import or compile
+    ├── InvalidInput              422 invalid_input
+    ├── MalformedRequest          400 malformed_request
+    ├── Unauthorized              401 unauthorized
+    ├── NotFound                  404 not_found
+    ├── JobNotFound               404 job_not_found
+    ├── JobUnfinished             409 job_unfinished
+    ├── PayloadTooLarge           413 payload_too_large
+    ├── JobCancelled              499 cancelled
+    ├── QueueFull                 429 queue_full           retryable
+    ├── Unavailable               503 unavailable          retryable
+    │   ├── Draining              503 draining             retryable
+    │   ├── SetupFailed           503 setup_failed
+    │   ├── OutOfMemory           503 out_of_memory        retryable
+    │   └── WorkerStuck           503 worker_stuck         retryable
+    ├── DeadlineExceeded          504 deadline_exceeded
+    ├── QueueTimeout              504 queue_timeout        retryable
+    ├── EndpointFailed            500 endpoint_failed
+    └── NotEncodable              500 not_encodable
+    Cancelled (BaseException)     raised in user code when its job was cancelled
+
+`describe` turns any exception into an `ErrorInfo`, and `ErrorInfo.body` is the one error shape of every
+protocol: `{"error": {"code", "message", "retryable"}, "detail", "error_type"}`.
+"""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from starlette.exceptions import HTTPException
+
+
+class StreamAppError(Exception):
+    """Base of all errors; what it says is meant for the caller.
+
+    Args:
+        message: one sentence: where, what came, what to write instead.
+        detail: what stands under `detail` in the body; the message when None.
+    """
+
+    status_code: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, detail: Any = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = message if detail is None else detail
+        self.retry_after_s = retry_after_s
+
+
+class DefinitionError(StreamAppError):
+    """Say that an app is written wrongly, and how to write it."""
+
+    code = "definition_error"
+
+
+class InvalidInput(StreamAppError):
+    """Say which part of the input is not what the endpoint takes."""
+
+    status_code = 422
+    code = "invalid_input"
+
+
+class MalformedRequest(StreamAppError):
+    """Say that the request itself cannot be read: broken JSON, a foreign event id."""
+
+    status_code = 400
+    code = "malformed_request"
+
+
+class Unauthorized(StreamAppError):
+    """Say that the API key is missing or wrong."""
+
+    status_code = 401
+    code = "unauthorized"
+
+
+class NotFound(StreamAppError):
+    """Say that nothing is served at this path."""
+
+    status_code = 404
+    code = "not_found"
+
+
+class JobNotFound(StreamAppError):
+    """Say that the job never was, or is no longer kept."""
+
+    status_code = 404
+    code = "job_not_found"
+
+
+class JobUnfinished(StreamAppError):
+    """Say that the result was asked for before there is one."""
+
+    status_code = 409
+    code = "job_unfinished"
+
+
+class PayloadTooLarge(StreamAppError):
+    """Say that the request body is over the limit."""
+
+    status_code = 413
+    code = "payload_too_large"
+
+
+class JobCancelled(StreamAppError):
+    """Tell a waiting caller that the job was cancelled."""
+
+    status_code = 499  # nginx' "client closed request"; fal answers a cancelled request with it
+    code = "cancelled"
+
+
+class QueueFull(StreamAppError):
+    """Say that the queue has no place left; `retry_after_s` says when to come back."""
+
+    status_code = 429
+    code = "queue_full"
+    retryable = True
+
+
+class Unavailable(StreamAppError):
+    """Say that the server takes no jobs now."""
+
+    status_code = 503
+    code = "unavailable"
+    retryable = True
+
+
+class Draining(Unavailable):
+    """Say that the server is shutting down."""
+
+    code = "draining"
+
+
+class SetupFailed(Unavailable):
+    """Say that the app's `setup` raised."""
+
+    code = "setup_failed"
+    retryable = False
+
+
+class OutOfMemory(Unavailable):
+    """Say that the GPU ran out of memory during this job."""
+
+    code = "out_of_memory"
+
+
+class WorkerStuck(Unavailable):
+    """Say that the inference thread did not come back from a job."""
+
+    code = "worker_stuck"
+
+
+class DeadlineExceeded(StreamAppError):
+    """Say that the job ran longer than its `timeout_s`."""
+
+    status_code = 504
+    code = "deadline_exceeded"
+
+
+class QueueTimeout(StreamAppError):
+    """Say that the job waited longer than its `queue_timeout_s`."""
+
+    status_code = 504
+    code = "queue_timeout"
+    retryable = True
+
+
+class EndpointFailed(StreamAppError):
+    """Say that the endpoint raised; what it raised stands in the server's log."""
+
+    code = "endpoint_failed"
+
+
+class NotEncodable(StreamAppError):
+    """Say which value of a result has no form on the wire."""
+
+    code = "not_encodable"
+
+
+class Cancelled(BaseException):  # noqa: N818 - the word of design and of asyncio
+    """End user code whose job was cancelled.
+
+    A `BaseException`, so that an `except Exception` in a pipeline does not swallow it: this is how a GPU
+    stops within one step. Catch it only to clean up, then raise it again.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """Hold an error as it is told to callers."""
+
+    status_code: int
+    code: str
+    message: str
+    retryable: bool = False
+    detail: Any = None
+    retry_after_s: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Return the one error shape of every protocol."""
+        return {
+            "error": {"code": self.code, "message": self.message, "retryable": self.retryable},
+            "detail": self.message if self.detail is None else self.detail,
+            "error_type": self.code,
+        }
+
+    @property
+    def response_headers(self) -> dict[str, str]:
+        """Return the headers that go with the body: `Retry-After` where it is known."""
+        retry = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        return {**self.headers, **retry}
+
+
+_STATUS_CODES = {
+    400: "malformed_request",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "payload_too_large",
+    422: "invalid_input",
+    429: "queue_full",
+    499: "cancelled",
+    503: "unavailable",
+    504: "deadline_exceeded",
+}
+
+
+def describe(error: BaseException, *, where: str = "", debug: bool = False) -> ErrorInfo:
+    """Describe any exception for callers; an exception of the app's own shows its type only.
+
+    Args:
+        where: what failed, for example "endpoint /stream".
+        debug: also show the exception's text and traceback, which can contain paths and secrets.
+    """
+    match error:
+        case StreamAppError():
+            return ErrorInfo(
+                error.status_code, error.code, error.message, error.retryable, error.detail, error.retry_after_s
+            )
+        case HTTPException():
+            return _describe_http(error)
+        case _ if is_out_of_memory(error):
+            return describe(OutOfMemory(f"{where} ran out of GPU memory; ask for less, or try again".strip()))
+    message = f"{where} failed with {type(error).__name__}".strip()
+    if not debug:
+        return ErrorInfo(500, EndpointFailed.code, f"{message}; the server's log says why")
+    trace = "".join(traceback.format_exception(error))
+    return ErrorInfo(500, EndpointFailed.code, f"{message}: {error}", detail=trace)
+
+
+def _describe_http(error: HTTPException) -> ErrorInfo:
+    message = error.detail if isinstance(error.detail, str) else f"HTTP {error.status_code}"
+    code = _STATUS_CODES.get(error.status_code, "endpoint_failed" if error.status_code >= 500 else "refused")
+    retryable = error.status_code in (429, 503)
+    return ErrorInfo(error.status_code, code, message, retryable, error.detail, headers=dict(error.headers or {}))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether `error` is a GPU's out-of-memory error, by name: torch is not imported for it."""
+    if any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and "CUDA" in str(error) and "out of memory" in str(error)

@@ -1,0 +1,145 @@
+"""Read an endpoint's input from a request: JSON, form or query in, validated keyword arguments out.
+
+One pydantic model is the whole body; several plain parameters are keys of the body; on GET both come from the
+query. Parameters that FastAPI fills itself (path parameters, `Request`, `Header()`, `Depends()` ...) are left to
+it. Media are downloaded, checked and decoded before the inference thread sees them.
+"""
+
+import inspect
+import typing
+from typing import Any
+
+import fastapi.params
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import from_json
+from starlette.background import BackgroundTasks
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from .endpoint import EndpointSpec
+from .media import MediaLimits, has_media_fields, resolve_media
+
+_INJECTED = (HTTPConnection, Response, BackgroundTasks)
+_MARKERS = (fastapi.params.Param, fastapi.params.Body, fastapi.params.Depends)
+
+
+class InputReader:
+    """Read one endpoint's arguments.
+
+    Attributes:
+        model: the pydantic model that the input must satisfy.
+        injected: the parameters that FastAPI fills.
+    """
+
+    def __init__(self, spec: EndpointSpec, limits: MediaLimits) -> None:
+        self.injected = [parameter for parameter in spec.parameters if _is_injected(parameter, spec.path)]
+        own = [parameter for parameter in spec.parameters if parameter not in self.injected]
+        self._whole = own[0].name if len(own) == 1 and _is_model(own[0].annotation) else None
+        self.model: type[BaseModel] = own[0].annotation if self._whole else _make_model(spec, own)
+        self._limits = limits
+        self._has_media = has_media_fields(self.model)
+        self._lists = {name for name, field in self.model.model_fields.items() if _is_list(field.annotation)}
+
+    async def read(self, request: Request) -> dict[str, Any]:
+        """Return the keyword arguments that the request's input gives.
+
+        Raises:
+            RequestValidationError: what is wrong, as FastAPI's list of errors.
+            HTTPException: 415 for a body of an unknown type, 413 for one over the limit.
+            InvalidInput: an image or file cannot be had or decoded.
+        """
+        is_query = request.method == "GET"
+        data = self._from_query(request) if is_query else await self._from_body(request)
+        return await self.validate(data, location="query" if is_query else "body")
+
+    async def validate(self, data: Any, *, location: str = "body") -> dict[str, Any]:
+        """Return the keyword arguments for input that came another way."""
+        try:
+            value = self.model.model_validate(data)
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            raise RequestValidationError([{**e, "loc": (location, *e["loc"])} for e in errors]) from None
+        if self._has_media:
+            value = await resolve_media(value, limits=self._limits)
+        if self._whole is not None:
+            return {self._whole: value}
+        return {name: getattr(value, name) for name in type(value).model_fields}
+
+    def _from_query(self, request: Request) -> dict[str, Any]:
+        query = request.query_params
+        given = query.get("_input")
+        data = _parse_json(given.encode(), ("query", "_input")) if given is not None else {}
+        if not isinstance(data, dict):
+            raise _invalid(("query", "_input"), "_input is a JSON object", given)
+        return {**data, **self._pairs(query, [name for name in query if not name.startswith("_")])}
+
+    async def _from_body(self, request: Request) -> Any:
+        content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if content_type == "multipart/form-data":
+            form = await _read_form(request)
+            return self._pairs(form, list(form))
+        body = await request.body()
+        if content_type == "application/json" or content_type.endswith("+json"):
+            return _parse_json(body, ("body",)) if body.strip() else {}
+        if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
+            form = await _read_form(request)
+            return self._pairs(form, list(form))
+        raise HTTPException(
+            415,
+            f"Expected a body of application/json or multipart/form-data, got {content_type[:80]!r}; "
+            "with curl add -H 'Content-Type: application/json'",
+        )
+
+    def _pairs(self, pairs: Any, names: list[str]) -> dict[str, Any]:
+        """Return single values and, for fields that are lists, all values of a name."""
+        return {name: pairs.getlist(name) if name in self._lists else pairs[name] for name in names}
+
+
+async def _read_form(request: Request) -> Any:
+    try:
+        return await request.form()
+    except MultiPartException as error:
+        raise _invalid(("body",), f"the form cannot be read: {error.message}", None) from None
+
+
+def _parse_json(body: bytes, location: tuple[str, ...]) -> Any:
+    try:
+        return from_json(body)
+    except ValueError as error:
+        raise _invalid(location, f"JSON decode error: {error}", None, type_="json_invalid") from None
+
+
+def _invalid(location: tuple[str, ...], message: str, given: Any, *, type_: str = "value_error") -> RequestValidationError:
+    return RequestValidationError([{"type": type_, "loc": location, "msg": message, "input": given}])
+
+
+def _is_injected(parameter: inspect.Parameter, path: str) -> bool:
+    if f"{{{parameter.name}}}" in path or f"{{{parameter.name}:" in path:
+        return True
+    annotation = parameter.annotation
+    if isinstance(parameter.default, _MARKERS):
+        return True
+    if any(isinstance(extra, _MARKERS) for extra in typing.get_args(annotation)[1:]):
+        return True
+    return isinstance(annotation, type) and issubclass(annotation, _INJECTED)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_list(annotation: Any) -> bool:
+    options = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Union else (annotation,)
+    return any(typing.get_origin(option) in (list, set, tuple) or option in (list, set, tuple) for option in options)
+
+
+def _make_model(spec: EndpointSpec, parameters: list[inspect.Parameter]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in parameters
+    }
+    name = "".join(word.capitalize() for word in spec.name.split("_")) + "Input"
+    return create_model(name, __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()), **fields)

@@ -1,0 +1,302 @@
+"""Run-time records of jobs: their states, their readers coming and going, and where to find them by id.
+
+A job is one run of an endpoint: queued -> running -> succeeded | failed | cancelled. Its states are derived
+from its channel, whose first terminal event wins under the channel's lock. A *streamed* job belongs to its
+readers and is cancelled when the last of them has been gone for its window; a *detached* one runs on.
+Who runs it is `worker`'s.
+"""
+
+import asyncio
+import contextvars
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple, Protocol
+
+from starlette.responses import Response
+
+from .channel import Channel, Stream, Subscriber
+from .errors import DeadlineExceeded, ErrorInfo, JobCancelled, JobNotFound, describe
+from .events import Event
+from .settings import Settings
+from .wire import EventId
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+_TERMINAL_STATUS: dict[str, Status] = {"done": "succeeded", "error": "failed", "cancelled": "cancelled"}
+
+logger = logging.getLogger("streamapp")
+
+
+class Job:
+    """Hold one run of an endpoint.
+
+    `start`, `succeed`, `fail` and `cancel` may be called from any thread; `attach` and `detach` on the loop.
+
+    Args:
+        call: what to run, given the job and its stream; in the inference thread, or on the loop when it is `async`.
+        endpoint: the endpoint's path, for logs and messages.
+        timeout_s: how long it may run, from `start`.
+        queue_timeout_s: how long it may wait before.
+        window_s: how long a streamed job outlives its last reader.
+        is_detached: it runs on without readers.
+    """
+
+    def __init__(
+        self,
+        call: "Callable[[Job, Stream], Any]",
+        *,
+        endpoint: str,
+        settings: Settings,
+        timeout_s: float | None = None,
+        queue_timeout_s: float | None = None,
+        window_s: float = 0,
+        is_detached: bool = False,
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.attempt = 1
+        self.call = call
+        self.endpoint = endpoint
+        self.timeout_s = settings.timeout_s if timeout_s is None else timeout_s
+        self.queue_timeout_s = settings.queue_timeout_s if queue_timeout_s is None else queue_timeout_s
+        self.window_s = window_s
+        self.is_detached = is_detached
+        self.debug = settings.debug
+        self.context = contextvars.copy_context()
+        self.channel = Channel(settings, on_terminal=self._ended)
+        self.created_at = time.time()
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        #: done with a Response that the endpoint returned, or with None when the job ended without one
+        self.outcome: Future[Response | None] = Future()
+        #: done when that Response was sent, or the job ended
+        self.sent: Future[None] = Future()
+        self.on_ended: list[Callable[[Job], None]] = []
+        self.is_expired = False
+        self._leaving: asyncio.TimerHandle | None = None
+
+    @property
+    def status(self) -> Status:
+        """Return the state, derived from the channel."""
+        ending = self.channel.terminal
+        if ending is not None:
+            return _TERMINAL_STATUS[ending.kind]
+        return "queued" if self.started_at is None else "running"
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether the job has reached a terminal state."""
+        return self.channel.terminal is not None
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """Return what a failed or cancelled job says."""
+        ending = self.channel.terminal
+        return None if ending is None else ending.error
+
+    @property
+    def result(self) -> Event | None:
+        """Return the newest output: the result, once the job succeeded."""
+        return self.channel.last_output
+
+    def event_id(self, n: int) -> EventId:
+        """Name the point `n` of this job's log."""
+        return EventId(self.id, self.attempt, n)
+
+    def start(self) -> bool:
+        """Mark the job as running; False when it is over already."""
+        if self.is_over:
+            return False
+        self.started_at = time.time()
+        logger.info("job %s started: %s", self.id, self.endpoint)
+        return True
+
+    def succeed(self, output: Event | None) -> bool:
+        """End the job well, after a last output where there is one."""
+        return self.channel.finish(output, {"job_id": self.id, "status": "succeeded"})
+
+    def fail(self, error: BaseException) -> bool:
+        """End the job with an error."""
+        return self.channel.fail(describe(error, where=f"endpoint {self.endpoint}", debug=self.debug))
+
+    def cancel(self, reason: str = "the job was cancelled") -> bool:
+        """End the job: readers see `cancelled` now, the producer stops at its next emit."""
+        return self.channel.cancel(describe(JobCancelled(reason)))
+
+    def expire(self) -> bool:
+        """End the job at its deadline."""
+        self.is_expired = True
+        return self.fail(DeadlineExceeded(f"endpoint {self.endpoint} ran longer than its timeout_s={self.timeout_s:g}"))
+
+    def hand_over(self, response: Response) -> None:
+        """Give the loop a Response that the endpoint made itself, and block until it was sent: the job ends with it.
+
+        Raises:
+            Cancelled: the job ended meanwhile.
+        """
+        with suppress(InvalidStateError):  # the job ended just now
+            self.outcome.set_result(response)
+        self.sent.result()
+        self.channel.check()
+
+    def attach(self, *, after: int = 0, takes_over: bool = False, shows_previews: bool = True) -> Subscriber:
+        """Add a reader behind event `after`.
+
+        Args:
+            takes_over: the producer waits for this reader: the one that started the job, or that one come back.
+        """
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        is_owner = takes_over and not self.is_detached
+        return self.channel.subscribe(after=after, is_owner=is_owner, shows_previews=shows_previews)
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """Remove a reader; a streamed job that has no other is cancelled when its window has passed."""
+        subscriber.close()
+        if self.is_detached or self.is_over or self.channel.statistics().subscribers:
+            return
+        if self.window_s <= 0:
+            self._leave()
+            return
+        self._leaving = asyncio.get_running_loop().call_later(self.window_s, self._leave)
+
+    def _leave(self) -> None:
+        self._leaving = None
+        self.cancel("the last reader left")
+
+    def _ended(self) -> None:
+        self.finished_at = time.time()
+        seconds = self.finished_at - (self.started_at or self.finished_at)
+        logger.info("job %s %s: %s, %.3f s", self.id, self.status, self.endpoint, seconds)
+        for future in (self.outcome, self.sent):
+            with suppress(InvalidStateError):
+                future.set_result(None)
+        for callback in self.on_ended:
+            callback(self)
+
+
+class JobStore(Protocol):
+    """Keep jobs by id. A durable store writes what must survive a restart in `save` and gives it back in `load`."""
+
+    def save(self, job: Job) -> None:
+        """Keep a job from its submission on."""
+        ...
+
+    def load(self, job_id: str) -> Job | None:
+        """Return the job, or None when it is not kept."""
+        ...
+
+    def delete(self, job_id: str) -> None:
+        """Let go of a job; unknown ids are ignored."""
+        ...
+
+
+class MemoryStore:
+    """Keep jobs in this process."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def save(self, job: Job) -> None:
+        """Keep a job."""
+        self._jobs[job.id] = job
+
+    def load(self, job_id: str) -> Job | None:
+        """Return the job, or None."""
+        return self._jobs.get(job_id)
+
+    def delete(self, job_id: str) -> None:
+        """Let go of a job."""
+        self._jobs.pop(job_id, None)
+
+
+class JobsStatistics(NamedTuple):
+    """Count jobs by state."""
+
+    #: queued or running now
+    active: int
+    #: over, and still kept
+    finished: int
+    #: ended in each way since the start
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
+class Jobs:
+    """Find jobs by id, and let go of finished ones: after `job_ttl_s`, or the oldest over `max_kept_bytes`.
+
+    Every method runs on the loop; a job's end arrives from any thread through an atomic `deque.append`.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore | None = None) -> None:
+        self._settings = settings
+        self._store: JobStore = store or MemoryStore()
+        self._active: dict[str, Job] = {}
+        self._ended: deque[Job] = deque()
+        self._finished: deque[tuple[float, Job, int]] = deque()
+        self._kept_bytes = 0
+        self._counts: dict[str, int] = {"succeeded": 0, "failed": 0, "cancelled": 0}
+
+    def add(self, job: Job) -> None:
+        """Keep a job from now on."""
+        self.expire()
+        self._active[job.id] = job
+        self._store.save(job)
+        job.on_ended.append(self._ended.append)
+        if job.is_over:
+            self._ended.append(job)
+
+    def get(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            JobNotFound: there never was such a job, or it is no longer kept.
+        """
+        self.expire()
+        job = self._store.load(job_id)
+        if job is None:
+            raise JobNotFound(
+                f"job {job_id[:64]!r} is not here: jobs are kept {self._settings.job_ttl_s:g} s after their end"
+            )
+        return job
+
+    def forget(self, job: Job) -> None:
+        """Let go of a job that was refused."""
+        self._active.pop(job.id, None)
+        self._store.delete(job.id)
+
+    def __iter__(self) -> Iterator[Job]:
+        """Iterate over the jobs that are queued or running."""
+        self.expire()
+        return iter(list(self._active.values()))
+
+    def expire(self) -> None:
+        """Let go of finished jobs that are too old or too many."""
+        self._collect()
+        oldest = time.monotonic() - self._settings.job_ttl_s
+        while self._finished and (
+            self._finished[0][0] < oldest or self._kept_bytes > self._settings.max_kept_bytes
+        ):
+            _, job, size = self._finished.popleft()
+            self._kept_bytes -= size
+            self._store.delete(job.id)
+
+    def statistics(self) -> JobsStatistics:
+        """Count the jobs."""
+        self.expire()
+        return JobsStatistics(active=len(self._active), finished=len(self._finished), **self._counts)
+
+    def _collect(self) -> None:
+        while self._ended:
+            job = self._ended.popleft()
+            if self._active.pop(job.id, None) is None:
+                continue
+            self._counts[job.status] += 1
+            size = job.channel.statistics().kept_bytes
+            self._kept_bytes += size
+            self._finished.append((time.monotonic(), job, size))

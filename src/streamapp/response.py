@@ -1,0 +1,313 @@
+"""Send a job's events or its result as an ASGI response, and tie the job to its reader's connection.
+
+Each response attaches to its job when it is called and detaches when the call ends, however it ends: a client
+that leaves is noticed by a listener on `receive`, whatever ASGI version the server announces.
+
+Divergence: this is not a subclass of sse-starlette's `EventSourceResponse`. That class keeps four tasks and two
+streams per response, pings with its own clock and sends the final chunk after an error, which tells clients that
+ignore event names that all went well. Where a stream fails, the connection is closed here without that chunk.
+"""
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Literal
+
+from pydantic_core import to_json
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from . import wire
+from .channel import Subscriber
+from .errors import ErrorInfo
+from .events import Event, encode
+from .jobs import Job
+from .settings import Settings
+
+TRANSPORT_EXTENSION = "streamapp.transport"
+_CLOSE_TIMEOUT_S = 1.0
+_RETRY_MS = 1000
+
+Format = Literal["sse", "ndjson", "text"]
+_MEDIA_TYPES: dict[Format, str] = {
+    "sse": "text/event-stream; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+    "text": "text/plain; charset=utf-8",
+}
+_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class ErrorResponse(Response):
+    """Tell an error in the one shape of design and errors.py."""
+
+    media_type = "application/json"
+
+    def __init__(self, error: ErrorInfo, headers: Mapping[str, str] | None = None) -> None:
+        body = to_json(error.body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
+        super().__init__(body, error.status_code, {**error.response_headers, **(headers or {})})
+
+
+class _Connection:
+    """Hold what a response needs of its connection: sending with a time limit, and ending it without a word.
+
+    Args:
+        on_disconnect: called on the loop when the client has left.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, send_timeout_s: float, on_disconnect: Callable[[], None]
+    ) -> None:
+        self._transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
+        self._send = send
+        self._send_timeout_s = send_timeout_s
+        self.listener = asyncio.create_task(_listen(receive, on_disconnect))
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, body: bytes) -> None:
+        """Send a piece of the body.
+
+        Raises:
+            TimeoutError: the client did not read it in time.
+        """
+        async with asyncio.timeout(self._send_timeout_s):
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def fail(self) -> None:
+        """End the connection without the final chunk, after what was written has gone out.
+
+        Under a foreign server, which does not lend its transport, returning without the final chunk has to do.
+        """
+        if self._transport is None:
+            return
+        # A BaseHTTPMiddleware hands chunks on one by one: this empty one returns when the last real one is written.
+        await self.write(b"")
+        self._transport.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await asyncio.shield(self.listener)
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection now, whatever it still holds."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def _listen(receive: Receive, on_disconnect: Callable[[], None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    on_disconnect()
+
+
+class EventStreamResponse(Response):
+    """Stream a job's events from one position on.
+
+    Args:
+        after: the number of the last event that the client has.
+        is_get: EventSource reads it: it starts at once with a `job` block and ends with a `done` block.
+        is_named: write event names; EventSource's `onmessage` gets only unnamed blocks.
+        takes_over: the producer waits for this reader.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        settings: Settings,
+        *,
+        format: Format = "sse",
+        after: int = 0,
+        is_get: bool = False,
+        is_named: bool = True,
+        takes_over: bool = True,
+        position: int = 0,
+    ) -> None:
+        self.job = job
+        self.status_code = 200
+        self.background = None
+        self._settings = settings
+        self._format: Format = format
+        self._after = after
+        self._is_get = is_get
+        self._is_named = is_named
+        self._takes_over = takes_over
+        self._position = position
+        self._id_prefix = f"{job.id}:{job.attempt}.".encode()
+        self.init_headers(
+            {"Content-Type": _MEDIA_TYPES[format], "X-Streamapp-Job-Id": job.id, **_STREAM_HEADERS}
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream; returns when it has ended or the client has left."""
+        subscriber = self.job.attach(after=self._after, takes_over=self._takes_over)
+        connection = _Connection(
+            scope, receive, send, send_timeout_s=self._settings.send_timeout_s, on_disconnect=subscriber.close
+        )
+        try:
+            await self._stream(connection, subscriber, scope, receive, send)
+        except TimeoutError:  # the client does not read
+            connection.abort()
+        finally:
+            connection.listener.cancel()
+            self.job.detach(subscriber)
+
+    async def _stream(
+        self, connection: _Connection, subscriber: Subscriber, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        events = await self._hold(subscriber)
+        if subscriber.is_closed:
+            return
+        refusal = events[0].error if events and not self._is_get else None
+        if refusal is not None:
+            headers = {"X-Streamapp-Job-Id": self.job.id}
+            await ErrorResponse(refusal, headers)(scope, receive, send)
+            return
+        await connection.start(self.status_code, self.raw_headers)
+        await connection.write(self._opening(events))
+        while not subscriber.is_closed:
+            if events:
+                await connection.write(self._frame(events))
+                if events[-1].is_terminal:
+                    return await self._finish(connection, events[-1])
+            elif subscriber.is_dropped:
+                return connection.abort()
+            if not await subscriber.wait(self._settings.heartbeat_s):
+                await connection.write(self._heartbeat())
+            events = subscriber.take()
+
+    async def _hold(self, subscriber: Subscriber) -> list[Event]:
+        """Wait a little for the first event, so that a failure before it can be a normal HTTP error."""
+        if not self._is_get:
+            await subscriber.wait(self._settings.first_event_wait_s)
+        return subscriber.take()
+
+    def _opening(self, events: list[Event]) -> bytes:
+        if self._is_get and self._after == 0:
+            status = {"job_id": self.job.id, "status": self.job.status, "position": self._position}
+            return wire.sse_job(self.job.event_id(0), encode(status), retry_ms=_RETRY_MS)
+        if self._format == "sse" and not events:
+            return wire.OPEN_SSE
+        return b""
+
+    def _heartbeat(self) -> bytes:
+        match self._format:
+            case "sse":
+                return wire.HEARTBEAT_SSE
+            case "ndjson":
+                return wire.HEARTBEAT_NDJSON
+        return b""
+
+    def _frame(self, events: list[Event]) -> bytes:
+        if not self._is_get and events[-1].kind == "done":
+            events = events[:-1]
+        match self._format:
+            case "sse":
+                return wire.sse(events, self._id_prefix, is_named=self._is_named)
+            case "ndjson":
+                return wire.ndjson(events)
+        return wire.text(events)
+
+    async def _finish(self, connection: _Connection, ending: Event) -> None:
+        if ending.kind == "done":
+            await connection.end()
+        else:
+            await connection.fail()
+
+
+class ResultResponse(Response):
+    """Answer with a job's result once it is there: JSON, or the bare image or file when the request names its type.
+
+    A Starlette `Response` that the endpoint made itself is sent unchanged; the job lasts until it is sent.
+    """
+
+    def __init__(self, job: Job, settings: Settings, *, accept: str = "") -> None:
+        self.job = job
+        self.status_code = 200
+        self.background = None
+        self._settings = settings
+        self._accept = accept
+        self.init_headers({})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait for the job and answer; a client that leaves before cancels the job."""
+        subscriber = self.job.attach(shows_previews=False)
+        outcome = asyncio.wrap_future(self.job.outcome)
+        connection = _Connection(
+            scope, receive, send, send_timeout_s=self._settings.send_timeout_s, on_disconnect=subscriber.close
+        )
+        try:
+            await asyncio.wait({outcome, connection.listener}, return_when=asyncio.FIRST_COMPLETED)
+            if outcome.done():
+                response = outcome.result()
+                if response is None:
+                    await result_response(self.job, accept=self._accept)(scope, receive, send)
+                else:
+                    await self._pass_through(response, connection, scope, receive, send)
+        finally:
+            outcome.cancel()
+            connection.listener.cancel()
+            self.job.detach(subscriber)
+
+    async def _pass_through(
+        self, response: Response, connection: _Connection, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        connection.listener.cancel()  # the response has a listener of its own
+        sending = asyncio.create_task(response(scope, receive, send))  # type: ignore[arg-type]
+        ended = asyncio.wrap_future(self.job.sent)
+        try:
+            await asyncio.wait({sending, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+            else:  # out of time or cancelled; its iterator may block in a thread, so it is not waited for
+                connection.abort()
+        except BaseException as error:
+            self.job.fail(error)
+            raise
+        finally:
+            sending.cancel()
+            with suppress(asyncio.InvalidStateError):
+                self.job.sent.set_result(None)
+
+
+def result_response(job: Job, *, accept: str = "") -> Response:
+    """Answer with the result, or the error, of a job that is over."""
+    headers = {"X-Streamapp-Job-Id": job.id}
+    if job.error is not None:
+        return ErrorResponse(job.error, headers)
+    data = job.result.data if job.result is not None else b"null"
+    raw = _raw_media(job.result, accept)
+    if raw is not None:
+        content_type, body = raw
+        return Response(body, media_type=content_type, headers=headers)
+    return Response(data, media_type="application/json", headers=headers)
+
+
+def _raw_media(result: Event | None, accept: str) -> tuple[str, bytes] | None:
+    """Return the one image or file of a result when the request names its type; `*/*` does not."""
+    wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    if result is None or not any(kind and kind not in ("*/*", "application/json") for kind in wanted):
+        return None
+    media = list(_find_media(result.json()))
+    if len(media) != 1:
+        return None
+    content_type = str(media[0]["content_type"])
+    if content_type not in wanted and f"{content_type.partition('/')[0]}/*" not in wanted:
+        return None
+    return content_type, base64.b64decode(media[0]["url"].partition(",")[2])
+
+
+def _find_media(value: Any) -> Iterable[dict[str, Any]]:
+    match value:
+        case {"url": str() as url, "content_type": str()} if url.startswith("data:"):
+            yield value
+        case dict():
+            for item in value.values():
+                yield from _find_media(item)
+        case list():
+            for item in value:
+                yield from _find_media(item)

@@ -1,0 +1,256 @@
+"""Join apps with their workers, and carry them through the server's life: start, drain, stop.
+
+Knows no HTTP: `compile` puts it behind routes, `server` calls its drain, and `cli` and tests use it without either.
+"""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import CodeType
+from typing import Any, NamedTuple
+
+from starlette.responses import Response
+
+from .app import App
+from .capture import capture
+from .channel import Channel, ChannelStatistics, Stream
+from .endpoint import EndpointSpec
+from .errors import DefinitionError, NotEncodable, StreamAppError, WorkerStuck
+from .jobs import Job, Jobs, JobStore
+from .metrics import Metrics
+from .settings import Settings
+from .worker import AsyncWorker, LoopWatchdog, Worker, WorkerStatistics
+
+EXIT_SETUP_FAILED = 3
+EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h: a supervisor should start the process again
+
+logger = logging.getLogger("streamapp")
+
+
+class Readiness(NamedTuple):
+    """Say whether jobs are taken, and why not."""
+
+    is_ready: bool
+    reason: str
+
+
+class ServedApp:
+    """Hold one app instance with its endpoints and workers."""
+
+    def __init__(self, app: App, settings: Settings, on_broken: Callable[[StreamAppError], None]) -> None:
+        cls = type(app)
+        self.app = app
+        self.name = str(cls.app_name)
+        self.endpoints = cls.endpoints()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+        def captured(channel: Channel) -> Any:
+            return capture(channel, logs=cls.capture_logs, progress=cls.capture_progress)
+
+        self.worker = Worker(
+            self.name,
+            settings,
+            max_queue=cls.max_queue,
+            setup=lambda: self._call_hook(app.setup),
+            teardown=lambda: self._call_hook(app.teardown),
+            capture=captured,
+            on_broken=on_broken,
+        )
+        self.async_worker = AsyncWorker(self.name, settings, ready=self.worker.ready, capture=captured)
+
+    def start(self) -> None:
+        """Start the inference thread; call it on the loop."""
+        self._loop = asyncio.get_running_loop()
+        self.worker.start()
+
+    def submit(self, job: Job, spec: EndpointSpec) -> None:
+        """Give a job to the worker that runs its endpoint."""
+        (self.async_worker if spec.is_async else self.worker).submit(job)
+
+    def _call_hook(self, hook: Callable[[], Any]) -> None:
+        result = hook()
+        if inspect.isawaitable(result):  # what an async hook opens belongs to the loop
+            assert self._loop is not None
+            asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop).result()
+
+
+async def _wait_for(awaitable: Any) -> None:
+    await awaitable
+
+
+class Runtime:
+    """Run several apps in one process; every method runs on the loop unless it says otherwise.
+
+    Args:
+        store: keeps jobs by id; in memory when None.
+    Attributes:
+        on_exit: called, in any thread, with an exit code when the process should end.
+    """
+
+    def __init__(self, apps: Iterable[App], settings: Settings, store: JobStore | None = None) -> None:
+        self.settings = settings
+        self.jobs = Jobs(settings, store)
+        self.served = [ServedApp(app, settings, self._broken) for app in apps]
+        names = [served.name for served in self.served]
+        for name in names:
+            if names.count(name) > 1:
+                raise DefinitionError(f"two apps are named {name!r}; give one a class keyword name=...")
+        self.metrics = Metrics(self._worker_statistics, self.jobs.statistics, self._channel_statistics)
+        self.on_exit: Callable[[int], None] | None = None
+        self.is_draining = False
+        self._watchdog = LoopWatchdog(self._async_codes())
+        self._is_started = False
+
+    def start(self) -> None:
+        """Start the workers; again is without effect."""
+        if self._is_started:
+            return
+        self._is_started = True
+        self._watchdog.start()
+        for served in self.served:
+            served.start()
+
+    def submit(self, job: Job, served: ServedApp, spec: EndpointSpec) -> None:
+        """Take a job in.
+
+        Raises:
+            QueueFull, Draining, SetupFailed, WorkerStuck: it is refused.
+        """
+        self.start()
+        job.on_ended.append(self.metrics.observe)
+        self.jobs.add(job)
+        try:
+            served.submit(job, spec)
+        except StreamAppError:
+            self.jobs.forget(job)
+            raise
+
+    def readiness(self) -> Readiness:
+        """Say whether jobs are taken."""
+        if self.is_draining:
+            return Readiness(False, "draining")
+        for served in self.served:
+            state = served.worker.state
+            if state != "ready":
+                return Readiness(False, f"{served.name}: {state}")
+        return Readiness(True, "ready")
+
+    def is_healthy(self) -> bool:
+        """Say whether every inference thread is alive and comes back from its jobs."""
+        return all(served.worker.state not in ("stuck", "setup_failed") for served in self.served)
+
+    def begin_drain(self) -> None:
+        """Take no more jobs."""
+        self.is_draining = True
+        for served in self.served:
+            served.worker.begin_drain()
+            served.async_worker.begin_drain()
+
+    async def drain(self) -> None:
+        """Take no more jobs, let the running ones end until `drain_s`, then end them."""
+        self.begin_drain()
+        if not self._is_started or await self._becomes_idle(self.settings.drain_s):
+            return
+        for served in self.served:
+            served.worker.cancel_running()
+            served.async_worker.cancel_running(self.jobs)
+        await self._becomes_idle(1.0)
+
+    async def stop(self, timeout_s: float = 10) -> None:
+        """Run the apps' teardown and end the threads."""
+        self.begin_drain()
+        if not self._is_started:
+            return
+        self._watchdog.stop()
+        for served in self.served:
+            if not await asyncio.to_thread(served.worker.join, timeout_s):
+                logger.error("the inference thread of %s did not end within %.0f s", served.name, timeout_s)
+
+    async def _becomes_idle(self, timeout_s: float) -> bool:
+        until = time.monotonic() + timeout_s
+        while not all(served.worker.is_idle and served.async_worker.is_idle for served in self.served):
+            if time.monotonic() >= until or not self.is_healthy():
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    def _broken(self, error: StreamAppError) -> None:
+        if self.on_exit is not None:
+            self.on_exit(EXIT_STUCK if isinstance(error, WorkerStuck) else EXIT_SETUP_FAILED)
+
+    def _worker_statistics(self) -> Iterator[tuple[str, str, WorkerStatistics]]:
+        for served in self.served:
+            yield served.name, "sync", served.worker.statistics()
+            yield served.name, "async", served.async_worker.statistics()
+
+    def _channel_statistics(self) -> Iterator[ChannelStatistics]:
+        return (job.channel.statistics() for job in self.jobs)
+
+    def _async_codes(self) -> dict[CodeType, str]:
+        return {
+            spec.function.__code__: f"{spec.path} ({type(served.app).__name__}.{spec.name})"
+            for served in self.served
+            for spec in served.endpoints
+            if spec.is_async
+        }
+
+
+def bind(app: App, spec: EndpointSpec, arguments: dict[str, Any]) -> Callable[[Job, Stream], Any]:
+    """Return what a worker calls to run an endpoint once.
+
+    Args:
+        arguments: the endpoint's keyword arguments, without its stream.
+    """
+    method = getattr(app, spec.name)
+
+    def with_stream(stream: Stream) -> dict[str, Any]:
+        return arguments if spec.stream_parameter is None else {**arguments, spec.stream_parameter: stream}
+
+    def call(job: Job, stream: Stream) -> Any:
+        result = method(**with_stream(stream))
+        if isinstance(result, Response):
+            return _hand_over(job, result)
+        return _exhaust(result, stream) if isinstance(result, Iterator) else result
+
+    async def acall(job: Job, stream: Stream) -> Any:
+        result = method(**with_stream(stream))
+        if inspect.isawaitable(result):
+            result = await result
+        if isinstance(result, Response):
+            return await asyncio.to_thread(_hand_over, job, result)
+        return await _aexhaust(result, stream) if hasattr(result, "__aiter__") else result
+
+    return acall if spec.is_async else call
+
+
+def _hand_over(job: Job, response: Response) -> None:
+    if job.is_detached:
+        raise NotEncodable("the endpoint answers with a response of its own, which no job can keep; call it directly")
+    job.hand_over(response)
+
+
+def _exhaust(items: Iterator[Any], stream: Stream) -> Any:
+    """Emit all items; close the iterator here, in the thread that ran it, however it ends."""
+    try:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration as stop:
+                return stop.value
+            stream.emit(item)
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+
+
+async def _aexhaust(items: Any, stream: Stream) -> None:
+    try:
+        async for item in items:
+            await stream.aemit(item)
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()

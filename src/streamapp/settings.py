@@ -1,0 +1,54 @@
+"""Hold the settings of a deployment, read once from `STREAMAPP_*` environment variables.
+
+What belongs to an app (its name, timeouts, queue length) is written on the class instead; these are the
+defaults and the limits of the box it runs on.
+"""
+
+from functools import lru_cache
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Name every setting with its unit; `STREAMAPP_MAX_QUEUE=8` sets `max_queue`."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMAPP_", frozen=True, extra="ignore")
+
+    api_key: SecretStr | None = Field(default=None, min_length=1, description="guards every route but health")
+    cors_origins: tuple[str, ...] = Field(default=(), description='origins of web pages that may call; ["*"] for all')
+    debug: bool = Field(default=False, description="show exceptions' texts and tracebacks to callers")
+
+    max_queue: int = Field(default=64, ge=1, description="jobs that wait for the inference thread")
+    max_async_jobs: int = Field(default=100, ge=1, description="jobs of `async def` endpoints at a time")
+    timeout_s: float = Field(default=600, gt=0, description="how long a job may run")
+    queue_timeout_s: float | None = Field(default=None, gt=0, description="how long a job may wait for its turn")
+    stuck_s: float = Field(default=30, gt=0, description="after the deadline, until the thread counts as stuck")
+    drain_s: float = Field(default=30, ge=0, description="how long running jobs may go on after SIGTERM")
+
+    ahead_events: int = Field(default=1024, ge=1, description="events ahead of the job's owner, then it waits")
+    ahead_bytes: int = Field(default=4 * MIB, ge=1)
+    behind_events: int = Field(default=4096, ge=0, description="taken events kept for resume")
+    behind_bytes: int = Field(default=8 * MIB, ge=0)
+    send_timeout_s: float = Field(default=30, gt=0, description="how long in all a job waits for its reader")
+    first_event_wait_s: float = Field(default=1, ge=0, description="until a POST stream starts without an event")
+    heartbeat_s: float = Field(default=10, gt=0, description="silence before a comment is sent")
+    resume_window_s: float = Field(default=10, ge=0, description="how long a GET stream's job waits for its reader")
+    max_resume_window_s: float = Field(default=60, ge=0, description="the most that Streamapp-Resume can ask for")
+
+    job_ttl_s: float = Field(default=600, gt=0, description="how long a finished job is kept")
+    max_kept_bytes: int = Field(default=256 * MIB, ge=0, description="events of finished jobs kept in all")
+
+    max_body_bytes: int = Field(default=64 * MIB, ge=1, description="a request's body")
+    max_media_bytes: int = Field(default=50 * MIB, ge=1, description="one image, audio or file of an input")
+    max_image_pixels: int = Field(default=64 * MIB, ge=1, description="width x height of an input image")
+    media_timeout_s: float = Field(default=30, gt=0, description="a download of an input's URL")
+    allow_private_urls: bool = Field(default=False, description="download inputs from private addresses too")
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the process's settings; the environment is read at the first call only."""
+    return Settings()

@@ -1,0 +1,84 @@
+"""Frame events for the wire: Server-Sent Events, NDJSON and plain text. Pure functions, no sockets.
+
+SSE follows https://html.spec.whatwg.org/multipage/server-sent-events.html. Every block carries one JSON
+`data:` line: stock fal clients parse each block as JSON and break on empty, id-only or `[DONE]` blocks.
+JSON has no raw line break, so a payload never needs a second `data:` line.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .errors import MalformedRequest
+from .events import Event
+
+HEARTBEAT_SSE = b": ping\n\n"
+OPEN_SSE = b": open\n\n"
+HEARTBEAT_NDJSON = b"\n"
+# Named even on streams that EventSource reads through `onmessage`: they are about the stream, not of it.
+_ALWAYS_NAMED = frozenset({"lagged", "restarted", "done", "error", "cancelled"})
+_EVENT_ID = re.compile(r"([0-9a-f]{32}):([0-9]{1,9})\.([0-9]{1,18})")
+
+
+class EventId(NamedTuple):
+    """Name a point in a job's log; compared within a job as the pair (attempt, n)."""
+
+    job_id: str
+    attempt: int
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.job_id}:{self.attempt}.{self.n}"
+
+
+def parse_event_id(value: str) -> EventId:
+    """Read an event id as our streams write it, `{job}:{attempt}.{n}`.
+
+    Raises:
+        MalformedRequest: it is not of that form.
+    """
+    match = _EVENT_ID.fullmatch(value.strip())
+    if match is None:
+        raise MalformedRequest(
+            f"Last-Event-ID: expected an id of this server's streams, {{job}}:{{attempt}}.{{n}}, got {value[:80]!r}"
+        )
+    return EventId(match[1], int(match[2]), int(match[3]))
+
+
+def sse(events: Iterable[Event], id_prefix: bytes, *, is_named: bool) -> bytes:
+    """Frame events as SSE blocks, joined for one send.
+
+    Args:
+        id_prefix: `{job}:{attempt}.`, to which each event's number is appended.
+        is_named: write `event:` lines; without them EventSource's `onmessage` gets the events.
+    """
+    if is_named:
+        return b"".join(
+            [b"event: %b\nid: %b%d\ndata: %b\n\n" % (e.name.encode(), id_prefix, e.n, e.data) for e in events]
+        )
+    return b"".join([_sse_unnamed(event, id_prefix) for event in events])
+
+
+def _sse_unnamed(event: Event, id_prefix: bytes) -> bytes:
+    if event.kind in _ALWAYS_NAMED:
+        return sse((event,), id_prefix, is_named=True)
+    return b"id: %b%d\ndata: %b\n\n" % (id_prefix, event.n, event.data)
+
+
+def sse_job(event_id: EventId, data: bytes, *, retry_ms: int) -> bytes:
+    """Frame the first block of a GET stream: a connection cut right after it resumes this job, not a second one."""
+    return b"event: job\nid: %b\nretry: %d\ndata: %b\n\n" % (str(event_id).encode(), retry_ms, data)
+
+
+def ndjson(events: Iterable[Event]) -> bytes:
+    """Frame events as one JSON value a line; names and ids have no place in this format."""
+    return b"".join([event.data + b"\n" for event in events])
+
+
+def text(events: Iterable[Event]) -> bytes:
+    """Frame outputs as plain text: strings as they are, other values as a line of JSON; the rest is left out."""
+    return b"".join([_text(event) for event in events if event.kind == "output"])
+
+
+def _text(event: Event) -> bytes:
+    return event.data + b"\n" if event.text is None else event.text.encode("utf-8", "replace")

@@ -1,0 +1,525 @@
+"""Run jobs: one inference thread per app for sync endpoints, tasks on the loop for `async def` ones.
+
+`Worker` owns the inference thread: setup, every sync endpoint and teardown run in it, one after another, as
+CUDA streams, `inference_mode` and thread-locals want. Jobs wait in a bounded FIFO; a second thread watches
+deadlines. `AsyncWorker` has the same face for coroutines: `submit`, `begin_drain`, `statistics`.
+`LoopWatchdog` names the `async def` endpoint that blocked the loop.
+
+The worker takes callables: it knows neither apps nor HTTP. Results that hold images are encoded in a thread of
+their own, since a PNG of a megapixel takes 60 ms, for which the GPU would idle.
+"""
+
+import asyncio
+import gc
+import logging
+import math
+import statistics
+import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from types import CodeType
+from typing import Any, Literal, NamedTuple
+
+from .channel import Channel, Stream
+from .errors import (
+    Cancelled,
+    Draining,
+    OutOfMemory,
+    QueueFull,
+    QueueTimeout,
+    SetupFailed,
+    StreamAppError,
+    WorkerStuck,
+    describe,
+    is_out_of_memory,
+)
+from .events import Event, has_pending_media, to_event
+from .jobs import Job
+from .settings import Settings
+
+State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "stopped"]
+Capture = Callable[[Channel], AbstractContextManager[None]]
+
+logger = logging.getLogger("streamapp")
+
+
+class WorkerStatistics(NamedTuple):
+    """Describe a worker at one moment."""
+
+    state: State
+    #: jobs waiting for their turn
+    queued: int
+    #: jobs running now
+    running: int
+    #: jobs that ran to any end
+    finished: int
+    #: jobs refused because the queue was full
+    refused: int
+    #: the median of the last run times, seconds
+    median_run_s: float
+
+
+class _RunTimes:
+    """Remember how long the last jobs ran, and estimate from it when to come back."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=32)
+        self.finished = 0
+
+    def add(self, seconds: float) -> None:
+        self.finished += 1
+        self._seconds.append(seconds)
+
+    def median_s(self) -> float:
+        return statistics.median(list(self._seconds)) if self._seconds else 0.0
+
+    def retry_after_s(self, queued: int) -> int:
+        """Return ceil(queue length x median run time), 1 to 60."""
+        return max(1, min(60, math.ceil(queued * self.median_s())))
+
+
+class Worker:
+    """Run sync jobs in one thread.
+
+    Args:
+        name: the app's, for the thread's name and messages.
+        setup, teardown: the app's hooks, run in the inference thread.
+        capture: wraps each run, for example to turn its prints into `log` events.
+        on_broken: called, in any thread, when setup failed or the thread is stuck; the process should end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        max_queue: int | None = None,
+        setup: Callable[[], None] | None = None,
+        teardown: Callable[[], None] | None = None,
+        capture: Capture | None = None,
+        on_broken: Callable[[StreamAppError], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.max_queue = max_queue or settings.max_queue
+        #: done when setup has returned; holds `SetupFailed` when it raised
+        self.ready: Future[None] = Future()
+        self.on_broken = on_broken
+        self._settings = settings
+        self._setup = setup
+        self._teardown = teardown
+        self._capture = capture or (lambda channel: nullcontext())
+        self._state: State = "starting"
+        self._queue: OrderedDict[str, Job] = OrderedDict()
+        self._changed = threading.Condition()
+        self._running: Job | None = None
+        self._running_since = 0.0
+        self._encoding = 0
+        self._refused = 0
+        self._times = _RunTimes()
+        self._thread = threading.Thread(target=self._work, name=f"inference-{name}", daemon=True)
+        self._watch_thread = threading.Thread(target=self._watch, name=f"deadlines-{name}", daemon=True)
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"encode-{name}")
+
+    @property
+    def state(self) -> State:
+        """Return what the worker is doing."""
+        return self._state
+
+    def start(self) -> None:
+        """Start the thread; setup is its first item, jobs queue meanwhile."""
+        self._thread.start()
+        self._watch_thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job.
+
+        Raises:
+            QueueFull: with `retry_after_s`.
+            Draining, SetupFailed, WorkerStuck: no jobs are taken.
+        """
+        with self._changed:
+            self._raise_if_refusing()
+            if len(self._queue) >= self.max_queue:
+                self._refused += 1
+                raise QueueFull(
+                    f"the queue of {self.name} is full: {len(self._queue)} jobs wait",
+                    retry_after_s=self._times.retry_after_s(len(self._queue)),
+                )
+            self._queue[job.id] = job
+            self._changed.notify_all()
+        job.on_ended.append(self._discard)
+
+    def position(self, job: Job) -> int:
+        """Return how many jobs are before this one in the queue: 0 when it is next or running."""
+        with self._changed:
+            return list(self._queue).index(job.id) if job.id in self._queue else 0
+
+    def begin_drain(self) -> None:
+        """Take no more jobs; end the queued ones with a retryable error, let the running one go on."""
+        with self._changed:
+            if self._state not in ("starting", "ready"):
+                return
+            self._state = "draining"
+            queued = list(self._queue.values())
+            self._changed.notify_all()
+        for job in queued:
+            job.fail(Draining("the server is shutting down; send the job again"))
+
+    def cancel_running(self) -> None:
+        """End the running job; its readers are told that the server is shutting down."""
+        job = self._running
+        if job is not None:
+            job.fail(Draining("the server is shutting down; send the job again"))
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job runs or is being encoded."""
+        with self._changed:
+            return self._running is None and not self._queue and not self._encoding
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for teardown and the end of the thread; False when it did not end in time. Blocks."""
+        if not self._thread.is_alive():
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        with self._changed:
+            return WorkerStatistics(
+                state=self._state,
+                queued=len(self._queue),
+                running=int(self._running is not None),
+                finished=self._times.finished,
+                refused=self._refused,
+                median_run_s=self._times.median_s(),
+            )
+
+    def _raise_if_refusing(self) -> None:
+        match self._state:
+            case "draining" | "stopped":
+                raise Draining("the server is shutting down; send the job again", retry_after_s=1)
+            case "setup_failed":
+                raise SetupFailed(f"setup of {self.name} failed; the server's log says why")
+            case "stuck":
+                raise WorkerStuck(f"the inference thread of {self.name} does not come back", retry_after_s=10)
+
+    def _discard(self, job: Job) -> None:
+        with self._changed:
+            self._queue.pop(job.id, None)
+            self._changed.notify_all()
+
+    # The inference thread.
+
+    def _work(self) -> None:
+        if self._run_setup():
+            while (job := self._next()) is not None:
+                self._run(job)
+        self._encoder.shutdown(wait=True)
+        self._run_teardown()
+        with self._changed:
+            self._state = "stopped"
+            self._changed.notify_all()
+
+    def _run_setup(self) -> bool:
+        started = time.monotonic()
+        try:
+            if self._setup is not None:
+                self._setup()
+        except BaseException as error:  # a model that cannot be loaded: whatever it raised, readers must hear of it
+            logger.exception("setup of %s failed", self.name)
+            self._break("setup_failed", SetupFailed(f"setup of {self.name} failed with {type(error).__name__}"))
+            return False
+        logger.info("setup of %s took %.1f s", self.name, time.monotonic() - started)
+        with self._changed:
+            if self._state == "starting":
+                self._state = "ready"
+        self.ready.set_result(None)
+        return True
+
+    def _break(self, state: State, error: StreamAppError) -> None:
+        with self._changed:
+            self._state = state
+            queued = list(self._queue.values())
+        for job in queued:
+            job.fail(error)
+        if not self.ready.done():
+            self.ready.set_exception(error)
+        if self.on_broken is not None:
+            self.on_broken(error)
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            while not self._queue:
+                if self._state != "ready":
+                    return None
+                self._changed.wait()
+            _, job = self._queue.popitem(last=False)
+            self._running = job
+            self._running_since = time.monotonic()
+            self._changed.notify_all()
+        return job
+
+    def _run(self, job: Job) -> None:
+        try:
+            if job.start():
+                job.context.run(self._call, job)
+        except Cancelled:
+            job.cancel()  # user code raised it on its own: without effect on a job that is over already
+        except BaseException as error:  # whatever user code raises, SystemExit included, ends this job and no other
+            self._report(job, error)
+        finally:
+            with self._changed:
+                self._running = None
+                self._times.add(time.monotonic() - self._running_since)
+                self._changed.notify_all()
+
+    def _call(self, job: Job) -> None:
+        stream = Stream(job.channel, job.id)
+        with self._capture(job.channel):
+            result = job.call(job, stream)
+        if not has_pending_media(result):
+            job.succeed(_final_event(job, result))
+            return
+        with self._changed:
+            self._encoding += 1
+        self._encoder.submit(self._encode, job, result)
+
+    def _encode(self, job: Job, result: Any) -> None:
+        try:
+            job.succeed(_final_event(job, result))
+        except BaseException as error:  # reported like an error of the endpoint, whose result it is
+            self._report(job, error)
+        finally:
+            with self._changed:
+                self._encoding -= 1
+                self._changed.notify_all()
+
+    def _report(self, job: Job, error: BaseException) -> None:
+        if not isinstance(error, StreamAppError):
+            logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
+        job.fail(error)
+        if is_out_of_memory(error) or isinstance(error, OutOfMemory):
+            error.__traceback__ = None  # its frames hold the tensors
+            empty_gpu_cache()
+
+    def _run_teardown(self) -> None:
+        if self._teardown is None or self._state == "setup_failed":
+            return
+        try:
+            self._teardown()
+        except BaseException:  # the process ends anyway; what is left to do is to say so
+            logger.exception("teardown of %s failed", self.name)
+
+    # The thread that watches deadlines.
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                if self._state in ("stopped", "setup_failed"):
+                    return
+                job, since = self._running, self._running_since
+                queued = list(self._queue.values())
+                due_s = self._due_s(job, since, queued)
+                if due_s is None or due_s > 0:
+                    self._changed.wait(due_s)
+                    continue
+            self._act(job, since, queued)
+
+    def _due_s(self, job: Job | None, since: float, queued: Iterable[Job]) -> float | None:
+        """Return the seconds until the next deadline, None when there is none."""
+        dues = [
+            waiting.created_at + waiting.queue_timeout_s - time.time()
+            for waiting in queued
+            if waiting.queue_timeout_s is not None
+        ]
+        if job is not None and self._state != "stuck":
+            age = time.monotonic() - since
+            dues.append(job.timeout_s - age if not job.is_expired else job.timeout_s + self._settings.stuck_s - age)
+        return min(dues, default=None)
+
+    def _act(self, job: Job | None, since: float, queued: Iterable[Job]) -> None:
+        for waiting in queued:
+            if waiting.queue_timeout_s is not None and time.time() - waiting.created_at >= waiting.queue_timeout_s:
+                waiting.fail(QueueTimeout(f"the job waited longer than queue_timeout_s={waiting.queue_timeout_s:g}"))
+        if job is None:
+            return
+        age = time.monotonic() - since
+        if age >= job.timeout_s and not job.is_expired:
+            job.expire()
+        elif age >= job.timeout_s + self._settings.stuck_s and self._running is job:
+            logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
+            self._break("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
+
+
+def _final_event(job: Job, result: Any) -> Event | None:
+    """Encode what an endpoint returned; None when its last output is the result already."""
+    if result is None and job.result is not None:
+        return None
+    event = to_event(result)
+    return event if event.kind == "output" else to_event(event.json())
+
+
+def empty_gpu_cache() -> None:
+    """Give cached GPU memory back after an out-of-memory error; torch is not imported for it."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class AsyncWorker:
+    """Run jobs of `async def` endpoints as tasks on the loop; every method runs there.
+
+    Args:
+        ready: tasks wait for it: the app's setup.
+        max_jobs: at a time; there is no queue.
+    """
+
+    def __init__(self, name: str, settings: Settings, *, ready: Future[None], capture: Capture | None = None) -> None:
+        self.name = name
+        self.max_jobs = settings.max_async_jobs
+        self._ready = ready
+        self._capture = capture or (lambda channel: nullcontext())
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._refused = 0
+        self._is_draining = False
+        self._times = _RunTimes()
+
+    def submit(self, job: Job) -> None:
+        """Start a job.
+
+        Raises:
+            QueueFull: `max_jobs` run already.
+            Draining: no jobs are taken.
+        """
+        if self._is_draining:
+            raise Draining("the server is shutting down; send the job again", retry_after_s=1)
+        if len(self._tasks) >= self.max_jobs:
+            self._refused += 1
+            raise QueueFull(
+                f"{self.name} runs {len(self._tasks)} async jobs already", retry_after_s=self._times.retry_after_s(1)
+            )
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(job), context=job.context, name=f"job-{job.id}")
+        self._tasks[job.id] = task
+        job.on_ended.append(lambda _: loop.call_soon_threadsafe(self._stop, task))
+
+    def begin_drain(self) -> None:
+        """Take no more jobs; let the running ones go on."""
+        self._is_draining = True
+
+    def cancel_running(self, jobs: Iterable[Job]) -> None:
+        """End the running jobs; their readers are told that the server is shutting down."""
+        for job in jobs:
+            if job.id in self._tasks:
+                job.fail(Draining("the server is shutting down; send the job again"))
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job runs."""
+        return not self._tasks
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        state: State = "draining" if self._is_draining else "ready" if self._ready.done() else "starting"
+        return WorkerStatistics(
+            state, 0, len(self._tasks), self._times.finished, self._refused, self._times.median_s()
+        )
+
+    def _stop(self, task: "asyncio.Task[None]") -> None:
+        if task is not asyncio.current_task():
+            task.cancel()
+
+    async def _run(self, job: Job) -> None:
+        started = time.monotonic()
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._ready))
+            if job.start():
+                async with asyncio.timeout(job.timeout_s):
+                    await self._call(job)
+        except (Cancelled, asyncio.CancelledError):
+            job.cancel()
+        except TimeoutError as error:
+            if time.monotonic() - started >= job.timeout_s:
+                job.expire()
+            else:
+                self._report(job, error)
+        except BaseException as error:  # whatever user code raises ends this job and no other
+            self._report(job, error)
+        finally:
+            self._tasks.pop(job.id, None)
+            self._times.add(time.monotonic() - started)
+
+    async def _call(self, job: Job) -> None:
+        stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
+        with self._capture(job.channel):
+            result = await job.call(job, stream)
+        if has_pending_media(result):
+            job.succeed(await asyncio.to_thread(_final_event, job, result))
+        else:
+            job.succeed(_final_event(job, result))
+
+    def _report(self, job: Job, error: BaseException) -> None:
+        if not isinstance(error, StreamAppError):
+            logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
+        job.fail(error)
+
+
+class LoopWatchdog:
+    """Name the `async def` endpoint that keeps the event loop from running: every stream stands still for it.
+
+    A thread asks the loop for a sign of life; when none comes within `limit_s`, it looks for an endpoint's code on
+    the loop's stack, and logs what it finds, once per block.
+    """
+
+    def __init__(self, codes: dict[CodeType, str], *, limit_s: float = 1.0) -> None:
+        self._codes = codes
+        self._limit_s = limit_s
+        self._stop = threading.Event()
+        self._alive = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
+        self._thread = threading.Thread(target=self._watch, name="loop-watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Start watching the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+
+    def _watch(self) -> None:
+        assert self._loop is not None
+        while not self._stop.wait(self._limit_s / 2):
+            self._alive.clear()
+            try:
+                self._loop.call_soon_threadsafe(self._alive.set)
+            except RuntimeError:  # the loop is closed
+                return
+            if not self._alive.wait(self._limit_s):
+                self._report()
+                self._alive.wait()
+
+    def _report(self) -> None:
+        frame = sys._current_frames().get(self._loop_thread)
+        stack = list(traceback.walk_stack(frame))
+        names = [self._codes[f.f_code] for f, _ in stack if f.f_code in self._codes]
+        where = f"async endpoint {names[0]}" if names else "code on the event loop"
+        place = f"{stack[0][0].f_code.co_filename}:{stack[0][1]}" if stack else "unknown"
+        logger.warning(
+            "%s blocks the event loop for more than %.1f s at %s: no stream moves meanwhile; make the endpoint `def`, "
+            "or await asyncio.to_thread(...)",
+            where,
+            self._limit_s,
+            place,
+        )

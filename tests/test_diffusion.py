@@ -1,0 +1,555 @@
+"""Previews: the clean-image estimate, demand, isolation, and that the result is not touched."""
+
+import base64
+import copy
+import io
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image, ImageChops, ImageStat
+
+from streamapp.channel import Channel, Stream
+from streamapp.diffusion import Previews, PreviewStatistics
+from streamapp.errors import Cancelled, ErrorInfo
+from streamapp.settings import Settings
+
+# diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
+
+SCHEDULERS = ["EulerDiscrete", "EulerAncestralDiscrete", "DPMSolverMultistep", "UniPCMultistep", "DDIM", "LCM"]
+
+
+class Watched(Stream):
+    """A job's stream with a reader that takes every event at once, and cancels the job at a step of its choice."""
+
+    def __init__(self, *, cancel_at: int | None = None) -> None:
+        self.channel = Channel(Settings())
+        self.events: list[tuple[str, Any]] = []
+        self.cancel_at = cancel_at
+        self.last_n = 0
+        super().__init__(self.channel, "0" * 32)
+        self.take()
+
+    def emit(self, payload: Any, *, event: str | None = None) -> None:
+        super().emit(payload, event=event)
+        self.take()
+
+    def take(self) -> None:
+        for event in self.channel.events(after=self.last_n, shows_previews=True):
+            self.events.append((event.kind, event.json()))
+            self.last_n = event.n
+            if event.kind == "progress" and event.json()["step"] == self.cancel_at:
+                self.channel.cancel(ErrorInfo(499, "cancelled", "by a reader"))
+
+    def of(self, kind: str) -> list[Any]:
+        return [data for name, data in self.events if name == kind]
+
+
+class Decoder(torch.nn.Module):
+    """A decoder in the manner of `AutoencoderTiny` that keeps what it is given, and can fail."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.error = error
+        self.seen: list[torch.Tensor] = []
+
+    def decode(self, latents: torch.Tensor, return_dict: bool = True) -> tuple[torch.Tensor]:
+        if self.error is not None:
+            raise self.error
+        self.seen.append(latents)
+        batch, _, height, width = latents.shape
+        shades = torch.linspace(-1, 1, batch).reshape(-1, 1, 1, 1)
+        return (shades.expand(batch, 3, height * 8, width * 8),)
+
+
+def picture(preview: dict[str, Any]) -> Image.Image:
+    """Decode the JPEG of a preview as it travels."""
+    return Image.open(io.BytesIO(base64.b64decode(preview["image"]["url"].partition(",")[2])))
+
+
+def scheduler(name: str, **config: Any) -> Any:
+    return getattr(diffusers, f"{name}Scheduler")(**config)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: these tensors are too small to share out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def vae() -> AutoencoderKL:
+    torch.manual_seed(1)
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=4,
+        force_upcast=False,
+    ).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_vae() -> AutoencoderTiny:
+    torch.manual_seed(2)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    ).eval()
+
+
+@pytest.fixture(scope="session")
+def sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
+    """A pipeline of SDXL's structure with random weights; images of 64x64."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=8,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=8 + 6 * 8,
+    )
+    nothing: dict[str, Any] = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+    pipe = StableDiffusionXLPipeline(vae=vae, unet=unet, scheduler=scheduler("EulerDiscrete"), **nothing)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def flux(vae: AutoencoderKL) -> FluxPipeline:
+    """A pipeline of Flux' structure with random weights."""
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=8,
+        pooled_projection_dim=8,
+        axes_dims_rope=(2, 2, 4),
+    )
+    nothing: dict[str, Any] = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+    pipe = FluxPipeline(scheduler("FlowMatchEulerDiscrete"), vae, transformer=transformer, **nothing)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe: Any, *, seed: int = 0, steps: int = 4, size: tuple[int, int] = (64, 64), **more: Any) -> torch.Tensor:
+    """Run a pipeline and return the final latents."""
+    embeds = torch.linspace(-1, 1, 24).reshape(1, 3, 8)
+    arguments = {"prompt_embeds": embeds, "pooled_prompt_embeds": embeds[:, 0]}
+    if isinstance(pipe, StableDiffusionXLPipeline):
+        arguments |= {"negative_prompt_embeds": -embeds, "negative_pooled_prompt_embeds": -embeds[:, 0]}
+    latents: torch.Tensor = pipe(
+        **arguments,
+        num_inference_steps=steps,
+        width=size[0],
+        height=size[1],
+        generator=torch.Generator().manual_seed(seed),
+        output_type="latent",
+        **more,
+    ).images
+    return latents
+
+
+def with_scheduler(pipe: Any, name: str) -> Any:
+    pipe = copy.copy(pipe)
+    pipe.scheduler = scheduler(name)
+    return pipe
+
+
+def denoise(pipe: Any, predict: Any = None, steps: int = 5) -> torch.Tensor:
+    """Run a scheduler by hand, as the loops of pipelines do."""
+    pipe.scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, 4, 8, 8, generator=generator) * getattr(pipe.scheduler, "init_noise_sigma", 1.0)
+    for index, timestep in enumerate(pipe.scheduler.timesteps):
+        if hasattr(pipe.scheduler, "scale_model_input"):
+            pipe.scheduler.scale_model_input(latents, timestep)
+        predicted = latents * 0.1 if predict is None else predict(pipe.scheduler, latents, index)
+        latents = pipe.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+    return latents
+
+
+def perfect_model(clean: torch.Tensor, kind: str) -> Any:
+    """Return a model that knows the clean image and predicts, from it, what the scheduler asks for."""
+
+    def predict(scheduler: Any, latents: torch.Tensor, index: int) -> torch.Tensor:
+        alpha, sigma = coefficients(scheduler, index)
+        noise = (latents - alpha * clean) / sigma
+        norm = (alpha**2 + sigma**2) ** 0.5
+        predictions = {
+            "epsilon": noise,
+            "v_prediction": (alpha * noise - sigma * clean) / norm,
+            "flow_prediction": noise - clean,
+            "sample": clean,
+        }
+        return predictions[kind]
+
+    return predict
+
+
+def coefficients(scheduler: Any, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how much of the image and of the noise the scheduler mixes at a step, by its own `add_noise`."""
+    zero, one = torch.zeros(1), torch.ones(1)
+    if "FlowMatch" in type(scheduler).__name__:
+        return 1 - scheduler.sigmas[index], scheduler.sigmas[index]
+    if hasattr(scheduler, "sigmas") and not hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # Euler and its kin
+        return one, scheduler.sigmas[index]
+    timestep = scheduler.timesteps[index : index + 1]
+    return scheduler.add_noise(one, zero, timestep), scheduler.add_noise(zero, one, timestep)
+
+
+# What is shown
+
+
+@pytest.mark.parametrize(
+    ("name", "prediction"),
+    [
+        (name, prediction)
+        for name in [*SCHEDULERS, "HeunDiscrete", "DEISMultistep", "PNDM", "TCD"]
+        for prediction in ["epsilon", "v_prediction", "sample"]
+        if prediction != "sample" or name not in ("EulerAncestralDiscrete", "PNDM")  # which do not know it
+    ],
+)
+def test_the_estimate_of_a_perfect_model_is_the_clean_image(name: str, prediction: str) -> None:
+    config = {"clip_sample": False} if name in ("DDIM", "LCM", "HeunDiscrete") else {}
+    assert_estimates_are_clean(scheduler(name, prediction_type=prediction, **config), prediction)
+
+
+@pytest.mark.parametrize("name", ["FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete"])
+def test_the_estimate_of_a_perfect_flow_is_the_clean_image(name: str) -> None:
+    assert_estimates_are_clean(scheduler(name), "flow_prediction")
+
+
+def assert_estimates_are_clean(scheduler: Any, prediction: str) -> None:
+    clean = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    decoder = Decoder()
+    with Previews(SimpleNamespace(scheduler=scheduler), decoder, max_fps=math.inf).to(Watched()) as pipe:
+        denoise(pipe, perfect_model(clean, prediction))
+    assert len(decoder.seen) == len(pipe.scheduler.timesteps)
+    for seen in decoder.seen:
+        torch.testing.assert_close(seen, clean, rtol=0, atol=1e-4)
+
+
+def test_the_estimate_of_dpm_solver_is_what_the_solver_computed() -> None:
+    decoder, computed = Decoder(), []
+
+    def predict(scheduler: Any, latents: torch.Tensor, index: int) -> torch.Tensor:
+        computed.append(scheduler.model_outputs[-1])
+        return latents.tanh()
+
+    previews = Previews(SimpleNamespace(scheduler=scheduler("DPMSolverMultistep")), decoder, max_fps=math.inf)
+    with previews.to(Watched()) as pipe:
+        denoise(pipe, predict)
+    for seen, expected in zip(decoder.seen, computed[1:], strict=False):
+        assert torch.equal(seen, expected)
+
+
+def test_edm_schedulers_precondition_the_estimate() -> None:
+    decoder = Decoder()
+    previews = Previews(SimpleNamespace(scheduler=scheduler("EDMDPMSolverMultistep")), decoder, max_fps=math.inf)
+    with previews.to(Watched()) as pipe:
+        denoise(pipe)
+    assert torch.equal(decoder.seen[-1], pipe.scheduler.model_outputs[-1])
+
+
+def test_an_unknown_scheduler_shows_the_latents_of_its_steps() -> None:
+    decoder = Decoder()
+    previews = Previews(SimpleNamespace(scheduler=scheduler("IPNDM")), decoder, max_fps=math.inf)
+    with previews.to(Watched()) as pipe:
+        latents = denoise(pipe)
+    assert torch.equal(decoder.seen[-1], latents)
+
+
+def test_every_step_sends_progress_and_a_preview(sdxl: Any, tiny_vae: AutoencoderTiny) -> None:
+    stream = Watched()
+    with Previews(sdxl, tiny_vae, max_fps=math.inf).to(stream) as pipe:
+        draw(pipe)
+    assert stream.of("progress") == [{"step": n, "total": 4} for n in (1, 2, 3, 4)]
+    last = stream.of("preview")[-1]
+    assert picture(last).size == (64, 64)
+    assert picture(last).format == "JPEG"
+    assert {name: last[name] for name in last.keys() - {"image"}} == {
+        "step": 4,
+        "total": 4,
+        "width": 64,
+        "height": 64,
+        "method": "tiny_vae",
+    }
+
+
+def test_the_last_preview_is_the_final_image_by_the_small_decoder(sdxl: Any, tiny_vae: AutoencoderTiny) -> None:
+    stream = Watched()
+    with Previews(sdxl, tiny_vae, max_fps=math.inf, quality=95).to(stream) as pipe:
+        latents = draw(pipe)
+    with torch.no_grad():
+        image = pipe.image_processor.postprocess(tiny_vae.decode(latents).sample)[0]
+    difference = ImageChops.difference(picture(stream.of("preview")[-1]), image)
+    assert max(ImageStat.Stat(difference).mean) < 3
+
+
+def test_a_preview_is_no_larger_than_size(sdxl: Any, tiny_vae: AutoencoderTiny) -> None:
+    stream = Watched()
+    with Previews(sdxl, tiny_vae, size=48).to(stream) as pipe:
+        draw(pipe, size=(96, 64))
+    preview = stream.of("preview")[0]
+    assert picture(preview).size == (48, 32)
+    assert (preview["width"], preview["height"]) == (96, 64)
+
+
+def test_a_batch_is_shown_as_a_grid_row_by_row(sdxl: Any) -> None:
+    stream = Watched()
+    with Previews(sdxl, Decoder()).to(stream) as pipe:
+        draw(pipe, num_images_per_prompt=3)
+    grid = picture(stream.of("preview")[0]).convert("L")
+    centres = [grid.getpixel(place) for place in ((32, 32), (96, 32), (32, 96), (96, 96))]
+    assert centres == pytest.approx([0, 128, 255, 0], abs=3)
+    assert grid.size == (128, 128)
+
+
+def test_latents_packed_by_flux_are_unpacked_to_the_size_of_the_job(flux: Any, tiny_vae: AutoencoderTiny) -> None:
+    stream = Watched()
+    with Previews(flux, tiny_vae).to(stream) as pipe:
+        draw(pipe, size=(96, 32))
+    assert picture(stream.of("preview")[0]).size == (96, 32)
+
+
+def test_without_a_small_decoder_colours_are_fitted_to_the_pipelines_own(sdxl: Any) -> None:
+    stream = Watched()
+    with Previews(sdxl).to(stream) as pipe:
+        draw(pipe)
+    assert stream.of("preview")[0]["method"] == "latent_rgb"
+    assert picture(stream.of("preview")[0]).size == (64, 64)
+
+
+def test_without_any_decoder_there_is_progress_only() -> None:
+    stream = Watched()
+    with Previews(SimpleNamespace(scheduler=scheduler("EulerDiscrete"))).to(stream) as pipe:
+        denoise(pipe)
+    assert len(stream.of("progress")) == 5
+    assert stream.of("preview") == []
+
+
+def test_a_small_decoder_is_loaded_from_a_folder(sdxl: Any, tiny_vae: AutoencoderTiny, tmp_path: Any) -> None:
+    tiny_vae.save_pretrained(tmp_path)
+    stream = Watched()
+    with Previews(sdxl, str(tmp_path)).to(stream) as pipe:
+        draw(pipe)
+    assert stream.of("preview")[0]["method"] == "tiny_vae"
+
+
+def test_a_scheduler_of_second_order_counts_its_own_steps(sdxl: Any) -> None:
+    stream = Watched()
+    with Previews(with_scheduler(sdxl, "HeunDiscrete"), Decoder()).to(stream) as pipe:
+        draw(pipe)
+    assert stream.of("progress")[-1] == {"step": 7, "total": 7}
+
+
+def test_a_second_call_of_the_pipeline_counts_from_one(sdxl: Any) -> None:
+    stream = Watched()
+    with Previews(sdxl, Decoder()).to(stream) as pipe:
+        draw(pipe, steps=2)
+        draw(pipe, steps=3)
+    assert [(p["step"], p["total"]) for p in stream.of("progress")] == [(1, 2), (2, 2), (1, 3), (2, 3), (3, 3)]
+
+
+# When it is shown
+
+
+def test_nothing_is_decoded_while_nobody_watches(sdxl: Any) -> None:
+    previews = Previews(sdxl, Decoder(), max_fps=math.inf)
+    with previews.to(Stream(Channel(Settings()), "0" * 32)) as pipe:
+        draw(pipe)
+    assert previews.statistics() == PreviewStatistics(decoded=0, skipped=4, failed=0)
+
+
+def test_nothing_is_decoded_while_the_last_preview_is_unread(sdxl: Any) -> None:
+    previews = Previews(sdxl, Decoder(), max_fps=math.inf)
+    channel = Channel(Settings())
+    channel.events(shows_previews=True)
+    with previews.to(Stream(channel, "0" * 32)) as pipe:
+        draw(pipe)
+    assert previews.statistics() == PreviewStatistics(decoded=1, skipped=3, failed=0)
+
+
+def test_max_fps_bounds_the_previews_of_a_job(sdxl: Any) -> None:
+    previews = Previews(sdxl, Decoder(), max_fps=0.001)
+    with previews.to(Watched()) as pipe:
+        draw(pipe)
+    assert previews.statistics().decoded == 1
+
+
+def test_every_shows_the_first_step_and_then_every_nth(sdxl: Any) -> None:
+    stream = Watched()
+    with Previews(sdxl, Decoder(), every=2, max_fps=math.inf).to(stream) as pipe:
+        draw(pipe, steps=5)
+    assert [preview["step"] for preview in stream.of("preview")] == [1, 3, 5]
+
+
+# What is not touched
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_result_is_identical_with_and_without_previews(sdxl: Any, tiny_vae: AutoencoderTiny, name: str) -> None:
+    plain = with_scheduler(sdxl, name)
+    with Previews(plain, tiny_vae, max_fps=math.inf).to(Watched()) as pipe:
+        watched = draw(pipe, eta=0.5)
+    assert torch.equal(watched, draw(plain, eta=0.5))
+
+
+def test_the_result_of_flux_is_identical_with_and_without_previews(flux: Any, tiny_vae: AutoencoderTiny) -> None:
+    with Previews(flux, tiny_vae, max_fps=math.inf).to(Watched()) as pipe:
+        watched = draw(pipe)
+    assert torch.equal(watched, draw(flux))
+
+
+@pytest.mark.parametrize("name", ["EulerAncestralDiscrete", "LCM"])
+def test_the_seed_decides_the_noise_of_every_step(sdxl: Any, name: str) -> None:
+    start = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    results = []
+    for seed in (1, 1, 2):
+        with Previews(with_scheduler(sdxl, name), Decoder()).to(Watched()) as pipe:
+            results.append(draw(pipe, seed=seed, latents=start))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_jobs_in_two_threads_get_the_results_that_they_get_alone(sdxl: Any, tiny_vae: AutoencoderTiny) -> None:
+    previews = Previews(with_scheduler(sdxl, "DPMSolverMultistep"), tiny_vae, max_fps=math.inf)
+    together, barrier = {}, threading.Barrier(2, timeout=10)
+
+    def job(steps: int) -> None:
+        with previews.to(Watched()) as pipe:
+            barrier.wait()
+            together[steps] = draw(pipe, steps=steps)
+
+    threads = [threading.Thread(target=job, args=(steps,)) for steps in (5, 8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(15)
+    for steps in (5, 8):
+        assert torch.equal(together[steps], draw(previews.pipe, steps=steps))
+
+
+def test_a_pipeline_that_raises_leaves_the_shared_one_as_it_was(sdxl: Any) -> None:
+    before = dict(vars(sdxl))
+    with pytest.raises(ValueError, match="divisible by 8"), Previews(sdxl, Decoder()).to(Watched()) as pipe:
+        draw(pipe, size=(63, 64))
+    assert vars(sdxl) == before
+    assert "step" not in vars(sdxl.scheduler)
+
+
+def test_a_cancelled_job_leaves_before_its_next_step(sdxl: Any) -> None:
+    calls: list[int] = []
+    hook = sdxl.unet.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(Cancelled), Previews(sdxl, Decoder()).to(Watched(cancel_at=2)) as pipe:
+        draw(pipe)
+    hook.remove()
+    assert len(calls) == 2
+
+
+def test_a_failing_decoder_is_logged_once_and_the_job_goes_on(sdxl: Any, caplog: pytest.LogCaptureFixture) -> None:
+    stream = Watched()
+    previews = Previews(sdxl, Decoder(RuntimeError("no memory")), max_fps=math.inf)
+    with caplog.at_level(logging.WARNING, "streamapp"), previews.to(stream) as pipe:
+        draw(pipe)
+    assert len(caplog.records) == 1
+    assert len(stream.of("progress")) == 4
+    assert previews.statistics() == PreviewStatistics(decoded=0, skipped=3, failed=1)
+
+
+# As a plain callback
+
+
+def test_a_callback_shows_what_the_copy_shows(sdxl: Any, tiny_vae: AutoencoderTiny) -> None:
+    previews = Previews(with_scheduler(sdxl, "DPMSolverMultistep"), tiny_vae, max_fps=math.inf)
+    by_copy, by_callback = Watched(), Watched()
+    with previews.to(by_copy) as pipe:
+        latents = draw(pipe)
+    assert torch.equal(latents, draw(previews.pipe, callback_on_step_end=previews.callback(by_callback)))
+    assert by_callback.events == by_copy.events
+
+
+def test_a_second_callback_takes_the_place_of_the_first(sdxl: Any) -> None:
+    previews = Previews(with_scheduler(sdxl, "EulerDiscrete"), Decoder())
+    first, second = Watched(cancel_at=1), Watched()
+    with pytest.raises(Cancelled):
+        draw(previews.pipe, callback_on_step_end=previews.callback(first))
+    draw(previews.pipe, callback_on_step_end=previews.callback(second))
+    assert len(first.of("progress")) == 1
+    assert len(second.of("progress")) == 4
+
+
+def test_a_callback_on_another_scheduler_shows_the_latents_of_the_step(sdxl: Any) -> None:
+    decoder = Decoder()
+    previews = Previews(with_scheduler(sdxl, "EulerDiscrete"), decoder, max_fps=math.inf)
+    callback = previews.callback(Watched())
+    latents = draw(with_scheduler(sdxl, "EulerDiscrete"), callback_on_step_end=callback)
+    assert torch.equal(decoder.seen[-1], latents)
+
+
+# On the GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_inference_thread_never_waits_for_the_gpu(tiny_vae: AutoencoderTiny) -> None:
+    stream = Watched()
+    pipe = SimpleNamespace(scheduler=scheduler("EulerDiscrete"))
+    previews = Previews(pipe, copy.deepcopy(tiny_vae).to("cuda"), max_fps=math.inf)
+    with previews.to(stream) as pipe:
+        pipe.scheduler.set_timesteps(5, device="cuda")
+        pipe.scheduler.set_begin_index(0)  # as pipelines do; else Euler's first step asks the GPU for its index
+        latents = torch.randn(1, 4, 64, 64, device="cuda") * pipe.scheduler.init_noise_sigma
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for timestep in pipe.scheduler.timesteps:
+                model_input = pipe.scheduler.scale_model_input(latents, timestep)
+                latents = pipe.scheduler.step(model_input * 0.1, timestep, latents, return_dict=False)[0]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert previews.statistics().failed == 0
+    assert picture(stream.of("preview")[0]).size == (512, 512)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_result_on_the_gpu_is_identical_with_and_without_previews(sdxl: Any, tiny_vae: AutoencoderTiny) -> None:
+    pipe = copy.deepcopy(sdxl).to("cuda")
+    previews = Previews(pipe, copy.deepcopy(tiny_vae).to("cuda"), max_fps=math.inf)
+    stream = Watched()
+    with previews.to(stream) as job_pipe:
+        watched = draw(job_pipe, steps=10)
+    assert torch.equal(watched, draw(pipe, steps=10))
+    assert stream.of("preview")
