@@ -24,6 +24,7 @@ from .settings import Settings
 from .worker import AsyncWorker, LoopWatchdog, Worker, WorkerStatistics
 
 EXIT_SETUP_FAILED = 3
+_STUCK_PATIENCE_S = 0.5  # for a thread that had its `drain_s` and still does not come back from a job
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h: a supervisor should start the process again
 
 logger = logging.getLogger("streamapp")
@@ -165,8 +166,9 @@ class Runtime:
             return
         self._watchdog.stop()
         for served in self.served:
-            if not await asyncio.to_thread(served.worker.join, timeout_s):
-                logger.error("the inference thread of %s did not end within %.0f s", served.name, timeout_s)
+            patience_s = timeout_s if served.worker.is_idle else _STUCK_PATIENCE_S
+            if not await asyncio.to_thread(served.worker.join, patience_s):
+                logger.error("the inference thread of %s did not end; its teardown is left out", served.name)
 
     async def _becomes_idle(self, timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s

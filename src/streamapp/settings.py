@@ -42,9 +42,9 @@ class Settings(BaseSettings):
     max_kept_bytes: int = Field(default=256 * MIB, ge=0, description="events of finished jobs kept in all")
 
     max_body_bytes: int = Field(default=64 * MIB, ge=1, description="a request's body")
-    max_media_bytes: int = Field(default=50 * MIB, ge=1, description="one image, audio or file of an input")
+    max_media_bytes: int = Field(default=50 * MIB, ge=1, description="what one input fetches and uploads in all")
     max_image_pixels: int = Field(default=64 * MIB, ge=1, description="width x height of an input image")
-    media_timeout_s: float = Field(default=30, gt=0, description="a download of an input's URL")
+    media_timeout_s: float = Field(default=30, gt=0, description="fetching all media of one input")
     allow_private_urls: bool = Field(default=False, description="download inputs from private addresses too")
 
 

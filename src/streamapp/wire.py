@@ -12,8 +12,9 @@ from typing import NamedTuple
 from .errors import MalformedRequest
 from .events import Event
 
-HEARTBEAT_SSE = b": ping\n\n"
-OPEN_SSE = b": open\n\n"
+# Without a blank line: httpx-sse, and with it fal's Python client, takes one after a comment for an empty event.
+HEARTBEAT_SSE = b": ping\n"
+OPEN_SSE = b": open\n"
 HEARTBEAT_NDJSON = b"\n"
 # Named even on streams that EventSource reads through `onmessage`: they are about the stream, not of it.
 _ALWAYS_NAMED = frozenset({"lagged", "restarted", "done", "error", "cancelled"})

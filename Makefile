@@ -1,0 +1,62 @@
+# Every target sets up what it needs in $(VENV). Another torch: `make demo TORCH="torch==2.15.0"`.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+PORT ?= 8000
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+RUNTIME := ./client_sdk/python[images] .[diffusion]
+
+.PHONY: help install install-runtime demo serve fmt check test coverage build train evaluate clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+install: $(VENV)/.installed ## set up the virtual environment
+
+$(VENV)/.installed: pyproject.toml client_sdk/python/pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(PIP) --editable "./client_sdk/python[images]" --editable ".[diffusion,dev]"
+	@touch $@
+
+install-runtime: ## set up what serving needs and no more (the Dockerfile's)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(PIP) $(foreach part,$(RUNTIME),"$(part)")
+
+demo: install ## serve the SDXL app and watch one image being made
+	$(BIN)/python apps/sdxl/demo.py
+
+serve: install ## serve the SDXL app on PORT
+	$(BIN)/streamapp serve apps/sdxl/app.py:Sdxl --port $(PORT)
+
+fmt: install ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: install ## lint and type-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: install ## run the tests
+	$(BIN)/python -m pytest
+
+coverage: install ## hold each module's coverage by its own test file
+	$(BIN)/python tests/own_coverage.py
+
+build: install ## build both wheels into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m build --no-isolation --outdir dist client_sdk/python
+
+train: install ## train the embedded model anew (an hour on 2 cores)
+	$(BIN)/python apps/sdxl/tiny/train.py
+
+evaluate: install ## measure the embedded model's gates
+	$(BIN)/python apps/sdxl/tiny/evaluate.py
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -1,0 +1,55 @@
+"""Call a streamapp server: events as they arrive, typed errors, images.
+
+from streamapp_client import Client
+
+for event in Client("http://127.0.0.1:8000").stream("/stream", {"prompt": "a red circle"}):
+    event.image().save(f"{event.name}.png")
+"""
+
+from ._client import Client, Stream
+from ._decoder import ServerSentEvent, SSEDecoder
+from ._errors import (
+    ApiError,
+    Cancelled,
+    ClientError,
+    ConnectionFailed,
+    DeadlineExceeded,
+    EndpointFailed,
+    InvalidInput,
+    MalformedRequest,
+    NoImage,
+    NotFound,
+    PayloadTooLarge,
+    QueueFull,
+    StreamInterrupted,
+    Unauthorized,
+    Unavailable,
+    UnexpectedAnswer,
+)
+from ._models import Event
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ApiError",
+    "Cancelled",
+    "Client",
+    "ClientError",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "EndpointFailed",
+    "Event",
+    "InvalidInput",
+    "MalformedRequest",
+    "NoImage",
+    "NotFound",
+    "PayloadTooLarge",
+    "QueueFull",
+    "SSEDecoder",
+    "ServerSentEvent",
+    "Stream",
+    "StreamInterrupted",
+    "Unauthorized",
+    "Unavailable",
+    "UnexpectedAnswer",
+]

@@ -1,0 +1,52 @@
+"""Find the images in an event's data and open them; the one module that needs pillow."""
+
+import base64
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from ._errors import NoImage
+
+try:
+    from PIL import Image
+except ImportError:  # the extra `images` is not installed; all the rest works without it
+    Image = None  # type: ignore[assignment]
+
+
+def image_urls(data: Any) -> list[str]:
+    """List the URLs of the images: `data["image"]`, then each of `data["images"]`; or `data` itself."""
+    urls = [item.get("url") if isinstance(item, Mapping) else item for item in _image_values(data)]
+    return [url for url in urls if isinstance(url, str)]
+
+
+def _image_values(data: Any) -> Iterator[Any]:
+    if isinstance(data, Mapping) and ("image" in data or "images" in data):
+        yield data.get("image")
+        yield from data.get("images") or ()
+    elif isinstance(data, Mapping) or (isinstance(data, str) and data.startswith("data:")):
+        yield data
+
+
+def open_image(url: str, download: Callable[[str], bytes]) -> "Image.Image":
+    """Open the image at a data URI, or at a URL whose bytes `download` gets."""
+    if Image is None:
+        raise NoImage('pillow is not installed; write: pip install "streamapp-client[images]"')
+    content = _decode_data_uri(url) if url.startswith("data:") else download(url)
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except OSError as error:
+        raise NoImage(f"Expected an image at {url[:80]!r}, got {len(content)} bytes: {error}") from error
+    return image
+
+
+def _decode_data_uri(url: str) -> bytes:
+    """Decode a data URI. Source: https://datatracker.ietf.org/doc/html/rfc2397"""
+    head, _, payload = url.partition(",")
+    if not head.endswith(";base64"):
+        return unquote_to_bytes(payload)
+    try:
+        return base64.b64decode(payload)
+    except ValueError as error:
+        raise NoImage(f"Expected base64 in the data URI {url[:80]!r}: {error}") from error
