@@ -4,7 +4,7 @@ Write the class you would write for fal, run it anywhere with `streamapp serve`,
 """
 
 from .app import App
-from .channel import Stream
+from .channel import Stream, current_stream
 from .compile import compile_app
 from .endpoint import endpoint
 from .errors import Cancelled, StreamAppError
@@ -27,5 +27,6 @@ __all__ = [
     "StreamAppError",
     "__version__",
     "compile_app",
+    "current_stream",
     "endpoint",
 ]

@@ -1,20 +1,26 @@
 """Turn what a running job prints, logs and shows as progress bars into its events, for apps that ask for it.
 
-The first job that asks installs one proxy for stdout and stderr, one logging handler and one patch of tqdm; they
-look up the current job in a context variable and otherwise pass everything on. Nothing happens on import.
+The first job that asks puts a proxy before stdout and stderr, wraps the factory of log records, and patches tqdm;
+they look up the current job in a context variable and otherwise pass everything on. Nothing happens on import.
+
+Divergence: log records are taken where they are made, not by a handler on the root logger. A handler is called under
+its lock: a job that waits there for its reader would stop the loop as soon as that logs a line, and with it the reader.
+It would miss the loggers that do not propagate (diffusers, transformers), and switch off the line on stderr that a
+program without handlers gets.
 """
 
 import asyncio
 import contextvars
-import io
 import logging
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any, TextIO
 
 from .channel import Channel
+from .errors import Cancelled
 from .events import Log, LogLevel, Progress, to_event
 
 _logs: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("streamapp_logs", default=None)
@@ -22,6 +28,7 @@ _progress: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("stre
 _install_lock = threading.Lock()
 _MAX_LINE = 8192
 _LEVELS: list[tuple[int, LogLevel]] = [(logging.ERROR, "ERROR"), (logging.WARNING, "WARN"), (logging.INFO, "INFO")]
+_format = logging.Formatter().format
 
 
 @contextmanager
@@ -33,96 +40,100 @@ def capture(channel: Channel, *, logs: bool, progress: bool) -> Iterator[None]:
     if not (logs or progress):
         yield
         return
-    _install(logs=logs, progress=progress)
+    _install()
+    _end_lines()
     log_token = _logs.set(channel if logs else None)
     progress_token = _progress.set(channel if progress else None)
     try:
         yield
-        _flush()
     finally:
+        with suppress(Cancelled):  # the job is over, and its last words with it
+            _end_lines()
         _logs.reset(log_token)
         _progress.reset(progress_token)
 
 
-def _install(*, logs: bool, progress: bool) -> None:
+def _install() -> None:
     with _install_lock:
-        if logs:
-            for name, level in (("stdout", "STDOUT"), ("stderr", "STDERR")):
-                if not isinstance(getattr(sys, name), _Tee):
-                    setattr(sys, name, _Tee(getattr(sys, name), level))  # type: ignore[arg-type]
-            root = logging.getLogger()
-            if not any(isinstance(handler, _LogHandler) for handler in root.handlers):
-                root.addHandler(_LogHandler())
+        for name, level in (("stdout", "STDOUT"), ("stderr", "STDERR")):
+            if not isinstance(getattr(sys, name), _Tee):
+                setattr(sys, name, _Tee(getattr(sys, name), level))  # type: ignore[arg-type]
+        _take_records()
         tqdm = sys.modules.get("tqdm.std")
-        if progress and tqdm is not None and not hasattr(tqdm.tqdm, "streamapp_display"):
+        if tqdm is not None and not hasattr(tqdm.tqdm, "streamapp_display"):
             _patch(tqdm.tqdm)
 
 
-def _flush() -> None:
+def _end_lines() -> None:
     for target in (sys.stdout, sys.stderr):
         if isinstance(target, _Tee):
             target.end_line()
 
 
-class _Tee(io.TextIOBase):
+class _Tee:
     """Pass text on to the real stream, and whole lines to the current job."""
 
     def __init__(self, target: TextIO, level: LogLevel) -> None:
         self._target = target
         self._level = level
-        self._lines: contextvars.ContextVar[str] = contextvars.ContextVar(f"streamapp_{level}", default="")
+        self._line: contextvars.ContextVar[str] = contextvars.ContextVar(f"streamapp_{level}", default="")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
 
     def write(self, text: str) -> int:
         written = self._target.write(text)
         channel = _logs.get()
         if channel is not None:
-            *lines, rest = (self._lines.get() + text).split("\n")
-            self._lines.set(rest[-_MAX_LINE:])
+            *lines, rest = (self._line.get() + text).split("\n")
+            self._line.set(rest[-_MAX_LINE:])
             for line in lines:
                 self._emit(channel, line)
         return written
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
     def end_line(self) -> None:
         """Emit what was printed without a line end."""
-        channel, rest = _logs.get(), self._lines.get()
-        self._lines.set("")
-        if channel is not None and rest:
+        channel, rest = _logs.get(), self._line.get()
+        self._line.set("")
+        if channel is not None:
             self._emit(channel, rest)
 
     def _emit(self, channel: Channel, line: str) -> None:
         line = line.rpartition("\r")[2].rstrip()  # a bar that redraws itself: only what stays on the screen
         if line:
-            _emit_log(channel, line[:_MAX_LINE], self._level, self._level.lower())
-
-    def flush(self) -> None:
-        self._target.flush()
-
-    def isatty(self) -> bool:
-        return self._target.isatty()
-
-    def fileno(self) -> int:
-        return self._target.fileno()
-
-    def writable(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._target.encoding
+            _emit_log(channel, line, self._level, self._level.lower())
 
 
-class _LogHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
+@lru_cache(maxsize=1)
+def _take_records() -> None:
+    """Wrap, once, the factory of log records: those of a job go to it as well; streamapp's own are for the server."""
+    make = logging.getLogRecordFactory()
+
+    def made(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record: logging.LogRecord = make(*args, **kwargs)
         channel = _logs.get()
-        if channel is None or record.name.startswith("streamapp"):
-            return
-        level = next((name for number, name in _LEVELS if record.levelno >= number), "DEBUG")
-        _emit_log(channel, self.format(record)[:_MAX_LINE], level, record.name)
+        if channel is not None and record.name and record.name.partition(".")[0] != "streamapp":
+            level: LogLevel = next((name for number, name in _LEVELS if record.levelno >= number), "DEBUG")
+            _emit_log(channel, _line_of(record), level, record.name)
+        return record
+
+    logging.setLogRecordFactory(made)
+
+
+def _line_of(record: logging.LogRecord) -> str:
+    try:
+        return _format(record)
+    except Exception:  # arguments that do not fit the message: the handlers complain, the job goes on
+        return str(record.msg)
 
 
 def _emit_log(channel: Channel, line: str, level: LogLevel, source: str) -> None:
     """Emit a line; on the loop without waiting for a slow reader, which would stop every stream."""
-    channel.emit(to_event(Log(line, level, source)), waits=not _is_on_loop())
+    channel.emit(to_event(Log(line[:_MAX_LINE], level, source)), waits=not _is_on_loop())
 
 
 def _is_on_loop() -> bool:
@@ -134,15 +145,26 @@ def _is_on_loop() -> bool:
 
 
 def _patch(cls: Any) -> None:
-    display = cls.display
+    display, update = cls.display, cls.update
 
     def shown(self: Any, *args: Any, **kwargs: Any) -> Any:
         channel = _progress.get()
         if channel is not None:
             total = None if self.total is None else int(self.total)
-            channel.emit(to_event(Progress(int(self.n), total, self.desc or None)), waits=False)
-        return display(self, *args, **kwargs)
+            with suppress(Cancelled):  # tqdm would keep its global lock; `updated` raises it
+                channel.emit(to_event(Progress(int(self.n), total, self.desc or None)), waits=False)
+        token = _logs.set(None)  # a bar is no log line
+        try:
+            return display(self, *args, **kwargs)
+        finally:
+            _logs.reset(token)
 
-    cls.display = shown
+    def updated(self: Any, n: float | None = 1) -> Any:
+        is_shown = update(self, n)
+        channel = _progress.get()
+        if channel is not None:
+            channel.check()
+        return is_shown
+
+    cls.display, cls.update = shown, updated
     cls.streamapp_display = display
-

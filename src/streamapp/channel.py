@@ -9,15 +9,28 @@ It does not encode (`events`), frame (`wire`) or know HTTP. `Stream` is the face
 """
 
 import asyncio
+import contextvars
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .errors import Cancelled, ErrorInfo, StreamAppError
-from .events import REPLACEABLE, Event, Log, LogLevel, Output, Preview, Progress, encode, terminal, to_event
+from .events import (
+    REPLACEABLE,
+    Event,
+    Log,
+    LogLevel,
+    Output,
+    Preview,
+    Progress,
+    encode,
+    has_pending_media,
+    terminal,
+    to_event,
+)
 from .settings import Settings
 
 # A tight producer holds the GIL and starves the loop that it has just woken: first event after 9.7 ms. Giving
@@ -31,7 +44,7 @@ class ChannelStatistics(NamedTuple):
 
     #: events emitted so far, replaced ones included
     emitted: int
-    #: replaceable events that a newer one replaced before every reader took them
+    #: replaceable events that made room for a newer one
     replaced: int
     #: lasting events in memory, and bytes of them
     kept_events: int
@@ -51,9 +64,12 @@ class Channel:
     Args:
         settings: the bounds ahead of the owner and behind it, and `send_timeout_s`.
         on_terminal: called once, in the thread that ended the log, after the lock is released.
+        awaits_owner: the producer is paced from the start, by the owner who is about to come.
     """
 
-    def __init__(self, settings: Settings, *, on_terminal: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, on_terminal: Callable[[], None] | None = None, awaits_owner: bool = False
+    ) -> None:
         self._settings = settings
         self._on_terminal = on_terminal
         self._lock = threading.Lock()
@@ -73,9 +89,11 @@ class Channel:
         self._terminal: Event | None = None
         self._last_output: Event | None = None
         self._subscribers: set[Subscriber] = set()
-        self._sleepers: list[Subscriber] = []
-        self._owner: Subscriber | None = None
+        self._sleepers: set[Subscriber] = set()
+        self._expected = Subscriber(self, 0, 0, False) if awaits_owner else None
+        self._owner = self._expected
         self._send_budget_s = settings.send_timeout_s
+        self._charged_until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._yielded_at = 0.0
 
@@ -103,16 +121,17 @@ class Channel:
             Cancelled: the log has ended, or ended while this waited.
         """
         with self._lock:
-            self._raise_if_ended()
+            self.check()
             if waits and event.kind not in REPLACEABLE and self._is_full():
                 self._wait_for_room()
             sleepers = self._append(event)
-        if sleepers:
-            self._wake(sleepers)
-            now = time.monotonic()
-            if now - self._yielded_at > _YIELD_EVERY_S:
-                self._yielded_at = now
-                time.sleep(0)
+        if not sleepers:
+            return
+        self._wake(sleepers)
+        now = time.monotonic()
+        if waits and now - self._yielded_at > _YIELD_EVERY_S:
+            self._yielded_at = now
+            time.sleep(0)
 
     async def aemit(self, event: Event) -> None:
         """Append an event from the loop; waits, without blocking the loop, while the log is full.
@@ -122,11 +141,12 @@ class Channel:
         """
         while True:
             with self._lock:
-                self._raise_if_ended()
+                self.check()
                 if event.kind in REPLACEABLE or not self._is_full():
                     sleepers = self._append(event)
                     break
-                room = asyncio.get_running_loop().create_future()
+                self._loop = asyncio.get_running_loop()
+                room = self._loop.create_future()
                 self._async_waiters.append(room)
             await self._wait_for_async_room(room)
         for sleeper in sleepers:
@@ -183,10 +203,14 @@ class Channel:
             assert self._loop in (None, loop), "all readers of a channel live on one event loop"
             self._loop = loop
             subscriber = Subscriber(self, self._index_after(after), after, shows_previews)
+            subscriber._missed = min(self._base + self._head, max(0, self._trimmed_n - after))
             self._subscribers.add(subscriber)
-            if is_owner and self._send_budget_s > 0:
+            if is_owner and self._send_budget_s > 0 and self._terminal is None:
                 subscriber._taken_bytes = self._bytes_before(subscriber._index)
                 self._owner = subscriber
+            elif self._owner is self._expected:
+                self._owner = None
+            self._give_room()
         return subscriber
 
     def statistics(self) -> ChannelStatistics:
@@ -201,13 +225,10 @@ class Channel:
                 subscribers=len(self._subscribers),
             )
 
-    # `_end`, `_wake*` and `_wait_for_async_room` run without the lock; the rest of what follows runs under it.
+    # `_end`, `_wake_all`, `_give_async_room` and `_wait_for_async_room` run without the lock, the rest under it.
 
-    def _raise_if_ended(self) -> None:
-        if self._terminal is not None:
-            raise Cancelled
-
-    def _append(self, event: Event) -> "list[Subscriber]":
+    def _append(self, event: Event) -> "set[Subscriber]":
+        """Number an event and log it; return the readers to wake."""
         self._n = event.n = self._n + 1
         if event.kind in REPLACEABLE:
             if (event.kind, event.key) in self._slots:
@@ -222,31 +243,36 @@ class Channel:
                 self._last_output = event
             if self._owner is None:
                 self._trim()
-        if not self._sleepers:
-            return self._sleepers
-        sleepers, self._sleepers = self._sleepers, []
-        return sleepers
+        sleepers = self._sleepers
+        if sleepers:
+            self._sleepers = set()
+            return sleepers
+        return _NOBODY
 
     def _end(self, event: Event, output: Event | None = None) -> bool:
         with self._lock:
             if self._terminal is not None:
                 return False
-            sleepers = self._append(output) if output is not None else []
-            sleepers = sleepers + self._append(event)
+            sleepers = self._append(output) if output is not None else _NOBODY
+            sleepers = sleepers | self._append(event)
             self._terminal = event
+            self._owner = self._expected = None
             self._room.notify_all()
         self._wake(sleepers)
-        if self._on_terminal is not None:
-            self._on_terminal()
+        # Without cycles a job that is let go of frees its megabytes now, not at the next full garbage collection.
+        on_terminal, self._on_terminal = self._on_terminal, None
+        if on_terminal is not None:
+            on_terminal()
         return True
 
-    def _wake(self, sleepers: "list[Subscriber]") -> None:
+    def _wake(self, sleepers: "Iterable[Subscriber]") -> None:
+        """Wake readers, and after the end waiting producers, from any thread, with the lock or without."""
         if self._loop is None:
             return
         with suppress(RuntimeError):  # the loop is closed: nobody is left to read
             self._loop.call_soon_threadsafe(self._wake_all, sleepers)
 
-    def _wake_all(self, sleepers: "list[Subscriber]") -> None:
+    def _wake_all(self, sleepers: "Iterable[Subscriber]") -> None:
         for sleeper in sleepers:
             sleeper.wake()
         if self._terminal is not None:
@@ -285,19 +311,22 @@ class Channel:
         while self._is_full():
             started = time.monotonic()
             self._room.wait(self._send_budget_s)
-            self._spend(time.monotonic() - started)
-            self._raise_if_ended()
+            self._spend(started)
+            self.check()
 
     async def _wait_for_async_room(self, room: "asyncio.Future[None]") -> None:
         started = time.monotonic()
-        self._loop = self._loop or asyncio.get_running_loop()
-        timer = self._loop.call_later(self._send_budget_s, self._give_async_room)
+        timer = room.get_loop().call_later(self._send_budget_s, self._give_async_room)
         try:
             await room
         finally:
             timer.cancel()
         with self._lock:
-            self._spend(time.monotonic() - started)
+            self._spend(started)
+
+    def _give_room(self) -> None:
+        self._room.notify_all()
+        self._give_async_room()
 
     def _give_async_room(self) -> None:
         waiters, self._async_waiters = self._async_waiters, []
@@ -305,9 +334,14 @@ class Channel:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _spend(self, seconds: float) -> None:
-        """Take `seconds` off the job's one budget for waiting; when it is spent, drop the owner."""
-        self._send_budget_s -= seconds
+    def _spend(self, since: float) -> None:
+        """Take the time since `since` off the job's one budget for waiting; when it is spent, drop the owner.
+
+        What several producers wait together counts once.
+        """
+        now = time.monotonic()
+        self._send_budget_s -= now - max(since, self._charged_until)
+        self._charged_until = now
         owner = self._owner
         if self._send_budget_s > 0 or owner is None or not self._is_full():
             return
@@ -348,11 +382,22 @@ class Subscriber:
         is_closed: `close` was called.
     """
 
-    __slots__ = ("_channel", "_index", "_taken_bytes", "_waiter", "is_closed", "is_dropped", "n", "shows_previews")
+    __slots__ = (
+        "_channel",
+        "_index",
+        "_missed",
+        "_taken_bytes",
+        "_waiter",
+        "is_closed",
+        "is_dropped",
+        "n",
+        "shows_previews",
+    )
 
     def __init__(self, channel: Channel, index: int, n: int, shows_previews: bool) -> None:
         self._channel = channel
         self._index = index
+        self._missed = 0
         self._taken_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self.n = n
@@ -363,8 +408,8 @@ class Subscriber:
     def take(self) -> list[Event]:
         """Return all events past this position, in order, and move behind them.
 
-        Begins with a `lagged` event, which says how many lasting events at most this reader missed, when the log
-        was trimmed past its position.
+        Where the log was trimmed past the position stands a `lagged` event, which says how many lasting events this
+        reader missed; of one that resumes, which knows only the number it saw last, how many at most.
         """
         channel = self._channel
         with channel._lock:
@@ -375,17 +420,16 @@ class Subscriber:
             if channel._owner is self:
                 self._taken_bytes = channel._bytes
                 channel._trim()
-                channel._room.notify_all()
-                channel._give_async_room()
-        return [lagged, *events] if lagged is not None else events
+                channel._give_room()
+        return sorted([lagged, *events], key=_number) if lagged is not None else events
 
     def _catch_up(self) -> Event | None:
         channel = self._channel
         first = channel._base + channel._head
-        if self.n >= channel._trimmed_n:
+        missed = self._missed + max(0, first - self._index)
+        if missed == 0:
             return None
-        # A reader that was here all along knows its index; one that resumes knows only the number it saw last.
-        missed = first - self._index if self._index < first else min(first, channel._trimmed_n - self.n)
+        self._missed = 0
         self._index = max(self._index, first)
         event = Event("lagged", encode({"skipped": missed}))
         event.n = channel._trimmed_n
@@ -398,25 +442,23 @@ class Subscriber:
         """
         channel = self._channel
         with channel._lock:
-            if channel._n > self.n or self.is_closed or self.is_dropped:
+            if self._has_news():
                 return True
             loop = asyncio.get_running_loop()
             self._waiter = waiter = loop.create_future()
-            channel._sleepers.append(self)
+            channel._sleepers.add(self)
         timer = loop.call_later(timeout_s, self.wake)
         try:
             await waiter
         finally:
             timer.cancel()
             self._waiter = None
+            with channel._lock:
+                channel._sleepers.discard(self)
         return self._has_news()
 
     def _has_news(self) -> bool:
-        channel = self._channel
-        with channel._lock:
-            if self in channel._sleepers:
-                channel._sleepers.remove(self)
-            return channel._n > self.n or self.is_closed or self.is_dropped
+        return self._channel._n > self.n or self.is_closed or self.is_dropped
 
     def wake(self) -> None:
         """End `wait` now."""
@@ -432,6 +474,9 @@ class Subscriber:
         self.wake()
 
 
+_NOBODY: set[Subscriber] = set()  # never changed; a new one per event would cost more than the rest of `_append`
+
+
 def _number(event: Event | None) -> int:
     return 0 if event is None else event.n
 
@@ -439,8 +484,8 @@ def _number(event: Event | None) -> int:
 class Stream:
     """Give user code its job's stream: what it emits here, every reader sees.
 
-    All methods are thread-safe. Each of them raises `streamapp.errors.Cancelled`, a `BaseException`, once the job
-    is over (cancelled, out of time, or ended), so that the work stops there.
+    All methods are thread-safe. `check` and those that emit raise `streamapp.errors.Cancelled`, a `BaseException`,
+    once the job is over (cancelled, out of time, or ended), so that the work stops there.
     """
 
     __slots__ = ("_channel", "_loop_thread", "job_id")
@@ -461,12 +506,16 @@ class Stream:
             StreamAppError: called on the event loop; write `await stream.aemit(...)` there.
         """
         if threading.get_ident() == self._loop_thread:
-            raise StreamAppError("stream.emit would block the event loop; in an async endpoint write await stream.aemit()")
+            raise StreamAppError(
+                "stream.emit would block the event loop; in an async endpoint write await stream.aemit()"
+            )
         self._channel.emit(to_event(payload if event is None else Output(payload, event)))
 
     async def aemit(self, payload: Any, *, event: str | None = None) -> None:
-        """Emit from an `async def` endpoint; waits while the reader is far behind."""
-        await self._channel.aemit(to_event(payload if event is None else Output(payload, event)))
+        """Emit from an `async def` endpoint; waits while the reader is far behind. Images are encoded in a thread."""
+        value = payload if event is None else Output(payload, event)
+        is_slow = has_pending_media(value)
+        await self._channel.aemit(await asyncio.to_thread(to_event, value) if is_slow else to_event(value))
 
     def preview(self, payload: Any, *, step: int | None = None, total: int | None = None, key: str = "") -> None:
         """Emit a replaceable preview; an image becomes `{"image": ...}` as JPEG."""
@@ -491,3 +540,20 @@ class Stream:
     def wants_preview(self) -> bool:
         """Tell whether somebody watches and has taken the last preview; make none otherwise."""
         return self._channel.wants_preview()
+
+
+_current_stream: contextvars.ContextVar[Stream] = contextvars.ContextVar("streamapp_stream")
+
+
+def current_stream() -> Stream:
+    """Return the stream of the job that this code runs in, for endpoints that answer once and code far below them.
+
+    Raises:
+        LookupError: no job runs here: a thread that the endpoint started without its context, or the loop.
+    """
+    return _current_stream.get()
+
+
+def enter_stream(stream: Stream) -> None:
+    """Make `stream` the current one for the rest of this context; the worker calls it in the job's own."""
+    _current_stream.set(stream)

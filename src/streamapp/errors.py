@@ -185,7 +185,7 @@ class NotEncodable(StreamAppError):
     code = "not_encodable"
 
 
-class Cancelled(BaseException):  # noqa: N818 - the word of design and of asyncio
+class Cancelled(BaseException):
     """End user code whose job was cancelled.
 
     A `BaseException`, so that an `except Exception` in a pipeline does not swallow it: this is how a GPU
@@ -270,4 +270,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether `error` is a GPU's out-of-memory error, by name: torch is not imported for it."""
     if any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
         return True
-    return isinstance(error, RuntimeError) and "CUDA" in str(error) and "out of memory" in str(error)
+    text = str(error.args) if isinstance(error, RuntimeError) else ""
+    return "CUDA" in text and "out of memory" in text

@@ -9,6 +9,7 @@ Who runs it is `worker`'s.
 import asyncio
 import contextvars
 import logging
+import math
 import time
 import uuid
 from collections import deque
@@ -20,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from starlette.responses import Response
 
 from .channel import Channel, Stream, Subscriber
-from .errors import DeadlineExceeded, ErrorInfo, JobCancelled, JobNotFound, describe
+from .errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorInfo, JobCancelled, JobNotFound, describe
 from .events import Event
 from .settings import Settings
 from .wire import EventId
@@ -38,6 +39,7 @@ class Job:
 
     Args:
         call: what to run, given the job and its stream; in the inference thread, or on the loop when it is `async`.
+            Let go of when the job has ended: its arguments can be megabytes.
         endpoint: the endpoint's path, for logs and messages.
         timeout_s: how long it may run, from `start`.
         queue_timeout_s: how long it may wait before.
@@ -66,8 +68,9 @@ class Job:
         self.is_detached = is_detached
         self.debug = settings.debug
         self.context = contextvars.copy_context()
-        self.channel = Channel(settings, on_terminal=self._ended)
+        self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=not is_detached)
         self.created_at = time.time()
+        self._created = time.monotonic()
         self.started_at: float | None = None
         self.finished_at: float | None = None
         #: done with a Response that the endpoint returned, or with None when the job ended without one
@@ -102,6 +105,11 @@ class Job:
         """Return the newest output: the result, once the job succeeded."""
         return self.channel.last_output
 
+    @property
+    def queue_time_left_s(self) -> float:
+        """Return how long the job may still wait for its turn; wall clocks jump, this does not."""
+        return math.inf if self.queue_timeout_s is None else self._created + self.queue_timeout_s - time.monotonic()
+
     def event_id(self, n: int) -> EventId:
         """Name the point `n` of this job's log."""
         return EventId(self.id, self.attempt, n)
@@ -120,7 +128,12 @@ class Job:
 
     def fail(self, error: BaseException) -> bool:
         """End the job with an error."""
-        return self.channel.fail(describe(error, where=f"endpoint {self.endpoint}", debug=self.debug))
+        where = f"endpoint {self.endpoint}"
+        try:
+            return self.channel.fail(describe(error, where=where, debug=self.debug))
+        except Exception:  # an exception of the app's own can break when it is read; the job ends all the same
+            logger.exception("job %s failed with an error that cannot be described", self.id)
+            return self.channel.fail(describe(EndpointFailed(f"{where} failed with {type(error).__name__}")))
 
     def cancel(self, reason: str = "the job was cancelled") -> bool:
         """End the job: readers see `cancelled` now, the producer stops at its next emit."""
@@ -148,21 +161,25 @@ class Job:
         Args:
             takes_over: the producer waits for this reader: the one that started the job, or that one come back.
         """
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
+        self._stay()
         is_owner = takes_over and not self.is_detached
         return self.channel.subscribe(after=after, is_owner=is_owner, shows_previews=shows_previews)
 
     def detach(self, subscriber: Subscriber) -> None:
         """Remove a reader; a streamed job that has no other is cancelled when its window has passed."""
         subscriber.close()
+        self._stay()
         if self.is_detached or self.is_over or self.channel.statistics().subscribers:
             return
         if self.window_s <= 0:
             self._leave()
             return
         self._leaving = asyncio.get_running_loop().call_later(self.window_s, self._leave)
+
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
 
     def _leave(self) -> None:
         self._leaving = None
@@ -175,8 +192,14 @@ class Job:
         for future in (self.outcome, self.sent):
             with suppress(InvalidStateError):
                 future.set_result(None)
-        for callback in self.on_ended:
+        callbacks, self.on_ended = self.on_ended, []
+        for callback in callbacks:
             callback(self)
+        self.call, self.context = _ended_call, contextvars.Context()
+
+
+def _ended_call(job: Job, stream: Stream) -> Any:
+    raise Cancelled
 
 
 class JobStore(Protocol):
@@ -279,9 +302,7 @@ class Jobs:
         """Let go of finished jobs that are too old or too many."""
         self._collect()
         oldest = time.monotonic() - self._settings.job_ttl_s
-        while self._finished and (
-            self._finished[0][0] < oldest or self._kept_bytes > self._settings.max_kept_bytes
-        ):
+        while self._finished and (self._finished[0][0] < oldest or self._kept_bytes > self._settings.max_kept_bytes):
             _, job, size = self._finished.popleft()
             self._kept_bytes -= size
             self._store.delete(job.id)

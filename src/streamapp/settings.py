@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 class Settings(BaseSettings):
     """Name every setting with its unit; `STREAMAPP_MAX_QUEUE=8` sets `max_queue`."""
 
-    model_config = SettingsConfigDict(env_prefix="STREAMAPP_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="STREAMAPP_", frozen=True, extra="ignore", allow_inf_nan=False)
 
     api_key: SecretStr | None = Field(default=None, min_length=1, description="guards every route but health")
     cors_origins: tuple[str, ...] = Field(default=(), description='origins of web pages that may call; ["*"] for all')

@@ -21,11 +21,11 @@ import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import CodeType
 from typing import Any, Literal, NamedTuple
 
-from .channel import Channel, Stream
+from .channel import Channel, Stream, enter_stream
 from .errors import (
     Cancelled,
     Draining,
@@ -35,7 +35,6 @@ from .errors import (
     SetupFailed,
     StreamAppError,
     WorkerStuck,
-    describe,
     is_out_of_memory,
 )
 from .events import Event, has_pending_media, to_event
@@ -44,6 +43,8 @@ from .settings import Settings
 
 State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "stopped"]
 Capture = Callable[[Channel], AbstractContextManager[None]]
+
+_MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
 
 logger = logging.getLogger("streamapp")
 
@@ -142,6 +143,7 @@ class Worker:
             QueueFull: with `retry_after_s`.
             Draining, SetupFailed, WorkerStuck: no jobs are taken.
         """
+        job.on_ended.append(self._discard)  # before it is queued: it can end at once
         with self._changed:
             self._raise_if_refusing()
             if len(self._queue) >= self.max_queue:
@@ -152,7 +154,6 @@ class Worker:
                 )
             self._queue[job.id] = job
             self._changed.notify_all()
-        job.on_ended.append(self._discard)
 
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one in the queue: 0 when it is next or running."""
@@ -165,8 +166,7 @@ class Worker:
             if self._state not in ("starting", "ready"):
                 return
             self._state = "draining"
-            queued = list(self._queue.values())
-            self._changed.notify_all()
+            queued = self._empty_queue()
         for job in queued:
             job.fail(Draining("the server is shutting down; send the job again"))
 
@@ -219,12 +219,13 @@ class Worker:
 
     def _work(self) -> None:
         if self._run_setup():
-            while (job := self._next()) is not None:
-                self._run(job)
+            while self._run_next():
+                pass
         self._encoder.shutdown(wait=True)
         self._run_teardown()
         with self._changed:
-            self._state = "stopped"
+            if self._state == "draining":  # what broke the worker is what later callers should hear
+                self._state = "stopped"
             self._changed.notify_all()
 
     def _run_setup(self) -> bool:
@@ -246,13 +247,26 @@ class Worker:
     def _break(self, state: State, error: StreamAppError) -> None:
         with self._changed:
             self._state = state
-            queued = list(self._queue.values())
+            queued = self._empty_queue()
         for job in queued:
             job.fail(error)
         if not self.ready.done():
             self.ready.set_exception(error)
         if self.on_broken is not None:
             self.on_broken(error)
+
+    def _empty_queue(self) -> list[Job]:
+        queued = list(self._queue.values())
+        self._queue.clear()
+        self._changed.notify_all()
+        return queued
+
+    def _run_next(self) -> bool:
+        """Wait for a job and run it; False when no more will come. A frame of its own lets go of the job."""
+        job = self._next()
+        if job is not None:
+            self._run(job)
+        return job is not None
 
     def _next(self) -> Job | None:
         with self._changed:
@@ -273,7 +287,7 @@ class Worker:
         except Cancelled:
             job.cancel()  # user code raised it on its own: without effect on a job that is over already
         except BaseException as error:  # whatever user code raises, SystemExit included, ends this job and no other
-            self._report(job, error)
+            _report(job, error)
         finally:
             with self._changed:
                 self._running = None
@@ -282,12 +296,14 @@ class Worker:
 
     def _call(self, job: Job) -> None:
         stream = Stream(job.channel, job.id)
+        enter_stream(stream)
         with self._capture(job.channel):
             result = job.call(job, stream)
         if not has_pending_media(result):
             job.succeed(_final_event(job, result))
             return
         with self._changed:
+            self._changed.wait_for(lambda: self._encoding < _MAX_ENCODING)
             self._encoding += 1
         self._encoder.submit(self._encode, job, result)
 
@@ -295,19 +311,11 @@ class Worker:
         try:
             job.succeed(_final_event(job, result))
         except BaseException as error:  # reported like an error of the endpoint, whose result it is
-            self._report(job, error)
+            _report(job, error)
         finally:
             with self._changed:
                 self._encoding -= 1
                 self._changed.notify_all()
-
-    def _report(self, job: Job, error: BaseException) -> None:
-        if not isinstance(error, StreamAppError):
-            logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
-        job.fail(error)
-        if is_out_of_memory(error) or isinstance(error, OutOfMemory):
-            error.__traceback__ = None  # its frames hold the tensors
-            empty_gpu_cache()
 
     def _run_teardown(self) -> None:
         if self._teardown is None or self._state == "setup_failed":
@@ -322,32 +330,28 @@ class Worker:
     def _watch(self) -> None:
         while True:
             with self._changed:
-                if self._state in ("stopped", "setup_failed"):
+                if self._state not in ("starting", "ready", "draining"):
                     return
                 job, since = self._running, self._running_since
                 queued = list(self._queue.values())
                 due_s = self._due_s(job, since, queued)
-                if due_s is None or due_s > 0:
+                if due_s > 0:
                     self._changed.wait(due_s)
                     continue
             self._act(job, since, queued)
 
-    def _due_s(self, job: Job | None, since: float, queued: Iterable[Job]) -> float | None:
-        """Return the seconds until the next deadline, None when there is none."""
-        dues = [
-            waiting.created_at + waiting.queue_timeout_s - time.time()
-            for waiting in queued
-            if waiting.queue_timeout_s is not None
-        ]
-        if job is not None and self._state != "stuck":
+    def _due_s(self, job: Job | None, since: float, queued: Iterable[Job]) -> float:
+        """Return the seconds until the next deadline, or as long as one can wait."""
+        dues = [threading.TIMEOUT_MAX, *(waiting.queue_time_left_s for waiting in queued)]
+        if job is not None:
             age = time.monotonic() - since
             dues.append(job.timeout_s - age if not job.is_expired else job.timeout_s + self._settings.stuck_s - age)
-        return min(dues, default=None)
+        return min(dues)
 
     def _act(self, job: Job | None, since: float, queued: Iterable[Job]) -> None:
         for waiting in queued:
-            if waiting.queue_timeout_s is not None and time.time() - waiting.created_at >= waiting.queue_timeout_s:
-                waiting.fail(QueueTimeout(f"the job waited longer than queue_timeout_s={waiting.queue_timeout_s:g}"))
+            if waiting.queue_time_left_s <= 0:
+                waiting.fail(QueueTimeout(f"the job waited longer than queue_timeout_s={waiting.queue_timeout_s}"))
         if job is None:
             return
         age = time.monotonic() - since
@@ -356,6 +360,16 @@ class Worker:
         elif age >= job.timeout_s + self._settings.stuck_s and self._running is job:
             logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
             self._break("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
+
+
+def _report(job: Job, error: BaseException) -> None:
+    """End a job with what it raised."""
+    if not isinstance(error, StreamAppError):
+        logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
+    job.fail(error)
+    if is_out_of_memory(error) or isinstance(error, OutOfMemory):
+        error.__traceback__ = None  # its frames hold the tensors
+        empty_gpu_cache()
 
 
 def _final_event(job: Job, result: Any) -> Event | None:
@@ -409,7 +423,12 @@ class AsyncWorker:
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._run(job), context=job.context, name=f"job-{job.id}")
         self._tasks[job.id] = task
-        job.on_ended.append(lambda _: loop.call_soon_threadsafe(self._stop, task))
+
+        def stop(job: Job) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(task.cancel)
+
+        job.on_ended.append(stop)
 
     def begin_drain(self) -> None:
         """Take no more jobs; let the running ones go on."""
@@ -428,48 +447,49 @@ class AsyncWorker:
 
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
-        state: State = "draining" if self._is_draining else "ready" if self._ready.done() else "starting"
         return WorkerStatistics(
-            state, 0, len(self._tasks), self._times.finished, self._refused, self._times.median_s()
+            self._state(), 0, len(self._tasks), self._times.finished, self._refused, self._times.median_s()
         )
 
-    def _stop(self, task: "asyncio.Task[None]") -> None:
-        if task is not asyncio.current_task():
-            task.cancel()
+    def _state(self) -> State:
+        if self._is_draining:
+            return "draining"
+        if not self._ready.done():
+            return "starting"
+        return "ready" if self._ready.exception() is None else "setup_failed"
 
     async def _run(self, job: Job) -> None:
         started = time.monotonic()
         try:
             await asyncio.shield(asyncio.wrap_future(self._ready))
+            started = time.monotonic()
             if job.start():
-                async with asyncio.timeout(job.timeout_s):
-                    await self._call(job)
+                await self._run_in_time(job)
         except (Cancelled, asyncio.CancelledError):
-            job.cancel()
-        except TimeoutError as error:
-            if time.monotonic() - started >= job.timeout_s:
-                job.expire()
-            else:
-                self._report(job, error)
+            job.cancel()  # without effect on a job that is over already, which is why it was cancelled
         except BaseException as error:  # whatever user code raises ends this job and no other
-            self._report(job, error)
+            _report(job, error)
         finally:
-            self._tasks.pop(job.id, None)
+            del self._tasks[job.id]
             self._times.add(time.monotonic() - started)
+
+    async def _run_in_time(self, job: Job) -> None:
+        # Readers get the error at the deadline, whenever the task has cleaned up after its cancellation.
+        deadline = asyncio.get_running_loop().call_later(job.timeout_s, job.expire)
+        try:
+            await self._call(job)
+        finally:
+            deadline.cancel()
 
     async def _call(self, job: Job) -> None:
         stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
+        enter_stream(stream)
         with self._capture(job.channel):
             result = await job.call(job, stream)
         if has_pending_media(result):
             job.succeed(await asyncio.to_thread(_final_event, job, result))
         else:
             job.succeed(_final_event(job, result))
-
-    def _report(self, job: Job, error: BaseException) -> None:
-        if not isinstance(error, StreamAppError):
-            logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
-        job.fail(error)
 
 
 class LoopWatchdog:
@@ -508,14 +528,17 @@ class LoopWatchdog:
                 return
             if not self._alive.wait(self._limit_s):
                 self._report()
-                self._alive.wait()
+                while not (self._alive.wait(self._limit_s) or self._stop.is_set()):
+                    pass
 
     def _report(self) -> None:
         frame = sys._current_frames().get(self._loop_thread)
+        if frame is None:  # the loop stands still because its thread has ended
+            return
         stack = list(traceback.walk_stack(frame))
         names = [self._codes[f.f_code] for f, _ in stack if f.f_code in self._codes]
         where = f"async endpoint {names[0]}" if names else "code on the event loop"
-        place = f"{stack[0][0].f_code.co_filename}:{stack[0][1]}" if stack else "unknown"
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         logger.warning(
             "%s blocks the event loop for more than %.1f s at %s: no stream moves meanwhile; make the endpoint `def`, "
             "or await asyncio.to_thread(...)",

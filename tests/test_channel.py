@@ -1,0 +1,793 @@
+"""The channel: one bounded log between the thread that emits and the readers on the loop."""
+
+import asyncio
+import sys
+import threading
+import traceback
+import tracemalloc
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import PIL.Image
+import pytest
+from conftest import Clock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamapp.channel import Channel, Stream, Subscriber, current_stream, enter_stream
+from streamapp.errors import Cancelled, ErrorInfo, StreamAppError
+from streamapp.events import Event, Output, Preview, Progress, to_event
+from streamapp.settings import Settings
+
+WAIT_S = 10.0
+STOPPED = ErrorInfo(499, "cancelled", "the job was cancelled")
+BROKEN = ErrorInfo(500, "endpoint_failed", "it broke")
+
+
+def channel_with(*, awaits_owner: bool = False, **bounds: float) -> Channel:
+    return Channel(Settings(**bounds), awaits_owner=awaits_owner)  # type: ignore[arg-type]
+
+
+def put(channel: Channel, *values: Any) -> None:
+    """Emit without waiting, as one may on the loop."""
+    for value in values:
+        channel.emit(to_event(value), waits=False)
+
+
+def numbers(events: list[Event]) -> list[int]:
+    return [event.n for event in events]
+
+
+def payloads(events: list[Event]) -> list[Any]:
+    return [event.json() for event in events]
+
+
+class Producer(threading.Thread):
+    """Run `work` in a thread and keep what it raised."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+        self.raised: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except BaseException as error:
+            self.raised = error
+
+    @property
+    def waits(self) -> bool:
+        """Say whether the thread is inside `Condition.wait`."""
+        stack = traceback.walk_stack(sys._current_frames().get(self.ident or 0))
+        return any(frame.f_code is threading.Condition.wait.__code__ for frame, _ in stack)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not happen")
+
+
+async def asleep(reader: Subscriber) -> "asyncio.Task[bool]":
+    """Return a task in which the reader sleeps."""
+    task = asyncio.create_task(reader.wait(WAIT_S))
+    await asyncio.sleep(0)
+    return task
+
+
+def count_wake_ups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the list of what comes to the running loop from other threads."""
+    loop, calls = asyncio.get_running_loop(), []
+    call_soon_threadsafe = loop.call_soon_threadsafe
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return call_soon_threadsafe(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    return calls
+
+
+# The log
+
+
+async def test_ids_rise_from_one() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    put(channel, "a", Preview({}), "b")
+    assert numbers(reader.take()) == [1, 2, 3]
+    assert channel.last_n == 3
+
+
+async def test_a_newer_preview_replaces_an_unread_one_whoever_has_read_it() -> None:
+    channel = channel_with()
+    fast, slow = channel.subscribe(), channel.subscribe()
+    put(channel, Preview({"step": 1}))
+    assert payloads(fast.take()) == [{"step": 1}]
+    put(channel, Preview({"step": 2}))
+    assert payloads(slow.take()) == payloads(fast.take()) == [{"step": 2}]
+    assert channel.statistics().replaced == 1
+
+
+async def test_progress_and_each_key_of_previews_have_a_slot_of_their_own() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    put(channel, Preview({}, key="a"), Preview({}, key="b"), Progress(1, 2), Preview({}, key="a"), Progress(2, 2))
+    assert numbers(reader.take()) == [2, 4, 5]
+
+
+async def test_a_reader_takes_all_that_is_new_in_order_once() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    put(channel, "a", Preview({}, key="x"), "b", Progress(1), "c")
+    assert numbers(reader.take()) == [1, 2, 3, 4, 5]
+    assert reader.take() == []
+
+
+async def test_lasting_events_outlive_the_previews_between_them() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    for step in range(100):
+        put(channel, Preview({"step": step}), step)
+    events = reader.take()
+    assert payloads([event for event in events if event.kind == "output"]) == list(range(100))
+    assert numbers(events)[-2:] == [199, 200]
+
+
+async def test_events_of_several_threads_are_all_there_and_each_threads_in_order() -> None:
+    channel = channel_with(ahead_events=100)
+    reader = channel.subscribe(is_owner=True)
+
+    def work(name: int) -> None:
+        for n in range(500):
+            channel.emit(to_event([name, n]))
+
+    for name in range(4):
+        Producer(lambda name=name: work(name))
+    taken: list[Event] = []
+    while len(taken) < 2000:
+        assert await reader.wait(WAIT_S)
+        taken += reader.take()
+    assert numbers(taken) == list(range(1, 2001))
+    assert all([n for thread, n in payloads(taken) if thread == name] == list(range(500)) for name in range(4))
+
+
+async def test_the_last_output_is_the_result() -> None:
+    channel = channel_with(behind_events=0)
+    assert channel.last_output is None
+    put(channel, "a", Preview({}))
+    channel.finish(to_event("b"))
+    assert channel.last_output is not None
+    assert channel.last_output.json() == "b"
+
+
+def test_statistics_describe_the_channel() -> None:
+    async def main() -> None:
+        channel = channel_with()
+        channel.subscribe(is_owner=True)
+        put(channel, "ab", "cd", Preview({}))
+        assert channel.statistics() == (3, 0, 2, 10, 2, 1)
+
+    asyncio.run(main())
+
+
+# The end
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        (lambda c: c.finish(data={"a": 1}), "done"),
+        (lambda c: c.fail(BROKEN), "error"),
+        (lambda c: c.cancel(STOPPED), "cancelled"),
+    ],
+)
+async def test_exactly_one_terminal_event_ends_the_log(end: Callable[[Channel], bool], kind: str) -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    assert channel.terminal is None
+    assert end(channel)
+    assert not channel.finish()
+    assert not channel.fail(BROKEN)
+    assert not channel.cancel(STOPPED)
+    assert [event.kind for event in reader.take()] == [kind]
+    assert channel.terminal is not None
+    assert channel.terminal.kind == kind
+
+
+async def test_the_last_output_comes_before_the_end() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    channel.finish(to_event("result"))
+    assert [event.kind for event in reader.take()] == ["output", "done"]
+
+
+def test_of_a_cancel_and_a_finish_at_once_the_first_wins() -> None:
+    for _ in range(100):
+        channel = channel_with()
+        together = threading.Barrier(2)
+        won: list[str] = []
+
+        def race(name: str, end: Callable[[], bool], together: Any = together, won: list[str] = won) -> None:
+            together.wait(WAIT_S)
+            if end():
+                won.append(name)
+
+        cancelling = Producer(lambda c=channel: race("cancelled", lambda: c.cancel(STOPPED)))
+        race("done", channel.finish)
+        cancelling.join(WAIT_S)
+        endings = [event.kind for event in channel.events()]
+        assert endings == won
+        assert len(endings) == 1
+
+
+def test_emit_after_the_end_raises_cancelled() -> None:
+    channel = channel_with()
+    channel.check()
+    channel.finish()
+    with pytest.raises(Cancelled):
+        channel.emit(to_event("late"))
+    with pytest.raises(Cancelled):
+        channel.check()
+
+
+def test_the_end_is_told_once_without_the_lock() -> None:
+    told: list[bool] = []
+    channel = Channel(Settings(), on_terminal=lambda: told.append(channel.statistics().emitted == 1))
+    channel.finish()
+    channel.cancel(STOPPED)
+    assert told == [True]
+
+
+def test_a_job_that_outlives_the_loop_can_still_end() -> None:
+    channel = channel_with()
+
+    async def main() -> None:
+        channel.subscribe(is_owner=True)
+
+    asyncio.run(main())
+    put(channel, "a")
+    assert channel.finish()
+
+
+# Waking readers
+
+
+async def test_a_sleeping_reader_is_woken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    task = await asleep(reader)
+    calls = count_wake_ups(monkeypatch)
+    Producer(lambda: [channel.emit(to_event(n)) for n in range(50)]).join(WAIT_S)
+    assert await task
+    assert len(calls) == 1
+    assert len(reader.take()) == 50
+
+
+async def test_an_awake_reader_is_never_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    calls = count_wake_ups(monkeypatch)
+    put(channel, *range(50))
+    assert await reader.wait(WAIT_S)
+    assert calls == []
+
+
+async def test_all_sleeping_readers_are_woken_by_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = channel_with()
+    tasks = [await asleep(channel.subscribe()) for _ in range(5)]
+    calls = count_wake_ups(monkeypatch)
+    put(channel, "a")
+    assert await asyncio.gather(*tasks) == [True] * 5
+    assert len(calls) == 1
+
+
+async def test_an_async_producer_wakes_without_a_detour(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = channel_with()
+    task = await asleep(channel.subscribe())
+    calls = count_wake_ups(monkeypatch)
+    for n in range(100):
+        await channel.aemit(to_event(n))
+    assert await task
+    assert calls == []
+
+
+async def test_wait_returns_false_when_nothing_comes(clock: Clock) -> None:
+    channel = channel_with()
+    task = await asleep(channel.subscribe())
+    clock.advance(WAIT_S)
+    assert not await task
+
+
+async def test_a_reader_that_gave_up_waiting_is_not_woken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = channel_with()
+    task = await asleep(channel.subscribe())
+    task.cancel()
+    await asyncio.wait([task])
+    calls = count_wake_ups(monkeypatch)
+    put(channel, "a")
+    assert calls == []
+
+
+async def test_close_ends_the_wait() -> None:
+    reader = channel_with().subscribe()
+    task = await asleep(reader)
+    reader.close()
+    reader.wake()  # twice is once
+    assert await task
+    assert reader.is_closed
+
+
+# Resume
+
+
+async def test_a_reader_resumes_behind_any_event() -> None:
+    channel = channel_with()
+    put(channel, "a", Preview({}), "b", "c")
+    assert [numbers(channel.subscribe(after=n).take()) for n in range(5)] == [[1, 2, 3, 4], [2, 3, 4], [3, 4], [4], []]
+
+
+async def test_the_end_can_be_read_again() -> None:
+    channel = channel_with()
+    channel.finish(to_event("a"))
+    assert [event.kind for event in channel.subscribe(after=1, is_owner=True).take()] == ["done"]
+
+
+async def test_a_reader_that_resumes_behind_the_trimmed_log_is_told() -> None:
+    channel = channel_with(behind_events=2)
+    put(channel, *"abcde")
+    lagged, *rest = channel.subscribe(after=1).take()
+    assert (lagged.kind, lagged.json(), lagged.n) == ("lagged", {"skipped": 2}, 3)
+    assert numbers(rest) == [4, 5]
+    assert numbers(channel.subscribe(after=3).take()) == [4, 5]
+
+
+async def test_a_slow_viewer_is_told_exactly_how_many_it_missed() -> None:
+    channel = channel_with(behind_events=3)
+    viewer = channel.subscribe()
+    put(channel, "a")
+    viewer.take()
+    put(channel, *range(3000), Preview({}))
+    lagged, *rest = viewer.take()
+    assert lagged.json() == {"skipped": 2997}
+    assert payloads(rest)[:3] == [2997, 2998, 2999]
+    assert viewer.take() == []
+
+
+STEPS = st.one_of(
+    st.sampled_from(["output", "preview a", "preview b", "progress", "subscribe", "own"]),
+    st.tuples(st.sampled_from(["take", "resume", "close"]), st.integers(0, 5)),
+)
+
+
+class Model:
+    """Play steps on a channel and check every reader against a list of all that was ever emitted."""
+
+    def __init__(self, ahead: int, behind: int) -> None:
+        self.channel = channel_with(ahead_events=ahead, behind_events=behind)
+        self.most = ahead + behind
+        self.lasting: list[int] = []
+        self.slots: dict[str, int] = {}
+        self.readers: list[Subscriber] = []
+        self.owner: Subscriber | None = None
+
+    def play(self, step: Any) -> None:
+        match step:
+            case "subscribe" | "own":
+                self.subscribe(0, is_owner=step == "own")
+            case "output":
+                self.output()
+            case str():
+                value = Progress(1) if step == "progress" else Preview({}, key=step[-1])
+                put(self.channel, value)
+                self.slots[step] = self.channel.last_n
+            case action, number if self.readers:
+                reader = self.readers[number % len(self.readers)]
+                if action == "take":
+                    self.take(reader)
+                else:
+                    reader.close()
+                    self.readers.remove(reader)
+                if action == "resume":
+                    self.subscribe(reader.n, is_owner=reader is self.owner)
+        assert self.channel.statistics().kept_events <= self.most
+
+    def output(self) -> None:
+        ahead = self.channel.statistics().ahead_events
+        if self.owner is None or ahead < self.channel._settings.ahead_events:
+            put(self.channel, "x")
+            self.lasting.append(self.channel.last_n)
+
+    def subscribe(self, after: int, *, is_owner: bool) -> None:
+        reader = self.channel.subscribe(after=after, is_owner=is_owner)
+        self.readers.append(reader)
+        if is_owner:
+            self.owner = reader
+            self.take(reader)  # from here on it misses nothing
+
+    def take(self, reader: Subscriber) -> None:
+        position = reader.n
+        expected = [n for n in self.lasting if n > position]
+        events = reader.take()
+        lagged = [event.json()["skipped"] for event in events if event.kind == "lagged"]
+        got = [event.n for event in events if event.kind == "output"]
+        missed = len(expected) - len(got)
+        assert got == expected[missed:]
+        assert (lagged[0] >= missed > 0) if lagged else missed == 0
+        assert [e.n for e in events if e.kind in ("preview", "progress")] == sorted(
+            n for n in self.slots.values() if n > position
+        )
+        assert all(a < b for a, b in pairwise(numbers(events)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(STEPS, max_size=60), st.integers(1, 4), st.integers(0, 4))
+def test_any_interleaving_shows_every_reader_every_lasting_event_once_in_order(
+    steps: list[Any], ahead: int, behind: int
+) -> None:
+    async def main() -> None:
+        model = Model(ahead, behind)
+        for step in steps:
+            model.play(step)
+        for reader in model.readers:
+            model.take(reader)
+
+    asyncio.run(main())
+
+
+# Bounds ahead: the producer waits
+
+
+@pytest.mark.parametrize("bounds", [{"ahead_events": 4}, {"ahead_bytes": 12}])
+async def test_a_producer_waits_when_it_is_too_far_ahead_of_the_owner(bounds: dict[str, int]) -> None:
+    channel = channel_with(**bounds)
+    reader = channel.subscribe(is_owner=True)
+    producer = Producer(lambda: [channel.emit(to_event("x")) for _ in range(6)])
+    await until(lambda: producer.waits)
+    assert channel.statistics().ahead_events == 4
+    assert len(reader.take()) == 4
+    producer.join(WAIT_S)
+    assert numbers(reader.take()) == [5, 6]
+
+
+async def test_one_event_may_be_larger_than_the_bound() -> None:
+    channel = channel_with(ahead_bytes=1)
+    channel.subscribe(is_owner=True)
+    channel.emit(to_event("x" * 100))
+    assert channel.last_n == 1
+
+
+async def test_several_async_producers_wait_and_lose_nothing() -> None:
+    channel = channel_with(ahead_events=2)
+    reader = channel.subscribe(is_owner=True)
+
+    async def work(name: int) -> None:
+        for n in range(10):
+            await channel.aemit(to_event([name, n]))
+
+    tasks = [asyncio.create_task(work(name)) for name in range(5)]
+    taken: list[Any] = []
+    while len(taken) < 50:
+        assert await reader.wait(WAIT_S)
+        assert channel.statistics().ahead_events <= 2
+        taken += payloads(reader.take())
+    await asyncio.gather(*tasks)
+    assert all([n for task, n in taken if task == name] == list(range(10)) for name in range(5))
+
+
+async def test_previews_pace_nobody() -> None:
+    channel = channel_with(ahead_events=1)
+    channel.subscribe(is_owner=True)
+    put(channel, "full")
+    for step in range(10):
+        channel.emit(to_event(Preview({"step": step})))
+        await channel.aemit(to_event(Progress(step)))
+    assert channel.statistics().kept_events == 1
+
+
+async def test_other_readers_pace_nobody() -> None:
+    channel = channel_with(ahead_events=1, behind_events=1)
+    owner, viewer = channel.subscribe(is_owner=True), channel.subscribe()
+    for n in range(5):
+        channel.emit(to_event(n))
+        assert payloads(owner.take()) == [n]
+    assert payloads(viewer.take()) == [{"skipped": 4}, 4]
+
+
+async def test_the_bound_holds_while_the_owner_is_away() -> None:
+    channel = channel_with(ahead_events=2)
+    owner = channel.subscribe(is_owner=True)
+    owner.close()
+    producer = Producer(lambda: [channel.emit(to_event(n)) for n in range(4)])
+    await until(lambda: producer.waits)
+    back = channel.subscribe(after=0, is_owner=True)
+    assert payloads(back.take()) == [0, 1]
+    producer.join(WAIT_S)
+    assert payloads(back.take()) == [2, 3]
+
+
+async def test_an_owner_who_comes_back_further_on_makes_room_at_once() -> None:
+    channel = channel_with(ahead_events=2)
+    channel.subscribe(is_owner=True).close()
+    put(channel, "a", "b")
+    producer = Producer(lambda: channel.emit(to_event("c")))
+    await until(lambda: producer.waits)
+    channel.subscribe(after=2, is_owner=True)
+    producer.join(WAIT_S)
+    assert channel.last_n == 3
+
+
+async def test_bytes_ahead_are_counted_from_where_the_owner_comes_back() -> None:
+    channel = channel_with(ahead_bytes=9)
+    channel.subscribe(is_owner=True).take()
+    put(channel, "a", "b", "c")
+    back = channel.subscribe(after=1, is_owner=True)
+    channel.emit(to_event("d"))  # 6 bytes ahead
+    assert payloads(back.take()) == ["b", "c", "d"]
+
+
+async def test_before_its_owner_has_come_a_producer_loses_nothing() -> None:
+    channel = channel_with(awaits_owner=True, ahead_events=5, behind_events=1)
+    producer = Producer(lambda: [channel.emit(to_event(n)) for n in range(7)])
+    await until(lambda: producer.waits)
+    owner = channel.subscribe(is_owner=True)
+    assert payloads(owner.take()) == [0, 1, 2, 3, 4]
+    producer.join(WAIT_S)
+    assert payloads(owner.take()) == [5, 6]
+
+
+async def test_an_async_producer_waits_for_an_owner_before_anyone_has_come() -> None:
+    channel = channel_with(awaits_owner=True, ahead_events=1)
+    put(channel, "a")
+    task = asyncio.create_task(channel.aemit(to_event("b")))
+    await asyncio.sleep(0)
+    channel.cancel(STOPPED)
+    with pytest.raises(Cancelled):
+        await task
+
+
+async def test_when_the_first_reader_does_not_pace_nobody_does() -> None:
+    channel = channel_with(awaits_owner=True, ahead_events=1)
+    put(channel, "a")
+    producer = Producer(lambda: [channel.emit(to_event(n)) for n in range(3)])
+    await until(lambda: producer.waits)
+    channel.subscribe()
+    producer.join(WAIT_S)
+    assert channel.last_n == 4
+
+
+# The budget for waiting
+
+
+async def test_an_owner_who_uses_up_the_budget_is_dropped_and_the_producer_goes_on() -> None:
+    channel = channel_with(ahead_events=1, send_timeout_s=0.05, behind_events=0)
+    owner = channel.subscribe(is_owner=True)
+    task = await asleep(owner)
+    producer = Producer(lambda: [channel.emit(to_event(n)) for n in range(1000)])
+    assert await task
+    producer.join(WAIT_S)
+    assert producer.raised is None
+    assert owner.is_dropped
+    assert await owner.wait(WAIT_S)
+    assert [event.kind for event in owner.take()] == ["lagged"]
+
+
+async def test_the_budget_is_one_for_the_job_and_is_not_refilled(clock: Clock) -> None:
+    channel = channel_with(ahead_events=1, send_timeout_s=1)
+    first = channel.subscribe(is_owner=True)
+    put(channel, "a")
+    for _ in range(2):
+        task = asyncio.create_task(channel.aemit(to_event("b")))
+        await asyncio.sleep(0)
+        clock.advance(0.6)
+        first.take()
+        await task
+    assert not first.is_dropped  # 1.2 s are spent, but it had read in time
+    await asyncio.wait_for(channel.aemit(to_event("c")), WAIT_S)
+    assert first.is_dropped
+    assert channel.subscribe(is_owner=True)
+    assert channel.statistics().ahead_events == 0  # nobody paces this job any more
+
+
+async def test_what_several_producers_wait_together_counts_once(clock: Clock) -> None:
+    channel = channel_with(ahead_events=5, send_timeout_s=1)
+    owner = channel.subscribe(is_owner=True)
+    for _ in range(3):
+        tasks = [asyncio.create_task(channel.aemit(to_event("a"))) for _ in range(10)]
+        await asyncio.sleep(0)
+        clock.advance(0.3)
+        while not all(task.done() for task in tasks):
+            owner.take()
+            await asyncio.sleep(0)
+    assert not owner.is_dropped
+
+
+async def test_cancel_wakes_waiting_producers_at_once() -> None:
+    channel = channel_with(ahead_events=1)
+    channel.subscribe(is_owner=True)
+    put(channel, "full")
+    thread = Producer(lambda: channel.emit(to_event("a")))
+    tasks = [asyncio.create_task(channel.aemit(to_event("b"))) for _ in range(3)]
+    await until(lambda: thread.waits)
+    channel.cancel(STOPPED)
+    thread.join(WAIT_S)
+    assert isinstance(thread.raised, Cancelled)
+    raised = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in raised] == [Cancelled] * 3
+
+
+async def test_a_cancel_from_a_thread_wakes_an_async_producer() -> None:
+    channel = channel_with(ahead_events=1)
+    channel.subscribe(is_owner=True)
+    put(channel, "full")
+    task = asyncio.create_task(channel.aemit(to_event("b")))
+    await asyncio.sleep(0)
+    Producer(lambda: channel.cancel(STOPPED))
+    with pytest.raises(Cancelled):
+        await asyncio.wait_for(task, WAIT_S)
+
+
+async def test_an_async_producer_that_gives_up_leaves_the_others_their_turn() -> None:
+    channel = channel_with(ahead_events=1)
+    owner = channel.subscribe(is_owner=True)
+    put(channel, "full")
+    given_up, other = (asyncio.create_task(channel.aemit(to_event(name))) for name in "ab")
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    owner.take()
+    await asyncio.wait_for(other, WAIT_S)
+    assert payloads(owner.take()) == ["b"]
+
+
+# Bounds behind: what is kept for resume
+
+
+@pytest.mark.parametrize("bounds", [{"behind_events": 3}, {"behind_bytes": 9}])
+async def test_of_taken_events_the_newest_are_kept(bounds: dict[str, int]) -> None:
+    channel = channel_with(**bounds)
+    owner = channel.subscribe(is_owner=True)
+    put(channel, *"abcde")
+    assert numbers(channel.events()) == [1, 2, 3, 4, 5]  # not taken: not trimmed
+    owner.take()
+    assert numbers(channel.events()) == [3, 4, 5]
+
+
+def test_a_long_stream_takes_constant_memory() -> None:
+    channel = channel_with(behind_events=200)
+
+    def emitted(count: int) -> int:
+        for n in range(count):
+            channel.emit(Event("output", b"%0100d" % n))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = emitted(2_000)
+        assert emitted(8_000) < before + 200_000  # of 800 000 bytes emitted
+    finally:
+        tracemalloc.stop()
+    assert channel.statistics().kept_events == 200
+
+
+# Demand
+
+
+async def test_a_preview_is_wanted_when_a_reader_has_taken_the_last_one() -> None:
+    channel = channel_with()
+    assert not channel.wants_preview()
+    reader = channel.subscribe()
+    assert channel.wants_preview()
+    put(channel, Preview({}))
+    assert not channel.wants_preview()
+    reader.take()
+    put(channel, "an output changes nothing")
+    assert channel.wants_preview()
+    reader.close()
+    assert not channel.wants_preview()
+
+
+async def test_one_reader_of_several_is_enough() -> None:
+    channel = channel_with()
+    fast, _slow = channel.subscribe(), channel.subscribe()
+    put(channel, Preview({}))
+    fast.take()
+    assert channel.wants_preview()
+
+
+async def test_a_reader_that_shows_no_previews_does_not_count() -> None:
+    channel = channel_with()
+    channel.subscribe(shows_previews=False)
+    assert not channel.wants_preview()
+
+
+def test_a_poller_watches_for_ten_seconds(clock: Clock) -> None:
+    channel = channel_with()
+    channel.events()
+    assert not channel.wants_preview()
+    channel.events(shows_previews=True)
+    clock.advance(9.9)
+    assert channel.wants_preview()
+    clock.advance(0.2)
+    assert not channel.wants_preview()
+
+
+def test_a_poller_wants_the_next_preview_when_it_has_seen_the_last() -> None:
+    channel = channel_with()
+    channel.events(shows_previews=True)
+    put(channel, Preview({}))
+    assert not channel.wants_preview()
+    assert numbers(channel.events(shows_previews=True)) == [1]
+    assert channel.wants_preview()
+
+
+# The producer's face
+
+
+async def test_the_stream_offers_a_method_for_each_kind() -> None:
+    channel = channel_with()
+    stream = Stream(channel, "1" * 32)
+    stream.emit({"a": 1})
+    stream.emit("b", event="token")
+    stream.preview({"c": 1}, step=1, total=2, key="k")
+    stream.output([2])
+    stream.progress(1, 2, "half")
+    stream.log("loaded", level="WARN", source="me")
+    assert [(event.name, event.json()) for event in channel.events()] == [
+        ("output", {"a": 1}),
+        ("token", "b"),
+        ("preview", {"c": 1, "step": 1, "total": 2}),
+        ("output", [2]),
+        ("progress", {"step": 1, "total": 2, "message": "half"}),
+        ("log", {"message": "loaded", "level": "WARN", "source": "me"}),
+    ]
+
+
+async def test_the_stream_tells_demand_and_the_end() -> None:
+    channel = channel_with()
+    stream = Stream(channel, "1" * 32)
+    stream.check()
+    assert not stream.wants_preview()
+    channel.cancel(STOPPED)
+    with pytest.raises(Cancelled):
+        stream.check()
+
+
+async def test_emit_on_the_loop_is_refused_with_what_to_write() -> None:
+    stream = Stream(channel_with(), "1" * 32, loop_thread=threading.get_ident())
+    with pytest.raises(StreamAppError, match="write await stream.aemit"):
+        stream.emit("a")
+    await asyncio.to_thread(stream.emit, "a")  # in a thread it is right
+
+
+async def test_aemit_takes_what_emit_takes_and_encodes_images_off_the_loop() -> None:
+    channel = channel_with()
+    stream = Stream(channel, "1" * 32)
+    threads: list[int] = []
+
+    class Pixels(PIL.Image.Image):
+        def save(self, *args: Any, **kwargs: Any) -> None:
+            threads.append(threading.get_ident())
+            super().save(*args, **kwargs)
+
+    image = PIL.Image.new("RGB", (2, 2))
+    image.__class__ = Pixels
+    await stream.aemit({"a": 1})
+    await stream.aemit(image, event="picture")
+    await stream.aemit(Output("b"))
+    assert [event.name for event in channel.events()] == ["output", "picture", "output"]
+    assert threads != [threading.get_ident()]
+    assert len(threads) == 1
+
+
+async def test_code_far_below_an_endpoint_finds_its_stream() -> None:
+    with pytest.raises(LookupError):
+        current_stream()
+    stream = Stream(channel_with(), "1" * 32)
+    enter_stream(stream)
+    assert await asyncio.to_thread(current_stream) is stream

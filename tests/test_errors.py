@@ -1,0 +1,113 @@
+"""Errors: what callers are told about each."""
+
+import re
+
+import pytest
+from starlette.exceptions import HTTPException
+
+from streamapp import errors
+from streamapp.errors import (
+    Cancelled,
+    ErrorInfo,
+    InvalidInput,
+    QueueFull,
+    StreamAppError,
+    describe,
+    is_out_of_memory,
+)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch's, which is known by this name only."""
+
+
+def classes(root: type[StreamAppError] = StreamAppError) -> list[type[StreamAppError]]:
+    return [root, *(found for cls in root.__subclasses__() if cls.__module__ == errors.__name__ for found in classes(cls))]
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
+    drawn = re.findall(r"(\w+) +([\d-]+) +(.+)", errors.__doc__.partition("Cancelled (Base")[0])
+    named = {name: (status, rest.split()[0], "retryable" in rest.split()) for name, status, rest in drawn}
+    del named["DefinitionError"]  # never answered to a caller
+    told = classes()
+    told.remove(errors.DefinitionError)
+    assert named == {cls.__name__: (str(cls.status_code), cls.code, cls.retryable) for cls in told}
+
+
+def test_an_error_of_the_framework_is_told_with_its_status_code_and_message() -> None:
+    info = describe(QueueFull("the queue is full", retry_after_s=7))
+    assert (info.status_code, info.code, info.retryable) == (429, "queue_full", True)
+    assert info.response_headers == {"Retry-After": "7"}
+
+
+def test_the_body_is_the_one_error_shape() -> None:
+    assert describe(QueueFull("the queue is full")).body == {
+        "error": {"code": "queue_full", "message": "the queue is full", "retryable": True},
+        "detail": "the queue is full",
+        "error_type": "queue_full",
+    }
+
+
+def test_the_detail_can_say_more_than_the_message() -> None:
+    assert describe(InvalidInput("bad", detail=[{"loc": ["body"]}])).body["detail"] == [{"loc": ["body"]}]
+
+
+def test_without_a_detail_the_message_is_the_detail() -> None:
+    assert ErrorInfo(500, "endpoint_failed", "it broke").body["detail"] == "it broke"
+
+
+def test_an_exception_of_the_app_shows_its_type_only() -> None:
+    info = describe(ValueError("/home/me/secret"), where="endpoint /x")
+    assert (info.status_code, info.code, info.retryable) == (500, "endpoint_failed", False)
+    assert info.message == "endpoint /x failed with ValueError; the server's log says why"
+
+
+def test_in_debug_it_shows_the_text_and_the_traceback() -> None:
+    info = describe(ValueError("too wide"), debug=True)
+    assert info.message == "failed with ValueError: too wide"
+    assert "ValueError: too wide" in info.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [
+        (404, "not_found", False),
+        (429, "queue_full", True),
+        (503, "unavailable", True),
+        (418, "refused", False),
+        (507, "endpoint_failed", False),
+    ],
+)
+def test_an_http_exception_keeps_its_status(status: int, code: str, retryable: bool) -> None:
+    info = describe(HTTPException(status, "no", headers={"X-Why": "so"}))
+    assert (info.status_code, info.code, info.message, info.retryable) == (status, code, "no", retryable)
+    assert info.response_headers == {"X-Why": "so"}
+
+
+def test_an_http_exception_with_a_structured_detail_keeps_it() -> None:
+    info = describe(HTTPException(409, {"holder": "me"}))  # type: ignore[arg-type]
+    assert (info.message, info.detail) == ("HTTP 409", {"holder": "me"})
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("2 GiB"), RuntimeError("CUDA error: out of memory")])
+def test_a_gpu_out_of_memory_is_retryable(error: Exception) -> None:
+    info = describe(error, where="endpoint /x")
+    assert (info.status_code, info.code, info.retryable) == (503, "out_of_memory", True)
+    assert info.message == "endpoint /x ran out of GPU memory; ask for less, or try again"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: invalid"), ValueError("CUDA out of memory")])
+def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_an_error_whose_text_cannot_be_made_is_still_recognised_as_none() -> None:
+    class Unprintable(RuntimeError):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    assert describe(Unprintable()).code == "endpoint_failed"
+
+
+def test_except_exception_does_not_swallow_a_cancellation() -> None:
+    assert not issubclass(Cancelled, Exception)

@@ -1,0 +1,213 @@
+"""Events: what may be emitted, and the bytes that it becomes."""
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import PIL.Image
+import pytest
+from pydantic import BaseModel
+
+from streamapp.errors import ErrorInfo, NotEncodable
+from streamapp.events import (
+    Event,
+    Kind,
+    Log,
+    Output,
+    Preview,
+    Progress,
+    encode,
+    has_pending_media,
+    terminal,
+    to_event,
+)
+from streamapp.media import File, Image
+
+PIXELS = PIL.Image.new("RGB", (4, 2), "red")
+
+
+class Tensor:
+    """Looks like torch's: `numel`, `tolist`, and a `size` that is a method."""
+
+    def __init__(self, *items: float) -> None:
+        self.items = items
+
+    def numel(self) -> int:
+        return len(self.items)
+
+    def size(self) -> tuple[int]:
+        return (len(self.items),)
+
+    def tolist(self) -> list[float]:
+        return list(self.items)
+
+
+class Scalar:
+    def item(self) -> int:
+        return 3
+
+
+class Point(BaseModel):
+    x: int
+
+
+@dataclass
+class Size:
+    width: int
+
+
+def decoded(media: dict[str, Any]) -> PIL.Image.Image:
+    return PIL.Image.open(io.BytesIO(base64.b64decode(media["url"].partition(",")[2])))
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        ({"a": [1, None, True]}, b'{"a":[1,null,true]}'),
+        (Point(x=1), b'{"x":1}'),
+        (Size(width=2), b'{"width":2}'),
+        ([math.nan, -math.inf], b"[null,null]"),
+        ("é\n", '"é\\n"'.encode()),
+        (None, b"null"),
+        (b"\x00\x01", b'"AAE="'),
+        (numpy.float32(0.5), b"0.5"),
+        (numpy.arange(3), b"[0,1,2]"),
+        ({"t": Tensor(1.0, math.nan)}, b'{"t":[1.0,null]}'),
+        (Scalar(), b"3"),
+    ],
+)
+def test_a_plain_value_becomes_an_output_in_compact_json(value: Any, data: bytes) -> None:
+    event = to_event(value)
+    assert (event.kind, event.name, event.data) == ("output", "output", data)
+
+
+def test_an_image_anywhere_in_a_value_becomes_a_png_with_its_type_and_size() -> None:
+    media = to_event({"images": [PIXELS]}).json()["images"][0]
+    assert (media["content_type"], media["width"], media["height"]) == ("image/png", 4, 2)
+    assert decoded(media).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_an_encoded_image_is_passed_on_as_it_is() -> None:
+    image = Image.from_pil(PIXELS, "WEBP")
+    assert to_event({"image": image}).json()["image"]["url"] == image.data_uri()
+
+
+@pytest.mark.parametrize("payload", [PIXELS, {"image": PIXELS}])
+def test_an_image_of_a_preview_is_a_jpeg(payload: Any) -> None:
+    event = to_event(Preview(payload, step=2, total=4, key="left"))
+    assert (event.kind, event.key) == ("preview", "left")
+    assert decoded(event.json()["image"]).format == "JPEG"
+    assert (event.json()["step"], event.json()["total"]) == (2, 4)
+
+
+def test_a_preview_without_a_step_is_its_payload() -> None:
+    assert to_event(Preview({"x": 1})).json() == {"x": 1}
+
+
+def test_a_preview_that_is_no_mapping_stands_beside_its_step() -> None:
+    assert to_event(Preview("so far", step=1)).json() == {"data": "so far", "step": 1, "total": None}
+
+
+def test_progress_says_step_total_and_message() -> None:
+    assert to_event(Progress(1)).json() == {"step": 1, "total": None}
+    event = to_event(Progress(1, 4, "decoding", key="b"))
+    assert (event.json(), event.key) == ({"step": 1, "total": 4, "message": "decoding"}, "b")
+
+
+def test_a_log_says_message_level_and_source() -> None:
+    event = to_event(Log("loaded", "WARN", "app"))
+    assert (event.kind, event.text) == ("log", "loaded")
+    assert event.json() == {"message": "loaded", "level": "WARN", "source": "app"}
+
+
+def test_an_output_can_have_a_name_of_its_own() -> None:
+    event = to_event(Output("hi", event="token"))
+    assert (event.kind, event.name, event.text, event.data) == ("output", "token", "hi", b'"hi"')
+    assert to_event(Output({"a": 1})).text is None
+
+
+@pytest.mark.parametrize("name", ["done", "error", "job", "preview", "lagged"])
+def test_a_name_of_the_frameworks_own_is_refused(name: str) -> None:
+    with pytest.raises(NotEncodable, match=f'"{name}" is the framework\'s own'):
+        to_event(Output(1, event=name))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nid: 1", "1st", "x" * 65])
+def test_a_name_that_would_break_the_wire_is_refused(name: str) -> None:
+    with pytest.raises(NotEncodable, match="must match"):
+        to_event(Output(1, event=name))
+
+
+def test_a_value_without_a_form_is_refused_by_its_type() -> None:
+    with pytest.raises(NotEncodable, match=r"no JSON form for builtins\.object; emit dicts, lists"):
+        to_event({"a": object()})
+
+
+def test_an_array_that_is_too_large_is_refused() -> None:
+    with pytest.raises(NotEncodable, match="an array of 70000 items is too large for JSON"):
+        to_event(numpy.zeros(70_000))
+
+
+def test_what_refers_to_itself_is_refused() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(NotEncodable, match="list cannot be encoded"):
+        encode(loop)
+
+
+def test_a_string_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(NotEncodable):
+        to_event("\ud800")
+
+
+def test_an_encoded_event_is_not_encoded_again() -> None:
+    with pytest.raises(NotEncodable, match=r"got the encoded <Event 0 output b'1'>; emit its payload"):
+        to_event(to_event(1))
+
+
+def test_the_end_of_a_job_that_went_well_carries_its_data() -> None:
+    event = terminal("done", {"status": "succeeded"})
+    assert (event.kind, event.data, event.error) == ("done", b'{"status":"succeeded"}', None)
+
+
+def test_an_error_carries_what_it_says() -> None:
+    error = ErrorInfo(503, "draining", "the server is shutting down", True)
+    event = terminal("error", error)
+    assert (event.json(), event.error) == (error.body, error)
+
+
+def test_an_error_whose_detail_has_no_form_is_told_without_it() -> None:
+    """An app raises HTTPException(400, detail=object()); its readers must hear of the end all the same."""
+    event = terminal("error", ErrorInfo(400, "refused", "no", detail=object()))
+    assert event.json()["detail"] == "no"
+    assert event.error is not None
+    assert event.error.detail is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_terminal"), [("done", True), ("error", True), ("cancelled", True), ("output", False), ("log", False)]
+)
+def test_three_kinds_end_a_log(kind: Kind, is_terminal: bool) -> None:
+    assert Event(kind, b"{}").is_terminal == is_terminal
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_pending"),
+    [
+        (PIXELS, True),
+        ({"images": [PIXELS]}, True),
+        (Output({"a": {"b": PIXELS}}), True),
+        ([[[[[PIXELS]]]]], False),  # deeper than one looks
+        ("text", False),
+        (b"bytes", False),
+        ({"a": 1, "b": None}, False),
+        (File(b"x"), False),
+        (Image.from_pil(PIXELS), False),
+        (Point(x=1), False),
+    ],
+)
+def test_pending_media_are_images_that_are_still_pixels(payload: Any, is_pending: bool) -> None:
+    assert has_pending_media(payload) == is_pending

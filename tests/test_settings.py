@@ -1,0 +1,44 @@
+"""Settings: where they come from, and what is refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from streamapp.settings import Settings, get_settings
+
+
+def test_an_environment_variable_sets_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_MAX_QUEUE", "8")
+    monkeypatch.setenv("STREAMAPP_CORS_ORIGINS", '["https://a.example"]')
+    settings = Settings()
+    assert (settings.max_queue, settings.cors_origins) == (8, ("https://a.example",))
+
+
+def test_the_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    get_settings.cache_clear()
+    first = get_settings()
+    monkeypatch.setenv("STREAMAPP_MAX_QUEUE", "9")
+    assert get_settings() is first
+    get_settings.cache_clear()
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().max_queue = 1
+
+
+def test_the_api_key_is_not_printed() -> None:
+    assert "s3cret" not in repr(Settings(api_key="s3cret"))  # type: ignore[arg-type]
+
+
+def test_an_empty_api_key_is_refused_rather_than_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_API_KEY", "")
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        Settings()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan"])
+def test_a_deadline_is_a_positive_number_of_seconds(monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
+    """No thread can wait for infinity: `Condition.wait(inf)` raises."""
+    monkeypatch.setenv("STREAMAPP_TIMEOUT_S", seconds)
+    with pytest.raises(ValidationError):
+        Settings()
