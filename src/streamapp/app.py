@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from .endpoint import EndpointSpec, get_mark, inspect_endpoint
 from .errors import DefinitionError
 
+_NAME = re.compile(r"[\w.~-]+")
+
 
 class App:
     """Serve a generative app: subclass it, load models in `setup`, mark methods with `@endpoint`.
@@ -46,13 +48,17 @@ class App:
 
     def __init_subclass__(cls, *, name: str | None = None, **host_kwargs: Any) -> None:
         super().__init_subclass__()
-        if "__init__" in cls.__dict__:
+        if cls.__init__ is not App.__init__:
             raise DefinitionError(
                 f"{cls.__qualname__} overrides __init__, which runs in the wrong thread; write setup(self) instead"
             )
         cls.host_kwargs = {**cls.host_kwargs, **host_kwargs}
         if "app_name" not in cls.__dict__:
             cls.app_name = name or derive_app_name(cls.__name__)
+        if not _NAME.fullmatch(str(cls.app_name)):
+            raise DefinitionError(
+                f"{cls.__qualname__}: the name {cls.app_name!r} is a part of URLs; write letters, digits, - and _"
+            )
 
     def setup(self) -> Any:
         """Load models; runs once in the inference thread before the first job. May be `async def` (on the loop)."""
@@ -80,7 +86,7 @@ class App:
         specs = [inspect_endpoint(function) for function in cls.endpoint_functions()]
         if not specs:
             raise DefinitionError(
-                f"{cls.__qualname__} has no endpoint; mark a method with @streamapp.endpoint(\"/stream\")"
+                f'{cls.__qualname__} has no endpoint; mark a method with @streamapp.endpoint("/stream")'
             )
         paths: dict[str, str] = {}
         for spec in specs:

@@ -23,6 +23,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import compile_path
 
 from .app import App, is_app_class
 from .endpoint import EndpointSpec
@@ -40,7 +41,7 @@ from .inputs import InputReader
 from .jobs import Job, JobStore
 from .media import MediaLimits
 from .metrics import CONTENT_TYPE
-from .middleware import EXPOSED_HEADERS, ApiKey, CrossSite, RequestId, UnhandledErrors
+from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 from .openapi import DescribedEndpoint, build_openapi
 from .response import TRANSPORT_EXTENSION, ErrorResponse, EventStreamResponse, Format, ResultResponse, result_response
 from .runtime import Runtime, ServedApp, bind
@@ -55,6 +56,7 @@ _FORMATS: dict[str, Format] = {
     "text/plain": "text",
 }
 _MAX_ECHO = 200
+_MAX_ERRORS = 100
 
 logger = logging.getLogger("streamapp")
 
@@ -79,7 +81,6 @@ def compile_app(*apps: type[App] | App, settings: Settings | None = None, store:
         lifespan=_lifespan(runtime),
         middleware=_middleware(settings),
         redoc_url=None,
-        max_body_size=settings.max_body_bytes,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     api.state.runtime = runtime
@@ -87,9 +88,9 @@ def compile_app(*apps: type[App] | App, settings: Settings | None = None, store:
     _add_fixed_routes(api, runtime)
     described: list[DescribedEndpoint] = []
     for served in runtime.served:
-        if served is runtime.served[0]:
-            described += _add_endpoints(api, runtime, served, "")
         described += _add_endpoints(api, runtime, served, f"/{served.name}", in_schema=len(runtime.served) > 1)
+    # Last: a path parameter of the first app must not hide the others.
+    described += _add_endpoints(api, runtime, runtime.served[0], "")
     _check_routes(api)
     api.openapi = lambda: _openapi(api, described)  # type: ignore[method-assign]
     return api
@@ -113,6 +114,8 @@ def _lifespan(runtime: Runtime) -> Any:
                     "ones; write it as a plain ASGI class",
                     middleware.cls.__name__,
                 )
+        if runtime.is_draining:
+            raise StreamAppError("the app was stopped; compile it again to serve it again")
         runtime.start()
         yield
         await runtime.drain()
@@ -139,6 +142,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
     layers.append(Middleware(CrossSite, origins=settings.cors_origins))
     if settings.api_key is not None:
         layers.append(Middleware(ApiKey, key=settings.api_key.get_secret_value()))
+    layers.append(Middleware(BodyLimit, max_bytes=settings.max_body_bytes))
     return [*layers, Middleware(UnhandledErrors, describe_error=describe_error)]
 
 
@@ -148,7 +152,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
 def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        errors = [_shorten(e) for e in error.errors()]
+        errors = [_shorten(e) for e in error.errors()[:_MAX_ERRORS]]
         first = errors[0]
         where = ".".join(str(part) for part in first["loc"])
         return ErrorResponse(describe(InvalidInput(f"{where}: {first['msg']}", detail=errors)))
@@ -191,6 +195,7 @@ def _add_endpoints(
     described = []
     for spec in served.endpoints:
         path = (prefix + spec.path).rstrip("/") or "/"
+        _check_path(path, served, spec)
         reader = InputReader(spec, limits)
         methods = ["POST", "GET"] if spec.kind == "stream" else ["POST"]
         for method in methods:
@@ -207,7 +212,7 @@ def _add_endpoints(
                 tags=[served.name],
             )
         if in_schema:
-            described.append(DescribedEndpoint(path, spec, reader.model))
+            described.append(DescribedEndpoint(compile_path(path)[1], spec, reader.model))
     return described
 
 
@@ -262,7 +267,7 @@ class _Route:
     def _window_s(self, request: Request) -> float:
         """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
         asked = request.headers.get("streamapp-resume")
-        if asked is None:
+        if asked is None or self._spec.kind != "stream":
             return self._settings.resume_window_s if request.method == "GET" else 0
         most = self._spec.mark.max_resume_window_s
         return min(_seconds(asked), self._settings.max_resume_window_s if most is None else most)
@@ -284,7 +289,7 @@ class _Route:
         job = self._runtime.jobs.get(event_id.job_id)
         if job.endpoint != _full_path(self._served, self._spec):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.endpoint}, not of {request.url.path}")
-        return _resumed(request, job, self._settings, _after(job, last_event_id))
+        return _resumed(request, job, self._runtime, _after(job, last_event_id))
 
 
 @lru_cache(maxsize=1)
@@ -297,16 +302,17 @@ def _full_path(served: ServedApp, spec: EndpointSpec) -> str:
     return f"/{served.name}{spec.path}".rstrip("/")
 
 
-def _resumed(request: Request, job: Job, settings: Settings, after: int, *, takes_over: bool = True) -> Response:
+def _resumed(request: Request, job: Job, runtime: Runtime, after: int, *, takes_over: bool = True) -> Response:
     if job.is_over and after >= job.channel.last_n:
         return Response(status_code=204)  # the one answer that stops an EventSource
     return EventStreamResponse(
         job,
-        settings,
+        runtime.settings,
         after=after,
         is_get=True,
         is_named=_is_named(request),
         takes_over=takes_over,
+        position=_position(runtime, job),
     )
 
 
@@ -323,7 +329,7 @@ def _after(job: Job, last_event_id: str) -> int:
 def _format(request: Request, spec: EndpointSpec) -> Format:
     """Choose the stream's format: SSE whatever Accept says, another only when it names exactly that one."""
     accept = request.headers.get("accept", "").strip().lower()
-    if accept in _FORMATS and request.method == "POST":
+    if accept in _FORMATS:
         return _FORMATS[accept]
     return _FORMATS[spec.mark.media_type or "text/event-stream"]
 
@@ -333,7 +339,7 @@ def _is_named(request: Request) -> bool:
 
 
 def _prefers_async(request: Request) -> bool:
-    preferences = request.headers.get("prefer", "").lower()
+    preferences = ",".join(request.headers.getlist("prefer")).lower()
     return any(part.partition(";")[0].strip() == "respond-async" for part in preferences.split(","))
 
 
@@ -385,7 +391,9 @@ def _add_fixed_routes(api: FastAPI, runtime: Runtime) -> None:
 
     async def ready() -> Response:
         readiness = runtime.readiness()
-        return JSONResponse({"ready": readiness.is_ready, "reason": readiness.reason}, 200 if readiness.is_ready else 503)
+        return JSONResponse(
+            {"ready": readiness.is_ready, "reason": readiness.reason}, 200 if readiness.is_ready else 503
+        )
 
     async def metrics() -> Response:
         return Response(runtime.metrics.render(), media_type=CONTENT_TYPE)
@@ -407,7 +415,7 @@ def _add_fixed_routes(api: FastAPI, runtime: Runtime) -> None:
         job = runtime.jobs.get(job_id)
         last_event_id = request.headers.get("last-event-id")
         after = _after(job, last_event_id) if last_event_id else 0
-        return _resumed(request, job, runtime.settings, after, takes_over=bool(last_event_id))
+        return _resumed(request, job, runtime, after, takes_over=bool(last_event_id))
 
     async def job_cancel(job_id: str) -> Response:
         job = runtime.jobs.get(job_id)
@@ -422,23 +430,28 @@ def _add_fixed_routes(api: FastAPI, runtime: Runtime) -> None:
     tags: list[Any] = ["server"]
     for path, route in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
         api.add_api_route(path, route, methods=["GET"], tags=tags, response_model=None)
-    for path, route in (("/jobs/{job_id}", job_status), ("/jobs/{job_id}/result", job_result)):
-        api.add_api_route(path, route, methods=["GET"], tags=["jobs"], response_model=None)
+    api.add_api_route("/jobs/{job_id}", job_status, methods=["GET"], tags=["jobs"], response_model=None)
+    api.add_api_route("/jobs/{job_id}/result", job_result, methods=["GET"], tags=["jobs"], response_model=None)
     api.add_api_route("/jobs/{job_id}/events", job_events, methods=["GET"], tags=["jobs"], response_model=None)
     api.add_api_route("/jobs/{job_id}/cancel", job_cancel, methods=["POST"], tags=["jobs"], response_model=None)
     if not any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints):
         api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
 
 
+def _check_path(path: str, served: ServedApp, spec: EndpointSpec) -> None:
+    fixed = next((f for f in _FIXED_PATHS if path == f or path.startswith(f + "/")), None)
+    if fixed is not None:
+        raise DefinitionError(
+            f"{spec.function.__qualname__}: {path} is under the server's own path {fixed}; "
+            + (f"name the app {served.name!r} differently" if fixed == f"/{served.name}" else "choose another path")
+        )
+
+
 def _check_routes(api: FastAPI) -> None:
-    """Refuse two routes for one path and method, and apps under the server's own paths."""
+    """Refuse two routes for one path and method."""
     seen: dict[tuple[str, str], str] = {}
     for route in api.routes:
         path, name = getattr(route, "path", ""), getattr(route, "name", "")
-        is_own = getattr(route, "tags", None) in ([], ["server"], ["jobs"], None) or path == "/"
-        fixed = next((f for f in _FIXED_PATHS if path == f or path.startswith(f + "/")), None)
-        if fixed is not None and not is_own:
-            raise DefinitionError(f"endpoint {name}: the path {path!r} is the server's own ({fixed}); choose another")
         for method in getattr(route, "methods", None) or ():
             if (path, method) in seen:
                 raise DefinitionError(f"{method} {path} is served by {seen[path, method]} and by {name}; rename one")
@@ -449,4 +462,3 @@ def _openapi(api: FastAPI, described: Iterable[DescribedEndpoint]) -> dict[str, 
     if api.openapi_schema is None:
         api.openapi_schema = build_openapi(api, described)
     return api.openapi_schema
-

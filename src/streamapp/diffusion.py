@@ -104,8 +104,9 @@ class Previews:
     def to(self, stream: Stream) -> Iterator[Any]:
         """Lend this job its own copy of the pipeline, which reports every step to `stream`.
 
-        The copy shares the models and has its own scheduler, so jobs in several threads do not meet. A cancelled job
-        leaves the pipeline, by `Cancelled`, before its next step. After the block no more previews are emitted.
+        The copy shares the models and has its own scheduler, so jobs in several threads do not meet; that scheduler
+        is the one that is watched, so choose it before. A cancelled job leaves the pipeline, by `Cancelled`, before
+        its next step. After the block nothing more is emitted.
         """
         pipe = copy.copy(self.pipe)
         job = _Job(self, stream, pipe)
@@ -195,7 +196,8 @@ class _Job:
         pipe.prepare_latents = prepare
 
     def close(self) -> None:
-        """Wait for the preview under way, so that none comes after the job's end."""
+        """Stop watching, and wait for the preview under way."""
+        vars(self._pipe.scheduler).pop("step", None)  # also a reference cycle, which would keep the job's tensors
         if self._encoder is not None:
             self._encoder.join(_EXIT_TIMEOUT_S)
 
@@ -238,7 +240,7 @@ class _Job:
         with torch.cuda.stream(side):
             pixels, width, height = self._previews._render(latents)
             pixels = pixels.to("cpu", non_blocking=True)  # into pinned memory
-            done = torch.cuda.Event(blocking=True)
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             done.record()
 
         def finish() -> None:
@@ -267,7 +269,7 @@ class _Job:
 
 @functools.cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:  # pragma: no cover - needs CUDA; gpu tests
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _watch(scheduler: Any, on_step: Callable[[Callable[[], Tensor]], None]) -> None:

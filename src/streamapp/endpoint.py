@@ -21,6 +21,7 @@ EndpointKind = Literal["value", "stream", "response"]
 MediaType = Literal["text/event-stream", "application/x-ndjson", "text/plain"]
 
 _MARK = "__streamapp_endpoint__"
+_PLAIN = (bool, int, float, str, list, dict)
 _MEDIA_TYPES: tuple[str, ...] = typing.get_args(MediaType)
 _SYNC_ITERATORS = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
 _ASYNC_ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
@@ -93,6 +94,9 @@ def endpoint(
     Raises:
         DefinitionError: an argument is not of that form; says what to write.
     """
+    if not isinstance(path, str):
+        name = getattr(path, "__qualname__", repr(path))
+        raise DefinitionError(f'Expected @endpoint with a path, got {name}; write @endpoint("/stream")')
     mark = EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s)
 
     def decorate(function: F) -> F:
@@ -123,6 +127,8 @@ def inspect_endpoint(function: Callable[..., Any]) -> EndpointSpec:
         raise DefinitionError(f"{where}: an endpoint is a method; write def {function.__name__}(self, ...)")
     resolved = [_with_annotation(parameter, hints) for parameter in parameters[1:]]
     streams = [parameter.name for parameter in resolved if parameter.annotation is Stream]
+    if len(streams) > 1:
+        raise DefinitionError(f"{where}: the parameters {' and '.join(streams)} are both the job's stream; keep one")
     for parameter in resolved:
         _check_parameter(parameter, where)
     returns = hints.get("return", inspect.Parameter.empty)
@@ -131,7 +137,9 @@ def inspect_endpoint(function: Callable[..., Any]) -> EndpointSpec:
         path=mark.path,
         function=function,
         kind=_kind(function, returns, has_stream=bool(streams)),
-        is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        is_async=inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+        or _origin(returns) in _ASYNC_ITERATORS,
         parameters=tuple(parameter for parameter in resolved if parameter.annotation is not Stream),
         stream_parameter=streams[0] if streams else None,
         item_type=_item_type(returns),
@@ -140,11 +148,9 @@ def inspect_endpoint(function: Callable[..., Any]) -> EndpointSpec:
 
 
 def _with_annotation(parameter: inspect.Parameter, hints: dict[str, Any]) -> inspect.Parameter:
-    """Return `parameter` with its resolved annotation; `str` when it has none and no default tells."""
-    annotation = hints.get(parameter.name, inspect.Parameter.empty)
-    if annotation is inspect.Parameter.empty:
-        annotation = Any if parameter.default in (inspect.Parameter.empty, None) else type(parameter.default)
-    return parameter.replace(annotation=annotation)
+    """Return `parameter` with its resolved annotation; without one, the type of a plain default, else `Any`."""
+    plain = type(parameter.default) if isinstance(parameter.default, _PLAIN) else Any
+    return parameter.replace(annotation=hints.get(parameter.name, plain))
 
 
 def _kind(function: Callable[..., Any], returns: Any, *, has_stream: bool) -> EndpointKind:
@@ -152,14 +158,16 @@ def _kind(function: Callable[..., Any], returns: Any, *, has_stream: bool) -> En
         return "stream"
     if isinstance(returns, type) and issubclass(returns, Response):
         return "response"
-    origin = typing.get_origin(returns) or returns
-    return "stream" if origin in (*_SYNC_ITERATORS, *_ASYNC_ITERATORS) else "value"
+    return "stream" if _origin(returns) in (*_SYNC_ITERATORS, *_ASYNC_ITERATORS) else "value"
+
+
+def _origin(annotation: Any) -> Any:
+    return typing.get_origin(annotation) or annotation
 
 
 def _item_type(returns: Any) -> Any:
-    origin = typing.get_origin(returns)
-    if origin in (*_SYNC_ITERATORS, *_ASYNC_ITERATORS):
-        return typing.get_args(returns)[0]
+    if _origin(returns) in (*_SYNC_ITERATORS, *_ASYNC_ITERATORS):
+        return next(iter(typing.get_args(returns)), Any)
     if returns is inspect.Parameter.empty or (isinstance(returns, type) and issubclass(returns, Response)):
         return Any
     return returns
@@ -168,10 +176,9 @@ def _item_type(returns: Any) -> Any:
 def _resolve_hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise DefinitionError(
-            f"{where}: the annotation {error.name!r} is not known where the function is defined; import it at the "
-            "top of the module"
+            f"{where}: an annotation cannot be read ({error}); import or define what it names at the top of the module"
         ) from error
 
 
@@ -179,17 +186,22 @@ def _check_mark(mark: EndpointMark, function: Any) -> None:
     if not inspect.isfunction(function):
         raise DefinitionError(f"@endpoint({mark.path!r}) marks a function, got {function!r}; write it above a def")
     where = _where(mark, function)
-    if not isinstance(mark.path, str) or not mark.path.startswith("/"):
-        suggestion = "/" + str(mark.path).lstrip("/")
-        raise DefinitionError(f'{where}: a path starts with "/"; write @endpoint("{suggestion}")')
+    if not mark.path.startswith("/"):
+        raise DefinitionError(f'{where}: a path starts with "/"; write @endpoint("/{mark.path}")')
     if get_mark(function) is not None:
         raise DefinitionError(f"{where}: the method has an @endpoint already; give each path a method of its own")
     if mark.media_type is not None and mark.media_type not in _MEDIA_TYPES:
-        raise DefinitionError(f"{where}: expected media_type as one of {', '.join(_MEDIA_TYPES)}, got {mark.media_type!r}")
-    for name in ("timeout_s", "queue_timeout_s", "max_resume_window_s"):
+        raise DefinitionError(
+            f"{where}: expected media_type as one of {', '.join(_MEDIA_TYPES)}, got {mark.media_type!r}"
+        )
+    for name in ("timeout_s", "queue_timeout_s"):
         seconds = getattr(mark, name)
-        if seconds is not None and seconds < 0:
-            raise DefinitionError(f"{where}: expected {name} in seconds, 0 or more, got {seconds!r}")
+        if seconds is not None and seconds <= 0:
+            raise DefinitionError(f"{where}: expected {name} in seconds, more than 0, got {seconds!r}")
+    if mark.max_resume_window_s is not None and mark.max_resume_window_s < 0:
+        raise DefinitionError(
+            f"{where}: expected max_resume_window_s in seconds, 0 or more, got {mark.max_resume_window_s!r}"
+        )
 
 
 def _check_parameter(parameter: inspect.Parameter, where: str) -> None:
@@ -204,4 +216,3 @@ def _check_parameter(parameter: inspect.Parameter, where: str) -> None:
 
 def _where(mark: EndpointMark, function: Any) -> str:
     return f"@endpoint({mark.path!r}) on {function.__qualname__}"
-

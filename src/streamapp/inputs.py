@@ -5,24 +5,24 @@ query. Parameters that FastAPI fills itself (path parameters, `Request`, `Header
 it. Media are downloaded, checked and decoded before the inference thread sees them.
 """
 
+import collections.abc
 import inspect
 import typing
+from types import UnionType
 from typing import Any
 
 import fastapi.params
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 from pydantic_core import from_json
-from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.requests import Request
 
 from .endpoint import EndpointSpec
+from .errors import DefinitionError, InvalidInput
 from .media import MediaLimits, has_media_fields, resolve_media
 
-_INJECTED = (HTTPConnection, Response, BackgroundTasks)
+_LISTS = (list, set, frozenset, tuple, collections.abc.Sequence)
 _MARKERS = (fastapi.params.Param, fastapi.params.Body, fastapi.params.Depends)
 
 
@@ -41,7 +41,8 @@ class InputReader:
         self.model: type[BaseModel] = own[0].annotation if self._whole else _make_model(spec, own)
         self._limits = limits
         self._has_media = has_media_fields(self.model)
-        self._lists = {name for name, field in self.model.model_fields.items() if _is_list(field.annotation)}
+        fields = self.model.model_fields.items()
+        self._lists = {key for name, field in fields if _is_list(field.annotation) for key in (name, field.alias)}
 
     async def read(self, request: Request) -> dict[str, Any]:
         """Return the keyword arguments that the request's input gives.
@@ -49,7 +50,6 @@ class InputReader:
         Raises:
             RequestValidationError: what is wrong, as FastAPI's list of errors.
             HTTPException: 415 for a body of an unknown type, 413 for one over the limit.
-            InvalidInput: an image or file cannot be had or decoded.
         """
         is_query = request.method == "GET"
         data = self._from_query(request) if is_query else await self._from_body(request)
@@ -63,7 +63,10 @@ class InputReader:
             errors = error.errors(include_url=False)
             raise RequestValidationError([{**e, "loc": (location, *e["loc"])} for e in errors]) from None
         if self._has_media:
-            value = await resolve_media(value, limits=self._limits)
+            try:
+                value = await resolve_media(value, limits=self._limits)
+            except InvalidInput as error:
+                raise _invalid((location,), error.message, None) from error
         if self._whole is not None:
             return {self._whole: value}
         return {name: getattr(value, name) for name in type(value).model_fields}
@@ -79,13 +82,13 @@ class InputReader:
     async def _from_body(self, request: Request) -> Any:
         content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data":
-            form = await _read_form(request)
+            form = await request.form(max_part_size=self._limits.max_bytes)
             return self._pairs(form, list(form))
         body = await request.body()
         if content_type == "application/json" or content_type.endswith("+json"):
             return _parse_json(body, ("body",)) if body.strip() else {}
         if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
-            form = await _read_form(request)
+            form = await request.form(max_part_size=self._limits.max_bytes)
             return self._pairs(form, list(form))
         raise HTTPException(
             415,
@@ -98,21 +101,16 @@ class InputReader:
         return {name: pairs.getlist(name) if name in self._lists else pairs[name] for name in names}
 
 
-async def _read_form(request: Request) -> Any:
-    try:
-        return await request.form()
-    except MultiPartException as error:
-        raise _invalid(("body",), f"the form cannot be read: {error.message}", None) from None
-
-
 def _parse_json(body: bytes, location: tuple[str, ...]) -> Any:
     try:
-        return from_json(body)
+        return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise _invalid(location, f"JSON decode error: {error}", None, type_="json_invalid") from None
 
 
-def _invalid(location: tuple[str, ...], message: str, given: Any, *, type_: str = "value_error") -> RequestValidationError:
+def _invalid(
+    location: tuple[str, ...], message: str, given: Any, *, type_: str = "value_error"
+) -> RequestValidationError:
     return RequestValidationError([{"type": type_, "loc": location, "msg": message, "input": given}])
 
 
@@ -124,7 +122,7 @@ def _is_injected(parameter: inspect.Parameter, path: str) -> bool:
         return True
     if any(isinstance(extra, _MARKERS) for extra in typing.get_args(annotation)[1:]):
         return True
-    return isinstance(annotation, type) and issubclass(annotation, _INJECTED)
+    return isinstance(annotation, type) and issubclass(annotation, Request)
 
 
 def _is_model(annotation: Any) -> bool:
@@ -132,8 +130,9 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _is_list(annotation: Any) -> bool:
-    options = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Union else (annotation,)
-    return any(typing.get_origin(option) in (list, set, tuple) or option in (list, set, tuple) for option in options)
+    is_union = typing.get_origin(annotation) in (typing.Union, UnionType)
+    options = typing.get_args(annotation) if is_union else (annotation,)
+    return any((typing.get_origin(option) or option) in _LISTS for option in options)
 
 
 def _make_model(spec: EndpointSpec, parameters: list[inspect.Parameter]) -> type[BaseModel]:
@@ -142,4 +141,11 @@ def _make_model(spec: EndpointSpec, parameters: list[inspect.Parameter]) -> type
         for parameter in parameters
     }
     name = "".join(word.capitalize() for word in spec.name.split("_")) + "Input"
-    return create_model(name, __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()), **fields)
+    try:
+        return create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
+    except PydanticUserError as error:
+        raise DefinitionError(
+            f"@endpoint({spec.path!r}) on {spec.function.__qualname__}: no request can hold a parameter of this type: "
+            f"{error.message.partition('. ')[0]}; take JSON types, pydantic models, streamapp.Image, "
+            "fastapi.UploadFile, or have it injected by fastapi.Depends"
+        ) from error

@@ -73,7 +73,9 @@ class _Statistics(Collector):
         yield GaugeMetricFamily("streamapp_jobs_kept", "Finished jobs in memory.", jobs.finished)
         channels = list(self._channels())
         yield GaugeMetricFamily("streamapp_readers", "Open readers.", sum(c.subscribers for c in channels))
-        yield GaugeMetricFamily("streamapp_kept_bytes", "Event bytes of active jobs.", sum(c.kept_bytes for c in channels))
+        yield GaugeMetricFamily(
+            "streamapp_kept_bytes", "Event bytes of active jobs.", sum(c.kept_bytes for c in channels)
+        )
 
     def _collect_workers(self) -> Iterator[Metric]:
         labels = ("app", "kind")

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ErrorInfo, Unauthorized, describe
+from .errors import ErrorInfo, PayloadTooLarge, Unauthorized, describe
 from .response import ErrorResponse
 
 EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "x-fal-request-id", "Location", "Preference-Applied", "Retry-After")
@@ -38,8 +39,9 @@ class RequestId:
 
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers = MutableHeaders(raw=list(message.get("headers", [])))  # the response's own list stays as it is
                 headers.setdefault("x-fal-request-id", headers.get("X-Streamapp-Job-Id") or uuid.uuid4().hex)
+                message = {**message, "headers": headers.raw}
             await send(message)
 
         await self.app(scope, receive, labelled)
@@ -58,7 +60,8 @@ class ApiKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        if scope["type"] == "lifespan" or scope["path"] in _OPEN_PATHS or self._is_allowed(scope):
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] == "lifespan" or path in _OPEN_PATHS or self._is_allowed(scope):
             return await self.app(scope, receive, send)
         error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
         await _refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
@@ -74,7 +77,8 @@ class CrossSite:
     """Refuse what web pages of other sites send without being named in `cors_origins`.
 
     A browser lets any page send simple requests to a server on the same machine; it marks them with
-    `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/). Following a link is allowed.
+    `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/). Following a link is allowed; sending a form or
+    embedding a frame, which navigate as well, is not.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
@@ -83,15 +87,49 @@ class CrossSite:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 403."""
-        if scope["type"] == "lifespan" or self._is_allowed(Headers(scope=scope)):
+        if scope["type"] == "lifespan" or self._is_allowed(scope):
             return await self.app(scope, receive, send)
         message = "requests from other web sites are refused; name the page's origin in STREAMAPP_CORS_ORIGINS"
         await _refuse(ErrorInfo(403, "cross_site", message), {}, scope, receive, send)
 
-    def _is_allowed(self, headers: Headers) -> bool:
-        if headers.get("sec-fetch-site") != "cross-site" or headers.get("sec-fetch-mode") == "navigate":
+    def _is_allowed(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        is_link = scope.get("method") == "GET" and headers.get("sec-fetch-dest") == "document"
+        if headers.get("sec-fetch-site") != "cross-site" or is_link:
             return True
         return "*" in self._origins or headers.get("origin") in self._origins
+
+
+class BodyLimit:
+    """Refuse a request body over the limit with 413, also one that comes in chunks without a length.
+
+    Divergence: not FastAPI's `max_body_size`, whose answer comes from outside of all other middleware: plain text,
+    without a request id, without CORS.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, as long as its body is not too large."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        too_large = PayloadTooLarge(f"the body is larger than {self._max_bytes} bytes (STREAMAPP_MAX_BODY_BYTES)")
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_bytes:
+            return await _refuse(describe(too_large), {}, scope, receive, send)
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_bytes:
+                raise HTTPException(413, too_large.message)  # the one kind that FastAPI lets through
+            return message
+
+        await self.app(scope, limited, send)
 
 
 class UnhandledErrors:

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
-from pydantic.json_schema import PydanticInvalidForJsonSchema, models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
 from .endpoint import EndpointSpec
 
@@ -47,8 +47,16 @@ _EVENT_DATA: dict[str, dict[str, Any]] = {
     },
     "lagged": {"type": "object", "properties": {"skipped": {"type": "integer"}}},
 }
+_STATUS = {
+    "type": "object",
+    "required": ["job_id", "status"],
+    "properties": {
+        "job_id": {"type": "string"},
+        "status": {"type": "string"},
+        "position": {"type": "integer", "description": "jobs before this one in the queue"},
+    },
+}
 ERROR_SCHEMA: dict[str, Any] = {
-    "title": "Error",
     "type": "object",
     "required": ["error", "detail", "error_type"],
     "properties": {
@@ -65,8 +73,10 @@ ERROR_SCHEMA: dict[str, Any] = {
         "error_type": {"type": "string"},
     },
 }
-_ERROR_REF = {"$ref": "#/components/schemas/Error"}
+_ERROR_NAME = "streamapp.Error"  # a class of the app's own can be called Error, but not this
+_ERROR_REF = {"$ref": _REF.format(model=_ERROR_NAME)}
 _ERRORS = {
+    "401": "The API key is missing or wrong.",
     "422": "The input is invalid.",
     "429": "The queue is full; come back after Retry-After.",
     "503": "The server takes no jobs now.",
@@ -92,22 +102,49 @@ def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[
         routes=app.routes,
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas["Error"] = ERROR_SCHEMA
     described = list(endpoints)
-    models = list(dict.fromkeys(endpoint.model for endpoint in described))
-    references, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-    schemas.update(definitions.get("$defs", {}))
-    for endpoint in described:
-        for method, operation in document["paths"].get(endpoint.route, {}).items():
-            _describe_input(operation, method, references[endpoint.model, "validation"], schemas)
-            _describe_answers(operation, endpoint.spec)
+    inputs, items, definitions = _generate(described)
+    schemas.update({**definitions, _ERROR_NAME: ERROR_SCHEMA})
+    for endpoint, taken, item in zip(described, inputs, items, strict=True):
+        for method, operation in document["paths"][endpoint.route].items():
+            _describe_input(operation, method, taken, schemas)
+            operation["responses"] = _answers(endpoint.spec, item, method)
     return document
+
+
+class _Lenient(GenerateJsonSchema):
+    """Describe what has no JSON schema as anything, instead of leaving the whole document out."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
+        return {}
+
+
+def _generate(
+    described: list[DescribedEndpoint],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Return the schemas of inputs and items, and what they refer to; all in one go, so that names are unique."""
+    taken: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (n, "validation", TypeAdapter(endpoint.model)) for n, endpoint in enumerate(described)
+    ]
+    given: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (n, "serialization", _adapter(endpoint.spec.item_type)) for n, endpoint in enumerate(described)
+    ]
+    schemas, shared = TypeAdapter.json_schemas([*taken, *given], ref_template=_REF, schema_generator=_Lenient)
+    inputs = [schemas[n, mode] for n, mode, _ in taken]
+    return inputs, [schemas[n, mode] for n, mode, _ in given], shared.get("$defs", {})
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation)
+    except (PydanticUserError, TypeError):  # a PIL image, say: encoded all the same, but unknown to pydantic
+        return TypeAdapter(Any)
 
 
 def _describe_input(operation: dict[str, Any], method: str, reference: dict[str, Any], schemas: dict[str, Any]) -> None:
     schema = schemas[reference["$ref"].rpartition("/")[2]] if "$ref" in reference else reference
     if method == "post":
-        content = {"application/json": {"schema": reference}}
+        content = {kind: {"schema": reference} for kind in ("application/json", "multipart/form-data")}
         operation["requestBody"] = {"required": bool(schema.get("required")), "content": content}
         return
     required = schema.get("required", [])
@@ -117,21 +154,25 @@ def _describe_input(operation: dict[str, Any], method: str, reference: dict[str,
     )
 
 
-def _describe_answers(operation: dict[str, Any], spec: EndpointSpec) -> None:
-    item = _schema_of(spec.item_type)
+def _answers(spec: EndpointSpec, item: dict[str, Any], method: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "The result.", "content": {"application/json": {"schema": item}}}
     if spec.kind == "stream":
-        content: dict[str, Any] = {
-            "text/event-stream": {"itemSchema": {"oneOf": [_event("output", item), *_common_events()]}},
-            "application/x-ndjson": {"itemSchema": item},
-        }
-    else:
-        content = {"application/json": {"schema": item}}
-    operation["responses"] = {
-        "200": {"description": "The stream of events." if spec.kind == "stream" else "The result.", "content": content},
-        **{
-            status: {"description": text, "content": {"application/json": {"schema": _ERROR_REF}}}
-            for status, text in _ERRORS.items()
-        },
+        answer = {"description": "The stream of events.", "content": _stream_content(item, method)}
+    elif spec.kind == "response":
+        answer = {"description": "A response of the endpoint's own."}
+    errors = {
+        status: {"description": text, "content": {"application/json": {"schema": _ERROR_REF}}}
+        for status, text in _ERRORS.items()
+    }
+    return {"200": answer, **errors}
+
+
+def _stream_content(item: dict[str, Any], method: str) -> dict[str, Any]:
+    # anyOf: the blocks of a GET stream have no name, by which oneOf could tell them apart.
+    around = [_event("job", _STATUS), _event("done", _STATUS)] if method == "get" else []
+    return {
+        "text/event-stream": {"itemSchema": {"anyOf": [_event("output", item), *_common_events(), *around]}},
+        "application/x-ndjson": {"itemSchema": item},
     }
 
 
@@ -148,11 +189,3 @@ def _event(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         "required": ["data"],
         "properties": {"event": {"const": name}, "id": {"type": "string"}, "data": data},
     }
-
-
-def _schema_of(annotation: Any) -> dict[str, Any]:
-    """Return the JSON schema of an annotation; anything when it has none."""
-    try:
-        return TypeAdapter(annotation).json_schema(mode="serialization")
-    except (PydanticUserError, PydanticInvalidForJsonSchema, TypeError):
-        return {}

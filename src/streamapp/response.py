@@ -9,20 +9,20 @@ ignore event names that all went well. Where a stream fails, the connection is c
 """
 
 import asyncio
-import base64
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
 from pydantic_core import to_json
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from . import wire
 from .channel import Subscriber
 from .errors import ErrorInfo
 from .events import Event, encode
 from .jobs import Job
+from .media import File
 from .settings import Settings
 
 TRANSPORT_EXTENSION = "streamapp.transport"
@@ -64,7 +64,7 @@ class _Connection:
         self.listener = asyncio.create_task(_listen(receive, on_disconnect))
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send_in_time({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes) -> None:
         """Send a piece of the body.
@@ -72,11 +72,14 @@ class _Connection:
         Raises:
             TimeoutError: the client did not read it in time.
         """
-        async with asyncio.timeout(self._send_timeout_s):
-            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await self._send_in_time({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_in_time(self, message: Message) -> None:
+        async with asyncio.timeout(self._send_timeout_s):
+            await self._send(message)
 
     async def fail(self) -> None:
         """End the connection without the final chunk, after what was written has gone out.
@@ -105,12 +108,16 @@ async def _listen(receive: Receive, on_disconnect: Callable[[], None]) -> None:
     on_disconnect()
 
 
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
 class EventStreamResponse(Response):
     """Stream a job's events from one position on.
 
     Args:
         after: the number of the last event that the client has.
-        is_get: EventSource reads it: it starts at once with a `job` block and ends with a `done` block.
+        is_get: EventSource reads it: as SSE it starts at once with a `job` block and ends with a `done` block.
         is_named: write event names; EventSource's `onmessage` gets only unnamed blocks.
         takes_over: the producer waits for this reader.
     """
@@ -133,14 +140,12 @@ class EventStreamResponse(Response):
         self._settings = settings
         self._format: Format = format
         self._after = after
-        self._is_get = is_get
+        self._is_get = is_get and format == "sse"
         self._is_named = is_named
         self._takes_over = takes_over
         self._position = position
         self._id_prefix = f"{job.id}:{job.attempt}.".encode()
-        self.init_headers(
-            {"Content-Type": _MEDIA_TYPES[format], "X-Streamapp-Job-Id": job.id, **_STREAM_HEADERS}
-        )
+        self.init_headers({"Content-Type": _MEDIA_TYPES[format], "X-Streamapp-Job-Id": job.id, **_STREAM_HEADERS})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; returns when it has ended or the client has left."""
@@ -150,11 +155,13 @@ class EventStreamResponse(Response):
         )
         try:
             await self._stream(connection, subscriber, scope, receive, send)
-        except TimeoutError:  # the client does not read
+        except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
             connection.abort()
         finally:
             connection.listener.cancel()
             self.job.detach(subscriber)
+        if self.background is not None:  # FastAPI puts the tasks of dependencies here
+            await self.background()
 
     async def _stream(
         self, connection: _Connection, subscriber: Subscriber, scope: Scope, receive: Receive, send: Send
@@ -241,37 +248,50 @@ class ResultResponse(Response):
             scope, receive, send, send_timeout_s=self._settings.send_timeout_s, on_disconnect=subscriber.close
         )
         try:
-            await asyncio.wait({outcome, connection.listener}, return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(outcome, connection.listener)
             if outcome.done():
-                response = outcome.result()
-                if response is None:
-                    await result_response(self.job, accept=self._accept)(scope, receive, send)
-                else:
-                    await self._pass_through(response, connection, scope, receive, send)
+                connection.listener.cancel()  # a response has a listener of its own
+                await self._answer(outcome.result(), connection, scope, receive, send)
         finally:
-            outcome.cancel()
             connection.listener.cancel()
             self.job.detach(subscriber)
+        if self.background is not None:
+            await self.background()
 
-    async def _pass_through(
-        self, response: Response, connection: _Connection, scope: Scope, receive: Receive, send: Send
+    async def _answer(
+        self, response: Response | None, connection: _Connection, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        connection.listener.cancel()  # the response has a listener of its own
-        sending = asyncio.create_task(response(scope, receive, send))  # type: ignore[arg-type]
-        ended = asyncio.wrap_future(self.job.sent)
+        if response is None:
+            await result_response(self.job, accept=self._accept)(scope, receive, send)
+            return
+        sending = asyncio.create_task(self._pass_through(response, scope, receive, send))
         try:
-            await asyncio.wait({sending, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-            else:  # out of time or cancelled; its iterator may block in a thread, so it is not waited for
+            await _first_of(sending, asyncio.wrap_future(self.job.sent))
+            if not sending.done():  # out of time or cancelled
                 connection.abort()
-        except BaseException as error:
+            elif sending.result():
+                self.job.succeed(None)
+        finally:
+            sending.cancel()  # and not waited for: its iterator may block in a thread
+            self.job.cancel("the client left before the end of the response")  # unless it is over
+
+    async def _pass_through(self, response: Response, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Send the endpoint's own response; False when the client left before its end."""
+        is_complete = False
+
+        async def noted(message: Message) -> None:
+            nonlocal is_complete
+            await send(message)
+            is_complete = message["type"] != "http.response.start" and not message.get("more_body", False)
+
+        # Told that the server is of ASGI 2.4 or later, Starlette would not listen whether the client has left.
+        asgi = {**scope.get("asgi", {}), "spec_version": "2.3"}
+        try:
+            await response({**scope, "asgi": asgi}, receive, noted)
+        except Exception as error:
             self.job.fail(error)
             raise
-        finally:
-            sending.cancel()
-            with suppress(asyncio.InvalidStateError):
-                self.job.sent.set_result(None)
+        return is_complete
 
 
 def result_response(job: Job, *, accept: str = "") -> Response:
@@ -295,16 +315,19 @@ def _raw_media(result: Event | None, accept: str) -> tuple[str, bytes] | None:
     media = list(_find_media(result.json()))
     if len(media) != 1:
         return None
-    content_type = str(media[0]["content_type"])
-    if content_type not in wanted and f"{content_type.partition('/')[0]}/*" not in wanted:
+    try:
+        file = File.from_data_uri(media[0])
+    except ValueError:  # a dict of the app's own that only looks like media
         return None
-    return content_type, base64.b64decode(media[0]["url"].partition(",")[2])
+    is_wanted = file.content_type in wanted or f"{file.content_type.partition('/')[0]}/*" in wanted
+    return (file.content_type, file.data) if is_wanted else None
 
 
-def _find_media(value: Any) -> Iterable[dict[str, Any]]:
+def _find_media(value: Any) -> Iterable[str]:
+    """Find the data URIs of images and files."""
     match value:
         case {"url": str() as url, "content_type": str()} if url.startswith("data:"):
-            yield value
+            yield url
         case dict():
             for item in value.values():
                 yield from _find_media(item)

@@ -8,6 +8,8 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -120,7 +122,7 @@ class Runtime:
             QueueFull, Draining, SetupFailed, WorkerStuck: it is refused.
         """
         self.start()
-        job.on_ended.append(self.metrics.observe)
+        job.on_ended += [self.metrics.observe, _let_go]
         self.jobs.add(job)
         try:
             served.submit(job, spec)
@@ -199,13 +201,19 @@ class Runtime:
         }
 
 
+def _let_go(job: Job) -> None:
+    """Free the Response that the endpoint made, and the tensors that its iterator may hold: jobs are kept for long."""
+    job.outcome = Future()
+    job.outcome.set_result(None)
+
+
 def bind(app: App, spec: EndpointSpec, arguments: dict[str, Any]) -> Callable[[Job, Stream], Any]:
     """Return what a worker calls to run an endpoint once.
 
     Args:
         arguments: the endpoint's keyword arguments, without its stream.
     """
-    method = getattr(app, spec.name)
+    method = spec.function.__get__(app)  # not by name: a decorator may have left the function another one
 
     def with_stream(stream: Stream) -> dict[str, Any]:
         return arguments if spec.stream_parameter is None else {**arguments, spec.stream_parameter: stream}
@@ -213,7 +221,8 @@ def bind(app: App, spec: EndpointSpec, arguments: dict[str, Any]) -> Callable[[J
     def call(job: Job, stream: Stream) -> Any:
         result = method(**with_stream(stream))
         if isinstance(result, Response):
-            return _hand_over(job, result)
+            _check_direct(job, spec)
+            return job.hand_over(result)
         return _exhaust(result, stream) if isinstance(result, Iterator) else result
 
     async def acall(job: Job, stream: Stream) -> Any:
@@ -221,16 +230,27 @@ def bind(app: App, spec: EndpointSpec, arguments: dict[str, Any]) -> Callable[[J
         if inspect.isawaitable(result):
             result = await result
         if isinstance(result, Response):
-            return await asyncio.to_thread(_hand_over, job, result)
+            _check_direct(job, spec)
+            return await _hand_over(job, result)
         return await _aexhaust(result, stream) if hasattr(result, "__aiter__") else result
 
     return acall if spec.is_async else call
 
 
-def _hand_over(job: Job, response: Response) -> None:
+def _check_direct(job: Job, spec: EndpointSpec) -> None:
+    """Refuse a Response that nobody waits for."""
     if job.is_detached:
         raise NotEncodable("the endpoint answers with a response of its own, which no job can keep; call it directly")
-    job.hand_over(response)
+    if spec.kind == "stream":
+        raise NotEncodable("the endpoint is declared as a stream and returned a Response; declare -> Response instead")
+
+
+async def _hand_over(job: Job, response: Response) -> None:
+    """Do as `Job.hand_over` does, from the loop; a thread for each would soon use up the pool."""
+    with suppress(InvalidStateError):  # the job ended just now
+        job.outcome.set_result(response)
+    await asyncio.shield(asyncio.wrap_future(job.sent))
+    job.channel.check()
 
 
 def _exhaust(items: Iterator[Any], stream: Stream) -> Any:

@@ -1,0 +1,98 @@
+"""Run one endpoint once, without a server: a runtime, a job and one reader of its channel."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+
+from .app import App
+from .endpoint import EndpointSpec
+from .errors import InvalidInput, MalformedRequest, NotFound
+from .inputs import InputReader
+from .jobs import Job
+from .media import MediaLimits
+from .runtime import Runtime, ServedApp, bind
+from .settings import Settings
+
+_TICK_S = 1.0
+
+
+async def run_once(
+    app: type[App],
+    path: str,
+    data: dict[str, Any],
+    settings: Settings,
+    *,
+    show: Callable[[str, Any], None],
+    shows_previews: bool,
+) -> Job:
+    """Run an endpoint and return its job, which is over then.
+
+    Cancelling the task that awaits this cancels the job, and waits for its step to end.
+
+    Args:
+        data: the endpoint's arguments, as a request's JSON would have them.
+        show: called on the loop with name and data of each event but the last.
+    Raises:
+        NotFound: the app has no endpoint at `path`.
+        InvalidInput: the data are not what it takes.
+        MalformedRequest: it can only be called over HTTP.
+    """
+    runtime = Runtime([app()], settings)
+    (served,) = runtime.served
+    spec = _find(served, path)
+    arguments = await _read(spec, data, settings)
+    job = _job(served, spec, arguments, settings)
+    subscriber = job.channel.subscribe(is_owner=True, shows_previews=shows_previews)
+    try:
+        runtime.submit(job, served, spec)
+        while not job.is_over or subscriber.n < job.channel.last_n:
+            await subscriber.wait(_TICK_S)
+            for event in subscriber.take():
+                if not event.is_terminal:
+                    show(event.name, event.json())
+    finally:
+        job.cancel("interrupted")
+        await runtime.drain()
+        await runtime.stop()
+    return job
+
+
+def media_limits(settings: Settings) -> MediaLimits:
+    """Return the deployment's limits for the media of an input."""
+    return MediaLimits(
+        max_bytes=settings.max_media_bytes,
+        max_pixels=settings.max_image_pixels,
+        timeout_s=settings.media_timeout_s,
+        allow_private_urls=settings.allow_private_urls,
+    )
+
+
+def _find(served: ServedApp, path: str) -> EndpointSpec:
+    for spec in served.endpoints:
+        if spec.path == path:
+            return spec
+    paths = ", ".join(spec.path for spec in served.endpoints)
+    raise NotFound(f"{type(served.app).__name__} has no endpoint {path!r}; it has {paths}")
+
+
+async def _read(spec: EndpointSpec, data: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    reader = InputReader(spec, media_limits(settings))
+    if reader.injected or spec.kind == "response":
+        raise MalformedRequest(f"{spec.path} needs a request of its own; use `streamapp serve` and `streamapp call`")
+    try:
+        return await reader.validate(data, location="input")
+    except RequestValidationError as error:
+        wrong = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
+        raise InvalidInput("; ".join(wrong)) from None
+
+
+def _job(served: ServedApp, spec: EndpointSpec, arguments: dict[str, Any], settings: Settings) -> Job:
+    return Job(
+        bind(served.app, spec, arguments),
+        endpoint=spec.path,
+        settings=settings,
+        timeout_s=spec.mark.timeout_s or type(served.app).request_timeout,
+        queue_timeout_s=spec.mark.queue_timeout_s,
+        is_detached=True,  # a Response that it returns unannounced is refused then: nobody would send it
+    )

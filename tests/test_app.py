@@ -1,0 +1,151 @@
+"""App classes: names, options, the endpoints they collect; no HTTP."""
+
+from typing import Any
+
+import pytest
+
+import streamapp
+from streamapp.app import derive_app_name, is_app_class
+from streamapp.errors import DefinitionError
+
+
+class Base(streamapp.App):
+    @streamapp.endpoint("/first")
+    def first(self) -> int:
+        return 1
+
+    @streamapp.endpoint("/second")
+    def second(self) -> int:
+        return 2
+
+    def unmarked(self) -> int:
+        return 3
+
+
+def paths(app: type[streamapp.App]) -> list[str]:
+    return [spec.path for spec in app.endpoints()]
+
+
+def test_endpoints_come_in_the_order_of_their_definition_base_classes_first() -> None:
+    class Derived(Base):
+        @streamapp.endpoint("/a")
+        def a(self) -> int:
+            return 0
+
+    assert paths(Derived) == ["/first", "/second", "/a"]
+
+
+def test_a_derived_class_replaces_an_endpoint() -> None:
+    class Derived(Base):
+        @streamapp.endpoint("/other")
+        def first(self) -> int:
+            return 1
+
+    assert paths(Derived) == ["/other", "/second"]
+
+
+def test_a_derived_class_takes_an_endpoint_away_by_overriding_it_without_a_mark() -> None:
+    class Derived(Base):
+        def first(self) -> int:
+            return 1
+
+    assert paths(Derived) == ["/second"]
+
+
+def test_a_mixin_brings_endpoints() -> None:
+    class Mixin:
+        @streamapp.endpoint("/mixed")
+        def mixed(self) -> int:
+            return 0
+
+    class Mixed(Mixin, streamapp.App): ...
+
+    assert paths(Mixed) == ["/mixed"]
+
+
+def test_an_app_without_an_endpoint_is_told_what_to_write() -> None:
+    class Empty(streamapp.App): ...
+
+    with pytest.raises(
+        DefinitionError, match=r'Empty has no endpoint; mark a method with @streamapp.endpoint\("/stream"'
+    ):
+        Empty.endpoints()
+
+
+def test_two_endpoints_on_a_path_are_refused() -> None:
+    class Twice(Base):
+        @streamapp.endpoint("/first")
+        def third(self) -> int:
+            return 3
+
+    with pytest.raises(DefinitionError, match="first and third are both at '/first'; change one path"):
+        Twice.endpoints()
+
+
+def test_an_init_of_its_own_is_refused_in_favour_of_setup() -> None:
+    with pytest.raises(DefinitionError, match=r"overrides __init__, .* write setup\(self\) instead"):
+
+        class Eager(streamapp.App):
+            def __init__(self) -> None: ...
+
+
+def test_an_init_from_a_mixin_is_refused_as_well() -> None:
+    class Mixin:
+        def __init__(self) -> None: ...
+
+    with pytest.raises(DefinitionError, match="overrides __init__"):
+
+        class Eager(Mixin, streamapp.App): ...
+
+
+@pytest.mark.parametrize(
+    ("class_name", "app_name"),
+    [
+        ("MyGoodApp", "my-good-app"),
+        ("ONNXModel", "o-n-n-x-model"),
+        ("Sdxl2", "sdxl2"),
+        ("my_app", "my-app"),
+        ("lowercase", "lowercase"),
+        ("Größe", "größe"),
+    ],
+)
+def test_the_name_in_urls_is_derived_as_fal_does(class_name: str, app_name: str) -> None:
+    assert derive_app_name(class_name) == app_name
+
+
+def test_a_name_can_be_given() -> None:
+    class Keyword(streamapp.App, name="given"): ...
+
+    class Attribute(streamapp.App):
+        app_name = "written"
+
+    class Derived(Keyword): ...
+
+    assert [cls.app_name for cls in (Keyword, Attribute, Derived)] == ["given", "written", "derived"]
+
+
+@pytest.mark.parametrize("name", ["My App", "a/b", "{x}", "a?b"])
+def test_a_name_that_is_no_part_of_a_url_is_refused(name: str) -> None:
+    with pytest.raises(DefinitionError, match="is a part of URLs; write letters, digits, - and _"):
+        type("Named", (streamapp.App,), {"app_name": name})
+
+
+def test_the_options_of_fal_are_kept_for_deployment() -> None:
+    class Hosted(streamapp.App, keep_alive=300):
+        machine_type = "GPU-A100"
+        requirements = ["torch"]
+
+    class Derived(Hosted, min_concurrency=1): ...
+
+    assert (Derived.host_kwargs, Derived.machine_type) == ({"keep_alive": 300, "min_concurrency": 1}, "GPU-A100")
+    assert streamapp.App.host_kwargs == {}
+
+
+def test_setup_and_teardown_are_optional() -> None:
+    app: Any = Base()
+    assert (app.setup(), app.teardown()) == (None, None)
+
+
+def test_only_subclasses_are_apps() -> None:
+    assert is_app_class(Base)
+    assert not any(is_app_class(value) for value in (streamapp.App, Base(), int, None))

@@ -1,0 +1,250 @@
+"""Endpoints: what `@endpoint` refuses, and what is read from a method's signature."""
+
+import asyncio
+import typing
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any
+
+import pytest
+from fastapi import Header
+from pydantic import BaseModel
+from starlette.responses import Response, StreamingResponse
+
+import streamapp
+from streamapp.endpoint import EndpointSpec, get_mark, inspect_endpoint
+from streamapp.errors import DefinitionError
+
+
+class Item(BaseModel):
+    n: int
+
+
+class App:
+    """Methods of every kind; a plain class, since marks and specs know nothing of `streamapp.App`."""
+
+    @streamapp.endpoint("/value")
+    def value(self, n: int) -> Item:
+        """Give one value.
+
+        And say more about it.
+        """
+        return Item(n=n)
+
+    @streamapp.endpoint("/async-value")
+    async def async_value(self) -> dict[str, int]:
+        return {}
+
+    @streamapp.endpoint("/generator")
+    def generator(self) -> Generator[Item, None, str]:
+        yield Item(n=1)
+        return "end"
+
+    @streamapp.endpoint("/async-generator")
+    async def async_generator(self) -> AsyncIterator[Item]:
+        yield Item(n=1)
+
+    @streamapp.endpoint("/untyped-generator")
+    def untyped_generator(self):  # type: ignore[no-untyped-def]
+        yield 1
+
+    @streamapp.endpoint("/with-stream")
+    def with_stream(self, n: int, stream: streamapp.Stream) -> Item:
+        return Item(n=n)
+
+    @streamapp.endpoint("/async-with-stream")
+    async def async_with_stream(self, stream: streamapp.Stream) -> None: ...
+
+    @streamapp.endpoint("/iterator")
+    def iterator(self) -> Iterator[int]:
+        return iter([1])
+
+    @streamapp.endpoint("/bare-iterator")
+    def bare_iterator(self) -> typing.Iterator:  # type: ignore[type-arg]
+        return iter([1])
+
+    @streamapp.endpoint("/async-iterator")
+    def async_iterator(self) -> AsyncIterator[int]:
+        return self.async_generator()  # type: ignore[return-value]
+
+    @streamapp.endpoint("/response")
+    def response(self) -> StreamingResponse:
+        return StreamingResponse(iter(()))
+
+    @streamapp.endpoint("/optional-response")
+    def optional_response(self) -> Response | None:
+        return None
+
+
+def spec(name: str) -> EndpointSpec:
+    return inspect_endpoint(getattr(App, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "is_async", "item_type"),
+    [
+        ("value", "value", False, Item),
+        ("async_value", "value", True, dict[str, int]),
+        ("generator", "stream", False, Item),
+        ("async_generator", "stream", True, Item),
+        ("untyped_generator", "stream", False, Any),
+        ("with_stream", "stream", False, Item),
+        ("async_with_stream", "stream", True, type(None)),
+        ("iterator", "stream", False, int),
+        ("bare_iterator", "stream", False, Any),
+        ("async_iterator", "stream", True, int),
+        ("response", "response", False, Any),
+        ("optional_response", "value", False, Response | None),
+    ],
+)
+def test_the_signature_says_what_an_endpoint_is(name: str, kind: str, is_async: bool, item_type: Any) -> None:
+    found = spec(name)
+    assert (found.name, found.kind, found.is_async, found.item_type) == (name, kind, is_async, item_type)
+
+
+def test_the_stream_parameter_is_no_input() -> None:
+    found = spec("with_stream")
+    assert found.stream_parameter == "stream"
+    assert [(parameter.name, parameter.annotation) for parameter in found.parameters] == [("n", int)]
+    assert spec("value").stream_parameter is None
+
+
+def test_the_docstring_is_summary_and_description() -> None:
+    assert spec("value").summary == "Give one value."
+    assert spec("value").description == "Give one value.\n\nAnd say more about it."
+
+
+def test_without_a_docstring_the_name_is_the_summary() -> None:
+    assert (spec("async_value").summary, spec("async_value").description) == ("Async value", "")
+
+
+def test_the_mark_holds_what_was_written() -> None:
+    @streamapp.endpoint("/x", media_type="text/plain", timeout_s=5, queue_timeout_s=2, max_resume_window_s=0)
+    def method(self: Any) -> None: ...
+
+    mark = get_mark(method)
+    assert mark is not None
+    assert (mark.path, mark.media_type, mark.timeout_s, mark.queue_timeout_s, mark.max_resume_window_s) == (
+        "/x",
+        "text/plain",
+        5,
+        2,
+        0,
+    )
+    assert get_mark(len) is None
+
+
+def test_the_decorated_function_stays_the_function() -> None:
+    assert App().value(3) == Item(n=3)
+    assert asyncio.run(App().async_value()) == {}
+
+
+def test_annotations_are_read_late_and_may_be_strings() -> None:
+    @streamapp.endpoint("/x")
+    def method(self: Any, item: "Item") -> "Iterator[Item]":
+        yield item
+
+    assert inspect_endpoint(method).parameters[0].annotation is Item
+
+
+def test_without_an_annotation_a_plain_default_tells_the_type() -> None:
+    @streamapp.endpoint("/x")
+    def method(self, a, b=1, c=None, d=Header("x")): ...  # type: ignore[no-untyped-def]
+
+    assert [p.annotation for p in inspect_endpoint(method).parameters] == [Any, int, Any, Any]
+
+
+def marked(path: Any, **options: Any) -> None:
+    @streamapp.endpoint(path, **options)
+    def paint(self: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"path": "stream"},
+            r'@endpoint\(\'stream\'\) on .*paint: a path starts with "/"; write @endpoint\("/stream"\)',
+        ),
+        ({"path": ""}, r'write @endpoint\("/"\)'),
+        ({"path": "/x", "media_type": "image/png"}, "expected media_type as one of .*text/plain, got 'image/png'"),
+        ({"path": "/x", "timeout_s": 0}, "expected timeout_s in seconds, more than 0, got 0"),
+        ({"path": "/x", "queue_timeout_s": -1}, "expected queue_timeout_s in seconds, more than 0, got -1"),
+        ({"path": "/x", "max_resume_window_s": -1}, "expected max_resume_window_s in seconds, 0 or more, got -1"),
+    ],
+)
+def test_a_wrong_argument_is_refused_where_it_is_written(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        marked(**options)
+
+
+def test_the_decorator_without_a_path_is_refused() -> None:
+    with pytest.raises(DefinitionError, match=r'got .*paint; write @endpoint\("/stream"\)'):
+
+        @streamapp.endpoint  # type: ignore[arg-type]
+        def paint(self: Any) -> None: ...
+
+
+def test_a_method_has_one_path() -> None:
+    with pytest.raises(DefinitionError, match="has an @endpoint already"):
+
+        @streamapp.endpoint("/a")
+        @streamapp.endpoint("/b")
+        def paint(self: Any) -> None: ...
+
+
+def test_only_functions_are_marked() -> None:
+    with pytest.raises(DefinitionError, match="marks a function, got <class 'type'>; write it above a def"):
+        streamapp.endpoint("/x")(type)
+
+
+def refused(function: Any) -> str:
+    with pytest.raises(DefinitionError) as caught:
+        inspect_endpoint(streamapp.endpoint("/x")(function))
+    return str(caught.value)
+
+
+def test_a_name_that_is_not_known_is_told() -> None:
+    def paint(self: Any, item: "Missing") -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+    assert "paint: an annotation cannot be read (name 'Missing' is not defined); import or define" in refused(paint)
+
+
+def test_an_annotation_that_is_no_python_is_told() -> None:
+    def paint(self: Any, item: "a picture") -> None: ...  # type: ignore[valid-type] # noqa: F722
+
+    assert "an annotation cannot be read" in refused(paint)
+
+
+def test_a_function_without_self_is_told_what_to_write() -> None:
+    def paint(prompt: str) -> None: ...
+
+    def draw() -> None: ...
+
+    assert refused(paint).endswith("an endpoint is a method; write def paint(self, ...)")
+    assert refused(draw).endswith("write def draw(self, ...)")
+
+
+def test_parameters_that_no_request_can_fill_are_refused() -> None:
+    def positional(self: Any, *args: int) -> None: ...
+
+    def keywords(self: Any, **options: int) -> None: ...
+
+    def positional_only(self: Any, n: int, /) -> None: ...
+
+    assert "the parameter *args: int cannot be filled from a request" in refused(positional)
+    assert "the parameter **options: int cannot" in refused(keywords)
+    assert "cannot be filled" in refused(positional_only)
+
+
+def test_a_parameter_with_an_underscore_is_refused() -> None:
+    def paint(self: Any, _seed: int) -> None: ...
+
+    message = refused(paint)
+    assert "'_seed' starts with an underscore" in message
+    assert message.endswith("write 'seed'")
+
+
+def test_a_second_stream_is_refused() -> None:
+    def paint(self: Any, a: streamapp.Stream, b: streamapp.Stream) -> None: ...
+
+    assert "the parameters a and b are both the job's stream" in refused(paint)

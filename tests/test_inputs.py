@@ -1,0 +1,357 @@
+"""Inputs: from a request's JSON, form or query to an endpoint's keyword arguments."""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Union
+from urllib.parse import quote
+
+import PIL.Image
+import pytest
+from fastapi import Depends, Header, UploadFile
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, field_validator
+from starlette.background import BackgroundTasks
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message
+from starlette.websockets import WebSocket
+
+import streamapp
+from streamapp.endpoint import inspect_endpoint
+from streamapp.errors import DefinitionError
+from streamapp.inputs import InputReader
+from streamapp.media import MediaLimits
+
+LIMITS = MediaLimits(max_bytes=4_000_000, max_pixels=1000, timeout_s=5, allow_private_urls=False)
+
+
+class Prompt(BaseModel):
+    prompt: str = Field(min_length=1)
+    steps: int = Field(default=20, ge=1)
+    tags: list[str] = []
+
+
+def reader(function: Callable[..., Any], path: str = "/x") -> InputReader:
+    return InputReader(inspect_endpoint(streamapp.endpoint(path)(function)), LIMITS)
+
+
+def whole(self: Any, input: Prompt) -> None:
+    """Take one model: the whole body."""
+
+
+def keys(self: Any, prompt: str, steps: int = 20, tags: list[str] | None = None) -> None:
+    """Take several plain parameters: keys of the body."""
+
+
+WHOLE = reader(whole)
+KEYS = reader(keys)
+
+
+def post(body: bytes = b"", content_type: str | None = "application/json") -> Request:
+    headers = [] if content_type is None else [(b"content-type", content_type.encode())]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    return Request({"type": "http", "method": "POST", "headers": headers, "app": None, "query_string": b""}, receive)
+
+
+def get(query: str) -> Request:
+    return Request({"type": "http", "method": "GET", "headers": [], "query_string": query.encode()})
+
+
+def multipart(*parts: tuple[str, str | bytes]) -> Request:
+    """Make a form; bytes become a file."""
+    body = b""
+    for name, value in parts:
+        file = '; filename="a.png"\r\nContent-Type: image/png' if isinstance(value, bytes) else ""
+        content = value if isinstance(value, bytes) else value.encode()
+        body += f'--b\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"
+    return post(body + b"--b--\r\n", "multipart/form-data; boundary=b")
+
+
+async def refused(reading: InputReader, request: Request) -> list[dict[str, Any]]:
+    with pytest.raises(RequestValidationError) as caught:
+        await reading.read(request)
+    return list(caught.value.errors())
+
+
+# Bodies
+
+
+async def test_one_model_is_the_whole_body() -> None:
+    arguments = await WHOLE.read(post(b'{"prompt": "a cat", "steps": 3}'))
+    assert arguments == {"input": Prompt(prompt="a cat", steps=3)}
+
+
+async def test_several_parameters_are_keys_of_the_body() -> None:
+    arguments = await KEYS.read(post(b'{"prompt": "a cat", "tags": ["x"]}'))
+    assert arguments == {"prompt": "a cat", "steps": 20, "tags": ["x"]}
+
+
+async def test_two_models_are_keys_of_the_body() -> None:
+    def endpoint(self: Any, a: Prompt, b: Prompt) -> None: ...
+
+    arguments = await reader(endpoint).read(post(b'{"a": {"prompt": "x"}, "b": {"prompt": "y"}}'))
+    assert [arguments["a"].prompt, arguments["b"].prompt] == ["x", "y"]
+
+
+async def test_an_endpoint_without_inputs_takes_no_body() -> None:
+    def endpoint(self: Any) -> None: ...
+
+    reading = reader(endpoint)
+    for body in (b"", b"{}", b' {"left": "over"} '):
+        assert await reading.read(post(body)) == {}
+
+
+async def test_an_empty_body_is_an_empty_object() -> None:
+    errors = await refused(WHOLE, post(b" \n"))
+    assert [(error["type"], error["loc"]) for error in errors] == [("missing", ("body", "prompt"))]
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "application/json; charset=utf-8", "application/ld+json", "APPLICATION/JSON"]
+)
+async def test_json_goes_by_several_names(content_type: str | None) -> None:
+    assert (await KEYS.read(post(b'{"prompt": "x"}', content_type)))["prompt"] == "x"
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b'"text"', b"3"])
+async def test_json_that_is_no_object_is_refused(body: bytes) -> None:
+    for reading in (WHOLE, KEYS):
+        assert [error["loc"] for error in await refused(reading, post(body))] == [("body",)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"prompt": "x"} {}',
+        b'{"prompt": "\xff"}',
+        b'{"prompt": "\\ud800"}',
+        b'{"prompt": "x", "steps": NaN}',
+        b'{"prompt": "x", "steps": -Infinity}',
+        b"[" * 100_000,
+        b"\x00",
+    ],
+)
+async def test_what_is_no_json_is_refused(body: bytes) -> None:
+    errors = await refused(KEYS, post(body))
+    assert [(error["type"], error["loc"]) for error in errors] == [("json_invalid", ("body",))]
+    assert errors[0]["msg"].startswith("JSON decode error: ")
+
+
+async def test_every_wrong_field_is_named() -> None:
+    errors = await refused(WHOLE, post(b'{"prompt": "", "steps": "many"}'))
+    assert [(error["loc"], error["type"]) for error in errors] == [
+        (("body", "prompt"), "string_too_short"),
+        (("body", "steps"), "int_parsing"),
+    ]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", "image/png", ""])
+async def test_other_types_are_refused_with_the_way_out(content_type: str) -> None:
+    with pytest.raises(HTTPException, match="with curl add -H 'Content-Type: application/json'") as caught:
+        await KEYS.read(post(b'{"prompt": "x"}', content_type))
+    assert caught.value.status_code == 415
+
+
+async def test_json_under_curls_own_type_is_refused_with_the_way_out() -> None:
+    with pytest.raises(HTTPException, match="with curl add"):
+        await KEYS.read(post(b' {"prompt": "x"}', "application/x-www-form-urlencoded"))
+
+
+async def test_a_validators_own_error_is_told() -> None:
+    class Even(BaseModel):
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def check(cls, n: int) -> int:
+            if n % 2:
+                raise ValueError("not even")
+            return n
+
+    def endpoint(self: Any, input: Even) -> None: ...
+
+    assert (await refused(reader(endpoint), post(b'{"n": 1}')))[0]["msg"] == "Value error, not even"
+
+
+async def test_parameters_may_be_called_what_models_call_their_own() -> None:
+    def endpoint(self: Any, model_name: str, model_config_name: str = "x") -> None: ...
+
+    assert (await reader(endpoint).read(post(b'{"model_name": "sdxl"}')))["model_name"] == "sdxl"
+
+
+# Forms
+
+
+async def test_a_form_gives_values_lists_and_uploads() -> None:
+    def endpoint(self: Any, steps: int, tags: list[str], file: UploadFile) -> None: ...
+
+    request = multipart(("steps", "3"), ("tags", "a"), ("tags", "b"), ("file", b"content"))
+    arguments = await reader(endpoint).read(request)
+    assert (arguments["steps"], arguments["tags"], arguments["file"].file.read()) == (3, ["a", "b"], b"content")
+
+
+async def test_an_urlencoded_form_is_read() -> None:
+    request = post(b"prompt=a+cat&steps=3&tags=x&tags=y", "application/x-www-form-urlencoded")
+    assert await KEYS.read(request) == {"prompt": "a cat", "steps": 3, "tags": ["x", "y"]}
+
+
+@pytest.mark.parametrize("body", [b"", b"--b\r\nContent-Disposition: nonsense\r\n\r\nx\r\n--b--\r\n"])
+async def test_a_broken_form_is_refused(body: bytes) -> None:
+    with pytest.raises((HTTPException, RequestValidationError)):
+        await KEYS.read(post(body, "multipart/form-data; boundary=b"))
+
+
+async def test_a_form_without_a_boundary_is_refused() -> None:
+    with pytest.raises(HTTPException) as caught:
+        await KEYS.read(post(b"prompt=x", "multipart/form-data"))
+    assert caught.value.status_code == 400
+
+
+# Queries
+
+
+async def test_a_query_fills_the_same_endpoint() -> None:
+    assert await WHOLE.read(get("prompt=a%20cat&steps=3&tags=x&tags=y")) == {
+        "input": Prompt(prompt="a cat", steps=3, tags=["x", "y"])
+    }
+
+
+async def test_of_a_name_given_twice_the_last_counts() -> None:
+    assert (await KEYS.read(get("prompt=a&prompt=b")))["prompt"] == "b"
+
+
+@pytest.mark.parametrize(
+    "annotation", [list[str], list[str] | None, Union[list[str], None], set[str], tuple[str, ...], Sequence[str], list]
+)
+async def test_a_list_takes_all_values_of_its_name(annotation: Any) -> None:
+    def endpoint(self: Any, tags: Any = None) -> None: ...
+
+    endpoint.__annotations__["tags"] = annotation
+    assert sorted((await reader(endpoint).read(get("tags=a&tags=b")))["tags"]) == ["a", "b"]
+
+
+async def test_a_list_takes_all_values_of_its_alias() -> None:
+    class Aliased(BaseModel):
+        image_urls: list[str] = Field(alias="imageUrls")
+
+    def endpoint(self: Any, input: Aliased) -> None: ...
+
+    assert (await reader(endpoint).read(get("imageUrls=a&imageUrls=b")))["input"].image_urls == ["a", "b"]
+
+
+async def test_a_whole_object_fits_into_one_query_parameter() -> None:
+    given = quote(json.dumps({"prompt": "a cat", "tags": ["x"]}))
+    assert await KEYS.read(get(f"_input={given}&steps=3")) == {"prompt": "a cat", "steps": 3, "tags": ["x"]}
+
+
+@pytest.mark.parametrize("given", ["[]", "null", "3", "", "{", "%ff"])
+async def test_an_input_parameter_that_is_no_object_is_refused(given: str) -> None:
+    assert [error["loc"] for error in await refused(KEYS, get(f"_input={given}"))] == [("query", "_input")]
+
+
+async def test_the_servers_own_parameters_are_no_input() -> None:
+    assert (await KEYS.read(get("prompt=x&_events=named&_token=secret")))["prompt"] == "x"
+
+
+async def test_errors_say_that_they_are_in_the_query() -> None:
+    assert [error["loc"] for error in await refused(KEYS, get("steps=3"))] == [("query", "prompt")]
+
+
+# Media
+
+
+def png(size: tuple[int, int] = (3, 2)) -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", size, "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def edit(self: Any, image: streamapp.Image, strength: float = 0.5) -> None:
+    """Take an image."""
+
+
+EDIT = reader(edit)
+
+
+@pytest.mark.parametrize("is_object", [False, True])
+async def test_an_image_comes_as_a_data_uri_or_an_object(is_object: bool) -> None:
+    uri = "data:image/png;base64," + base64.b64encode(png()).decode()
+    body = {"image": {"url": uri} if is_object else uri}
+    image = (await EDIT.read(post(json.dumps(body).encode())))["image"]
+    assert (image.width, image.height, image.to_pil().getpixel((0, 0))) == (3, 2, (255, 0, 0))
+
+
+async def test_an_image_comes_as_an_upload() -> None:
+    arguments = await EDIT.read(multipart(("image", png()), ("strength", "0.7")))
+    assert (arguments["image"].width, arguments["strength"]) == (3, 0.7)
+
+
+async def test_a_data_uri_in_a_form_may_be_as_large_as_media_may() -> None:
+    uri = "data:application/x-stl;base64," + base64.b64encode(b"x" * 2_000_000).decode()
+
+    def endpoint(self: Any, mesh: streamapp.File) -> None: ...
+
+    assert len((await reader(endpoint).read(multipart(("mesh", uri))))["mesh"].data) == 2_000_000
+
+
+@pytest.mark.parametrize("content", [b"no image", png((100, 100)), png()[:30]])
+async def test_an_image_that_cannot_be_had_is_an_error_of_its_field(content: bytes) -> None:
+    errors = await refused(EDIT, multipart(("image", content)))
+    assert [(error["loc"], error["msg"].partition(":")[0]) for error in errors] == [(("body",), "image")]
+
+
+# What is not input
+
+
+def is_injected(function: Callable[..., Any], path: str = "/x") -> dict[str, bool]:
+    reading = reader(function, path)
+    injected = {parameter.name for parameter in reading.injected}
+    assert not injected & set(reading.model.model_fields)
+    return {name: name in injected for name in (*injected, *reading.model.model_fields)}
+
+
+def test_what_fastapi_fills_is_left_to_it() -> None:
+    def endpoint(
+        self: Any,
+        name: str,
+        number: int,
+        request: Request,
+        agent: Annotated[str, Header()],
+        accept: str = Header(),
+        user: str = Depends(lambda: "x"),
+        prompt: str = "",
+        tags: Annotated[list[str], Field(max_length=3)] = [],  # noqa: B006 - pydantic copies it
+    ) -> None: ...
+
+    assert is_injected(endpoint, "/docs/{name}/{number:int}") == {
+        "name": True,
+        "number": True,
+        "request": True,
+        "agent": True,
+        "accept": True,
+        "user": True,
+        "prompt": False,
+        "tags": False,
+    }
+
+
+def test_a_model_beside_injected_parameters_is_still_the_whole_body() -> None:
+    def endpoint(self: Any, input: Prompt, request: Request) -> None: ...
+
+    assert reader(endpoint).model is Prompt
+
+
+@pytest.mark.parametrize("annotation", [PIL.Image.Image, Response, BackgroundTasks, WebSocket, streamapp.Stream | None])
+def test_a_type_that_no_request_can_hold_is_refused(annotation: Any) -> None:
+    def paint(self: Any, thing: Any) -> None: ...
+
+    paint.__annotations__["thing"] = annotation
+    with pytest.raises(DefinitionError, match=r"on .*paint: no request can hold a parameter of this type: .*; take"):
+        reader(paint)

@@ -1,0 +1,274 @@
+"""Middleware: each class alone, around the smallest ASGI application that shows what it does."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streamapp.errors import describe
+from streamapp.middleware import ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
+
+HEX = 32
+
+
+class Answer:
+    """What an application answered to one request."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error: dict[str, Any] = json.loads(self.sent[1]["body"])["error"]
+        return error
+
+
+async def ask(
+    app: ASGIApp,
+    path: str = "/stream",
+    *,
+    method: str = "POST",
+    kind: str = "http",
+    root_path: str = "",
+    body: tuple[bytes, ...] = (b"",),
+    **headers: str,
+) -> Answer:
+    """Send one request; `_` in the name of a header stands for `-`."""
+    path, _, query = path.partition("?")
+    raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    scope: Scope = {"type": kind, "path": path, "root_path": root_path, "query_string": query.encode(), "headers": raw}
+    if kind == "http":
+        scope["method"] = method
+    chunks = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in body]
+    chunks[-1]["more_body"] = False
+
+    async def receive() -> Message:
+        return chunks.pop(0)
+
+    answer = Answer()
+    await app(scope, receive, answer.send)
+    return answer
+
+
+async def ok(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 200 to a request; tell other kinds of scopes apart by what it sends."""
+    if scope["type"] == "http":
+        await PlainTextResponse("ok")(scope, receive, send)
+    else:
+        await send({"type": f"{scope['type']}.passed"})
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the body; as FastAPI does, turn an `HTTPException` into its status."""
+    try:
+        body = await Request(scope, receive).body()
+    except HTTPException as error:
+        body = error.detail.encode()
+        await Response(body, error.status_code)(scope, receive, send)
+        return
+    await Response(body)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        RequestId(ok),
+        ApiKey(ok, "secret"),
+        CrossSite(ok, ()),
+        BodyLimit(ok, 1),
+        UnhandledErrors(ok),
+    ],
+)
+async def test_the_lifespan_passes(app: ASGIApp) -> None:
+    assert (await ask(app, kind="lifespan")).sent == [{"type": "lifespan.passed"}]
+
+
+# Request ids
+
+
+async def test_every_response_gets_an_id_of_its_own() -> None:
+    ids = [(await ask(RequestId(ok))).headers["x-fal-request-id"] for _ in range(2)]
+    assert [len(value) for value in ids] == [HEX, HEX]
+    assert ids[0] != ids[1]
+
+
+async def test_the_id_of_a_job_is_the_id_of_its_request() -> None:
+    app = RequestId(PlainTextResponse("ok", headers={"X-Streamapp-Job-Id": "abc"}))
+    assert (await ask(app)).headers["x-fal-request-id"] == "abc"
+
+
+async def test_an_id_that_is_there_stays() -> None:
+    app = RequestId(PlainTextResponse("ok", headers={"x-fal-request-id": "own"}))
+    assert (await ask(app)).headers["x-fal-request-id"] == "own"
+
+
+async def test_a_response_object_that_is_sent_twice_gets_two_ids() -> None:
+    response = PlainTextResponse("ok")
+    ids = {(await ask(RequestId(response))).headers["x-fal-request-id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert "x-fal-request-id" not in response.headers
+
+
+async def test_a_response_without_headers_gets_an_id() -> None:
+    async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204})
+
+    assert len((await ask(RequestId(bare))).headers["x-fal-request-id"]) == HEX
+
+
+# API keys
+
+
+@pytest.mark.parametrize("value", ["Key secret", "Bearer secret", "bearer secret", "Key  secret"])
+async def test_the_key_comes_as_key_or_bearer(value: str) -> None:
+    assert (await ask(ApiKey(ok, "secret"), authorization=value)).status == 200
+
+
+async def test_an_event_source_sends_the_key_in_the_query() -> None:
+    assert (await ask(ApiKey(ok, "se cret"), "/stream?a=1&_token=se%20cret", method="GET")).status == 200
+
+
+@pytest.mark.parametrize("value", ["", "Key", "Key wrong", "secret", "Basic secret", "Key secret2", "Key s\xe9cret"])
+async def test_without_the_key_the_answer_is_401_in_the_one_shape(value: str) -> None:
+    answer = await ask(ApiKey(ok, "secret"), authorization=value)
+    assert (answer.status, answer.error["code"]) == (401, "unauthorized")
+    assert answer.headers["www-authenticate"] == "Key"
+
+
+async def test_a_wrong_key_in_the_header_is_not_mended_by_the_query() -> None:
+    assert (await ask(ApiKey(ok, "secret"), "/stream?_token=secret", authorization="Key wrong")).status == 401
+
+
+@pytest.mark.parametrize("root_path", ["", "/mounted"])
+async def test_health_needs_no_key(root_path: str) -> None:
+    assert (await ask(ApiKey(ok, "secret"), f"{root_path}/health", root_path=root_path)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/health/", "/healthy", "/metrics", "/x/health", "/docs", "/openapi.json"])
+async def test_everything_else_needs_the_key(path: str) -> None:
+    assert (await ask(ApiKey(ok, "secret"), path, method="GET")).status == 401
+
+
+async def test_a_websocket_without_the_key_is_closed_before_it_opens() -> None:
+    answer = await ask(ApiKey(ok, "secret"), "/realtime", kind="websocket")
+    assert [(message["type"], message["code"]) for message in answer.sent] == [("websocket.close", 1008)]
+
+
+async def test_a_websocket_with_the_key_passes() -> None:
+    answer = await ask(ApiKey(ok, "secret"), "/realtime?_token=secret", kind="websocket")
+    assert answer.sent == [{"type": "websocket.passed"}]
+
+
+# Other web sites
+
+
+@pytest.mark.parametrize("site", ["same-origin", "same-site", "none"])
+async def test_pages_of_the_same_site_may_call(site: str) -> None:
+    assert (await ask(CrossSite(ok, ()), sec_fetch_site=site)).status == 200
+
+
+async def test_programs_send_no_such_header() -> None:
+    assert (await ask(CrossSite(ok, ()))).status == 200
+
+
+async def test_pages_of_other_sites_are_refused() -> None:
+    answer = await ask(CrossSite(ok, ()), sec_fetch_site="cross-site", sec_fetch_mode="no-cors")
+    assert (answer.status, answer.error["code"]) == (403, "cross_site")
+    assert "STREAMAPP_CORS_ORIGINS" in answer.error["message"]
+
+
+@pytest.mark.parametrize("origins", [["https://a.example"], ["*"]])
+async def test_pages_of_named_origins_may_call(origins: list[str]) -> None:
+    app = CrossSite(ok, origins)
+    assert (await ask(app, sec_fetch_site="cross-site", origin="https://a.example")).status == 200
+
+
+async def test_other_origins_than_the_named_may_not() -> None:
+    app = CrossSite(ok, ["https://a.example"])
+    assert (await ask(app, sec_fetch_site="cross-site", origin="https://b.example")).status == 403
+
+
+async def test_a_link_may_be_followed() -> None:
+    answer = await ask(CrossSite(ok, ()), "/docs", method="GET", sec_fetch_site="cross-site", sec_fetch_dest="document")
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(("method", "dest"), [("POST", "document"), ("GET", "iframe")])
+async def test_a_form_or_a_frame_of_another_site_starts_no_job(method: str, dest: str) -> None:
+    """Both navigate, as a link does; a form can post multipart and urlencoded bodies without asking."""
+    answer = await ask(CrossSite(ok, ()), method=method, sec_fetch_site="cross-site", sec_fetch_dest=dest)
+    assert answer.status == 403
+
+
+async def test_a_websocket_of_another_site_is_closed() -> None:
+    answer = await ask(CrossSite(ok, ()), kind="websocket", sec_fetch_site="cross-site", sec_fetch_mode="websocket")
+    assert answer.sent[0]["type"] == "websocket.close"
+
+
+# The limit of bodies
+
+
+@pytest.mark.parametrize("body", [(b"1234567",), (b"1234", b"567"), (b"",)])
+async def test_a_body_within_the_limit_arrives_whole(body: tuple[bytes, ...]) -> None:
+    assert (await ask(BodyLimit(echo, 7), body=body)).sent[1]["body"] == b"".join(body)
+
+
+async def test_a_body_that_says_it_is_larger_is_refused_unread() -> None:
+    answer = await ask(BodyLimit(ok, 7), content_length="8")
+    assert (answer.status, answer.error["code"]) == (413, "payload_too_large")
+    assert "7 bytes" in answer.error["message"]
+
+
+async def test_a_body_in_chunks_is_refused_when_it_has_become_larger() -> None:
+    answer = await ask(BodyLimit(echo, 7), body=(b"1234", b"5678", b"9"))
+    assert (answer.status, b"7 bytes" in answer.sent[1]["body"]) == (413, True)
+
+
+@pytest.mark.parametrize("length", ["", "-8", "many", "7"])
+async def test_a_length_that_says_nothing_is_not_relied_on(length: str) -> None:
+    assert (await ask(BodyLimit(echo, 7), body=(b"12345678",), content_length=length)).status == 413
+
+
+# Exceptions that nothing handled
+
+
+async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+    raise KeyError("/secret/path")
+
+
+async def test_an_exception_is_answered_in_the_one_shape_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "streamapp"):
+        answer = await ask(UnhandledErrors(fail), "/stream")
+    assert (answer.status, answer.error["code"]) == (500, "endpoint_failed")
+    assert "/secret/path" not in answer.error["message"]
+    assert (caplog.messages, caplog.records[0].exc_info is None) == (["POST /stream failed"], False)
+
+
+async def test_how_much_is_told_is_for_the_caller_to_say(caplog: pytest.LogCaptureFixture) -> None:
+    app = UnhandledErrors(fail, lambda error: describe(error, debug=True))
+    assert "/secret/path" in (await ask(app)).error["message"]
+
+
+async def test_an_exception_after_the_start_goes_on_to_the_server() -> None:
+    async def starts(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        raise KeyError("late")
+
+    with pytest.raises(KeyError):
+        await ask(UnhandledErrors(starts))

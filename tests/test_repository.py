@@ -1,0 +1,58 @@
+"""What the repository's own texts promise: the README's app runs, the Dockerfile's paths and commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+
+
+def copied() -> list[str]:
+    lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    return [source for line in lines for source in line.split()[:-1]]
+
+
+@pytest.mark.parametrize("source", copied())
+def test_every_path_that_the_dockerfile_copies_exists(source: str) -> None:
+    assert (ROOT / source).exists()
+
+
+@pytest.mark.parametrize("text", [README, DOCKERFILE, (ROOT / ".ci" / "run").read_text()], ids=["README", "Docker", "CI"])
+def test_every_make_target_that_is_named_exists(text: str) -> None:
+    named = set(re.findall(r"\bmake ([a-z][a-z-]+)", text))
+    assert named
+    assert named <= targets()
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#]+)\)", README))
+def test_every_file_that_the_readme_links_to_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_the_readmes_app_runs_as_the_readme_says(tmp_path: Path) -> None:
+    code = re.search(r"## An app\n\n```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    (tmp_path / "counter.py").write_text(code[1])
+    command = [sys.executable, "-m", "streamapp", "run", "counter.py:Counter", "/stream", "steps=2"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=15, check=False)
+    assert run.returncode == 0, run.stderr
+    assert '"count": 2' in run.stdout
+
+
+def test_the_versions_agree() -> None:
+    versions = {
+        re.search(r'^version = "(.+)"$', (ROOT / path).read_text(), re.MULTILINE)[1]  # type: ignore[index]
+        for path in ("pyproject.toml", "client_sdk/python/pyproject.toml")
+    }
+    versions.add(re.search(r'__version__ = "(.+)"', (ROOT / "src/streamapp/__init__.py").read_text())[1])  # type: ignore[index]
+    assert len(versions) == 1

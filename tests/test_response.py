@@ -1,0 +1,569 @@
+"""Responses: a job's events or its result on the wire, and the job tied to its reader's connection.
+
+The test plays both sides: the worker, by emitting on the job's channel, and the server, by ASGI messages.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import PIL.Image
+import pytest
+from starlette.background import BackgroundTask
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Message, Scope
+
+from streamapp.errors import Cancelled, Draining, ErrorInfo, OutOfMemory
+from streamapp.events import Log, Preview, to_event
+from streamapp.jobs import Job
+from streamapp.media import File
+from streamapp.response import (
+    TRANSPORT_EXTENSION,
+    ErrorResponse,
+    EventStreamResponse,
+    ResultResponse,
+    result_response,
+)
+from streamapp.settings import Settings
+
+SETTINGS = Settings(first_event_wait_s=0.02, heartbeat_s=60, send_timeout_s=30)
+PICTURE = PIL.Image.new("RGB", (2, 2), "red")
+
+
+class Client:
+    """A client and its connection: records what the app sends, leaves when told, can be stuck.
+
+    As a transport it records how the app ended the connection; closing it is a disconnect, as with real ones.
+    """
+
+    def __init__(self, *, lends_transport: bool = True, spec_version: str = "2.3") -> None:
+        self.sent: list[Message] = []
+        self.ended_by: list[str] = []
+        self.stays_open = False
+        self.is_stuck_at = ""
+        self.messages: list[Message] = []
+        self._reads_on = asyncio.Event()
+        self._has_left = asyncio.Event()
+        self._news = asyncio.Event()
+        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self} if lends_transport else {}
+        self.scope: Scope = {"type": "http", "asgi": {"spec_version": spec_version}, "extensions": extensions}
+
+    def call(self, response: Response) -> "asyncio.Task[None]":
+        return asyncio.create_task(response(self.scope, self.receive, self.send))
+
+    async def receive(self) -> Message:
+        if self.messages:
+            return self.messages.pop(0)
+        await self._has_left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+        self._news.set()
+        if message["type"] == self.is_stuck_at:
+            await self._reads_on.wait()
+
+    def read_on(self) -> None:
+        self._reads_on.set()
+
+    def leave(self) -> None:
+        self._has_left.set()
+
+    def close(self) -> None:
+        self.ended_by.append("close")
+        if not self.stays_open:
+            self.leave()
+
+    def abort(self) -> None:
+        self.ended_by.append("abort")
+        self.leave()
+
+    async def until(self, text: str = "", messages: int = 0) -> None:
+        """Wait until the app has sent `text`, and so many messages."""
+        while text not in self.body or len(self.sent) < messages:
+            self._news.clear()
+            await self._news.wait()
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def body(self) -> str:
+        return b"".join(message.get("body", b"") for message in self.sent).decode()
+
+    @property
+    def blocks(self) -> list[str]:
+        return [block for block in self.body.split("\n\n") if block]
+
+    @property
+    def is_complete(self) -> bool:
+        return self.sent[-1]["type"] == "http.response.body" and not self.sent[-1].get("more_body", False)
+
+
+def make_job(**options: Any) -> Job:
+    return Job(lambda job, stream: None, endpoint="/test", settings=SETTINGS, **options)
+
+
+def emit(job: Job, *values: Any) -> None:
+    for value in values:
+        job.channel.emit(to_event(value), waits=False)
+
+
+async def stream(job: Job, **options: Any) -> Client:
+    """Send the whole stream of a job that is over."""
+    client = Client()
+    await client.call(EventStreamResponse(job, options.pop("settings", SETTINGS), **options))
+    return client
+
+
+async def test_an_error_response_has_the_one_shape_and_says_when_to_come_back() -> None:
+    client = Client()
+    await client.call(ErrorResponse(ErrorInfo(429, "queue_full", "full", True, retry_after_s=3), {"X-More": "1"}))
+    assert (client.status, client.headers["retry-after"], client.headers["x-more"]) == (429, "3", "1")
+    assert json.loads(client.body) == {
+        "error": {"code": "queue_full", "message": "full", "retryable": True},
+        "detail": "full",
+        "error_type": "queue_full",
+    }
+
+
+async def test_a_post_stream_is_named_blocks_with_ids_and_ends_with_the_result() -> None:
+    job = make_job()
+    emit(job, {"n": 1}, Log("hello"))
+    job.succeed(to_event({"n": 2}))
+    client = await stream(job)
+    assert client.blocks == [
+        f'event: output\nid: {job.id}:1.1\ndata: {{"n":1}}',
+        f'event: log\nid: {job.id}:1.2\ndata: {{"message":"hello","level":"INFO","source":"app"}}',
+        f'event: output\nid: {job.id}:1.3\ndata: {{"n":2}}',
+    ]
+    assert client.is_complete
+
+
+async def test_a_stream_says_that_nobody_on_the_way_may_keep_or_buffer_it() -> None:
+    job = make_job()
+    job.succeed(None)
+    client = await stream(job)
+    assert client.headers == {
+        "content-type": "text/event-stream; charset=utf-8",
+        "x-streamapp-job-id": job.id,
+        "cache-control": "no-cache",
+        "x-accel-buffering": "no",
+    }
+
+
+async def test_a_post_stream_without_an_event_opens_with_a_comment() -> None:
+    job, client = make_job(), Client()
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until(": open\n")
+    job.succeed(to_event("result"))
+    await answer
+    assert client.body == f': open\nevent: output\nid: {job.id}:1.1\ndata: "result"\n\n'
+
+
+async def test_a_failure_before_the_first_event_is_a_normal_http_error() -> None:
+    job, client = make_job(), Client()
+    answer = client.call(EventStreamResponse(job, SETTINGS.model_copy(update={"first_event_wait_s": 30})))
+    job.fail(OutOfMemory("too large"))
+    await answer
+    assert (client.status, client.headers["x-streamapp-job-id"]) == (503, job.id)
+    assert json.loads(client.body)["error"] == {"code": "out_of_memory", "message": "too large", "retryable": True}
+
+
+async def test_a_failure_after_the_first_event_is_an_error_event_and_no_final_chunk() -> None:
+    job = make_job()
+    emit(job, {"n": 1})
+    job.fail(Draining("the server is shutting down"))
+    client = await stream(job)
+    assert client.status == 200
+    assert client.blocks[-1].startswith(f'event: error\nid: {job.id}:1.2\ndata: {{"error":{{"code":"draining"')
+    assert not client.is_complete
+    assert client.ended_by == ["close", "abort"]
+
+
+async def test_a_failure_after_the_stream_has_opened_is_an_error_event_even_as_the_first() -> None:
+    job, client = make_job(), Client()
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until(": open\n")
+    job.cancel()
+    await answer
+    assert client.body.startswith(f": open\nevent: cancelled\nid: {job.id}:1.1\n")
+    assert not client.is_complete
+
+
+async def test_a_failed_stream_waits_for_the_last_bytes_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.response._CLOSE_TIMEOUT_S", 0.01)
+    job, client = make_job(), Client()
+    client.stays_open = True
+    emit(job, 1)
+    job.cancel()
+    await client.call(EventStreamResponse(job, SETTINGS))
+    assert client.ended_by == ["close", "abort"]
+
+
+async def test_under_a_foreign_server_a_failed_stream_returns_without_the_final_chunk() -> None:
+    job, client = make_job(), Client(lends_transport=False)
+    emit(job, 1)
+    job.cancel()
+    await client.call(EventStreamResponse(job, SETTINGS))
+    assert "event: cancelled" in client.body
+    assert not client.is_complete
+
+
+async def test_a_get_stream_answers_at_once_with_the_job_and_ends_with_done() -> None:
+    job, client = make_job(), Client()
+    answer = client.call(EventStreamResponse(job, SETTINGS, is_get=True, is_named=False, position=2))
+    await client.until("\n\n")
+    status = f'{{"job_id":"{job.id}","status":"queued","position":2}}'
+    assert client.blocks == [f"event: job\nid: {job.id}:1.0\nretry: 1000\ndata: {status}"]
+    job.succeed(to_event({"n": 1}))
+    await answer
+    assert client.blocks[1:] == [
+        f'id: {job.id}:1.1\ndata: {{"n":1}}',
+        f'event: done\nid: {job.id}:1.2\ndata: {{"job_id":"{job.id}","status":"succeeded"}}',
+    ]
+
+
+async def test_a_get_stream_tells_a_failure_as_an_event_even_as_the_first() -> None:
+    job = make_job()
+    job.fail(Draining("later"))
+    client = await stream(job, is_get=True)
+    assert (client.status, client.blocks[1].partition("\n")[0]) == (200, "event: error")
+
+
+async def test_a_resumed_stream_has_only_the_rest() -> None:
+    job = make_job()
+    emit(job, 1, 2, 3)
+    job.succeed(None)
+    client = await stream(job, is_get=True, is_named=True, after=2)
+    assert [block.partition("\n")[0] for block in client.blocks] == ["event: output", "event: done"]
+    assert client.blocks[0].endswith("data: 3")
+
+
+@pytest.mark.parametrize("is_get", [False, True])
+async def test_ndjson_is_a_line_per_event_and_the_last_is_the_result(is_get: bool) -> None:
+    job = make_job()
+    emit(job, {"n": 1}, Preview({"x": 1}))
+    job.succeed(to_event({"n": 2}))
+    client = await stream(job, format="ndjson", is_get=is_get)
+    assert client.body == '{"n":1}\n{"x":1}\n{"n":2}\n'
+    assert client.headers["content-type"] == "application/x-ndjson"
+    assert client.is_complete
+
+
+async def test_ndjson_tells_a_failure_in_its_last_line_and_is_cut() -> None:
+    job = make_job()
+    emit(job, {"n": 1})
+    job.fail(Draining("later"))
+    client = await stream(job, format="ndjson")
+    assert json.loads(client.body.splitlines()[-1])["error"]["code"] == "draining"
+    assert not client.is_complete
+
+
+async def test_text_is_the_strings_as_they_are_and_is_cut_on_failure() -> None:
+    job = make_job()
+    emit(job, "Hello, ", "wörld\n", {"n": 1})
+    job.fail(Draining("later"))
+    client = await stream(job, format="text")
+    assert client.body == 'Hello, wörld\n{"n":1}\n'
+    assert client.headers["content-type"] == "text/plain; charset=utf-8"
+    assert not client.is_complete
+
+
+@pytest.mark.parametrize(("format", "heartbeat"), [("sse", ": ping\n"), ("ndjson", "\n"), ("text", "")])
+async def test_silence_is_filled_with_heartbeats(format: Any, heartbeat: str) -> None:
+    job, client = make_job(), Client()
+    settings = SETTINGS.model_copy(update={"heartbeat_s": 0.001})
+    emit(job, "first")
+    answer = client.call(EventStreamResponse(job, settings, format=format))
+    await client.until(messages=6)
+    start, opening, first, *heartbeats = client.sent
+    assert [message["body"].decode() for message in heartbeats[:3]] == [heartbeat] * 3
+    client.leave()
+    await answer
+
+
+async def test_a_client_that_leaves_before_the_first_event_cancels_the_job() -> None:
+    job, client = make_job(), Client()
+    settings = SETTINGS.model_copy(update={"first_event_wait_s": 30})
+    answer = client.call(EventStreamResponse(job, settings))
+    client.leave()
+    await answer
+    assert (client.sent, job.status) == ([], "cancelled")
+
+
+async def test_a_client_that_leaves_mid_stream_stops_the_producer_at_its_next_emit() -> None:
+    job, client = make_job(), Client()
+    emit(job, 1)
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until("data: 1")
+    client.leave()
+    await answer
+    with pytest.raises(Cancelled):
+        emit(job, 2)
+
+
+async def test_a_job_outlives_its_reader_for_its_window() -> None:
+    job, client = make_job(window_s=60), Client()
+    emit(job, 1)
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until("data: 1")
+    client.leave()
+    await answer
+    assert job.status == "queued"
+    job.succeed(None)
+
+
+async def test_a_second_viewer_that_leaves_changes_nothing() -> None:
+    job, owner, viewer = make_job(), Client(), Client()
+    emit(job, 1)
+    answers = [
+        owner.call(EventStreamResponse(job, SETTINGS)),
+        viewer.call(EventStreamResponse(job, SETTINGS, is_get=True, takes_over=False)),
+    ]
+    await viewer.until("data: 1")
+    viewer.leave()
+    await answers[1]
+    assert job.status == "queued"
+    job.succeed(None)
+    await answers[0]
+    assert owner.is_complete
+
+
+@pytest.mark.parametrize("stage", ["http.response.start", "http.response.body"])
+async def test_a_client_that_does_not_read_is_cut_off(stage: str) -> None:
+    job, client = make_job(), Client()
+    client.is_stuck_at = stage
+    emit(job, 1)
+    await client.call(EventStreamResponse(job, SETTINGS.model_copy(update={"send_timeout_s": 0.01})))
+    assert (client.ended_by, job.status) == (["abort"], "cancelled")
+
+
+async def test_a_reader_that_the_producer_gave_up_is_cut_off() -> None:
+    settings = SETTINGS.model_copy(update={"ahead_events": 1, "send_timeout_s": 0.01})
+    job, client = Job(lambda job, stream: None, endpoint="/test", settings=settings), Client()
+    client.is_stuck_at = "http.response.body"
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until(": open")
+    for n in (1, 2):
+        await asyncio.to_thread(job.channel.emit, to_event(n))
+    client.read_on()
+    await answer
+    assert (client.ended_by, client.is_complete, job.status) == (["abort"], False, "cancelled")
+
+
+async def test_under_a_foreign_server_a_reader_that_does_not_read_is_left() -> None:
+    job, client = make_job(), Client(lends_transport=False)
+    client.is_stuck_at = "http.response.start"
+    await client.call(EventStreamResponse(job, SETTINGS.model_copy(update={"send_timeout_s": 0.01})))
+    assert job.status == "cancelled"
+
+
+async def test_the_rest_of_a_request_is_not_taken_for_a_disconnect() -> None:
+    job, client = make_job(), Client()
+    client.messages = [{"type": "http.request", "body": b"late"}]
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until(": open")
+    job.succeed(None)
+    await answer
+    assert client.is_complete
+
+
+async def test_a_server_that_raises_for_a_client_that_left_is_no_error() -> None:
+    job, client = make_job(), Client()
+
+    async def send(message: Message) -> None:
+        raise BrokenPipeError
+
+    emit(job, 1)
+    await EventStreamResponse(job, SETTINGS)(client.scope, client.receive, send)
+    assert job.status == "cancelled"
+
+
+async def test_the_background_tasks_of_dependencies_run_after_the_stream() -> None:
+    job, client, ran = make_job(), Client(), []
+    response = EventStreamResponse(job, SETTINGS)
+    response.background = BackgroundTask(lambda: ran.append(client.is_complete))
+    job.succeed(None)
+    await client.call(response)
+    assert ran == [True]
+
+
+async def test_a_response_that_is_cancelled_lets_go_of_its_job() -> None:
+    job, client = make_job(), Client()
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until(": open")
+    answer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answer
+    assert (job.status, job.channel.statistics().subscribers) == ("cancelled", 0)
+
+
+# One result
+
+
+async def answer(job: Job, *, accept: str = "") -> Client:
+    client = Client()
+    await client.call(result_response(job, accept=accept))
+    return client
+
+
+def succeeded(result: Any) -> Job:
+    job = make_job()
+    job.succeed(to_event(result))
+    return job
+
+
+async def test_a_result_is_waited_for_and_answered_as_json() -> None:
+    job, client = make_job(), Client()
+    answering = client.call(ResultResponse(job, SETTINGS))
+    await asyncio.to_thread(job.succeed, to_event({"n": 1}))
+    await answering
+    assert (client.status, client.body, client.headers["content-type"]) == (200, '{"n":1}', "application/json")
+    assert client.headers["x-streamapp-job-id"] == job.id
+
+
+async def test_a_failed_job_is_answered_with_its_error() -> None:
+    job, client = make_job(), Client()
+    job.fail(OutOfMemory("too large"))
+    await client.call(ResultResponse(job, SETTINGS))
+    assert (client.status, client.headers["x-streamapp-job-id"]) == (503, job.id)
+    assert json.loads(client.body)["detail"] == "too large"
+
+
+async def test_a_job_without_a_result_is_answered_with_null() -> None:
+    job = make_job()
+    job.succeed(None)
+    assert (await answer(job)).body == "null"
+
+
+async def test_a_client_that_leaves_before_the_result_cancels_the_job() -> None:
+    job, client = make_job(), Client()
+    answering = client.call(ResultResponse(job, SETTINGS))
+    client.leave()
+    await answering
+    assert (client.sent, job.status) == ([], "cancelled")
+
+
+async def test_background_tasks_run_after_the_result() -> None:
+    job, client, ran = succeeded(1), Client(), []
+    response = ResultResponse(job, SETTINGS)
+    response.background = BackgroundTask(lambda: ran.append(client.is_complete))
+    await client.call(response)
+    assert ran == [True]
+
+
+@pytest.mark.parametrize("accept", ["image/png", "image/*", "text/html, IMAGE/PNG;q=0.9"])
+async def test_an_image_is_sent_bare_when_accept_names_its_type(accept: str) -> None:
+    client = await answer(succeeded({"image": PICTURE, "seed": 1}), accept=accept)
+    assert client.headers["content-type"] == "image/png"
+    assert client.sent[1]["body"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("result", "accept"),
+    [
+        ({"image": PICTURE}, "*/*"),
+        ({"image": PICTURE}, "image/webp"),
+        ({"image": PICTURE}, "application/json"),
+        ({"images": [PICTURE, PICTURE]}, "image/png"),
+        ({"n": 1}, "image/png"),
+        ({"url": "data:image/png;base64,?", "content_type": "image/png"}, "image/png"),
+        ({"url": "https://example.com/a.png", "content_type": "image/png"}, "image/png"),
+    ],
+)
+async def test_everything_else_is_json(result: Any, accept: str) -> None:
+    assert (await answer(succeeded(result), accept=accept)).headers["content-type"] == "application/json"
+
+
+async def test_a_job_without_a_result_has_no_bare_form() -> None:
+    job = make_job()
+    job.succeed(None)
+    assert (await answer(job, accept="image/png")).body == "null"
+
+
+async def test_a_content_type_that_the_app_made_up_is_no_header() -> None:
+    """A result can echo input; what it says becomes a header only in the form of a content type."""
+    evil = {"url": "data:text/plain\r\nX-Evil: 1;base64,aGk=", "content_type": "text/plain\r\nX-Evil: 1"}
+    assert (await answer(succeeded(evil), accept="text/*")).headers["content-type"] == "application/json"
+    assert (await answer(succeeded(File(b"hi", "text/plain")), accept="text/*")).body == "hi"
+
+
+# A response of the endpoint's own
+
+
+def pass_through(job: Job, client: Client, response: Response) -> "asyncio.Task[None]":
+    job.outcome.set_result(response)
+    return client.call(ResultResponse(job, SETTINGS))
+
+
+class Counting:
+    """An endless iterator of chunks."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def __aiter__(self) -> "Counting":
+        return self
+
+    async def __anext__(self) -> str:
+        self.n += 1
+        if self.n > 2:
+            await asyncio.Event().wait()
+        return f"chunk {self.n} "
+
+
+async def test_a_response_of_the_endpoint_passes_unchanged_and_the_job_ends_with_it() -> None:
+    job, client = make_job(), Client()
+    own = PlainTextResponse("hi", 418, {"X-Own": "1"})
+    await pass_through(job, client, own)
+    assert (client.status, client.body, client.headers) == (
+        418,
+        "hi",
+        {"x-own": "1", "content-length": "2", "content-type": "text/plain; charset=utf-8"},
+    )
+    assert (job.status, job.sent.done()) == ("succeeded", True)
+
+
+async def test_the_job_lasts_until_the_response_has_been_called_to_its_end() -> None:
+    job, client, seen = make_job(), Client(), []
+    task = BackgroundTask(lambda: seen.append(job.status))
+    await pass_through(job, client, PlainTextResponse("hi", background=task))
+    assert (seen, job.status) == (["queued"], "succeeded")
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+async def test_a_client_that_leaves_a_response_ends_its_job(spec_version: str) -> None:
+    """Told of ASGI 2.4, Starlette's own response does not listen; the job ends all the same."""
+    job, client = make_job(), Client(spec_version=spec_version)
+    answering = pass_through(job, client, StreamingResponse(Counting()))
+    await client.until("chunk 2")
+    client.leave()
+    await answering
+    assert (job.status, client.is_complete) == ("cancelled", False)
+
+
+async def test_a_response_that_raises_fails_its_job() -> None:
+    def chunks() -> Iterator[str]:
+        yield "first"
+        raise ValueError("broken")
+
+    job, client = make_job(), Client()
+    with pytest.raises(ValueError, match="broken"):
+        await pass_through(job, client, StreamingResponse(chunks()))
+    assert (job.status, client.is_complete) == ("failed", False)
+
+
+async def test_a_response_of_a_job_that_is_out_of_time_is_cut() -> None:
+    job, client = make_job(), Client()
+    answering = pass_through(job, client, StreamingResponse(Counting()))
+    await client.until("chunk 2")
+    await asyncio.to_thread(job.expire)
+    await answering
+    assert (job.status, client.ended_by, client.is_complete) == ("failed", ["abort"], False)

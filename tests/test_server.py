@@ -1,0 +1,189 @@
+"""The server in a thread of this process: sockets, transports and the steps of its shutdown.
+
+Signals and whole processes are tested in test_end_to_end.py.
+"""
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+import streamapp
+from streamapp.server import Server, bind
+from streamapp.settings import Settings
+
+WAIT_S = 10
+
+
+class Counting(streamapp.App):
+    def setup(self) -> None:
+        self.gate = threading.Event()
+        self.is_torn_down = False
+
+    def teardown(self) -> None:
+        self.is_torn_down = True
+
+    @streamapp.endpoint("/held")
+    def held(self) -> Iterator[int]:
+        yield 1
+        self.gate.wait(WAIT_S)
+        yield 2
+
+    @streamapp.endpoint("/flood")
+    async def flood(self, stream: streamapp.Stream) -> None:
+        while True:
+            await stream.aemit(streamapp.Preview("x" * 100_000))
+
+    @streamapp.endpoint("/fails")
+    def fails(self) -> Iterator[int]:
+        yield 1
+        raise RuntimeError("no")
+
+
+class Running:
+    def __init__(self, server: Server, app: streamapp.App, port: int) -> None:
+        self.server = server
+        self.app: Any = app
+        self.url = f"http://127.0.0.1:{port}"
+        self.ended: Future[int] = Future()
+
+    def stop(self) -> int:
+        """Ask the server to end as a signal would, and wait for it."""
+        self.server.should_exit = True
+        return self.ended.result(WAIT_S)
+
+
+@contextmanager
+def running(app_class: type[streamapp.App] = Counting, *, stays_up: bool = False, **settings: Any) -> Iterator[Running]:
+    app = app_class()
+    listener = bind("127.0.0.1", 0)
+    compiled = streamapp.compile_app(app, settings=Settings(**settings))
+    running = Running(Server(compiled, stays_up=stays_up), app, listener.getsockname()[1])
+
+    def serve() -> None:
+        running.server.run(sockets=[listener])
+        running.ended.set_result(running.server.exit_code)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield running
+    finally:
+        if isinstance(app, Counting):
+            app.gate.set()
+        running.stop()
+        thread.join(WAIT_S)
+
+
+def read_lines(response: httpx.Response, count: int) -> list[str]:
+    lines = (line for line in response.iter_lines() if line.startswith("data: "))
+    return [next(lines) for _ in range(count)]
+
+
+def test_the_listening_socket_tells_the_kernel_to_hold_little_and_to_give_up_on_vanished_clients() -> None:
+    with bind("127.0.0.1", 0, user_timeout_s=7) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 16 * 1024
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+
+
+def test_an_ipv6_host_gets_an_ipv6_socket() -> None:
+    with bind("::1", 0) as listener:
+        assert listener.family == socket.AF_INET6
+
+
+def test_an_address_in_use_is_an_error() -> None:
+    with bind("127.0.0.1", 0) as listener, pytest.raises(OSError, match="in use"):
+        bind("127.0.0.1", listener.getsockname()[1])
+
+
+def test_a_failed_stream_ends_without_its_final_chunk() -> None:
+    with running() as served, pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        httpx.post(f"{served.url}/fails", timeout=WAIT_S)
+
+
+def test_shutdown_lets_the_running_job_end_and_runs_teardown() -> None:
+    with running() as served, httpx.stream("POST", f"{served.url}/held", timeout=WAIT_S) as response:
+        lines = response.iter_lines()
+        while next(lines) != "data: 1":
+            pass
+        served.server.should_exit = True
+        served.app.gate.set()
+        assert "data: 2" in list(lines)
+        assert served.ended.result(WAIT_S) == 0
+        assert served.app.is_torn_down
+
+
+def test_shutdown_cuts_off_a_reader_that_does_not_read() -> None:
+    with running(drain_s=0) as served:
+        port = int(served.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
+            deaf.recv(1)
+            assert served.stop() == 0
+
+
+def test_a_second_interrupt_does_not_wait_for_the_running_job() -> None:
+    with running(drain_s=60) as served, httpx.stream("POST", f"{served.url}/held", timeout=WAIT_S) as response:
+        read_lines(response, 1)
+        served.server.force_exit = True
+        started = time.monotonic()
+        served.stop()
+        assert time.monotonic() - started < 30
+
+
+class Broken(streamapp.App):
+    def setup(self) -> None:
+        raise RuntimeError("no weights")
+
+    @streamapp.endpoint("/stream")
+    def stream(self) -> Iterator[int]:
+        yield 1
+
+
+def test_a_setup_that_raises_ends_the_server_with_exit_code_3() -> None:
+    with running(Broken) as served:
+        assert served.ended.result(WAIT_S) == 3
+
+
+def test_a_setup_that_raises_leaves_a_reloading_server_up() -> None:
+    with running(Broken, stays_up=True) as served:
+        refused = httpx.post(f"{served.url}/stream", timeout=WAIT_S)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "setup_failed")
+        assert served.stop() == 0
+
+
+class Stuck(streamapp.App):
+    @streamapp.endpoint("/stream", timeout_s=0.05)
+    def stream(self, stream: streamapp.Stream) -> None:
+        threading.Event().wait(1)
+
+
+def test_an_inference_thread_that_does_not_come_back_ends_the_server_with_exit_code_70() -> None:
+    with running(Stuck, stuck_s=0.05) as served:
+        late = httpx.post(f"{served.url}/stream", timeout=WAIT_S)
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert served.ended.result(WAIT_S) == 70
+
+
+class Own(streamapp.App):
+    @streamapp.endpoint("/ticks")
+    async def ticks(self) -> AsyncIterator[int]:
+        while True:
+            yield 1
+
+
+def test_async_streams_get_their_terminal_event_too() -> None:
+    with running(Own, drain_s=0) as served, httpx.stream("GET", f"{served.url}/ticks", timeout=WAIT_S) as response:
+        lines, seen = response.iter_lines(), deque[str](maxlen=10)
+        next(lines)
+        served.server.should_exit = True
+        with pytest.raises(httpx.RemoteProtocolError):
+            seen.extend(lines)
+        assert "event: error" in seen
