@@ -6,6 +6,7 @@ while it is imported is shown with its traceback.
 """
 
 import asyncio
+import errno
 import ipaddress
 import json
 import logging
@@ -172,12 +173,16 @@ def explaining() -> Iterator[None]:
     try:
         yield
     except (StreamAppError, ClientError) as error:
-        print_error(f"{error.code}: {error.message}")
-        raise typer.Exit(1) from None
+        message = f"{error.code}: {error.message}"
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        print_error(f"{error.title}: {'; '.join(wrong)}")
-        raise typer.Exit(1) from None
+        message = f"{error.title}: {'; '.join(wrong)}"
+    except OSError as error:  # the disk is full, a folder may not be written
+        message = str(error)
+    else:
+        return
+    print_error(message)
+    raise typer.Exit(1)
 
 
 def read_project(**given: Any) -> Project:
@@ -282,10 +287,8 @@ def _listen(project: Project) -> socket.socket:
     try:
         return server.bind(project.host, project.port)
     except OSError as error:
-        where = f"{project.host}:{project.port}"
-        raise InvalidInput(
-            f"cannot listen on {where}: {error.strerror}; choose another with --port or --host"
-        ) from None
+        reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
+        raise InvalidInput(f"cannot listen on {project.host}:{project.port}: {reason}; choose another") from None
 
 
 def _refuse_open_host(project: Project) -> None:
@@ -334,5 +337,5 @@ def _streams(url: str, path: str, key: str | None) -> bool:
         return True
     for route, operations in document.get("paths", {}).items():
         if "post" in operations and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route), path):
-            return "application/json" not in operations["post"]["responses"]["200"]["content"]
+            return "application/json" not in operations["post"]["responses"]["200"].get("content", {})
     return True

@@ -1,5 +1,6 @@
 """Run one endpoint once, without a server: a runtime, a job and one reader of its channel."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from .app import App
 from .endpoint import EndpointSpec
 from .errors import InvalidInput, MalformedRequest, NotFound
+from .events import Event
 from .inputs import InputReader
 from .jobs import Job
 from .media import MediaLimits
@@ -32,7 +34,7 @@ async def run_once(
 
     Args:
         data: the endpoint's arguments, as a request's JSON would have them.
-        show: called on the loop with name and data of each event but the last.
+        show: called with name and data of each event but the last, in order, in threads.
     Raises:
         NotFound: the app has no endpoint at `path`.
         InvalidInput: the data are not what it takes.
@@ -48,14 +50,18 @@ async def run_once(
         runtime.submit(job, served, spec)
         while not job.is_over or subscriber.n < job.channel.last_n:
             await subscriber.wait(_TICK_S)
-            for event in subscriber.take():
-                if not event.is_terminal:
-                    show(event.name, event.json())
+            await asyncio.to_thread(_show, subscriber.take(), show)
     finally:
         job.cancel("interrupted")
         await runtime.drain()
         await runtime.stop()
     return job
+
+
+def _show(events: list[Event], show: Callable[[str, Any], None]) -> None:
+    for event in events:
+        if not event.is_terminal:
+            show(event.name, event.json())
 
 
 def media_limits(settings: Settings) -> MediaLimits:
@@ -77,14 +83,14 @@ def _find(served: ServedApp, path: str) -> EndpointSpec:
 
 
 async def _read(spec: EndpointSpec, data: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    reader = InputReader(spec, media_limits(settings))
-    if reader.injected or spec.kind == "response":
-        raise MalformedRequest(f"{spec.path} needs a request of its own; use `streamapp serve` and `streamapp call`")
     try:
-        return await reader.validate(data, location="input")
+        arguments = await InputReader(spec, media_limits(settings)).validate(data)
     except RequestValidationError as error:
-        wrong = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
+        wrong = (f"{'.'.join(map(str, e['loc'][1:])) or 'input'}: {e['msg']}" for e in error.errors())
         raise InvalidInput("; ".join(wrong)) from None
+    if spec.kind == "response" or any(parameter.name not in arguments for parameter in spec.parameters):
+        raise MalformedRequest(f"{spec.path} needs a request of its own; use `streamapp serve` and `streamapp call`")
+    return arguments
 
 
 def _job(served: ServedApp, spec: EndpointSpec, arguments: dict[str, Any], settings: Settings) -> Job:

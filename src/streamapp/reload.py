@@ -9,58 +9,57 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import watchfiles
 
-_STOP_TIMEOUT_S = 5.0
-_LOOK_EVERY_MS = 500
-
 logger = logging.getLogger("streamapp")
 
 
-def keep_running(command: Sequence[str], folders: Iterable[Path], *, fd: int) -> None:
+def keep_running(command: Sequence[str], folders: Iterable[Path], *, fd: int, stop_timeout_s: float = 5) -> None:
     """Keep a child process running until SIGINT or SIGTERM; one that has ended is started anew by a change too.
 
     Args:
         folders: watched for changes of Python files, with their subfolders.
         fd: the file descriptor that the child inherits.
+        stop_timeout_s: how long a child may take to end before it is killed.
     Raises:
         KeyboardInterrupt: a signal came; the child has ended.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     child = _start(command, fd)
     is_told = False
-    changes_of = watchfiles.watch(
-        *folders,
-        watch_filter=watchfiles.PythonFilter(),
-        rust_timeout=_LOOK_EVERY_MS,
-        yield_on_timeout=True,
-    )
     try:
-        for changes in changes_of:
-            if changes:
-                logger.info("starting anew: %s changed", ", ".join(sorted({Path(path).name for _, path in changes})))
-                _stop(child)
+        for changed in _changes(folders):
+            if changed:
+                logger.info("starting anew: %s changed", ", ".join(changed))
+                _stop(child, stop_timeout_s)
                 child = _start(command, fd)
                 is_told = False
             elif child.poll() is not None and not is_told:
                 logger.error("the app ended with exit code %d; waiting for a change of the source", child.returncode)
                 is_told = True
     finally:
-        _stop(child)
+        _stop(child, stop_timeout_s)
+
+
+def _changes(folders: Iterable[Path]) -> Iterator[list[str]]:
+    """Yield the names of the Python files that changed, and an empty list every half second."""
+    python = watchfiles.PythonFilter()
+    for changes in watchfiles.watch(*folders, watch_filter=python, rust_timeout=500, yield_on_timeout=True):
+        yield sorted({Path(path).name for _, path in changes})
 
 
 def _start(command: Sequence[str], fd: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, pass_fds=[fd], env={"STREAMAPP_DRAIN_S": "0", **os.environ})
 
 
-def _stop(child: "subprocess.Popen[bytes]") -> None:
+def _stop(child: "subprocess.Popen[bytes]", timeout_s: float) -> None:
     child.terminate()
     try:
-        child.wait(_STOP_TIMEOUT_S)
+        child.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        logger.warning("the app did not end within %g s and is killed", _STOP_TIMEOUT_S)
+        logger.warning("the app did not end within %g s and is killed", timeout_s)
         child.kill()
         child.wait()

@@ -3,6 +3,7 @@
 import json
 import mimetypes
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,7 +91,8 @@ class Display:
         """Save all media in a value as files, named by where they stand in it."""
         match value:
             case {"url": str() as url, "content_type": str()} if url.startswith("data:"):
-                return self._save_file(File.from_data_uri(url), stem or "result")
+                with suppress(ValueError):  # nothing that can be read: it is shown as it came
+                    return self._save_file(File.from_data_uri(url), stem or "result")
             case dict():
                 return {key: self._save(item, _join(stem, key)) for key, item in value.items()}
             case list():

@@ -1,0 +1,89 @@
+"""What a server says when it starts."""
+
+import json
+import shlex
+import subprocess
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+import streamapp
+from streamapp.banner import describe_server
+from streamapp.compile import compile_app
+from streamapp.settings import Settings
+from streamapp.testing import TestClient
+
+
+class PaintInput(BaseModel):
+    prompt: str = Field(examples=["a red circle's edge"])
+    style: Literal["oil", "ink"]
+    width: int = Field(ge=64)
+    count: int
+    caption: str
+    sharp: bool
+    strokes: list[int]
+    seed: int = 0
+
+
+class Paint(streamapp.App):
+    @streamapp.endpoint("/")
+    def paint(self, input: PaintInput) -> None: ...
+
+    @streamapp.endpoint("/stream")
+    def stream(self, input: PaintInput, stream: streamapp.Stream) -> dict[str, Any]:
+        return input.model_dump()
+
+
+class Shown(streamapp.App):
+    @streamapp.endpoint("/pages/{page}")
+    def show(self, page: int) -> None: ...
+
+
+def said(*apps: type[streamapp.App], host: str = "127.0.0.1", settings: Settings | None = None) -> list[str]:
+    return describe_server(compile_app(*apps, settings=settings), host, 8000).splitlines()
+
+
+def test_each_app_has_a_line_with_its_urls() -> None:
+    lines = said(Paint, Shown)
+    assert lines[0] == "paint: http://127.0.0.1:8000/ http://127.0.0.1:8000/stream"
+    assert lines[1] == "shown: http://127.0.0.1:8000/shown/pages/{page}"
+    assert lines[2] == "docs: http://127.0.0.1:8000/docs"
+
+
+def test_the_curl_line_calls_the_first_stream_with_an_input_that_it_takes() -> None:
+    words = shlex.split(said(Paint)[-1])
+    assert words[:3] == ["curl", "-N", "http://127.0.0.1:8000/stream"]
+    with TestClient(Paint) as client, client.stream("/stream", json.loads(words[-1])) as stream:
+        list(stream)
+        assert stream.result == {
+            "prompt": "a red circle's edge",
+            "style": "oil",
+            "width": 64,
+            "count": 1,
+            "caption": "hello",
+            "sharp": True,
+            "strokes": [],
+            "seed": 0,
+        }
+
+
+def test_the_curl_line_takes_the_key_from_the_environment() -> None:
+    line = said(Paint, settings=Settings(api_key="secret"))[-1]
+    assert "secret" not in line
+    words = subprocess.run(
+        f"printf '%s\\n' {line}", shell=True, env={"STREAMAPP_API_KEY": "k"}, capture_output=True, text=True, check=True
+    )
+    assert "Authorization: Key k" in words.stdout.splitlines()
+
+
+def test_an_app_whose_paths_have_parameters_gets_no_curl_line() -> None:
+    assert said(Shown)[-1].startswith("docs:")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("0.0.0.0", "127.0.0.1:8000"), ("::", "[::1]:8000"), ("::1", "[::1]:8000"), ("box.example", "box.example:8000")],
+)
+def test_the_urls_can_be_opened(host: str, address: str) -> None:
+    assert said(Paint, host=host)[0].split()[1] == f"http://{address}/"

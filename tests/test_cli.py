@@ -1,0 +1,446 @@
+"""The command line: commands that end by themselves run in this process, servers and Ctrl-C in one of their own."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from streamapp.cli import cli, read_arguments, set_up_logging
+from streamapp.errors import InvalidInput
+from streamapp.settings import get_settings
+
+APP = """
+import time
+from pathlib import Path
+
+import PIL.Image
+from starlette.responses import StreamingResponse
+
+import streamapp
+
+PICTURE = PIL.Image.new("RGB", (8, 8), "red")
+
+
+class Painter(streamapp.App):
+    def setup(self):
+        print("loaded")
+
+    @streamapp.endpoint("/stream")
+    def stream(self, stream: streamapp.Stream, color: str = "red", total: int = 2):
+        for step in range(1, total + 1):
+            stream.log(f"step {step}")
+            stream.preview(PICTURE, step=step, total=total)
+        return {"image": PICTURE, "color": color}
+
+    @streamapp.endpoint("/endless")
+    def endless(self, stream: streamapp.Stream):
+        print("begun", flush=True)
+        try:
+            for step in range(10**9):
+                stream.progress(step)
+                time.sleep(0.01)
+        except streamapp.Cancelled:
+            Path("cancelled").touch()
+            raise
+
+    @streamapp.endpoint("/size/{name}")
+    def size(self, name: str, image: streamapp.Image):
+        return {"name": name, "size": [image.width, image.height]}
+
+    @streamapp.endpoint("/double")
+    def double(self, n: int):
+        return {"double": 2 * n}
+
+    @streamapp.endpoint("/own")
+    def own(self) -> StreamingResponse:
+        return StreamingResponse(iter(['data: {"n": 1}\\n\\n']), media_type="text/event-stream")
+
+    @streamapp.endpoint("/fail")
+    def fail(self):
+        raise ValueError("no")
+
+
+class Broken(Painter):
+    def setup(self):
+        raise OSError("no model")
+"""
+READY_S = 15.0
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in a folder with an app; what a command sets up in this process is undone."""
+    (tmp_path / "app.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    get_settings.cache_clear()
+    loggers = [logging.getLogger(name) for name in ("streamapp", "uvicorn")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield tmp_path
+    get_settings.cache_clear()
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate, logger.level = handlers, propagate, level
+
+
+def invoke(*arguments: str) -> Result:
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def refused(*arguments: str) -> str:
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+@contextmanager
+def started(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-u", "-m", "streamapp", *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_until(lines: IO[str] | None, word: str) -> str:
+    """Read lines up to one that holds a word; return that one."""
+    assert lines is not None
+    for line in lines:
+        if word in line:
+            return line
+    raise AssertionError(f"{word!r} never came")
+
+
+@contextmanager
+def serving(*arguments: str, **environment: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    with started("serve", *arguments, "--port", "0", **environment) as process:
+        url = read_until(process.stdout, "docs:").split()[1].removesuffix("/docs")
+        yield url, process
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    source = tmp_path_factory.mktemp("server") / "app.py"
+    source.write_text(APP)
+    with serving(f"{source}:Painter") as (url, _):
+        yield url
+
+
+def test_the_version_is_shown() -> None:
+    assert invoke("--version").stdout.startswith("streamapp 0.")
+
+
+def test_it_runs_as_a_module() -> None:
+    with started("--version") as process:
+        assert process.communicate(timeout=READY_S)[0].startswith("streamapp 0.")
+
+
+def test_without_a_command_the_commands_are_listed() -> None:
+    shown = invoke().output
+    assert all(command in shown for command in ("serve", "run", "call", "new"))
+
+
+@pytest.mark.parametrize("command", ["serve", "run", "call", "new"])
+def test_each_command_has_help(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f" {command} [OPTIONS]" in result.stdout
+
+
+# serve
+
+
+def test_serve_says_what_it_serves_and_ends_by_sigterm() -> None:
+    with started("serve", "app.py:Painter", "--port", "0") as process:
+        line = read_until(process.stdout, "painter: ")
+        url = line.split()[1].removesuffix("/stream")
+        assert read_until(process.stdout, "curl").startswith(f"curl -N {url}/stream")
+        assert httpx.get(f"{url}/health", timeout=READY_S).is_success
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(READY_S) == -signal.SIGTERM
+        assert process.stderr is not None
+        assert "setup of painter took" in process.stderr.read()
+
+
+def test_serve_ends_by_ctrl_c_without_a_traceback() -> None:
+    with serving("app.py:Painter") as (_, process):
+        read_until(process.stderr, "setup of painter")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(READY_S) == 130
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_serve_ends_with_3_when_setup_raises() -> None:
+    result = invoke("serve", "app.py:Broken", "--port", "0")
+    assert result.exit_code == 3
+    assert "OSError: no model" in result.stderr
+
+
+def test_serve_reads_pyproject_when_no_app_is_named(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text('[tool.streamapp]\napps = ["app.py:Broken"]\nhost = "::1"\nport = 1\n')
+    result = invoke("serve", "--port", "0")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("broken: http://[::1]:")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "invalid_input: name an app: streamapp serve path/to/app.py:Class"),
+        ("[tool.streamapp]\nport = 1", "invalid_input: name an app: streamapp serve path/to/app.py:Class"),
+        ("[tool", "invalid_input: pyproject.toml: "),
+        ('[tool.streamapp]\napps = ["app.py"]\nprt = 1', "[tool.streamapp]: prt: Extra inputs are not permitted"),
+    ],
+)
+def test_serve_says_what_is_wrong_in_pyproject(folder: Path, text: str, said: str) -> None:
+    (folder / "pyproject.toml").write_text(text)
+    assert refused("serve").startswith(said)
+
+
+def test_serve_without_an_app_and_without_pyproject_says_what_to_write() -> None:
+    assert "[tool.streamapp]" in refused("serve")
+
+
+@pytest.mark.parametrize(
+    ("app", "said"),
+    [
+        ("nowhere.py:X", "there is no file 'nowhere.py'"),
+        ("app.py:Nobody", "there is no 'Nobody' in app.py; the apps in it: app.py:Painter, app.py:Broken"),
+        ("app.py:PICTURE", "app.py:PICTURE is no app"),
+        ("app.py", "there are 2 apps in app.py; write one of app.py:Painter, app.py:Broken"),
+    ],
+)
+def test_an_app_that_cannot_be_had_is_told_in_a_line(app: str, said: str) -> None:
+    assert said in refused("serve", app)
+
+
+def test_what_the_users_module_raises_is_shown_with_its_traceback(folder: Path) -> None:
+    (folder / "raising.py").write_text("import streamapp\n1 / 0\n")
+    result = invoke("serve", "raising.py:X")
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if "File" in line] == [
+        f'  File "{folder}/raising.py", line 2, in <module>'
+    ]
+    assert result.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_workers_are_refused_with_the_reason() -> None:
+    assert "one process holds the model" in refused("serve", "app.py:Painter", "--workers", "4")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "box.example"])
+def test_other_machines_are_let_in_only_with_a_key_or_no_auth(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "STREAMAPP_API_KEY=<secret>" in refused("serve", "nowhere.py", "--host", host)
+    assert "no file" in refused("serve", "nowhere.py", "--host", host, "--no-auth")
+    monkeypatch.setenv("STREAMAPP_API_KEY", "secret")
+    get_settings.cache_clear()
+    assert "no file" in refused("serve", "nowhere.py", "--host", host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    assert "no file" in refused("serve", "nowhere.py", "--host", host)
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_MAX_QUEUE", "many")
+    assert refused("serve", "app.py:Painter").startswith("Settings: max_queue: Input should be a valid integer")
+
+
+def test_a_port_in_use_is_told_in_a_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = refused("serve", "app.py:Painter", "--port", str(port))
+    assert said == f"invalid_input: cannot listen on 127.0.0.1:{port}: the port is in use; choose another"
+
+
+def test_an_address_that_is_not_ours_is_told_in_a_line() -> None:
+    assert "cannot listen on 192.0.2.1:0: " in refused(
+        "serve", "app.py:Painter", "--host", "192.0.2.1", "--no-auth", "--port", "0"
+    )
+
+
+def test_reload_serves_new_code_at_the_same_port_and_ends_open_streams(folder: Path) -> None:
+    with serving("app.py:Painter", "--reload") as (url, process), started("call", url, "/endless") as stream:
+        read_until(process.stdout, "begun")
+        (folder / "app.py").write_text(APP.replace("2 * n", "20 * n"))
+        read_until(process.stderr, "starting anew: app.py changed")
+        assert stream.wait(READY_S) == 1
+        assert stream.stderr is not None
+        assert "draining" in stream.stderr.read()
+        read_until(process.stdout, "painter: ")
+        assert httpx.post(f"{url}/double", json={"n": 1}, timeout=READY_S).json() == {"double": 20}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(READY_S) == 130
+
+
+# run
+
+
+def test_run_prints_the_result_and_saves_its_media() -> None:
+    result = invoke("run", "app.py:Painter", "/stream", "color=blue", "total:=3", "--out", "pictures")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"image": "pictures/image.png", "color": "blue"}
+    with Image.open("pictures/image.png") as image:
+        assert image.size == (8, 8)
+    with Image.open("pictures/preview-003.jpg") as preview:
+        assert preview.size == (8, 8)
+    lines = result.stderr.splitlines()
+    assert {"loaded", "step 1", "step 3", "saved pictures/preview-003.jpg", "saved pictures/image.png"} <= set(lines)
+
+
+def test_run_saves_no_previews_when_told_so() -> None:
+    invoke("run", "app.py:Painter", "/stream", "--no-previews")
+    assert os.listdir("out") == ["image.png"]
+
+
+def test_run_ends_with_1_when_the_job_fails() -> None:
+    result = invoke("run", "app.py:Painter", "/fail")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "ValueError: no" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("endpoint_failed: endpoint /fail failed with ValueError")
+
+
+def test_run_says_what_is_wrong_with_the_input() -> None:
+    assert refused("run", "app.py:Painter", "/double", "n=x").startswith("invalid_input: n: Input should be a valid")
+
+
+def test_run_says_what_endpoints_there_are() -> None:
+    assert "it has /stream, /endless" in refused("run", "app.py:Painter", "/nowhere")
+
+
+def test_run_says_where_it_cannot_save(folder: Path) -> None:
+    (folder / "taken").touch()
+    result = invoke("run", "app.py:Painter", "/stream", "--out", "taken", "--no-previews")
+    assert result.exit_code == 1
+    assert "'taken'" in result.stderr.splitlines()[-1]
+
+
+def test_ctrl_c_cancels_a_run() -> None:
+    with started("run", "app.py:Painter", "/endless") as process:
+        read_until(process.stderr, "begun")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(READY_S) == 130
+        assert process.communicate() == ("", "")
+    assert Path("cancelled").exists()
+
+
+# call
+
+
+def test_call_prints_the_result_and_saves_previews_and_media(server: str) -> None:
+    result = invoke("call", server, "/stream", "color=blue")
+    printed = json.loads(result.stdout)
+    picture = Path(printed["image"])
+    assert printed["color"] == "blue"
+    assert picture.parent.parent == Path("out")
+    assert len(picture.parent.name) == 32
+    assert picture.exists()
+    assert (picture.parent / "preview-002.jpg").exists()
+    assert "step 2" in result.stderr.splitlines()
+
+
+def test_call_prints_the_value_of_an_endpoint_that_does_not_stream(server: str) -> None:
+    Image.new("RGB", (4, 2)).save("photo.png")
+    result = invoke("call", server, "/size/photo", "image=@photo.png")
+    assert json.loads(result.stdout) == {"name": "photo", "size": [4, 2]}
+
+
+def test_call_reads_the_stream_of_a_response_that_the_endpoint_made_itself(server: str) -> None:
+    assert json.loads(invoke("call", server, "/own").stdout) == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/double", "invalid_input: body.n: Field required"), ("/fail", "endpoint_failed: "), ("/nowhere", "not_found: ")],
+)
+def test_call_tells_errors_in_a_line(server: str, path: str, said: str) -> None:
+    assert refused("call", server, path).startswith(said)
+
+
+def test_call_says_when_nobody_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert refused("call", f"http://127.0.0.1:{port}", "/stream").startswith("connection_failed: No answer from")
+
+
+def test_call_sends_the_key(folder: Path) -> None:
+    with serving("app.py:Painter", STREAMAPP_API_KEY="secret") as (url, _):
+        assert refused("call", url, "/stream").startswith("unauthorized: ")
+        assert invoke("call", url, "/double", "n=2", "--key", "secret").exit_code == 0
+        assert invoke("call", url, "/stream", "--key", "secret").exit_code == 0
+
+
+def test_call_refuses_what_is_no_url() -> None:
+    result = invoke("call", "127.0.0.1:8000", "/stream")
+    assert result.exit_code == 2
+    assert "Expected a URL like http://127.0.0.1:8000" in result.stderr
+
+
+def test_ctrl_c_cancels_the_job_of_a_call(folder: Path) -> None:
+    with serving("app.py:Painter") as (url, server), started("call", url, "/endless") as process:
+        read_until(server.stdout, "begun")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(READY_S) == 130
+        read_until(server.stderr, "cancelled: /painter/endless")
+
+
+# new
+
+
+def test_new_writes_an_app_that_runs() -> None:
+    result = invoke("new", "my-app")
+    assert result.stdout == "wrote my-app/; next:\n\n  cd my-app\n  streamapp serve --reload\n"
+    run = invoke("run", "my-app/app.py", "/stream", "steps=3")
+    assert json.loads(run.stdout) == {"image": "out/image.png"}
+
+
+def test_new_refuses_a_folder_that_is_there() -> None:
+    invoke("new", "my-app")
+    assert "my-app is there already" in refused("new", "my-app")
+
+
+# Arguments and logging
+
+
+def test_arguments_are_text_json_or_files(folder: Path) -> None:
+    (folder / "note.txt").write_text("hi")
+    arguments = ["a=1=2", "b:=[1, null]", "c=@note.txt", "d="]
+    data = {"a": "1=2", "b": [1, None], "c": "data:text/plain;base64,aGk=", "d": ""}
+    assert read_arguments(arguments) == data
+
+
+@pytest.mark.parametrize("argument", ["", "a", "=1", "a:={", "a=@nowhere.png", "a b=1"])
+def test_another_form_of_argument_is_refused(argument: str) -> None:
+    with pytest.raises(InvalidInput):
+        read_arguments([argument])
+
+
+def test_logs_are_one_short_line_each_and_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("info")
+    set_up_logging("info")
+    logging.getLogger("streamapp").info("job %s", 1)
+    logging.getLogger("streamapp").debug("hidden")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line[2] == line[5] == ":"
+    assert line[8:] == " INFO job 1"
