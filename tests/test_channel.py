@@ -6,12 +6,12 @@ import threading
 import traceback
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import PIL.Image
 import pytest
-from conftest import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,18 +21,19 @@ from streamapp.events import Event, Output, Preview, Progress, to_event
 from streamapp.settings import Settings
 
 WAIT_S = 10.0
+Advance = Callable[[float], None]
 STOPPED = ErrorInfo(499, "cancelled", "the job was cancelled")
 BROKEN = ErrorInfo(500, "endpoint_failed", "it broke")
 
 
-def channel_with(*, awaits_owner: bool = False, **bounds: float) -> Channel:
-    return Channel(Settings(**bounds), awaits_owner=awaits_owner)  # type: ignore[arg-type]
+def channel_with(*, awaits_owner: bool = False, **bounds: Any) -> Channel:
+    return Channel(Settings(**bounds), awaits_owner=awaits_owner)
 
 
-def put(channel: Channel, *values: Any) -> None:
-    """Emit without waiting, as one may on the loop."""
+def put(channel: Channel, *values: Any, waits: bool = False) -> None:
+    """Emit, as it may be done on the loop: without waiting."""
     for value in values:
-        channel.emit(to_event(value), waits=False)
+        channel.emit(to_event(value), waits=waits)
 
 
 def numbers(events: list[Event]) -> list[int]:
@@ -148,7 +149,7 @@ async def test_events_of_several_threads_are_all_there_and_each_threads_in_order
             channel.emit(to_event([name, n]))
 
     for name in range(4):
-        Producer(lambda name=name: work(name))
+        Producer(partial(work, name))
     taken: list[Event] = []
     while len(taken) < 2000:
         assert await reader.wait(WAIT_S)
@@ -213,12 +214,14 @@ def test_of_a_cancel_and_a_finish_at_once_the_first_wins() -> None:
         together = threading.Barrier(2)
         won: list[str] = []
 
-        def race(name: str, end: Callable[[], bool], together: Any = together, won: list[str] = won) -> None:
+        def race(
+            name: str, end: Callable[[], bool], together: threading.Barrier = together, won: list[str] = won
+        ) -> None:
             together.wait(WAIT_S)
             if end():
                 won.append(name)
 
-        cancelling = Producer(lambda c=channel: race("cancelled", lambda: c.cancel(STOPPED)))
+        cancelling = Producer(partial(race, "cancelled", partial(channel.cancel, STOPPED)))
         race("done", channel.finish)
         cancelling.join(WAIT_S)
         endings = [event.kind for event in channel.events()]
@@ -263,7 +266,7 @@ async def test_a_sleeping_reader_is_woken_once(monkeypatch: pytest.MonkeyPatch) 
     reader = channel.subscribe()
     task = await asleep(reader)
     calls = count_wake_ups(monkeypatch)
-    Producer(lambda: [channel.emit(to_event(n)) for n in range(50)]).join(WAIT_S)
+    Producer(lambda: put(channel, *range(50), waits=True)).join(WAIT_S)
     assert await task
     assert len(calls) == 1
     assert len(reader.take()) == 50
@@ -297,10 +300,10 @@ async def test_an_async_producer_wakes_without_a_detour(monkeypatch: pytest.Monk
     assert calls == []
 
 
-async def test_wait_returns_false_when_nothing_comes(clock: Clock) -> None:
+async def test_wait_returns_false_when_nothing_comes(advance: Advance) -> None:
     channel = channel_with()
     task = await asleep(channel.subscribe())
-    clock.advance(WAIT_S)
+    advance(WAIT_S)
     assert not await task
 
 
@@ -444,10 +447,10 @@ def test_any_interleaving_shows_every_reader_every_lasting_event_once_in_order(
 
 
 @pytest.mark.parametrize("bounds", [{"ahead_events": 4}, {"ahead_bytes": 12}])
-async def test_a_producer_waits_when_it_is_too_far_ahead_of_the_owner(bounds: dict[str, int]) -> None:
+async def test_a_producer_waits_when_it_is_too_far_ahead_of_the_owner(bounds: dict[str, Any]) -> None:
     channel = channel_with(**bounds)
     reader = channel.subscribe(is_owner=True)
-    producer = Producer(lambda: [channel.emit(to_event("x")) for _ in range(6)])
+    producer = Producer(lambda: put(channel, *"xxxxxx", waits=True))
     await until(lambda: producer.waits)
     assert channel.statistics().ahead_events == 4
     assert len(reader.take()) == 4
@@ -503,7 +506,7 @@ async def test_the_bound_holds_while_the_owner_is_away() -> None:
     channel = channel_with(ahead_events=2)
     owner = channel.subscribe(is_owner=True)
     owner.close()
-    producer = Producer(lambda: [channel.emit(to_event(n)) for n in range(4)])
+    producer = Producer(lambda: put(channel, *range(4), waits=True))
     await until(lambda: producer.waits)
     back = channel.subscribe(after=0, is_owner=True)
     assert payloads(back.take()) == [0, 1]
@@ -533,7 +536,7 @@ async def test_bytes_ahead_are_counted_from_where_the_owner_comes_back() -> None
 
 async def test_before_its_owner_has_come_a_producer_loses_nothing() -> None:
     channel = channel_with(awaits_owner=True, ahead_events=5, behind_events=1)
-    producer = Producer(lambda: [channel.emit(to_event(n)) for n in range(7)])
+    producer = Producer(lambda: put(channel, *range(7), waits=True))
     await until(lambda: producer.waits)
     owner = channel.subscribe(is_owner=True)
     assert payloads(owner.take()) == [0, 1, 2, 3, 4]
@@ -554,7 +557,7 @@ async def test_an_async_producer_waits_for_an_owner_before_anyone_has_come() -> 
 async def test_when_the_first_reader_does_not_pace_nobody_does() -> None:
     channel = channel_with(awaits_owner=True, ahead_events=1)
     put(channel, "a")
-    producer = Producer(lambda: [channel.emit(to_event(n)) for n in range(3)])
+    producer = Producer(lambda: put(channel, *range(3), waits=True))
     await until(lambda: producer.waits)
     channel.subscribe()
     producer.join(WAIT_S)
@@ -568,7 +571,7 @@ async def test_an_owner_who_uses_up_the_budget_is_dropped_and_the_producer_goes_
     channel = channel_with(ahead_events=1, send_timeout_s=0.05, behind_events=0)
     owner = channel.subscribe(is_owner=True)
     task = await asleep(owner)
-    producer = Producer(lambda: [channel.emit(to_event(n)) for n in range(1000)])
+    producer = Producer(lambda: put(channel, *range(1000), waits=True))
     assert await task
     producer.join(WAIT_S)
     assert producer.raised is None
@@ -577,14 +580,14 @@ async def test_an_owner_who_uses_up_the_budget_is_dropped_and_the_producer_goes_
     assert [event.kind for event in owner.take()] == ["lagged"]
 
 
-async def test_the_budget_is_one_for_the_job_and_is_not_refilled(clock: Clock) -> None:
+async def test_the_budget_is_one_for_the_job_and_is_not_refilled(advance: Advance) -> None:
     channel = channel_with(ahead_events=1, send_timeout_s=1)
     first = channel.subscribe(is_owner=True)
     put(channel, "a")
     for _ in range(2):
         task = asyncio.create_task(channel.aemit(to_event("b")))
         await asyncio.sleep(0)
-        clock.advance(0.6)
+        advance(0.6)
         first.take()
         await task
     assert not first.is_dropped  # 1.2 s are spent, but it had read in time
@@ -594,13 +597,13 @@ async def test_the_budget_is_one_for_the_job_and_is_not_refilled(clock: Clock) -
     assert channel.statistics().ahead_events == 0  # nobody paces this job any more
 
 
-async def test_what_several_producers_wait_together_counts_once(clock: Clock) -> None:
+async def test_what_several_producers_wait_together_counts_once(advance: Advance) -> None:
     channel = channel_with(ahead_events=5, send_timeout_s=1)
     owner = channel.subscribe(is_owner=True)
     for _ in range(3):
         tasks = [asyncio.create_task(channel.aemit(to_event("a"))) for _ in range(10)]
         await asyncio.sleep(0)
-        clock.advance(0.3)
+        advance(0.3)
         while not all(task.done() for task in tasks):
             owner.take()
             await asyncio.sleep(0)
@@ -649,7 +652,7 @@ async def test_an_async_producer_that_gives_up_leaves_the_others_their_turn() ->
 
 
 @pytest.mark.parametrize("bounds", [{"behind_events": 3}, {"behind_bytes": 9}])
-async def test_of_taken_events_the_newest_are_kept(bounds: dict[str, int]) -> None:
+async def test_of_taken_events_the_newest_are_kept(bounds: dict[str, Any]) -> None:
     channel = channel_with(**bounds)
     owner = channel.subscribe(is_owner=True)
     put(channel, *"abcde")
@@ -706,14 +709,14 @@ async def test_a_reader_that_shows_no_previews_does_not_count() -> None:
     assert not channel.wants_preview()
 
 
-def test_a_poller_watches_for_ten_seconds(clock: Clock) -> None:
+def test_a_poller_watches_for_ten_seconds(advance: Advance) -> None:
     channel = channel_with()
     channel.events()
     assert not channel.wants_preview()
     channel.events(shows_previews=True)
-    clock.advance(9.9)
+    advance(9.9)
     assert channel.wants_preview()
-    clock.advance(0.2)
+    advance(0.2)
     assert not channel.wants_preview()
 
 

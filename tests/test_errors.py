@@ -22,7 +22,10 @@ class OutOfMemoryError(RuntimeError):
 
 
 def classes(root: type[StreamAppError] = StreamAppError) -> list[type[StreamAppError]]:
-    return [root, *(found for cls in root.__subclasses__() if cls.__module__ == errors.__name__ for found in classes(cls))]
+    return [
+        root,
+        *(found for cls in root.__subclasses__() if cls.__module__ == errors.__name__ for found in classes(cls)),
+    ]
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:

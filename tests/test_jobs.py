@@ -5,10 +5,10 @@ import gc
 import logging
 import threading
 import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import Clock
 from starlette.responses import Response
 
 from streamapp.channel import Stream
@@ -18,6 +18,7 @@ from streamapp.jobs import Job, Jobs, JobStore, MemoryStore
 from streamapp.settings import Settings
 
 WAIT_S = 10.0
+Advance = Callable[[float], None]
 SETTINGS = Settings()
 
 
@@ -42,7 +43,7 @@ def ended(jobs: Jobs, **options: Any) -> Job:
 
 
 @pytest.fixture
-def no_collection() -> Any:
+def no_collection() -> Iterator[None]:
     """Switch the collector of cycles off, which in a server may not run for hours."""
     gc.collect()
     gc.disable()
@@ -140,11 +141,11 @@ def test_timeouts_come_from_the_endpoint_then_from_the_settings() -> None:
 
 
 def test_the_time_left_in_the_queue_does_not_follow_the_wall_clock(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
+    advance: Advance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = new(queue_timeout_s=10)
     monkeypatch.setattr("time.time", lambda: 0.0)
-    clock.advance(9)
+    advance(9)
     assert 0.5 < job.queue_time_left_s <= 1
     assert new().queue_time_left_s == float("inf")
 
@@ -228,26 +229,26 @@ async def test_a_queued_job_is_cancelled_too() -> None:
     assert job.status == "cancelled"
 
 
-async def test_within_its_window_a_reader_can_come_back(clock: Clock) -> None:
+async def test_within_its_window_a_reader_can_come_back(advance: Advance) -> None:
     job = new(window_s=10)
     job.detach(job.attach())
-    clock.advance(9)
+    advance(9)
     await asyncio.sleep(0)
     job.attach()
-    clock.advance(9)
+    advance(9)
     await asyncio.sleep(0)
     assert not job.is_over
 
 
-async def test_after_its_window_a_job_is_cancelled(clock: Clock) -> None:
+async def test_after_its_window_a_job_is_cancelled(advance: Advance) -> None:
     job = new(window_s=10)
     job.detach(job.attach())
-    clock.advance(11)
+    advance(11)
     await asyncio.sleep(0.001)
     assert job.status == "cancelled"
 
 
-async def test_two_readers_who_leave_at_once_leave_one_timer(clock: Clock) -> None:
+async def test_two_readers_who_leave_at_once_leave_one_timer(advance: Advance) -> None:
     job = new(window_s=10)
     first, second = job.attach(), job.attach()
     first.close()  # the connections are seen to be gone before either response ends
@@ -255,7 +256,7 @@ async def test_two_readers_who_leave_at_once_leave_one_timer(clock: Clock) -> No
     job.detach(first)
     job.detach(second)
     job.attach()
-    clock.advance(11)
+    advance(11)
     await asyncio.sleep(0.001)
     assert not job.is_over
 
@@ -346,12 +347,20 @@ def test_a_job_that_ends_while_it_is_added_is_counted_once() -> None:
         assert jobs.statistics() == (0, 1, 0, 0, 1)
 
 
-def test_a_finished_job_is_kept_for_its_time(clock: Clock) -> None:
+def test_a_finished_job_is_kept_for_its_time(advance: Advance) -> None:
     jobs = Jobs(Settings(job_ttl_s=60))
     job = ended(jobs)
-    clock.advance(59)
+    advance(59)
     assert jobs.get(job.id) is job
-    clock.advance(61)
+    advance(2)
+    with pytest.raises(JobNotFound):
+        jobs.get(job.id)
+
+
+def test_a_jobs_time_counts_from_its_end_also_when_nobody_asks_for_long(advance: Advance) -> None:
+    jobs = Jobs(Settings(job_ttl_s=60))
+    job = ended(jobs)
+    advance(61)
     with pytest.raises(JobNotFound):
         jobs.get(job.id)
 
@@ -363,14 +372,14 @@ def test_the_oldest_finished_jobs_make_room_for_the_bytes_of_new_ones() -> None:
     assert [jobs.get(job.id) for job in kept[2:]] == kept[2:]
 
 
-def test_a_running_job_does_not_expire(clock: Clock) -> None:
+def test_a_running_job_does_not_expire(advance: Advance) -> None:
     jobs, job = Jobs(Settings(job_ttl_s=1, max_kept_bytes=0)), new()
     jobs.add(job)
-    clock.advance(100)
+    advance(100)
     assert jobs.get(job.id) is job
 
 
-async def test_ten_thousand_jobs_leave_nothing_behind(clock: Clock, no_collection: None) -> None:
+async def test_ten_thousand_jobs_leave_nothing_behind(advance: Advance, no_collection: None) -> None:
     """Without the collector: a server that has imported torch runs it too rarely to count on it."""
     jobs = Jobs(Settings(job_ttl_s=60))
     left: list[weakref.ref[Job]] = []
@@ -386,7 +395,7 @@ async def test_ten_thousand_jobs_leave_nothing_behind(clock: Clock, no_collectio
         reader.take()
         job.detach(reader)
     del job, reader
-    clock.advance(61)
+    advance(61)
     await asyncio.sleep(0.001)  # the timers of the windows
     jobs.expire()
     assert sum(ref() is not None for ref in left) == 0

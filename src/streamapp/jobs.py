@@ -260,7 +260,7 @@ class Jobs:
         self._settings = settings
         self._store: JobStore = store or MemoryStore()
         self._active: dict[str, Job] = {}
-        self._ended: deque[Job] = deque()
+        self._ended: deque[tuple[float, Job]] = deque()
         self._finished: deque[tuple[float, Job, int]] = deque()
         self._kept_bytes = 0
         self._counts: dict[str, int] = {"succeeded": 0, "failed": 0, "cancelled": 0}
@@ -270,9 +270,9 @@ class Jobs:
         self.expire()
         self._active[job.id] = job
         self._store.save(job)
-        job.on_ended.append(self._ended.append)
+        job.on_ended.append(self._note_end)
         if job.is_over:
-            self._ended.append(job)
+            self._note_end(job)
 
     def get(self, job_id: str) -> Job:
         """Return a job.
@@ -312,12 +312,15 @@ class Jobs:
         self.expire()
         return JobsStatistics(active=len(self._active), finished=len(self._finished), **self._counts)
 
+    def _note_end(self, job: Job) -> None:
+        self._ended.append((time.monotonic(), job))
+
     def _collect(self) -> None:
         while self._ended:
-            job = self._ended.popleft()
+            ended, job = self._ended.popleft()
             if self._active.pop(job.id, None) is None:
                 continue
             self._counts[job.status] += 1
             size = job.channel.statistics().kept_bytes
             self._kept_bytes += size
-            self._finished.append((time.monotonic(), job, size))
+            self._finished.append((ended, job, size))

@@ -520,16 +520,17 @@ class LoopWatchdog:
 
     def _watch(self) -> None:
         assert self._loop is not None
+        is_reported = False
         while not self._stop.wait(self._limit_s / 2):
             self._alive.clear()
             try:
                 self._loop.call_soon_threadsafe(self._alive.set)
             except RuntimeError:  # the loop is closed
                 return
-            if not self._alive.wait(self._limit_s):
+            is_blocked = not self._alive.wait(self._limit_s)
+            if is_blocked and not is_reported:
                 self._report()
-                while not (self._alive.wait(self._limit_s) or self._stop.is_set()):
-                    pass
+            is_reported = is_blocked
 
     def _report(self) -> None:
         frame = sys._current_frames().get(self._loop_thread)

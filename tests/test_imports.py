@@ -1,0 +1,87 @@
+"""The order of the modules, and what importing them costs: read from the source, not from what happens to run."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import streamapp
+
+SOURCE = Path(streamapp.__file__).parent
+# Design, section 5, and where the modules that it does not name have their place: a module imports only ones before it.
+ORDER = (
+    *("errors", "settings", "media", "events", "wire"),  # values
+    *("channel", "capture", "jobs", "store", "worker"),  # runtime
+    *("endpoint", "app", "diffusion"),  # definition
+    *("inputs", "response", "realtime", "fal_api", "runpod_api", "middleware", "metrics", "openapi"),  # transport
+    *("runtime", "compile", "server"),  # assembly
+    *("loading", "local", "banner", "reload", "scaffold", "terminal", "cli", "testing"),  # the command line, and tests
+)
+OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
+WITH_THREADS = {"channel", "capture", "store", "worker", "diffusion", "cli"}
+MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem not in OUTSIDE)
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((SOURCE / f"{module}.py").read_text())
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    """Yield what is imported below `node`: our own modules with a leading dot, others by their first name."""
+    for found in ast.walk(node):
+        match found:
+            case ast.Import():
+                yield from (alias.name.partition(".")[0] for alias in found.names)
+            case ast.ImportFrom(level=0, module=str(module)):
+                yield module.partition(".")[0]
+            case ast.ImportFrom(level=1, module=str(module)):
+                yield f".{module}"
+            case ast.ImportFrom():
+                yield from (f".{alias.name}" for alias in found.names if not alias.name.startswith("__"))
+
+
+def in_fresh_interpreter(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=15).stdout
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    assert set(MODULES) - set(ORDER) == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_modules_before_it(module: str) -> None:
+    ours = {name.removeprefix(".") for name in imported(tree(module)) if name.startswith(".")}
+    assert ours - set(ORDER[: ORDER.index(module)]) == set()
+    assert "streamapp" not in imported(tree(module))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_threads_are_used_where_they_cannot_be_avoided(module: str) -> None:
+    if {"threading", "queue", "_thread", "multiprocessing"} & set(imported(tree(module))):
+        assert module in WITH_THREADS
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_torch_is_imported_by_one_module(module: str) -> None:
+    if {"torch", "diffusers", "transformers"} & set(imported(tree(module))):
+        assert module == "diffusion"
+
+
+@pytest.mark.parametrize("module", [*MODULES, *OUTSIDE])
+def test_nothing_is_imported_inside_a_function(module: str) -> None:
+    functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert {function.name: list(imported(function)) for function in functions if [*imported(function)]} == {}
+
+
+def test_importing_streamapp_imports_no_torch() -> None:
+    heavy = {"torch", "diffusers", "transformers", "numpy", "typer"}
+    assert in_fresh_interpreter(f"import sys, streamapp; print({heavy} & {{*sys.modules}})") == "set()\n"
+
+
+def test_importing_streamapp_takes_less_than_0_6_seconds() -> None:
+    """Counted in seconds of the processor, interpreter included, as others may run on the machine as well."""
+    seconds = [float(in_fresh_interpreter("import time, streamapp; print(time.process_time())")) for _ in range(3)]
+    assert min(seconds) < 0.6
