@@ -53,10 +53,10 @@ build: install ## build both wheels into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist client_sdk/python
 
 train: install ## train the embedded model anew (an hour on 2 cores)
-	$(BIN)/python apps/sdxl/tiny/train.py
+	$(BIN)/python -m apps.sdxl.tiny.train
 
 evaluate: install ## measure the embedded model's gates
-	$(BIN)/python apps/sdxl/tiny/evaluate.py
+	$(BIN)/python -m apps.sdxl.tiny.evaluate
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -2,10 +2,12 @@
 
 import base64
 import copy
+import gc
 import io
 import logging
 import math
 import threading
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -352,6 +354,15 @@ def test_without_a_small_decoder_colours_are_fitted_to_the_pipelines_own(sdxl: A
     assert picture(stream.of("preview")[0]).size == (64, 64)
 
 
+def test_fitted_colours_come_close_to_those_of_the_pipelines_decoder(sdxl: Any, vae: Any) -> None:
+    patches = torch.randn(8, 4, 2, 2, generator=torch.Generator().manual_seed(9)).repeat_interleave(4, 2)
+    latents = patches.repeat_interleave(4, 3)
+    with torch.no_grad():
+        fitted, exact = Previews(sdxl)._vae.decode(latents)[0], vae.decode(latents / vae.config.scaling_factor).sample
+    blurred, expected = (torch.nn.functional.avg_pool2d(images, 8) for images in (fitted, exact))
+    assert (blurred - expected).std() < 0.8 * expected.std()  # of a random, far from linear, decoder
+
+
 def test_without_any_decoder_there_is_progress_only() -> None:
     stream = Watched()
     with Previews(SimpleNamespace(scheduler=scheduler("EulerDiscrete"))).to(stream) as pipe:
@@ -470,6 +481,24 @@ def test_a_pipeline_that_raises_leaves_the_shared_one_as_it_was(sdxl: Any) -> No
     assert "step" not in vars(sdxl.scheduler)
 
 
+def test_nothing_of_a_job_outlives_it(sdxl: Any, request: pytest.FixtureRequest) -> None:
+    gc.disable()  # the reference count alone has to free it
+    request.addfinalizer(gc.enable)
+    with Previews(sdxl, Decoder()).to(Watched()) as pipe:
+        draw(pipe)
+    trace = weakref.ref(pipe.scheduler)
+    del pipe
+    assert trace() is None
+
+
+def test_after_the_block_the_copy_reports_nothing(sdxl: Any) -> None:
+    stream = Watched()
+    with Previews(sdxl, Decoder()).to(stream) as pipe:
+        pass
+    draw(pipe)
+    assert stream.events == []
+
+
 def test_a_cancelled_job_leaves_before_its_next_step(sdxl: Any) -> None:
     calls: list[int] = []
     hook = sdxl.unet.register_forward_hook(lambda *_: calls.append(1))
@@ -517,6 +546,14 @@ def test_a_callback_on_another_scheduler_shows_the_latents_of_the_step(sdxl: Any
     callback = previews.callback(Watched())
     latents = draw(with_scheduler(sdxl, "EulerDiscrete"), callback_on_step_end=callback)
     assert torch.equal(decoder.seen[-1], latents)
+
+
+def test_a_callback_on_flux_shows_progress_only(flux: Any, caplog: pytest.LogCaptureFixture) -> None:
+    stream = Watched()
+    pipe = with_scheduler(flux, "FlowMatchEulerDiscrete")
+    draw(pipe, callback_on_step_end=Previews(pipe, Decoder()).callback(stream))
+    assert len(stream.of("progress")) == 4
+    assert stream.of("preview") == []
 
 
 # On the GPU

@@ -347,23 +347,20 @@ def _load_decoder(pipe: Any, tiny_vae: str | torch.nn.Module | None) -> Any:
 
 
 class _LatentRgb(torch.nn.Module):
-    """Map latents to blurred colours by one matrix, fitted by least squares to what a VAE makes of known colours."""
+    """Map latents to blurred colours by one matrix, fitted by least squares to what a VAE makes of random patches."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
         # A copy of its own: SDXL's overflows in half precision, and the pipeline's may be offloaded.
         full = AutoencoderKL.from_config(vae.config)
         full.load_state_dict(vae.state_dict())
-        scale = 2 ** (len(vae.config.block_out_channels) - 1)
-        colours = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        images = functional.interpolate(colours, size=8 * scale, mode="bilinear")
+        seeded = torch.Generator().manual_seed(0)
+        latents = functional.interpolate(torch.randn(16, vae.config.latent_channels, 2, 2, generator=seeded), size=8)
         with torch.no_grad():
-            latents = full.encode(images).latent_dist.mode()
-        latents = (latents - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
-        seen = functional.interpolate(images, size=latents.shape[-2:], mode="area")
-        rows = functional.pad(_pixels(latents), (0, 1), value=1.0)
-        fit = torch.linalg.lstsq(rows, _pixels(seen)).solution
-        self.scale = scale
+            images = full.decode(latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)).sample
+        colours = functional.interpolate(images.clamp(-1, 1), size=8, mode="area")
+        fit = torch.linalg.lstsq(functional.pad(_pixels(latents), (0, 1), value=1.0), _pixels(colours)).solution
+        self.scale = images.shape[-1] // 8
         self.weight = torch.nn.Parameter(fit[:-1].T[:, :, None, None].contiguous(), requires_grad=False)
         self.bias = torch.nn.Parameter(fit[-1], requires_grad=False)
 

@@ -1,0 +1,114 @@
+"""The SDXL app: what it takes, what it returns, and that it loads models of the real layout."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
+
+from streamapp.testing import TestClient
+from streamapp_client import Event, InvalidInput
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
+
+from apps.sdxl.app import EMBEDDED_MODEL, Sdxl
+
+# diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
+
+QUICK = {"prompt": "a red circle on a blue background", "num_inference_steps": 2}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: these tensors are too small to share out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(Sdxl) as client:
+        yield client
+
+
+def stream(client: TestClient, **input: Any) -> list[Event]:
+    return list(client.stream("/stream", {**QUICK, **input}))
+
+
+def of(events: list[Event], name: str) -> list[Event]:
+    return [event for event in events if event.name == name]
+
+
+def test_a_stream_shows_previews_and_ends_with_the_image(client: TestClient) -> None:
+    events = stream(client, seed=7)
+    preview = of(events, "preview")[0]
+    assert preview.data["image"]["content_type"] == "image/jpeg"
+    assert (preview.data["step"], preview.data["total"], preview.data["method"]) == (1, 2, "tiny_vae")
+    assert of(events, "progress")[-1].data == {"step": 2, "total": 2}
+    assert events[-1].data.keys() == {"image", "seed"}
+    assert events[-1].data["image"]["content_type"] == "image/png"
+    assert events[-1].image().size == (128, 128)
+
+
+def test_the_plain_endpoint_returns_what_the_stream_ends_with(client: TestClient) -> None:
+    assert client.run("/", {**QUICK, "seed": 7}) == stream(client, seed=7)[-1].data
+
+
+def test_a_drawn_seed_is_reported_and_draws_the_same_image_again(client: TestClient) -> None:
+    first = client.run("/", QUICK)
+    assert client.run("/", {**QUICK, "seed": first["seed"]}) == first
+    assert client.run("/", QUICK)["seed"] != first["seed"]
+
+
+def test_several_images_are_previewed_as_a_grid(client: TestClient) -> None:
+    events = stream(client, num_images=2)
+    assert of(events, "preview")[0].image().size == (256, 128)
+    result = events[-1].data
+    assert len(result["images"]) == 2
+    assert result["image"] == result["images"][0] != result["images"][1]
+
+
+def test_an_image_has_the_size_asked_for(client: TestClient) -> None:
+    assert stream(client, width=96, height=64)[-1].image().size == (96, 64)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt": None},
+        {"prompt": "a" * 2001},
+        {"num_inference_steps": 0},
+        {"num_inference_steps": 51},
+        {"width": 100},
+        {"width": 56},
+        {"height": 1544},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"guidance_scale": -1},
+        {"num_images": 0},
+        {"num_images": 5},
+    ],
+)
+def test_an_input_out_of_bounds_is_refused(client: TestClient, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        stream(client, **wrong)
+    assert refusal.value.detail[0]["loc"][-1] == next(iter(wrong))
+
+
+def test_a_model_of_the_real_layout_draws_the_same_image(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SDXL's repository holds half-precision files under a name of their own, and its preview decoder is elsewhere."""
+    pipe = StableDiffusionXLPipeline.from_pretrained(EMBEDDED_MODEL).to(torch.float16)
+    pipe.save_pretrained(tmp_path / "sdxl", variant="fp16")
+    AutoencoderTiny.from_pretrained(EMBEDDED_MODEL, subfolder="vae_tiny").save_pretrained(tmp_path / "taesdxl")
+    monkeypatch.setenv("STREAMAPP_SDXL_MODEL", str(tmp_path / "sdxl"))
+    monkeypatch.setenv("STREAMAPP_SDXL_TINY_VAE", str(tmp_path / "taesdxl"))
+    with TestClient(Sdxl) as real:
+        assert stream(real, seed=7)[-1].data == stream(client, seed=7)[-1].data
