@@ -5,6 +5,7 @@ The test plays both sides: the worker, by emitting on the job's channel, and the
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import PIL.Image
 import pytest
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from streamapp.errors import Cancelled, Draining, ErrorInfo, OutOfMemory
 from streamapp.events import Log, Preview, to_event
@@ -43,6 +44,7 @@ class Client:
         self.stays_open = False
         self.is_stuck_at = ""
         self.messages: list[Message] = []
+        self.raises: type[OSError] | None = None
         self._reads_on = asyncio.Event()
         self._has_left = asyncio.Event()
         self._news = asyncio.Event()
@@ -61,6 +63,8 @@ class Client:
     async def send(self, message: Message) -> None:
         self.sent.append(message)
         self._news.set()
+        if self.raises is not None:
+            raise self.raises
         if message["type"] == self.is_stuck_at:
             await self._reads_on.wait()
 
@@ -377,12 +381,9 @@ async def test_the_rest_of_a_request_is_not_taken_for_a_disconnect() -> None:
 
 async def test_a_server_that_raises_for_a_client_that_left_is_no_error() -> None:
     job, client = make_job(), Client()
-
-    async def send(message: Message) -> None:
-        raise BrokenPipeError
-
+    client.raises = BrokenPipeError
     emit(job, 1)
-    await EventStreamResponse(job, SETTINGS)(client.scope, client.receive, send)
+    await client.call(EventStreamResponse(job, SETTINGS))
     assert job.status == "cancelled"
 
 
@@ -547,6 +548,42 @@ async def test_a_client_that_leaves_a_response_ends_its_job(spec_version: str) -
     client.leave()
     await answering
     assert (job.status, client.is_complete) == ("cancelled", False)
+
+
+async def test_a_response_that_blocks_in_a_thread_does_not_hold_the_job_of_a_client_that_left() -> None:
+    def chunks() -> Iterator[str]:
+        yield "first"
+        may_end.wait(10)
+
+    may_end = threading.Event()
+    job, client = make_job(), Client()
+    answering = pass_through(job, client, StreamingResponse(chunks()))
+    await client.until("first")
+    client.leave()
+    await answering
+    assert job.status == "cancelled"
+    may_end.set()
+
+
+async def test_a_response_that_a_server_cannot_send_is_left_to_the_listener() -> None:
+    job, client = make_job(), Client(spec_version="2.4")
+    client.raises = BrokenPipeError
+    answering = pass_through(job, client, StreamingResponse(Counting()))
+    await client.until("chunk 2")
+    client.leave()
+    await answering
+    assert job.status == "cancelled"
+
+
+async def test_a_response_that_ends_without_its_end_is_no_success() -> None:
+    class Torn(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    job, client = make_job(), Client()
+    await pass_through(job, client, Torn())
+    assert (job.status, client.body) == ("cancelled", "half")
 
 
 async def test_a_response_that_raises_fails_its_job() -> None:

@@ -172,12 +172,22 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
 
 
 def _shorten(error: dict[str, Any]) -> dict[str, Any]:
-    """Keep what is echoed of the input short: it can be a 20 MB image."""
-    given = error.get("input")
-    if isinstance(given, bytes | bytearray):
-        return {**error, "input": f"<binary {len(given)} bytes>"}
-    text = given if isinstance(given, str) else repr(given)
-    return error if len(text) <= _MAX_ECHO else {**error, "input": text[:_MAX_ECHO] + "..."}
+    """Keep short what an error echoes of the input: values, names and messages can be megabytes."""
+    context = {key: _echo(value) for key, value in error.get("ctx", {}).items()}
+    short = {**error, "loc": [_echo(part) for part in error["loc"]], "msg": _echo(error["msg"])}
+    return {**short, "input": _echo(error.get("input")), **({"ctx": context} if context else {})}
+
+
+def _echo(value: Any) -> Any:
+    match value:
+        case bool() | int() | float() | None:
+            return value
+        case bytes() | bytearray():
+            return f"<binary {len(value)} bytes>"
+        case dict() | list():
+            return f"<{type(value).__name__} of {len(value)} items>"
+    text = str(value)
+    return text if len(text) <= _MAX_ECHO else text[:_MAX_ECHO] + "..."
 
 
 # Endpoints

@@ -1,13 +1,14 @@
 """Read an endpoint's input from a request: JSON, form or query in, validated keyword arguments out.
 
 One pydantic model is the whole body; several plain parameters are keys of the body; on GET both come from the
-query. Parameters that FastAPI fills itself (path parameters, `Request`, `Header()`, `Depends()` ...) are left to
-it. Media are downloaded, checked and decoded before the inference thread sees them.
+query. Parameters that FastAPI fills itself (path parameters, `Header()`, `Depends()` ...) are left to it. Media are
+downloaded, checked and decoded before the inference thread sees them.
 """
 
 import collections.abc
 import inspect
 import typing
+import weakref
 from types import UnionType
 from typing import Any
 
@@ -15,6 +16,7 @@ import fastapi.params
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 from pydantic_core import from_json
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -35,8 +37,11 @@ class InputReader:
     """
 
     def __init__(self, spec: EndpointSpec, limits: MediaLimits) -> None:
-        self.injected = [parameter for parameter in spec.parameters if _is_injected(parameter, spec.path)]
-        own = [parameter for parameter in spec.parameters if parameter not in self.injected]
+        # Filled here, not by FastAPI: it fills one parameter with the request, and the route has that one already.
+        self._requests = [parameter.name for parameter in spec.parameters if _is_request(parameter)]
+        others = [parameter for parameter in spec.parameters if not _is_request(parameter)]
+        self.injected = [parameter for parameter in others if _is_injected(parameter, spec.path)]
+        own = [parameter for parameter in others if parameter not in self.injected]
         self._whole = own[0].name if len(own) == 1 and _is_model(own[0].annotation) else None
         self.model: type[BaseModel] = own[0].annotation if self._whole else _make_model(spec, own)
         self._limits = limits
@@ -53,7 +58,8 @@ class InputReader:
         """
         is_query = request.method == "GET"
         data = self._from_query(request) if is_query else await self._from_body(request)
-        return await self.validate(data, location="query" if is_query else "body")
+        arguments = await self.validate(data, location="query" if is_query else "body")
+        return {**arguments, **dict.fromkeys(self._requests, request)}
 
     async def validate(self, data: Any, *, location: str = "body") -> dict[str, Any]:
         """Return the keyword arguments for input that came another way."""
@@ -82,19 +88,24 @@ class InputReader:
     async def _from_body(self, request: Request) -> Any:
         content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data":
-            form = await request.form(max_part_size=self._limits.max_bytes)
-            return self._pairs(form, list(form))
+            return await self._from_form(request)
         body = await request.body()
         if content_type == "application/json" or content_type.endswith("+json"):
             return _parse_json(body, ("body",)) if body.strip() else {}
         if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
-            form = await request.form(max_part_size=self._limits.max_bytes)
-            return self._pairs(form, list(form))
+            return await self._from_form(request)
         raise HTTPException(
             415,
             f"Expected a body of application/json or multipart/form-data, got {content_type[:80]!r}; "
             "with curl add -H 'Content-Type: application/json'",
         )
+
+    async def _from_form(self, request: Request) -> dict[str, Any]:
+        form = await request.form(max_part_size=self._limits.max_bytes)
+        for _, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                weakref.finalize(value, value.file.close)  # when both the request and the job have let go of it
+        return self._pairs(form, list(form))
 
     def _pairs(self, pairs: Any, names: list[str]) -> dict[str, Any]:
         """Return single values and, for fields that are lists, all values of a name."""
@@ -120,9 +131,11 @@ def _is_injected(parameter: inspect.Parameter, path: str) -> bool:
     annotation = parameter.annotation
     if isinstance(parameter.default, _MARKERS):
         return True
-    if any(isinstance(extra, _MARKERS) for extra in typing.get_args(annotation)[1:]):
-        return True
-    return isinstance(annotation, type) and issubclass(annotation, Request)
+    return any(isinstance(extra, _MARKERS) for extra in typing.get_args(annotation)[1:])
+
+
+def _is_request(parameter: inspect.Parameter) -> bool:
+    return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Request)
 
 
 def _is_model(annotation: Any) -> bool:

@@ -109,6 +109,10 @@ def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[
         for method, operation in document["paths"][endpoint.route].items():
             _describe_input(operation, method, taken, schemas)
             operation["responses"] = _answers(endpoint.spec, item, method)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "422" in operation["responses"]:  # FastAPI's own, of the routes that are not endpoints
+                operation["responses"]["422"] = _error("422")
     return document
 
 
@@ -160,11 +164,11 @@ def _answers(spec: EndpointSpec, item: dict[str, Any], method: str) -> dict[str,
         answer = {"description": "The stream of events.", "content": _stream_content(item, method)}
     elif spec.kind == "response":
         answer = {"description": "A response of the endpoint's own."}
-    errors = {
-        status: {"description": text, "content": {"application/json": {"schema": _ERROR_REF}}}
-        for status, text in _ERRORS.items()
-    }
-    return {"200": answer, **errors}
+    return {"200": answer, **{status: _error(status) for status in _ERRORS}}
+
+
+def _error(status: str) -> dict[str, Any]:
+    return {"description": _ERRORS[status], "content": {"application/json": {"schema": _ERROR_REF}}}
 
 
 def _stream_content(item: dict[str, Any], method: str) -> dict[str, Any]:

@@ -96,16 +96,21 @@ class _Connection:
                 await asyncio.shield(self.listener)
         self.abort()
 
+    async def disconnect(self) -> Message:
+        """Receive what a response listens for."""
+        return await asyncio.shield(self.listener)
+
     def abort(self) -> None:
         """End the connection now, whatever it still holds."""
         if self._transport is not None:
             self._transport.abort()
 
 
-async def _listen(receive: Receive, on_disconnect: Callable[[], None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
+async def _listen(receive: Receive, on_disconnect: Callable[[], None]) -> Message:
+    while (message := await receive())["type"] != "http.disconnect":
         pass
     on_disconnect()
+    return message
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:
@@ -250,7 +255,6 @@ class ResultResponse(Response):
         try:
             await _first_of(outcome, connection.listener)
             if outcome.done():
-                connection.listener.cancel()  # a response has a listener of its own
                 await self._answer(outcome.result(), connection, scope, receive, send)
         finally:
             connection.listener.cancel()
@@ -264,34 +268,37 @@ class ResultResponse(Response):
         if response is None:
             await result_response(self.job, accept=self._accept)(scope, receive, send)
             return
-        sending = asyncio.create_task(self._pass_through(response, scope, receive, send))
         try:
-            await _first_of(sending, asyncio.wrap_future(self.job.sent))
-            if not sending.done():  # out of time or cancelled
-                connection.abort()
-            elif sending.result():
-                self.job.succeed(None)
-        finally:
-            sending.cancel()  # and not waited for: its iterator may block in a thread
-            self.job.cancel("the client left before the end of the response")  # unless it is over
-
-    async def _pass_through(self, response: Response, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Send the endpoint's own response; False when the client left before its end."""
-        is_complete = False
-
-        async def noted(message: Message) -> None:
-            nonlocal is_complete
-            await send(message)
-            is_complete = message["type"] != "http.response.start" and not message.get("more_body", False)
-
-        # Told that the server is of ASGI 2.4 or later, Starlette would not listen whether the client has left.
-        asgi = {**scope.get("asgi", {}), "spec_version": "2.3"}
-        try:
-            await response({**scope, "asgi": asgi}, receive, noted)
+            await self._pass_through(response, connection, scope, send)
         except Exception as error:
             self.job.fail(error)
             raise
-        return is_complete
+        finally:
+            self.job.cancel("the client left before the end of the response")  # unless it is over
+
+    async def _pass_through(self, response: Response, connection: _Connection, scope: Scope, send: Send) -> None:
+        """Send the endpoint's own response until it ends, the job does, or the client leaves."""
+        is_sent = False
+
+        async def noted(message: Message) -> None:
+            nonlocal is_sent
+            is_sent = message["type"] != "http.response.start" and not message.get("more_body", False)
+            with suppress(OSError):  # what servers of ASGI 2.4 raise for a client that has left; the listener knows
+                await send(message)
+
+        sending = asyncio.ensure_future(response(scope, connection.disconnect, noted))
+        ended = asyncio.wrap_future(self.job.sent)
+        try:
+            await _first_of(sending, ended, connection.listener)
+            if is_sent:  # servers call the end of a response a disconnect, too; what it does afterwards may go on
+                await _first_of(sending, ended)
+            if not sending.done():
+                return connection.abort()
+            sending.result()
+            if is_sent:
+                self.job.succeed(None)
+        finally:
+            sending.cancel()  # and not waited for: its iterator may block in a thread
 
 
 def result_response(job: Job, *, accept: str = "") -> Response:

@@ -121,7 +121,8 @@ class Runtime:
         Raises:
             QueueFull, Draining, SetupFailed, WorkerStuck: it is refused.
         """
-        self.start()
+        if not self.is_draining:
+            self.start()
         job.on_ended += [self.metrics.observe, _let_go]
         self.jobs.add(job)
         try:
@@ -250,7 +251,6 @@ async def _hand_over(job: Job, response: Response) -> None:
     with suppress(InvalidStateError):  # the job ended just now
         job.outcome.set_result(response)
     await asyncio.shield(asyncio.wrap_future(job.sent))
-    job.channel.check()
 
 
 def _exhaust(items: Iterator[Any], stream: Stream) -> Any:

@@ -1,0 +1,255 @@
+"""The OpenAPI document: inputs, results, and the events of streams as `itemSchema`."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import PIL.Image
+import pytest
+from fastapi import Body, Header, UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import StreamingResponse
+
+import streamapp
+
+
+class Size(BaseModel):
+    """How large."""
+
+    width: int = Field(1024, ge=64, description="in pixels")
+
+
+class Prompt(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "a red circle"}]})
+
+    prompt: str = Field(description="what to draw", examples=["a cat"])
+    size: Size = Size()
+    image: streamapp.Image | None = None
+
+
+class Node(BaseModel):
+    name: str
+    children: list["Node"] = []
+
+
+class Drawn(BaseModel):
+    size: Size
+    root: Node
+
+
+class Error(BaseModel):
+    """A class of the app's own that is called as the framework's."""
+
+    mine: int
+
+
+class Arbitrary(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    picture: PIL.Image.Image | None = None
+    n: int = 0
+
+
+class Painter(streamapp.App):
+    """Paint."""
+
+    version = "1.2.3"
+
+    @streamapp.endpoint("/stream")
+    def stream(self, input: Prompt) -> Iterator[Drawn]:
+        """Paint a picture.
+
+        And show it.
+        """
+        yield Drawn(size=Size(), root=Node(name="x"))
+
+    @streamapp.endpoint("/documents/{name:path}")
+    def document(self, name: str, zoom: float = 1, agent: str = Header("")) -> Size:
+        return Size()
+
+    @streamapp.endpoint("/own", media_type="application/x-ndjson")
+    async def own(self, a: Error, b: int) -> AsyncIterator[Error]:
+        yield a
+
+    @streamapp.endpoint("/response")
+    def response(self) -> StreamingResponse:
+        return StreamingResponse(iter(()))
+
+    @streamapp.endpoint("/upload")
+    def upload(self, file: UploadFile, note: Annotated[str, Body()] = "") -> dict[str, PIL.Image.Image]:
+        return {}
+
+    @streamapp.endpoint("/arbitrary")
+    def arbitrary(self, input: Arbitrary) -> PIL.Image.Image:
+        raise NotImplementedError
+
+    @streamapp.endpoint("/untyped")
+    def untyped(self, prompt, steps=20):  # type: ignore[no-untyped-def]
+        return prompt
+
+
+class Second(streamapp.App):
+    @streamapp.endpoint("/stream")
+    def stream(self, input: Prompt) -> Iterator[Prompt]:
+        yield input
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    described: dict[str, Any] = streamapp.compile_app(Painter).openapi()
+    return described
+
+
+def resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow a reference within the document."""
+    if "$ref" not in schema:
+        return schema
+    found: Any = document
+    for part in schema["$ref"].removeprefix("#/").split("/"):
+        found = found[part]
+    return dict(found)
+
+
+def stream_events(document: dict[str, Any], method: str, path: str = "/stream") -> dict[str, dict[str, Any]]:
+    """Return the schema of each event's data by its name."""
+    content = document["paths"][path][method]["responses"]["200"]["content"]
+    events = content["text/event-stream"]["itemSchema"]["anyOf"]
+    return {event["properties"]["event"]["const"]: event["properties"]["data"]["contentSchema"] for event in events}
+
+
+@pytest.mark.parametrize("apps", [(Painter,), (Painter, Second)])
+def test_every_reference_resolves(apps: tuple[type[streamapp.App], ...]) -> None:
+    document = streamapp.compile_app(*apps).openapi()
+    references = re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))
+    assert len(references) > 10
+    for reference in references:
+        assert resolve(document, {"$ref": reference})
+
+
+def test_the_document_is_of_the_version_that_knows_streams(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.2.0"
+    assert document["info"] == {"title": "painter", "version": "1.2.3", "description": "Paint."}
+
+
+def test_a_body_keeps_descriptions_examples_and_limits(document: dict[str, Any]) -> None:
+    body = document["paths"]["/stream"]["post"]["requestBody"]
+    schema = resolve(document, body["content"]["application/json"]["schema"])
+    assert body["required"] is True
+    assert schema["examples"] == [{"prompt": "a red circle"}]
+    assert schema["properties"]["prompt"]["description"] == "what to draw"
+    assert schema["properties"]["prompt"]["examples"] == ["a cat"]
+    size = resolve(document, schema["properties"]["size"])
+    assert size["properties"]["width"] == {
+        "default": 1024,
+        "description": "in pixels",
+        "minimum": 64,
+        "title": "Width",
+        "type": "integer",
+    }
+
+
+def test_a_form_is_as_good_as_json(document: dict[str, Any]) -> None:
+    content = document["paths"]["/upload"]["post"]["requestBody"]["content"]
+    assert list(content) == ["application/json", "multipart/form-data"]
+
+
+def test_a_body_of_which_all_has_defaults_may_be_left_out(document: dict[str, Any]) -> None:
+    assert document["paths"]["/arbitrary"]["post"]["requestBody"]["required"] is False
+    assert document["paths"]["/untyped"]["post"]["requestBody"]["required"] is True
+
+
+def test_a_get_stream_takes_its_input_from_the_query(document: dict[str, Any]) -> None:
+    parameters = document["paths"]["/stream"]["get"]["parameters"]
+    assert [(p["name"], p["in"], p["required"]) for p in parameters] == [
+        ("prompt", "query", True),
+        ("size", "query", False),
+        ("image", "query", False),
+    ]
+    assert "requestBody" not in document["paths"]["/stream"]["get"]
+
+
+def test_what_fastapi_fills_is_described_beside_it(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/documents/{name}"]["post"]
+    assert [(p["name"], p["in"]) for p in operation["parameters"]] == [("name", "path"), ("agent", "header")]
+    assert list(resolve(document, operation["requestBody"]["content"]["application/json"]["schema"])["properties"]) == [
+        "zoom"
+    ]
+
+
+def test_the_docstring_describes_the_endpoint(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/stream"]["post"]
+    assert (operation["summary"], operation["description"]) == ("Paint a picture.", "Paint a picture.\n\nAnd show it.")
+
+
+def test_a_stream_describes_its_events(document: dict[str, Any]) -> None:
+    events = stream_events(document, "post")
+    assert list(events) == ["output", "preview", "progress", "log", "lagged", "error", "cancelled"]
+    drawn = resolve(document, events["output"])
+    assert set(drawn["properties"]) == {"size", "root"}
+    node = resolve(document, drawn["properties"]["root"])
+    assert resolve(document, node["properties"]["children"]["items"]) == node
+    assert set(resolve(document, events["error"])["properties"]) == {"error", "detail", "error_type"}
+
+
+def test_a_get_stream_has_the_job_and_its_end_as_well(document: dict[str, Any]) -> None:
+    events = stream_events(document, "get")
+    assert set(events) - set(stream_events(document, "post")) == {"job", "done"}
+
+
+def test_ndjson_is_the_items_alone(document: dict[str, Any]) -> None:
+    content = document["paths"]["/own"]["post"]["responses"]["200"]["content"]
+    assert resolve(document, content["application/x-ndjson"]["itemSchema"])["title"] == "Error"
+
+
+def test_a_class_called_error_is_not_mistaken_for_ours(document: dict[str, Any]) -> None:
+    errors = document["paths"]["/own"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
+    assert set(resolve(document, errors)["properties"]) == {"error", "detail", "error_type"}
+    item = stream_events(document, "post", "/own")["output"]
+    assert set(resolve(document, item)["properties"]) == {"mine"}
+
+
+def test_a_value_describes_its_result_and_its_errors(document: dict[str, Any]) -> None:
+    responses = document["paths"]["/documents/{name}"]["post"]["responses"]
+    assert list(responses) == ["200", "401", "422", "429", "503"]
+    assert resolve(document, responses["200"]["content"]["application/json"]["schema"])["title"] == "Size"
+
+
+def test_a_response_of_the_endpoints_own_is_left_open(document: dict[str, Any]) -> None:
+    assert "content" not in document["paths"]["/response"]["post"]["responses"]["200"]
+
+
+@pytest.mark.parametrize("path", ["/arbitrary", "/upload", "/untyped"])
+def test_what_pydantic_cannot_describe_is_anything(document: dict[str, Any], path: str) -> None:
+    assert document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"] == {}
+
+
+def test_a_field_without_a_schema_leaves_the_others_described(document: dict[str, Any]) -> None:
+    body = document["paths"]["/arbitrary"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert resolve(document, body)["properties"]["n"]["type"] == "integer"
+
+
+def test_with_several_apps_each_is_described_at_its_name_and_ids_are_unique() -> None:
+    document = streamapp.compile_app(Painter, Second).openapi()
+    assert {"/stream", "/painter/stream", "/second/stream"} < set(document["paths"])
+    ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_with_one_app_its_paths_are_described_once(document: dict[str, Any]) -> None:
+    assert "/painter/stream" not in document["paths"]
+
+
+def test_one_model_that_is_input_and_result_has_two_sides() -> None:
+    document = streamapp.compile_app(Second).openapi()
+    body = document["paths"]["/stream"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    sides = [resolve(document, side) for side in (body, stream_events(document, "post")["output"])]
+    plain_uri = json.dumps({"format": "uri", "type": "string"})
+    taken, given = (json.dumps(side["properties"]["image"], sort_keys=True) for side in sides)
+    assert (taken.count(plain_uri), given.count(plain_uri)) == (2, 1)  # alone, or in an object; only in an object
+
+
+def test_every_route_tells_invalid_input_in_the_one_shape(document: dict[str, Any]) -> None:
+    answer = document["paths"]["/jobs/{job_id}"]["get"]["responses"]["422"]
+    schema = resolve(document, answer["content"]["application/json"]["schema"])
+    assert set(schema["properties"]) == {"error", "detail", "error_type"}

@@ -1,0 +1,401 @@
+"""The runtime: apps joined with their workers, run without HTTP."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+import streamapp
+from streamapp.errors import DefinitionError, Draining, QueueFull
+from streamapp.jobs import Job
+from streamapp.runtime import Readiness, Runtime, bind
+from streamapp.settings import Settings
+
+WAIT_S = 10
+
+
+def unwrapping(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate as people do who forget `functools.wraps`."""
+
+    def wrapper(self: Any) -> Any:
+        return function(self)
+
+    return wrapper
+
+
+class Countdown:
+    """An iterator that is no generator: it has nothing to close."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> "Countdown":
+        return self
+
+    def __aiter__(self) -> "Countdown":
+        return self
+
+    def __next__(self) -> int:
+        self.n -= 1
+        if self.n < 0:
+            raise StopIteration
+        return self.n
+
+    async def __anext__(self) -> int:
+        try:
+            return next(self)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+class Example(streamapp.App):
+    @cached_property
+    def gate(self) -> threading.Semaphore:
+        return threading.Semaphore(0)
+
+    @cached_property
+    def started(self) -> threading.Event:
+        return threading.Event()
+
+    @cached_property
+    def closed_in(self) -> "queue.Queue[str]":
+        return queue.Queue()
+
+    @streamapp.endpoint("/value")
+    def value(self, n: int = 0) -> int:
+        return n
+
+    @streamapp.endpoint("/wait")
+    def wait(self) -> int:
+        self.started.set()
+        self.gate.acquire()
+        return 1
+
+    @streamapp.endpoint("/generator")
+    def generator(self) -> Generator[int, None, str]:
+        yield 1
+        return "end"
+
+    @streamapp.endpoint("/gated")
+    def gated(self) -> Iterator[int]:
+        try:
+            for n in range(3):
+                self.started.set()
+                self.gate.acquire()
+                yield n
+        finally:
+            self.closed_in.put(threading.current_thread().name)
+
+    @streamapp.endpoint("/iterator")
+    def iterator(self) -> Iterator[int]:
+        return Countdown(2)
+
+    @streamapp.endpoint("/async-iterator")
+    def async_iterator(self) -> AsyncIterator[int]:
+        return Countdown(2)
+
+    @streamapp.endpoint("/async-generator")
+    async def async_generator(self) -> AsyncIterator[int]:
+        try:
+            for n in range(3):
+                yield n
+                await asyncio.Event().wait()
+        finally:
+            self.closed_in.put("loop")
+
+    @streamapp.endpoint("/with-stream")
+    def with_stream(self, stream: streamapp.Stream, n: int) -> str:
+        stream.emit(n)
+        return stream.job_id
+
+    @streamapp.endpoint("/renamed")
+    @unwrapping
+    def renamed(self) -> str:
+        return "renamed"
+
+    @streamapp.endpoint("/async-response")
+    async def async_response(self) -> PlainTextResponse:
+        return PlainTextResponse("own")
+
+    @streamapp.endpoint("/response")
+    def response(self) -> PlainTextResponse:
+        return PlainTextResponse("own")
+
+    @streamapp.endpoint("/misdeclared-response")
+    def misdeclared_response(self) -> Iterator[str]:
+        return PlainTextResponse("own")  # type: ignore[return-value]
+
+    @streamapp.endpoint("/printing")
+    def printing(self) -> None:
+        print("hello")  # noqa: T201
+
+
+@asynccontextmanager
+async def running(*apps: streamapp.App, **settings: Any) -> AsyncIterator[Runtime]:
+    runtime = Runtime(apps or [Example()], Settings(**{"drain_s": 0, **settings}))
+    runtime.start()
+    try:
+        yield runtime
+    finally:
+        await runtime.drain()
+        await runtime.stop()
+
+
+def submit(runtime: Runtime, path: str, *, is_detached: bool = True, **arguments: Any) -> Job:
+    """Submit a job to the first app."""
+    served = runtime.served[0]
+    spec = next(spec for spec in served.endpoints if spec.path == path)
+    job = Job(bind(served.app, spec, arguments), endpoint=path, settings=runtime.settings, is_detached=is_detached)
+    runtime.submit(job, served, spec)
+    return job
+
+
+async def ended(job: Job) -> Job:
+    """Wait for the end of a job."""
+    subscriber = job.attach()
+    async with asyncio.timeout(WAIT_S):
+        while not job.is_over:
+            await subscriber.wait(WAIT_S)
+            subscriber.take()
+    return job
+
+
+def outputs(job: Job) -> list[Any]:
+    return [event.json() for event in job.channel.events() if event.kind == "output"]
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "given"),
+    [
+        ("/value", {"n": 3}, [3]),
+        ("/generator", {}, [1, "end"]),
+        ("/iterator", {}, [1, 0]),
+        ("/async-iterator", {}, [1, 0]),
+        ("/renamed", {}, ["renamed"]),
+    ],
+)
+async def test_a_job_runs_its_endpoint(path: str, arguments: dict[str, Any], given: list[Any]) -> None:
+    async with running() as runtime:
+        job = await ended(submit(runtime, path, **arguments))
+        assert (job.status, outputs(job)) == ("succeeded", given)
+
+
+async def test_a_stream_parameter_gets_the_stream_of_the_job() -> None:
+    async with running() as runtime:
+        job = await ended(submit(runtime, "/with-stream", n=7))
+        assert outputs(job) == [7, job.id]
+
+
+async def test_a_generator_is_closed_in_the_thread_that_ran_it() -> None:
+    async with running(app := Example()) as runtime:
+        job = submit(runtime, "/gated")
+        app.gate.release()
+        subscriber = job.attach()
+        await subscriber.wait(WAIT_S)
+        job.cancel()
+        app.gate.release()
+        assert await asyncio.to_thread(app.closed_in.get, timeout=WAIT_S) == "inference-example"
+
+
+async def test_an_async_generator_is_closed_when_its_job_is_cancelled() -> None:
+    async with running(app := Example()) as runtime:
+        job = submit(runtime, "/async-generator")
+        await job.attach().wait(WAIT_S)
+        job.cancel()
+        assert await asyncio.to_thread(app.closed_in.get, timeout=WAIT_S) == "loop"
+
+
+async def response_of(job: Job) -> Any:
+    """Take the Response that a job hands over; the job goes on until somebody says that it was sent."""
+    async with asyncio.timeout(WAIT_S):
+        return await asyncio.wrap_future(job.outcome)
+
+
+async def test_a_job_that_hands_over_a_response_lasts_until_it_was_sent() -> None:
+    async with running() as runtime:
+        job = submit(runtime, "/response", is_detached=False)
+        assert isinstance(await response_of(job), PlainTextResponse)
+        assert job.status == "running"
+        job.succeed(None)
+        assert job.outcome.result() is None  # let go of
+
+
+async def test_many_async_endpoints_hand_over_responses_at_once() -> None:
+    """None of them holds a thread while its response is sent."""
+    async with running() as runtime:
+        jobs = [submit(runtime, "/async-response", is_detached=False) for _ in range(50)]
+        assert {type(await response_of(job)) for job in jobs} == {PlainTextResponse}
+        assert {job.status for job in jobs} == {"running"}
+        for job in jobs:
+            job.succeed(None)
+
+
+@pytest.mark.parametrize("path", ["/response", "/async-response"])
+async def test_a_response_is_refused_when_its_job_is_detached(path: str) -> None:
+    async with running() as runtime:
+        job = await ended(submit(runtime, path))
+        assert job.error is not None
+        assert job.error.message.endswith("which no job can keep; call it directly")
+
+
+async def test_a_response_is_refused_when_a_stream_was_declared() -> None:
+    async with running() as runtime:
+        job = await ended(submit(runtime, "/misdeclared-response", is_detached=False))
+        assert job.error is not None
+        assert job.error.message.endswith("declare -> Response instead")
+
+
+async def test_prints_become_log_events_when_the_app_asks() -> None:
+    class Captured(Example):
+        capture_logs = True
+
+    async with running(Captured()) as runtime:
+        job = await ended(submit(runtime, "/printing"))
+        assert [event.json()["message"] for event in job.channel.events() if event.kind == "log"] == ["hello"]
+
+
+# Refusals
+
+
+async def test_a_job_that_is_refused_is_not_kept() -> None:
+    async with running(app := Example(), max_queue=1) as runtime:
+        jobs = [submit(runtime, "/wait")]
+        with pytest.raises(QueueFull):
+            while True:
+                jobs.append(submit(runtime, "/wait"))
+        assert {job.id for job in runtime.jobs} == {job.id for job in jobs}
+        assert len(jobs) <= 2
+        app.gate.release(9)
+
+
+def test_two_apps_of_one_name_are_refused() -> None:
+    with pytest.raises(DefinitionError, match="two apps are named 'example'"):
+        Runtime([Example(), Example()], Settings())
+
+
+# Life
+
+
+async def test_workers_start_at_the_first_job_when_nobody_started_them() -> None:
+    runtime = Runtime([Example()], Settings())
+    assert runtime.readiness() == Readiness(False, "example: starting")
+    assert (await ended(submit(runtime, "/value"))).status == "succeeded"
+    assert runtime.readiness() == Readiness(True, "ready")
+    runtime.start()
+    await runtime.stop()
+
+
+async def test_nothing_is_started_to_be_stopped() -> None:
+    class Loading(Example):
+        def setup(self) -> None:
+            raise AssertionError("must not run")
+
+    runtime = Runtime([Loading()], Settings())
+    await runtime.drain()
+    await runtime.stop()
+    with pytest.raises(Draining):
+        submit(runtime, "/value")
+
+
+async def test_a_drain_lets_the_running_job_end() -> None:
+    async with running(app := Example(), drain_s=WAIT_S) as runtime:
+        job = submit(runtime, "/wait")
+        await asyncio.to_thread(app.started.wait, WAIT_S)
+        runtime.begin_drain()
+        assert runtime.readiness() == Readiness(False, "draining")
+        app.gate.release()
+        await runtime.drain()
+        assert job.status == "succeeded"
+
+
+async def test_at_its_deadline_a_drain_ends_the_running_jobs() -> None:
+    async with running(app := Example()) as runtime:
+        jobs = [submit(runtime, "/gated"), submit(runtime, "/async-generator")]
+        await asyncio.to_thread(app.started.wait, WAIT_S)
+        await jobs[1].attach().wait(WAIT_S)
+        draining = asyncio.create_task(runtime.drain())
+        for job in jobs:
+            await ended(job)
+        app.gate.release()
+        await draining
+    assert [job.error.code for job in jobs if job.error] == ["draining", "draining"]
+
+
+async def test_a_thread_that_does_not_come_back_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(app := Example()) as runtime:
+        submit(runtime, "/wait")
+        await asyncio.to_thread(app.started.wait, WAIT_S)
+    assert "the inference thread of example did not end; its teardown is left out" in caplog.messages
+    app.gate.release()
+
+
+async def test_async_hooks_run_on_the_loop() -> None:
+    class Async(Example):
+        loops: list[Any] = []
+
+        async def setup(self) -> None:
+            self.loops.append(asyncio.get_running_loop())
+
+        async def teardown(self) -> None:
+            self.loops.append(asyncio.get_running_loop())
+
+    async with running(Async()) as runtime:
+        await ended(submit(runtime, "/value"))
+    assert Async.loops == [asyncio.get_running_loop()] * 2
+
+
+class Broken(Example):
+    def setup(self) -> None:
+        self.gate.acquire()
+        raise OSError("no such model")
+
+
+@pytest.mark.parametrize("has_exit", [True, False])
+async def test_when_setup_fails_the_process_is_told_to_end(has_exit: bool) -> None:
+    codes: queue.Queue[int] = queue.Queue()
+    runtime = Runtime([app := Broken()], Settings())
+    if has_exit:
+        runtime.on_exit = codes.put
+    job = submit(runtime, "/value")
+    app.gate.release()
+    await ended(job)
+    assert job.error is not None
+    assert (job.error.code, runtime.is_healthy()) == ("setup_failed", False)
+    assert await asyncio.to_thread(codes.get, timeout=WAIT_S) == 3 if has_exit else codes.empty()
+    await runtime.stop()
+
+
+async def test_when_the_thread_is_stuck_the_process_is_told_to_end() -> None:
+    codes: queue.Queue[int] = queue.Queue()
+    async with running(app := Example(), timeout_s=0.01, stuck_s=0.01) as runtime:
+        runtime.on_exit = codes.put
+        job = await ended(submit(runtime, "/wait"))
+        assert job.error is not None
+        assert job.error.code == "deadline_exceeded"
+        assert await asyncio.to_thread(codes.get, timeout=WAIT_S) == 70
+        assert runtime.readiness() == Readiness(False, "example: stuck")
+        app.gate.release()
+
+
+async def test_metrics_show_workers_jobs_and_readers() -> None:
+    async with running(app := Example()) as runtime:
+        submit(runtime, "/value")
+        waiting = submit(runtime, "/wait")
+        waiting.attach()
+        await asyncio.to_thread(app.started.wait, WAIT_S)  # which the thread comes to when the other job is counted
+        page = runtime.metrics.render().decode()
+        for line in (
+            'streamapp_ready{app="example",kind="async"} 1.0',
+            'streamapp_jobs_total{status="succeeded"} 1.0',
+            "streamapp_readers 1.0",
+            'streamapp_job_seconds_count{endpoint="/value",status="succeeded"} 1.0',
+        ):
+            assert line in page.splitlines()
+        app.gate.release()
+        await ended(waiting)
