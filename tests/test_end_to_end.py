@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from httpx_sse import connect_sse
+
 from streamapp_client import Client, StreamInterrupted
 
 APP = Path(__file__).parent / "apps" / "gated.py"
@@ -186,7 +187,7 @@ def test_two_viewers_see_the_same_job(served: Served) -> None:
     with Client(served.url).stream("/stream", {"steps": 2}) as events:
         with httpx.stream("GET", f"{served.url}/jobs/{events.job_id}/events", timeout=WAIT_S) as viewer:
             served.post("/open", steps=2)
-            seen = [line for line in viewer.iter_lines() if line.startswith("data: {\"step\"")]
+            seen = [line for line in viewer.iter_lines() if line.startswith('data: {"step"')]
         assert [event.data for event in events] == [json.loads(line[6:]) for line in seen]
 
 

@@ -27,7 +27,9 @@ def test_every_path_that_the_dockerfile_copies_exists(source: str) -> None:
     assert (ROOT / source).exists()
 
 
-@pytest.mark.parametrize("text", [README, DOCKERFILE, (ROOT / ".ci" / "run").read_text()], ids=["README", "Docker", "CI"])
+@pytest.mark.parametrize(
+    "text", [README, DOCKERFILE, (ROOT / ".ci" / "run").read_text()], ids=["README", "Docker", "CI"]
+)
 def test_every_make_target_that_is_named_exists(text: str) -> None:
     named = set(re.findall(r"\bmake ([a-z][a-z-]+)", text))
     assert named

@@ -21,6 +21,7 @@ import PIL.ImageFont
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
+
 from streamapp_client import Client, Event
 
 APP = Path(__file__).with_name("app.py")
@@ -48,7 +49,7 @@ def main() -> int:
     console.print("\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/docs, or")
     console.print(
         "  curl -N http://127.0.0.1:8000/stream -H 'Content-Type: application/json' "
-        "-d '{\"prompt\": \"a green star on a black background\"}'",
+        '-d \'{"prompt": "a green star on a black background"}\'',
         highlight=False,
         soft_wrap=True,
     )
@@ -102,7 +103,9 @@ def watch(url: str, prompt: str, seed: int, steps: int) -> list[tuple[str, PIL.I
             pictures.append((label, image))
             _show(live, image, f"{label}, {time.monotonic() - started:.2f} s, {len(str(event.data)) / 1000:.1f} kB")
     previews = len(pictures) - 1
-    console.print(f"\n{previews} previews, the first after {first_s:.2f} s; finished in {time.monotonic() - started:.2f} s")
+    console.print(
+        f"\n{previews} previews, the first after {first_s:.2f} s; finished in {time.monotonic() - started:.2f} s"
+    )
     console.print(f"saved in {OUT}: preview-*.jpg, final.png")
     return pictures
 

@@ -258,11 +258,11 @@ class Channel:
             self._terminal = event
             self._owner = self._expected = None
             self._room.notify_all()
-        self._wake(sleepers)
         # Without cycles a job that is let go of frees its megabytes now, not at the next full garbage collection.
         on_terminal, self._on_terminal = self._on_terminal, None
         if on_terminal is not None:
-            on_terminal()
+            on_terminal()  # before readers see the end, so that what they ask for next is up to date
+        self._wake(sleepers)
         return True
 
     def _wake(self, sleepers: "Iterable[Subscriber]") -> None:

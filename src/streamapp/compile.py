@@ -196,12 +196,7 @@ def _echo(value: Any) -> Any:
 def _add_endpoints(
     api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, *, in_schema: bool = True
 ) -> list[DescribedEndpoint]:
-    limits = MediaLimits(
-        max_bytes=runtime.settings.max_media_bytes,
-        max_pixels=runtime.settings.max_image_pixels,
-        timeout_s=runtime.settings.media_timeout_s,
-        allow_private_urls=runtime.settings.allow_private_urls,
-    )
+    limits = MediaLimits.of(runtime.settings)
     described = []
     for spec in served.endpoints:
         path = (prefix + spec.path).rstrip("/") or "/"

@@ -189,12 +189,12 @@ class Job:
         self.finished_at = time.time()
         seconds = self.finished_at - (self.started_at or self.finished_at)
         logger.info("job %s %s: %s, %.3f s", self.id, self.status, self.endpoint, seconds)
-        for future in (self.outcome, self.sent):
-            with suppress(InvalidStateError):
-                future.set_result(None)
         callbacks, self.on_ended = self.on_ended, []
         for callback in callbacks:
             callback(self)
+        for future in (self.outcome, self.sent):
+            with suppress(InvalidStateError):
+                future.set_result(None)
         self.call, self.context = _ended_call, contextvars.Context()
 
 

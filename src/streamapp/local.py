@@ -64,16 +64,6 @@ def _show(events: list[Event], show: Callable[[str, Any], None]) -> None:
             show(event.name, event.json())
 
 
-def media_limits(settings: Settings) -> MediaLimits:
-    """Return the deployment's limits for the media of an input."""
-    return MediaLimits(
-        max_bytes=settings.max_media_bytes,
-        max_pixels=settings.max_image_pixels,
-        timeout_s=settings.media_timeout_s,
-        allow_private_urls=settings.allow_private_urls,
-    )
-
-
 def _find(served: ServedApp, path: str) -> EndpointSpec:
     for spec in served.endpoints:
         if spec.path == path:
@@ -84,7 +74,7 @@ def _find(served: ServedApp, path: str) -> EndpointSpec:
 
 async def _read(spec: EndpointSpec, data: dict[str, Any], settings: Settings) -> dict[str, Any]:
     try:
-        arguments = await InputReader(spec, media_limits(settings)).validate(data)
+        arguments = await InputReader(spec, MediaLimits.of(settings)).validate(data)
     except RequestValidationError as error:
         wrong = (f"{'.'.join(map(str, e['loc'][1:])) or 'input'}: {e['msg']}" for e in error.errors())
         raise InvalidInput("; ".join(wrong)) from None

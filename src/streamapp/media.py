@@ -36,6 +36,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, Type
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaSerializer, core_schema
 
 from .errors import InvalidInput
+from .settings import Settings
 
 ImageFormat = Literal["PNG", "JPEG", "WEBP"]
 T = TypeVar("T")
@@ -262,6 +263,16 @@ class MediaLimits:
     max_pixels: int
     timeout_s: float
     allow_private_urls: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the limits that a deployment sets."""
+        return cls(
+            max_bytes=settings.max_media_bytes,
+            max_pixels=settings.max_image_pixels,
+            timeout_s=settings.media_timeout_s,
+            allow_private_urls=settings.allow_private_urls,
+        )
 
 
 def encode_media(value: Any, *, image_format: ImageFormat = "PNG", quality: int = 95) -> File | None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,7 +20,9 @@ from sse_starlette.sse import AppStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .response import TRANSPORT_EXTENSION
-from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
 
 # How much unsent data the kernel takes before it calls a socket full: a reader that does not read holds 0.24 MB of
 # stale bytes instead of 4; fast readers lose nothing (measured).
