@@ -76,7 +76,7 @@ class Job:
         #: done with a Response that the endpoint returned, or with None when the job ended without one
         self.outcome: Future[Response | None] = Future()
         #: done when that Response was sent, or the job ended
-        self.sent: Future[None] = Future()
+        self.sent: Future[Response | None] = Future()
         self.on_ended: list[Callable[[Job], None]] = []
         self.is_expired = False
         self._leaving: asyncio.TimerHandle | None = None
@@ -144,14 +144,18 @@ class Job:
         self.is_expired = True
         return self.fail(DeadlineExceeded(f"endpoint {self.endpoint} ran longer than its timeout_s={self.timeout_s:g}"))
 
+    def offer(self, response: Response) -> None:
+        """Give the loop a Response that the endpoint made itself, unless the job has just ended."""
+        with suppress(InvalidStateError):
+            self.outcome.set_result(response)
+
     def hand_over(self, response: Response) -> None:
         """Give the loop a Response that the endpoint made itself, and block until it was sent: the job ends with it.
 
         Raises:
             Cancelled: the job ended meanwhile.
         """
-        with suppress(InvalidStateError):  # the job ended just now
-            self.outcome.set_result(response)
+        self.offer(response)
         self.sent.result()
         self.channel.check()
 
@@ -195,7 +199,9 @@ class Job:
         for future in (self.outcome, self.sent):
             with suppress(InvalidStateError):
                 future.set_result(None)
-        self.call, self.context = _ended_call, contextvars.Context()
+        # Jobs are kept for long: let go of the arguments, and of a Response whose iterator may hold tensors (`sent` is
+        # done with None).
+        self.call, self.context, self.outcome = _ended_call, contextvars.Context(), self.sent
 
 
 def _ended_call(job: Job, stream: Stream) -> Any:

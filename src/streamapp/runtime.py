@@ -8,8 +8,6 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -123,7 +121,7 @@ class Runtime:
         """
         if not self.is_draining:
             self.start()
-        job.on_ended += [self.metrics.observe, _let_go]
+        job.on_ended.append(self.metrics.observe)
         self.jobs.add(job)
         try:
             served.submit(job, spec)
@@ -202,12 +200,6 @@ class Runtime:
         }
 
 
-def _let_go(job: Job) -> None:
-    """Free the Response that the endpoint made, and the tensors that its iterator may hold: jobs are kept for long."""
-    job.outcome = Future()
-    job.outcome.set_result(None)
-
-
 def bind(app: App, spec: EndpointSpec, arguments: dict[str, Any]) -> Callable[[Job, Stream], Any]:
     """Return what a worker calls to run an endpoint once.
 
@@ -248,8 +240,7 @@ def _check_direct(job: Job, spec: EndpointSpec) -> None:
 
 async def _hand_over(job: Job, response: Response) -> None:
     """Do as `Job.hand_over` does, from the loop; a thread for each would soon use up the pool."""
-    with suppress(InvalidStateError):  # the job ended just now
-        job.outcome.set_result(response)
+    job.offer(response)
     await asyncio.shield(asyncio.wrap_future(job.sent))
 
 
