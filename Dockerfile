@@ -1,6 +1,7 @@
 # The SDXL app in a container: slim, not root. Build arguments choose the torch build:
 #   docker build -t streamapp .                                                        torch as published, CUDA included
-#   docker build -t streamapp --build-arg TORCH_INDEX=<PyTorch's CPU wheel index> .    CPU only
+#   docker build -t streamapp --build-arg TORCH="torch==2.13.0+cpu" \
+#     --build-arg TORCH_INDEX=<PyTorch's CPU wheel index> .                            CPU only
 #   docker build -t streamapp --build-arg TORCH="torch==2.15.0" .                      another version
 # Run:
 #   docker run -p 8000:8000 --gpus all -e STREAMAPP_API_KEY=... streamapp

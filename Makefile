@@ -6,6 +6,7 @@ TORCH_INDEX ?=
 PORT ?= 8000
 
 BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUNTIME := ./client_sdk/python[images] .[diffusion]
 
@@ -14,17 +15,17 @@ RUNTIME := ./client_sdk/python[images] .[diffusion]
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-install: $(VENV)/.installed ## set up the virtual environment
+install: $(STAMP) ## set up the virtual environment
 
-$(VENV)/.installed: pyproject.toml client_sdk/python/pyproject.toml constraints.txt
+$(STAMP): pyproject.toml client_sdk/python/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
 	$(PIP) --editable "./client_sdk/python[images]" --editable ".[diffusion,dev]"
 	@touch $@
 
 install-runtime: ## set up what serving needs and no more (the Dockerfile's)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
 	$(PIP) $(foreach part,$(RUNTIME),"$(part)")
 
 demo: install ## serve the SDXL app and watch one image being made
@@ -49,6 +50,7 @@ coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py
 
 build: install ## build both wheels into dist/
+	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m build --no-isolation --outdir dist client_sdk/python
 
@@ -59,4 +61,4 @@ evaluate: install ## measure the embedded model's gates
 	$(BIN)/python -m apps.sdxl.tiny.evaluate
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

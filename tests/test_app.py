@@ -149,3 +149,9 @@ def test_setup_and_teardown_are_optional() -> None:
 def test_only_subclasses_are_apps() -> None:
     assert is_app_class(Base)
     assert not any(is_app_class(value) for value in (streamapp.App, Base(), int, None))
+
+
+@pytest.mark.parametrize("option", ["max_queue", "request_timeout"])
+def test_a_limit_of_zero_is_refused_where_the_class_is_written(option: str) -> None:
+    with pytest.raises(DefinitionError, match=f"expected {option} more than 0, got 0"):
+        type("Limited", (streamapp.App,), {option: 0})

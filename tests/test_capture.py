@@ -15,11 +15,11 @@ import tqdm.auto  # type: ignore[import-untyped]
 
 from streamapp.capture import capture
 from streamapp.channel import Channel
-from streamapp.errors import Cancelled, ErrorInfo
+from streamapp.errors import Cancelled, ErrorReport
 from streamapp.settings import Settings
 
 WAIT_S = 10.0
-STOPPED = ErrorInfo(499, "cancelled", "the job was cancelled")
+STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")
 logger = logging.getLogger("somewhere.deep")
 
 

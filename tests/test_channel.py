@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamapp.channel import Channel, Stream, Subscriber, current_stream, enter_stream
-from streamapp.errors import Cancelled, ErrorInfo, StreamAppError
+from streamapp.errors import Cancelled, ErrorReport, StreamAppError
 from streamapp.events import Event, Output, Preview, Progress, to_event
 from streamapp.settings import Settings
 
 WAIT_S = 10.0
 Advance = Callable[[float], None]
-STOPPED = ErrorInfo(499, "cancelled", "the job was cancelled")
-BROKEN = ErrorInfo(500, "endpoint_failed", "it broke")
+STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")
+BROKEN = ErrorReport(500, "endpoint_failed", "it broke")
 
 
 def channel_with(*, awaits_owner: bool = False, **bounds: Any) -> Channel:
@@ -794,3 +794,12 @@ async def test_code_far_below_an_endpoint_finds_its_stream() -> None:
     stream = Stream(channel_with(), "1" * 32)
     enter_stream(stream)
     assert await asyncio.to_thread(current_stream) is stream
+
+
+async def test_the_owner_counts_as_there_from_its_coming_to_its_leaving() -> None:
+    channel = Channel(Settings(), awaits_owner=True)
+    assert not channel.has_reading_owner
+    owner = channel.subscribe(is_owner=True)
+    assert channel.has_reading_owner
+    owner.close()
+    assert not channel.has_reading_owner

@@ -318,7 +318,7 @@ def test_run_ends_with_1_when_the_job_fails() -> None:
     result = invoke("run", "app.py:Painter", "/fail")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "ValueError: no" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("endpoint_failed: endpoint /fail failed with ValueError")
+    assert result.stderr.splitlines()[-1].startswith("endpoint_failed: endpoint /painter/fail failed with ValueError")
 
 
 def test_run_says_what_is_wrong_with_the_input() -> None:

@@ -1360,7 +1360,7 @@ def colliding(path: str = "/x", app_name: str = "", method: str = "x") -> type[s
         ([colliding(), colliding()], "two apps are named 'a'; give one a class keyword name="),
         ([colliding("/health")], "give: /health is under the server's own path /health; choose another path"),
         ([colliding("/jobs/mine")], "/jobs/mine is under the server's own path /jobs; choose another path"),
-        ([colliding("/docs/")], "/docs is under the server's own path /docs"),
+        ([colliding("/docs/x")], "/docs/x is under the server's own path /docs"),
         ([colliding(app_name="jobs")], "/jobs/x is under the server's own path /jobs; name the app 'jobs' differently"),
         ([Other, colliding(app_name="metrics")], "name the app 'metrics' differently"),
         ([colliding("/b/x"), colliding(app_name="b", method="y")], "/b/x is served by y and by x; rename one"),
@@ -1370,20 +1370,6 @@ def test_collisions_fail_at_compile_and_say_where(apps: list[Any], message: str)
     with pytest.raises(DefinitionError) as caught:
         streamapp.compile_app(*apps)
     assert message in str(caught.value)
-
-
-def test_two_slashes_are_one_path() -> None:
-    class Slashes(streamapp.App):
-        @streamapp.endpoint("/x")
-        def a(self) -> int:
-            return 1
-
-        @streamapp.endpoint("/x/")
-        def b(self) -> int:
-            return 2
-
-    with pytest.raises(DefinitionError, match="POST .*/x is served by a and by b"):
-        streamapp.compile_app(Slashes)
 
 
 # Keys, origins, fixed paths

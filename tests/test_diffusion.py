@@ -27,7 +27,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from streamapp.channel import Channel, Stream
 from streamapp.diffusion import Previews, PreviewStatistics
-from streamapp.errors import Cancelled, ErrorInfo
+from streamapp.errors import Cancelled, ErrorReport
 from streamapp.settings import Settings
 
 # diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.
@@ -56,7 +56,7 @@ class Watched(Stream):
             self.events.append((event.kind, event.json()))
             self.last_n = event.n
             if event.kind == "progress" and event.json()["step"] == self.cancel_at:
-                self.channel.cancel(ErrorInfo(499, "cancelled", "by a reader"))
+                self.channel.cancel(ErrorReport(499, "cancelled", "by a reader"))
 
     def of(self, kind: str) -> list[Any]:
         return [data for name, data in self.events if name == kind]

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from streamapp_client import Client, StreamInterrupted
+from streamapp_client import Client, EndpointFailed, StreamInterrupted
 
 APP = Path(__file__).parent / "apps" / "gated.py"
 WAIT_S = 15.0
@@ -119,14 +119,14 @@ def test_a_client_that_leaves_stops_the_job_within_one_step(served: Served) -> N
     served.post("/open", steps=2)
     until(lambda: served.post("/computed")["computed"] == before + 2)
     client.close()
-    until(lambda: _active_jobs(served) == 0)
+    until(lambda: _open_readers(served) == 0)
     served.post("/open", steps=5)  # the job is blocked inside its third step, which nothing can stop
     until(lambda: _running_jobs(served) == 0)
     assert served.post("/computed")["computed"] <= before + 3
     _close_gate(served)
 
 
-def _active_jobs(served: Served) -> int:
+def _open_readers(served: Served) -> int:
     return _metric(served, "streamapp_readers")
 
 
@@ -219,9 +219,9 @@ def test_a_crash_mid_stream_leaves_the_body_without_its_final_chunk(options: tup
 
 def test_our_client_raises_what_the_server_said(served: Served) -> None:
     served.post("/open", steps=2)
-    with pytest.raises(Exception, match="RuntimeError") as caught:
+    with pytest.raises(EndpointFailed, match="RuntimeError") as caught:
         list(Client(served.url).stream("/stream", {"steps": 3, "fails_at": 2}))
-    assert getattr(caught.value, "code", "") == "endpoint_failed"
+    assert caught.value.code == "endpoint_failed"
 
 
 def test_a_server_that_dies_is_an_interrupted_stream() -> None:

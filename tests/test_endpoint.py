@@ -248,3 +248,11 @@ def test_a_second_stream_is_refused() -> None:
     def paint(self: Any, a: streamapp.Stream, b: streamapp.Stream) -> None: ...
 
     assert "the parameters a and b are both the job's stream" in refused(paint)
+
+
+def test_a_path_that_ends_with_a_slash_is_refused() -> None:
+    with pytest.raises(DefinitionError, match=r'a path does not end with "/"; write @endpoint\("/stream"\)'):
+
+        @streamapp.endpoint("/stream/")
+        def stream(self: Any) -> int:
+            return 1

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from streamapp import errors
 from streamapp.errors import (
     Cancelled,
-    ErrorInfo,
+    ErrorReport,
     InvalidInput,
     QueueFull,
     StreamAppError,
@@ -56,7 +56,7 @@ def test_the_detail_can_say_more_than_the_message() -> None:
 
 
 def test_without_a_detail_the_message_is_the_detail() -> None:
-    assert ErrorInfo(500, "endpoint_failed", "it broke").body["detail"] == "it broke"
+    assert ErrorReport(500, "endpoint_failed", "it broke").body["detail"] == "it broke"
 
 
 def test_an_exception_of_the_app_shows_its_type_only() -> None:

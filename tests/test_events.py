@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 from pydantic import BaseModel
 
-from streamapp.errors import ErrorInfo, NotEncodable
+from streamapp.errors import ErrorReport, NotEncodable
 from streamapp.events import (
     Event,
     Kind,
@@ -174,14 +174,14 @@ def test_the_end_of_a_job_that_went_well_carries_its_data() -> None:
 
 
 def test_an_error_carries_what_it_says() -> None:
-    error = ErrorInfo(503, "draining", "the server is shutting down", True)
+    error = ErrorReport(503, "draining", "the server is shutting down", True)
     event = terminal("error", error)
     assert (event.json(), event.error) == (error.body, error)
 
 
 def test_an_error_whose_detail_has_no_form_is_told_without_it() -> None:
     """An app raises HTTPException(400, detail=object()); its readers must hear of the end all the same."""
-    event = terminal("error", ErrorInfo(400, "refused", "no", detail=object()))
+    event = terminal("error", ErrorReport(400, "refused", "no", detail=object()))
     assert event.json()["detail"] == "no"
     assert event.error is not None
     assert event.error.detail is None

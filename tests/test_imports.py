@@ -21,7 +21,7 @@ ORDER = (
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "cli", "testing"),  # the command line, and tests
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
-WITH_THREADS = {"channel", "capture", "store", "worker", "diffusion", "cli"}
+WITH_THREADS = {"channel", "capture", "store", "worker", "diffusion"}
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem not in OUTSIDE)
 
 

@@ -12,7 +12,7 @@ import pytest
 from starlette.responses import Response
 
 from streamapp.channel import Stream
-from streamapp.errors import Cancelled, ErrorInfo, JobNotFound, OutOfMemory, StreamAppError
+from streamapp.errors import Cancelled, ErrorReport, JobNotFound, OutOfMemory, StreamAppError
 from streamapp.events import to_event
 from streamapp.jobs import Job, Jobs, JobStore, MemoryStore
 from streamapp.settings import Settings
@@ -72,7 +72,7 @@ def test_a_job_that_raised_has_failed_and_says_with_what() -> None:
     job = new()
     job.fail(OutOfMemory("too large"))
     assert job.status == "failed"
-    assert job.error == ErrorInfo(503, "out_of_memory", "too large", True, "too large")
+    assert job.error == ErrorReport(503, "out_of_memory", "too large", True, "too large")
 
 
 def test_an_exception_of_the_app_is_told_with_the_endpoint() -> None:

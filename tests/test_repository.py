@@ -51,6 +51,15 @@ def test_the_readmes_app_runs_as_the_readme_says(tmp_path: Path) -> None:
     assert '"count": 2' in run.stdout
 
 
+def test_the_readme_has_no_placeholder_left() -> None:
+    assert not re.search(r"@[A-Z]+@", README)
+
+
+def test_both_packages_tell_type_checkers_that_they_are_typed() -> None:
+    for package in ("src/streamapp", "client_sdk/python/src/streamapp_client"):
+        assert (ROOT / package / "py.typed").is_file()
+
+
 def test_the_versions_agree() -> None:
     versions = {
         re.search(r'^version = "(.+)"$', (ROOT / path).read_text(), re.MULTILINE)[1]  # type: ignore[index]

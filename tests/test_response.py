@@ -15,7 +15,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from streamapp.errors import Cancelled, Draining, ErrorInfo, OutOfMemory
+from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
 from streamapp.events import Log, Preview, to_event
 from streamapp.jobs import Job
 from streamapp.media import File
@@ -128,7 +128,7 @@ async def stream(job: Job, **options: Any) -> Client:
 
 async def test_an_error_response_has_the_one_shape_and_says_when_to_come_back() -> None:
     client = Client()
-    await client.call(ErrorResponse(ErrorInfo(429, "queue_full", "full", True, retry_after_s=3), {"X-More": "1"}))
+    await client.call(ErrorResponse(ErrorReport(429, "queue_full", "full", True, retry_after_s=3), {"X-More": "1"}))
     assert (client.status, client.headers["retry-after"], client.headers["x-more"]) == (429, "3", "1")
     assert json.loads(client.body) == {
         "error": {"code": "queue_full", "message": "full", "retryable": True},

@@ -3,7 +3,7 @@
 import pytest
 
 from streamapp import wire
-from streamapp.errors import ErrorInfo, MalformedRequest
+from streamapp.errors import ErrorReport, MalformedRequest
 from streamapp.events import Event, Output, Preview, Progress, terminal, to_event
 from streamapp.wire import EventId, parse_event_id
 
@@ -35,7 +35,7 @@ def test_an_unnamed_block_reaches_onmessage() -> None:
 
 @pytest.mark.parametrize("kind", ["error", "cancelled"])
 def test_an_ending_has_its_name_also_among_unnamed_blocks(kind: str) -> None:
-    ending = terminal(kind, ErrorInfo(500, "endpoint_failed", "it broke"))  # type: ignore[arg-type]
+    ending = terminal(kind, ErrorReport(500, "endpoint_failed", "it broke"))  # type: ignore[arg-type]
     framed = wire.sse(numbered(ending), PREFIX, is_named=False)
     assert framed.startswith(b"event: %b\nid: %b1\ndata: {" % (kind.encode(), PREFIX))
 

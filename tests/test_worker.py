@@ -391,12 +391,18 @@ def test_a_gpu_out_of_memory_is_retryable_and_empties_the_cache(
     job = new(fail)
     started().submit(job)
     assert code(over(job)) == "out_of_memory"
+    assert job.error is not None and job.error.retry_after_s == 1
     assert emptied.wait(WAIT_S)
 
 
-def test_without_torch_there_is_no_cache_to_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
+def test_without_a_gpu_there_is_no_cache_to_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied = threading.Event()
+    cuda = SimpleNamespace(is_available=lambda: False, empty_cache=emptied.set)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     empty_gpu_cache()
+    monkeypatch.delitem(sys.modules, "torch")
+    empty_gpu_cache()
+    assert not emptied.is_set()
 
 
 # Deadlines
@@ -525,7 +531,7 @@ def test_a_drain_lets_the_running_job_end_and_fails_the_queued_ones(started: Sta
     worker.begin_drain()
     worker.begin_drain()  # again is without effect
     assert queued.error is not None
-    assert (queued.error.code, queued.error.retryable) == ("draining", True)
+    assert (queued.error.code, queued.error.retryable, queued.error.retry_after_s) == ("draining", True, 1)
     with pytest.raises(Draining):
         worker.submit(new())
     gate.opened.set()
@@ -732,6 +738,15 @@ async def test_an_async_job_that_is_over_already_does_not_run(async_worker: Asyn
     async_worker.submit(job)
     await idle(async_worker)
     assert ran == []
+
+
+async def test_setup_counts_as_waiting_for_async_jobs_too() -> None:
+    setup: Future[None] = Future()
+    worker = AsyncWorker("app", SETTINGS, ready=setup)
+    job = new(queue_timeout_s=0.01)
+    worker.submit(job)
+    assert code(await aover(job)) == "queue_timeout"
+    await idle(worker)
 
 
 async def test_when_setup_failed_async_jobs_get_its_error() -> None:

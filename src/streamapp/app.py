@@ -59,6 +59,10 @@ class App:
             raise DefinitionError(
                 f"{cls.__qualname__}: the name {cls.app_name!r} is a part of URLs; write letters, digits, - and _"
             )
+        for option in ("max_queue", "request_timeout"):
+            value = getattr(cls, option)
+            if value is not None and value <= 0:
+                raise DefinitionError(f"{cls.__qualname__}: expected {option} more than 0, got {value!r}")
 
     def setup(self) -> Any:
         """Load models; runs once in the inference thread before the first job. May be `async def` (on the loop)."""

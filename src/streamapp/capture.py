@@ -7,6 +7,8 @@ Divergence: log records are taken where they are made, not by a handler on the r
 its lock: a job that waits there for its reader would stop the loop as soon as that logs a line, and with it the reader.
 It would miss the loggers that do not propagate (diffusers, transformers), and switch off the line on stderr that a
 program without handlers gets.
+
+Divergence: this module uses `threading`, for one lock: the threads of two apps can install at once.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .errors import Cancelled, ErrorInfo, StreamAppError
+from .errors import Cancelled, ErrorReport, StreamAppError
 from .events import (
     REPLACEABLE,
     Event,
@@ -112,6 +112,12 @@ class Channel:
         """Return the number of the newest event, 0 before the first."""
         return self._n
 
+    @property
+    def has_reading_owner(self) -> bool:
+        """Say whether the reader that the producer waits for is there."""
+        owner = self._owner
+        return owner is not None and owner is not self._expected and not owner.is_closed
+
     def emit(self, event: Event, *, waits: bool = True) -> None:
         """Append an event; blocks while the log is full ahead of the owner.
 
@@ -160,11 +166,11 @@ class Channel:
         """End the log as succeeded, after a last output where there is one; False when it had ended already."""
         return self._end(terminal("done", data or {}), output)
 
-    def fail(self, error: ErrorInfo) -> bool:
+    def fail(self, error: ErrorReport) -> bool:
         """End the log with an error; False when it had ended already."""
         return self._end(terminal("error", error))
 
-    def cancel(self, error: ErrorInfo) -> bool:
+    def cancel(self, error: ErrorReport) -> bool:
         """End the log as cancelled; the producer meets `Cancelled` at its next emit. False when it had ended."""
         return self._end(terminal("cancelled", error))
 

@@ -5,7 +5,10 @@ Everything that a request needs is decided here, before the first one: definitio
 
 Under a foreign server (`uvicorn module:app`) or mounted in another app all of it works except what needs the server's
 help: a stream that failed ends with the server's own noise, a drain waits for readers that do not read, and the
-low-water mark of `streamapp serve` is not set. That is logged once.
+low-water mark of `streamapp serve` is not set. That is logged once. Mounted, the app's lifespan does not run: it starts
+at its first job, and `teardown` is left out.
+
+Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since middleware is added after `compile_app`.
 """
 
 import inspect
@@ -29,7 +32,7 @@ from .app import App, is_app_class
 from .endpoint import EndpointSpec
 from .errors import (
     DefinitionError,
-    ErrorInfo,
+    ErrorReport,
     InvalidInput,
     JobUnfinished,
     MalformedRequest,
@@ -44,7 +47,7 @@ from .metrics import CONTENT_TYPE
 from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 from .openapi import DescribedEndpoint, build_openapi
 from .response import TRANSPORT_EXTENSION, ErrorResponse, EventStreamResponse, Format, ResultResponse, result_response
-from .runtime import Runtime, ServedApp, bind
+from .runtime import Runtime, ServedApp
 from .settings import Settings, get_settings
 from .wire import parse_event_id
 
@@ -85,7 +88,8 @@ def compile_app(*apps: type[App] | App, settings: Settings | None = None, store:
     )
     api.state.runtime = runtime
     _add_error_handlers(api, settings)
-    _add_fixed_routes(api, runtime)
+    _add_server_routes(api, runtime)
+    _add_job_routes(api, runtime)
     described: list[DescribedEndpoint] = []
     for served in runtime.served:
         described += _add_endpoints(api, runtime, served, f"/{served.name}", in_schema=len(runtime.served) > 1)
@@ -125,7 +129,7 @@ def _lifespan(runtime: Runtime) -> Any:
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
-    def describe_error(error: BaseException) -> ErrorInfo:
+    def describe_error(error: BaseException) -> ErrorReport:
         return describe(error, where="the server", debug=settings.debug)
 
     layers = [Middleware(RequestId)]
@@ -160,6 +164,10 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     async def known(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
             error = NotFound(f"nothing is served at {request.method} {request.url.path}; GET /docs lists what is")
+        if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
+            allowed = error.headers.get("Allow", "another method")
+            detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
+            error = HTTPException(405, detail, dict(error.headers))
         return ErrorResponse(describe(error, where="the request", debug=settings.debug))
 
     async def gone(request: Request, error: Exception) -> Response:
@@ -206,7 +214,7 @@ def _add_endpoints(
         for method in methods:
             api.add_api_route(
                 path,
-                _Route(runtime, served, spec, reader).handler(),
+                _Route(runtime, served, spec, reader).function(),
                 methods=[method],
                 name=spec.name,
                 operation_id=f"{spec.name}_{method.lower()}{prefix.replace('/', '_')}",
@@ -231,16 +239,16 @@ class _Route:
         self._reader = reader
         self._settings = runtime.settings
 
-    def handler(self) -> Any:
+    def function(self) -> Any:
         """Return a coroutine function with the signature that FastAPI needs to fill the endpoint's own parameters."""
 
-        async def handle(streamapp_request: Request, **injected: Any) -> Response:
+        async def answer(streamapp_request: Request, **injected: Any) -> Response:
             return await self._answer(streamapp_request, injected)
 
         request = inspect.Parameter("streamapp_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
         injected = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in self._reader.injected]
-        handle.__signature__ = inspect.Signature([request, *injected])  # type: ignore[attr-defined]
-        return handle
+        answer.__signature__ = inspect.Signature([request, *injected])  # type: ignore[attr-defined]
+        return answer
 
     async def _answer(self, request: Request, injected: dict[str, Any]) -> Response:
         last_event_id = request.headers.get("last-event-id") if request.method == "GET" else None
@@ -248,26 +256,13 @@ class _Route:
             return self._resume(request, last_event_id)
         arguments = {**await self._reader.read(request), **injected}
         is_detached = _prefers_async(request)
-        job = self._job(request, arguments, is_detached=is_detached)
+        job = self._served.job(self._spec, arguments, window_s=self._window_s(request), is_detached=is_detached)
         self._runtime.submit(job, self._served, self._spec)
         if is_detached:
             return _accepted(request, job, self._runtime)
         if self._spec.kind == "stream":
             return self._stream(request, job)
         return ResultResponse(job, self._settings, accept=request.headers.get("accept", ""))
-
-    def _job(self, request: Request, arguments: dict[str, Any], *, is_detached: bool) -> Job:
-        mark = self._spec.mark
-        timeout_s = mark.timeout_s or type(self._served.app).request_timeout
-        return Job(
-            bind(self._served.app, self._spec, arguments),
-            endpoint=_full_path(self._served, self._spec),
-            settings=self._settings,
-            timeout_s=timeout_s,
-            queue_timeout_s=mark.queue_timeout_s,
-            window_s=self._window_s(request),
-            is_detached=is_detached,
-        )
 
     def _window_s(self, request: Request) -> float:
         """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
@@ -292,7 +287,7 @@ class _Route:
     def _resume(self, request: Request, last_event_id: str) -> Response:
         event_id = parse_event_id(last_event_id)
         job = self._runtime.jobs.get(event_id.job_id)
-        if job.endpoint != _full_path(self._served, self._spec):
+        if job.endpoint != self._served.path_of(self._spec):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.endpoint}, not of {request.url.path}")
         return _resumed(request, job, self._runtime, _after(job, last_event_id))
 
@@ -301,10 +296,6 @@ class _Route:
 def _warn_about_foreign_server() -> None:
     """Log, once, what this server does not do for streams."""
     logger.info("not run by `streamapp serve`: failed streams and the drain are left to this server's own ways")
-
-
-def _full_path(served: ServedApp, spec: EndpointSpec) -> str:
-    return f"/{served.name}{spec.path}".rstrip("/")
 
 
 def _resumed(request: Request, job: Job, runtime: Runtime, after: int, *, takes_over: bool = True) -> Response:
@@ -388,7 +379,7 @@ def _status(job: Job, runtime: Runtime) -> dict[str, Any]:
     return status if job.error is None else {**status, **job.error.body}
 
 
-def _add_fixed_routes(api: FastAPI, runtime: Runtime) -> None:
+def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
     async def health() -> Response:
         readiness = runtime.readiness()
         body = {"status": "ok" if runtime.is_healthy() else "broken", "detail": readiness.reason}
@@ -403,6 +394,18 @@ def _add_fixed_routes(api: FastAPI, runtime: Runtime) -> None:
     async def metrics() -> Response:
         return Response(runtime.metrics.render(), media_type=CONTENT_TYPE)
 
+    async def home(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
+        raise HTTPException(404, "Not Found")
+
+    for path, route in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
+        api.add_api_route(path, route, methods=["GET"], tags=["server"], response_model=None)
+    if not any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints):
+        api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
+
+
+def _add_job_routes(api: FastAPI, runtime: Runtime) -> None:
     async def job_status(job_id: str) -> Response:
         job = runtime.jobs.get(job_id)
         return JSONResponse(_status(job, runtime), headers={"X-Streamapp-Job-Id": job.id})
@@ -420,27 +423,18 @@ def _add_fixed_routes(api: FastAPI, runtime: Runtime) -> None:
         job = runtime.jobs.get(job_id)
         last_event_id = request.headers.get("last-event-id")
         after = _after(job, last_event_id) if last_event_id else 0
-        return _resumed(request, job, runtime, after, takes_over=bool(last_event_id))
+        takes_over = bool(last_event_id) and not job.channel.has_reading_owner
+        return _resumed(request, job, runtime, after, takes_over=takes_over)
 
     async def job_cancel(job_id: str) -> Response:
         job = runtime.jobs.get(job_id)
         job.cancel()
         return JSONResponse(_status(job, runtime), 202, {"X-Streamapp-Job-Id": job.id})
 
-    async def home(request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
-        raise HTTPException(404, "Not Found")
-
-    tags: list[Any] = ["server"]
-    for path, route in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
-        api.add_api_route(path, route, methods=["GET"], tags=tags, response_model=None)
     api.add_api_route("/jobs/{job_id}", job_status, methods=["GET"], tags=["jobs"], response_model=None)
     api.add_api_route("/jobs/{job_id}/result", job_result, methods=["GET"], tags=["jobs"], response_model=None)
     api.add_api_route("/jobs/{job_id}/events", job_events, methods=["GET"], tags=["jobs"], response_model=None)
     api.add_api_route("/jobs/{job_id}/cancel", job_cancel, methods=["POST"], tags=["jobs"], response_model=None)
-    if not any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints):
-        api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
 
 
 def _check_path(path: str, served: ServedApp, spec: EndpointSpec) -> None:

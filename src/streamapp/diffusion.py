@@ -217,7 +217,7 @@ class _Job:
         try:
             with torch.inference_mode():
                 self._show(self._unpack(estimate()), self._step, self._total)
-        except Exception:
+        except Exception:  # whatever a decoder raises: the job goes on without previews
             self._fail()
 
     def _unpack(self, latents: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ class _Job:
                 self._publish(pixels, width, height, step, total)
             except Cancelled:
                 return  # the inference thread meets it at its own next step
-            except Exception:
+            except Exception:  # as above
                 self._fail()
 
         self._encoder = threading.Thread(target=finish, name="streamapp-preview", daemon=True)

@@ -188,6 +188,8 @@ def _check_mark(mark: EndpointMark, function: Any) -> None:
     where = _where(mark, function)
     if not mark.path.startswith("/"):
         raise DefinitionError(f'{where}: a path starts with "/"; write @endpoint("/{mark.path}")')
+    if mark.path != "/" and mark.path.endswith("/"):
+        raise DefinitionError(f'{where}: a path does not end with "/"; write @endpoint("{mark.path.rstrip("/")}")')
     if get_mark(function) is not None:
         raise DefinitionError(f"{where}: the method has an @endpoint already; give each path a method of its own")
     if mark.media_type is not None and mark.media_type not in _MEDIA_TYPES:

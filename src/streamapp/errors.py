@@ -24,7 +24,7 @@ The tree, with the status and the code that each class carries:
     └── NotEncodable              500 not_encodable
     Cancelled (BaseException)     raised in user code when its job was cancelled
 
-`describe` turns any exception into an `ErrorInfo`, and `ErrorInfo.body` is the one error shape of every
+`describe` turns any exception into an `ErrorReport`, and `ErrorReport.body` is the one error shape of every
 protocol: `{"error": {"code", "message", "retryable"}, "detail", "error_type"}`.
 """
 
@@ -42,17 +42,19 @@ class StreamAppError(Exception):
     Args:
         message: one sentence: where, what came, what to write instead.
         detail: what stands under `detail` in the body; the message when None.
+        retry_after_s: when to come back, sent as `Retry-After`; the class's own when None.
     """
 
     status_code: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
+    default_retry_after_s: ClassVar[int | None] = None
 
     def __init__(self, message: str, *, detail: Any = None, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.detail = message if detail is None else detail
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = self.default_retry_after_s if retry_after_s is None else retry_after_s
 
 
 class DefinitionError(StreamAppError):
@@ -137,6 +139,7 @@ class Draining(Unavailable):
     """Say that the server is shutting down."""
 
     code = "draining"
+    default_retry_after_s = 1
 
 
 class SetupFailed(Unavailable):
@@ -150,12 +153,14 @@ class OutOfMemory(Unavailable):
     """Say that the GPU ran out of memory during this job."""
 
     code = "out_of_memory"
+    default_retry_after_s = 1
 
 
 class WorkerStuck(Unavailable):
     """Say that the inference thread did not come back from a job."""
 
     code = "worker_stuck"
+    default_retry_after_s = 10
 
 
 class DeadlineExceeded(StreamAppError):
@@ -194,7 +199,7 @@ class Cancelled(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorInfo:
+class ErrorReport:
     """Hold an error as it is told to callers."""
 
     status_code: int
@@ -236,7 +241,7 @@ _STATUS_CODES = {
 }
 
 
-def describe(error: BaseException, *, where: str = "", debug: bool = False) -> ErrorInfo:
+def describe(error: BaseException, *, where: str = "", debug: bool = False) -> ErrorReport:
     """Describe any exception for callers; an exception of the app's own shows its type only.
 
     Args:
@@ -245,7 +250,7 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
     """
     match error:
         case StreamAppError():
-            return ErrorInfo(
+            return ErrorReport(
                 error.status_code, error.code, error.message, error.retryable, error.detail, error.retry_after_s
             )
         case HTTPException():
@@ -254,16 +259,16 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
             return describe(OutOfMemory(f"{where} ran out of GPU memory; ask for less, or try again".strip()))
     message = f"{where} failed with {type(error).__name__}".strip()
     if not debug:
-        return ErrorInfo(500, EndpointFailed.code, f"{message}; the server's log says why")
+        return ErrorReport(500, EndpointFailed.code, f"{message}; the server's log says why")
     trace = "".join(traceback.format_exception(error))
-    return ErrorInfo(500, EndpointFailed.code, f"{message}: {error}", detail=trace)
+    return ErrorReport(500, EndpointFailed.code, f"{message}: {error}", detail=trace)
 
 
-def _describe_http(error: HTTPException) -> ErrorInfo:
+def _describe_http(error: HTTPException) -> ErrorReport:
     message = error.detail if isinstance(error.detail, str) else f"HTTP {error.status_code}"
     code = _STATUS_CODES.get(error.status_code, "endpoint_failed" if error.status_code >= 500 else "refused")
     retryable = error.status_code in (429, 503)
-    return ErrorInfo(error.status_code, code, message, retryable, error.detail, headers=dict(error.headers or {}))
+    return ErrorReport(error.status_code, code, message, retryable, error.detail, headers=dict(error.headers or {}))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import PIL.Image
 from pydantic_core import PydanticSerializationError, to_json
 
-from .errors import ErrorInfo, NotEncodable
+from .errors import ErrorReport, NotEncodable
 from .media import File, encode_media
 
 Kind = Literal["output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
@@ -23,7 +23,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
 
 REPLACEABLE: frozenset[str] = frozenset({"preview", "progress"})
 TERMINAL: frozenset[str] = frozenset({"done", "error", "cancelled"})
-_KINDS = frozenset({"output", "preview", "progress", "log", "lagged", "restarted", "job", *TERMINAL})
+_KINDS = frozenset({*get_args(Kind), "job"})
 _MAX_ARRAY_ITEMS = 65_536
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
 
@@ -100,7 +100,7 @@ class Event:
         name: str | None = None,
         key: str = "",
         text: str | None = None,
-        error: ErrorInfo | None = None,
+        error: ErrorReport | None = None,
     ) -> None:
         self.kind = kind
         self.name = name or kind
@@ -147,9 +147,9 @@ def to_event(value: Any) -> Event:
     return Event("output", encode(value))
 
 
-def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any] | ErrorInfo) -> Event:
+def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any] | ErrorReport) -> Event:
     """Make the event that ends a log."""
-    if not isinstance(data, ErrorInfo):
+    if not isinstance(data, ErrorReport):
         return Event(kind, encode(data))
     try:
         return Event(kind, encode(data.body), error=data)

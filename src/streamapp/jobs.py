@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from starlette.responses import Response
 
 from .channel import Channel, Stream, Subscriber
-from .errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorInfo, JobCancelled, JobNotFound, describe
+from .errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, JobCancelled, JobNotFound, describe
 from .events import Event
 from .settings import Settings
 from .wire import EventId
@@ -95,7 +95,7 @@ class Job:
         return self.channel.terminal is not None
 
     @property
-    def error(self) -> ErrorInfo | None:
+    def error(self) -> ErrorReport | None:
         """Return what a failed or cancelled job says."""
         ending = self.channel.terminal
         return None if ending is None else ending.error

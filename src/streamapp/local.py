@@ -13,7 +13,7 @@ from .events import Event
 from .inputs import InputReader
 from .jobs import Job
 from .media import MediaLimits
-from .runtime import Runtime, ServedApp, bind
+from .runtime import Runtime, ServedApp
 from .settings import Settings
 
 _TICK_S = 1.0
@@ -44,7 +44,8 @@ async def run_once(
     (served,) = runtime.served
     spec = _find(served, path)
     arguments = await _read(spec, data, settings)
-    job = _job(served, spec, arguments, settings)
+    # Detached: a Response that it returns unannounced is refused then, as nobody would send it.
+    job = served.job(spec, arguments, is_detached=True)
     subscriber = job.channel.subscribe(is_owner=True, shows_previews=shows_previews)
     try:
         runtime.submit(job, served, spec)
@@ -81,14 +82,3 @@ async def _read(spec: EndpointSpec, data: dict[str, Any], settings: Settings) ->
     if spec.kind == "response" or any(parameter.name not in arguments for parameter in spec.parameters):
         raise MalformedRequest(f"{spec.path} needs a request of its own; use `streamapp serve` and `streamapp call`")
     return arguments
-
-
-def _job(served: ServedApp, spec: EndpointSpec, arguments: dict[str, Any], settings: Settings) -> Job:
-    return Job(
-        bind(served.app, spec, arguments),
-        endpoint=spec.path,
-        settings=settings,
-        timeout_s=spec.mark.timeout_s or type(served.app).request_timeout,
-        queue_timeout_s=spec.mark.queue_timeout_s,
-        is_detached=True,  # a Response that it returns unannounced is refused then: nobody would send it
-    )

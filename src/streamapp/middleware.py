@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ErrorInfo, PayloadTooLarge, Unauthorized, describe
+from .errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
 from .response import ErrorResponse
 
 EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "x-fal-request-id", "Location", "Preference-Applied", "Retry-After")
@@ -90,7 +90,7 @@ class CrossSite:
         if scope["type"] == "lifespan" or self._is_allowed(scope):
             return await self.app(scope, receive, send)
         message = "requests from other web sites are refused; name the page's origin in STREAMAPP_CORS_ORIGINS"
-        await _refuse(ErrorInfo(403, "cross_site", message), {}, scope, receive, send)
+        await _refuse(ErrorReport(403, "cross_site", message), {}, scope, receive, send)
 
     def _is_allowed(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
@@ -139,7 +139,7 @@ class UnhandledErrors:
     the exception goes on, so that the server aborts the connection.
     """
 
-    def __init__(self, app: ASGIApp, describe_error: Callable[[BaseException], ErrorInfo] = describe) -> None:
+    def __init__(self, app: ASGIApp, describe_error: Callable[[BaseException], ErrorReport] = describe) -> None:
         self.app = app
         self._describe = describe_error
 
@@ -163,7 +163,7 @@ class UnhandledErrors:
             await ErrorResponse(self._describe(error))(scope, receive, send)
 
 
-async def _refuse(error: ErrorInfo, headers: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(error: ErrorReport, headers: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})
         return

@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from . import wire
 from .channel import Subscriber
-from .errors import ErrorInfo
+from .errors import ErrorReport
 from .events import Event, encode
 from .jobs import Job
 from .media import File
@@ -39,11 +39,11 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class ErrorResponse(Response):
-    """Tell an error in the one shape of design and errors.py."""
+    """Tell an error in the one shape of errors.py."""
 
     media_type = "application/json"
 
-    def __init__(self, error: ErrorInfo, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, error: ErrorReport, headers: Mapping[str, str] | None = None) -> None:
         body = to_json(error.body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
         super().__init__(body, error.status_code, {**error.response_headers, **(headers or {})})
 
@@ -270,7 +270,7 @@ class ResultResponse(Response):
             return
         try:
             await self._pass_through(response, connection, scope, send)
-        except Exception as error:
+        except Exception as error:  # the endpoint's own response raised: the job fails, and the server hears it too
             self.job.fail(error)
             raise
         finally:

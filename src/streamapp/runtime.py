@@ -24,8 +24,8 @@ from .settings import Settings
 from .worker import AsyncWorker, LoopWatchdog, Worker, WorkerStatistics
 
 EXIT_SETUP_FAILED = 3
-_STUCK_PATIENCE_S = 0.5  # for a thread that had its `drain_s` and still does not come back from a job
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h: a supervisor should start the process again
+_STUCK_PATIENCE_S = 0.5  # for a thread that had its `drain_s` and still does not come back from a job
 
 logger = logging.getLogger("streamapp")
 
@@ -43,6 +43,7 @@ class ServedApp:
     def __init__(self, app: App, settings: Settings, on_broken: Callable[[StreamAppError], None]) -> None:
         cls = type(app)
         self.app = app
+        self._settings = settings
         self.name = str(cls.app_name)
         self.endpoints = cls.endpoints()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,6 +66,24 @@ class ServedApp:
         """Start the inference thread; call it on the loop."""
         self._loop = asyncio.get_running_loop()
         self.worker.start()
+
+    def path_of(self, spec: EndpointSpec) -> str:
+        """Return an endpoint's path with the app's name before it, which is the same wherever it is served."""
+        return f"/{self.name}{spec.path}".rstrip("/")
+
+    def job(
+        self, spec: EndpointSpec, arguments: dict[str, Any], *, window_s: float = 0, is_detached: bool = False
+    ) -> Job:
+        """Make a job of an endpoint's; `submit` takes it in."""
+        return Job(
+            bind(self.app, spec, arguments),
+            endpoint=self.path_of(spec),
+            settings=self._settings,
+            timeout_s=spec.mark.timeout_s or type(self.app).request_timeout,
+            queue_timeout_s=spec.mark.queue_timeout_s,
+            window_s=window_s,
+            is_detached=is_detached,
+        )
 
     def submit(self, job: Job, spec: EndpointSpec) -> None:
         """Give a job to the worker that runs its endpoint."""

@@ -99,6 +99,8 @@ class Server(uvicorn.Server):
         drain = asyncio.create_task(self._runtime.drain())
         while not drain.done() and not self.force_exit:
             await asyncio.wait({drain}, timeout=0.1)
+        if drain.done():
+            drain.result()
         drain.cancel()
 
     async def _see_off(self) -> None:

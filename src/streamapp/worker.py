@@ -106,7 +106,7 @@ class Worker:
         on_broken: Callable[[StreamAppError], None] | None = None,
     ) -> None:
         self.name = name
-        self.max_queue = max_queue or settings.max_queue
+        self.max_queue = settings.max_queue if max_queue is None else max_queue
         #: done when setup has returned; holds `SetupFailed` when it raised
         self.ready: Future[None] = Future()
         self.on_broken = on_broken
@@ -168,13 +168,13 @@ class Worker:
             self._state = "draining"
             queued = self._empty_queue()
         for job in queued:
-            job.fail(Draining("the server is shutting down; send the job again"))
+            job.fail(_draining())
 
     def cancel_running(self) -> None:
         """End the running job; its readers are told that the server is shutting down."""
         job = self._running
         if job is not None:
-            job.fail(Draining("the server is shutting down; send the job again"))
+            job.fail(_draining())
 
     @property
     def is_idle(self) -> bool:
@@ -204,11 +204,11 @@ class Worker:
     def _raise_if_refusing(self) -> None:
         match self._state:
             case "draining" | "stopped":
-                raise Draining("the server is shutting down; send the job again", retry_after_s=1)
+                raise _draining()
             case "setup_failed":
                 raise SetupFailed(f"setup of {self.name} failed; the server's log says why")
             case "stuck":
-                raise WorkerStuck(f"the inference thread of {self.name} does not come back", retry_after_s=10)
+                raise WorkerStuck(f"the inference thread of {self.name} does not come back")
 
     def _discard(self, job: Job) -> None:
         with self._changed:
@@ -351,7 +351,7 @@ class Worker:
     def _act(self, job: Job | None, since: float, queued: Iterable[Job]) -> None:
         for waiting in queued:
             if waiting.queue_time_left_s <= 0:
-                waiting.fail(QueueTimeout(f"the job waited longer than queue_timeout_s={waiting.queue_timeout_s}"))
+                waiting.fail(_waited_too_long(waiting))
         if job is None:
             return
         age = time.monotonic() - since
@@ -360,6 +360,14 @@ class Worker:
         elif age >= job.timeout_s + self._settings.stuck_s and self._running is job:
             logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
             self._break("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
+
+
+def _draining() -> Draining:
+    return Draining("the server is shutting down; send the job again")
+
+
+def _waited_too_long(job: Job) -> QueueTimeout:
+    return QueueTimeout(f"the job waited longer than queue_timeout_s={job.queue_timeout_s}")
 
 
 def _report(job: Job, error: BaseException) -> None:
@@ -414,7 +422,7 @@ class AsyncWorker:
             Draining: no jobs are taken.
         """
         if self._is_draining:
-            raise Draining("the server is shutting down; send the job again", retry_after_s=1)
+            raise _draining()
         if len(self._tasks) >= self.max_jobs:
             self._refused += 1
             raise QueueFull(
@@ -438,7 +446,7 @@ class AsyncWorker:
         """End the running jobs; their readers are told that the server is shutting down."""
         for job in jobs:
             if job.id in self._tasks:
-                job.fail(Draining("the server is shutting down; send the job again"))
+                job.fail(_draining())
 
     @property
     def is_idle(self) -> bool:
@@ -448,7 +456,12 @@ class AsyncWorker:
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
         return WorkerStatistics(
-            self._state(), 0, len(self._tasks), self._times.finished, self._refused, self._times.median_s()
+            state=self._state(),
+            queued=0,
+            running=len(self._tasks),
+            finished=self._times.finished,
+            refused=self._refused,
+            median_run_s=self._times.median_s(),
         )
 
     def _state(self) -> State:
@@ -461,7 +474,7 @@ class AsyncWorker:
     async def _run(self, job: Job) -> None:
         started = time.monotonic()
         try:
-            await asyncio.shield(asyncio.wrap_future(self._ready))
+            await self._become_ready(job)
             started = time.monotonic()
             if job.start():
                 await self._run_in_time(job)
@@ -472,6 +485,14 @@ class AsyncWorker:
         finally:
             del self._tasks[job.id]
             self._times.add(time.monotonic() - started)
+
+    async def _become_ready(self, job: Job) -> None:
+        left_s = None if job.queue_timeout_s is None else job.queue_time_left_s
+        try:
+            async with asyncio.timeout(left_s):
+                await asyncio.shield(asyncio.wrap_future(self._ready))
+        except TimeoutError:
+            raise _waited_too_long(job) from None
 
     async def _run_in_time(self, job: Job) -> None:
         # Readers get the error at the deadline, whenever the task has cleaned up after its cancellation.

@@ -3,7 +3,8 @@
 from streamapp_client import Client
 
 for event in Client("http://127.0.0.1:8000").stream("/stream", {"prompt": "a red circle"}):
-    event.image().save(f"{event.name}.png")
+    if event.name in ("preview", "output"):
+        event.image().save(f"{event.name}.png")
 """
 
 from ._client import Client, Stream
