@@ -260,3 +260,12 @@ def test_readers_that_come_back_while_draining_are_served_and_new_jobs_are_refus
         assert int(refused.headers["Retry-After"]) >= 1
         _, later = get_stream(served, "", path="/ticks", last_event_id=ids[-1], count=3)
         assert [json.loads(text)["tick"] for text in later] == [2, 3, 4]
+
+
+def test_a_stuck_inference_thread_ends_the_process_with_70_whatever_else_hangs() -> None:
+    with serving(STREAMAPP_TIMEOUT_S="0.3", STREAMAPP_STUCK_S="0.3", STREAMAPP_DRAIN_S="0.2") as served:
+        pool = served.connect("POST /pool HTTP/1.1\r\nHost: test\r\n\r\n")
+        until(lambda: _metric(served, 'streamapp_jobs_running{app="gated",kind="async"}') == 1)
+        assert served.post("/stuck")["error"]["code"] == "deadline_exceeded"
+        assert served.process.wait(WAIT_S) == 70
+        pool.close()

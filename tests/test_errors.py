@@ -114,3 +114,9 @@ def test_an_error_whose_text_cannot_be_made_is_still_recognised_as_none() -> Non
 
 def test_except_exception_does_not_swallow_a_cancellation() -> None:
     assert not issubclass(Cancelled, Exception)
+
+
+@pytest.mark.parametrize("status", [204, 302, 999])
+def test_an_http_exception_with_a_status_of_no_error_is_a_failure_of_the_endpoint(status: int) -> None:
+    report = describe(HTTPException(status, "gone"))
+    assert (report.status_code, report.code) == (500, "endpoint_failed")

@@ -72,7 +72,7 @@ def test_a_job_that_raised_has_failed_and_says_with_what() -> None:
     job = new()
     job.fail(OutOfMemory("too large"))
     assert job.status == "failed"
-    assert job.error == ErrorReport(503, "out_of_memory", "too large", True, "too large")
+    assert job.error == ErrorReport(503, "out_of_memory", "too large", True, "too large", retry_after_s=1)
 
 
 def test_an_exception_of_the_app_is_told_with_the_endpoint() -> None:
@@ -366,8 +366,8 @@ def test_a_jobs_time_counts_from_its_end_also_when_nobody_asks_for_long(advance:
 
 
 def test_the_oldest_finished_jobs_make_room_for_the_bytes_of_new_ones() -> None:
-    jobs = Jobs(Settings(max_kept_bytes=500))
-    kept = [ended(jobs) for _ in range(5)]  # about 160 bytes each, the last event included
+    jobs = Jobs(Settings(max_kept_bytes=3 * 4096 + 500))
+    kept = [ended(jobs) for _ in range(5)]  # 4 096 and about 160 bytes each, the last event included
     assert jobs.statistics().finished == 3
     assert [jobs.get(job.id) for job in kept[2:]] == kept[2:]
 

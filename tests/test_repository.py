@@ -42,7 +42,7 @@ def test_every_file_that_the_readme_links_to_exists(path: str) -> None:
 
 
 def test_the_readmes_app_runs_as_the_readme_says(tmp_path: Path) -> None:
-    code = re.search(r"## An app\n\n```python\n(.*?)```", README, re.DOTALL)
+    code = re.search(r"## An app\n.*?```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
     (tmp_path / "counter.py").write_text(code[1])
     command = [sys.executable, "-m", "streamapp", "run", "counter.py:Counter", "/stream", "steps=2"]

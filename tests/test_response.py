@@ -201,13 +201,12 @@ async def test_a_failure_after_the_stream_has_opened_is_an_error_event_even_as_t
     assert not client.is_complete
 
 
-async def test_a_failed_stream_waits_for_the_last_bytes_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamapp.response._CLOSE_TIMEOUT_S", 0.01)
+async def test_a_failed_stream_waits_for_the_last_bytes_but_not_for_ever() -> None:
     job, client = make_job(), Client()
     client.stays_open = True
     emit(job, 1)
     job.cancel()
-    await client.call(EventStreamResponse(job, SETTINGS))
+    await client.call(EventStreamResponse(job, Settings(send_timeout_s=0.01)))
     assert client.ended_by == ["close", "abort"]
 
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -40,6 +40,11 @@ class Counting(streamapp.App):
     async def flood(self, stream: streamapp.Stream) -> None:
         while True:
             await stream.aemit(streamapp.Preview("x" * 100_000))
+
+    @streamapp.endpoint("/fails_large")
+    def fails_large(self) -> Iterator[str]:
+        yield "x" * 300_000
+        raise RuntimeError("no")
 
     @streamapp.endpoint("/fails")
     def fails(self) -> Iterator[int]:
@@ -187,3 +192,46 @@ def test_async_streams_get_their_terminal_event_too() -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             seen.extend(lines)
         assert "event: error" in seen
+
+
+def test_a_request_whose_headers_do_not_end_is_refused() -> None:
+    with running() as served:
+        port = int(served.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+            with suppress(ConnectionError):
+                for _ in range(100):
+                    client.sendall(b"x" * 65_536)
+            with suppress(ConnectionError):
+                assert client.recv(100).startswith(b"HTTP/1.1 400")
+        assert httpx.get(f"{served.url}/health", timeout=WAIT_S).is_success
+
+
+def test_a_slow_reader_gets_all_of_a_stream_that_failed() -> None:
+    with running(first_event_wait_s=0) as served:
+        port = int(served.url.rpartition(":")[2])
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port))
+            client.sendall(b"POST /fails_large HTTP/1.1\r\nHost: test\r\n\r\n")
+            received = b""
+            while chunk := client.recv(16_384):
+                received += chunk
+                threading.Event().wait(0.1)
+        assert received.count(b"x") >= 300_000
+        assert b"event: error" in received
+
+
+class Deaf(streamapp.App):
+    @streamapp.endpoint("/deaf")
+    def deaf(self, stream: streamapp.Stream) -> None:
+        stream.emit("started")
+        threading.Event().wait(1.5)
+
+
+def test_shutdown_drains_once() -> None:
+    with running(Deaf, drain_s=0.2) as served, httpx.stream("POST", f"{served.url}/deaf", timeout=WAIT_S) as response:
+        next(response.iter_lines())
+        started = time.monotonic()
+        served.stop()
+        assert time.monotonic() - started < 2 * (0.2 + 1)

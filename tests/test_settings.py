@@ -42,3 +42,12 @@ def test_a_deadline_is_a_positive_number_of_seconds(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("STREAMAPP_TIMEOUT_S", seconds)
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_a_key_from_a_file_may_end_with_a_line_end_and_a_blank_one_is_refused() -> None:
+    key = Settings(api_key=SecretStr("secret")).api_key
+    assert key is not None and key.get_secret_value() == "secret"
+    stripped = Settings.model_validate({"api_key": " secret\n"}).api_key
+    assert stripped is not None and stripped.get_secret_value() == "secret"
+    with pytest.raises(ValidationError, match="at least 1"):
+        Settings.model_validate({"api_key": " \n"})

@@ -6,7 +6,7 @@ Everything that a request needs is decided here, before the first one: definitio
 Under a foreign server (`uvicorn module:app`) or mounted in another app all of it works except what needs the server's
 help: a stream that failed ends with the server's own noise, a drain waits for readers that do not read, and the
 low-water mark of `streamapp serve` is not set. That is logged once. Mounted, the app's lifespan does not run: it starts
-at its first job, and `teardown` is left out.
+at its first job or question for `/ready`, and `teardown` is left out.
 
 Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since middleware is added after `compile_app`.
 """
@@ -122,7 +122,8 @@ def _lifespan(runtime: Runtime) -> Any:
             raise StreamAppError("the app was stopped; compile it again to serve it again")
         runtime.start()
         yield
-        await runtime.drain()
+        if not runtime.is_draining:  # `streamapp serve` has done it, while the socket still listened
+            await runtime.drain()
         await runtime.stop()
 
     return lifespan
@@ -138,7 +139,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.cors_origins,
-                allow_methods=["GET", "POST", "PUT"],
+                allow_methods=["GET", "POST"],
                 allow_headers=["*"],
                 expose_headers=EXPOSED_HEADERS,
             )
@@ -295,7 +296,7 @@ class _Route:
 @lru_cache(maxsize=1)
 def _warn_about_foreign_server() -> None:
     """Log, once, what this server does not do for streams."""
-    logger.info("not run by `streamapp serve`: failed streams and the drain are left to this server's own ways")
+    logger.warning("not run by `streamapp serve`: failed streams and the drain are left to this server's own ways")
 
 
 def _resumed(request: Request, job: Job, runtime: Runtime, after: int, *, takes_over: bool = True) -> Response:
@@ -386,6 +387,8 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
         return JSONResponse({**body, "version": api.version}, 200 if runtime.is_healthy() else 503)
 
     async def ready() -> Response:
+        if not runtime.is_draining:
+            runtime.start()  # mounted in another app, nothing else starts it before the first job
         readiness = runtime.readiness()
         return JSONResponse(
             {"ready": readiness.is_ready, "reason": readiness.reason}, 200 if readiness.is_ready else 503
@@ -401,6 +404,7 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
 
     for path, route in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
         api.add_api_route(path, route, methods=["GET"], tags=["server"], response_model=None)
+        api.add_api_route(path, route, methods=["HEAD"], include_in_schema=False, response_model=None)
     if not any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints):
         api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
 

@@ -265,6 +265,8 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
 
 
 def _describe_http(error: HTTPException) -> ErrorReport:
+    if not 400 <= error.status_code < 600:  # no error: a 204 has no body, a 999 no meaning
+        return describe(EndpointFailed(f"HTTPException with status {error.status_code} is no error; return a Response"))
     message = error.detail if isinstance(error.detail, str) else f"HTTP {error.status_code}"
     code = _STATUS_CODES.get(error.status_code, "endpoint_failed" if error.status_code >= 500 else "refused")
     retryable = error.status_code in (429, 503)

@@ -8,7 +8,7 @@ import hmac
 import logging
 import uuid
 from collections.abc import Callable, Collection
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -67,10 +67,12 @@ class ApiKey:
         await _refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
 
     def _is_allowed(self, scope: Scope) -> bool:
-        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-        if scheme.lower() not in ("key", "bearer"):
-            given = parse_qs(scope["query_string"].decode("latin-1")).get("_token", [""])[-1]
-        return hmac.compare_digest(given.strip().encode(), self._key)
+        scheme, _, header = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() in ("key", "bearer"):
+            given = header.strip().encode("latin-1")  # as it came: Starlette decodes headers so
+        else:
+            given = parse_qs(scope["query_string"].decode("latin-1")).get("_token", [""])[-1].strip().encode()
+        return hmac.compare_digest(given, self._key)
 
 
 class CrossSite:
@@ -95,9 +97,16 @@ class CrossSite:
     def _is_allowed(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
         is_link = scope.get("method") == "GET" and headers.get("sec-fetch-dest") == "document"
-        if headers.get("sec-fetch-site") != "cross-site" or is_link:
+        if is_link or not _is_cross_site(headers):
             return True
         return "*" in self._origins or headers.get("origin") in self._origins
+
+
+def _is_cross_site(headers: Headers) -> bool:
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is None and origin is not None:  # to plain http on a local network browsers do not tell the site
+        return urlsplit(origin).netloc != headers.get("host")
+    return site == "cross-site"
 
 
 class BodyLimit:

@@ -26,7 +26,8 @@ from .media import File
 from .settings import Settings
 
 TRANSPORT_EXTENSION = "streamapp.transport"
-_CLOSE_TIMEOUT_S = 1.0
+# Larger pieces would let one send take as long as a slow client needs for megabytes; uvicorn buffers as much anyway.
+_PIECE_BYTES = 64 * 1024
 _RETRY_MS = 1000
 
 Format = Literal["sse", "ndjson", "text"]
@@ -67,12 +68,14 @@ class _Connection:
         await self._send_in_time({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes) -> None:
-        """Send a piece of the body.
+        """Send a part of the body; a client may be slow, as long as it takes 64 KiB in each `send_timeout_s`.
 
         Raises:
-            TimeoutError: the client did not read it in time.
+            TimeoutError: the client did not read.
         """
-        await self._send_in_time({"type": "http.response.body", "body": body, "more_body": True})
+        for start in range(0, max(len(body), 1), _PIECE_BYTES):
+            piece = body[start : start + _PIECE_BYTES]
+            await self._send_in_time({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
         await self._send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
@@ -92,7 +95,7 @@ class _Connection:
         await self.write(b"")
         self._transport.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(self._send_timeout_s):
                 await asyncio.shield(self.listener)
         self.abort()
 

@@ -10,6 +10,7 @@ terminal event. That is switched off; responses of its kind that users return ar
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,19 @@ from sse_starlette.sse import AppStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .response import TRANSPORT_EXTENSION
+from .runtime import EXIT_STUCK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .runtime import Runtime
 
 # How much unsent data the kernel takes before it calls a socket full: a reader that does not read holds 0.24 MB of
 # stale bytes instead of 4; fast readers lose nothing (measured).
 _NOTSENT_LOWAT = 16 * 1024
 _BACKLOG = 2048
+_MAX_HEAD_BYTES = 256 * 1024
+_KEEPALIVE_S = 60
 _STALL_S = 0.4
 _TICK_S = 0.02
 
@@ -37,8 +43,25 @@ logger = logging.getLogger("streamapp")
 class LendingProtocol(HttpToolsProtocol):
     """Put the connection's transport into the scope, so that a response can end it without a final chunk."""
 
+    _is_in_head = False
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; refuse a request line and headers that do not end."""
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"The request line and headers are over {_MAX_HEAD_BYTES} bytes.")
+
+    def on_headers_complete(self) -> None:
+        """Start the request."""
+        self._is_in_head, self._head_bytes = False, 0
+        super().on_headers_complete()
+
     def on_message_begin(self) -> None:
         """Start a request's scope."""
+        self._is_in_head = True
         super().on_message_begin()
         extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
         self.scope["extensions"] = extensions
@@ -51,7 +74,7 @@ class LendingProtocol(HttpToolsProtocol):
     @property
     def unsent_bytes(self) -> int:
         """Return how much the client has still to take."""
-        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size()
 
 
 class Server(uvicorn.Server):
@@ -75,6 +98,8 @@ class Server(uvicorn.Server):
             )
         )
         self.exit_code = 0
+        #: called at the end of a shutdown with a stuck inference thread; may end the process
+        self.on_stuck: Callable[[int], None] = _ignore
         self._stays_up = stays_up
         self._runtime: Runtime = app.state.runtime
         self._runtime.on_exit = self._leave
@@ -94,6 +119,8 @@ class Server(uvicorn.Server):
         AppStatus.should_exit = True
         await self._see_off()
         await super().shutdown(sockets)
+        if self.exit_code == EXIT_STUCK:
+            self.on_stuck(self.exit_code)
 
     async def _drain(self) -> None:
         drain = asyncio.create_task(self._runtime.drain())
@@ -132,8 +159,13 @@ def bind(host: str, port: int, *, user_timeout_s: float = 30) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    for option, value in (("TCP_NOTSENT_LOWAT", _NOTSENT_LOWAT), ("TCP_USER_TIMEOUT", int(user_timeout_s * 1000))):
-        number = getattr(socket, option, None)  # not every platform has both
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_NOTSENT_LOWAT", _NOTSENT_LOWAT),
+        ("TCP_USER_TIMEOUT", int(user_timeout_s * 1000)),
+        ("TCP_KEEPIDLE", _KEEPALIVE_S),
+    ):
+        number = getattr(socket, option, None)  # not every platform has them all
         if number is not None:
             listener.setsockopt(socket.IPPROTO_TCP, number, value)
     return listener
@@ -147,5 +179,16 @@ def serve(app: FastAPI, listener: socket.socket, *, log_level: str = "info", sta
         stays_up: keep answering when setup failed, as `--reload` wants.
     """
     server = Server(app, log_level=log_level, stays_up=stays_up)
+    server.on_stuck = _end_process
     server.run(sockets=[listener])
     return server.exit_code
+
+
+def _ignore(code: int) -> None:
+    """Let the loop wait for its tasks and threads."""
+
+
+def _end_process(code: int) -> None:
+    """End at once: asyncio would wait without limit for tasks and pool threads that do not end either."""
+    logging.shutdown()
+    os._exit(code)

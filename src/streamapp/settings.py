@@ -5,8 +5,9 @@ defaults and the limits of the box it runs on.
 """
 
 from functools import lru_cache
+from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -46,6 +47,12 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(default=64 * MIB, ge=1, description="width x height of an input image")
     media_timeout_s: float = Field(default=30, gt=0, description="fetching all media of one input")
     allow_private_urls: bool = Field(default=False, description="download inputs from private addresses too")
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _strip(cls, key: Any) -> Any:
+        """Take the line end off a key that comes from a file; a blank key is then too short."""
+        return key.strip() if isinstance(key, str) else key
 
 
 @lru_cache(maxsize=1)

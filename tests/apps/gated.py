@@ -46,6 +46,16 @@ class Gated(streamapp.App):
         """Tell how many steps were computed."""
         return {"computed": self.steps}
 
+    @streamapp.endpoint("/stuck")
+    def stuck(self) -> None:
+        """Sleep where nothing can wake it."""
+        time.sleep(60)
+
+    @streamapp.endpoint("/pool")
+    async def pool(self) -> None:
+        """Leave a pool thread behind that does not end either."""
+        await asyncio.to_thread(time.sleep, 60)
+
     @streamapp.endpoint("/ticks")
     async def ticks(self, interval_s: float = 0.05) -> AsyncIterator[dict[str, int]]:
         """Emit for ever."""
