@@ -27,7 +27,7 @@ from streamapp_client import Client, Event
 APP = Path(__file__).with_name("app.py")
 OUT = Path("out/demo")
 START_TIMEOUT_S = 120
-SHOWN_STEPS = (1, 2, 3, 5, 7, 10, 15)
+SHOWN = 7  # previews in the picture
 COLUMNS = 48  # of characters; each shows two pixels, one above the other
 
 console = Console()
@@ -89,7 +89,9 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -
 
 def watch(url: str, prompt: str, seed: int, steps: int) -> list[tuple[str, PIL.Image.Image]]:
     """Ask for an image and show what comes; returns (label, image) of the previews and of the result."""
-    console.print(f'POST /stream  prompt="{prompt}" seed={seed} num_inference_steps={steps}\n', highlight=False)
+    console.print(
+        f'POST /stream  prompt="{prompt}" seed={seed} num_inference_steps={steps}\n', highlight=False, soft_wrap=True
+    )
     started = time.monotonic()
     pictures: list[tuple[str, PIL.Image.Image]] = []
     first_s = 0.0
@@ -140,8 +142,9 @@ def _blocks(image: PIL.Image.Image) -> Text:
 
 
 def side_by_side(pictures: list[tuple[str, PIL.Image.Image]], size: int = 128, gap: int = 8) -> PIL.Image.Image:
-    """Set the previews of some steps and the finished image next to each other, each with its label."""
-    chosen = [p for p in pictures[:-1] if int(p[0].split()[3]) in SHOWN_STEPS] + pictures[-1:]
+    """Set some of the previews and the finished image next to each other, each with its label."""
+    *previews, finished = pictures
+    chosen = [*previews[:: -(-len(previews) // SHOWN)], finished]
     sheet = PIL.Image.new("RGB", (len(chosen) * (size + gap) + gap, size + 34), "white")
     draw = PIL.ImageDraw.Draw(sheet)
     font = PIL.ImageFont.load_default(13)
