@@ -36,6 +36,7 @@ from streamapp.media import (
     resolve_media,
 )
 from streamapp.media import _tls_context as tls_context
+from streamapp.settings import Settings
 
 LIMITS = MediaLimits(max_bytes=1_000_000, max_pixels=1_000_000, timeout_s=10, allow_private_urls=True)
 PUBLIC_ONLY = replace(LIMITS, allow_private_urls=False)
@@ -755,3 +756,8 @@ async def test_a_wrong_certificate_is_refused(certificate: str, servers_tls: dic
         with pytest.raises(InvalidInput, match="(?i)file: .*certificate"):
             await download(f"https://localhost:{port}/")
     assert requests == []
+
+
+def test_the_limits_are_those_of_the_deployment() -> None:
+    limits = MediaLimits.of(Settings(max_media_bytes=1, max_image_pixels=2, media_timeout_s=3, allow_private_urls=True))
+    assert limits == MediaLimits(max_bytes=1, max_pixels=2, timeout_s=3, allow_private_urls=True)

@@ -187,6 +187,11 @@ async def test_programs_send_no_such_header() -> None:
     assert (await ask(CrossSite(ok, ()))).status == 200
 
 
+@pytest.mark.parametrize(("origin", "status"), [("http://app.lan", 200), ("http://evil.lan", 403), ("null", 403)])
+async def test_where_the_browser_does_not_tell_the_site_the_origin_must_be_this_host(origin: str, status: int) -> None:
+    assert (await ask(CrossSite(ok, ()), host="app.lan", origin=origin)).status == status
+
+
 async def test_pages_of_other_sites_are_refused() -> None:
     answer = await ask(CrossSite(ok, ()), sec_fetch_site="cross-site", sec_fetch_mode="no-cors")
     assert (answer.status, answer.error["code"]) == (403, "cross_site")
