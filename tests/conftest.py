@@ -1,5 +1,6 @@
 """What all tests share: no call of ours may block the loop, and a clock that can be put forward."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,12 @@ def nothing_blocks_the_loop() -> Iterator[None]:
     """Fail a test in which code below a function of ours blocks an event loop."""
     with blockbuster_ctx("streamapp"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def children_hear_ctrl_c() -> None:
+    """Give started processes the usual SIGINT: a shell that runs the tests in the background has them ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
