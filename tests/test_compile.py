@@ -784,6 +784,34 @@ def test_other_preferences_are_not_taken_for_it(gated: tuple[Gated, TestClient])
     assert (answer.status_code, answer.json()) == (200, 1)
 
 
+def test_a_post_sent_again_with_its_idempotency_key_joins_the_job(gated: tuple[Gated, TestClient]) -> None:
+    app, client = gated
+    app.gate.release(10)
+    key = {"Idempotency-Key": "k" * 32}
+    first, again = (client.post("/stream", headers={**key, "Streamapp-Resume": "10"}) for _ in range(2))
+    assert again.text == first.text
+    assert client.post("/wait", headers=key).headers["x-streamapp-job-id"] != first.headers["x-streamapp-job-id"]
+    accepted = [client.post("/wait", headers={"Idempotency-Key": "2", **ASYNC}).json()["job_id"] for _ in range(2)]
+    assert accepted[0] == accepted[1]
+
+
+def test_an_idempotency_key_with_another_input_or_without_end_is_refused(gated: tuple[Gated, TestClient]) -> None:
+    app, client = gated
+    app.gate.release(10)
+    client.post("/stream", headers={"Idempotency-Key": "k"}, json={})
+    answer = client.post("/stream", headers={"Idempotency-Key": "k"}, json={"steps": 2})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_input")
+    for key in ("", "k" * 256):
+        assert client.post("/stream", headers={"Idempotency-Key": key}).status_code == 400
+
+
+def test_a_form_sent_again_joins_its_job(inputs: TestClient) -> None:
+    key = {"Idempotency-Key": "k"}
+    answers = [inputs.post("/upload", files={"file": ("a", b"123")}, headers=key) for _ in range(2)]
+    assert [answer.json() for answer in answers] == [["a", "123"]] * 2
+    assert answers[0].headers["x-streamapp-job-id"] == answers[1].headers["x-streamapp-job-id"]
+
+
 def test_a_job_tells_its_status_position_and_times(gated: tuple[Gated, TestClient]) -> None:
     app, client = gated
     first = submit(client, "/wait")

@@ -12,9 +12,9 @@ import pytest
 from starlette.responses import Response
 
 from streamapp.channel import Stream
-from streamapp.errors import Cancelled, ErrorReport, JobNotFound, OutOfMemory, StreamAppError
+from streamapp.errors import Cancelled, ErrorReport, InvalidInput, JobNotFound, OutOfMemory, StreamAppError
 from streamapp.events import to_event
-from streamapp.jobs import Job, Jobs, JobStore, MemoryStore
+from streamapp.jobs import Job, Jobs, JobStore, MemoryStore, RequestKey
 from streamapp.settings import Settings
 
 WAIT_S = 10.0
@@ -414,3 +414,42 @@ def test_another_store_can_take_the_place_of_memory() -> None:
     as_protocol: JobStore = store
     ended(Jobs(Settings(), as_protocol))
     assert store.saved == 1
+
+
+# Requests that come again
+
+
+def test_a_request_that_comes_again_finds_its_job() -> None:
+    jobs, request = Jobs(SETTINGS), RequestKey("/x k", 1)
+    job = new(request_key=request)
+    assert jobs.started_by(request) is None
+    jobs.add(job)
+    assert jobs.started_by(request) is job
+    job.succeed(None)
+    assert jobs.started_by(request) is job
+
+
+def test_a_key_that_comes_with_another_body_is_refused() -> None:
+    jobs = Jobs(SETTINGS)
+    jobs.add(new(request_key=RequestKey("/x k", 1)))
+    with pytest.raises(InvalidInput, match="another body"):
+        jobs.started_by(RequestKey("/x k", 2))
+
+
+def test_a_cancelled_job_gives_its_key_to_the_next() -> None:
+    jobs, request = Jobs(SETTINGS), RequestKey("/x k", 1)
+    first, second = new(request_key=request), new(request_key=request)
+    jobs.add(first)
+    first.cancel()
+    assert jobs.started_by(request) is None
+    jobs.add(second)
+    jobs.forget(first)
+    assert jobs.started_by(request) is second
+
+
+def test_a_key_is_forgotten_with_its_job(advance: Advance) -> None:
+    jobs, request = Jobs(SETTINGS), RequestKey("/x k", 1)
+    ended(jobs, request_key=request)
+    advance(SETTINGS.job_ttl_s + 1)
+    assert jobs.started_by(request) is None
+    assert not jobs._by_key

@@ -13,6 +13,7 @@ Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since mi
 
 import inspect
 import logging
+import zlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -41,7 +42,7 @@ from .errors import (
     describe,
 )
 from .inputs import InputReader
-from .jobs import Job, JobStore
+from .jobs import Job, JobStore, RequestKey
 from .media import MediaLimits
 from .metrics import CONTENT_TYPE
 from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
@@ -60,6 +61,7 @@ _FORMATS: dict[str, Format] = {
 }
 _MAX_ECHO = 200
 _MAX_ERRORS = 100
+_MAX_KEY = 255
 
 logger = logging.getLogger("streamapp")
 
@@ -256,14 +258,26 @@ class _Route:
         if last_event_id:
             return self._resume(request, last_event_id)
         arguments = {**await self._reader.read(request), **injected}
-        is_detached = _prefers_async(request)
-        job = self._served.job(self._spec, arguments, window_s=self._window_s(request), is_detached=is_detached)
-        self._runtime.submit(job, self._served, self._spec)
-        if is_detached:
+        request_key = await _request_key(request)
+        job = None if request_key is None else self._runtime.jobs.started_by(request_key)
+        if job is None:
+            job = self._submit(request, arguments, request_key)
+        if job.is_detached:
             return _accepted(request, job, self._runtime)
         if self._spec.kind == "stream":
             return self._stream(request, job)
         return ResultResponse(job, self._settings, accept=request.headers.get("accept", ""))
+
+    def _submit(self, request: Request, arguments: dict[str, Any], request_key: RequestKey | None) -> Job:
+        job = self._served.job(
+            self._spec,
+            arguments,
+            window_s=self._window_s(request),
+            is_detached=_prefers_async(request),
+            request_key=request_key,
+        )
+        self._runtime.submit(job, self._served, self._spec)
+        return job
 
     def _window_s(self, request: Request) -> float:
         """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
@@ -333,6 +347,19 @@ def _format(request: Request, spec: EndpointSpec) -> Format:
 
 def _is_named(request: Request) -> bool:
     return request.method == "POST" or request.query_params.get("_events") == "named"
+
+
+async def _request_key(request: Request) -> RequestKey | None:
+    """Read `Idempotency-Key`: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/."""
+    key = request.headers.get("idempotency-key")
+    if key is None or request.method != "POST":
+        return None
+    if not 0 < len(key) <= _MAX_KEY:
+        raise MalformedRequest(f"Idempotency-Key: expected 1 to {_MAX_KEY} characters, got {len(key)}")
+    is_form = request.headers.get("content-type", "").startswith("multipart/")
+    # A form's body has gone into its files, and the line between its parts differs at each sending.
+    body = request.headers.get("content-length", "").encode() if is_form else await request.body()
+    return RequestKey(f"{request.url.path} {key}", zlib.crc32(body))
 
 
 def _prefers_async(request: Request) -> bool:

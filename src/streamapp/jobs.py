@@ -21,7 +21,16 @@ from typing import Any, Literal, NamedTuple, Protocol
 from starlette.responses import Response
 
 from .channel import Channel, Stream, Subscriber
-from .errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, JobCancelled, JobNotFound, describe
+from .errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EndpointFailed,
+    ErrorReport,
+    InvalidInput,
+    JobCancelled,
+    JobNotFound,
+    describe,
+)
 from .events import Event
 from .settings import Settings
 from .wire import EventId
@@ -32,6 +41,15 @@ _TERMINAL_STATUS: dict[str, Status] = {"done": "succeeded", "error": "failed", "
 _JOB_BYTES = 4096  # what a finished job takes besides its events: 3.6 kB measured
 
 logger = logging.getLogger("streamapp")
+
+
+class RequestKey(NamedTuple):
+    """Tell a request that is sent again, as its answer was lost, from a new one."""
+
+    #: the path and the `Idempotency-Key`, which the client makes up
+    key: str
+    #: of the body: one key stands for one input
+    fingerprint: int
 
 
 class Job:
@@ -47,6 +65,7 @@ class Job:
         queue_timeout_s: how long it may wait before.
         window_s: how long a streamed job outlives its last reader.
         is_detached: it runs on without readers.
+        request_key: what the request that started it is known by when it comes again.
     """
 
     def __init__(
@@ -59,6 +78,7 @@ class Job:
         queue_timeout_s: float | None = None,
         window_s: float = 0,
         is_detached: bool = False,
+        request_key: RequestKey | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.attempt = 1
@@ -68,6 +88,7 @@ class Job:
         self.queue_timeout_s = settings.queue_timeout_s if queue_timeout_s is None else queue_timeout_s
         self.window_s = window_s
         self.is_detached = is_detached
+        self.request_key = request_key
         self.debug = settings.debug
         self.context = contextvars.copy_context()
         self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=not is_detached)
@@ -268,6 +289,7 @@ class Jobs:
         self._settings = settings
         self._store: JobStore = store or MemoryStore()
         self._active: dict[str, Job] = {}
+        self._by_key: dict[str, Job] = {}
         self._ended: deque[tuple[float, Job]] = deque()
         self._finished: deque[tuple[float, Job, int]] = deque()
         self._kept_bytes = 0
@@ -278,6 +300,8 @@ class Jobs:
         self.expire()
         self._active[job.id] = job
         self._store.save(job)
+        if job.request_key is not None:
+            self._by_key[job.request_key.key] = job
         job.on_ended.append(self._note_end)
         if job.is_over:
             self._note_end(job)
@@ -296,10 +320,24 @@ class Jobs:
             )
         return job
 
+    def started_by(self, request: RequestKey) -> Job | None:
+        """Return the job that this request started when it came before, unless that one was cancelled.
+
+        Raises:
+            InvalidInput: the key came with another body.
+        """
+        self.expire()
+        job = self._by_key.get(request.key)
+        if job is None or job.status == "cancelled":
+            return None
+        if job.request_key != request:
+            raise InvalidInput("Idempotency-Key: it was sent with another body before; make up a new one per input")
+        return job
+
     def forget(self, job: Job) -> None:
         """Let go of a job that was refused."""
         self._active.pop(job.id, None)
-        self._store.delete(job.id)
+        self._delete(job)
 
     def __iter__(self) -> Iterator[Job]:
         """Iterate over the jobs that are queued or running."""
@@ -313,12 +351,17 @@ class Jobs:
         while self._finished and (self._finished[0][0] < oldest or self._kept_bytes > self._settings.max_kept_bytes):
             _, job, size = self._finished.popleft()
             self._kept_bytes -= size
-            self._store.delete(job.id)
+            self._delete(job)
 
     def statistics(self) -> JobsStatistics:
         """Count the jobs."""
         self.expire()
         return JobsStatistics(active=len(self._active), finished=len(self._finished), **self._counts)
+
+    def _delete(self, job: Job) -> None:
+        self._store.delete(job.id)
+        if job.request_key is not None and self._by_key.get(job.request_key.key) is job:
+            del self._by_key[job.request_key.key]
 
     def _note_end(self, job: Job) -> None:
         self._ended.append((time.monotonic(), job))

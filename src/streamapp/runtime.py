@@ -18,7 +18,7 @@ from .capture import capture
 from .channel import Channel, ChannelStatistics, Stream
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, NotEncodable, StreamAppError, WorkerStuck
-from .jobs import Job, Jobs, JobStore
+from .jobs import Job, Jobs, JobStore, RequestKey
 from .metrics import Metrics
 from .settings import Settings
 from .worker import AsyncWorker, LoopWatchdog, Worker, WorkerStatistics
@@ -72,7 +72,13 @@ class ServedApp:
         return f"/{self.name}{spec.path}".rstrip("/")
 
     def job(
-        self, spec: EndpointSpec, arguments: dict[str, Any], *, window_s: float = 0, is_detached: bool = False
+        self,
+        spec: EndpointSpec,
+        arguments: dict[str, Any],
+        *,
+        window_s: float = 0,
+        is_detached: bool = False,
+        request_key: RequestKey | None = None,
     ) -> Job:
         """Make a job of an endpoint's; `submit` takes it in."""
         return Job(
@@ -83,6 +89,7 @@ class ServedApp:
             queue_timeout_s=spec.mark.queue_timeout_s,
             window_s=window_s,
             is_detached=is_detached,
+            request_key=request_key,
         )
 
     def submit(self, job: Job, spec: EndpointSpec) -> None:
