@@ -20,6 +20,7 @@ from streamapp.events import Log, Preview, to_event
 from streamapp.jobs import Job
 from streamapp.media import File
 from streamapp.response import (
+    REMAINDER_EXTENSION,
     TRANSPORT_EXTENSION,
     ErrorResponse,
     EventStreamResponse,
@@ -160,6 +161,31 @@ async def test_a_stream_says_that_nobody_on_the_way_may_keep_or_buffer_it() -> N
         "cache-control": "no-cache",
         "x-accel-buffering": "no",
     }
+
+
+async def test_a_stream_that_outlasts_its_app_is_left_to_the_server() -> None:
+    """Else the frames, exit stacks and scopes of all layers would stay for as long as it is open."""
+    job, through_app, beyond = make_job(), Client(), Client()
+    remainder: list[Any] = []
+    through_app.scope["extensions"][REMAINDER_EXTENSION] = remainder
+    job.succeed(to_event(1))
+    await through_app.call(EventStreamResponse(job, SETTINGS, outlasts_app=True))
+    assert not through_app.sent
+    await remainder.pop()(beyond.receive, beyond.send)
+    assert [message["type"] for message in through_app.sent] == ["http.response.start"]
+    assert beyond.blocks == [f"event: output\nid: {job.id}:1.1\ndata: 1"]
+    assert beyond.is_complete
+
+
+async def test_a_stream_with_something_left_to_do_stays_in_its_app() -> None:
+    job, client = make_job(), Client()
+    remainder: list[Any] = []
+    client.scope["extensions"][REMAINDER_EXTENSION] = remainder
+    job.succeed(to_event(1))
+    response = EventStreamResponse(job, SETTINGS, outlasts_app=True)
+    response.background = BackgroundTask(client.leave)
+    await client.call(response)
+    assert (client.is_complete, remainder) == (True, [])
 
 
 async def test_a_post_stream_without_an_event_opens_with_a_comment() -> None:

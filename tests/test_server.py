@@ -14,9 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import streamapp
-from streamapp.server import Server, bind
+from streamapp.server import Server, Unwound, bind
 from streamapp.settings import Settings
 
 WAIT_S = 10
@@ -235,3 +236,40 @@ def test_shutdown_drains_once() -> None:
         started = time.monotonic()
         served.stop()
         assert time.monotonic() - started < 2 * (0.2 + 1)
+
+
+class Noting:
+    """Middleware of a user's: what it sees of a response, in order."""
+
+    def __init__(self, app: ASGIApp, seen: list[str]) -> None:
+        self.app = app
+        self.seen = seen
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def noted(message: Message) -> None:
+            self.seen.append("more" if message.get("more_body", True) else "end")
+            await send(message)
+
+        await self.app(scope, receive, noted)
+        self.seen.append("returned")
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+async def test_only_where_no_middleware_of_others_looks_on_a_stream_outlasts_its_app(is_inside: bool) -> None:
+    seen: list[str] = []
+    api = streamapp.compile_app(Brief, settings=Settings(first_event_wait_s=WAIT_S))
+    if is_inside:
+        api.add_middleware(Noting, seen=seen)
+    unwound = Unwound(api)
+    transport = httpx.ASGITransport(unwound if is_inside else Noting(unwound, seen))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.post("/")
+    assert answer.text.endswith("data: 1\n\n")
+    assert answer.headers["x-fal-request-id"] == answer.headers["x-streamapp-job-id"]
+    assert seen[-2:] == ["end", "returned"]
+
+
+class Brief(streamapp.App):
+    @streamapp.endpoint("/")
+    async def one(self) -> AsyncIterator[int]:
+        yield 1

@@ -73,7 +73,7 @@ class Channel:
         self._settings = settings
         self._on_terminal = on_terminal
         self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
+        self._room: threading.Condition | None = None  # made when a producer waits: it takes a kilobyte
         self._async_waiters: list[asyncio.Future[None]] = []
         self._n = 0
         self._log: list[Event | None] = []  # lasting events; those before `_head` are trimmed (None)
@@ -263,7 +263,7 @@ class Channel:
             sleepers = sleepers | self._append(event)
             self._terminal = event
             self._owner = self._expected = None
-            self._room.notify_all()
+            self._notify()
         # Without cycles a job that is let go of frees its megabytes now, not at the next full garbage collection.
         on_terminal, self._on_terminal = self._on_terminal, None
         if on_terminal is not None:
@@ -316,6 +316,8 @@ class Channel:
     def _wait_for_room(self) -> None:
         while self._is_full():
             started = time.monotonic()
+            if self._room is None:
+                self._room = threading.Condition(self._lock)
             self._room.wait(self._send_budget_s)
             self._spend(started)
             self.check()
@@ -331,8 +333,12 @@ class Channel:
             self._spend(started)
 
     def _give_room(self) -> None:
-        self._room.notify_all()
+        self._notify()
         self._give_async_room()
+
+    def _notify(self) -> None:
+        if self._room is not None:
+            self._room.notify_all()
 
     def _give_async_room(self) -> None:
         waiters, self._async_waiters = self._async_waiters, []

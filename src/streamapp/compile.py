@@ -89,6 +89,7 @@ def compile_app(*apps: type[App] | App, settings: Settings | None = None, store:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     api.state.runtime = runtime
+    api.state.own_middleware = tuple(api.user_middleware)
     _add_error_handlers(api, settings)
     _add_server_routes(api, runtime)
     _add_job_routes(api, runtime)
@@ -296,6 +297,7 @@ class _Route:
             format=_format(request, self._spec),
             is_get=request.method == "GET",
             is_named=_is_named(request),
+            outlasts_app=not self._reader.injected,  # a dependency may close what it gave when the app returns
             position=_position(self._runtime, job),
         )
 
@@ -323,6 +325,7 @@ def _resumed(request: Request, job: Job, runtime: Runtime, after: int, *, takes_
         is_get=True,
         is_named=_is_named(request),
         takes_over=takes_over,
+        outlasts_app=True,
         position=_position(runtime, job),
     )
 

@@ -38,6 +38,10 @@ from .wire import EventId
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _TERMINAL_STATUS: dict[str, Status] = {"done": "succeeded", "error": "failed", "cancelled": "cancelled"}
 
+# Of jobs that stream; a future of each job's own takes a kilobyte.
+_NO_RESPONSE: Future[Response | None] = Future()
+_NO_RESPONSE.set_result(None)
+
 _JOB_BYTES = 4096  # what a finished job takes besides its events: 3.6 kB measured
 
 logger = logging.getLogger("streamapp")
@@ -66,6 +70,7 @@ class Job:
         window_s: how long a streamed job outlives its last reader.
         is_detached: it runs on without readers.
         request_key: what the request that started it is known by when it comes again.
+        may_answer: the endpoint may return a Response of its own.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Job:
         window_s: float = 0,
         is_detached: bool = False,
         request_key: RequestKey | None = None,
+        may_answer: bool = True,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.attempt = 1
@@ -97,9 +103,9 @@ class Job:
         self.started_at: float | None = None
         self.finished_at: float | None = None
         #: done with a Response that the endpoint returned, or with None when the job ended without one
-        self.outcome: Future[Response | None] = Future()
+        self.outcome: Future[Response | None] = Future() if may_answer else _NO_RESPONSE
         #: done when that Response was sent, or the job ended
-        self.sent: Future[Response | None] = Future()
+        self.sent: Future[Response | None] = Future() if may_answer else _NO_RESPONSE
         self.on_ended: list[Callable[[Job], None]] = []
         self.is_expired = False
         self._leaving: asyncio.TimerHandle | None = None

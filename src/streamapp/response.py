@@ -9,8 +9,9 @@ ignore event names that all went well. Where a stream fails, the connection is c
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 from pydantic_core import to_json
@@ -26,17 +27,21 @@ from .media import File
 from .settings import Settings
 
 TRANSPORT_EXTENSION = "streamapp.transport"
+# A list of what remains to be sent when the app has returned. The frames, exit stacks and scopes of a dozen layers of
+# middleware and routing would cost each open stream 14 kB.
+REMAINDER_EXTENSION = "streamapp.remainder"
 # Larger pieces would let one send take as long as a slow client needs for megabytes; uvicorn buffers as much anyway.
 _PIECE_BYTES = 64 * 1024
 _RETRY_MS = 1000
 
+Respond = Callable[[Response], Awaitable[None]]
 Format = Literal["sse", "ndjson", "text"]
-_MEDIA_TYPES: dict[Format, str] = {
-    "sse": "text/event-stream; charset=utf-8",
-    "ndjson": "application/x-ndjson",
-    "text": "text/plain; charset=utf-8",
+_CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
+    "sse": (b"content-type", b"text/event-stream; charset=utf-8"),
+    "ndjson": (b"content-type", b"application/x-ndjson"),
+    "text": (b"content-type", b"text/plain; charset=utf-8"),
 }
-_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class ErrorResponse(Response):
@@ -54,18 +59,28 @@ class _Connection:
 
     Args:
         on_disconnect: called on the loop when the client has left.
+        send_body: takes what comes after the start, which is all that middleware of ours looks at; `send` when None.
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, send_timeout_s: float, on_disconnect: Callable[[], None]
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        send_timeout_s: float,
+        on_disconnect: Callable[[], None],
+        send_body: Send | None = None,
     ) -> None:
         self._transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
         self._send = send
+        self._send_body = send_body or send
         self._send_timeout_s = send_timeout_s
         self.listener = asyncio.create_task(_listen(receive, on_disconnect))
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         await self._send_in_time({"type": "http.response.start", "status": status, "headers": headers})
+        self._send = self._send_body
 
     async def write(self, body: bytes) -> None:
         """Send a part of the body; a client may be slow, as long as it takes 64 KiB in each `send_timeout_s`.
@@ -116,6 +131,10 @@ async def _listen(receive: Receive, on_disconnect: Callable[[], None]) -> Messag
     return message
 
 
+async def _respond(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
+    await response(scope, receive, send)
+
+
 async def _first_of(*futures: asyncio.Future[Any]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
@@ -128,6 +147,7 @@ class EventStreamResponse(Response):
         is_get: EventSource reads it: as SSE it starts at once with a `job` block and ends with a `done` block.
         is_named: write event names; EventSource's `onmessage` gets only unnamed blocks.
         takes_over: the producer waits for this reader.
+        outlasts_app: nothing that the app closes when it returns is needed to the end of the stream.
     """
 
     def __init__(
@@ -140,6 +160,7 @@ class EventStreamResponse(Response):
         is_get: bool = False,
         is_named: bool = True,
         takes_over: bool = True,
+        outlasts_app: bool = False,
         position: int = 0,
     ) -> None:
         self.job = job
@@ -151,37 +172,52 @@ class EventStreamResponse(Response):
         self._is_get = is_get and format == "sse"
         self._is_named = is_named
         self._takes_over = takes_over
+        self._outlasts_app = outlasts_app
         self._position = position
         self._id_prefix = f"{job.id}:{job.attempt}.".encode()
-        self.init_headers({"Content-Type": _MEDIA_TYPES[format], "X-Streamapp-Job-Id": job.id, **_STREAM_HEADERS})
+        self.raw_headers = [_CONTENT_TYPES[format], (b"x-streamapp-job-id", job.id.encode()), *_STREAM_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream; returns when it has ended or the client has left."""
+        """Send the stream; returns when it has ended or the client has left, or at once when the server goes on."""
+        remainder = scope.get("extensions", {}).get(REMAINDER_EXTENSION)
+        if remainder is not None and self._outlasts_app and self.background is None:
+            remainder.append(partial(self._run, scope, send))
+            return
+        await self._run(scope, send, receive, send)
+        if self.background is not None:  # FastAPI puts the tasks of dependencies here
+            await self.background()
+
+    def _run(self, scope: Scope, send: Send, receive: Receive, send_body: Send) -> Coroutine[Any, Any, None]:
+        # Not a coroutine function: its frame would keep the scope for as long as the stream is open.
         subscriber = self.job.attach(after=self._after, takes_over=self._takes_over)
         connection = _Connection(
-            scope, receive, send, send_timeout_s=self._settings.send_timeout_s, on_disconnect=subscriber.close
+            scope,
+            receive,
+            send,
+            send_timeout_s=self._settings.send_timeout_s,
+            on_disconnect=subscriber.close,
+            send_body=send_body,
         )
+        return self._send_all(connection, subscriber, partial(_respond, scope, receive, send))
+
+    async def _send_all(self, connection: _Connection, subscriber: Subscriber, respond: Respond | None) -> None:
         try:
-            await self._stream(connection, subscriber, scope, receive, send)
+            events = await self._hold(subscriber)
+            refusal = events[0].error if events and not self._is_get else None
+            if subscriber.is_closed:
+                return
+            if refusal is not None:
+                assert respond is not None
+                return await respond(ErrorResponse(refusal, {"X-Streamapp-Job-Id": self.job.id}))
+            respond = None  # with it go the scope and the closures of all middleware
+            await self._stream(connection, subscriber, events)
         except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
             connection.abort()
         finally:
             connection.listener.cancel()
             self.job.detach(subscriber)
-        if self.background is not None:  # FastAPI puts the tasks of dependencies here
-            await self.background()
 
-    async def _stream(
-        self, connection: _Connection, subscriber: Subscriber, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        events = await self._hold(subscriber)
-        if subscriber.is_closed:
-            return
-        refusal = events[0].error if events and not self._is_get else None
-        if refusal is not None:
-            headers = {"X-Streamapp-Job-Id": self.job.id}
-            await ErrorResponse(refusal, headers)(scope, receive, send)
-            return
+    async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
         await connection.start(self.status_code, self.raw_headers)
         await connection.write(self._opening(events))
         while not subscriber.is_closed:

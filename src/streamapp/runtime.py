@@ -90,6 +90,7 @@ class ServedApp:
             window_s=window_s,
             is_detached=is_detached,
             request_key=request_key,
+            may_answer=spec.kind != "stream",
         )
 
     def submit(self, job: Job, spec: EndpointSpec) -> None:

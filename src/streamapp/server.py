@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .response import TRANSPORT_EXTENSION
+from .response import REMAINDER_EXTENSION, TRANSPORT_EXTENSION
 from .runtime import EXIT_STUCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from .runtime import Runtime
 
@@ -43,8 +44,12 @@ logger = logging.getLogger("streamapp")
 class LendingProtocol(HttpToolsProtocol):
     """Put the connection's transport into the scope, so that a response can end it without a final chunk."""
 
-    _is_in_head = False
-    _head_bytes = 0
+    # With two attributes more the instance's dictionary could not share its keys, and would take 1.3 kB.
+    __slots__ = ("_head_bytes", "_is_in_head")
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._is_in_head, self._head_bytes = False, 0
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; refuse a request line and headers that do not end."""
@@ -77,6 +82,31 @@ class LendingProtocol(HttpToolsProtocol):
         return self.transport.get_write_buffer_size()
 
 
+class Unwound:
+    """Call an app, and when it has returned send what a response of it left to be sent.
+
+    Only for a compiled app without middleware of others, which may do things when a response has ended.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or tuple(self._app.user_middleware) != self._app.state.own_middleware:
+            return await self._app(scope, receive, send)
+        remainder: list[Callable[[Receive, Send], Awaitable[None]]] = []
+        own = dict(scope)
+        scope.setdefault("extensions", {})[REMAINDER_EXTENSION] = remainder
+        await self._app(scope, receive, send)
+        if remainder:
+            rest = remainder.pop()(receive, send)
+            scope.clear()  # of what the app left in it; uvicorn still reads its own
+            scope.update(own)
+            del own
+            await rest
+
+
 class Server(uvicorn.Server):
     """Serve one compiled app on one socket.
 
@@ -87,7 +117,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, *, log_level: str = "info", stays_up: bool = False) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                Unwound(app),
                 http=LendingProtocol,
                 lifespan="on",
                 log_config=None,
