@@ -34,7 +34,8 @@ from .events import (
 from .settings import Settings
 
 # A tight producer holds the GIL and starves the loop that it has just woken: first event after 9.7 ms. Giving
-# the GIL up after a wake-up, at most this often, makes it 0.7 ms and costs no throughput.
+# the GIL up after a wake-up, at most this often, makes it 0.7 ms and costs no throughput. After the very first event
+# it is given up too: its reader may be awake, and about to sleep.
 _YIELD_EVERY_S = 0.001
 _POLLER_WATCHES_S = 10.0
 
@@ -131,9 +132,10 @@ class Channel:
             if waits and event.kind not in REPLACEABLE and self._is_full():
                 self._wait_for_room()
             sleepers = self._append(event)
-        if not sleepers:
+        if sleepers:
+            self._wake(sleepers)
+        elif event.n != 1:
             return
-        self._wake(sleepers)
         now = time.monotonic()
         if waits and now - self._yielded_at > _YIELD_EVERY_S:
             self._yielded_at = now
