@@ -461,7 +461,8 @@ async def test_a_producer_waits_when_it_is_too_far_ahead_of_the_owner(bounds: di
 async def test_one_event_may_be_larger_than_the_bound() -> None:
     channel = channel_with(ahead_bytes=1)
     channel.subscribe(is_owner=True)
-    channel.emit(to_event("x" * 100))
+    async with asyncio.timeout(WAIT_S):
+        await channel.aemit(to_event("x" * 100))
     assert channel.last_n == 1
 
 
@@ -497,7 +498,7 @@ async def test_other_readers_pace_nobody() -> None:
     channel = channel_with(ahead_events=1, behind_events=1)
     owner, viewer = channel.subscribe(is_owner=True), channel.subscribe()
     for n in range(5):
-        channel.emit(to_event(n))
+        await channel.aemit(to_event(n))
         assert payloads(owner.take()) == [n]
     assert payloads(viewer.take()) == [{"skipped": 4}, 4]
 

@@ -275,7 +275,7 @@ async def test_a_detached_job_runs_on_without_readers_and_nobody_paces_it() -> N
 async def test_the_reader_who_takes_over_paces_the_job() -> None:
     job = new()
     reader = job.attach(takes_over=True, shows_previews=False)
-    job.channel.emit(to_event(1))
+    await job.channel.aemit(to_event(1))
     assert job.channel.statistics().ahead_events == 1
     assert not reader.shows_previews
 

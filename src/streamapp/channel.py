@@ -134,7 +134,7 @@ class Channel:
             sleepers = self._append(event)
         if sleepers:
             self._wake(sleepers)
-        elif event.n != 1:
+        elif event.n != 1 or not self._subscribers:
             return
         now = time.monotonic()
         if waits and now - self._yielded_at > _YIELD_EVERY_S:
