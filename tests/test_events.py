@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy
@@ -204,6 +205,7 @@ def test_three_kinds_end_a_log(kind: Kind, is_terminal: bool) -> None:
         ("text", False),
         (b"bytes", False),
         ({"a": 1, "b": None}, False),
+        (MappingProxyType({"a": [PIXELS]}), True),
         (File(b"x"), False),
         (Image.from_pil(PIXELS), False),
         (Point(x=1), False),

@@ -43,6 +43,7 @@ class Client:
         self.sent: list[Message] = []
         self.ended_by: list[str] = []
         self.stays_open = False
+        self.unsent_bytes = 1
         self.is_stuck_at = ""
         self.messages: list[Message] = []
         self.raises: type[OSError] | None = None
@@ -68,6 +69,9 @@ class Client:
             raise self.raises
         if message["type"] == self.is_stuck_at:
             await self._reads_on.wait()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
 
     def read_on(self) -> None:
         self._reads_on.set()
@@ -167,6 +171,7 @@ async def test_a_stream_that_outlasts_its_app_is_left_to_the_server() -> None:
     """Else the frames, exit stacks and scopes of all layers would stay for as long as it is open."""
     job, through_app, beyond = make_job(), Client(), Client()
     remainder: list[Any] = []
+    through_app.unsent_bytes = 0
     through_app.scope["extensions"][REMAINDER_EXTENSION] = remainder
     job.succeed(to_event(1))
     await through_app.call(EventStreamResponse(job, SETTINGS, outlasts_app=True))

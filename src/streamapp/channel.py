@@ -159,8 +159,8 @@ class Channel:
             await self._wait_for_async_room(room)
         for sleeper in sleepers:
             sleeper.wake()
-        now = time.monotonic()
-        if now - self._yielded_at > _YIELD_EVERY_S:
+        # Nobody slept: the readers have not run since the last event, as this producer awaits nothing else.
+        if not sleepers and (now := time.monotonic()) - self._yielded_at > _YIELD_EVERY_S:
             self._yielded_at = now
             await asyncio.sleep(0)
 

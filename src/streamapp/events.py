@@ -181,10 +181,12 @@ def has_pending_media(payload: Any, *, depth: int = 4) -> bool:
     Looks into mappings and sequences `depth` levels deep.
     """
     match payload:
+        case str() | int() | float() | bytes() | bytearray() | None:
+            return False
         case Output() | Preview():
             return has_pending_media(payload.payload, depth=depth)
-        case str() | bytes() | bytearray() | int() | float() | None:
-            return False
+        case dict() if depth:  # most are, and asking for a Mapping takes ten times as long
+            return any(has_pending_media(item, depth=depth - 1) for item in payload.values())
         case Mapping() if depth:
             return any(has_pending_media(item, depth=depth - 1) for item in payload.values())
         case Sequence() if depth:

@@ -96,6 +96,8 @@ class _Connection:
         await self._send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_in_time(self, message: Message) -> None:
+        if self._transport is not None and not self._transport.get_write_buffer_size():
+            return await self._send(message)  # nothing to wait for: the client has taken all that came before
         async with asyncio.timeout(self._send_timeout_s):
             await self._send(message)
 

@@ -278,6 +278,10 @@ class _Exchange:
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self._is_over.set()
 
+    def get_write_buffer_size(self) -> int:
+        """Say that what was sent may not have been read yet."""
+        return 1
+
     def leave(self) -> None:
         """Close the connection from the client's end."""
         self._is_over.set()
