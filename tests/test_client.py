@@ -149,7 +149,7 @@ Serve = Callable[..., Server]
 def test_events_carry_name_data_and_id(serve: Serve) -> None:
     server = serve(head(), block("preview", {"step": 1}), block("output", [1, "é"], 2), END)
 
-    events = [(event.name, event.data, event.id) for event in Client(server.url).stream("/stream")]
+    events = [(event.name, event.data, event.id) for event in Client(server.url, patience_s=0).stream("/stream")]
 
     assert events == [("preview", {"step": 1}, "j1:1.1"), ("output", [1, "é"], "j1:1.2")]
 
@@ -157,26 +157,26 @@ def test_events_carry_name_data_and_id(serve: Serve) -> None:
 def test_an_event_without_a_name_is_a_message(serve: Serve) -> None:
     server = serve(head(), chunk("data: 1\n\n"), END)
 
-    assert [event.name for event in Client(server.url).stream("/stream")] == ["message"]
+    assert [event.name for event in Client(server.url, patience_s=0).stream("/stream")] == ["message"]
 
 
 def test_comments_are_no_events(serve: Serve) -> None:
     server = serve(head(), chunk(": open\n\n"), block("output", 1), chunk(": ping\n\n"), END)
 
-    assert [event.data for event in Client(server.url).stream("/stream")] == [1]
+    assert [event.data for event in Client(server.url, patience_s=0).stream("/stream")] == [1]
 
 
 def test_an_event_is_handed_out_while_the_job_runs_on(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), HOLD)
 
-    with Client(server.url).stream("/stream") as stream:
+    with Client(server.url, patience_s=0).stream("/stream") as stream:
         assert next(stream).data == 1
 
 
 def test_events_of_20_megabytes_arrive_whole(serve: Serve) -> None:
     server = serve(head(), block("output", "x" * (20 << 20)), END)
 
-    [event] = Client(server.url).stream("/stream")
+    [event] = Client(server.url, patience_s=0).stream("/stream")
 
     assert len(event.data) == 20 << 20
 
@@ -185,14 +185,14 @@ def test_more_than_a_hundred_streams_can_be_open_at_once(serve: Serve) -> None:
     """By default httpx lets the 101st wait for a connection, and fail."""
     server = serve(head(), block("preview", 1), HOLD)
 
-    with Client(server.url) as client:
+    with Client(server.url, patience_s=0) as client:
         assert {next(stream).data for stream in [client.stream("/stream") for _ in range(101)]} == {1}
 
 
 def test_a_stream_knows_its_job_at_once(serve: Serve) -> None:
     server = serve(head(), HOLD)
 
-    with Client(server.url).stream("/stream") as stream:
+    with Client(server.url, patience_s=0).stream("/stream") as stream:
         assert stream.job_id == "j1"
 
 
@@ -200,7 +200,7 @@ def test_the_result_is_the_last_lasting_event_of_a_stream_that_ended_well(serve:
     """Previews, progress and log lines may come after it and are never the result."""
     passing = [block(name, 0) for name in ("preview", "progress", "log", "lagged", "restarted")]
     server = serve(head(), block("output", 1), block("stage", 2), *passing, END)
-    stream = Client(server.url).stream("/stream")
+    stream = Client(server.url, patience_s=0).stream("/stream")
 
     results = [stream.result for _ in stream]
 
@@ -208,7 +208,7 @@ def test_the_result_is_the_last_lasting_event_of_a_stream_that_ended_well(serve:
 
 
 def test_a_stream_that_broke_off_has_no_result(serve: Serve) -> None:
-    stream = Client(serve(head(), block("output", 1)).url).stream("/stream")
+    stream = Client(serve(head(), block("output", 1)).url, patience_s=0).stream("/stream")
 
     with pytest.raises(StreamInterrupted):
         list(stream)
@@ -221,7 +221,7 @@ def test_a_stream_that_broke_off_has_no_result(serve: Serve) -> None:
 def test_the_input_is_posted_as_json_with_the_key(serve: Serve) -> None:
     server = serve(head(), END)
 
-    list(Client(server.url, key="secret").stream("/stream", {"prompt": "é"}))
+    list(Client(server.url, patience_s=0, key="secret").stream("/stream", {"prompt": "é"}))
 
     [(headers, body)] = server.requests
     assert server.saw(1) == ["POST /stream"]
@@ -232,7 +232,7 @@ def test_the_input_is_posted_as_json_with_the_key(serve: Serve) -> None:
 def test_without_input_an_empty_object_is_posted_and_without_key_no_header(serve: Serve) -> None:
     server = serve(head(), END)
 
-    list(Client(server.url).stream("/stream"))
+    list(Client(server.url, patience_s=0).stream("/stream"))
 
     [(headers, body)] = server.requests
     assert (body, "Authorization" in headers) == (b"{}", False)
@@ -249,7 +249,7 @@ def test_a_url_without_scheme_is_refused() -> None:
 def test_break_cancels_the_job_and_then_hangs_up(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), HOLD)
 
-    for _ in Client(server.url, key="secret").stream("/stream"):
+    for _ in Client(server.url, patience_s=0, key="secret").stream("/stream"):
         break
 
     assert server.saw(3) == ["POST /stream", "POST /jobs/j1/cancel", "gone /stream"]
@@ -259,7 +259,7 @@ def test_break_cancels_the_job_and_then_hangs_up(serve: Serve) -> None:
 def test_leaving_a_with_block_cancels_the_job(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), HOLD)
 
-    with Client(server.url) as client, client.stream("/stream") as stream:
+    with Client(server.url, patience_s=0) as client, client.stream("/stream") as stream:
         next(stream)
 
     assert server.saw(3)[1] == "POST /jobs/j1/cancel"
@@ -267,7 +267,7 @@ def test_leaving_a_with_block_cancels_the_job(serve: Serve) -> None:
 
 def test_letting_go_of_a_stream_that_was_never_read_cancels_the_job(serve: Serve) -> None:
     server = serve(head(), HOLD)
-    stream = Client(server.url).stream("/stream")
+    stream = Client(server.url, patience_s=0).stream("/stream")
 
     del stream
 
@@ -277,7 +277,7 @@ def test_letting_go_of_a_stream_that_was_never_read_cancels_the_job(serve: Serve
 def test_an_exception_in_the_reading_thread_cancels_the_job(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Ctrl-C does while the client waits for the next event."""
     server = serve(head(), block("preview", 1), HOLD)
-    stream = Client(server.url).stream("/stream")
+    stream = Client(server.url, patience_s=0).stream("/stream")
 
     def interrupt(*_: object) -> Any:
         raise KeyboardInterrupt
@@ -300,7 +300,7 @@ def test_the_end_of_the_process_cancels_the_job(serve: Serve) -> None:
 
 def test_close_cancels_once_and_ends_the_iteration(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), block("preview", 2), HOLD)
-    stream = Client(server.url).stream("/stream")
+    stream = Client(server.url, patience_s=0).stream("/stream")
 
     next(stream)
     stream.close()
@@ -315,7 +315,7 @@ def test_a_cancel_that_gets_no_answer_is_not_an_error(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), HOLD)
     server.answers["/jobs/j1/cancel"] = [RESET]
 
-    Client(server.url).stream("/stream").close()
+    Client(server.url, patience_s=0).stream("/stream").close()
 
     assert server.saw(3)[2] == "gone /stream"
 
@@ -323,7 +323,7 @@ def test_a_cancel_that_gets_no_answer_is_not_an_error(serve: Serve) -> None:
 @pytest.mark.parametrize("last", [END, block("error", refusal("endpoint_failed")), b"", RESET])
 def test_a_stream_that_has_ended_is_not_cancelled(serve: Serve, last: bytes | str) -> None:
     server = serve(head(), block("output", 1), last, echo=[answer(b"1")])
-    client = Client(server.url)
+    client = Client(server.url, patience_s=0)
 
     with client.stream("/stream") as stream:
         try:
@@ -337,7 +337,7 @@ def test_a_stream_that_has_ended_is_not_cancelled(serve: Serve, last: bytes | st
 
 def test_a_stream_of_a_closed_client_breaks_off_without_a_cancel(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), HOLD)
-    client = Client(server.url)
+    client = Client(server.url, patience_s=0)
     stream = client.stream("/stream")
 
     client.close()
@@ -350,7 +350,7 @@ def test_a_stream_without_a_job_just_hangs_up(serve: Serve) -> None:
     """Other servers send no X-Streamapp-Job-Id, and have nothing to cancel."""
     server = serve(head().replace(b"X-Streamapp-Job-Id: j1\r\n", b""), block("preview", 1), HOLD)
 
-    Client(server.url).stream("/stream").close()
+    Client(server.url, patience_s=0).stream("/stream").close()
 
     assert server.saw(2) == ["POST /stream", "gone /stream"]
 
@@ -367,7 +367,7 @@ def failure(stream: Stream) -> ClientError:
 def test_an_error_event_raises_what_the_server_said(serve: Serve) -> None:
     said = refusal("out_of_memory", "The GPU is full.", retryable=True, detail={"free": 0})
     server = serve(head(), block("preview", 1), block("error", said, 2), RESET)
-    stream = Client(server.url).stream("/stream")
+    stream = Client(server.url, patience_s=0).stream("/stream")
 
     assert next(stream).data == 1
     error = failure(stream)
@@ -380,26 +380,26 @@ def test_an_error_event_raises_what_the_server_said(serve: Serve) -> None:
 def test_an_error_can_be_the_first_event(serve: Serve) -> None:
     server = serve(head(), block("error", refusal("deadline_exceeded")))
 
-    assert isinstance(failure(Client(server.url).stream("/stream")), DeadlineExceeded)
+    assert isinstance(failure(Client(server.url, patience_s=0).stream("/stream")), DeadlineExceeded)
 
 
 def test_a_cancel_by_somebody_else_raises_cancelled(serve: Serve) -> None:
     server = serve(head(), block("cancelled", refusal("cancelled", "The job was cancelled.")))
 
-    error = failure(Client(server.url).stream("/stream"))
+    error = failure(Client(server.url, patience_s=0).stream("/stream"))
 
     assert isinstance(error, Cancelled)
     assert not error.retryable
 
 
 def test_an_error_with_a_code_of_the_apps_own_is_an_api_error(serve: Serve) -> None:
-    error = failure(Client(serve(head(), block("error", refusal("nsfw"))).url).stream("/stream"))
+    error = failure(Client(serve(head(), block("error", refusal("nsfw"))).url, patience_s=0).stream("/stream"))
 
     assert (type(error), error.code) == (ApiError, "nsfw")
 
 
 def test_an_error_event_of_another_form_is_shown_as_it_came(serve: Serve) -> None:
-    error = failure(Client(serve(head(), block("error", ["boom"])).url).stream("/stream"))
+    error = failure(Client(serve(head(), block("error", ["boom"])).url, patience_s=0).stream("/stream"))
 
     assert (type(error), str(error)) == (ApiError, "The job ended with the event 'error': ['boom']")
 
@@ -408,7 +408,7 @@ def test_an_error_event_of_another_form_is_shown_as_it_came(serve: Serve) -> Non
 def test_a_stream_without_its_last_chunk_is_interrupted(serve: Serve, last: bytes | str) -> None:
     """Cut between blocks, by a reset, and inside a chunk; what came before is handed out."""
     server = serve(head(), block("output", 1), chunk(": ping\n\n"), last)
-    stream = Client(server.url).stream("/stream")
+    stream = Client(server.url, patience_s=0).stream("/stream")
 
     assert next(stream).data == 1
     error = failure(stream)
@@ -421,7 +421,7 @@ def test_a_stream_without_its_last_chunk_is_interrupted(serve: Serve, last: byte
 def test_a_stream_that_falls_silent_is_interrupted(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), HOLD)
 
-    error = failure(Client(server.url, silence_s=0.2).stream("/stream"))
+    error = failure(Client(server.url, patience_s=0, silence_s=0.2).stream("/stream"))
 
     assert isinstance(error, StreamInterrupted)
     assert "no heartbeat came" in str(error)
@@ -430,7 +430,7 @@ def test_a_stream_that_falls_silent_is_interrupted(serve: Serve) -> None:
 def test_an_event_that_is_not_json_cancels_the_job(serve: Serve) -> None:
     server = serve(head(), chunk("data: [DONE]\n\n"), HOLD)
 
-    error = failure(Client(server.url).stream("/stream"))
+    error = failure(Client(server.url, patience_s=0).stream("/stream"))
 
     assert isinstance(error, UnexpectedAnswer)
     assert (str(error), error.data) == ("Expected JSON in the event 'message', got '[DONE]'", "[DONE]")
@@ -451,7 +451,7 @@ def test_a_server_that_is_not_there_is_a_failed_connection() -> None:
 
 def test_a_server_that_hangs_up_at_once_is_a_failed_connection(serve: Serve) -> None:
     with pytest.raises(ConnectionFailed):
-        Client(serve(b"").url).stream("/stream")
+        Client(serve(b"").url, patience_s=0).stream("/stream")
 
 
 def test_a_refusal_raises_before_the_stream(serve: Serve) -> None:
@@ -459,7 +459,7 @@ def test_a_refusal_raises_before_the_stream(serve: Serve) -> None:
     server = serve(answer(said, "429 Too Many Requests", headers="Retry-After: 7\r\nX-Streamapp-Job-Id: j1\r\n"))
 
     with pytest.raises(QueueFull, match="The queue is full") as caught:
-        Client(server.url).stream("/stream")
+        Client(server.url, patience_s=0).stream("/stream")
 
     error = caught.value
     assert (error.retry_after, error.retryable, error.status_code, error.job_id) == (7, True, 429, "j1")
@@ -469,7 +469,7 @@ def test_a_refusal_raises_before_the_stream(serve: Serve) -> None:
 def test_another_media_type_is_no_stream(serve: Serve, content_type: str) -> None:
     """WPT eventsource/format-mime-bogus and format-mime-valid-bogus."""
     with pytest.raises(UnexpectedAnswer, match=f"Expected text/event-stream from .*, got HTTP 200 with {content_type}"):
-        Client(serve(head(content_type), HOLD).url).stream("/stream")
+        Client(serve(head(content_type), HOLD).url, patience_s=0).stream("/stream")
 
 
 @pytest.mark.parametrize("parameter", [";", "; charset=windows-1252", " ;x=y"])
@@ -477,19 +477,19 @@ def test_parameters_of_the_media_type_change_nothing(serve: Serve, parameter: st
     """WPT eventsource/format-mime-trailing-semicolon and format-utf-8: always UTF-8."""
     server = serve(head("Text/Event-Stream" + parameter), chunk('data: "ok…"\n\n'), END)
 
-    assert [event.data for event in Client(server.url).stream("/stream")] == ["ok…"]
+    assert [event.data for event in Client(server.url, patience_s=0).stream("/stream")] == ["ok…"]
 
 
 def test_streaming_a_unary_endpoint_says_what_to_write(serve: Serve) -> None:
     with pytest.raises(UnexpectedAnswer, match=r"write client\.run\("):
-        Client(serve(answer(b"1")).url).stream("/stream")
+        Client(serve(answer(b"1")).url, patience_s=0).stream("/stream")
 
 
 def test_a_redirect_is_not_followed(serve: Serve) -> None:
     server = serve(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n")
 
     with pytest.raises(UnexpectedAnswer, match="got HTTP 307 with no type"):
-        Client(server.url).stream("/stream")
+        Client(server.url, patience_s=0).stream("/stream")
 
 
 # Unary calls
@@ -498,7 +498,7 @@ def test_a_redirect_is_not_followed(serve: Serve) -> None:
 def test_run_returns_the_value(serve: Serve) -> None:
     server = serve(echo=[answer(b'{"seed": 7}')])
 
-    assert Client(server.url).run("/echo", {"a": 1}) == {"seed": 7}
+    assert Client(server.url, patience_s=0).run("/echo", {"a": 1}) == {"seed": 7}
     assert (server.requests[0][0]["Accept"], server.requests[0][1]) == ("application/json", b'{"a":1}')
 
 
@@ -508,7 +508,7 @@ def test_run_raises_what_the_server_said(serve: Serve) -> None:
     server = serve(echo=[answer(said, "422 Unprocessable Entity")])
 
     with pytest.raises(InvalidInput) as caught:
-        Client(server.url).run("/echo")
+        Client(server.url, patience_s=0).run("/echo")
     assert caught.value.detail == fields
 
 
@@ -516,18 +516,18 @@ def test_running_a_streaming_endpoint_says_what_to_write_and_does_not_wait_for_i
     server = serve(head(), block("preview", 1), HOLD)
 
     with pytest.raises(UnexpectedAnswer, match=r"write client\.stream\("):
-        Client(server.url).run("/stream")
+        Client(server.url, patience_s=0).run("/stream")
     assert server.saw(2) == ["POST /stream", "gone /stream"]
 
 
 def test_run_refuses_an_answer_that_only_says_that_it_is_json(serve: Serve) -> None:
     with pytest.raises(UnexpectedAnswer, match="Expected JSON in the answer of /echo"):
-        Client(serve(echo=[answer(b"<html>")]).url).run("/echo")
+        Client(serve(echo=[answer(b"<html>")]).url, patience_s=0).run("/echo")
 
 
 def test_run_waits_no_longer_than_it_is_told(serve: Serve) -> None:
     with pytest.raises(ConnectionFailed, match="timed out"):
-        Client(serve(echo=[HOLD]).url).run("/echo", timeout_s=0.2)
+        Client(serve(echo=[HOLD]).url, patience_s=0).run("/echo", timeout_s=0.2)
 
 
 # What errors mean
@@ -643,7 +643,7 @@ def colors(images: list[Image.Image]) -> list[Any]:
     ],
 )
 def test_an_event_opens_its_first_image(serve: Serve, data: Any) -> None:
-    [event] = Client(serve(head(), block("output", data), END).url).stream("/stream")
+    [event] = Client(serve(head(), block("output", data), END).url, patience_s=0).stream("/stream")
 
     assert (event.image().size, colors([event.image()])) == ((2, 3), [(255, 0, 0)])
 
@@ -651,7 +651,7 @@ def test_an_event_opens_its_first_image(serve: Serve, data: Any) -> None:
 def test_an_event_opens_all_of_its_images(serve: Serve) -> None:
     server = serve(head(), block("output", {"images": [{"url": RED}, {"url": BLUE}]}), END)
 
-    [event] = Client(server.url).stream("/stream")
+    [event] = Client(server.url, patience_s=0).stream("/stream")
 
     assert colors(event.images()) == [(255, 0, 0), (0, 0, 255)]
 
@@ -662,7 +662,7 @@ def test_an_image_on_the_same_server_is_downloaded_with_the_key(serve: Serve, ur
     data = {"image": {"url": url.format(server=server.url)}}
     server.answers["/stream"] = [head(), block("output", data), END]
 
-    [event] = Client(server.url, key="secret").stream("/stream")
+    [event] = Client(server.url, patience_s=0, key="secret").stream("/stream")
 
     assert colors([event.image()]) == [(255, 0, 0)]
     assert server.requests[1][0]["Authorization"] == "Key secret"
@@ -673,7 +673,7 @@ def test_an_image_on_another_server_is_not_downloaded(serve: Serve) -> None:
     other = serve(file=[answer(png("red"))])
     server = serve(head(), block("output", {"image": {"url": f"{other.url}/file"}}), END)
 
-    [event] = Client(server.url, key="secret").stream("/stream")
+    [event] = Client(server.url, patience_s=0, key="secret").stream("/stream")
 
     with pytest.raises(NoImage, match="download it yourself"):
         event.image()
@@ -683,7 +683,7 @@ def test_an_image_on_another_server_is_not_downloaded(serve: Serve) -> None:
 def test_an_image_that_is_gone_raises_what_the_server_said(serve: Serve) -> None:
     server = serve(head(), block("output", {"image": "/file"}), END, file=[answer(b"", "404 Not Found")])
 
-    [event] = Client(server.url).stream("/stream")
+    [event] = Client(server.url, patience_s=0).stream("/stream")
 
     with pytest.raises(NotFound):
         event.image()
@@ -703,7 +703,7 @@ def test_an_image_that_is_gone_raises_what_the_server_said(serve: Serve) -> None
     ],
 )
 def test_an_event_without_an_image_says_what_it_has(serve: Serve, data: Any, message: str) -> None:
-    [event] = Client(serve(head(), block("output", data), END).url).stream("/stream")
+    [event] = Client(serve(head(), block("output", data), END).url, patience_s=0).stream("/stream")
 
     with pytest.raises(NoImage, match=message):
         event.image()

@@ -457,7 +457,9 @@ def _add_job_routes(api: FastAPI, runtime: Runtime) -> None:
         job = runtime.jobs.get(job_id)
         last_event_id = request.headers.get("last-event-id")
         after = _after(job, last_event_id) if last_event_id else 0
-        takes_over = bool(last_event_id) and not job.channel.has_reading_owner
+        # Clients of ours say by the header that they started the job; its old connection may not be known to be dead.
+        is_owner = "streamapp-resume" in request.headers or not job.channel.has_reading_owner
+        takes_over = bool(last_event_id) and is_owner
         return _resumed(request, job, runtime, after, takes_over=takes_over)
 
     async def job_cancel(job_id: str) -> Response:

@@ -7,7 +7,8 @@ for event in Client("http://127.0.0.1:8000").stream("/stream", {"prompt": "a red
         event.image().save(f"{event.name}.png")
 """
 
-from ._client import Client, Stream
+from ._async_client import AsyncClient, AsyncJobHandle, AsyncStream
+from ._client import Client, JobHandle, Stream
 from ._decoder import ServerSentEvent, SSEDecoder
 from ._errors import (
     ApiError,
@@ -17,6 +18,7 @@ from ._errors import (
     DeadlineExceeded,
     EndpointFailed,
     InvalidInput,
+    JobUnfinished,
     MalformedRequest,
     NoImage,
     NotFound,
@@ -27,12 +29,15 @@ from ._errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from ._models import Event
+from ._models import Event, JobStatus
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ApiError",
+    "AsyncClient",
+    "AsyncJobHandle",
+    "AsyncStream",
     "Cancelled",
     "Client",
     "ClientError",
@@ -41,6 +46,9 @@ __all__ = [
     "EndpointFailed",
     "Event",
     "InvalidInput",
+    "JobHandle",
+    "JobStatus",
+    "JobUnfinished",
     "MalformedRequest",
     "NoImage",
     "NotFound",

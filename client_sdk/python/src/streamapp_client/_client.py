@@ -1,18 +1,76 @@
-"""Send requests and read answers over a blocking connection; what they mean is decided in `_core.py`."""
+"""Perform calls over blocking connections; what is sent, and what an answer means, is decided in the calls."""
 
+import time
 import weakref
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, suppress
-from typing import Any, Self
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from typing import Any, Self, cast
 
 import httpx
-from httpx_sse import connect_sse
 
+from . import _calls as calls
 from . import _core as core
-from ._errors import NoImage, error_from_response
-from ._models import Event
+from ._errors import error_from_response
+from ._inputs import encode_input
+from ._models import Event, JobStatus
+from ._steps import Call, Patience, Read, Send, Sleep, Step, Tell
+from ._stream import Conversation
 
-_CANCEL_TIMEOUT_S = 2.0
+
+class _Wire:
+    """Perform the steps of one call: at most one answer is open at a time."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self._response: httpx.Response | None = None
+        self._chunks: Iterator[bytes] = iter(())
+
+    def perform(self, step: Step) -> Any:
+        match step:
+            case Read():
+                return next(self._chunks, None)
+            case Send():
+                return self._send(step)
+            case Sleep():
+                time.sleep(step.seconds)
+            case Tell():
+                step.callback(step.value)
+        return None
+
+    def _send(self, step: Send) -> httpx.Response:
+        self.hang_up()
+        timeout = core.timeout(step.read_s)
+        request = self._http.build_request(
+            step.method, step.path, headers=step.headers, content=step.content, timeout=timeout
+        )
+        response = self._http.send(request, stream=True)
+        self._response, self._chunks = response, response.iter_bytes()
+        if response.is_error:
+            response.read()
+        return response
+
+    def hang_up(self) -> None:
+        """Close the connection, unless its answer was read to its end."""
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+
+def _advance(call: Call[Any], wire: _Wire) -> Event:
+    """Perform steps up to the next event.
+
+    Raises:
+        StopIteration: the call has returned.
+    """
+    step = next(call)
+    while not isinstance(step, Event):
+        try:
+            outcome = wire.perform(step)
+        except httpx.RequestError as error:
+            step = call.throw(error)
+        else:
+            step = call.send(outcome)
+    return step
 
 
 class Client:
@@ -24,15 +82,24 @@ class Client:
     Args:
         url: where the server is, without the path of an endpoint.
         key: its API key, sent as `Authorization: Key ...`, to this server only.
+        patience_s: how long to go on trying, without any progress, when a connection is lost or the server is busy.
+        resume_window_s: how long the server shall keep a stream's job running for a reader that was cut off.
         silence_s: how long a stream may say nothing before it counts as cut. The server sends a heartbeat every 10 s.
     """
 
-    def __init__(self, url: str, key: str | None = None, *, silence_s: float = 45.0) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f'Expected a URL like "http://127.0.0.1:8000", got {url!r}')
-        self._http = httpx.Client(
-            base_url=url, headers=core.request_headers(key), timeout=core.timeout(silence_s), limits=core.LIMITS
-        )
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        patience_s: float = 30.0,
+        resume_window_s: float = 10.0,
+        silence_s: float = 45.0,
+    ) -> None:
+        self._http = httpx.Client(**core.client_options(url, key, silence_s))
+        self._patience_s = patience_s
+        self._resume_window_s = resume_window_s
+        self._silence_s = silence_s
         # Not `__del__`: the finalizer also runs at exit, while the modules it needs are still there.
         self._hang_up = weakref.finalize(self, self._http.close)
 
@@ -46,27 +113,29 @@ class Client:
         """Close all connections; streams that are still open break off."""
         self._hang_up()
 
-    def stream(self, path: str, input: Any = None) -> "Stream":
+    def stream(
+        self, path: str, input: Any = None, *, timeout_s: float | None = None, accept: str = core.EVENT_STREAM
+    ) -> "Stream":
         """Start a job and return its events; blocks until the server begins to answer, about a second at most.
 
         Args:
-            input: the endpoint's arguments, as JSON.
+            input: the endpoint's arguments: what JSON holds, PIL images, paths, bytes and open files.
+            timeout_s: how long the whole stream may take; looked at with every event and heartbeat.
+            accept: "application/x-ndjson" or "text/plain" for a stream of lines or text, which cannot be resumed.
 
         Raises:
             ApiError: the server refused; the class says why.
             ConnectionFailed: no answer came.
+            DeadlineExceeded: `timeout_s` has passed.
             UnexpectedAnswer: the endpoint does not stream.
         """
-        with core.answering(self._http.base_url), ExitStack() as connection:
-            source = connection.enter_context(connect_sse(self._http, "POST", path, json=core.body(input)))
-            _check(source.response, core.EVENT_STREAM)
-            return Stream(self, source.response, connection.pop_all())
+        return self._stream(path, encode_input(input), timeout_s=timeout_s, accept=accept)
 
     def run(self, path: str, input: Any = None, *, timeout_s: float = 660.0) -> Any:
         """Call an endpoint that returns one JSON value, and return it.
 
         Args:
-            input: the endpoint's arguments, as JSON.
+            input: as for `stream`.
             timeout_s: how long to wait for the value. The default is a minute over the server's own deadline, so that
                 the server is first and says why.
 
@@ -75,59 +144,135 @@ class Client:
             ConnectionFailed: no answer came.
             UnexpectedAnswer: the endpoint streams, or answers no JSON.
         """
-        request = self._http.stream(
-            "POST", path, json=core.body(input), headers={"Accept": core.JSON}, timeout=core.timeout(timeout_s)
-        )
-        with core.answering(self._http.base_url), request as response:
-            _check(response, core.JSON)
-            return core.decode_json(response.read(), f"the answer of {path}")
+        return self._do(calls.run(path, encode_input(input), read_s=timeout_s, patience=self._patience()))
 
-    def _download(self, url: str) -> bytes:
-        """Get a file of this server; another server must never see the key."""
-        address = self._http.base_url.join(url)
-        if core.origin(address) != core.origin(self._http.base_url):
-            raise NoImage(f"Expected an image on {self._http.base_url}, got {url[:80]!r}; download it yourself")
-        with core.answering(address):
-            response = self._http.get(address)
+    def submit(self, path: str, input: Any = None) -> "JobHandle":
+        """Start a job that runs on without readers, and return its handle; raises as `run` does."""
+        status: JobStatus = self._do(calls.submit(path, encode_input(input), patience=self._patience()))
+        return self.job(status.id)
+
+    def job(self, job_id: str) -> "JobHandle":
+        """Return the handle of a job that exists already; sends nothing."""
+        return JobHandle(self, job_id)
+
+    def subscribe(
+        self,
+        path: str,
+        input: Any = None,
+        *,
+        on_update: Callable[[JobStatus], Any] = lambda status: None,
+        logs: bool = False,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Start a job, tell how it goes, and return its result.
+
+        Args:
+            on_update: called, in this thread, with each change of the job's state or place in the queue.
+            logs: call it with new lines of the job's log too, in `status.logs`.
+            timeout_s: how long the whole may take; then the job is cancelled.
+
+        Raises:
+            DeadlineExceeded: `timeout_s` has passed.
+        """
+        handle = self.submit(path, input)
+        reader = self._conversation("", None, job_id=handle.id, timeout_s=timeout_s) if logs else None
+        try:
+            call = calls.follow(handle.status(), on_update, self._patience, logs=reader, timeout_s=timeout_s)
+            return self._do(call)
+        except BaseException:
+            self._cancel(handle.id)  # without effect on a job that is over
+            raise
+
+    def download(self, url: str) -> bytes:
+        """Get a file of this server.
+
+        Raises:
+            ApiError: the server refused.
+            NoImage: the file is on another server, which must never see the key.
+        """
+        with core.answering(self._http.base_url):
+            response = self._http.get(core.own_url(self._http.base_url, url))
         if response.is_error:
             raise error_from_response(response)
         return response.content
+
+    def _patience(self) -> Patience:
+        return Patience(self._patience_s)
+
+    def _conversation(self, path: str, content: bytes | None, **options: Any) -> Conversation:
+        return Conversation(
+            path,
+            content,
+            resume_window_s=self._resume_window_s,
+            silence_s=self._silence_s,
+            patience=self._patience(),
+            download=self.download,
+            **options,
+        )
+
+    def _stream(self, path: str, content: bytes | None, **options: Any) -> "Stream":
+        conversation, wire = self._conversation(path, content, **options), _Wire(self._http)
+        stream = Stream(self, conversation, wire, cancels="job_id" not in options)
+        try:
+            self._do(conversation.start(), wire)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _do(self, call: Call[Any], wire: _Wire | None = None) -> Any:
+        used = wire or _Wire(self._http)
+        try:
+            with core.answering(self._http.base_url):
+                _advance(call, used)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            if wire is None:
+                used.hang_up()
 
     def _cancel(self, job_id: str) -> None:
         """Cancel a job, if the server can be told so soon; else it learns from the closing connection."""
         if not self._http.is_closed:
             with suppress(httpx.RequestError):
-                self._http.post(f"/jobs/{job_id}/cancel", timeout=_CANCEL_TIMEOUT_S)
+                self._http.post(f"/jobs/{job_id}/cancel", timeout=core.CANCEL_TIMEOUT_S)
 
 
 class Stream(Iterator[Event]):
     """Iterate over the events of one job, in one thread; leaving early cancels the job.
 
     Left by `close`, by the end of a `with` block, or by letting go of the last reference, as `break` does in
-    `for event in client.stream(...)`. An `error` or `cancelled` event, or a cut connection, raises.
+    `for event in client.stream(...)`. A connection that is cut is resumed: every event comes once, in order. An `error`
+    or `cancelled` event raises.
     """
 
-    def __init__(self, client: Client, response: httpx.Response, connection: ExitStack) -> None:
-        self._transcript = core.Transcript(response.headers.get("X-Streamapp-Job-Id"), client._download)
-        self._events = _read(response, self._transcript)
-        self._leave = weakref.finalize(self, _leave, client, self._transcript, connection)
+    def __init__(self, client: Client, conversation: Conversation, wire: _Wire, *, cancels: bool) -> None:
+        self._conversation = conversation
+        self._events = _read(conversation, wire, client._http.base_url)
+        self._leave = weakref.finalize(self, _leave, client if cancels else None, conversation.transcript, wire)
 
     @property
     def job_id(self) -> str | None:
         """Return the job's id; None from a server that has no jobs."""
-        return self._transcript.job_id
+        return self._conversation.transcript.job_id
 
     @property
     def result(self) -> Any:
         """Return the data of the last lasting event once the stream has ended well; None before."""
-        return self._transcript.result
+        return self._conversation.transcript.result
+
+    @property
+    def reconnects(self) -> int:
+        """Return how often the stream was cut and resumed."""
+        return self._conversation.reconnects
 
     def __next__(self) -> Event:
         """Wait for the next event.
 
         Raises:
             ApiError: the job failed, or somebody else cancelled it; the class says why.
-            StreamInterrupted: the connection was cut, or fell silent.
+            DeadlineExceeded: the stream's `timeout_s` has passed; the job is cancelled.
+            StreamInterrupted: the connection was cut, or fell silent, and could not be resumed in time.
             UnexpectedAnswer: an event is not JSON.
         """
         try:
@@ -148,23 +293,60 @@ class Stream(Iterator[Event]):
         self._events.close()
 
 
-def _read(response: httpx.Response, transcript: core.Transcript) -> Generator[Event, None, None]:
-    """Yield the events of a response. A function: a method's frame would keep its Stream alive after a `break`."""
-    try:
-        for chunk in response.iter_bytes():
-            yield from transcript.feed(chunk)
-    except httpx.RequestError as error:
-        raise transcript.interrupted(error) from error
-    transcript.end()
+def _read(conversation: Conversation, wire: _Wire, url: httpx.URL) -> Generator[Event, None, None]:
+    """Yield the events. A function: a method's frame would keep its Stream alive after a `break`."""
+    call = conversation.events()
+    while True:
+        try:
+            with core.answering(url):
+                event = _advance(call, wire)
+        except StopIteration:
+            return
+        yield event
 
 
-def _leave(client: Client, transcript: core.Transcript, connection: ExitStack) -> None:
-    if transcript.job_id and not transcript.is_over:
+def _leave(client: Client | None, transcript: core.Transcript, wire: _Wire) -> None:
+    if client is not None and transcript.job_id and not transcript.is_over:
         client._cancel(transcript.job_id)
-    connection.close()
+    wire.hang_up()
 
 
-def _check(response: httpx.Response, media_type: str) -> None:
-    if response.is_error:
-        response.read()
-    core.check_answer(response, media_type)
+class JobHandle:
+    """Follow a job that runs on without readers.
+
+    Attributes:
+        id: the job.
+    """
+
+    def __init__(self, client: Client, job_id: str) -> None:
+        self.id = job_id
+        self._client = client
+
+    def status(self) -> JobStatus:
+        """Ask for its state.
+
+        Raises:
+            NotFound: the server does not have the job, or no longer.
+        """
+        return cast("JobStatus", self._client._do(calls.status(self.id, self._client._patience())))
+
+    def events(self, *, after: str | None = None) -> Stream:
+        """Return its events, from the first one that is kept; leaving them early does not cancel the job.
+
+        Args:
+            after: the id of the last event seen.
+        """
+        return self._client._stream("", None, job_id=self.id, after=after)
+
+    def result(self, *, timeout_s: float | None = None) -> Any:
+        """Wait for its end, and return its result.
+
+        Raises:
+            ApiError: it failed, or was cancelled; the class says why.
+            DeadlineExceeded: `timeout_s` has passed; the job goes on.
+        """
+        return self._client._do(calls.result(self.id, self._client._patience, timeout_s=timeout_s))
+
+    def cancel(self) -> JobStatus:
+        """End it; without effect on a job that is over."""
+        return cast("JobStatus", self._client._do(calls.cancel(self.id, self._client._patience())))

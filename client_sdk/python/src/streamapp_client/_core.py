@@ -1,37 +1,49 @@
-"""Decide everything about a call that needs no socket: headers, timeouts, what an answer means, what a stream said.
+"""Decide what needs no socket: headers, timeouts, what an answer means, what a stream said.
 
-`_client.py` is the shell around it: it sends and reads, and asks here what to do. An asynchronous shell asks the same.
-
-Divergence: httpx-sse connects for us (`connect_sse`) and does no more. Its `SSEError` comes only out of its own
-decoding loop, loses the JSON body of an error (httpx-sse#43), and as an `httpx.TransportError` would say that the
-connection failed where the server did answer.
+Divergence: httpx-sse is not used. Its decoder fails five of the fixtures in `tests/wire/`, its `SSEError` comes only
+out of its own decoding loop and loses the JSON body of an error (httpx-sse#43), and its `connect_sse` does nothing but
+set two headers.
 """
 
+import codecs
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from ._decoder import ServerSentEvent, SSEDecoder
-from ._errors import ConnectionFailed, StreamInterrupted, UnexpectedAnswer, error_from_event, error_from_response
+from ._errors import (
+    ConnectionFailed,
+    NoImage,
+    StreamInterrupted,
+    UnexpectedAnswer,
+    error_from_event,
+    error_from_response,
+)
 from ._models import Event
 
 # Any number of streams may be open. An idle connection is given up before uvicorn closes it, after 5 s: a request sent
 # at that moment would fail.
-LIMITS = httpx.Limits(keepalive_expiry=2.0)
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=2.0)
 
 EVENT_STREAM = "text/event-stream"
+NDJSON = "application/x-ndjson"
+TEXT = "text/plain"
 JSON = "application/json"
+CANCEL_TIMEOUT_S = 2.0
 
 # The last event that has none of these names is the job's result.
 _NEVER_THE_RESULT = frozenset({"preview", "progress", "log", "lagged", "restarted"})
 
 
-def request_headers(key: str | None) -> dict[str, str]:
-    """Return the headers of every request."""
-    return {} if key is None else {"Authorization": f"Key {key}"}
+def client_options(url: str, key: str | None, silence_s: float) -> dict[str, Any]:
+    """Return the arguments of both kinds of httpx clients."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f'Expected a URL like "http://127.0.0.1:8000", got {url!r}')
+    headers = {} if key is None else {"Authorization": f"Key {key}"}
+    return {"base_url": url, "headers": headers, "timeout": timeout(silence_s), "limits": LIMITS}
 
 
 def body(input: Any) -> Any:
@@ -44,9 +56,12 @@ def timeout(read_s: float) -> httpx.Timeout:
     return httpx.Timeout(10.0, read=read_s, write=read_s)
 
 
-def origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    """Return what must be equal for two URLs to be of the same server."""
-    return url.scheme, url.host, url.port
+def own_url(base: httpx.URL, url: str) -> httpx.URL:
+    """Return the address of a file of the same server; another server must never see the key."""
+    address = base.join(url)
+    if (address.scheme, address.host, address.port) != (base.scheme, base.host, base.port):
+        raise NoImage(f"Expected a file on {base}, got {url[:80]!r}; download it yourself")
+    return address
 
 
 @contextmanager
@@ -58,19 +73,25 @@ def answering(url: httpx.URL) -> Iterator[None]:
         raise ConnectionFailed(f"No answer from {url}: {str(error) or type(error).__name__}") from error
 
 
-def check_answer(response: httpx.Response, expected: str) -> None:
-    """Raise what an answer means unless it is a success of the expected media type.
+def media_type_of(response: httpx.Response) -> str:
+    """Return the media type without its parameters."""
+    content_type: str = response.headers.get("Content-Type", "")
+    return content_type.partition(";")[0].strip().lower()
+
+
+def check_answer(response: httpx.Response, *expected: str) -> None:
+    """Raise what an answer means unless it is a success of an expected media type.
 
     The body must have been read if the status is an error; else it is not looked at.
     """
     if response.is_error:
         raise error_from_response(response)
-    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if response.status_code == httpx.codes.OK and media_type == expected:
+    media_type = media_type_of(response)
+    if response.is_success and media_type in expected:
         return
     call = "run" if media_type == JSON else "stream" if media_type == EVENT_STREAM else None
     raise UnexpectedAnswer(
-        f"Expected {expected} from {response.url}, got HTTP {response.status_code} with {media_type or 'no type'}"
+        f"Expected {expected[0]} from {response.url}, got HTTP {response.status_code} with {media_type or 'no type'}"
         + (f"; write client.{call}(...)" if call else ""),
         status_code=response.status_code,
         job_id=response.headers.get("X-Streamapp-Job-Id"),
@@ -85,8 +106,55 @@ def decode_json(text: str | bytes, where: str) -> Any:
         raise UnexpectedAnswer(f"Expected JSON in {where}, got {text[:80]!r}", data=text) from error
 
 
+class _Decoder(Protocol):
+    last_event_id: str
+    retry_ms: int | None
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]: ...
+
+
+class _LineDecoder:
+    """Read NDJSON as unnamed events; a line that tells an error is one."""
+
+    def __init__(self) -> None:
+        self.last_event_id = ""
+        self.retry_ms: int | None = None
+        self._pieces: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Take the next bytes and return the lines that they complete."""
+        *ends, rest = chunk.split(b"\n")
+        lines = []
+        for end in ends:
+            lines.append(b"".join([*self._pieces, end]).decode("utf-8", "replace").strip())
+            self._pieces.clear()
+        self._pieces.append(rest)
+        return [ServerSentEvent(_line_name(line), line, "") for line in lines if line]
+
+
+def _line_name(line: str) -> str:
+    return "error" if line.startswith('{"error":') and '"error_type":' in line else "message"
+
+
+class _TextDecoder:
+    """Read plain text as unnamed events, piece by piece."""
+
+    def __init__(self) -> None:
+        self.last_event_id = ""
+        self.retry_ms: int | None = None
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Take the next bytes and return the characters that they complete."""
+        text = self._decode(chunk)
+        return [ServerSentEvent("message", json.dumps(text), "")] if text else []
+
+
+_DECODERS: dict[str, Callable[[], _Decoder]] = {EVENT_STREAM: SSEDecoder, NDJSON: _LineDecoder, TEXT: _TextDecoder}
+
+
 class Transcript:
-    """Turn the bytes of one stream into events, and remember what it said.
+    """Turn the bytes of one stream into events, over any number of connections, and remember what it said.
 
     Attributes:
         job_id: the job that speaks, None when the server has no jobs.
@@ -98,14 +166,43 @@ class Transcript:
         self.job_id = job_id
         self.result: Any = None
         self.is_over = False
-        self._decoder = SSEDecoder()
+        self._decoder: _Decoder = SSEDecoder()
+        self._last_event_id = ""
+        self._is_get = False
+        self._is_done = False
         self._download = download
         self._last: Any = None
+
+    @property
+    def last_event_id(self) -> str:
+        """Return the id to come back with: of the last event handed out, or the point before the first."""
+        return self._decoder.last_event_id or self._last_event_id or f"{self.job_id}:1.0"
+
+    @property
+    def can_resume(self) -> bool:
+        """Say whether what was lost can be asked for again."""
+        return self.job_id is not None and isinstance(self._decoder, SSEDecoder)
+
+    @property
+    def retry_ms(self) -> int | None:
+        """Return the reconnection time that this connection's server asked for."""
+        return self._decoder.retry_ms
+
+    def begin(self, response: httpx.Response) -> None:
+        """Read on in an answer: what was cut off at the end of the one before comes again in full."""
+        if self.job_id is None:
+            self.job_id = response.headers.get("X-Streamapp-Job-Id")
+        self._is_get = response.request.method == "GET"
+        self._last_event_id = self._decoder.last_event_id or self._last_event_id
+        self._decoder = _DECODERS[media_type_of(response)]()
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that these bytes complete; raise what an `error` or `cancelled` event says."""
         for raw in self._decoder.feed(chunk):
-            yield self._read(raw)
+            if self._is_get and raw.name == "done":
+                self._is_done = True
+            elif not (self._is_get and raw.name == "job"):
+                yield self._read(raw)
 
     def _read(self, raw: ServerSentEvent) -> Event:
         data = decode_json(raw.data, f"the event {raw.name!r}")
@@ -116,13 +213,21 @@ class Transcript:
             self._last = data
         return Event(raw.name, data, raw.id, self._download)
 
+    @property
+    def may_end(self) -> bool:
+        """Say whether the stream is complete where the body ends: that of a GET says `done` before."""
+        return self._is_done or not self._is_get
+
     def end(self) -> None:
-        """Take note that the body ended as it should."""
+        """Take note that the stream ended as it should."""
         self.is_over = True
         self.result = self._last
 
-    def interrupted(self, error: httpx.RequestError) -> StreamInterrupted:
-        """Take note that the body broke off, and return the error that says so."""
+    def interrupted(self, error: Exception | None) -> StreamInterrupted:
+        """Take note that the stream is lost, and return the error that says so."""
         self.is_over = True
-        why = "no heartbeat came" if isinstance(error, httpx.TimeoutException) else str(error) or type(error).__name__
+        if isinstance(error, httpx.TimeoutException):
+            why = "no heartbeat came"
+        else:
+            why = "it ended before its job" if error is None else str(error) or type(error).__name__
         return StreamInterrupted(f"The stream of job {self.job_id} broke off: {why}", job_id=self.job_id)

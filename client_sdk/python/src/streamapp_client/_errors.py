@@ -11,6 +11,7 @@ The tree, with the codes that each class stands for (`error.code` tells them apa
         ├── MalformedRequest  400 malformed_request
         ├── Unauthorized      401 unauthorized; 403
         ├── NotFound          404 not_found, job_not_found
+        ├── JobUnfinished     409 job_unfinished
         ├── PayloadTooLarge   413 payload_too_large
         ├── InvalidInput      422 invalid_input; `detail` lists the wrong fields
         ├── QueueFull         429 queue_full; `retry_after`                             retryable
@@ -141,6 +142,12 @@ class QueueFull(ApiError):
     retryable = True
 
 
+class JobUnfinished(ApiError):
+    """Say that the job has no result yet."""
+
+    code = "job_unfinished"
+
+
 class Cancelled(ApiError):
     """Say that somebody else cancelled the job."""
 
@@ -174,6 +181,7 @@ _BY_CODE: dict[str | None, type[ApiError]] = {
     "payload_too_large": PayloadTooLarge,
     "invalid_input": InvalidInput,
     "queue_full": QueueFull,
+    "job_unfinished": JobUnfinished,
     "cancelled": Cancelled,
     "endpoint_failed": EndpointFailed,
     "not_encodable": EndpointFailed,
@@ -192,6 +200,7 @@ _BY_STATUS: dict[int | None, type[ApiError]] = {
     401: Unauthorized,
     403: Unauthorized,
     404: NotFound,
+    409: JobUnfinished,
     413: PayloadTooLarge,
     422: InvalidInput,
     429: QueueFull,

@@ -1,10 +1,10 @@
 """Define the event as the user of the client sees it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ._errors import NoImage
+from ._errors import ApiError, NoImage
 from ._images import image_urls, open_image
 
 if TYPE_CHECKING:
@@ -44,3 +44,41 @@ class Event:
             keys = list(self.data) if isinstance(self.data, dict) else type(self.data).__name__
             raise NoImage(f'Expected data["image"] or data["images"] in the event {self.name!r}, got {keys}')
         return urls
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """Hold a job's state at one moment.
+
+    Attributes:
+        id: the job.
+        status: queued, running, succeeded, failed or cancelled.
+        position: how many jobs run before it, while it is queued.
+        created_at, started_at, finished_at: seconds since 1970, by the server's clock; None before.
+        error: why it failed, or was cancelled.
+        logs: the lines that are new since the last update, `{"message", "level", "source"}` each.
+    """
+
+    id: str
+    status: str
+    position: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    error: ApiError | None = None
+    logs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether the job has ended, in whatever way."""
+        return self.status in ("succeeded", "failed", "cancelled")
+
+    def with_logs(self, logs: list[dict[str, Any]]) -> "JobStatus":
+        """Return the same state with new lines."""
+        return replace(self, logs=logs)
+
+    @classmethod
+    def read(cls, data: dict[str, Any], error: ApiError | None) -> "JobStatus":
+        """Read what `/jobs/{id}` answers."""
+        created_at, started_at, finished_at = data["created_at"], data["started_at"], data["finished_at"]
+        return cls(data["job_id"], data["status"], data["position"], created_at, started_at, finished_at, error)

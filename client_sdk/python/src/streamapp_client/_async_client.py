@@ -1,0 +1,326 @@
+"""Perform calls over asynchronous connections, as `_client.py` does over blocking ones."""
+
+import asyncio
+import inspect
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Self, cast
+
+import httpx
+
+from . import _calls as calls
+from . import _core as core
+from ._errors import NoImage, error_from_response
+from ._inputs import encode_input
+from ._models import Event, JobStatus
+from ._steps import Call, Patience, Read, Send, Sleep, Step, Tell
+from ._stream import Conversation
+
+
+class _Wire:
+    """Perform the steps of one call: at most one answer is open at a time."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self._response: httpx.Response | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+
+    async def perform(self, step: Step) -> Any:
+        match step:
+            case Read():
+                assert self._chunks is not None
+                return await anext(self._chunks, None)
+            case Send():
+                return await self._send(step)
+            case Sleep():
+                await asyncio.sleep(step.seconds)
+            case Tell():
+                told = step.callback(step.value)
+                if inspect.isawaitable(told):
+                    await told
+        return None
+
+    async def _send(self, step: Send) -> httpx.Response:
+        await self.hang_up()
+        timeout = core.timeout(step.read_s)
+        request = self._http.build_request(
+            step.method, step.path, headers=step.headers, content=step.content, timeout=timeout
+        )
+        response = await self._http.send(request, stream=True)
+        self._response, self._chunks = response, response.aiter_bytes()
+        if response.is_error:
+            await response.aread()
+        return response
+
+    async def hang_up(self) -> None:
+        """Close the connection, unless its answer was read to its end."""
+        response, self._response = self._response, None
+        if response is not None:
+            await response.aclose()
+
+
+async def _advance(call: Call[Any], wire: _Wire) -> Event | None:
+    """Perform steps up to the next event; None when the call has returned."""
+    step = next(call, None)
+    while step is not None and not isinstance(step, Event):
+        try:
+            outcome = await wire.perform(step)
+        except httpx.RequestError as error:
+            step = _throw(call, error)
+        else:
+            step = _send(call, outcome)
+    return step
+
+
+def _send(call: Call[Any], outcome: Any) -> Step | None:
+    try:
+        return call.send(outcome)
+    except StopIteration:  # which no coroutine may raise
+        return None
+
+
+def _throw(call: Call[Any], error: Exception) -> Step | None:
+    try:
+        return call.throw(error)
+    except StopIteration:
+        return None
+
+
+class AsyncClient:
+    """Call one streamapp server from one event loop.
+
+        async with AsyncClient("http://127.0.0.1:8000") as client:
+            async for event in await client.stream("/stream", {"prompt": "a red circle"}):
+                print(event.name, event.data)
+
+    The arguments are those of `Client`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        patience_s: float = 30.0,
+        resume_window_s: float = 10.0,
+        silence_s: float = 45.0,
+    ) -> None:
+        self._http = httpx.AsyncClient(**core.client_options(url, key, silence_s))
+        self._patience_s = patience_s
+        self._resume_window_s = resume_window_s
+        self._silence_s = silence_s
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections; streams that are still open break off."""
+        await self._http.aclose()
+
+    async def stream(
+        self, path: str, input: Any = None, *, timeout_s: float | None = None, accept: str = core.EVENT_STREAM
+    ) -> "AsyncStream":
+        """Start a job and return its events; as `Client.stream`."""
+        return await self._stream(path, encode_input(input), timeout_s=timeout_s, accept=accept)
+
+    async def run(self, path: str, input: Any = None, *, timeout_s: float = 660.0) -> Any:
+        """Call an endpoint that returns one JSON value, and return it; as `Client.run`."""
+        return await self._do(calls.run, path, encode_input(input), read_s=timeout_s, patience=self._patience())
+
+    async def submit(self, path: str, input: Any = None) -> "AsyncJobHandle":
+        """Start a job that runs on without readers, and return its handle."""
+        status: JobStatus = await self._do(calls.submit, path, encode_input(input), patience=self._patience())
+        return self.job(status.id)
+
+    def job(self, job_id: str) -> "AsyncJobHandle":
+        """Return the handle of a job that exists already; sends nothing."""
+        return AsyncJobHandle(self, job_id)
+
+    async def subscribe(
+        self,
+        path: str,
+        input: Any = None,
+        *,
+        on_update: Callable[[JobStatus], Any] = lambda status: None,
+        logs: bool = False,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Start a job, tell how it goes, and return its result; as `Client.subscribe`, `on_update` may be async."""
+        handle = await self.submit(path, input)
+        reader = self._conversation("", None, job_id=handle.id, timeout_s=timeout_s) if logs else None
+        try:
+            status = await handle.status()
+            return await self._do(calls.follow, status, on_update, self._patience, logs=reader, timeout_s=timeout_s)
+        except BaseException:
+            await asyncio.shield(self._cancel(handle.id))  # without effect on a job that is over
+            raise
+
+    async def download(self, url: str) -> bytes:
+        """Get a file of this server; as `Client.download`."""
+        with core.answering(self._http.base_url):
+            response = await self._http.get(core.own_url(self._http.base_url, url))
+        if response.is_error:
+            raise error_from_response(response)
+        return response.content
+
+    def _patience(self) -> Patience:
+        return Patience(self._patience_s)
+
+    def _conversation(self, path: str, content: bytes | None, **options: Any) -> Conversation:
+        return Conversation(
+            path,
+            content,
+            resume_window_s=self._resume_window_s,
+            silence_s=self._silence_s,
+            patience=self._patience(),
+            download=_cannot_wait,
+            **options,
+        )
+
+    async def _stream(self, path: str, content: bytes | None, **options: Any) -> "AsyncStream":
+        conversation, wire = self._conversation(path, content, **options), _Wire(self._http)
+        stream = AsyncStream(self, conversation, wire, cancels="job_id" not in options)
+        try:
+            with core.answering(self._http.base_url):
+                await _advance(conversation.start(), wire)
+        except BaseException:
+            await stream.aclose()
+            raise
+        return stream
+
+    async def _do(self, call: Callable[..., Call[Any]], *arguments: Any, **options: Any) -> Any:
+        result: list[Any] = []
+        wire = _Wire(self._http)
+        try:
+            with core.answering(self._http.base_url):
+                await _advance(_noting(call(*arguments, **options), result), wire)
+        finally:
+            await wire.hang_up()
+        return result[0]
+
+    async def _cancel(self, job_id: str) -> None:
+        """Cancel a job, if the server can be told so soon; else it learns from the closing connection."""
+        if not self._http.is_closed:
+            with suppress(httpx.RequestError):
+                await self._http.post(f"/jobs/{job_id}/cancel", timeout=core.CANCEL_TIMEOUT_S)
+
+
+def _noting(call: Call[Any], result: list[Any]) -> Call[None]:
+    """Keep what a call returns: a coroutine cannot hand on its StopIteration."""
+    result.append((yield from call))
+
+
+def _cannot_wait(url: str) -> bytes:
+    raise NoImage(f"write: PIL.Image.open(io.BytesIO(await client.download({url[:80]!r})))")
+
+
+class AsyncStream(AsyncIterator[Event]):
+    """Iterate over the events of one job, in one task; leaving early cancels the job. As `Stream`.
+
+    Left by `aclose`, by the end of an `async with` block, by the cancellation of the task that waits for an event, or
+    by letting go of the last reference while the loop runs.
+    """
+
+    def __init__(self, client: AsyncClient, conversation: Conversation, wire: _Wire, *, cancels: bool) -> None:
+        self._conversation = conversation
+        self._events = conversation.events()
+        self._wire = wire
+        self._client = client
+        self._cancels = cancels
+        loop = asyncio.get_running_loop()
+        state = (client if cancels else None, conversation.transcript, wire)
+        self._finalizer = weakref.finalize(self, _abandon, loop, *state)
+        self._finalizer.atexit = False  # the loop has ended by then
+
+    @property
+    def job_id(self) -> str | None:
+        """Return the job's id; None from a server that has no jobs."""
+        return self._conversation.transcript.job_id
+
+    @property
+    def result(self) -> Any:
+        """Return the data of the last lasting event once the stream has ended well; None before."""
+        return self._conversation.transcript.result
+
+    @property
+    def reconnects(self) -> int:
+        """Return how often the stream was cut and resumed."""
+        return self._conversation.reconnects
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event; raises as `Stream.__next__` does."""
+        try:
+            with core.answering(self._client._http.base_url):
+                event = await _advance(self._events, self._wire)
+        except BaseException:
+            await self.aclose()
+            raise
+        if event is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        return event
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel the job unless it is over, and close the connection; may be called again."""
+        if self._finalizer.detach() is None:
+            return
+        # Shielded: the task may be cancelled again before the server has been told.
+        await asyncio.shield(
+            asyncio.ensure_future(
+                _leave(self._client if self._cancels else None, self._conversation.transcript, self._wire)
+            )
+        )
+
+
+def _abandon(
+    loop: asyncio.AbstractEventLoop, client: AsyncClient | None, transcript: core.Transcript, wire: _Wire
+) -> None:
+    if loop.is_running():
+        loop.call_soon_threadsafe(lambda: _running.add(loop.create_task(_leave(client, transcript, wire))))
+
+
+_running: "weakref.WeakSet[asyncio.Task[None]]" = weakref.WeakSet()
+
+
+async def _leave(client: AsyncClient | None, transcript: core.Transcript, wire: _Wire) -> None:
+    if client is not None and transcript.job_id and not transcript.is_over:
+        await client._cancel(transcript.job_id)
+    await wire.hang_up()
+
+
+class AsyncJobHandle:
+    """Follow a job that runs on without readers; as `JobHandle`.
+
+    Attributes:
+        id: the job.
+    """
+
+    def __init__(self, client: AsyncClient, job_id: str) -> None:
+        self.id = job_id
+        self._client = client
+
+    async def status(self) -> JobStatus:
+        """Ask for its state."""
+        return cast("JobStatus", await self._client._do(calls.status, self.id, self._client._patience()))
+
+    async def events(self, *, after: str | None = None) -> AsyncStream:
+        """Return its events, from the first one that is kept; leaving them early does not cancel the job."""
+        return await self._client._stream("", None, job_id=self.id, after=after)
+
+    async def result(self, *, timeout_s: float | None = None) -> Any:
+        """Wait for its end, and return its result."""
+        return await self._client._do(calls.result, self.id, self._client._patience, timeout_s=timeout_s)
+
+    async def cancel(self) -> JobStatus:
+        """End it; without effect on a job that is over."""
+        return cast("JobStatus", await self._client._do(calls.cancel, self.id, self._client._patience()))

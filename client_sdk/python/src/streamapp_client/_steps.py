@@ -1,0 +1,114 @@
+"""Define what a call asks of its shell, and how it waits before it tries again; knows no sockets.
+
+A call is a generator: it yields steps, is sent what came of each, and returns its value. `_client.py` performs the
+steps over blocking connections, `_async_client.py` over asynchronous ones; all that is decided is decided here,
+in `_stream.py` and in `_calls.py`, once.
+"""
+
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx
+
+from ._models import Event
+
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 5.0
+# A server that cannot be reached at all is more often a wrong address than one about to come up.
+_CONNECT_PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request; gives the `httpx.Response`, whose body has been read only if its status is an error."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    read_s: float = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read on in the last answer; gives the next bytes, None at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Call the user's function; an asynchronous shell awaits what it returns."""
+
+    callback: Callable[[Any], Any]
+    value: Any
+
+
+T = TypeVar("T")
+Step = Send | Read | Sleep | Tell | Event
+Call = Generator[Step, Any, T]
+
+
+class Patience:
+    """Decide how long to wait before the next try, and when to give up.
+
+    The waits grow twofold from 0.1 s, or from the server's `retry:`, up to 5 s, and each is drawn from 0 up to that
+    ("full jitter"): clients that lost the same server come back spread out.
+    Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+
+    Args:
+        seconds: how long to go on trying without any progress.
+        clock: seconds that rise.
+        draw: a number between its two arguments.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._draw = draw
+        self._failing_since: float | None = None
+        self._tries = 0
+        self._has_connected = False
+
+    def now(self) -> float:
+        """Return the time that it counts in."""
+        return self._clock()
+
+    def renew(self) -> None:
+        """Take note of progress."""
+        self._failing_since, self._tries, self._has_connected = None, 0, True
+
+    def wait_s(
+        self, error: Exception | None, *, retry_ms: int | None = None, retry_after: float | None = None
+    ) -> float | None:
+        """Return how long to wait after a failure; None when the patience is spent.
+
+        Args:
+            error: what failed; None for a stream that ended before its job.
+            retry_ms: the reconnection time that the server asked for.
+            retry_after: how long it said, in seconds, that it will refuse.
+        """
+        now = self._clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        first_s = _FIRST_WAIT_S if retry_ms is None else retry_ms / 1000
+        wait = self._draw(0, min(max(_LONGEST_WAIT_S, first_s), first_s * 2**self._tries))
+        self._tries += 1
+        wait += retry_after or 0
+        is_new = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not self._has_connected
+        limit = min(self._seconds, _CONNECT_PATIENCE_S) if is_new else self._seconds
+        return wait if now + wait - self._failing_since < limit else None

@@ -1,0 +1,173 @@
+"""Carry one stream over as many connections as it takes: start, read, lose, resume. A call, as `_steps.py` explains."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+
+from . import _core as core
+from ._errors import ApiError, DeadlineExceeded, NotFound
+from ._steps import Call, Patience, Read, Send, Sleep
+
+# What is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job is named.
+_BUSY = frozenset({429, 502, 503, 504})
+
+
+class Conversation:
+    """Hold one stream: what was sent for it, what came, and how often it was lost.
+
+    Args:
+        path: the endpoint.
+        content: the input, as JSON.
+        job_id: a job that exists already: it is read, not started.
+        after: the id of the event to begin behind.
+        patience: how long to go on trying.
+        download: gets a file of the same server.
+        timeout_s: how long the whole stream may take.
+    Attributes:
+        transcript: what the stream said.
+        reconnects: how often it came back.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        content: bytes | None,
+        *,
+        job_id: str | None = None,
+        after: str | None = None,
+        accept: str = core.EVENT_STREAM,
+        resume_window_s: float = 10.0,
+        silence_s: float = 45.0,
+        timeout_s: float | None = None,
+        patience: Patience,
+        download: Callable[[str], bytes],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.transcript = core.Transcript(job_id, download)
+        self.reconnects = 0
+        self._path = path
+        self._content = content
+        self._after = after
+        self._headers = {
+            "Accept": accept,
+            "Content-Type": core.JSON,
+            "Idempotency-Key": uuid.uuid4().hex,
+            "Streamapp-Resume": f"{resume_window_s:g}",
+        }
+        self._silence_s = silence_s
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._ends_at = None if timeout_s is None else clock() + timeout_s
+        self._patience = patience
+
+    def start(self) -> Call[None]:
+        """Get the answer that the events come in; returns when the first one has begun, or is over."""
+        while True:
+            try:
+                response = yield self._request()
+                if response.status_code == httpx.codes.NO_CONTENT:
+                    return self.transcript.end()
+                core.check_answer(response, core.EVENT_STREAM, core.NDJSON, core.TEXT)
+                return self.transcript.begin(response)
+            except httpx.TransportError as error:
+                yield from self._wait(error)
+            except ApiError as error:
+                self._check(error)
+                yield from self._wait(error)
+
+    def events(self) -> Call[None]:
+        """Yield every event once, in order."""
+        while not self.transcript.is_over:
+            error: Exception | None = None
+            try:
+                while (chunk := (yield Read())) is not None:
+                    yield from self._take(chunk)
+                if self.transcript.may_end:
+                    return self.transcript.end()
+            except httpx.RequestError as lost:
+                error = lost
+            if not self.transcript.can_resume:
+                raise self.transcript.interrupted(error) from error
+            yield from self._wait(error)
+            self.reconnects += 1
+            yield from self.start()
+
+    def _take(self, chunk: bytes) -> Iterator[Any]:
+        for event in self.transcript.feed(chunk):
+            self._patience.renew()
+            yield event
+        self._check_time()
+
+    def _request(self) -> Send:
+        job_id = self.transcript.job_id
+        left_s = self._check_time()
+        read_s = self._silence_s if left_s is None else min(self._silence_s, left_s)
+        if job_id is None:
+            return Send("POST", self._path, self._headers, self._content, read_s)
+        position = {"Last-Event-ID": self._after or self.transcript.last_event_id}
+        self._after = None
+        headers = {"Accept": core.EVENT_STREAM, "Streamapp-Resume": self._headers["Streamapp-Resume"], **position}
+        return Send("GET", f"/jobs/{job_id}/events?_events=named", headers, None, read_s)
+
+    def _check_time(self) -> float | None:
+        """Return how much time is left, None without a limit."""
+        if self._ends_at is None:
+            return None
+        left_s = self._ends_at - self._clock()
+        if left_s <= 0:
+            job_id = self.transcript.job_id
+            raise DeadlineExceeded(f"job {job_id} did not end within timeout_s={self._timeout_s:g}", job_id=job_id)
+        return left_s
+
+    def _check(self, error: ApiError) -> None:
+        """Raise a refusal that will not pass."""
+        if isinstance(error, NotFound) and self.reconnects:
+            raise self.transcript.interrupted(error) from error
+        if not may_pass(error, is_resume=self.transcript.job_id is not None):
+            self.transcript.is_over = True
+            raise error
+
+    def _wait(self, error: Exception | None) -> Call[None]:
+        """Wait before the next try, or raise what lost the stream."""
+        self._check_time()
+        wait = self._patience.wait_s(error, retry_ms=self.transcript.retry_ms, retry_after=_retry_after(error))
+        if wait is not None:
+            yield Sleep(wait)
+        elif self.transcript.job_id is not None:
+            raise self.transcript.interrupted(error) from error
+        elif error is not None:
+            raise error
+
+
+def read_json(request: Send, patience: Patience) -> Call[Any]:
+    """Send a request until it is answered, and return the JSON of its answer."""
+    while True:
+        try:
+            response = yield request
+            core.check_answer(response, core.JSON)
+            body = []
+            while (chunk := (yield Read())) is not None:
+                body.append(chunk)
+            return core.decode_json(b"".join(body), f"the answer of {request.path}")
+        except httpx.ReadTimeout:  # the whole time that the caller gave has passed
+            raise
+        except (httpx.TransportError, ApiError) as error:
+            if isinstance(error, ApiError) and not may_pass(error):
+                raise
+            wait = patience.wait_s(error, retry_after=_retry_after(error))
+            if wait is None:
+                raise
+        yield Sleep(wait)
+
+
+def may_pass(error: ApiError, *, is_resume: bool = False) -> bool:
+    """Say whether the same request may be granted later; a job that has started, and failed, may not."""
+    is_refusal = is_resume or error.job_id is None
+    return is_refusal and error.retryable and error.status_code in _BUSY
+
+
+def _retry_after(error: Exception | None) -> float | None:
+    return error.retry_after if isinstance(error, ApiError) else None
