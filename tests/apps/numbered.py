@@ -1,0 +1,68 @@
+"""An app whose events are numbered, so that a lost, doubled or moved one shows: `python numbered.py PORT`."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import streamapp
+from streamapp.server import bind, serve
+
+
+class Numbers(streamapp.App):
+    capture_logs = True
+
+    def setup(self) -> None:
+        self.started = 0
+
+    @streamapp.endpoint("/numbers")
+    async def numbers(self, n: int, large: int = 0) -> AsyncIterator[Any]:
+        """Emit `n` numbered events, each 20th of `large` characters; the numbers come in spurts."""
+        self.started += 1
+        for i in range(n):
+            yield {"n": i, "text": "ä€🙂" * (large // 3 if i % 20 == 10 else 1)}
+            if i % 10 == 9:
+                await asyncio.sleep(0.005)
+
+    @streamapp.endpoint("/steps")
+    def steps(self, n: int = 3) -> Iterator[int]:
+        """Emit numbers from the inference thread, with a log line and a preview before each."""
+        for i in range(n):
+            print(f"step {i}")  # noqa: T201: it is what the test reads
+            yield streamapp.Preview({"step": i})
+            yield i
+
+    @streamapp.endpoint("/lines", media_type="application/x-ndjson")
+    def lines(self, fails: bool = False) -> Iterator[Any]:
+        """Emit two lines."""
+        yield {"n": 1}
+        yield "zwei\n"
+        if fails:
+            raise RuntimeError("no third line")
+
+    @streamapp.endpoint("/text", media_type="text/plain")
+    def text(self) -> Iterator[str]:
+        """Emit text."""
+        yield "Grüße "
+        yield "🙂"
+
+    @streamapp.endpoint("/echo")
+    def echo(self, value: Any = None) -> Any:
+        """Return what came."""
+        self.started += 1
+        return value
+
+    @streamapp.endpoint("/sleep")
+    async def sleep(self, seconds: float) -> str:
+        """Answer late."""
+        await asyncio.sleep(seconds)
+        return "done"
+
+    @streamapp.endpoint("/count")
+    async def count(self) -> int:
+        """Tell how many streams, and echoes, were started."""
+        return self.started
+
+
+if __name__ == "__main__":
+    sys.exit(serve(streamapp.compile_app(Numbers), bind("127.0.0.1", int(sys.argv[1])), log_level="error"))

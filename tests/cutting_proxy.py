@@ -1,0 +1,100 @@
+"""A TCP proxy that treats connections badly: it cuts, splits and delays what the server answers, from a seed."""
+
+import asyncio
+import random
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time: `close` sends RST
+
+
+class CuttingProxy:
+    """Forward connections to a port of this machine; each is cut with a probability, at a random byte.
+
+    Args:
+        target: the server's port.
+        cut: how likely a connection is cut.
+        most_bytes: a cut comes before so many bytes of the answer; early ones, before and in the head, are as likely.
+    Attributes:
+        port: where it listens.
+        cuts: how many connections it has cut.
+    """
+
+    def __init__(self, target: int, *, seed: int, cut: float, most_bytes: int) -> None:
+        self.port = 0
+        self.cuts = 0
+        self._target = target
+        self._random = random.Random(seed)
+        self._cut = cut
+        self._most_bytes = most_bytes
+
+    async def serve(self, is_up: "threading.Event", stop: "asyncio.Event") -> None:
+        server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        is_up.set()
+        async with server:
+            await stop.wait()
+        open_ones = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in open_ones:
+            task.cancel()
+        await asyncio.gather(*open_ones, return_exceptions=True)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            answers, requests = await asyncio.open_connection("127.0.0.1", self._target)
+            asking = asyncio.create_task(_pump(reader, requests))
+            try:
+                if await self._answer(answers, writer):
+                    self.cuts += 1
+            finally:
+                asking.cancel()
+                requests.close()
+                writer.close()
+
+    async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Hand on an answer up to its end, or up to where it is cut."""
+        left = self._draw_cut()
+        while data := await answers.read(self._random.choice([1, 7, 100, 65536])):
+            writer.write(data[:left])
+            await writer.drain()
+            left -= len(data)
+            if left <= 0:
+                if self._random.random() < 0.5:
+                    connection: socket.socket = writer.get_extra_info("socket")
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                return True
+        return False
+
+    def _draw_cut(self) -> int:
+        if self._random.random() >= self._cut:
+            return 1 << 60
+        return self._random.randrange(self._random.choice([300, self._most_bytes]))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@contextmanager
+def cutting(target: int, *, seed: int = 1, cut: float = 0.5, most_bytes: int = 20_000) -> Iterator[CuttingProxy]:
+    """Run a proxy in a thread of its own."""
+    proxy = CuttingProxy(target, seed=seed, cut=cut, most_bytes=most_bytes)
+    is_up = threading.Event()
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    loop.set_exception_handler(lambda loop, context: None)  # connections that were cut
+    thread = threading.Thread(target=loop.run_until_complete, args=[proxy.serve(is_up, stop)])
+    thread.start()
+    assert is_up.wait(10)
+    try:
+        yield proxy
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()

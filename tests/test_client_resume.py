@@ -1,0 +1,300 @@
+"""Both clients against the real server: connections that are cut, jobs without a reader, leaving, deadlines."""
+
+import asyncio
+import gc
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from streamapp_client import (
+    AsyncClient,
+    Client,
+    ConnectionFailed,
+    DeadlineExceeded,
+    EndpointFailed,
+    JobStatus,
+    NotFound,
+    StreamInterrupted,
+)
+from streamapp_client._steps import Patience
+
+from cutting_proxy import cutting
+
+APP = Path(__file__).parent / "apps" / "numbered.py"
+WAIT_S = 15.0
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """Serve the numbers in a process of their own."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+    process = subprocess.Popen([sys.executable, str(APP), str(port)])
+    try:
+        until(lambda: is_ready(port))
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/ready").is_success
+    except httpx.TransportError:
+        return False
+
+
+def until(is_true: Callable[[], bool]) -> None:
+    """Wait for a condition of another process."""
+    deadline = time.monotonic() + WAIT_S
+    while not is_true():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+def numbers(events: list[Any]) -> list[int]:
+    return [event.data["n"] for event in events]
+
+
+# Streams that are cut
+
+
+async def test_streams_cut_anywhere_lose_double_and_move_nothing(port: int, url: str) -> None:
+    """Before the head, in it, in an event, before the last chunk; by FIN and by RST."""
+    before = await asyncio.to_thread(Client(url).run, "/count")
+    reconnects = 0
+    with cutting(port, cut=1) as proxy:
+        async with AsyncClient(f"http://127.0.0.1:{proxy.port}") as client:
+
+            async def read() -> int:
+                stream = await client.stream("/numbers", {"n": 100, "large": 600})
+                assert numbers([event async for event in stream]) == list(range(100))
+                assert stream.result["n"] == 99
+                return stream.reconnects
+
+            for _ in range(5):
+                reconnects += sum(await asyncio.gather(*(read() for _ in range(10))))
+        assert proxy.cuts > 20
+    assert reconnects > 20
+    assert await asyncio.to_thread(Client(url).run, "/count") == before + 50
+
+
+def test_the_blocking_client_resumes_too(port: int, url: str) -> None:
+    with cutting(port, cut=1, seed=2) as proxy, Client(f"http://127.0.0.1:{proxy.port}") as client:
+        for _ in range(5):
+            assert numbers(list(client.stream("/numbers", {"n": 100, "large": 600}))) == list(range(100))
+    assert proxy.cuts
+
+
+def test_a_call_whose_answer_is_lost_is_made_again(port: int, url: str) -> None:
+    client = Client(url)
+    before = client.run("/count")
+    with cutting(port, cut=0.8, most_bytes=100, seed=3) as proxy, Client(f"http://127.0.0.1:{proxy.port}") as cut:
+        assert [cut.run("/echo", {"value": n}) for n in range(5)] == list(range(5))
+    assert proxy.cuts
+    assert client.run("/count") >= before + 5
+
+
+def test_a_lost_stream_is_given_up_when_its_job_is_gone(url: str) -> None:
+    with pytest.raises(NotFound):
+        Client(url).job("0" * 32).events()
+
+
+def test_without_patience_a_cut_stream_is_interrupted(port: int) -> None:
+    with cutting(port, cut=1, most_bytes=301, seed=5) as proxy:
+        client = Client(f"http://127.0.0.1:{proxy.port}", patience_s=0)
+        with pytest.raises((StreamInterrupted, ConnectionFailed)):
+            list(client.stream("/numbers", {"n": 100}))
+
+
+def test_the_waits_grow_and_end() -> None:
+    now = [0.0]
+    patience = Patience(10, clock=lambda: now[0], draw=lambda low, high: high)
+    assert [patience.wait_s(None) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
+    now[0] = 9
+    assert patience.wait_s(None) is None
+    patience.renew()
+    assert patience.wait_s(None, retry_ms=2000) == 2
+    assert patience.wait_s(None, retry_ms=2000, retry_after=3) == 4 + 3
+
+
+def test_a_server_that_was_never_reached_is_given_up_sooner() -> None:
+    now = [0.0]
+    patience = Patience(10, clock=lambda: now[0], draw=lambda low, high: high)
+    refused = httpx.ConnectError("refused")
+    assert patience.wait_s(refused) == 0.1
+    now[0] = 2
+    assert patience.wait_s(refused) is None
+
+
+# Other formats
+
+
+LINES, TEXT = "application/x-ndjson", "text/plain"
+
+
+def test_lines_and_text_are_events_without_a_name(url: str) -> None:
+    client = Client(url)
+    lines = [(event.name, event.data) for event in client.stream("/lines", accept=LINES)]
+    assert lines == [("message", {"n": 1}), ("message", "zwei\n")]
+    assert "".join(event.data for event in client.stream("/text", accept=TEXT)) == "Grüße 🙂"
+
+
+def test_even_an_endpoint_of_lines_can_be_read_as_events(url: str) -> None:
+    """Only those can be resumed."""
+    assert [event.name for event in Client(url).stream("/lines")] == ["output", "output"]
+
+
+def test_a_line_that_tells_an_error_raises(url: str) -> None:
+    with pytest.raises(EndpointFailed):
+        list(Client(url).stream("/lines", {"fails": True}, accept=LINES))
+
+
+def test_lines_that_are_cut_cannot_be_resumed(port: int) -> None:
+    with cutting(port, cut=1, most_bytes=2000, seed=4) as proxy:
+        client = Client(f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(StreamInterrupted):
+            list(client.stream("/numbers", {"n": 1000}, accept=LINES))
+
+
+# Jobs without a reader
+
+
+def test_a_submitted_job_is_followed_by_its_handle(url: str) -> None:
+    job = Client(url).submit("/steps", {"n": 4})
+    assert job.result(timeout_s=WAIT_S) == 3
+    assert job.status().status == "succeeded"
+    events = list(job.events())
+    assert [event.data for event in events if event.name == "output"] == [0, 1, 2, 3]
+    assert [event.data for event in job.events(after=events[-2].id)] == [3]
+
+
+def test_a_cancelled_job_says_so(url: str) -> None:
+    job = Client(url).submit("/sleep", {"seconds": 60})
+    assert job.cancel().status == "cancelled"
+    assert job.status().error is not None
+
+
+def test_the_result_of_a_job_that_takes_too_long_is_not_waited_for(url: str) -> None:
+    job = Client(url).submit("/sleep", {"seconds": 60})
+    with pytest.raises(DeadlineExceeded, match="timeout_s=0.2"):
+        job.result(timeout_s=0.2)
+    assert job.cancel().is_over
+
+
+def test_subscribe_tells_states_and_logs_and_returns_the_result(url: str) -> None:
+    updates: list[JobStatus] = []
+    assert Client(url).subscribe("/steps", on_update=updates.append, logs=True) == 2
+    lines = [line["message"] for update in updates for line in update.logs]
+    assert lines == ["step 0", "step 1", "step 2"]
+    assert updates[-1].status == "succeeded"
+
+
+async def test_the_asynchronous_client_does_the_same(url: str) -> None:
+    updates: list[JobStatus] = []
+
+    async def note(status: JobStatus) -> None:
+        updates.append(status)
+
+    async with AsyncClient(url) as client:
+        assert await client.run("/echo", {"value": [1]}) == [1]
+        job = await client.submit("/steps")
+        assert await job.result(timeout_s=WAIT_S) == 2
+        assert (await job.status()).is_over
+        assert [event.data async for event in await job.events() if event.name == "output"] == [0, 1, 2]
+        assert await client.subscribe("/steps", on_update=note, logs=True) == 2
+        assert (await (await client.submit("/sleep", {"seconds": 60})).cancel()).status == "cancelled"
+        with pytest.raises(NotFound):
+            await client.download("/nowhere")
+    assert updates[-1].is_over
+
+
+# Leaving
+
+
+def status_of(url: str, job_id: str | None) -> str:
+    return Client(url).job(str(job_id)).status().status
+
+
+async def test_a_cancelled_task_cancels_its_job(url: str) -> None:
+    async with AsyncClient(url) as client:
+        stream = await client.stream("/numbers", {"n": 1_000_000})
+        await anext(stream)
+
+        async def read() -> None:
+            async for _ in stream:
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await stream.aclose()
+        await asyncio.to_thread(until, lambda: status_of(url, stream.job_id) == "cancelled")
+
+
+async def test_letting_go_of_an_asynchronous_stream_cancels_its_job(url: str) -> None:
+    async with AsyncClient(url) as client:
+        stream = await client.stream("/numbers", {"n": 1_000_000})
+        await anext(stream)
+        job_id = stream.job_id
+        del stream
+        gc.collect()
+        await asyncio.to_thread(until, lambda: status_of(url, job_id) == "cancelled")
+
+
+def test_a_stream_out_of_time_is_cancelled(url: str) -> None:
+    stream = Client(url).stream("/numbers", {"n": 1_000_000}, timeout_s=0.3)
+    with pytest.raises(DeadlineExceeded, match="timeout_s=0.3"):
+        list(stream)
+    until(lambda: status_of(url, stream.job_id) == "cancelled")
+
+
+# Inputs
+
+
+def test_images_paths_bytes_and_files_become_data_uris(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"abc")
+    with path.open("rb") as file:
+        values = [Image.new("RGB", (1, 1)), path, b"abc", file, {1}, JobStatusModel()]
+        sent = Client(url).run("/echo", {"value": values})
+    assert sent[0].startswith("data:image/png;base64,")
+    assert sent[1:] == [
+        "data:text/plain;base64,YWJj",
+        "data:application/octet-stream;base64,YWJj",
+        sent[1],
+        [1],
+        {"a": 1},
+    ]
+    with pytest.raises(TypeError, match="got object"):
+        Client(url).run("/echo", {"value": object()})
+
+
+class JobStatusModel:
+    """Dumps itself, as pydantic's models do."""
+
+    def model_dump(self, **options: Any) -> dict[str, int]:
+        return {"a": 1}
+
+
+def test_the_package_is_imported_in_no_time() -> None:
+    """Beside httpx, which it needs, it takes next to nothing."""
+    code = "import httpx, time; t = time.perf_counter(); import streamapp_client; print(time.perf_counter() - t)"
+    took_s = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
+    assert took_s < 0.3
