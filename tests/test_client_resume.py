@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from tests.cutting_proxy import cutting
 
 from streamapp_client import (
     AsyncClient,
@@ -25,8 +26,6 @@ from streamapp_client import (
     StreamInterrupted,
 )
 from streamapp_client._steps import Patience
-
-from cutting_proxy import cutting
 
 APP = Path(__file__).parent / "apps" / "numbered.py"
 WAIT_S = 15.0
@@ -73,6 +72,7 @@ def numbers(events: list[Any]) -> list[int]:
 # Streams that are cut
 
 
+@pytest.mark.timeout(90)
 async def test_streams_cut_anywhere_lose_double_and_move_nothing(port: int, url: str) -> None:
     """Before the head, in it, in an event, before the last chunk; by FIN and by RST."""
     before = await asyncio.to_thread(Client(url).run, "/count")
@@ -93,6 +93,7 @@ async def test_streams_cut_anywhere_lose_double_and_move_nothing(port: int, url:
     assert await asyncio.to_thread(Client(url).run, "/count") == before + 50
 
 
+@pytest.mark.timeout(90)
 def test_the_blocking_client_resumes_too(port: int, url: str) -> None:
     with cutting(port, cut=1, seed=2) as proxy, Client(f"http://127.0.0.1:{proxy.port}") as client:
         for _ in range(5):

@@ -1,12 +1,15 @@
 """An app whose events are numbered, so that a lost, doubled or moved one shows: `python numbered.py PORT`."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import streamapp
 from streamapp.server import bind, serve
+
+logger = logging.getLogger("numbered")
 
 
 class Numbers(streamapp.App):
@@ -25,10 +28,10 @@ class Numbers(streamapp.App):
                 await asyncio.sleep(0.005)
 
     @streamapp.endpoint("/steps")
-    def steps(self, n: int = 3) -> Iterator[int]:
+    def steps(self, n: int = 3) -> Iterator[Any]:
         """Emit numbers from the inference thread, with a log line and a preview before each."""
         for i in range(n):
-            print(f"step {i}")  # noqa: T201: it is what the test reads
+            logger.warning("step %d", i)
             yield streamapp.Preview({"step": i})
             yield i
 
