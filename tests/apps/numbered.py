@@ -1,15 +1,12 @@
 """An app whose events are numbered, so that a lost, doubled or moved one shows: `python numbered.py PORT`."""
 
 import asyncio
-import logging
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import streamapp
 from streamapp.server import bind, serve
-
-logger = logging.getLogger("numbered")
 
 
 class Numbers(streamapp.App):
@@ -31,7 +28,7 @@ class Numbers(streamapp.App):
     def steps(self, n: int = 3) -> Iterator[Any]:
         """Emit numbers from the inference thread, with a log line and a preview before each."""
         for i in range(n):
-            logger.warning("step %d", i)
+            sys.stdout.write(f"step {i}\n")
             yield streamapp.Preview({"step": i})
             yield i
 
