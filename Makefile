@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUNTIME := ./client_sdk/python[images] .[diffusion]
 
-.PHONY: help install install-runtime demo serve fmt check test coverage build train evaluate clean
+.PHONY: help install install-runtime demo serve fmt check test chaos coverage build train evaluate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,9 @@ check: install ## lint and type-check
 
 test: install ## run the tests
 	$(BIN)/python -m pytest
+
+chaos: install ## cut, flood, kill: faults over real sockets (ten minutes)
+	$(BIN)/python -m tests.chaos --out tests/chaos.json
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py

@@ -1,7 +1,11 @@
 """An app whose events are numbered, so that a lost, doubled or moved one shows: `python numbered.py PORT`."""
 
 import asyncio
+import os
+import resource
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -14,6 +18,7 @@ class Numbers(streamapp.App):
 
     def setup(self) -> None:
         self.started = 0
+        self.computed = 0
 
     @streamapp.endpoint("/numbers")
     async def numbers(self, n: int, large: int = 0) -> AsyncIterator[Any]:
@@ -57,6 +62,40 @@ class Numbers(streamapp.App):
         """Answer late."""
         await asyncio.sleep(seconds)
         return "done"
+
+    @streamapp.endpoint("/endless")
+    def endless(self) -> Iterator[int]:
+        """Compute a step each 10 ms until nobody wants more."""
+        while True:
+            time.sleep(0.01)
+            self.computed += 1
+            yield self.computed
+
+    @streamapp.endpoint("/previews")
+    async def previews(self, stream: streamapp.Stream, n: int = 1_000_000, interval_s: float = 0.05) -> None:
+        """Emit previews of 27 kB with the time in them, and a lasting number after each."""
+        for i in range(n):
+            await stream.aemit(streamapp.Preview({"t": time.time(), "image": "x" * 27_000}))
+            await stream.aemit({"n": i, "t": time.time()})
+            await asyncio.sleep(interval_s)
+
+    @streamapp.endpoint("/block")
+    def block(self) -> None:
+        """Block where nothing can wake it."""
+        threading.Lock().acquire(timeout=3600) and threading.Event().wait(3600)
+
+    @streamapp.endpoint("/usage")
+    async def usage(self) -> dict[str, int]:
+        """Tell what the process holds."""
+        with open("/proc/self/statm") as file:  # noqa: ASYNC230 - no disk is behind it
+            pages = int(file.read().split()[1])
+        return {
+            "steps": self.computed,
+            "threads": threading.active_count(),
+            "tasks": len(asyncio.all_tasks()),
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "resident_kb": pages * resource.getpagesize() // 1000,
+        }
 
     @streamapp.endpoint("/count")
     async def count(self) -> int:

@@ -1,0 +1,306 @@
+"""Faults over real sockets: `python -m tests.chaos [--quick] [--only NAME] [--out FILE]`, which `make chaos` runs.
+
+Each scenario starts a server in a process of its own, does it harm, and returns figures; it raises where a promise does
+not hold. The whole run is bounded in time.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tests.cutting_proxy import cutting
+
+from streamapp_client import AsyncClient, Client, SSEDecoder
+
+APP = Path(__file__).parent / "apps" / "numbered.py"
+RESET = struct.pack("ii", 1, 0)
+SEED = 20
+
+
+class Served:
+    """A server in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def usage(self) -> dict[str, int]:
+        usage: dict[str, int] = httpx.post(self.url + "/usage").json()
+        return usage
+
+    def connect(self, path: str, body: Any = None) -> socket.socket:
+        content = json.dumps(body or {}).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(content)}\r\n\r\n"
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        client.sendall(head.encode() + content)
+        return client
+
+
+@contextmanager
+def serving(**environment: str) -> Iterator[Served]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    process = subprocess.Popen([sys.executable, str(APP), str(port)], env={**os.environ, **environment})
+    try:
+        until(lambda: httpx.get(f"http://127.0.0.1:{port}/ready").is_success, "the server is ready")
+        yield Served(process, port)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(is_true: Callable[[], bool], what: str, *, within_s: float = 30) -> float:
+    """Wait for a condition; return how long it took, in seconds."""
+    started = time.monotonic()
+    while time.monotonic() < started + within_s:
+        with suppress(httpx.TransportError):
+            if is_true():
+                return time.monotonic() - started
+        time.sleep(0.02)
+    raise AssertionError(f"not within {within_s} s: {what}")
+
+
+async def in_parallel(count: int, at_once: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(i: int) -> Any:
+        async with gate:
+            return await work(i)
+
+    return await asyncio.gather(*(one(i) for i in range(count)))
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+def cut_streams(quick: bool) -> dict[str, Any]:
+    """Streams through a proxy that cuts every connection at a random byte: all events once, in order, one job each."""
+    count = 60 if quick else 2000
+
+    async def all_of(url: str) -> list[int]:
+        async with AsyncClient(url, patience_s=60) as client:
+
+            async def read(i: int) -> int:
+                stream = await client.stream("/numbers", {"n": 60, "large": 600})
+                numbers = [event.data["n"] async for event in stream]
+                assert numbers == list(range(60)), f"stream {i}: {numbers}"
+                return stream.reconnects
+
+            return await in_parallel(count, 50, read)
+
+    with serving() as server, cutting(server.port, seed=SEED, cut=1, most_bytes=20_000) as proxy:
+        reconnects = asyncio.run(all_of(f"http://127.0.0.1:{proxy.port}"))
+        started = Client(server.url).run("/count")
+        assert started == count, f"{started} jobs for {count} streams"
+    return {"streams": count, "cuts": proxy.cuts, "reconnects": sum(reconnects), "lost, doubled, moved": 0}
+
+
+def leaving(quick: bool) -> dict[str, Any]:
+    """Clients that leave mid-stream, half by FIN and half by RST: nothing of them stays."""
+    count = 100 if quick else 1000
+    with serving() as server:
+        _leave(server, 50)
+        time.sleep(0.5)
+        before = server.usage()
+        _leave(server, count)
+        kept = ("threads", "tasks", "descriptors")
+        took_s = until(lambda: all(server.usage()[k] <= before[k] for k in kept), f"as few {kept} as {before}")
+        late = max(_steps_after_leaving(server) for _ in range(5 if quick else 20))
+        assert late <= 1, f"{late} steps after the client left"
+        after = server.usage()
+    return {"left": count, "clean after s": round(took_s, 2), "steps after leaving": late} | {
+        f"{k} more": after[k] - before[k] for k in kept
+    }
+
+
+def _leave(server: Served, count: int) -> None:
+    for first in range(0, count, 50):
+        clients = [server.connect("/numbers", {"n": 1_000_000}) for _ in range(min(50, count - first))]
+        for i, client in enumerate(clients):
+            client.recv(4096)
+            if i % 2:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            client.close()
+
+
+def _steps_after_leaving(server: Served) -> int:
+    client, received = server.connect("/endless"), b""
+    while received.count(b"data: ") < 5:
+        received += client.recv(4096)
+    at_leave = int(received.rpartition(b"data: ")[2].split(b"\n")[0] or 0)
+    client.close()
+    time.sleep(0.2)
+    return server.usage()["steps"] - at_leave
+
+
+def deaf_readers(quick: bool) -> dict[str, Any]:
+    """Clients that never read: what they cost, and what the others notice."""
+    rounds, p99 = 1 if quick else 3, {True: [0.0], False: [0.0]}
+    with serving() as server:
+        before, deaf = server.usage()["resident_kb"], []
+        for _ in range(rounds):
+            for is_with in (False, True):
+                deaf = [server.connect("/previews") for _ in range(50 * is_with)]
+                time.sleep(1)
+                p99[is_with].append(quantile(asyncio.run(_latencies(server.url)), 0.99) * 1000)
+                more_kb = server.usage()["resident_kb"] - before
+                for client in deaf:
+                    client.close()
+                until(lambda: server.usage()["tasks"] < 20, "the deaf are gone")
+    alone, beside = (quantile(p99[is_with][1:], 0.5) for is_with in (False, True))
+    assert more_kb < 100_000, f"50 deaf readers take {more_kb} kB"
+    return {"deaf": 50, "resident kB more": more_kb, "p99 alone ms": round(alone, 2), "p99 beside ms": round(beside, 2)}
+
+
+async def _latencies(url: str) -> list[float]:
+    async with AsyncClient(url) as client:
+
+        async def read(i: int) -> list[float]:
+            stream = await client.stream("/previews", {"n": 60})
+            return [time.time() - event.data["t"] async for event in stream if event.name == "output"]
+
+        return [latency for list_ in await in_parallel(10, 10, read) for latency in list_]
+
+
+def slow_reader(quick: bool) -> dict[str, Any]:
+    """A client that takes 200 kB/s of 540: how old its previews are, and whether it has every lasting event."""
+    count = 60 if quick else 300
+    ages, numbers, decoder = [], [], SSEDecoder()
+    with serving() as server, closing(HTTPConnection("127.0.0.1", server.port)) as connection:
+        connection.sock = socket.socket()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)  # what such a link holds, about
+        connection.sock.connect(("127.0.0.1", server.port))
+        connection.request("POST", "/previews", json.dumps({"n": count}), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        while chunk := answer.read1(20_000):
+            time.sleep(len(chunk) / 200_000)
+            for event in decoder.feed(chunk):
+                data = json.loads(event.data)
+                if event.name == "preview":
+                    ages.append(time.time() - data["t"])
+                elif data is not None:
+                    numbers.append(data["n"])
+    assert numbers == list(range(count)), f"{len(numbers)} of {count} lasting events"
+    assert max(ages) < 2, f"a preview was {max(ages):.2f} s old"
+    return {"lasting events": count, "previews shown": len(ages), "oldest s": round(max(ages), 2)}
+
+
+def sigterm(quick: bool) -> dict[str, Any]:
+    """SIGTERM at random moments under load: every reader gets its end, and the process goes."""
+    draw, took = random.Random(SEED), []
+    for _ in range(3 if quick else 50):
+        with serving(STREAMAPP_DRAIN_S="0.2") as server:
+            took.append(asyncio.run(_terminate(server, draw.uniform(0, 0.5))))
+    return {"runs": len(took), "streams each": 20, "exit p50 s": quantile(took, 0.5), "exit max s": max(took)}
+
+
+async def _terminate(server: Served, after_s: float) -> float:
+    async def read(i: int) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(f"GET /{'endless' if i == 0 else 'numbers?n=1000000'} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        body, data = b"", b"."
+        with suppress(ConnectionResetError):
+            while data := await reader.read(65536):
+                body = (body + data)[-4000:]
+        writer.close()
+        last = [line for line in body.split(b"\n") if line.startswith(b"event: ")][-1:]
+        return last[0].decode() if last else f"nothing of {body[-80:]!r}"
+
+    deaf = server.connect("/previews")
+    readers = [asyncio.create_task(read(i)) for i in range(20)]
+    await asyncio.sleep(0.3 + after_s)
+    server.process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    ends = await asyncio.wait_for(asyncio.gather(*readers), 30)
+    code = await asyncio.to_thread(server.process.wait, 30)
+    deaf.close()
+    assert code in (0, -signal.SIGTERM), f"exit code {code}"
+    assert all(end in ("event: error", "event: cancelled", "event: done") for end in ends), ends
+    return round(time.monotonic() - started, 2)
+
+
+def stuck(quick: bool) -> dict[str, Any]:
+    """A job that blocks for ever: its reader hears of it at the deadline, health says so, the process ends with 70."""
+    with serving(STREAMAPP_TIMEOUT_S="0.5", STREAMAPP_STUCK_S="1", STREAMAPP_DRAIN_S="0.2") as server:
+        answer = httpx.post(server.url + "/block", timeout=30)
+        assert answer.json()["error"]["code"] == "deadline_exceeded", answer.text
+        codes: list[int] = []
+
+        def has_ended() -> bool:
+            with suppress(httpx.TransportError):
+                codes.append(httpx.get(server.url + "/health").status_code)
+            return server.process.poll() is not None
+
+        took_s = until(has_ended, "the process ends")
+        assert server.process.returncode == 70, server.process.returncode
+    return {"deadline s": 0.5, "exit after s": round(took_s, 2), "exit code": 70, "health said 503": 503 in codes}
+
+
+def many_jobs(quick: bool) -> dict[str, Any]:
+    """Ten thousand short jobs: the memory that they leave."""
+    first, rest = (300, 700) if quick else (2000, 8000)
+
+    async def run(url: str, count: int) -> None:
+        async with AsyncClient(url) as client:
+            await in_parallel(count, 8, lambda i: client.run("/echo", {"value": [i]}))
+
+    with serving(STREAMAPP_JOB_TTL_S="0.5") as server:
+        sizes = []
+        for count in (first, rest):
+            asyncio.run(run(server.url, count))
+            time.sleep(1)
+            server.usage()  # lets go of what has expired
+            sizes.append(server.usage()["resident_kb"])
+    growth = sizes[1] / sizes[0] - 1
+    assert quick or growth < 0.05, f"{growth:.1%} more memory"
+    return {"jobs": first + rest, "resident kB": sizes[1], "growth %": round(growth * 100, 1)}
+
+
+SCENARIOS = (cut_streams, leaving, deaf_readers, slow_reader, sigterm, stuck, many_jobs)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="fewer of everything: a minute")
+    parser.add_argument("--only", help="the name of one scenario")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    results, failed = {}, 0
+    for scenario in SCENARIOS:
+        if arguments.only in (None, scenario.__name__):
+            started = time.monotonic()
+            try:
+                results[scenario.__name__] = scenario(arguments.quick)
+            except Exception as error:  # the others tell something all the same
+                results[scenario.__name__] = {"FAILED": f"{type(error).__name__}: {error}"[:500]}
+                failed += 1
+            figures = ", ".join(f"{name}: {value}" for name, value in results[scenario.__name__].items())
+            sys.stdout.write(f"{scenario.__name__:14} {time.monotonic() - started:6.1f} s  {figures}\n")
+            sys.stdout.flush()
+    if arguments.out:
+        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "streamapp": version("streamapp")}
+        arguments.out.write_text(json.dumps({"machine": machine, "seed": SEED, **results}, indent=2) + "\n")
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
