@@ -10,7 +10,9 @@ STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUNTIME := ./client_sdk/python[images] .[diffusion]
 
-.PHONY: help install install-runtime demo serve fmt check test chaos coverage build train evaluate clean
+PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
+
+.PHONY: help install install-runtime demo serve fmt check test chaos bench bench-quick bench-gpu coverage build train evaluate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -48,6 +50,22 @@ test: install ## run the tests
 
 chaos: install ## cut, flood, kill: faults over real sockets (ten minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json
+
+bench: install $(PEERS) ## measure beside every peer, an hour; the table and the picture
+	$(BIN)/python -m benchmarks --out benchmarks/results.json
+	$(BIN)/python -m benchmarks.plot benchmarks/results.json docs/benchmarks.svg
+
+bench-quick: install ## see that the benchmarks work, in a minute
+	$(BIN)/python -m benchmarks --quick
+
+bench-gpu: install ## measure what previews cost beside a full-size SDXL UNet
+	$(BIN)/python -m benchmarks.gpu --out benchmarks/gpu.json
+
+benchmarks/.venvs/%/.installed: benchmarks/peers/%/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" psutil
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py

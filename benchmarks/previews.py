@@ -1,24 +1,24 @@
-"""Measure what previews cost and what they show, on the embedded model.
+"""Case 9: measure what previews cost and what they show, on the embedded model.
 
-    python benchmarks/previews.py [--rounds 5] [--prompts 24] [--out FILE]
+    python -m benchmarks.previews [--rounds 5] [--prompts 24] [--out FILE]
 
-Time: 20 steps without previews, through `Previews` unwatched, with a preview at every step, and the way of fal's
-streaming example (decode the noisy latents in the callback). Each round runs them all; the figures are medians.
-Picture: PSNR of each step's preview against the finished image, from the clean-image estimate and from the noisy
-latents.
+Time: 20 steps without previews, through `Previews` unwatched, with a preview at every step, and in the way of fal's
+streaming example. Each round runs them all; the figures are medians. Picture: PSNR of each step's preview against the
+finished image, from the clean-image estimate and from the noisy latents, which fal's example decodes.
 """
 
 import argparse
 import base64
 import io
 import json
+import queue
 import random
-import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 from streamapp.channel import Channel, Stream
 from streamapp.diffusion import Previews
 from streamapp.settings import Settings
+
+from .figures import machine, spread
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "apps" / "sdxl" / "tiny" / "model"
@@ -61,54 +63,72 @@ def watching(channel: Channel) -> Iterator[None]:
 
 
 class Ways:
-    """The ways to run the pipeline once."""
+    """The ways to run a pipeline once; each ends when the device has done all its work.
 
-    def __init__(self, pipe: Any, tiny_vae: Any) -> None:
-        self.pipe, self.tiny_vae = pipe, tiny_vae
+    Args:
+        call: the pipeline's arguments.
+    """
+
+    def __init__(self, pipe: Any, tiny_vae: Any, **call: Any) -> None:
+        self.pipe, self.tiny_vae, self.call = pipe, tiny_vae, call
         self.previews = Previews(pipe, tiny_vae, max_fps=1000)
 
-    def run(self, pipe: Any, **options: Any) -> None:
-        pipe("a red circle on a blue background", num_inference_steps=STEPS, guidance_scale=3.0, **options)
-
     def none(self) -> None:
-        self.run(self.pipe)
+        self.pipe(**self.call)
 
     def unwatched(self) -> None:
         with self.previews.to(make_stream()[1]) as pipe:
-            self.run(pipe)
+            pipe(**self.call)
 
     def every_step(self) -> None:
         channel, stream = make_stream()
         with watching(channel), self.previews.to(stream) as pipe:
-            self.run(pipe)
+            pipe(**self.call)
 
-    def in_callback(self) -> None:
-        """Do as fal's streaming example does, but at every step."""
+    def in_callback(self, *, every: int) -> None:
+        """Do as fal's streaming example does: a thread, a callback that decodes the noisy latents, a queue."""
+        events: queue.Queue[Any] = queue.Queue()
 
         def show(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+            if step > 0 and step % every != 0:
+                return kwargs
             with torch.no_grad():
-                decoded = self.tiny_vae.decode(kwargs["latents"], return_dict=False)[0]
+                latents = kwargs["latents"] / self.tiny_vae.config.scaling_factor
+                decoded = self.tiny_vae.decode(latents, return_dict=False)[0]
             image = pipe.image_processor.postprocess(decoded, output_type="pil")[0]
             buffer = io.BytesIO()
             image.save(buffer, format="JPEG", quality=70)
-            base64.b64encode(buffer.getvalue())
+            url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+            events.put({"image": {"url": url, "content_type": "image/jpeg"}})
             return kwargs
 
-        self.run(self.pipe, callback_on_step_end=show)
+        def run_pipeline() -> None:
+            self.pipe(**self.call, callback_on_step_end=show)
+            events.put(None)
+
+        thread = threading.Thread(target=run_pipeline)
+        thread.start()
+        while (event := events.get()) is not None:
+            json.dumps(event)
+        thread.join()
 
 
 def seconds(way: Callable[[], None]) -> float:
     started = time.perf_counter()
     way()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - started
 
 
-def measure_times(ways: Ways, rounds: int) -> dict[str, float]:
-    named = {
+def measure_times(ways: Ways, rounds: int) -> dict[str, dict[str, Any]]:
+    """Return the seconds of each way; every round runs them all."""
+    named: dict[str, Callable[[], None]] = {
         "no previews": ways.none,
         "Previews, nobody watches": ways.unwatched,
         "Previews, every step": ways.every_step,
-        "decode in the callback, every step": ways.in_callback,
+        "fal's example, every step": partial(ways.in_callback, every=1),
+        "fal's example, every 5 steps": partial(ways.in_callback, every=5),
     }
     for way in named.values():
         way()
@@ -116,7 +136,16 @@ def measure_times(ways: Ways, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         for name, way in named.items():
             taken[name].append(seconds(way))
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return {name: spread(values) for name, values in taken.items()}
+
+
+def print_times(times: dict[str, dict[str, Any]]) -> None:
+    """Print each way's time, and its ratio to none, as a Markdown table."""
+    print(f"| {STEPS} steps | s | x none |\n| --- | ---: | ---: |")
+    base = times["no previews"]["median"]
+    for name, taken in times.items():
+        low_high = f"{taken['low']:.3f}–{taken['high']:.3f}"
+        print(f"| {name} | {taken['median']:.3f} ({low_high}) | {taken['median'] / base:.3f} |")
 
 
 def measure_pictures(pipe: Any, tiny_vae: Any, prompts: list[str]) -> dict[int, tuple[float, float]]:
@@ -154,7 +183,8 @@ def main() -> int:
     pipe = StableDiffusionXLPipeline.from_pretrained(MODEL, dtype=torch.float32, local_files_only=True)
     tiny_vae = AutoencoderTiny.from_pretrained(MODEL, subfolder="vae_tiny", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    times = measure_times(Ways(pipe, tiny_vae), arguments.rounds)
+    call = {"prompt": "a red circle on a blue background", "num_inference_steps": STEPS, "guidance_scale": 3.0}
+    times = measure_times(Ways(pipe, tiny_vae, **call), arguments.rounds)
     chance = random.Random(0)
     colours, shapes = ("red", "green", "blue", "yellow", "purple"), ("circle", "square", "star", "ring", "cross")
     prompts = [
@@ -162,13 +192,13 @@ def main() -> int:
         for _ in range(arguments.prompts)
     ]
     pictures = measure_pictures(pipe, tiny_vae, prompts)
-    base = times["no previews"]
-    for name, value in times.items():
-        print(f"{name:36}{value:7.2f} s  {value / base:5.2f}x")
+    print_times(times)
+    print("\n| PSNR to the finished image, dB | clean estimate | noisy latents |\n| --- | ---: | ---: |")
     for number, (clean, noisy) in pictures.items():
-        print(f"step {number:2}: clean estimate {clean:5.1f} dB, noisy latents {noisy:5.1f} dB")
+        print(f"| step {number} | {clean:.1f} | {noisy:.1f} |")
     if arguments.out:
-        arguments.out.write_text(json.dumps({"seconds": times, "psnr_db": pictures}, indent=2) + "\n")
+        report = {"machine": machine(), "torch": torch.__version__, "seconds": times, "psnr_db": pictures}
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
 

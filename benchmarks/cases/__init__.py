@@ -1,0 +1,37 @@
+"""The cases: one module each, in the order in which they run and are shown."""
+
+from typing import Protocol
+
+from ..figures import Figure
+from ..servers import Served
+from . import cancel, deaf, idle, inference, litserve_script, many_streams, one_stream, previews, sigterm, startup
+
+
+class Case(Protocol):
+    """What a case's module holds.
+
+    Attributes:
+        FIGURES: what it measures, a column of its table each.
+        NEEDS_FRESH_SERVER: what ran before would change the figures.
+    """
+
+    TITLE: str
+    FIGURES: dict[str, Figure]
+    NEEDS_FRESH_SERVER: bool
+
+    def measure(self, served: Served, *, is_quick: bool) -> dict[str, float]:
+        """Measure one round."""
+
+
+CASES: dict[str, Case] = {
+    "one_stream": one_stream,
+    "litserve_script": litserve_script,
+    "many_streams": many_streams,
+    "previews": previews,
+    "cancel": cancel,
+    "deaf": deaf,
+    "sigterm": sigterm,  # ends the server; the only one after it that takes the same server needs no answers
+    "idle": idle,
+    "inference": inference,
+    "startup": startup,
+}

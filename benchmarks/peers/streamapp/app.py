@@ -1,0 +1,46 @@
+"""The workload as a streamapp app; `streamapp serve` runs it."""
+
+from collections.abc import AsyncIterator, Iterator
+
+from benchmarks import workload
+from benchmarks.workload import Payload
+
+import streamapp
+
+
+class Workload(streamapp.App):
+    """Run what a GPU would do in the inference thread, and what many streams do at once on the loop."""
+
+    def setup(self) -> None:
+        self.model = workload.Model()
+
+    @streamapp.endpoint("/count")
+    def count(self, n: int) -> Iterator[Payload]:
+        yield from map(workload.item, range(n))
+
+    @streamapp.endpoint("/previews")
+    def previews(self, n: int) -> Iterator[Payload]:
+        yield from map(workload.preview, range(n))
+
+    @streamapp.endpoint("/ticks")
+    async def ticks(self, hz: float) -> AsyncIterator[Payload]:
+        async for event in workload.ticks(hz):
+            yield event
+
+    @streamapp.endpoint("/flood")
+    async def flood(self, hz: float) -> AsyncIterator[streamapp.Preview]:
+        async for event in workload.flood(hz):
+            yield streamapp.Preview(event)
+
+    @streamapp.endpoint("/idle")
+    async def idle(self) -> AsyncIterator[Payload]:
+        async for event in workload.idle():
+            yield event
+
+    @streamapp.endpoint("/sleep")
+    def sleep(self, n: int, step_s: float) -> Iterator[Payload]:
+        yield from self.model.sleep(n, step_s)
+
+    @streamapp.endpoint("/work")
+    def work(self, n: int, rounds: int) -> Iterator[Payload]:
+        yield from self.model.work(n, rounds)

@@ -1,0 +1,233 @@
+"""Start each peer's server in a process of its own, and know how to ask it for a stream."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import psutil  # type: ignore[import-untyped]
+
+from .client import WAIT_S, Connection, NotOffered, request
+from .workload import Steps
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+EVENT = b'{"i":'
+_START_S = 90.0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to serve the workload.
+
+    Attributes:
+        package: what it is called on the package index, for its version and for the import that is timed.
+        venv: the environment under `.venvs` that it needs; None for the project's own.
+        command: what follows `python -m`; `{port}` is filled in.
+        apis: where it takes several streams' requests at one path, told apart by `path` in the body.
+    """
+
+    name: str
+    package: str
+    module: str
+    command: str
+    venv: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    apis: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def python(self) -> str:
+        """Return the interpreter of the peer's environment."""
+        return sys.executable if self.venv is None else str(HERE / ".venvs" / self.venv / "bin" / "python")
+
+    @property
+    def is_installed(self) -> bool:
+        """Say whether the peer's environment is there."""
+        return shutil.which(self.python) is not None
+
+
+def _own(name: str, package: str, module: str) -> Peer:
+    return Peer(name, package, module, f"benchmarks.peers.{name.replace('-', '_')}.server {{port}}")
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "streamapp",
+            "streamapp",
+            "streamapp",
+            "streamapp serve benchmarks/peers/streamapp/app.py:Workload --port {port} --log-level error",
+            environment=(("STREAMAPP_MAX_ASYNC_JOBS", "100000"), ("STREAMAPP_DRAIN_S", "2")),
+        ),
+        _own("fastapi", "fastapi", "fastapi.sse"),
+        _own("sse-starlette", "sse-starlette", "sse_starlette"),
+        _own("raw", "starlette", "starlette.responses"),
+        _own("fal", "starlette", "starlette.responses"),
+        Peer(
+            "litserve",
+            "litserve",
+            "litserve",
+            "benchmarks.peers.litserve.server {port}",
+            venv="litserve",
+            apis=(("/blocking", "count previews sleep work"), ("/asynchronous", "ticks flood idle")),
+        ),
+        Peer(
+            "bentoml",
+            "bentoml",
+            "bentoml",
+            "bentoml serve benchmarks.peers.bentoml.server:Workload --port {port} --host 127.0.0.1 --quiet",
+            venv="bentoml",
+            environment=(("BENTOML_DO_NOT_TRACK", "1"),),
+        ),
+        Peer(
+            "ray",
+            "ray",
+            "ray.serve",
+            "benchmarks.peers.ray.server {port}",
+            venv="ray",
+            environment=(("RAY_USAGE_STATS_ENABLED", "0"),),
+        ),
+    )
+}
+
+
+class Served:
+    """A running server.
+
+    Attributes:
+        started_s: from the start of its process to its first answer.
+        started: its processes at that time; some peers leave them behind when the first of them ends.
+        steps: how many steps its model has computed.
+    """
+
+    def __init__(self, peer: Peer, process: "subprocess.Popen[bytes]", port: int, steps: Steps) -> None:
+        self.peer, self.process, self.port, self.steps = peer, process, port, steps
+        self.started_s = 0.0
+        self.started: list[psutil.Process] = []
+
+    def ask(self, path: str, **body: Any) -> Connection:
+        """Connect and send a request."""
+        connection = Connection.open(self.port)
+        connection.send(self.request(path, **body))
+        return connection
+
+    def request(self, path: str, **body: Any) -> bytes:
+        """Return the bytes of a request for a stream."""
+        return request(*self.address(path, **body))
+
+    def address(self, path: str, **body: Any) -> tuple[str, dict[str, Any]]:
+        """Return the path and the body with which this peer is asked for a stream."""
+        for api, paths in self.peer.apis:
+            if path in paths.split():
+                return api, {"path": path, **body}
+        return f"/{path}", body
+
+    def ask_many(self, streams: int, path: str, **body: Any) -> list[Connection]:
+        """Open many streams, each as soon as the one before has begun, and wait until all have.
+
+        Raises:
+            NotOffered: not all begin.
+        """
+        connections: list[Connection] = []
+        try:
+            for _ in range(streams):
+                connections.append(self.ask(path, **body))
+                connections[-1].socket.settimeout(5)
+                connections[-1].receive_until(EVENT)
+        except TimeoutError:
+            for connection in connections:
+                connection.leave()
+            raise NotOffered(f"{len(connections) - 1} of {streams} streams began") from None
+        return connections
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """Return the server's processes."""
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def cpu_s(self) -> float:
+        """Return the processor time that the server has used, all its processes together."""
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+
+    def resident_bytes(self) -> int:
+        """Return the memory that the server holds, all its processes together."""
+        return sum(process.memory_info().rss for process in self.processes)
+
+    def terminate(self) -> None:
+        """Ask the server to end, as a supervisor does."""
+        self.process.send_signal(signal.SIGTERM)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment with more variables, in which interpreters keep what they have compiled."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | variables
+
+
+@contextmanager
+def serving(peer: Peer) -> Iterator[Served]:
+    """Run a peer's server on a free port.
+
+    Raises:
+        NotOffered: its environment is missing, or it does not answer.
+    """
+    if not peer.is_installed:
+        raise NotOffered("not installed")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
+        counter = Path(folder) / "steps"
+        counter.write_bytes(bytes(8))
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [peer.python, "-m", *peer.command.format(port=port).split()],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            env=environment(BENCHMARK_STEPS=str(counter), **dict(peer.environment)),
+            start_new_session=True,
+        )
+        served = Served(peer, process, port, Steps(counter))
+        try:
+            _wait_for(served, log)
+            served.started_s = time.monotonic() - started
+            served.started = served.processes
+            yield served
+        finally:
+            _end(served)
+
+
+def _wait_for(served: Served, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and served.process.poll() is None:
+        try:
+            connection = served.ask("count", n=1)
+            connection.receive_until(EVENT)
+            connection.leave()
+            return
+        except (ConnectionError, NotOffered):  # not listening yet, or not ready
+            time.sleep(0.02)
+    log.seek(0)
+    last = log.read().decode(errors="replace").strip().rpartition("\n")[2]
+    raise NotOffered(f"the server did not answer: {last}")
+
+
+def _end(served: Served) -> None:
+    """Kill the server and all that it started."""
+    processes = set(served.started)
+    with suppress(psutil.NoSuchProcess):
+        processes |= set(served.processes)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    served.process.wait(WAIT_S)

@@ -1,0 +1,68 @@
+"""The benchmarks' arithmetic, the load client's decoding, and one small case on streamapp alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.client import Decoder, NotOffered
+from benchmarks.figures import Figure, markdown, percentile, spread
+from benchmarks.plot import draw
+
+ROOT = Path(__file__).parent.parent
+_SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+_LINES = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunked(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (*parts, b""))
+
+
+def decode(answer: bytes, size: int) -> list[tuple[str, bytes]]:
+    decoder = Decoder()
+    pieces = [answer[start : start + size] for start in range(0, len(answer), size)]
+    return [event for piece in pieces for event in decoder.feed(piece)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_events_are_the_same_wherever_the_answer_is_cut(size: int) -> None:
+    answer = _SSE + chunked(b": open\n\nid: 1\nevent: output\ndata: {", b'"i":0}\n\ndata: 1\r\n\r\n', b"data: 2")
+    assert decode(answer, size) == [("output", b'{"i":0}'), ("", b"1")]
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_an_answer_that_is_no_event_stream_is_read_line_by_line(size: int) -> None:
+    assert decode(_LINES + chunked(b'{"i": 0}\n{"i"', b": 1}\n"), size) == [("", b'{"i": 0}'), ("", b'{"i": 1}')]
+
+
+def test_the_end_of_a_body_without_its_final_chunk_is_told_apart() -> None:
+    cut, whole = Decoder(), Decoder()
+    cut.feed(_SSE + chunked(b"data: 1\n\n")[:-5])
+    whole.feed(_SSE + chunked(b"data: 1\n\n"))
+    assert (cut.is_complete, whole.is_complete) == (False, True)
+
+
+def test_a_refusal_is_not_taken_for_a_stream() -> None:
+    with pytest.raises(NotOffered, match="answered 429"):
+        Decoder().feed(b"HTTP/1.1 429 Too Many Requests\r\n\r\n")
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 2), (75, 3), (99, 4), (100, 4), (1, 1)])
+def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(percent: float, expected: float) -> None:
+    assert percentile([4, 1, 3, 2], percent) == expected
+
+
+def test_a_table_shows_medians_with_their_spread_and_why_a_figure_is_missing() -> None:
+    table = markdown({"rate": Figure("events/s")}, {"a": {"rate": spread([3, 1000, 2])}, "b": {"note": "refused"}})
+    assert table.splitlines()[2:] == ["| a | 3 (2–1,000) |", "| b | - |", "- b: refused"]
+
+
+def test_a_small_run_against_streamapp_measures_and_is_drawn(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--peer", "streamapp", "--case", "one_stream"]
+    subprocess.run([*command, "--out", out], cwd=ROOT, check=True, capture_output=True, timeout=18)
+    report = json.loads(out.read_text())
+    assert report["cases"]["one_stream"]["peers"]["streamapp"]["events_per_s"]["median"] > 0
+    assert report["machine"]["cores"]
+    assert "streamapp" in draw(report)
