@@ -225,7 +225,7 @@ def test_our_client_raises_what_the_server_said(served: Served) -> None:
 
 
 def test_a_server_that_dies_is_an_interrupted_stream() -> None:
-    with serving() as served, Client(served.url).stream("/stream", {"steps": 2}) as events:
+    with serving() as served, Client(served.url, patience_s=1).stream("/stream", {"steps": 2}) as events:
         served.post("/open")
         next(events)
         served.process.kill()
