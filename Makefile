@@ -54,6 +54,7 @@ chaos: install ## cut, flood, kill: faults over real sockets (ten minutes)
 bench: install $(PEERS) ## measure beside every peer, an hour; the table and the picture
 	$(BIN)/python -m benchmarks --out benchmarks/results.json
 	$(BIN)/python -m benchmarks.plot benchmarks/results.json docs/benchmarks.svg
+	$(BIN)/python -m benchmarks.previews --out benchmarks/previews.json
 
 bench-quick: install ## see that the benchmarks work, in a minute
 	$(BIN)/python -m benchmarks --quick

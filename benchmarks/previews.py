@@ -76,6 +76,12 @@ class Ways:
     def none(self) -> None:
         self.pipe(**self.call)
 
+    def none_in_new_thread(self) -> None:
+        """Do what fal's example does besides previews: a new thread has torch set up its part of things anew."""
+        thread = threading.Thread(target=self.none)
+        thread.start()
+        thread.join()
+
     def unwatched(self) -> None:
         with self.previews.to(make_stream()[1]) as pipe:
             pipe(**self.call)
@@ -125,6 +131,7 @@ def measure_times(ways: Ways, rounds: int) -> dict[str, dict[str, Any]]:
     """Return the seconds of each way; every round runs them all."""
     named: dict[str, Callable[[], None]] = {
         "no previews": ways.none,
+        "no previews, in a new thread": ways.none_in_new_thread,
         "Previews, nobody watches": ways.unwatched,
         "Previews, every step": ways.every_step,
         "fal's example, every step": partial(ways.in_callback, every=1),
