@@ -6,7 +6,7 @@ The test plays both sides: the worker, by emitting on the job's channel, and the
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import PIL.Image
@@ -30,6 +30,7 @@ from streamapp.response import (
 from streamapp.settings import Settings
 
 SETTINGS = Settings(first_event_wait_s=0.02, heartbeat_s=60, send_timeout_s=30)
+Advance = Callable[[float], None]
 PICTURE = PIL.Image.new("RGB", (2, 2), "red")
 
 
@@ -179,6 +180,27 @@ async def test_a_stream_that_outlasts_its_app_is_left_to_the_server() -> None:
     await remainder.pop()(beyond.receive, beyond.send)
     assert [message["type"] for message in through_app.sent] == ["http.response.start"]
     assert beyond.blocks == [f"event: output\nid: {job.id}:1.1\ndata: 1"]
+    assert beyond.is_complete
+
+
+async def test_an_event_is_sent_from_where_it_was_emitted_when_nothing_makes_it_wait(advance: Advance) -> None:
+    job, through_app, beyond = make_job(), Client(), Client()
+    remainder: list[Any] = []
+    through_app.scope["extensions"][REMAINDER_EXTENSION] = remainder
+    await through_app.call(EventStreamResponse(job, SETTINGS, outlasts_app=True))
+    answer = asyncio.ensure_future(remainder.pop()(beyond.receive, beyond.send))
+    await job.channel.aemit(to_event(0))
+    await beyond.until("data: 0")
+    sent = []
+    for payload, unsent_bytes in ((1, 0), (2, 1), (3, 0), ("x" * 100_000, 0)):
+        advance(0.01)
+        through_app.unsent_bytes = unsent_bytes
+        await job.channel.aemit(to_event(payload))
+        sent.append(f"data: {payload}" in beyond.body)
+        await beyond.until(f"data: {to_event(payload).data.decode()}\n\n")
+    assert sent == [True, False, True, False]
+    job.succeed(None)
+    await answer
     assert beyond.is_complete
 
 

@@ -59,7 +59,8 @@ class _Connection:
 
     Args:
         on_disconnect: called on the loop when the client has left.
-        send_body: takes what comes after the start, which is all that middleware of ours looks at; `send` when None.
+        send_body: the server's own, for what comes after the start, which is all that middleware of ours looks at;
+            None when there may be middleware of others.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class _Connection:
         self._transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
         self._send = send
         self._send_body = send_body or send
+        self._is_direct = send_body is not None
         self._send_timeout_s = send_timeout_s
         self.listener = asyncio.create_task(_listen(receive, on_disconnect))
 
@@ -92,12 +94,25 @@ class _Connection:
             piece = body[start : start + _PIECE_BYTES]
             await self._send_in_time({"type": "http.response.body", "body": piece, "more_body": True})
 
+    def write_at_once(self, body: bytes) -> bool:
+        """Write without waiting; False, and nothing is written, where that may not be had."""
+        if not self._is_direct or not self._is_drained() or len(body) > _PIECE_BYTES:
+            return False
+        # uvicorn's `send` waits for nothing but a full buffer.
+        with suppress(StopIteration):
+            self._send({"type": "http.response.body", "body": body, "more_body": True}).__await__().__next__()
+        return True
+
+    def _is_drained(self) -> bool:
+        """Say whether the client has taken all that came before."""
+        return self._transport is not None and not self._transport.get_write_buffer_size()
+
     async def end(self) -> None:
         await self._send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_in_time(self, message: Message) -> None:
-        if self._transport is not None and not self._transport.get_write_buffer_size():
-            return await self._send(message)  # nothing to wait for: the client has taken all that came before
+        if self._is_drained():
+            return await self._send(message)
         async with asyncio.timeout(self._send_timeout_s):
             await self._send(message)
 
@@ -185,11 +200,11 @@ class EventStreamResponse(Response):
         if remainder is not None and self._outlasts_app and self.background is None:
             remainder.append(partial(self._run, scope, send))
             return
-        await self._run(scope, send, receive, send)
+        await self._run(scope, send, receive, None)
         if self.background is not None:  # FastAPI puts the tasks of dependencies here
             await self.background()
 
-    def _run(self, scope: Scope, send: Send, receive: Receive, send_body: Send) -> Coroutine[Any, Any, None]:
+    def _run(self, scope: Scope, send: Send, receive: Receive, send_body: Send | None) -> Coroutine[Any, Any, None]:
         # Not a coroutine function: its frame would keep the scope for as long as the stream is open.
         subscriber = self.job.attach(after=self._after, takes_over=self._takes_over)
         connection = _Connection(
@@ -222,6 +237,7 @@ class EventStreamResponse(Response):
     async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
         await connection.start(self.status_code, self.raw_headers)
         await connection.write(self._opening(events))
+        deliver = partial(self._deliver, connection)
         while not subscriber.is_closed:
             if events:
                 await connection.write(self._frame(events))
@@ -229,9 +245,12 @@ class EventStreamResponse(Response):
                     return await self._finish(connection, events[-1])
             elif subscriber.is_dropped:
                 return connection.abort()
-            if not await subscriber.wait(self._settings.heartbeat_s):
+            if not await subscriber.wait(self._settings.heartbeat_s, deliver):
                 await connection.write(self._heartbeat())
             events = subscriber.take()
+
+    def _deliver(self, connection: _Connection, events: list[Event]) -> bool:
+        return not events[-1].is_terminal and connection.write_at_once(self._frame(events))
 
     async def _hold(self, subscriber: Subscriber) -> list[Event]:
         """Wait a little for the first event, so that a failure before it can be a normal HTTP error."""

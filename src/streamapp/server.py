@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ _MAX_HEAD_BYTES = 256 * 1024
 _KEEPALIVE_S = 60
 _STALL_S = 0.4
 _TICK_S = 0.02
+# How long the loop may keep the GIL while the inference thread waits for it, and the other way round. With Python's
+# 5 ms, inference beside 300 viewers runs at two thirds of the speed that it has with this (measured).
+_SWITCH_INTERVAL_S = 0.0005
 
 logger = logging.getLogger("streamapp")
 
@@ -210,6 +214,7 @@ def serve(app: FastAPI, listener: socket.socket, *, log_level: str = "info", sta
     """
     server = Server(app, log_level=log_level, stays_up=stays_up)
     server.on_stuck = _end_process
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server.run(sockets=[listener])
     return server.exit_code
 
