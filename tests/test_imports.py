@@ -13,11 +13,11 @@ import streamapp
 SOURCE = Path(streamapp.__file__).parent
 # Design, section 5, and where the modules that it does not name have their place: a module imports only ones before it.
 ORDER = (
-    *("errors", "settings", "media", "events", "wire"),  # values
+    *("errors", "settings", "media", "files", "events", "wire"),  # values
     *("channel", "capture", "jobs", "store", "worker"),  # runtime
     *("endpoint", "app", "diffusion"),  # definition
-    *("inputs", "response", "realtime", "fal_api", "runpod_api", "middleware", "metrics", "openapi"),  # transport
-    *("runtime", "compile", "server"),  # assembly
+    *("inputs", "response", "middleware", "metrics", "openapi"),  # transport
+    *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server"),  # assembly
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "cli", "testing"),  # the command line, and tests
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on

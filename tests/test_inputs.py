@@ -358,7 +358,16 @@ async def test_the_request_itself_is_filled_beside_the_whole_body() -> None:
     assert await reader(endpoint).read(request) == {"input": Prompt(prompt="x"), "request": request}
 
 
-@pytest.mark.parametrize("annotation", [PIL.Image.Image, Response, BackgroundTasks, WebSocket, streamapp.Stream | None])
+async def test_a_response_to_set_headers_on_is_made_for_each_request() -> None:
+    def endpoint(self: Any, input: Prompt, response: Response) -> None: ...
+
+    own = reader(endpoint)
+    first, second = [await own.read(post(b'{"prompt": "x"}')) for _ in range(2)]
+    assert isinstance(own.own_response(first), Response)
+    assert own.own_response(first) is not own.own_response(second)
+
+
+@pytest.mark.parametrize("annotation", [PIL.Image.Image, BackgroundTasks, WebSocket, streamapp.Stream | None])
 def test_a_type_that_no_request_can_hold_is_refused(annotation: Any) -> None:
     def paint(self: Any, thing: Any) -> None: ...
 

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
-from streamapp.events import Log, Preview, to_event
+from streamapp.events import Preview, Progress, to_event
 from streamapp.jobs import Job
 from streamapp.media import File
 from streamapp.response import (
@@ -145,12 +145,12 @@ async def test_an_error_response_has_the_one_shape_and_says_when_to_come_back() 
 
 async def test_a_post_stream_is_named_blocks_with_ids_and_ends_with_the_result() -> None:
     job = make_job()
-    emit(job, {"n": 1}, Log("hello"))
+    emit(job, {"n": 1}, Progress(1, 2))
     job.succeed(to_event({"n": 2}))
     client = await stream(job)
     assert client.blocks == [
         f'event: output\nid: {job.id}:1.1\ndata: {{"n":1}}',
-        f'event: log\nid: {job.id}:1.2\ndata: {{"message":"hello","level":"INFO","source":"app"}}',
+        f'event: progress\nid: {job.id}:1.2\ndata: {{"step":1,"total":2}}',
         f'event: output\nid: {job.id}:1.3\ndata: {{"n":2}}',
     ]
     assert client.is_complete

@@ -14,10 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import streamapp
-from streamapp.server import Server, Unwound, bind
+from streamapp.server import ForwardedHeaders, Server, Unwound, bind
 from streamapp.settings import Settings
 
 WAIT_S = 10
@@ -107,6 +108,27 @@ def test_an_ipv6_host_gets_an_ipv6_socket() -> None:
 def test_an_address_in_use_is_an_error() -> None:
     with bind("127.0.0.1", 0) as listener, pytest.raises(OSError, match="in use"):
         bind("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("trusted", "told"), [(["127.0.0.1"], "https://public.example/under/app"), ([], "http://inside:1/app")]
+)
+async def test_only_a_trusted_proxy_says_under_which_url_it_is_reached(trusted: list[str], told: str) -> None:
+    urls = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        urls.append(str(Request(scope).url))
+
+    headers = {
+        "host": "inside:1",
+        "x-forwarded-host": "public.example, other",
+        "x-forwarded-proto": "https",
+        "x-forwarded-prefix": "/under/",
+    }
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "path": "/app", "query_string": b"", "scheme": "http", "headers": raw}
+    await ForwardedHeaders(app, trusted)({**scope, "client": ("127.0.0.1", 1)}, None, None)  # type: ignore[arg-type]
+    assert urls == [told]
 
 
 def test_a_failed_stream_ends_without_its_final_chunk() -> None:

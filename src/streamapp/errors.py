@@ -12,6 +12,7 @@ The tree, with the status and the code that each class carries:
     ├── JobUnfinished             409 job_unfinished
     ├── PayloadTooLarge           413 payload_too_large
     ├── JobCancelled              499 cancelled
+    ├── StorageFull               507 storage_full         retryable
     ├── QueueFull                 429 queue_full           retryable
     ├── Unavailable               503 unavailable          retryable
     │   ├── Draining              503 draining             retryable
@@ -49,6 +50,7 @@ class StreamAppError(Exception):
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
     default_retry_after_s: ClassVar[int | None] = None
+    headers: Mapping[str, str] = {}  # sent with it
 
     def __init__(self, message: str, *, detail: Any = None, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -68,6 +70,7 @@ class InvalidInput(StreamAppError):
 
     status_code = 422
     code = "invalid_input"
+    headers: Mapping[str, str] = {"x-fal-billable-units": "0"}
 
 
 class MalformedRequest(StreamAppError):
@@ -117,6 +120,14 @@ class JobCancelled(StreamAppError):
 
     status_code = 499  # nginx' "client closed request"; fal answers a cancelled request with it
     code = "cancelled"
+
+
+class StorageFull(StreamAppError):
+    """Say that the file store has no room left."""
+
+    status_code = 507
+    code = "storage_full"
+    retryable = True
 
 
 class QueueFull(StreamAppError):
@@ -176,6 +187,7 @@ class QueueTimeout(StreamAppError):
     status_code = 504
     code = "queue_timeout"
     retryable = True
+    headers: Mapping[str, str] = {"X-Fal-Request-Timeout-Type": "user"}  # what tells fal's clients not to retry
 
 
 class EndpointFailed(StreamAppError):
@@ -251,7 +263,13 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
     match error:
         case StreamAppError():
             return ErrorReport(
-                error.status_code, error.code, error.message, error.retryable, error.detail, error.retry_after_s
+                error.status_code,
+                error.code,
+                error.message,
+                error.retryable,
+                error.detail,
+                error.retry_after_s,
+                error.headers,
             )
         case HTTPException():
             return _describe_http(error)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from types import NoneType
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ import PIL.Image
 from pydantic_core import PydanticSerializationError, to_json
 
 from .errors import ErrorReport, NotEncodable
-from .media import File, encode_media
+from .media import File, encode_media, inline
 
 Kind = Literal["output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
@@ -133,11 +134,17 @@ def to_event(value: Any) -> Event:
     """
     match value:
         case Preview():
-            return Event("preview", _to_json(_preview_payload(value), _preview_fallback), key=value.key)
+            with inline():
+                return Event("preview", _to_json(_preview_payload(value), _preview_fallback), key=value.key)
         case Progress():
             return Event("progress", encode(_progress_payload(value)), key=value.key)
         case Log():
-            payload = {"message": value.message, "level": value.level, "source": value.source}
+            payload = {
+                "message": value.message,
+                "level": value.level,
+                "source": value.source,
+                "timestamp": datetime.now(UTC).isoformat(),
+            }
             return Event("log", encode(payload), text=value.message)
         case Output():
             text = value.payload if isinstance(value.payload, str) else None

@@ -12,6 +12,7 @@ kept, a full queue of small files that decode to 64 megapixels each would hold g
 
 import asyncio
 import base64
+import contextvars
 import functools
 import io
 import ipaddress
@@ -21,7 +22,7 @@ import re
 import socket
 import ssl
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,7 @@ _WRITABLE_MODES = {
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
 _BASE64_CHUNK = 256 * 1024  # characters; binascii holds the GIL, 50 MiB in one call for 0.35 s
 _MAX_REDIRECTS = 5
+_INLINE_BYTES = 1024 * 1024
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 # Public for `ipaddress` (Python 3.11.7), but the metadata services of Oracle's and Azure's machines.
 _METADATA = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16"))
@@ -121,14 +123,21 @@ class File:
         """Return the bytes as a base64 data URI."""
         return f"data:{self.content_type};base64,{base64.b64encode(self.data).decode()}"
 
+    def url(self) -> str:
+        """Return what stands for the file in JSON: a data URI; over 1 MiB a URL, where a store is at hand."""
+        publish = _publish.get()
+        if publish is None or len(self.data) <= _INLINE_BYTES:
+            return self.data_uri()
+        return publish(self) or self.data_uri()
+
     def save(self, path: str | Path) -> None:
         """Write the bytes to a file, as they are. Blocks."""
         Path(path).write_bytes(self.data)
 
     def as_json(self) -> dict[str, Any]:
-        """Return fal's shape of a file: `url` (a data URI), `content_type`, `file_name` if any, `file_size`."""
+        """Return fal's shape of a file: `url`, `content_type`, `file_name` if any, `file_size`."""
         name = {} if self.file_name is None else {"file_name": self.file_name}
-        return {"url": self.data_uri(), "content_type": self.content_type, **name, "file_size": len(self.data)}
+        return {"url": self.url(), "content_type": self.content_type, **name, "file_size": len(self.data)}
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -248,6 +257,26 @@ class MediaReference:
     file_name: str | None = None
 
 
+_publish: contextvars.ContextVar["Callable[[File], str | None] | None"] = contextvars.ContextVar(
+    "streamapp_publish", default=None
+)
+
+
+def publish_by(publish: "Callable[[File], str | None]") -> None:
+    """In this context, let files over 1 MiB be kept by `publish`, which returns a URL, or None to have them inline."""
+    _publish.set(publish)
+
+
+@contextmanager
+def inline() -> Iterator[None]:
+    """Write all files as data URIs: what is replaced a moment later is not worth keeping."""
+    token = _publish.set(None)
+    try:
+        yield
+    finally:
+        _publish.reset(token)
+
+
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
     """Limit what the media of an input may cost.
@@ -257,17 +286,20 @@ class MediaLimits:
         max_pixels: of each image, from its header. Above 178 million Pillow's own guard refuses as well.
         timeout_s: for fetching and verifying all media of one input.
         allow_private_urls: also download from loopback and local networks.
+        stored: returns the server's own file that a URL names; it is not downloaded.
     """
 
     max_bytes: int
     max_pixels: int
     timeout_s: float
     allow_private_urls: bool
+    stored: Callable[[str], "File | None"] | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, stored: Callable[[str], "File | None"] | None = None) -> Self:
         """Return the limits that a deployment sets."""
         return cls(
+            stored=stored,
             max_bytes=settings.max_media_bytes,
             max_pixels=settings.max_image_pixels,
             timeout_s=settings.media_timeout_s,
@@ -358,6 +390,8 @@ class _Resolver:
             case str() as uri if uri[:5].lower() == "data:":
                 self._spend(len(uri) * 3 // 4)
                 return await anyio.to_thread.run_sync(reference.kind.from_data_uri, uri, reference.file_name)
+            case str() as url if own := await self._stored(url):
+                data, content_type = own.data, own.content_type
             case str() as url:
                 data, content_type = await _download(url, self.bytes_left, self.limits.allow_private_urls)
             case upload:
@@ -365,6 +399,9 @@ class _Resolver:
         self._spend(len(data))
         content_type = reference.content_type or content_type
         return await anyio.to_thread.run_sync(reference.kind, data, content_type, reference.file_name)
+
+    async def _stored(self, url: str) -> File | None:
+        return None if self.limits.stored is None else await anyio.to_thread.run_sync(self.limits.stored, url)
 
     def _spend(self, size: int) -> None:
         if size > self.bytes_left:

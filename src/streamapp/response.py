@@ -9,19 +9,20 @@ ignore event names that all went well. Where a stream fails, the connection is c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
 from pydantic_core import to_json
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from . import wire
 from .channel import Subscriber
 from .errors import ErrorReport
 from .events import Event, encode
+from .files import Stored
 from .jobs import Job
 from .media import File
 from .settings import Settings
@@ -34,6 +35,7 @@ REMAINDER_EXTENSION = "streamapp.remainder"
 _PIECE_BYTES = 64 * 1024
 _RETRY_MS = 1000
 
+FindFile = Callable[[str], Stored | None]
 Respond = Callable[[Response], Awaitable[None]]
 Format = Literal["sse", "ndjson", "text"]
 _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
@@ -51,7 +53,8 @@ class ErrorResponse(Response):
 
     def __init__(self, error: ErrorReport, headers: Mapping[str, str] | None = None) -> None:
         body = to_json(error.body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
-        super().__init__(body, error.status_code, {**error.response_headers, **(headers or {})})
+        told = {"X-Fal-Error-Type": error.code, **error.response_headers, **(headers or {})}
+        super().__init__(body, error.status_code, told)
 
 
 class _Connection:
@@ -235,7 +238,7 @@ class EventStreamResponse(Response):
             self.job.detach(subscriber)
 
     async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
-        await connection.start(self.status_code, self.raw_headers)
+        await connection.start(self.status_code, [*self.raw_headers, *self.job.own_headers])
         await connection.write(self._opening(events))
         deliver = partial(self._deliver, connection)
         while not subscriber.is_closed:
@@ -297,8 +300,9 @@ class ResultResponse(Response):
     A Starlette `Response` that the endpoint made itself is sent unchanged; the job lasts until it is sent.
     """
 
-    def __init__(self, job: Job, settings: Settings, *, accept: str = "") -> None:
+    def __init__(self, job: Job, settings: Settings, *, accept: str = "", find_file: FindFile | None = None) -> None:
         self.job = job
+        self._find_file = find_file
         self.status_code = 200
         self.background = None
         self._settings = settings
@@ -326,7 +330,7 @@ class ResultResponse(Response):
         self, response: Response | None, connection: _Connection, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if response is None:
-            await result_response(self.job, accept=self._accept)(scope, receive, send)
+            await result_response(self.job, accept=self._accept, find_file=self._find_file)(scope, receive, send)
             return
         try:
             await self._pass_through(response, connection, scope, send)
@@ -361,39 +365,50 @@ class ResultResponse(Response):
             sending.cancel()  # and not waited for: its iterator may block in a thread
 
 
-def result_response(job: Job, *, accept: str = "") -> Response:
-    """Answer with the result, or the error, of a job that is over."""
+def result_response(job: Job, *, accept: str = "", find_file: FindFile | None = None) -> Response:
+    """Answer with the result, or the error, of a job that is over.
+
+    Args:
+        find_file: returns the server's own file that a URL names.
+    """
     headers = {"X-Streamapp-Job-Id": job.id}
     if job.error is not None:
         return ErrorResponse(job.error, headers)
-    data = job.result.data if job.result is not None else b"null"
-    raw = _raw_media(job.result, accept)
-    if raw is not None:
-        content_type, body = raw
-        return Response(body, media_type=content_type, headers=headers)
-    return Response(data, media_type="application/json", headers=headers)
+    status = 200 if job.own_response is None else job.own_response.status_code
+    response = _bare_media(job.result, status, accept, find_file)
+    if response is None:
+        response = Response(job.result.data if job.result is not None else b"null", status, None, "application/json")
+    response.headers.update(headers)
+    response.raw_headers += job.own_headers
+    return response
 
 
-def _raw_media(result: Event | None, accept: str) -> tuple[str, bytes] | None:
-    """Return the one image or file of a result when the request names its type; `*/*` does not."""
+def _bare_media(result: Event | None, status: int, accept: str, find_file: FindFile | None) -> Response | None:
+    """Answer with the one image or file of a result when the request names its type; `*/*` does not."""
     wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     if result is None or not any(kind and kind not in ("*/*", "application/json") for kind in wanted):
         return None
     media = list(_find_media(result.json()))
     if len(media) != 1:
         return None
+    kept = None if find_file is None else find_file(media[0])
+    if kept is not None and _is_wanted(kept.content_type, wanted):
+        return FileResponse(kept.path, status, media_type=kept.content_type)
     try:
         file = File.from_data_uri(media[0])
     except ValueError:  # a dict of the app's own that only looks like media
         return None
-    is_wanted = file.content_type in wanted or f"{file.content_type.partition('/')[0]}/*" in wanted
-    return (file.content_type, file.data) if is_wanted else None
+    return Response(file.data, status, media_type=file.content_type) if _is_wanted(file.content_type, wanted) else None
+
+
+def _is_wanted(content_type: str, wanted: Collection[str]) -> bool:
+    return content_type in wanted or f"{content_type.partition('/')[0]}/*" in wanted
 
 
 def _find_media(value: Any) -> Iterable[str]:
-    """Find the data URIs of images and files."""
+    """Find the URLs of images and files."""
     match value:
-        case {"url": str() as url, "content_type": str()} if url.startswith("data:"):
+        case {"url": str() as url, "content_type": str()}:
             yield url
         case dict():
             for item in value.values():

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .response import REMAINDER_EXTENSION, TRANSPORT_EXTENSION
@@ -86,6 +88,27 @@ class LendingProtocol(HttpToolsProtocol):
         return self.transport.get_write_buffer_size()
 
 
+class ForwardedHeaders(ProxyHeadersMiddleware):
+    """Believe a trusted proxy: the client's address and scheme, as uvicorn does, its host, and the path's prefix."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        client = scope.get("client")
+        if scope["type"] != "lifespan" and client and client[0] in self.trusted_hosts:
+            forwarded = Headers(scope=scope)
+            if host := _first(forwarded.get("x-forwarded-host", "")):
+                others = [pair for pair in scope["headers"] if pair[0] != b"host"]
+                scope["headers"] = [*others, (b"host", host.encode("latin-1"))]
+            if prefix := _first(forwarded.get("x-forwarded-prefix", "")).strip("/"):
+                scope["root_path"] = f"/{prefix}"
+                scope["path"] = scope["root_path"] + scope["path"]
+        await super().__call__(scope, receive, send)
+
+
+def _first(values: str) -> str:
+    return values.partition(",")[0].strip()
+
+
 class Unwound:
     """Call an app, and when it has returned send what a response of it left to be sent.
 
@@ -119,9 +142,11 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, *, log_level: str = "info", stays_up: bool = False) -> None:
+        trusted = list(app.state.runtime.settings.trusted_proxies)
         super().__init__(
             uvicorn.Config(
-                Unwound(app),
+                ForwardedHeaders(Unwound(app), trusted),  # type: ignore[arg-type]
+                proxy_headers=False,
                 http=LendingProtocol,
                 lifespan="on",
                 log_config=None,
