@@ -48,7 +48,7 @@ def test_each_app_has_a_line_with_its_urls() -> None:
     lines = said(Paint, Shown)
     assert lines[0] == "paint: http://127.0.0.1:8000/ http://127.0.0.1:8000/stream"
     assert lines[1] == "shown: http://127.0.0.1:8000/shown/pages/{page}"
-    assert lines[2] == "playground: http://127.0.0.1:8000/playground/"
+    assert lines[2] == "playground: http://127.0.0.1:8000/playground"
     assert lines[3] == "docs: http://127.0.0.1:8000/docs"
 
 

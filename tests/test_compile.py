@@ -1367,7 +1367,7 @@ def test_a_stream_at_the_root_takes_the_place_of_the_redirect() -> None:
 
 def test_a_browser_is_led_from_the_root_to_the_page(kinds: TestClient) -> None:
     answer = kinds.get("/", headers={"Accept": "text/html"}, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (307, "/playground/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/playground")
 
 
 def test_behind_a_proxy_locations_carry_its_prefix() -> None:

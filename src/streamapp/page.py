@@ -1,26 +1,27 @@
-"""Serve the playground: the page that `make playground` builds into `playground/dist`, at `/playground/`.
+"""Serve the playground: the page that `make playground` builds into `playground/dist`, at `/playground`.
 
-The files are read when the app is compiled: a few hundred kilobytes, and no request for them ever waits for the disk.
 The page needs no network but this server, and its policy lets it reach nothing else: no inline script or style, no
 other host, no frame around it. It has no key and no data in it, so it is open; what it calls is not.
 
-The page's own links are relative, so that it works behind any prefix; for that its address ends with a slash.
+The page's own links are relative, so that it works behind any prefix; for that its address has no slash at its end.
 """
 
 import gzip
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from anyio.to_thread import run_sync as in_thread
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from .errors import NotFound
 
-PAGE_PATH = "/playground/"
+PAGE_PATH = "/playground"
 # https://www.w3.org/TR/CSP3/; data: and blob: are results on their way into the page, not requests.
 POLICY = "; ".join(
     (
@@ -60,8 +61,12 @@ class Asset:
     etag: str
 
 
+@cache
 def read_page() -> dict[str, Asset]:
-    """Return the built page's files by their path below `/playground/`; the page itself is at the empty one."""
+    """Return the built page's files by their path below `/playground/`; the page itself is at the empty one.
+
+    Blocks, at the first call, for as long as it takes to read and to pack a few hundred kilobytes.
+    """
     folder = files(__package__) / "playground" / "dist"
     return {"": _asset(folder / "index.html"), **dict(_assets(folder / "assets"))}
 
@@ -80,10 +85,9 @@ def _asset(file: Traversable) -> Asset:
 
 def add_page_routes(api: FastAPI) -> None:
     """Serve the page and its files."""
-    assets = read_page()
 
     async def page(request: Request, path: str = "") -> Response:
-        asset = assets.get(path)
+        asset = (await in_thread(read_page)).get(path)
         if asset is None:
             raise NotFound(f"the playground has no file {path[:100]!r}; reload the page")
         return _answer(request, asset, is_hashed=path != "")
@@ -91,7 +95,7 @@ def add_page_routes(api: FastAPI) -> None:
     async def to_page(request: Request) -> Response:
         return redirect_to_page(request)
 
-    for path, route in ((PAGE_PATH, page), (PAGE_PATH + "{path:path}", page), (PAGE_PATH.rstrip("/"), to_page)):
+    for path, route in ((PAGE_PATH, page), (f"{PAGE_PATH}/", to_page), (PAGE_PATH + "/{path:path}", page)):
         api.add_api_route(path, route, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
 
 
