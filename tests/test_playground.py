@@ -23,9 +23,7 @@ import PIL.Image
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
-
-from .cutting_proxy import cutting
-from .test_end_to_end import free_port, until
+from tests.cutting_proxy import cutting
 
 ROOT = Path(__file__).parent.parent
 SDXL, CONTENTS = "apps/sdxl/app.py:Sdxl", "tests/apps/contents.py:Contents"
@@ -71,28 +69,30 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+def until(is_true: Callable[[], bool]) -> None:
+    """Wait for a condition that the browser does not show."""
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while not is_true():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
 @contextmanager
 def serving(app: str, **environment: str) -> Iterator[str]:
-    """Run a server as its users do; gives its URL when it is ready."""
-    port = free_port()
-    command = [sys.executable, "-m", "streamapp", "serve", app, f"--port={port}"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    key = {"Authorization": f"Key {environment.get('STREAMAPP_API_KEY')}"}
-    try:
-        until(lambda: _is_ready(process, url, key))
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _is_ready(process: "subprocess.Popen[bytes]", url: str, key: dict[str, str]) -> bool:
-    assert process.poll() is None
-    try:
-        return httpx.get(f"{url}/ready", headers=key, timeout=30).is_success
-    except httpx.TransportError:
-        return False
+    """Run a server as its users do, and open what it says; gives its URL when it is ready."""
+    command = [sys.executable, "-m", "streamapp", "serve", app, "--port=0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        banner = next(line for line in server.stdout if line.startswith("playground: "))
+        url = banner.split()[1].removesuffix("/playground")
+        key = {"Authorization": f"Key {environment.get('STREAMAPP_API_KEY')}"}
+        try:
+            until(lambda: httpx.get(f"{url}/ready", headers=key, timeout=60).is_success)
+            yield url
+        finally:
+            server.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ class Playground:
     def __init__(self, page: Page, server: str) -> None:
         self.page = page
         self.server = server
-        self.status = page.get_by_role("status")
+        self.status = page.get_by_role("status").first
         self.output = page.get_by_role("region", name="Output")
         self.result = self.output.get_by_alt_text("result")
         self.preview = self.output.get_by_alt_text("preview")
@@ -218,7 +218,7 @@ def test_a_generation_is_seen_step_by_step_and_then_finished(sdxl: str, playgrou
     tab = playground(sdxl, viewport={"width": 1280, "height": 860}).open("/stream", num_inference_steps=50, seed=7)
     tab.field("Prompt").fill("a red circle on a blue background")
     tab.run()
-    tab.page.wait_for_function("window.previews.size >= 5")
+    until(lambda: tab.previews() >= 5)
     expect(tab.output.get_by_role("progressbar").first).to_have_attribute("aria-valuemax", "50")
     take_picture(tab, "playground-running")
     assert not tab.result.is_visible()
@@ -596,9 +596,10 @@ def copied_code(tab: Playground, language: str) -> str:
 def test_copied_code_makes_the_same_call(
     contents: str, playground: Opener, language: str, command: list[str], path: str
 ) -> None:
-    values = {"/work": {"steps": 2, "seed": 7, "interval_s": 0}, "/everything": {"text": 'it\'s "so"', "count": 7}}[
-        path
-    ]
+    values: dict[str, Any] = {
+        "/work": {"steps": 2, "seed": 7, "interval_s": 0},
+        "/everything": {"text": 'it\'s "so"', "count": 7},
+    }[path]
     code = copied_code(playground(contents).open(path, **values), language)
     run = subprocess.run([*command, code], capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
@@ -621,7 +622,10 @@ def test_copied_javascript_makes_the_same_call(contents: str, playground: Opener
     sdk = ROOT / "client_sdk" / "js"
     if shutil.which("node") is None or not (sdk / "dist" / "index.js").exists():
         missing_tool("no node, or no built JavaScript SDK: `make js` builds it")
-    values = {"/work": {"steps": 2, "seed": 7, "interval_s": 0}, "/everything": {"text": "it's", "count": 7}}[path]
+    values: dict[str, Any] = {
+        "/work": {"steps": 2, "seed": 7, "interval_s": 0},
+        "/everything": {"text": "it's", "count": 7},
+    }[path]
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "streamapp-client").symlink_to(sdk)
     (tmp_path / "call.mjs").write_text(copied_code(playground(contents).open(path, **values), "JavaScript"))
