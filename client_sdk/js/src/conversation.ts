@@ -53,6 +53,8 @@ export class Conversation {
   isOver = false;
   /** How often the stream was cut and resumed. */
   reconnects = 0;
+  /** Called when the connection is lost, with what lost it, and, without that, when it is back. */
+  onConnection: (lost?: unknown) => void = () => {};
 
   #manners: Manners;
   #subject: Subject;
@@ -101,9 +103,11 @@ export class Conversation {
       if (lost === undefined && (this.#isDone || !this.#isGet)) return this.#end();
       const canResume = this.jobId !== undefined && this.#decoder instanceof SSEDecoder;
       if (!canResume) throw this.#interrupted(lost);
+      this.onConnection(lost ?? new StreamappError("connection_failed", "The stream ended before its job"));
       await this.#wait(lost);
       this.reconnects++;
       await this.start();
+      this.onConnection();
     }
   }
 

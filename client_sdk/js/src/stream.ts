@@ -26,6 +26,7 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
   constructor(conversation: Conversation, leave: (reason?: unknown) => Promise<void>) {
     this.#conversation = conversation;
     this.#events = conversation.events();
+    conversation.onConnection = (lost) => this.#call(lost ? "reconnecting" : "reconnected", lost);
     this.#leave = leave;
     this.#done = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -47,9 +48,11 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
   /**
    * Call a function with the data of each event of that name, and the event itself.
    *
-   * Three names mean more: "data" is every event, "done" the result, "error" what ended the stream early.
+   * Five names mean more: "data" is every event, "done" the result, "error" what ended the stream early,
+   * "reconnecting" that the connection was lost, and by what, "reconnected" that it is back.
    */
-  on(name: "error", listener: (error: StreamappError) => void): this;
+  on(name: "error" | "reconnecting", listener: (error: StreamappError) => void): this;
+  on(name: "reconnected", listener: () => void): this;
   on(name: "done", listener: (result: Result) => void): this;
   on(
     name: "preview" | "output" | "progress" | "log" | "data" | (string & {}),
