@@ -12,7 +12,7 @@ RUNTIME := ./client_sdk/python[images] .[diffusion]
 
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test chaos bench bench-quick bench-gpu coverage build train evaluate clean
+.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu coverage build train evaluate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,8 +45,12 @@ check: install ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: install ## run the tests
+test: install chromium ## run the tests
 	$(BIN)/python -m pytest
+
+chromium: # what the page is tested in; where it cannot be installed, those tests are skipped
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } || true
 
 chaos: install ## cut, flood, kill: faults over real sockets (ten minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json

@@ -26,6 +26,8 @@ class CuttingProxy:
     def __init__(self, target: int, *, seed: int, cut: float, most_bytes: int) -> None:
         self.port = 0
         self.cuts = 0
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._is_down = False
         self._target = target
         self._random = random.Random(seed)
         self._cut = cut
@@ -34,6 +36,7 @@ class CuttingProxy:
     async def serve(self, is_up: "threading.Event", stop: "asyncio.Event") -> None:
         server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
+        self._loop = asyncio.get_running_loop()
         is_up.set()
         async with server:
             await stop.wait()
@@ -42,8 +45,24 @@ class CuttingProxy:
             task.cancel()
         await asyncio.gather(*open_ones, return_exceptions=True)
 
+    def go_down(self) -> None:
+        """Cut every connection, and take no new one until `come_up`; from any thread."""
+        self._is_down = True
+        self._loop.call_soon_threadsafe(self._cut_all)
+
+    def come_up(self) -> None:
+        """Take connections again; from any thread."""
+        self._is_down = False
+
+    def _cut_all(self) -> None:
+        for client in self._clients:
+            client.transport.abort()
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_down:
+            return writer.transport.abort()
         with suppress(OSError):
+            self._clients.add(writer)
             answers, requests = await asyncio.open_connection("127.0.0.1", self._target)
             asking = asyncio.create_task(_pump(reader, requests))
             try:
@@ -53,6 +72,7 @@ class CuttingProxy:
                 asking.cancel()
                 requests.close()
                 writer.close()
+                self._clients.discard(writer)
 
     async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Hand on an answer up to its end, or up to where it is cut."""

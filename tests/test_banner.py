@@ -48,7 +48,12 @@ def test_each_app_has_a_line_with_its_urls() -> None:
     lines = said(Paint, Shown)
     assert lines[0] == "paint: http://127.0.0.1:8000/ http://127.0.0.1:8000/stream"
     assert lines[1] == "shown: http://127.0.0.1:8000/shown/pages/{page}"
-    assert lines[2] == "docs: http://127.0.0.1:8000/docs"
+    assert lines[2] == "playground: http://127.0.0.1:8000/playground"
+    assert lines[3] == "docs: http://127.0.0.1:8000/docs"
+
+
+def test_a_playground_that_is_off_is_not_named() -> None:
+    assert "playground" not in describe_server(compile_app(Paint, playground=False), "127.0.0.1", 8000)
 
 
 def test_the_curl_line_calls_the_first_stream_with_an_input_that_it_takes() -> None:

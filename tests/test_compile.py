@@ -1367,7 +1367,7 @@ def test_a_stream_at_the_root_takes_the_place_of_the_redirect() -> None:
 
 def test_a_browser_is_led_from_the_root_to_the_page(kinds: TestClient) -> None:
     answer = kinds.get("/", headers={"Accept": "text/html"}, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/playground")
 
 
 def test_behind_a_proxy_locations_carry_its_prefix() -> None:
@@ -1423,9 +1423,7 @@ def test_collisions_fail_at_compile_and_say_where(apps: list[Any], message: str)
 
 def test_the_key_guards_every_route_but_health() -> None:
     with serving(Kinds, api_key="secret") as client:
-        guarded = [
-            ("GET", p) for p in ("/ready", "/metrics", "/openapi.json", "/docs", "/jobs/x", "/generator", "/", "/no")
-        ]
+        guarded = [("GET", p) for p in ("/ready", "/metrics", "/openapi.json", "/docs", "/jobs/x", "/generator", "/no")]
         for method, path in [*guarded, ("POST", "/value"), ("POST", "/jobs/x/cancel")]:
             assert shape(client.request(method, path)) == (401, "unauthorized")
         assert client.get("/health").status_code == 200

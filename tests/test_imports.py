@@ -16,7 +16,7 @@ ORDER = (
     *("errors", "settings", "media", "files", "events", "wire"),  # values
     *("channel", "capture", "jobs", "store", "worker"),  # runtime
     *("endpoint", "app", "diffusion"),  # definition
-    *("inputs", "response", "middleware", "metrics", "openapi"),  # transport
+    *("inputs", "response", "middleware", "metrics", "openapi", "page"),  # transport
     *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server"),  # assembly
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "cli", "testing"),  # the command line, and tests
 )

@@ -1,4 +1,4 @@
-"""Say at the start of a server what it serves: the URLs of each app, and a request to copy."""
+"""Say at the start of a server what it serves: the URLs of each app, the pages to open, and a request to copy."""
 
 import json
 import shlex
@@ -6,18 +6,20 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from .page import PAGE_PATH
 from .runtime import ServedApp
 
 _EXAMPLES = {"string": "hello", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 
 
 def describe_server(api: FastAPI, host: str, port: int) -> str:
-    """Return a line for each app, and a curl command for the first app's first stream."""
+    """Return a line for each app and page, and a curl command for the first app's first stream."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host) or (f"[{host}]" if ":" in host else host)
     address = f"http://{shown}:{port}"
     first, *others = api.state.runtime.served
     lines = [_urls(address, first, ""), *(_urls(address, served, f"/{served.name}") for served in others)]
-    return "\n".join([*lines, f"docs: {address}/docs", *_curl(api, address, first), ""])
+    pages = [f"playground: {address}{PAGE_PATH}"] if api.state.has_playground else []
+    return "\n".join([*lines, *pages, f"docs: {address}/docs", *_curl(api, address, first), ""])
 
 
 def _urls(address: str, served: ServedApp, prefix: str) -> str:

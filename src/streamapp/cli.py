@@ -60,6 +60,7 @@ class Project(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535)
     log_level: LogLevel = "info"
     no_auth: bool = False
+    playground: bool = True
 
 
 Arguments = Annotated[
@@ -88,7 +89,7 @@ def serve(
         list[str] | None,
         typer.Argument(
             help="path/to/app.py:Class or package.module:Class; without :Class the only app in it. Without any, "
-            "[tool.streamapp] in ./pyproject.toml says: apps = [...], and host, port, log_level, no_auth.",
+            "[tool.streamapp] in ./pyproject.toml says: apps = [...], and host, port, log_level, no_auth, playground.",
             metavar="APP",
             show_default=False,
         ),
@@ -97,6 +98,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Listen here; 8000 when not given, 0 takes a free one.")] = None,
     log_level: Annotated[LogLevel | None, typer.Option(help="info when not given; debug logs requests.")] = None,
     no_auth: Annotated[bool | None, typer.Option("--no-auth", help="Serve other machines without a key.")] = None,
+    playground: Annotated[bool | None, typer.Option(help="Serve the page to try the apps on.")] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
     workers: Annotated[int, typer.Option(hidden=True)] = 1,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket, from --reload.")] = None,
@@ -110,7 +112,9 @@ def serve(
             raise InvalidInput(
                 "--workers: one process holds the model; start several servers with --port and put a proxy before them"
             )
-        project = read_project(apps=apps or None, host=host, port=port, log_level=log_level, no_auth=no_auth)
+        project = read_project(
+            apps=apps or None, host=host, port=port, log_level=log_level, no_auth=no_auth, playground=playground
+        )
         _refuse_open_host(project)
         set_up_logging(project.log_level)
         if reload:
@@ -259,7 +263,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def _serve(project: Project, fd: int | None) -> int:
-    api = compile_app(*_load(project.apps))
+    api = compile_app(*_load(project.apps), playground=project.playground)
     listener = _listen(project) if fd is None else socket.socket(fileno=fd)
     typer.echo(describe_server(api, project.host, listener.getsockname()[1]))
     return server.serve(api, listener, log_level=project.log_level, stays_up=fd is not None)
@@ -269,7 +273,8 @@ def _serve_reloading(project: Project) -> None:
     with _listen(project) as listener:
         fd = listener.fileno()
         command = [sys.executable, "-m", "streamapp", "serve", *project.apps, f"--fd={fd}", f"--host={project.host}"]
-        command += [f"--log-level={project.log_level}", *(["--no-auth"] if project.no_auth else [])]
+        command += [f"--log-level={project.log_level}", "--playground" if project.playground else "--no-playground"]
+        command += ["--no-auth"] if project.no_auth else []
         keep_running(command, {Path.cwd(), *map(source_folder, project.apps)}, fd=fd)
 
 

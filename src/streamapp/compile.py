@@ -13,7 +13,7 @@ Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since mi
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -44,6 +44,7 @@ from .media import MediaLimits
 from .metrics import CONTENT_TYPE
 from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, RunnerHints, UnhandledErrors
 from .openapi import DescribedEndpoint, build_openapi
+from .page import add_page_routes, redirect_to_page
 from .response import ErrorResponse
 from .routes import EndpointRoute, add_job_routes
 from .runtime import Runtime, ServedApp
@@ -59,11 +60,18 @@ _MAX_ERRORS = 100
 logger = logging.getLogger("streamapp")
 
 
-def compile_app(*apps: type[App] | App, settings: Settings | None = None, store: JobStore | None = None) -> FastAPI:
+def compile_app(
+    *apps: type[App] | App,
+    settings: Settings | None = None,
+    store: JobStore | None = None,
+    playground: bool = True,
+) -> FastAPI:
     """Return a FastAPI application that serves `apps`.
 
     With several, each is at `/{name}`, and the first also at `/`. The `Runtime` is at `app.state.runtime`.
 
+    Args:
+        playground: serve the page to try them on, at `/playground`.
     Raises:
         DefinitionError: an app is written wrongly, or its paths collide; says where and what to write.
     """
@@ -82,9 +90,13 @@ def compile_app(*apps: type[App] | App, settings: Settings | None = None, store:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     api.state.runtime = runtime
+    api.state.has_playground = playground
     api.state.own_middleware = tuple(api.user_middleware)
     _add_error_handlers(api, settings)
     _add_server_routes(api, runtime)
+    _add_home(api, runtime, redirect_to_page if playground else _redirect_to_docs)
+    if playground:
+        add_page_routes(api)
     add_job_routes(api, runtime)
     add_fal_routes(api, runtime)
     described: list[DescribedEndpoint] = []
@@ -143,7 +155,8 @@ def _middleware(settings: Settings, runtime: Runtime) -> list[Middleware]:
         )
     layers.append(Middleware(CrossSite, origins=settings.cors_origins))
     if settings.api_key is not None:
-        layers.append(Middleware(ApiKey, key=settings.api_key.get_secret_value()))
+        home = () if _streams_at_root(runtime) else ("/",)
+        layers.append(Middleware(ApiKey, key=settings.api_key.get_secret_value(), open_pages=home))
     layers.append(Middleware(BodyLimit, max_bytes=settings.max_body_bytes))
     providers = [served.app.provide_hints for served in runtime.served if _overrides(served.app, "provide_hints")]
     if providers:
@@ -259,16 +272,29 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
     async def metrics() -> Response:
         return Response(runtime.metrics.render(), media_type=CONTENT_TYPE)
 
-    async def home(request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
-        raise HTTPException(404, "Not Found")
-
     for path, route in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
         api.add_api_route(path, route, methods=["GET"], tags=["server"], response_model=None)
         api.add_api_route(path, route, methods=["HEAD"], include_in_schema=False, response_model=None)
-    if not any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints):
+
+
+def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Response]) -> None:
+    """Lead a browser from `/` to where there is something to see."""
+
+    async def home(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return redirect(request)
+        raise HTTPException(404, "Not Found")
+
+    if not _streams_at_root(runtime):
         api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
+
+
+def _redirect_to_docs(request: Request) -> Response:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
+
+
+def _streams_at_root(runtime: Runtime) -> bool:
+    return any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints)
 
 
 def _check_path(path: str, served: ServedApp, spec: EndpointSpec) -> None:

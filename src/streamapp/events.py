@@ -51,7 +51,7 @@ class Preview:
     Args:
         payload: a dict, or an image, which becomes `{"image": ...}`.
         step: 1..total, put into the payload together with `total`.
-        key: tells apart several previews that live side by side.
+        key: tells apart several previews that live side by side; put into the payload where it is not empty.
     """
 
     payload: Any
@@ -211,11 +211,12 @@ def _preview_payload(preview: Preview) -> Any:
     payload = preview.payload
     if isinstance(payload, PIL.Image.Image | File):
         payload = {"image": payload}
-    if preview.step is None:
-        return payload
-    if not isinstance(payload, Mapping):
+    labels: dict[str, Any] = {"key": preview.key} if preview.key else {}
+    if preview.step is not None:
+        labels |= {"step": preview.step, "total": preview.total}
+    if labels and not isinstance(payload, Mapping):
         payload = {"data": payload}
-    return {**payload, "step": preview.step, "total": preview.total}
+    return {**payload, **labels} if labels else payload
 
 
 def _progress_payload(progress: Progress) -> dict[str, Any]:

@@ -24,9 +24,10 @@ EXPOSED_HEADERS = (
 )
 INTERNAL = "streamapp.internal"  # in the scope of a request that the server sends itself
 REQUEST_ID = "streamapp.request_id"
-_OPEN_PATHS = frozenset({"/health"})
+_OPEN_PATHS = frozenset({"/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 _FILES = "/files/"
+_OPEN_FOLDERS = (_FILES, "/playground/")  # the page has no data in it, and asks for the key itself
 _UPLOADS = (_FILES, "/rest/files/upload")
 
 logger = logging.getLogger("streamapp")
@@ -61,24 +62,31 @@ class RequestId:
 
 
 class ApiKey:
-    """Refuse requests without the key, on every path but `/health` and files, whose URLs cannot be guessed.
+    """Refuse requests without the key, but for `/health`, the playground, and files, whose URLs cannot be guessed.
 
     The key comes as `Authorization: Key k` or `Bearer k`, or as the query parameter `_token` where headers cannot
     be set (EventSource, WebSocket in a browser).
+
+    Args:
+        open_pages: paths whose GET needs no key.
     """
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, key: str, *, open_pages: Collection[str] = ()) -> None:
         self.app = app
         self._key = key.encode()
+        self._open_pages = frozenset(open_pages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        is_open = path in _OPEN_PATHS or path.startswith(_FILES) or INTERNAL in scope
-        if scope["type"] == "lifespan" or is_open or self._is_allowed(scope):
+        if scope["type"] == "lifespan" or self._is_open(scope) or self._is_allowed(scope):
             return await self.app(scope, receive, send)
         error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
         await _refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        is_page = scope.get("method") == "GET" and path in self._open_pages
+        return is_page or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS) or INTERNAL in scope
 
     def _is_allowed(self, scope: Scope) -> bool:
         scheme, _, header = Headers(scope=scope).get("authorization", "").partition(" ")

@@ -30,7 +30,12 @@ _MEDIA = {
 _EVENT_DATA: dict[str, dict[str, Any]] = {
     "preview": {
         "type": "object",
-        "properties": {"image": _MEDIA, "step": {"type": "integer"}, "total": {"type": "integer"}},
+        "properties": {
+            "image": _MEDIA,
+            "step": {"type": "integer"},
+            "total": {"type": "integer"},
+            "key": {"type": "string", "description": "which of several previews side by side this one replaces"},
+        },
     },
     "progress": {
         "type": "object",

@@ -1,0 +1,732 @@
+"""The playground in a real browser, against real servers: Debian's chromium, driven by Playwright.
+
+Where no chromium is installed the tests are skipped; `make test` installs it where it may. With SCREENSHOTS=docs in
+the environment the README's pictures are made anew.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+import PIL.Image
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
+
+from .cutting_proxy import cutting
+from .test_end_to_end import free_port, until
+
+ROOT = Path(__file__).parent.parent
+SDXL, CONTENTS = "apps/sdxl/app.py:Sdxl", "tests/apps/contents.py:Contents"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MISSING = "no chromium: install it (apt-get install chromium), or run `make test` as root"
+# As root there is no sandbox to be had; WebGL without a GPU; a machine that is not this one, for the browser.
+ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--host-resolver-rules=MAP box.test 127.0.0.1"]
+WAIT_MS = 60_000
+PHONE = {"width": 390, "height": 844}
+# Every picture that an <img alt="preview"> has shown, once: [step, its pixels].
+WATCH_PREVIEWS = """
+window.previews = new Map();
+document.addEventListener("load", ({ target }) => {
+  if (target.alt !== "preview") return;
+  const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 64 });
+  canvas.getContext("2d").drawImage(target, 0, 0, 64, 64);
+  window.previews.set(canvas.toDataURL(), target.dataset.step);
+}, true);
+"""
+PIXELS = """image => {
+  const size = { width: image.naturalWidth, height: image.naturalHeight };
+  const canvas = Object.assign(document.createElement("canvas"), size);
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return canvas.toDataURL();
+}"""
+
+pytestmark = pytest.mark.timeout(180)
+expect.set_options(timeout=WAIT_MS)
+
+
+def missing_tool(what: str) -> NoReturn:
+    """Skip the test; in CI, where all of it has to be there, fail it."""
+    (pytest.fail if "CI" in os.environ else pytest.skip)(what)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        missing_tool(MISSING)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serving(app: str, **environment: str) -> Iterator[str]:
+    """Run a server as its users do; gives its URL when it is ready."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamapp", "serve", app, f"--port={port}"]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    key = {"Authorization": f"Key {environment.get('STREAMAPP_API_KEY')}"}
+    try:
+        until(lambda: _is_ready(process, url, key))
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _is_ready(process: "subprocess.Popen[bytes]", url: str, key: dict[str, str]) -> bool:
+    assert process.poll() is None
+    try:
+        return httpx.get(f"{url}/ready", headers=key, timeout=30).is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def sdxl() -> Iterator[str]:
+    with serving(SDXL) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def contents() -> Iterator[str]:
+    with serving(CONTENTS) as url:
+        yield url
+
+
+class Playground:
+    """One tab with the page, by what people see of it."""
+
+    def __init__(self, page: Page, server: str) -> None:
+        self.page = page
+        self.server = server
+        self.status = page.get_by_role("status")
+        self.output = page.get_by_role("region", name="Output")
+        self.result = self.output.get_by_alt_text("result")
+        self.preview = self.output.get_by_alt_text("preview")
+        self.alert = page.get_by_role("alert")
+
+    def open(self, path: str = "", **values: Any) -> "Playground":
+        """Go to an endpoint with an input, as a shared link does."""
+        given = f"?input={urllib.parse.quote(json.dumps(values))}" if values else ""
+        self.page.goto(f"{self.server}/playground{f'#{path}{given}' if path else ''}")
+        return self
+
+    def field(self, title: str) -> Locator:
+        """Find a field by its title; a required one has a star after it."""
+        return self.page.get_by_label(re.compile(rf"^{re.escape(title)}\s*\*?$")).first
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True).first
+
+    def region(self, name: str) -> Locator:
+        return self.page.get_by_role("region", name=name)
+
+    def run(self) -> "Playground":
+        self.button("Run").click()
+        return self
+
+    def ends(self, status: str = "succeeded") -> "Playground":
+        expect(self.status).to_contain_text(status)
+        return self
+
+    def copied(self) -> str:
+        """Return what is in the clipboard."""
+        text: str = self.page.evaluate("navigator.clipboard.readText()")
+        return text
+
+    def previews(self) -> int:
+        """Return how many previews were shown that do not look alike."""
+        count: int = self.page.evaluate("window.previews.size")
+        return count
+
+
+Opener = Callable[..., Playground]
+
+
+@pytest.fixture
+def playground(browser: Browser) -> Iterator[Opener]:
+    """Open tabs; at the end none may have asked another host for anything, nor complained."""
+    contexts: list[BrowserContext] = []
+    requested: set[str] = set()
+    complaints: list[str] = []
+
+    def open_tab(server: str, *, beside: Playground | None = None, **options: Any) -> Playground:
+        if beside is None:
+            contexts.append(browser.new_context(**options))
+            if not server.startswith("http://box.test"):
+                contexts[-1].grant_permissions(["clipboard-read", "clipboard-write"])
+            contexts[-1].set_default_timeout(WAIT_MS)
+            contexts[-1].add_init_script(WATCH_PREVIEWS)
+        page = contexts[-1].new_page() if beside is None else beside.page.context.new_page()
+        page.on("request", lambda request: requested.add(request.url))
+        page.on("console", lambda message: _note(message, complaints))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return Playground(page, server)
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+    hosts = {urllib.parse.urlsplit(url).hostname for url in requested if not url.startswith(("data:", "blob:"))}
+    assert hosts <= {"127.0.0.1", "box.test"}
+    assert complaints == []
+
+
+def _note(message: ConsoleMessage, complaints: list[str]) -> None:
+    # The browser's own line for a refused request or a cut connection, both of which tests provoke.
+    if message.type == "error" and not message.text.startswith("Failed to load resource"):
+        complaints.append(message.text)
+
+
+def runs_of(server: str) -> int:
+    return int(httpx.post(f"{server}/open", json={"steps": 0}).json()["runs"])
+
+
+def let_through(server: str, steps: int) -> None:
+    httpx.post(f"{server}/open", json={"steps": steps}).raise_for_status()
+
+
+def running_jobs(server: str) -> int:
+    lines = httpx.get(f"{server}/metrics").text.splitlines()
+    line = next(line for line in lines if line.startswith("streamapp_jobs_running") and 'kind="sync"' in line)
+    return int(float(line.rpartition(" ")[2]))
+
+
+def take_picture(tab: Playground, name: str) -> None:
+    """Keep what the tab shows, where the README's pictures are wanted."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        tab.page.screenshot(path=ROOT / folder / f"{name}.png")
+
+
+# Images
+
+
+def test_a_generation_is_seen_step_by_step_and_then_finished(sdxl: str, playground: Opener) -> None:
+    tab = playground(sdxl, viewport={"width": 1280, "height": 860}).open("/stream", num_inference_steps=50, seed=7)
+    tab.field("Prompt").fill("a red circle on a blue background")
+    tab.run()
+    tab.page.wait_for_function("window.previews.size >= 5")
+    expect(tab.output.get_by_role("progressbar").first).to_have_attribute("aria-valuemax", "50")
+    take_picture(tab, "playground-running")
+    assert not tab.result.is_visible()
+    tab.ends()
+    expect(tab.result).to_be_visible()
+    assert tab.result.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [128, 128]
+    assert tab.previews() >= 5
+    take_picture(tab, "playground-finished")
+
+
+def test_previews_can_be_looked_at_again(sdxl: str, playground: Opener) -> None:
+    tab = playground(sdxl).open("/stream", prompt="a green star", num_inference_steps=10).run().ends()
+    strip = tab.page.get_by_role("slider", name="Previews")
+    strip.focus()
+    strip.press("Home")
+    expect(tab.preview).to_be_visible()
+    first = tab.preview.get_attribute("data-step")
+    strip.press("ArrowRight")
+    expect(tab.preview).not_to_have_attribute("data-step", str(first))
+    strip.press("End")
+    expect(tab.result).to_be_visible()
+
+
+def test_an_image_can_be_enlarged_and_downloaded(sdxl: str, playground: Opener) -> None:
+    tab = playground(sdxl).open("/stream", prompt="a red circle", num_inference_steps=2).run().ends()
+    with tab.page.expect_download() as download:
+        tab.output.get_by_role("link", name="Download").first.click()
+    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+    tab.output.get_by_role("button", name="Zoom").first.click()
+    dialog = tab.page.get_by_role("dialog")
+    expect(dialog.get_by_role("img")).to_be_visible()
+    tab.page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+def test_running_again_with_the_same_seed_gives_the_same_image(sdxl: str, playground: Opener) -> None:
+    tab = playground(sdxl).open("/stream", prompt="a yellow square", num_inference_steps=3).run().ends()
+    first = tab.result.evaluate(PIXELS)
+    tab.button("Run").click()
+    expect(tab.region("History").get_by_role("listitem")).to_have_count(2)
+    tab.ends()
+    other = tab.result.evaluate(PIXELS)
+    assert other != first  # without a seed the app draws one
+    tab.button("Run again").click()
+    expect(tab.region("History").get_by_role("listitem")).to_have_count(3)
+    tab.ends()
+    assert tab.result.evaluate(PIXELS) == other
+
+
+def test_cancel_frees_the_worker(sdxl: str, playground: Opener) -> None:
+    tab = playground(sdxl).open("/stream", prompt="a red circle", num_inference_steps=50, num_images=4).run()
+    expect(tab.preview.first).to_be_visible()
+    tab.button("Cancel").click()
+    tab.ends("cancelled")
+    until(lambda: running_jobs(sdxl) == 0)
+    tab.open("/stream", prompt="a red circle", num_inference_steps=1).run().ends()
+
+
+def test_closing_the_tab_frees_the_worker(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/work", steps=10_000, interval_s=0.01).run()
+    tab.ends("running")
+    tab.page.close()
+    until(lambda: running_jobs(contents) == 0)
+
+
+# Several viewers, cut connections
+
+
+def test_two_tabs_watch_one_job(contents: str, playground: Opener) -> None:
+    before = runs_of(contents)
+    tab = playground(contents).open("/gated", steps=6).run()
+    let_through(contents, 2)
+    expect(tab.preview).to_have_attribute("data-step", "2")
+    tab.button("Watch link").click()
+    second = playground(contents, beside=tab)
+    second.page.goto(tab.copied())
+    expect(second.preview).to_have_attribute("data-step", "2")
+    let_through(contents, 4)
+    for watcher in (tab, second):
+        watcher.ends()
+        expect(watcher.output).to_contain_text(f'"run": {before + 1}')
+    assert runs_of(contents) == before + 1
+
+
+def test_a_viewer_that_leaves_does_not_end_the_job(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=3).run()
+    let_through(contents, 1)
+    tab.ends("running")
+    tab.button("Watch link").click()
+    second = playground(contents, beside=tab)
+    second.page.goto(tab.copied())
+    second.ends("running")
+    second.page.close()
+    let_through(contents, 2)
+    tab.ends()
+
+
+def test_a_cut_connection_is_resumed_where_it_was(contents: str, playground: Opener) -> None:
+    before = runs_of(contents)
+    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+        tab = playground(f"http://127.0.0.1:{proxy.port}").open("/gated", steps=6).run()
+        let_through(contents, 3)
+        expect(tab.preview).to_have_attribute("data-step", "3")
+        proxy.go_down()
+        tab.ends("reconnecting")
+        let_through(contents, 3)
+        proxy.come_up()
+        tab.ends()
+    assert [row for row in timeline(tab) if row == "output"] == ["output"] * 7
+    assert runs_of(contents) == before + 1
+
+
+def timeline(tab: Playground) -> list[str]:
+    """Return the names of the events in the timeline."""
+    rows = tab.region("Timeline").get_by_role("row").all()
+    return [name for row in rows for name in re.findall(r"\b(output|preview|progress|log|token)\b", row.inner_text())]
+
+
+# The form
+
+
+def test_an_input_that_is_wrong_is_told_and_not_sent(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/everything")
+    sent: list[str] = []
+    tab.page.on("request", lambda request: sent.append(request.method))
+    tab.field("Text").fill("x")
+    tab.run()
+    expect(tab.page.get_by_text(re.compile("short|at least|characters", re.IGNORECASE)).first).to_be_visible()
+    assert "POST" not in sent
+    tab.field("Text").fill("long enough")
+    tab.run().ends()
+
+
+def test_every_kind_of_input_arrives(contents: str, playground: Opener, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("hello")
+    picture = tmp_path / "picture.png"
+    PIL.Image.new("RGB", (8, 8), "red").save(picture)
+    tab = playground(contents).open("/everything")
+    tab.field("Text").fill("two words")
+    tab.field("Long story").fill("once")
+    tab.field("Count").fill("7")
+    tab.field("Strength").fill("0.25")
+    tab.field("Style").select_option(label="chalk")
+    tab.field("Sharp").uncheck()
+    tab.field("Lens").select_option(label="tele")
+    tab.field("Image").set_input_files(picture)
+    tab.field("File").set_input_files(tmp_path / "note.txt")
+    tab.run().ends()
+    taken = result_of(tab)
+    expected = {"text": "two words", "story": "once", "count": 7, "strength": 0.25, "style": "chalk"}
+    assert taken | expected == taken
+    assert (taken["is_sharp"], taken["camera"]["lens"]) == (False, "tele")
+    assert taken["sizes"] == {"image": picture.stat().st_size, "file": 5}
+
+
+def result_of(tab: Playground) -> Any:
+    """Return the result of the job that the tab shows, from the server."""
+    tab.button("Watch link").click()
+    job_id = tab.copied().rpartition("/")[2]
+    return httpx.get(f"{tab.server}/jobs/{job_id}/result").json()
+
+
+def test_the_form_can_be_written_as_json(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/work", steps=2, interval_s=0)
+    toggle = tab.page.get_by_text("Raw JSON", exact=True).first
+    toggle.click()
+    raw = tab.page.get_by_role("textbox", name=re.compile("JSON")).first
+    raw.fill('{"steps": 3, "interval_s": 0, "seed": 5}')
+    tab.run().ends()
+    assert result_of(tab) == {"seed": 5, "value": 15}
+    toggle.click()
+    expect(tab.field("Seed")).to_have_value("5")
+
+
+def test_endpoints_are_chosen_from_a_list(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open()
+    select = tab.page.get_by_role("combobox", name="Endpoint")
+    option = next(text for text in select.get_by_role("option").all_inner_texts() if "/nested" in text)
+    select.select_option(label=option)
+    tab.run().ends()
+    expect(tab.output).to_contain_text("scene")
+
+
+# Every kind of content
+
+
+def test_several_images_stand_side_by_side(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/images", steps=3, count=4).run().ends()
+    expect(tab.result).to_have_count(4)
+    assert tab.previews() >= 4
+    places = [image.bounding_box() for image in tab.result.all()]
+    assert len({(place["x"], place["y"]) for place in places if place}) == 4
+
+
+def test_tokens_are_shown_as_markdown_and_nothing_in_them_is_run(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/tokens").run().ends()
+    expect(tab.output.get_by_role("heading", name="A report")).to_be_visible()
+    expect(tab.output.get_by_role("cell", name="square")).to_be_visible()
+    expect(tab.output.locator("strong", has_text="bold words")).to_be_visible()
+    expect(tab.output).to_contain_text("onerror")  # as text
+    assert tab.output.locator("script, img, [href^=javascript]").count() == 0
+    assert "taken" not in tab.page.title()
+
+
+def test_audio_and_video_can_be_played(contents: str, playground: Opener) -> None:
+    for path in ("audio", "video"):
+        tab = playground(contents).open(f"/{path}").run().ends()
+        tab.output.locator(path).evaluate("media => media.play()")  # rejects what it cannot decode
+        assert tab.output.locator(path).evaluate("media => media.duration") > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [("/voxels", {}), ("/mesh", {"form": "gltf"}), ("/mesh", {"form": "glb"}), ("/mesh", {"form": "obj"})],
+    ids=["voxels", "gltf", "glb", "obj"],
+)
+def test_three_dimensional_things_are_drawn(
+    contents: str, playground: Opener, path: str, values: dict[str, str]
+) -> None:
+    tab = playground(contents).open(path, **values)
+    tab.run().ends()
+    view = tab.output.get_by_role("img", name="3D view").first
+    expect(view).to_be_visible()
+    until(lambda: colours(view) > 20)  # an empty view has one
+
+
+def colours(view: Locator) -> int:
+    image = PIL.Image.open(io.BytesIO(view.screenshot())).convert("RGB")
+    return len(image.getcolors(1 << 24) or [])
+
+
+def test_the_three_dimensional_view_is_loaded_only_when_it_is_needed(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/nested")
+    scripts: list[str] = []
+    tab.page.on("request", lambda request: scripts.append(request.url) if request.url.endswith(".js") else None)
+    tab.run().ends()
+    assert scripts == []
+    tab.open("/voxels").run().ends()
+    expect(tab.output.get_by_role("img", name="3D view").first).to_be_visible()
+    assert scripts != []
+
+
+def test_a_table_is_a_table(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/table", rows=4).run().ends()
+    table = tab.output.get_by_role("table").first
+    assert table.get_by_role("columnheader").all_inner_texts() == ["n", "square", "name", "even"]
+    expect(table.get_by_role("cell", name="<b>row 3</b>")).to_be_visible()
+
+
+def test_anything_else_is_json_to_fold(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/nested").run().ends()
+    expect(tab.output.get_by_text("dusk")).to_be_visible()
+    tab.output.get_by_text("scene").first.click()
+    expect(tab.output.get_by_text("dusk")).to_be_hidden()
+    expect(tab.output).to_contain_text('<script>alert(\\"no\\")</script>')
+
+
+def test_progress_logs_timeline_and_figures_tell_how_it_goes(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/work", steps=20, interval_s=0.1).run()
+    bar = tab.output.get_by_role("progressbar").first
+    expect(bar).to_have_attribute("aria-valuemax", "20")
+    expect(tab.output).to_contain_text(re.compile(r"step \d+ of 20"))
+    tab.ends()
+    expect(bar).to_have_attribute("aria-valuenow", "20")
+    expect(tab.region("Logs")).to_contain_text("step 20 of 20")
+    assert timeline(tab).count("log") == 20
+    figures = tab.region("Figures").inner_text()
+    assert re.search(r"time to first event\s+[\d.]+ m?s", figures)
+    assert re.search(r"events per second\s+[\d.]+", figures)
+    assert re.search(r"total\s+[\d.]+ s", figures)
+
+
+def test_a_job_that_waits_says_how_many_are_before_it(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=1).run()
+    until(lambda: running_jobs(contents) == 1)
+    second = playground(contents).open("/gated", steps=1).run()
+    expect(second.status).to_contain_text(re.compile(r"queued.*\b[01]\b"))
+    let_through(contents, 2)
+    tab.ends()
+    second.ends()
+
+
+def test_an_event_of_20_megabytes_is_taken_and_the_page_stays_usable(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/large").run().ends()
+    expect(tab.region("Timeline")).to_contain_text("20.0 MB")
+    expect(tab.output).to_contain_text("after")
+    started = time.monotonic()
+    tab.button("Theme").click()
+    assert time.monotonic() - started < 5
+    tab.open("/nested").run().ends()
+
+
+# Failures
+
+
+def test_a_failure_says_what_went_wrong_as_text(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/fails").run().ends("failed")
+    expect(tab.alert.first).to_contain_text("no colour is called <b>blurple</b>; choose red, green or blue")
+    assert timeline(tab).count("output") == 3
+
+
+def test_a_server_that_is_gone_is_told_with_what_to_do(contents: str, playground: Opener) -> None:
+    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+        tab = playground(f"http://127.0.0.1:{proxy.port}").open("/nested")
+        expect(tab.button("Run")).to_be_enabled()
+        proxy.go_down()
+        tab.run().ends("failed")
+        expect(tab.alert.first).to_contain_text(re.compile("server|connect|reach", re.IGNORECASE))
+        proxy.come_up()
+        tab.run().ends()
+
+
+def test_a_link_to_a_job_that_is_gone_says_so(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+    tab.page.goto(f"{contents}/playground#/jobs/{'0' * 32}")
+    expect(tab.alert.first).to_contain_text(re.compile("job", re.IGNORECASE))
+
+
+# Keys, links, history
+
+
+def test_a_key_is_kept_for_the_tab_and_nowhere_else(playground: Opener) -> None:
+    with serving(CONTENTS, STREAMAPP_API_KEY="open sesame") as url:
+        tab = playground(url).open("/work", steps=1)
+        tab.page.get_by_label("API key").fill("wrong")
+        tab.page.get_by_label("API key").press("Enter")
+        expect(tab.alert.first).to_contain_text(re.compile("key", re.IGNORECASE))
+        tab.page.get_by_label("API key").fill("open sesame")
+        tab.page.get_by_label("API key").press("Enter")
+        tab.run().ends()
+        tab.page.reload()
+        tab.run().ends()
+        assert "open sesame" not in tab.page.evaluate(
+            "JSON.stringify([{...localStorage}, document.cookie, location.href])"
+        )
+        second = playground(url, beside=tab).open("/work")
+        expect(second.page.get_by_label("API key")).to_have_value("")
+
+
+def test_a_shared_link_brings_the_inputs_along(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/everything")
+    tab.field("Text").fill("a & b # c ? ä")
+    tab.field("Count").fill("9")
+    tab.button("Share").click()
+    second = playground(contents, beside=tab)
+    second.page.goto(tab.copied())
+    expect(second.field("Text")).to_have_value("a & b # c ? ä")
+    expect(second.field("Count")).to_have_value("9")
+
+
+def test_history_survives_a_reload_and_brings_inputs_back(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/work", steps=3, interval_s=0).run().ends()
+    tab.open("/nested").run().ends()
+    tab.page.reload()
+    runs = tab.region("History").get_by_role("listitem")
+    expect(runs).to_have_count(2)
+    runs.filter(has_text="/work").get_by_role("button").first.click()
+    expect(tab.field("Steps")).to_have_value("3")
+
+
+# Code to copy
+
+
+def copied_code(tab: Playground, language: str) -> str:
+    tab.page.get_by_role("tab", name=language, exact=True).click()
+    tab.page.get_by_role("tabpanel").get_by_role("button", name="Copy", exact=True).click()
+    return tab.copied()
+
+
+@pytest.mark.parametrize(
+    ("language", "command"),
+    [("curl", ["bash", "-c"]), ("Python", [sys.executable, "-c"]), ("fal_client", [sys.executable, "-c"])],
+)
+@pytest.mark.parametrize("path", ["/work", "/everything"], ids=["stream", "unary"])
+def test_copied_code_makes_the_same_call(
+    contents: str, playground: Opener, language: str, command: list[str], path: str
+) -> None:
+    values = {"/work": {"steps": 2, "seed": 7, "interval_s": 0}, "/everything": {"text": 'it\'s "so"', "count": 7}}[
+        path
+    ]
+    code = copied_code(playground(contents).open(path, **values), language)
+    run = subprocess.run([*command, code], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    for part in {"/work": ["seed", "21"], "/everything": ["it's", "7"]}[path]:
+        assert part in run.stdout
+
+
+def test_copied_code_for_event_source_makes_the_same_call(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/work", steps=2, seed=7, interval_s=0)
+    code = copied_code(tab, "EventSource")
+    logged: list[str] = []
+    tab.page.on("console", lambda message: logged.append(message.text))
+    with tab.page.expect_console_message(lambda message: "seed" in message.text):
+        tab.page.evaluate(f"() => {{ {code} }}")
+    assert any("21" in line for line in logged)
+
+
+@pytest.mark.parametrize("path", ["/work", "/everything"], ids=["stream", "unary"])
+def test_copied_javascript_makes_the_same_call(contents: str, playground: Opener, path: str, tmp_path: Path) -> None:
+    sdk = ROOT / "client_sdk" / "js"
+    if shutil.which("node") is None or not (sdk / "dist" / "index.js").exists():
+        missing_tool("no node, or no built JavaScript SDK: `make js` builds it")
+    values = {"/work": {"steps": 2, "seed": 7, "interval_s": 0}, "/everything": {"text": "it's", "count": 7}}[path]
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "streamapp-client").symlink_to(sdk)
+    (tmp_path / "call.mjs").write_text(copied_code(playground(contents).open(path, **values), "JavaScript"))
+    run = subprocess.run(["node", "call.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert {"/work": "seed: 7", "/everything": "it's"}[path] in run.stdout
+
+
+# For everybody, everywhere
+
+
+def tab_to(tab: Playground, control: Locator) -> None:
+    """Press Tab until a control has the focus."""
+    for _ in range(80):
+        if control.evaluate("control => control === document.activeElement"):
+            return
+        tab.page.keyboard.press("Tab")
+    pytest.fail("Tab does not lead there")
+
+
+def test_the_keyboard_is_enough(sdxl: str, playground: Opener) -> None:
+    tab = playground(sdxl).open()
+    expect(tab.button("Run")).to_be_visible()
+    tab_to(tab, tab.field("Prompt"))
+    tab.page.keyboard.press("Control+A")
+    tab.page.keyboard.type("a blue circle")
+    tab_to(tab, tab.button("Run"))
+    tab.page.keyboard.press("Enter")
+    expect(tab.preview.first).to_be_visible()
+    tab_to(tab, tab.button("Cancel"))
+    tab.page.keyboard.press("Enter")
+    tab.ends("cancelled")
+    tab_to(tab, tab.page.get_by_role("tab", name="curl"))
+    tab.page.keyboard.press("ArrowRight")
+    expect(tab.page.get_by_role("tab", name="Python")).to_be_focused()
+    expect(tab.page.get_by_role("tabpanel")).to_contain_text("streamapp_client")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [("/everything", {"text": "words"}), ("/images", {"steps": 1}), ("/tokens", {}), ("/voxels", {}), ("/fails", {})],
+    ids=["form", "images", "text", "3D", "failure"],
+)
+def test_axe_finds_no_serious_problem(
+    contents: str, playground: Opener, scheme: str, path: str, values: dict[str, Any]
+) -> None:
+    tab = playground(contents, color_scheme=scheme).open(path, **values)
+    tab.run().ends("failed" if path == "/fails" else "succeeded")
+    found = Axe().run(tab.page).response["violations"]
+    serious = [violation for violation in found if violation["impact"] in ("serious", "critical")]
+    assert {violation["id"]: [node["html"][:200] for node in violation["nodes"]] for violation in serious} == {}
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(contents: str, playground: Opener) -> None:
+    tab = playground(contents, color_scheme="dark").open("/nested")
+    expect(tab.button("Run")).to_be_visible()
+    dark = background(tab)
+    assert sum(dark) < 200
+    tab.button("Theme").click()
+    until(lambda: sum(background(tab)) > 600)
+    tab.page.reload()
+    expect(tab.button("Run")).to_be_visible()
+    assert sum(background(tab)) > 600
+
+
+def background(tab: Playground) -> tuple[int, ...]:
+    """Return the colour of the page's left lower corner."""
+    image = PIL.Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
+    pixel = image.getpixel((2, image.height - 3))
+    assert isinstance(pixel, tuple)
+    return pixel
+
+
+def test_it_fits_on_a_phone(sdxl: str, playground: Opener) -> None:
+    tab = playground(sdxl, viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2)
+    tab.open("/stream", prompt="a red circle on a blue background", seed=7, num_inference_steps=20)
+    tab.button("Run").tap()
+    tab.ends()
+    expect(tab.result).to_be_in_viewport()  # without scrolling for it
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    take_picture(tab, "playground-phone")
+
+
+def test_it_works_from_another_machine_without_tls(contents: str, playground: Opener) -> None:
+    """There browsers take away the clipboard, `crypto.randomUUID` and more."""
+    tab = playground(contents.replace("127.0.0.1", "box.test")).open("/images", steps=2, count=2)
+    assert tab.page.evaluate("isSecureContext") is False
+    tab.run().ends()
+    expect(tab.result).to_have_count(2)
+    tab.button("Share").click()
+    expect(tab.page.get_by_text("copied", exact=False).first).to_be_visible()
+
+
+def test_it_works_behind_a_prefix(contents: str, playground: Opener) -> None:
+    tab = playground(f"{contents}/prefix")
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url.removeprefix(contents)))
+    tab.page.route("**/prefix/**", _as_a_proxy_does)
+    tab.open("/work", steps=2, interval_s=0).run().ends()
+    expect(tab.region("Logs")).to_contain_text("step 2 of 2")
+    assert {path.split("/")[1] for path in asked if not path.startswith(("data:", "blob:"))} == {"prefix"}
+
+
+def _as_a_proxy_does(route: Route) -> None:
+    """Take the prefix off, and tell the server of it."""
+    headers = {**route.request.headers, "x-forwarded-prefix": "/prefix"}
+    route.continue_(url=route.request.url.replace("/prefix/", "/", 1), headers=headers)
