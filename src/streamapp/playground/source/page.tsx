@@ -68,7 +68,7 @@ function Failure({ status, message, onRetry }: { status?: number; message: strin
 function KeyField({ value, onChange }: { value: string; onChange: (text: string) => void }) {
   const [text, setText] = useState(value);
   return (
-    <form className="key" onSubmit={(event) => { event.preventDefault(); onChange(text.trim()); }}>
+    <form className="key-field" onSubmit={(event) => { event.preventDefault(); onChange(text.trim()); }}>
       <label htmlFor="key">API key</label>
       <input id="key" type="password" autoComplete="off" value={text} onChange={({ target }) => setText(target.value)} onBlur={() => onChange(text.trim())} />
     </form>

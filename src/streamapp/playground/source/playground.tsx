@@ -90,7 +90,7 @@ export function Playground({ endpoints, client, server, hasKey, upload }: Playgr
           <p className="about">{endpoint.description}</p>
           <EndpointForm key={path} schema={endpoint.schema} input={input} error={run?.endpoint === endpoint ? run.error : undefined}
             onChange={setInput} onRun={(given) => start(endpoint, given)}>
-            <div className="row">
+            <div className="row actions">
               <button type="submit" className="main">Run</button>
               <button type="button" disabled={!run || run.isOver} onClick={() => run!.cancel()}>Cancel</button>
               <button type="button" disabled={!run?.endpoint || !run.input} onClick={() => start(run!.endpoint!, again(run!))}>Run again</button>
