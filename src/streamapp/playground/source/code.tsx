@@ -1,0 +1,142 @@
+/** Code that makes the same call from elsewhere, to be copied. */
+
+import { type KeyboardEvent, useId, useRef, useState } from "react";
+
+import { CopyButton } from "./parts";
+import { addressed, type Endpoint, givenOnly } from "./schema";
+
+interface Call {
+  server: string;
+  hasKey: boolean;
+  path: string;
+  app: string;
+  isStream: boolean;
+  body: Record<string, unknown>;
+}
+
+const LANGUAGES: Record<string, (call: Call) => string> = {
+  curl,
+  Python: python,
+  JavaScript: javascript,
+  EventSource: eventSource,
+  fal_client: falClient,
+};
+
+interface CodeProps {
+  server: string;
+  hasKey: boolean;
+  endpoint: Endpoint;
+  input: Record<string, unknown>;
+}
+
+/** The tabs "Code". */
+export function Code({ server, hasKey, endpoint, input }: CodeProps) {
+  const id = useId();
+  const tabs = useRef<HTMLDivElement>(null);
+  const [chosen, choose] = useState("curl");
+  const names = Object.keys(LANGUAGES);
+  const call = { server, hasKey, app: endpoint.app, isStream: endpoint.kind === "stream", ...addressed(endpoint, givenOnly(endpoint.schema, input)) };
+  const code = LANGUAGES[chosen]!(call);
+  const move = (event: KeyboardEvent) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (by === undefined) return;
+    const next = (names.indexOf(chosen) + by + names.length) % names.length;
+    choose(names[next]!);
+    (tabs.current!.children[next] as HTMLElement).focus();
+  };
+  return (
+    <>
+      <div role="tablist" aria-label="Code" ref={tabs} onKeyDown={move}>
+        {names.map((name) => (
+          <button key={name} type="button" role="tab" id={`${id}${name}`} aria-selected={name === chosen} aria-controls={`${id}panel`} tabIndex={name === chosen ? 0 : -1} onClick={() => choose(name)}>
+            {name}
+          </button>
+        ))}
+      </div>
+      <div role="tabpanel" id={`${id}panel`} aria-labelledby={`${id}${chosen}`} tabIndex={0}>
+        <CopyButton name="Copy" text={() => code} />
+        <pre><code>{code}</code></pre>
+      </div>
+    </>
+  );
+}
+
+function curl({ server, hasKey, path, isStream, body }: Call): string {
+  const lines = [
+    `curl ${isStream ? "--no-buffer " : ""}'${server}${path}'`,
+    ...(hasKey ? [`-H "Authorization: Key $STREAMAPP_API_KEY"`] : []),
+    "-H 'Content-Type: application/json'",
+    `-d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`,
+  ];
+  return lines.join(" \\\n  ");
+}
+
+function python({ server, hasKey, path, isStream, body }: Call): string {
+  const key = hasKey ? ', key=os.environ["STREAMAPP_API_KEY"]' : "";
+  const call = `${JSON.stringify(path)}, ${pythonLiteral(body)}`;
+  const use = isStream
+    ? `for event in client.stream(${call}):\n    print(event.name, event.data)`
+    : `print(client.run(${call}))`;
+  return `${hasKey ? "import os\n\n" : ""}from streamapp_client import Client
+
+client = Client(${JSON.stringify(server)}${key})
+${use}
+`;
+}
+
+function javascript({ server, hasKey, path, isStream, body }: Call): string {
+  const key = hasKey ? ", { key: process.env.STREAMAPP_API_KEY }" : "";
+  const input = JSON.stringify(body, null, 2);
+  const use = isStream
+    ? `const stream = await client.stream(${JSON.stringify(path)}, { input });
+for await (const event of stream) console.log(event.name, event.data);`
+    : `console.log(await client.run(${JSON.stringify(path)}, { input }));`;
+  return `import { Client } from "streamapp-client";
+
+const client = new Client(${JSON.stringify(server)}${key});
+const input = ${input};
+${use}
+`;
+}
+
+function eventSource({ server, hasKey, path, isStream, body }: Call): string {
+  if (!isStream) return "// This endpoint answers once, and is called by POST: an EventSource cannot read it.\n";
+  const token = hasKey ? `\nquery.set("_token", prompt("API key")); // an EventSource can send no headers` : "";
+  return `const query = new URLSearchParams({ _input: JSON.stringify(${JSON.stringify(body, null, 2)}) });${token}
+const source = new EventSource(${JSON.stringify(`${server}${path}${path.includes("?") ? "&" : "?"}`)} + query);
+source.onmessage = (event) => console.log(JSON.parse(event.data));
+source.addEventListener("done", () => source.close());
+source.addEventListener("error", (event) => {
+  if (!event.data) return; // the connection was lost, and is made again
+  console.error(JSON.parse(event.data));
+  source.close();
+});
+`;
+}
+
+function falClient({ server, hasKey, path, app, isStream, body }: Call): string {
+  const own = path.startsWith(`/${app}/`) || path === `/${app}` ? path.slice(app.length + 1) : path;
+  const at = own === "/" ? "" : own;
+  const call = `"local/${app}", ${pythonLiteral(body)}, path=${JSON.stringify(at)}`;
+  const use = isStream ? `for event in fal_client.stream(${call}):\n    print(event)` : `print(fal_client.run(${call}))`;
+  return `import os
+
+${hasKey ? 'os.environ["FAL_KEY"] = os.environ["STREAMAPP_API_KEY"]' : 'os.environ.setdefault("FAL_KEY", "none")'}
+
+import fal_client
+
+fal_client.client.RUN_URL_FORMAT = ${JSON.stringify(`${server}/run/`)}  # by itself it knows only https
+fal_client.client.QUEUE_URL_FORMAT = ${JSON.stringify(`${server}/queue/`)}
+
+${use}
+`;
+}
+
+/** Write a JSON value in Python. */
+function pythonLiteral(value: unknown): string {
+  if (value === null || value === undefined) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(pythonLiteral).join(", ")}]`;
+  if (typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${pythonLiteral(item)}`).join(", ")}}`;
+}

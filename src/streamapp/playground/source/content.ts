@@ -1,0 +1,91 @@
+/** Tell what a payload holds: media, tables, voxels, meshes, text; the rest is JSON. */
+
+/** A file that an endpoint emitted: `url` is a data URI or a URL. */
+export interface Media {
+  url: string;
+  content_type: string;
+  file_name?: string;
+  width?: number;
+  height?: number;
+}
+
+/** Cubes: places, and their colours, 0 to 255 each. */
+export interface Voxels {
+  positions: number[][];
+  colors?: number[][];
+}
+
+/** One thing to be shown; a newer one of the same slot takes its place. */
+export type Content =
+  | { slot: string; kind: "image" | "audio" | "video" | "mesh" | "file"; media: Media }
+  | { slot: string; kind: "voxels"; voxels: Voxels }
+  | { slot: string; kind: "table"; rows: Record<string, unknown>[] };
+
+const MESH = /^model\/|\.(glb|gltf|obj|stl|ply)$/i;
+const DEPTH = 3;
+
+/** Find all that can be shown in a payload; slots are paths: "image", "images.2". */
+export function contentsOf(payload: unknown, slot = "", depth = DEPTH): Content[] {
+  const content = contentOf(payload, slot);
+  if (content) return [content];
+  if (typeof payload !== "object" || payload === null || depth === 0) return [];
+  const found = Object.entries(payload).flatMap(([key, value]) => contentsOf(value, slot ? `${slot}.${key}` : key, depth - 1));
+  return unique(found);
+}
+
+function contentOf(value: any, slot: string): Content | undefined {
+  if (isTable(value)) return { slot, kind: "table", rows: value };
+  if (typeof value !== "object" || value === null) return undefined;
+  if (typeof value.url === "string" && typeof value.content_type === "string") return { slot, kind: kindOf(value), media: value };
+  if (isPlaces(value.positions)) return { slot, kind: "voxels", voxels: value };
+  return undefined;
+}
+
+function kindOf({ content_type, file_name = "" }: Media): "image" | "audio" | "video" | "mesh" | "file" {
+  if (MESH.test(content_type) || MESH.test(file_name)) return "mesh";
+  const family = content_type.split("/")[0];
+  return family === "image" || family === "audio" || family === "video" ? family : "file";
+}
+
+function isPlaces(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0 && Array.isArray(value[0]) && value[0].length === 3;
+}
+
+function isTable(value: unknown): value is Record<string, unknown>[] {
+  return Array.isArray(value) && value.length > 0 && value.every(isRow);
+}
+
+function isRow(value: any): boolean {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  return typeof value.url !== "string" && Object.values(value).every((cell) => typeof cell !== "object" || cell === null);
+}
+
+/** Drop what comes twice: `image` is often the first of `images`. */
+function unique(contents: Content[]): Content[] {
+  const isLater = ({ slot, ...own }: Content, index: number) =>
+    "media" in own && contents.some((other, n) => n > index && "media" in other && other.media.url === own.media.url);
+  return contents.filter((content, index) => !isLater(content, index));
+}
+
+const TEXT_KEYS = ["token", "text", "delta"] as const;
+
+/** Return the piece of text that a payload is, and what kind of piece: chunks of one text are of one kind. */
+export function textOf(payload: any): { text: string; kind: string } | undefined {
+  if (typeof payload === "string") return { text: payload, kind: "" };
+  const key = TEXT_KEYS.find((name) => typeof payload?.[name] === "string");
+  return key && Object.keys(payload).length <= 2 ? { text: payload[key], kind: key } : undefined;
+}
+
+/** Estimate the bytes of a value's JSON without making it. */
+export function sizeOf(value: unknown): number {
+  if (typeof value === "string") return value.length + 2;
+  if (typeof value !== "object" || value === null) return String(value).length;
+  if (Array.isArray(value)) return value.reduce<number>((sum, item) => sum + sizeOf(item) + 1, 2);
+  return Object.entries(value).reduce((sum, [key, item]) => sum + key.length + sizeOf(item) + 4, 1);
+}
+
+/** Write bytes as people read them. */
+export function readable(bytes: number): string {
+  if (bytes < 1000) return `${bytes} B`;
+  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}

@@ -1,0 +1,133 @@
+/** The form of an endpoint, made from its JSON schema by react-jsonschema-form. */
+
+// Not from "@rjsf/core": that also imports a validator that compiles schemas.
+import Form, { type IChangeEvent } from "@rjsf/core/lib/components/Form.js";
+import { type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps, type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps } from "@rjsf/utils";
+import type { ReactNode } from "react";
+import type { StreamappError } from "streamapp-client";
+
+import { MediaInput } from "./media";
+import { validator } from "./validate";
+
+const LONG_TEXT = 200;
+const MOST_STEPS = 10_000;
+
+export type Input = Record<string, unknown>;
+
+interface FormProps {
+  schema: RJSFSchema;
+  input: Input;
+  error: StreamappError | undefined;
+  onChange: (input: Input) => void;
+  onRun: (input: Input) => void;
+  children: ReactNode;
+}
+
+/** Fill in, check, and run. */
+export function EndpointForm({ schema, input, error, onChange, onRun, children }: FormProps) {
+  return (
+    <Form
+      schema={schema}
+      formData={input}
+      validator={validator}
+      widgets={WIDGETS}
+      templates={TEMPLATES}
+      uiSchema={UI}
+      noHtml5Validate
+      focusOnFirstError
+      showErrorList="top"
+      extraErrors={serverErrors(error)}
+      extraErrorsBlockSubmit={false}
+      onChange={({ formData }: IChangeEvent) => onChange(formData)}
+      onSubmit={({ formData }: IChangeEvent) => onRun(formData)}
+    >
+      {children}
+    </Form>
+  );
+}
+
+const UI: UiSchema = { "ui:globalOptions": { enableOptionalDataFieldForType: ["object"] }, "ui:label": false };
+
+/** Put what the server found wrong to the fields that it names. */
+function serverErrors(error: StreamappError | undefined): ErrorSchema | undefined {
+  if (error?.code !== "invalid_input" || !Array.isArray(error.detail)) return undefined;
+  return toErrorSchema(
+    error.detail.map(({ loc, msg }) => ({ property: `.${loc.slice(1).join(".")}`, message: msg, stack: msg })),
+  );
+}
+
+/** Choose the input by the schema, at any depth, which a `uiSchema` could not. */
+function TextWidget(props: WidgetProps) {
+  const { schema } = props;
+  const { BaseInputTemplate } = props.registry.templates;
+  if ((schema as any).media) return <MediaInput {...props} />;
+  if (isRange(schema)) return <Slider {...props} />;
+  if (schema.type === "string" && isLong(schema)) return <LongText {...props} />;
+  const emptied = schema.type === "string" ? emptyText(props) : undefined;
+  return <BaseInputTemplate {...(props as unknown as BaseInputTemplateProps)} options={{ ...props.options, emptyValue: emptied }} />;
+}
+
+/** An optional text that has a default can be emptied; a required one cannot. */
+function emptyText({ schema, required }: WidgetProps): string | undefined {
+  return schema.default && !required ? "" : undefined;
+}
+
+function isLong({ maxLength, format, title = "" }: RJSFSchema): boolean {
+  return format === undefined && ((maxLength ?? 0) > LONG_TEXT || /prompt/i.test(title));
+}
+
+function LongText(props: WidgetProps) {
+  const { id, value = "", onChange, schema } = props;
+  const examples = (schema.examples ?? []) as string[];
+  return (
+    <>
+      <textarea id={id} rows={3} value={value} maxLength={schema.maxLength} aria-describedby={`${id}__description ${id}__error`}
+        onChange={({ target }) => onChange(target.value || emptyText(props))} />
+      {examples.length > 0 && (
+        <div className="examples">
+          {examples.map((example) => <button key={example} type="button" onClick={() => onChange(example)}>{example}</button>)}
+        </div>
+      )}
+    </>
+  );
+}
+
+function isRange({ minimum, maximum, type, multipleOf = 1 }: RJSFSchema): boolean {
+  if (minimum === undefined || maximum === undefined) return false;
+  return type === "number" || (type === "integer" && (maximum - minimum) / multipleOf <= MOST_STEPS);
+}
+
+/** A slider, and beside it the exact value; empty, the server decides. */
+function Slider({ id, schema, value, onChange }: WidgetProps) {
+  const { minimum = 0, maximum = 1, multipleOf, type } = schema;
+  const step = multipleOf ?? (type === "integer" ? 1 : "any");
+  const limits = { min: minimum, max: maximum, step };
+  const described = `${id}__description ${id}__error`;
+  return (
+    <div className="slider">
+      <input {...limits} type="range" id={id} value={value ?? minimum} className={value === undefined ? "unset" : ""} aria-describedby={described}
+        step={step === "any" ? (maximum - minimum) / 200 : step} onChange={({ target }) => onChange(target.valueAsNumber)} />
+      <input {...limits} type="number" aria-label="Exact value" aria-describedby={described} value={value ?? ""} placeholder="auto"
+        onChange={({ target }) => onChange(target.value === "" ? undefined : target.valueAsNumber)} />
+    </div>
+  );
+}
+
+function iconButton(text: string, name: string) {
+  return ({ id, className, onClick, disabled }: IconButtonProps) => (
+    <button type="button" id={id} className={className} onClick={onClick} disabled={disabled} title={name} aria-label={name}>{text}</button>
+  );
+}
+
+const WIDGETS = { TextWidget, URLWidget: TextWidget, TextareaWidget: LongText, RangeWidget: Slider, UpDownWidget: TextWidget };
+const TEMPLATES = {
+  ErrorListTemplate: () => <p role="alert" className="error">Some fields are not right yet; they say what is wrong.</p>,
+  ButtonTemplates: {
+    AddButton: iconButton("+ Add", "Add"),
+    CopyButton: iconButton("⧉", "Copy item"),
+    MoveDownButton: iconButton("↓", "Move down"),
+    MoveUpButton: iconButton("↑", "Move up"),
+    RemoveButton: iconButton("✕", "Remove"),
+    ClearButton: iconButton("✕", "Clear"),
+  },
+};

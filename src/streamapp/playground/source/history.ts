@@ -1,0 +1,83 @@
+/** Remember past runs in this browser. */
+
+import type { Run, Status } from "./run";
+
+export interface Past {
+  jobId: string;
+  path: string;
+  input: Record<string, unknown>;
+  status: Status;
+  /** When it was started, in milliseconds since 1970. */
+  at: number;
+  ms?: number;
+  seed?: number;
+  /** A small picture of the result, as a data URI. */
+  picture?: string;
+}
+
+const MOST = 50;
+const PICTURE_PX = 96;
+
+export class History {
+  #key: string;
+
+  /** `server` tells apart the servers of one origin. */
+  constructor(server: string) {
+    this.#key = `streamapp:history:${server}`;
+  }
+
+  /** Return the runs, the newest first. */
+  all(): Past[] {
+    try {
+      return JSON.parse(localStorage.getItem(this.#key) ?? "[]");
+    } catch {
+      return []; // storage that is switched off, or that someone else has written
+    }
+  }
+
+  /** Add a run, or replace what was known of it; returns all. */
+  put(past: Past): Past[] {
+    const known = this.all().find(({ jobId }) => jobId === past.jobId);
+    const others = this.all().filter(({ jobId }) => jobId !== past.jobId);
+    const runs = [{ ...known, ...past, at: known?.at ?? past.at }, ...others].sort((a, b) => b.at - a.at).slice(0, MOST);
+    for (let most = runs.length; most > 0; most = Math.floor(most / 2)) {
+      try {
+        localStorage.setItem(this.#key, JSON.stringify(runs.slice(0, most)));
+        break;
+      } catch {
+        continue; // it is full
+      }
+    }
+    return runs;
+  }
+
+  /** Forget all. */
+  clear(): Past[] {
+    localStorage.removeItem(this.#key);
+    return [];
+  }
+}
+
+/** Say what is to be remembered of a run; undefined before it has an id, or when it is another page's. */
+export async function pastOf(run: Run): Promise<Past | undefined> {
+  const { jobId, status, input, endpoint } = run;
+  if (!jobId || !endpoint || !input) return undefined;
+  const past: Past = { jobId, path: endpoint.path, input, status, at: Date.now() };
+  if (run.endedAt !== undefined) past.ms = run.endedAt - run.startedAt;
+  if (typeof run.result?.seed === "number") past.seed = run.result.seed;
+  const image = [...run.results.values()].find((content) => content.kind === "image");
+  if (run.isOver && image && "media" in image) past.picture = await shrunk(image.media.url);
+  return past;
+}
+
+async function shrunk(url: string): Promise<string> {
+  const image = new Image();
+  image.src = url;
+  await image.decode().catch(() => undefined);
+  const scale = PICTURE_PX / Math.max(image.naturalWidth, image.naturalHeight, 1);
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, image.naturalWidth * scale);
+  canvas.height = Math.max(1, image.naturalHeight * scale);
+  canvas.getContext("2d")!.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL("image/jpeg", 0.7);
+}

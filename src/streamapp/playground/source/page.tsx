@@ -1,0 +1,97 @@
+/** The page: what the server has, the form, the run that is shown, and the ones before. */
+
+import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
+import { Client, StreamappError } from "streamapp-client";
+
+import { Playground } from "./playground";
+import { type Endpoint, endpointsOf } from "./schema";
+import { ThemeButton } from "./theme";
+
+const KEY = "streamapp:key";
+// The page is at {server}/playground.
+const SERVER = location.origin + location.pathname.replace(/\/playground\/?$/, "");
+
+interface Api {
+  title: string;
+  endpoints: Endpoint[];
+}
+
+/** The whole page. */
+export function Page() {
+  const [key, setKey] = useState(() => sessionStorage.getItem(KEY) ?? ""); // kept for this tab only
+  const [api, setApi] = useState<Api>();
+  const [failure, setFailure] = useState<{ status?: number; message: string }>();
+  const client = useMemo(() => new Client(SERVER, key ? { key } : {}), [key]);
+
+  const load = useCallback(async () => {
+    try {
+      setApi(await describe(key));
+      setFailure(undefined);
+    } catch (error) {
+      setFailure(error as Error);
+    }
+  }, [key]);
+  useEffect(() => void load(), [load]);
+
+  const takeKey = (text: string) => {
+    sessionStorage.setItem(KEY, text);
+    setKey(text);
+  };
+  const upload = useCallback((file: Blob, name: string) => send(file, name, key), [key]);
+  const asksKey = key !== "" || failure?.status === 401;
+  return (
+    <>
+      <header>
+        <h1>{api?.title ?? "streamapp"}</h1>
+        {asksKey && <KeyField value={key} onChange={takeKey} />}
+        <a href={`${SERVER}/docs`}>API docs</a>
+        <ThemeButton />
+      </header>
+      <main>
+        {failure && <Failure {...failure} onRetry={load} />}
+        {api && <Playground key={SERVER} {...api} {...{ client, upload }} server={SERVER} hasKey={key !== ""} />}
+      </main>
+    </>
+  );
+}
+
+function Failure({ status, message, onRetry }: { status?: number; message: string; onRetry: () => void }): ReactNode {
+  if (status === 401) return <p role="alert" className="error">This server asks for an API key: {message}</p>;
+  return (
+    <div role="alert" className="error">
+      <p>The server does not say what it serves: {message}</p>
+      <button type="button" onClick={onRetry}>Try again</button>
+    </div>
+  );
+}
+
+function KeyField({ value, onChange }: { value: string; onChange: (text: string) => void }) {
+  const [text, setText] = useState(value);
+  return (
+    <form className="key-field" onSubmit={(event) => { event.preventDefault(); onChange(text.trim()); }}>
+      <label htmlFor="key">API key</label>
+      <input id="key" type="password" autoComplete="off" value={text} onChange={({ target }) => setText(target.value)} onBlur={() => onChange(text.trim())} />
+    </form>
+  );
+}
+
+function headersWith(key: string): Record<string, string> {
+  return key ? { Authorization: `Key ${key}` } : {};
+}
+
+async function describe(key: string): Promise<Api> {
+  const response = await fetch(`${SERVER}/openapi.json`, { headers: headersWith(key) });
+  const document = await response.json();
+  if (!response.ok) throw new StreamappError("refused", document.error?.message ?? response.statusText, { status: response.status });
+  return { title: document.info.title, endpoints: endpointsOf(document) };
+}
+
+/** Put a file into the server's store. */
+async function send(file: Blob, name: string, key: string): Promise<string> {
+  const type = file.type || "application/octet-stream";
+  const headers = { ...headersWith(key), "Content-Type": type, "X-Fal-File-Name": encodeURIComponent(name) };
+  const response = await fetch(`${SERVER}/rest/files/upload`, { method: "POST", headers, body: file });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error?.message ?? response.statusText);
+  return answer.access_url;
+}

@@ -1,0 +1,60 @@
+/** Small parts that several regions use. */
+
+import { useEffect, useState } from "react";
+
+interface MeterProps {
+  label: string;
+  value: number;
+  max: number | undefined;
+}
+
+/** A progress bar; without `max` nobody knows how much is left. */
+export function Meter({ label, value, max }: MeterProps) {
+  return (
+    <div role="progressbar" aria-label={label} aria-valuemin={0} aria-valuenow={value} aria-valuemax={max}>
+      <div ref={(bar) => void bar?.style.setProperty("width", max ? `${Math.min(100, (100 * value) / max)}%` : "100%")} />
+    </div>
+  );
+}
+
+/** A button that copies a text, and says so. */
+export function CopyButton({ name, text, onCopy }: { name: string; text: () => string; onCopy?: () => void }) {
+  const [note, setNote] = useState("");
+  useEffect(() => {
+    const timer = setTimeout(() => setNote(""), 2000);
+    return () => clearTimeout(timer);
+  }, [note]);
+  const copy = async () => {
+    onCopy?.();
+    setNote((await copied(text())) ? "copied" : "copying is not allowed here; it stands in the address bar");
+  };
+  return (
+    <span>
+      <button type="button" onClick={copy}>{name}</button>
+      <span className="note" aria-live="polite"> {note}</span>
+    </span>
+  );
+}
+
+/** Copy also where there is no clipboard API: on pages without TLS, except the own machine's. */
+async function copied(text: string): Promise<boolean> {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  const area = document.createElement("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  const isDone = document.execCommand("copy");
+  area.remove();
+  return isDone;
+}
+
+/** The time, again and again while it runs. */
+export function useNow(isRunning: boolean, everyMs = 200): number {
+  const [now, setNow] = useState(() => performance.now());
+  useEffect(() => {
+    if (!isRunning) return;
+    const timer = setInterval(() => setNow(performance.now()), everyMs);
+    return () => clearInterval(timer);
+  }, [isRunning, everyMs]);
+  return now;
+}

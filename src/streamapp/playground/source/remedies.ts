@@ -1,0 +1,27 @@
+/** Say what to do about an error. */
+
+import type { StreamappError } from "streamapp-client";
+
+const REMEDIES: Record<string, string> = {
+  invalid_input: "Correct the fields that are marked, then run it again.",
+  malformed_request: "Correct the input, then run it again.",
+  payload_too_large: "Use a smaller file; the limit is the server's STREAMAPP_MAX_BODY_BYTES.",
+  unauthorized: "Type the server's API key into the field at the top.",
+  queue_full: "Many jobs wait already. Run it again in a moment.",
+  queue_timeout: "It waited too long for its turn. Run it again when the server is less busy.",
+  deadline_exceeded: "It took longer than the server allows. Ask for less, or raise the endpoint's timeout_s.",
+  out_of_memory: "Ask for smaller or fewer results, then run it again.",
+  endpoint_failed: "The app raised an error. The server's log has the traceback; another input may work.",
+  not_encodable: "The app returned something that has no JSON form. The server's log says what.",
+  setup_failed: "The app could not be set up. The server's log says why.",
+  draining: "The server is shutting down. Run it again when it is back.",
+  worker_stuck: "The app does not come to an end. The server has to be started anew.",
+  job_not_found: "The server keeps a job only for some time. Its inputs are in the form if it was run here: run it again.",
+  connection_failed: "The server cannot be reached. Is it running? Then run it again.",
+  stream_interrupted: "The connection was lost for too long. Look at the job in the history, or run it again.",
+};
+
+/** Return a sentence that tells what to do. */
+export function remedyFor({ code, retryable }: StreamappError): string {
+  return REMEDIES[code] ?? (retryable ? "It may work later: run it again in a moment." : "The server's log may say more.");
+}

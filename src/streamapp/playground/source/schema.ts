@@ -1,0 +1,159 @@
+/** Read the server's OpenAPI document: which endpoints there are, and a form's schema for each. */
+
+import type { RJSFSchema } from "@rjsf/utils";
+
+/** One endpoint that can be run from the page. */
+export interface Endpoint {
+  /** Where it is, from the server's root; may hold `{parameters}`. */
+  path: string;
+  /** The app's name. */
+  app: string;
+  description: string;
+  /** "response": the endpoint answers in a way of its own. */
+  kind: "stream" | "unary" | "response";
+  /** The names of what goes into the path or the query, not into the body. */
+  parameters: { name: string; in: "path" | "query" }[];
+  schema: RJSFSchema;
+}
+
+/** What a file field takes. */
+export type MediaKind = "image" | "audio" | "file";
+
+type Schema = Record<string, any>;
+
+/** List the endpoints of an OpenAPI document of streamapp. */
+export function endpointsOf(document: Schema): Endpoint[] {
+  const definitions = document.components?.schemas ?? {};
+  return Object.entries<Schema>(document.paths)
+    .filter(([path, { post }]) => post && !path.startsWith("/jobs/"))
+    .map(([path, { post }]) => endpointOf(path, post, definitions));
+}
+
+function endpointOf(path: string, post: Schema, definitions: Schema): Endpoint {
+  const answers = post.responses["200"].content ?? {};
+  const kind = "text/event-stream" in answers ? "stream" : "application/json" in answers ? "unary" : "response";
+  const parameters = (post.parameters ?? []).filter((parameter: Schema) => ["path", "query"].includes(parameter.in));
+  const body = new FormSchema(definitions).of(post.requestBody?.content["application/json"].schema ?? {}, "");
+  const schema = {
+    ...body,
+    title: "",
+    description: "",
+    type: "object",
+    required: [...parameters.filter((p: Schema) => p.required).map((p: Schema) => p.name), ...(body.required ?? [])],
+    properties: { ...Object.fromEntries(parameters.map((p: Schema) => [p.name, p.schema])), ...body.properties },
+  } as RJSFSchema;
+  return { path, app: post.tags?.[0] ?? "", description: post.description ?? post.summary ?? "", kind, parameters, schema };
+}
+
+/**
+ * Turn pydantic's schemas into what people can fill in.
+ *
+ * References are put in place, `X | None` becomes an optional X, media become strings with `media`, which hold a URL,
+ * and a required field without a default begins with its first example.
+ */
+class FormSchema {
+  #definitions: Schema;
+  #recursive: Schema = {};
+  #open: string[] = [];
+
+  constructor(definitions: Schema) {
+    this.#definitions = definitions;
+  }
+
+  /** Return the schema for the form's root. */
+  of(schema: Schema, name: string): Schema {
+    const made = this.#make(schema, name);
+    return Object.keys(this.#recursive).length ? { ...made, $defs: this.#recursive } : made;
+  }
+
+  #make(schema: Schema, name: string): Schema {
+    if (schema.$ref) return this.#resolve(schema, name);
+    if (schema.ui?.field in { image: 1, audio: 1, file: 1 }) return mediaField(schema, name);
+    const options: Schema[] = schema.anyOf ?? [];
+    const [only, ...others] = options.filter((option) => option.type !== "null");
+    if (only && !others.length && options.length === 2 && "default" in schema) {
+      const { anyOf, default: preset, title = humanise(name), ...rest } = schema;
+      return this.#make({ ...only, title, ...rest, ...(preset !== null && { default: preset }) }, name);
+    }
+    return this.#parts(schema);
+  }
+
+  #resolve({ $ref, ...own }: Schema, name: string): Schema {
+    const key = $ref.split("/").at(-1);
+    if (!this.#open.includes(key)) {
+      this.#open.push(key);
+      const made = this.#make({ ...this.#definitions[key], title: humanise(name) || key, ...own }, name);
+      this.#open.pop();
+      return made;
+    }
+    if (!(key in this.#recursive)) {
+      this.#recursive[key] = {};
+      this.#recursive[key] = this.#make(this.#definitions[key], key);
+    }
+    return { $ref: `#/$defs/${key}`, ...own };
+  }
+
+  #parts(schema: Schema): Schema {
+    const made: Schema = { ...schema };
+    if (schema.properties) {
+      made.properties = Object.fromEntries(
+        Object.entries<Schema>(schema.properties).map(([name, part]) => {
+          const isRequired = schema.required?.includes(name);
+          return [name, begun(this.#make(part, name), isRequired)];
+        }),
+      );
+    }
+    if (schema.prefixItems) {
+      made.items = schema.prefixItems.map((part: Schema) => this.#make(part, ""));
+      delete made.prefixItems;
+    } else if (schema.items) made.items = this.#make(schema.items, "");
+    if (typeof schema.additionalProperties === "object") made.additionalProperties = this.#make(schema.additionalProperties, "");
+    for (const word of ["anyOf", "oneOf"]) {
+      if (schema[word]) made[word] = schema[word].map((part: Schema) => titled(this.#make(part, ""), schema));
+    }
+    return made;
+  }
+}
+
+function mediaField(schema: Schema, name: string): Schema {
+  const title = ["Image", "Audio", "File"].includes(schema.title) ? humanise(name) || schema.title : schema.title;
+  return { type: "string", media: schema.ui.field, title, description: schema.description };
+}
+
+function begun(schema: Schema, isRequired: boolean): Schema {
+  const isOpen = isRequired && schema.default === undefined && schema.examples?.length;
+  return isOpen ? { ...schema, default: schema.examples[0] } : schema;
+}
+
+function titled(option: Schema, parent: Schema): Schema {
+  return option.title && option.title !== parent.title ? option : { ...option, title: option.type ?? "other" };
+}
+
+/** Write a name as pydantic writes titles. */
+function humanise(name: string): string {
+  return name.replace(/_/g, " ").replace(/\b\w/g, (letter) => letter.toUpperCase());
+}
+
+/** Leave out what is only the schema's default: for links and code to copy. */
+export function givenOnly(schema: RJSFSchema, input: Schema): Schema {
+  const presets = (schema.properties ?? {}) as Record<string, Schema>;
+  const required = schema.required ?? [];
+  return Object.fromEntries(
+    Object.entries(input).filter(
+      ([name, value]) =>
+        value !== undefined && (required.includes(name) || JSON.stringify(value) !== JSON.stringify(presets[name]?.default)),
+    ),
+  );
+}
+
+/** Split an input into the URL path, with its query, and the body. */
+export function addressed({ path, parameters }: Endpoint, input: Schema): { path: string; body: Schema } {
+  const body = { ...input };
+  const query = new URLSearchParams();
+  for (const { name, in: place } of parameters) {
+    if (place === "path") path = path.replace(`{${name}}`, encodeURIComponent(String(body[name])));
+    else if (body[name] !== undefined) query.set(name, String(body[name]));
+    delete body[name];
+  }
+  return { path: query.size ? `${path}?${query}` : path, body };
+}

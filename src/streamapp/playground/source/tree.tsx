@@ -1,0 +1,57 @@
+/** Show JSON that folds; what is folded costs nothing. */
+
+import { useState } from "react";
+
+import { readable, sizeOf } from "./content";
+
+const PAGE = 100;
+const LONG = 1000;
+const OPEN_BYTES = 2000;
+
+interface TreeProps {
+  value: unknown;
+  name: string;
+  isOpen?: boolean;
+}
+
+/** One value, and below it, when open, its parts; small values begin open. */
+export function Tree({ value, name, isOpen = false }: TreeProps) {
+  const [isShown, setShown] = useState(isOpen);
+  if (typeof value !== "object" || value === null) return <Leaf value={value} name={name} />;
+  const count = Array.isArray(value) ? value.length : Object.keys(value).length;
+  const brief = Array.isArray(value) ? `[${count}]` : `{${count}}`;
+  return (
+    <details open={isShown} onToggle={(event) => setShown(event.currentTarget.open)}>
+      <summary><span className="key">{name}</span> <span className="brief">{brief}</span></summary>
+      {isShown && <Parts value={value} />}
+    </details>
+  );
+}
+
+function Parts({ value }: { value: object }) {
+  const [most, setMost] = useState(PAGE);
+  const entries = Object.entries(value);
+  return (
+    <div className="parts">
+      {entries.slice(0, most).map(([key, part]) => (
+        <Tree key={key} name={key} value={part} isOpen={sizeOf(part) < OPEN_BYTES} />
+      ))}
+      {entries.length > most && (
+        <button type="button" onClick={() => setMost(most + 10 * PAGE)}>{entries.length - most} more</button>
+      )}
+    </div>
+  );
+}
+
+function Leaf({ value, name }: { value: unknown; name: string }) {
+  const [isWhole, setWhole] = useState(false);
+  const text = JSON.stringify(value) ?? "null";
+  const isLong = text.length > LONG && !isWhole;
+  return (
+    <div className="leaf">
+      <span className="key">{name}</span>{" "}
+      <span className={value === null ? "null" : typeof value}>{isLong ? text.slice(0, LONG) : text}</span>
+      {isLong && <button type="button" onClick={() => setWhole(true)}>… show all of {readable(text.length)}</button>}
+    </div>
+  );
+}

@@ -1,0 +1,35 @@
+/** Check a form's data. Interpreted: a validator that compiles schemas would need `unsafe-eval`. */
+
+import { type OutputUnit, Validator } from "@cfworker/json-schema";
+import { type RJSFSchema, type RJSFValidationError, toErrorSchema, type ValidatorType } from "@rjsf/utils";
+
+// They only repeat what is said of a part.
+const CONTAINERS: ReadonlySet<string> = new Set(["properties", "items", "additionalItems", "additionalProperties", "$ref", "allOf"]);
+
+/** The validator that the form library calls. */
+export const validator: ValidatorType = {
+  validateFormData(data, schema) {
+    const errors = check(schema, data, schema).map(toFieldError);
+    return { errors, errorSchema: toErrorSchema(errors) };
+  },
+  isValid: (schema, data, root) => check(schema, data, root).length === 0,
+  rawValidation: <Result>(schema: RJSFSchema, data: unknown) => ({ errors: check(schema, data, schema) as Result[] }),
+};
+
+function check(schema: RJSFSchema, data: unknown, root: RJSFSchema): OutputUnit[] {
+  // The validator writes into the schema, and knows no `undefined`.
+  const own = structuredClone({ ...schema, $defs: root.$defs ?? {} });
+  const { errors } = new Validator(own as object, "7", false).validate(JSON.parse(JSON.stringify(data ?? {})));
+  const choices = errors.filter(({ keyword }) => keyword === "anyOf" || keyword === "oneOf");
+  const isOfChoice = ({ keywordLocation }: OutputUnit) =>
+    choices.some((choice) => keywordLocation.startsWith(`${choice.keywordLocation}/`));
+  return errors.filter((error) => !CONTAINERS.has(error.keyword) && !isOfChoice(error));
+}
+
+function toFieldError({ keyword, instanceLocation, error }: OutputUnit): RJSFValidationError {
+  const missing = keyword === "required" ? /"(.+)"/.exec(error)?.[1] : undefined;
+  const path = instanceLocation.split("/").slice(1).map((part) => decodeURIComponent(part).replace(/~1/g, "/").replace(/~0/g, "~"));
+  const property = [...path, ...(missing === undefined ? [] : [missing])];
+  const message = missing === undefined ? error : "This field is required.";
+  return { name: keyword, message, property: `.${property.join(".")}`, stack: `${property.join(" / ")}: ${message}` };
+}

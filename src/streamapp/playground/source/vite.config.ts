@@ -1,0 +1,37 @@
+/** Build the page into `../dist`, and write down from which sources, so that a test can tell when it is stale. */
+
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { defineConfig, type Plugin } from "vite";
+
+const SOURCE = import.meta.dirname;
+const ROOT = join(SOURCE, "../../../..");
+const SDK = join(ROOT, "client_sdk/js/src");
+const DIST = join(SOURCE, "../dist");
+
+/** Write `sources.json`: the SHA-256 of each file that the page is built from, by its path in the repository. */
+function sources(): Plugin {
+  const hashOf = (path: string) => createHash("sha256").update(readFileSync(path)).digest("hex");
+  return {
+    name: "sources",
+    closeBundle() {
+      const paths = [SOURCE, SDK].flatMap((folder) =>
+        readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name }) => join(folder, name)),
+      );
+      const hashes = paths.map((path) => [relative(ROOT, path), hashOf(path)] as const).sort(([a], [b]) => (a < b ? -1 : 1));
+      writeFileSync(join(DIST, "sources.json"), JSON.stringify(Object.fromEntries(hashes), null, 1) + "\n");
+    },
+  };
+}
+
+export default defineConfig({
+  base: "./",
+  resolve: { alias: { "streamapp-client": join(SDK, "index.ts") } },
+  build: { outDir: DIST, emptyOutDir: true, target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, rolldownOptions: { checks: { moduleLevelDirective: false } } },
+  // The page is at /playground, without a slash at its end; what it loads is below /playground/.
+  experimental: {
+    renderBuiltUrl: (name, { hostType }) => (hostType === "html" ? `playground/${name}` : { relative: true }),
+  },
+  plugins: [sources()],
+});
