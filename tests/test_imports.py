@@ -15,7 +15,7 @@ SOURCE = Path(streamapp.__file__).parent
 ORDER = (
     *("errors", "settings", "media", "files", "events", "wire"),  # values
     *("channel", "capture", "jobs", "store", "worker"),  # runtime
-    *("endpoint", "app", "diffusion"),  # definition
+    *("container", "endpoint", "app", "diffusion"),  # definition
     *("inputs", "response", "middleware", "metrics", "openapi"),  # transport
     *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server"),  # assembly
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "cli", "testing"),  # the command line, and tests
