@@ -45,10 +45,11 @@ class StreamAppError(Exception):
         retry_after_s: when to come back, sent as `Retry-After`; the class's own when None.
     """
 
-    status_code: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    retryable: ClassVar[bool] = False
+    status_code: int = 500
+    code: str = "internal_error"
+    retryable: bool = False
     default_retry_after_s: ClassVar[int | None] = None
+    headers: Mapping[str, str] = {}  # sent with it
 
     def __init__(self, message: str, *, detail: Any = None, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -239,6 +240,12 @@ _STATUS_CODES = {
     503: "unavailable",
     504: "deadline_exceeded",
 }
+# What a full GPU makes CUDA's libraries say: https://github.com/pytorch/pytorch/issues/112377 and issues/4107.
+_SIGNS_OF_FULL_MEMORY = (
+    "NVML_SUCCESS == r INTERNAL ASSERT FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR",
+    "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
+)
 
 
 def describe(error: BaseException, *, where: str = "", debug: bool = False) -> ErrorReport:
@@ -251,7 +258,13 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
     match error:
         case StreamAppError():
             return ErrorReport(
-                error.status_code, error.code, error.message, error.retryable, error.detail, error.retry_after_s
+                error.status_code,
+                error.code,
+                error.message,
+                error.retryable,
+                error.detail,
+                error.retry_after_s,
+                error.headers,
             )
         case HTTPException():
             return _describe_http(error)
@@ -268,14 +281,21 @@ def _describe_http(error: HTTPException) -> ErrorReport:
     if not 400 <= error.status_code < 600:  # no error: a 204 has no body, a 999 no meaning
         return describe(EndpointFailed(f"HTTPException with status {error.status_code} is no error; return a Response"))
     message = error.detail if isinstance(error.detail, str) else f"HTTP {error.status_code}"
-    code = _STATUS_CODES.get(error.status_code, "endpoint_failed" if error.status_code >= 500 else "refused")
-    retryable = error.status_code in (429, 503)
+    code, retryable = classify(error.status_code)
     return ErrorReport(error.status_code, code, message, retryable, error.detail, headers=dict(error.headers or {}))
+
+
+def classify(status_code: int) -> tuple[str, bool]:
+    """Return the code of an error that is known by its HTTP status only, and whether trying again may help."""
+    code = _STATUS_CODES.get(status_code, "endpoint_failed" if status_code >= 500 else "refused")
+    return code, status_code in (429, 503)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether `error` is a GPU's out-of-memory error, by name: torch is not imported for it."""
+    if isinstance(error, StreamAppError):
+        return error.code == OutOfMemory.code
     if any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
         return True
     text = str(error.args) if isinstance(error, RuntimeError) else ""
-    return "CUDA" in text and "out of memory" in text
+    return ("CUDA" in text and "out of memory" in text) or any(sign in text for sign in _SIGNS_OF_FULL_MEMORY)
