@@ -217,6 +217,11 @@ def test_an_unknown_repository_is_refused() -> None:
         File.from_bytes(b"x", repository="s4")  # type: ignore[arg-type]
 
 
+def test_the_bytes_of_a_file_are_never_taken_from_its_description() -> None:
+    file = File.model_validate({"url": "data:,true", "file_data": "false"})
+    assert (file.file_data, file.as_bytes(), file.file_data) == (None, b"true", b"true")
+
+
 @pytest.mark.usefixtures("private_urls")
 def test_the_bytes_of_a_url_are_downloaded_once(serve: Serve) -> None:
     file = File(url=serve("/a.stl", b"solid"))
@@ -479,10 +484,15 @@ class Urls(BaseModel):
     file: FileInput | None = None
 
 
-def test_a_url_of_an_image_becomes_a_pil_image() -> None:
-    urls = Urls.model_validate({"photo": f" {Image.from_pil(RED).url} "})
-    assert urls.photo is not None
-    assert urls.photo.to_pil().size == (6, 4)
+@pytest.mark.parametrize("url", [f" {Image.from_pil(RED).url} ", "https://x.test/red.png"])
+def test_a_url_of_an_image_becomes_a_pil_image(url: str) -> None:
+    def read() -> PIL.Image.Image | None:
+        own = {"https://x.test/red.png": media.Image.from_pil(RED)}
+        media.limit_by(media.MediaLimits.of(Settings(), stored=own.get))
+        photo = Urls.model_validate({"photo": url}).photo
+        return None if photo is None else photo.to_pil()
+
+    assert contextvars.copy_context().run(read) == RED
 
 
 def test_an_https_url_is_taken_and_a_http_one_refused() -> None:
@@ -599,9 +609,9 @@ def test_a_clone_at_the_commit_stays_as_it_is_unless_forced(origin: Path, tmp_pa
 
 
 def test_without_a_commit_the_newest_is_cloned_each_time(origin: Path, tmp_path: Path) -> None:
-    path = clone_repository(str(origin), target_dir=tmp_path, repo_name="newest")
+    path = clone_repository(str(origin), target_dir=tmp_path)
     (path / "text").write_text("mine")
-    assert (clone_repository(str(origin), target_dir=tmp_path, repo_name="newest") / "text").read_text() == "second"
+    assert (clone_repository(str(origin), target_dir=tmp_path, repo_name=path.name) / "text").read_text() == "second"
 
 
 def test_a_commit_that_could_be_another_is_refused() -> None:

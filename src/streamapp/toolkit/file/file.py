@@ -16,7 +16,6 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 from pydantic import BaseModel, Field, PrivateAttr, model_validator
-from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import Request
 
 from ... import media
@@ -54,7 +53,7 @@ class File(BaseModel):
     content_type: str | None = Field(None, description="The mime type of the file.", examples=["image/png"])
     file_name: str | None = Field(None, description="The name of the file.", examples=["z9RV14K95DvU.png"])
     file_size: int | None = Field(None, description="The size of the file in bytes.", examples=[4404019])
-    file_data: SkipJsonSchema[bytes | None] = Field(None, exclude=True, repr=False)
+    _data: bytes | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -80,11 +79,15 @@ class File(BaseModel):
             content_type: guessed from the name where it is not given.
             repository: "in_memory" for a data URI; a `FileRepository` of the app's own; all others mean this server.
         """
-        file = FileData(data, content_type, file_name)
+        return cls._store(FileData(data, content_type, file_name), repository, options)
+
+    @classmethod
+    def _store(cls, file: FileData, repository: Repository, options: SaveOptions, **more: Any) -> Self:
         url = _repository(repository).save(file, **(options.get("save_kwargs") or {}))
-        return cls(
-            url=url, content_type=file.content_type, file_name=file.file_name, file_size=len(data), file_data=data
-        )
+        size = len(file.data)
+        stored = cls(url=url, content_type=file.content_type, file_name=file.file_name, file_size=size, **more)
+        stored._data = file.data
+        return stored
 
     @classmethod
     async def from_bytes_async(cls, data: bytes, *arguments: Any, **options: Any) -> Self:
@@ -101,14 +104,17 @@ class File(BaseModel):
         **options: Unpack[SaveOptions],
     ) -> Self:
         """Store a file and return its URL; `multipart` is without effect. Blocks."""
-        # Not `cls.from_bytes`: the one of `Image` takes other arguments.
-        stored = File.from_bytes(Path(path).read_bytes(), content_type, Path(path).name, repository, **options)
-        return cls(**dict(stored))
+        return cls._store(FileData(Path(path).read_bytes(), content_type, Path(path).name), repository, options)
 
     @classmethod
     async def from_path_async(cls, path: str | Path, *arguments: Any, **options: Any) -> Self:
         """Do as `from_path`, in a thread."""
         return await anyio.to_thread.run_sync(functools.partial(cls.from_path, path, *arguments, **options))
+
+    @property
+    def file_data(self) -> bytes | None:
+        """Return the bytes where they are here already."""
+        return self._data
 
     def as_bytes(self) -> bytes:
         """Return the bytes; a file that came as a URL is downloaded once. Blocks.
@@ -116,9 +122,9 @@ class File(BaseModel):
         Raises:
             InvalidInput: the URL cannot be fetched, is not public, or holds more than the deployment's limit.
         """
-        if self.file_data is None:
-            self.file_data = fetch(media.File, self.url).data
-        return self.file_data
+        if self._data is None:
+            self._data = fetch(media.File, self.url).data
+        return self._data
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the bytes to a file and return its absolute path; what is downloaded can have any size. Blocks.
@@ -130,9 +136,9 @@ class File(BaseModel):
         path = Path(path).resolve()
         if path.exists() and not overwrite:
             raise FileExistsError(f"there is a file {path}; pass overwrite=True to replace it")
-        if self.file_data is None:
+        if self._data is None:
             return download_to(self.url, path)
-        path.write_bytes(self.file_data)
+        path.write_bytes(self._data)
         return path
 
     async def save_async(self, path: str | Path, overwrite: bool = False) -> Path:

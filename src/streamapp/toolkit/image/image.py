@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ... import media
 from .._fields import ui_field
 from ..file.file import DEFAULT_REPOSITORY, File, Repository, SaveOptions, fetch
+from ..file.types import FileData
 
 ImageFormat = Literal["png", "jpeg", "jpg", "webp", "gif"]
 ImageSizePreset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
@@ -67,8 +68,8 @@ class Image(File):
     ) -> Self:
         """Store an encoded image and return its URL. Blocks."""
         content_type = f"image/{'jpeg' if format == 'jpg' else format}"
-        stored = File.from_bytes(data, content_type, file_name, repository, **options)
-        return cls(**dict(stored), **(size.model_dump() if size else {}))
+        file = FileData(data, content_type, file_name)
+        return cls._store(file, repository, options, **(size.model_dump() if size else {}))
 
     @classmethod
     def from_pil(
@@ -94,8 +95,8 @@ class Image(File):
         Raises:
             InvalidInput: it cannot be fetched or decoded, is not public, or is over the deployment's limits.
         """
-        if self.file_data is not None:
-            return media.Image(self.file_data).to_pil(mode)
+        if self._data is not None:
+            return media.Image(self._data).to_pil(mode)
         return read_image_from_url(self.url, mode)
 
 
