@@ -136,6 +136,14 @@ def test_a_string_becomes_a_file() -> None:
     assert Image.model_validate("https://x.test/a.png") == Image(url="https://x.test/a.png")
 
 
+def test_a_file_can_be_an_example_of_a_field() -> None:
+    class Output(BaseModel):
+        audio: File = Field(examples=[File._from_url("https://x.test/a.wav")])
+
+    (example,) = Output.model_json_schema()["properties"]["audio"]["examples"]
+    assert example["url"] == "https://x.test/a.wav"
+
+
 def test_a_string_that_is_no_url_is_refused() -> None:
     with pytest.raises(ValidationError, match="value must be a valid URL"):
         File.model_validate("/etc/passwd")

@@ -65,6 +65,11 @@ class File(BaseModel):
         return {"url": value}
 
     @classmethod
+    def _from_url(cls, url: str) -> Self:
+        """Describe what is at a URL: not public in fal either, but its apps use it in their examples."""
+        return cls(url=url)
+
+    @classmethod
     def from_bytes(
         cls,
         data: bytes,
