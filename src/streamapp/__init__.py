@@ -3,6 +3,8 @@
 Write the class you would write for fal, run it anywhere with `streamapp serve`, and every client works.
 """
 
+from functools import cache as cached
+
 from .app import App, RetryConfig
 from .channel import Stream, current_stream
 from .compile import compile_app
@@ -30,6 +32,7 @@ __all__ = [
     "Stream",
     "StreamAppError",
     "__version__",
+    "cached",
     "compile_app",
     "current_stream",
     "endpoint",
