@@ -19,7 +19,8 @@ ORDER = (
     *("container", "endpoint", "app", "diffusion"),  # definition
     *("inputs", "response", "middleware", "metrics", "openapi"),  # transport
     *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server", "app_client"),  # assembly
-    *("loading", "local", "banner", "reload", "scaffold", "terminal", "cli", "testing"),  # the command line, and tests
+    # the command line, and tests
+    *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
 WITH_THREADS = {"channel", "capture", "store", "worker", "diffusion"}
