@@ -141,7 +141,7 @@ def test_what_is_not_served_is_a_404_in_fals_shape(path: str) -> None:
     with serving() as client:
         answer = client.post(path, json={})
     assert answer.status_code == 404
-    assert path.rpartition("/")[2] in answer.json()["detail"]
+    assert f"POST {path}" in answer.json()["detail"]
     assert answer.headers["X-Fal-Error-Type"] == "not_found"
 
 
@@ -332,6 +332,13 @@ def test_a_request_waits_no_longer_than_it_says() -> None:
         shop(client).gate.release()
     assert (answer.status_code, answer.headers["X-Fal-Request-Timeout-Type"]) == (504, "user")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "malformed_request")
+
+
+def test_a_webhook_is_refused_before_anything_runs() -> None:
+    with serving() as client:
+        answer = client.post("/queue/me/shop?fal_webhook=https://me.example/hook", json={"prompt": "x"})
+        assert not list(client.app.state.runtime.jobs)  # type: ignore[attr-defined]
+    assert (answer.status_code, "webhooks are not sent" in answer.json()["detail"]) == (400, True)
 
 
 # The proxy

@@ -23,7 +23,7 @@ import streamapp
 from streamapp.endpoint import inspect_endpoint
 from streamapp.errors import DefinitionError
 from streamapp.inputs import InputReader
-from streamapp.media import MediaLimits
+from streamapp.media import MediaLimits, limits_here
 
 OPTIONAL = Optional[list[str]]  # noqa: UP045 - as older code writes it, which is another type
 LIMITS = MediaLimits(max_bytes=4_000_000, max_pixels=1000, timeout_s=5, allow_private_urls=False)
@@ -86,6 +86,11 @@ async def refused(reading: InputReader, request: Request) -> list[dict[str, Any]
 async def test_one_model_is_the_whole_body() -> None:
     arguments = await WHOLE.read(post(b'{"prompt": "a cat", "steps": 3}'))
     assert arguments == {"input": Prompt(prompt="a cat", steps=3)}
+
+
+async def test_what_the_endpoint_fetches_itself_is_limited_like_its_input() -> None:
+    await WHOLE.read(post(b'{"prompt": "a cat"}'))
+    assert limits_here() == LIMITS
 
 
 async def test_several_parameters_are_keys_of_the_body() -> None:

@@ -9,12 +9,22 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .endpoint import EndpointSpec, get_mark, inspect_endpoint
 from .errors import DefinitionError
 
 _NAME = re.compile(r"[\w.~-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """Say how often fal's queue repeats a failed request; kept for deployment: nothing is repeated here."""
+
+    timeout: Any = None
+    server_error: Any = None
+    connection_error: Any = None
 
 
 _current_request: contextvars.ContextVar["RequestContext | None"] = contextvars.ContextVar(

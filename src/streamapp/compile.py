@@ -37,7 +37,7 @@ from .errors import (
     StreamAppError,
     describe,
 )
-from .fal_api import FalPaths, add_fal_routes, tell_cancelled
+from .fal_api import ASKED_PATH, FalPaths, add_fal_routes, tell_cancelled
 from .inputs import InputReader
 from .jobs import JobStore
 from .media import MediaLimits
@@ -182,7 +182,8 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
 
     async def known(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
-            error = NotFound(f"nothing is served at {request.method} {request.url.path}; GET /docs lists what is")
+            path = request.scope.get(ASKED_PATH, request.url.path)
+            error = NotFound(f"nothing is served at {request.method} {path}; GET /docs lists what is")
         if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
             allowed = error.headers.get("Allow", "another method")
             detail = f"{request.method} is not served at {request.url.path}; use {allowed}"

@@ -29,15 +29,16 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .channel import Subscriber
-from .errors import JobNotFound, MalformedRequest
+from .errors import JobNotFound, MalformedRequest, describe
 from .events import Event
 from .files import Stored
 from .jobs import Job
 from .middleware import INTERNAL
-from .response import result_response
+from .response import ErrorResponse, result_response
 from .routes import SUBMISSION, Submission, base_url
 from .runtime import Runtime
 
+ASKED_PATH = "streamapp.asked_path"  # in the scope of a request that was led elsewhere
 PROXY_PATH = "/api/fal/proxy"
 _APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")
 _REQUEST_PATH = re.compile(r"/requests/[^/]+(/.*)?")
@@ -66,6 +67,9 @@ class FalPaths:
         """Answer one request."""
         if scope["type"] in ("http", "websocket"):
             scope = self._led(scope)
+        if SUBMISSION in scope and b"fal_webhook=" in scope["query_string"]:
+            refusal = MalformedRequest("fal_webhook: webhooks are not sent; ask at status_url, or read status/stream")
+            return await ErrorResponse(describe(refusal))(scope, receive, send)
         await self.app(scope, receive, send)
 
     def _led(self, scope: Scope) -> Scope:
@@ -82,7 +86,7 @@ class FalPaths:
             return {**scope, "path": f"{root}/queue/{owner}/{name}{rest}"}  # without a slash at its end
         if kind == "queue":
             scope = {**scope, SUBMISSION: Submission(_Queued(f"/queue/{owner}/{name}"), captures_logs=True)}
-        return {**scope, "path": f"{root}/{name}{rest}"}
+        return {**scope, "path": f"{root}/{name}{rest}", ASKED_PATH: path}
 
 
 def _proxied(target: str) -> tuple[str, bytes]:

@@ -23,7 +23,7 @@ from starlette.responses import Response
 
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput
-from .media import MediaLimits, has_media_fields, resolve_media
+from .media import MediaLimits, has_media_fields, limit_by, resolve_media
 
 _LISTS = (list, set, frozenset, tuple, collections.abc.Sequence)
 _MARKERS = (fastapi.params.Param, fastapi.params.Body, fastapi.params.Depends)
@@ -71,6 +71,7 @@ class InputReader:
 
     async def validate(self, data: Any, *, location: str = "body") -> dict[str, Any]:
         """Return the keyword arguments for input that came another way."""
+        limit_by(self._limits)
         try:
             value = self.model.model_validate(data)
         except ValidationError as error:

@@ -22,8 +22,8 @@ import re
 import socket
 import ssl
 import urllib.parse
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
@@ -37,7 +37,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, Type
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaSerializer, core_schema
 
 from .errors import InvalidInput
-from .settings import Settings
+from .settings import Settings, get_settings
 
 ImageFormat = Literal["PNG", "JPEG", "WEBP"]
 T = TypeVar("T")
@@ -307,6 +307,19 @@ class MediaLimits:
         )
 
 
+_limits: contextvars.ContextVar[MediaLimits | None] = contextvars.ContextVar("streamapp_limits", default=None)
+
+
+def limit_by(limits: MediaLimits) -> None:
+    """In this context, let what is fetched for user code be limited by `limits`."""
+    _limits.set(limits)
+
+
+def limits_here() -> MediaLimits:
+    """Return the limits of this context; outside of any, those of the process's settings."""
+    return _limits.get() or MediaLimits.of(get_settings())
+
+
 def encode_media(value: Any, *, image_format: ImageFormat = "PNG", quality: int = 95) -> File | None:
     """Return `value` as media when it is some: a `File` as it is, a PIL image encoded; None otherwise. Blocks."""
     if isinstance(value, PIL.Image.Image):
@@ -412,32 +425,50 @@ class _Resolver:
 
 async def _download(url: str, max_bytes: int, allow_private: bool) -> tuple[bytes, str]:
     """Return the body, cut off soon after `max_bytes`, and its content type."""
+    body = bytearray()
+    async with open_url(url, allow_private=allow_private) as response:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > max_bytes:
+                break
+    return bytes(body), response.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+@asynccontextmanager
+async def open_url(
+    url: str, *, allow_private: bool, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
+) -> AsyncIterator[httpx.Response]:
+    """Request a URL and give the answer with its body unread, redirects followed.
+
+    Args:
+        allow_private: also connect to loopback and local networks.
+        timeout_s: for connecting and for each wait for more data.
+    Raises:
+        ValueError: the answer's status is not 200, or it is compressed, or the address is private.
+        httpx.HTTPError, OSError: there is no answer.
+    """
     tls = await anyio.to_thread.run_sync(_tls_context)
-    headers = {"Accept-Encoding": "identity", "User-Agent": "streamapp"}
+    own = {"Accept-Encoding": "identity", "User-Agent": "streamapp"}
     transport = _CheckedTransport(tls, allow_private)
-    # httpx's own limits are off, `resolve_media` has one for everything; its own redirects read bodies unbounded.
-    async with httpx.AsyncClient(transport=transport, headers=headers, timeout=None, trust_env=False) as client:
-        request = client.build_request("GET", url)
+    # httpx's own redirects read bodies unbounded.
+    async with httpx.AsyncClient(transport=transport, headers=own, timeout=timeout_s, trust_env=False) as client:
+        request = client.build_request("GET", url, headers=headers)
         for _ in range(_MAX_REDIRECTS + 1):
             async with aclosing(await client.send(request, stream=True)) as response:
                 if response.next_request is None:
-                    return await _read_body(response, max_bytes)
+                    _check_answer(response)
+                    yield response
+                    return
                 request = response.next_request
     raise ValueError(f"expected at most {_MAX_REDIRECTS} redirects")
 
 
-async def _read_body(response: httpx.Response, max_bytes: int) -> tuple[bytes, str]:
+def _check_answer(response: httpx.Response) -> None:
     if response.status_code != 200:
         raise ValueError(f"expected status 200, the URL answered {response.status_code}")
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
         # A few kilobytes of gzip can hold gigabytes.
         raise ValueError(f"expected an uncompressed answer, the URL sent Content-Encoding: {encoding}")
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > max_bytes:
-            break
-    return bytes(body), response.headers.get("Content-Type", "").partition(";")[0].strip()
 
 
 class _CheckedTransport(httpx.AsyncHTTPTransport):

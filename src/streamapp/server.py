@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -141,7 +142,9 @@ class Server(uvicorn.Server):
         exit_code: what the process should end with: 0, 3 when setup failed, 70 when an inference thread is stuck.
     """
 
-    def __init__(self, app: FastAPI, *, log_level: str = "info", stays_up: bool = False) -> None:
+    def __init__(
+        self, app: FastAPI, *, log_level: str = "info", stays_up: bool = False, certificate: Path | None = None
+    ) -> None:
         trusted = list(app.state.runtime.settings.trusted_proxies)
         super().__init__(
             uvicorn.Config(
@@ -154,6 +157,7 @@ class Server(uvicorn.Server):
                 access_log=log_level == "debug",
                 server_header=False,
                 timeout_graceful_shutdown=2,
+                ssl_certfile=certificate,
             )
         )
         self.exit_code = 0
@@ -230,14 +234,22 @@ def bind(host: str, port: int, *, user_timeout_s: float = 30) -> socket.socket:
     return listener
 
 
-def serve(app: FastAPI, listener: socket.socket, *, log_level: str = "info", stays_up: bool = False) -> int:
+def serve(
+    app: FastAPI,
+    listener: socket.socket,
+    *,
+    log_level: str = "info",
+    stays_up: bool = False,
+    certificate: Path | None = None,
+) -> int:
     """Serve until a signal comes; blocks. Returns the exit code.
 
     Args:
         listener: from `bind`.
         stays_up: keep answering when setup failed, as `--reload` wants.
+        certificate: speak TLS with this certificate and key, in one PEM file.
     """
-    server = Server(app, log_level=log_level, stays_up=stays_up)
+    server = Server(app, log_level=log_level, stays_up=stays_up, certificate=certificate)
     server.on_stuck = _end_process
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server.run(sockets=[listener])
