@@ -77,7 +77,7 @@ def servers() -> Iterator[tuple[dict[str, str], CuttingProxy]]:
         numbers = stack.enter_context(serving(TESTS / "apps" / "numbered.py"))
         painter = stack.enter_context(serving(TESTS / "pages" / "app.py"))
         proxy = stack.enter_context(cutting(numbers, cut=1))
-        # Chromium drops what it has not handed out when a connection is reset: cut every time, streams may starve there.
+        # Chromium drops what it has not handed out when a connection is reset: cut each time, streams may starve there.
         half = stack.enter_context(cutting(numbers, cut=0.8))
         cut_painter = stack.enter_context(cutting(painter, cut=0.5, most_bytes=5000))
         urls = {
@@ -94,8 +94,8 @@ def node_test(*names: str, **environment: str) -> str:
     return run("node", "--test", "--test-reporter=tap", *(f"test/{name}.test.js" for name in names), **environment)
 
 
-def test_the_decoder_passes_the_byte_fixtures() -> None:
-    node_test("decoder", "patience")
+def test_the_decoder_passes_the_byte_fixtures_and_faults_are_met() -> None:
+    node_test("decoder", "patience", "faults")
 
 
 def test_streams_and_jobs_behave_as_the_python_clients_do(servers: tuple[dict[str, str], CuttingProxy]) -> None:

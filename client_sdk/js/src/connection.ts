@@ -20,9 +20,9 @@ export class Connection {
   readonly response: Response;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #controller: AbortController;
-  #silenceMs: number | undefined;
+  #silenceMs: number;
 
-  private constructor(response: Response, controller: AbortController, silenceMs: number | undefined) {
+  private constructor(response: Response, controller: AbortController, silenceMs: number) {
     this.response = response;
     this.#controller = controller;
     this.#silenceMs = silenceMs;
@@ -34,12 +34,7 @@ export class Connection {
    * @param silenceMs how long nothing may come before the connection counts as cut.
    * @throws StreamappError, also when the signal is aborted.
    */
-  static async open(
-    request: Request,
-    signal: AbortSignal,
-    expected: string[],
-    silenceMs?: number,
-  ): Promise<Connection> {
+  static async open(request: Request, signal: AbortSignal, expected: string[], silenceMs: number): Promise<Connection> {
     const controller = new AbortController();
     const options = { ...request, body: request.body ?? null, signal: AbortSignal.any([signal, controller.signal]) };
     const answer = unlessSilent(controller, silenceMs, () => fetch(request.url, options));
@@ -82,12 +77,7 @@ function noAnswer(url: string, cause: any): StreamappError {
   return new StreamappError("connection_failed", `No answer from ${url}: ${why}`, { cause });
 }
 
-async function unlessSilent<T>(
-  controller: AbortController,
-  ms: number | undefined,
-  act: () => Promise<T>,
-): Promise<T> {
-  if (ms === undefined) return act();
+async function unlessSilent<T>(controller: AbortController, ms: number, act: () => Promise<T>): Promise<T> {
   const timer = setTimeout(() => controller.abort(new Error("no heartbeat came")), ms);
   try {
     return await act();

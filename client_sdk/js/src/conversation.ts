@@ -205,7 +205,7 @@ export async function readJson(
   request: Request,
   patience: Patience,
   signal: AbortSignal,
-  silenceMs?: number,
+  silenceMs: number,
 ): Promise<any> {
   for (;;) {
     try {

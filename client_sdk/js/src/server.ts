@@ -38,7 +38,7 @@ export class Server {
   }
 
   /** Send a request until it is answered, and return the JSON of its answer. */
-  async json(request: Request, { signal }: Limits, silenceMs?: number): Promise<any> {
+  async json(request: Request, { signal }: Limits, silenceMs = this.#manners.silenceMs): Promise<any> {
     return readJson(request, this.#patience(), signal ?? new AbortController().signal, silenceMs);
   }
 
@@ -50,7 +50,7 @@ export class Server {
 
   /** Send a request about a job, and return the JSON of its answer. */
   async ask(method: "GET" | "POST", path: string, limits: Limits): Promise<any> {
-    return this.json(this.#request(method, `/jobs/${path}`), limits, this.#manners.silenceMs);
+    return this.json(this.#request(method, `/jobs/${path}`), limits);
   }
 
   /** Send a request about a job, and return the state that it answers. */
