@@ -50,6 +50,7 @@ const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "l
 // What is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job is named.
 const BUSY: ReadonlySet<number | undefined> = new Set([429, 502, 503, 504]);
 
+/** Hold one stream: what was sent for it, what came, and how often it was lost. */
 export class Conversation {
   /** The job that speaks; undefined when the server has no jobs. */
   jobId: string | undefined;
@@ -111,11 +112,6 @@ export class Conversation {
       this.reconnects++;
       await this.start();
     }
-  }
-
-  /** Hang up. */
-  close(): void {
-    this.#connection?.close();
   }
 
   /** Say whether the stream may end where the body does: that of a GET says `done` before. */
@@ -188,7 +184,7 @@ export class Conversation {
   /** Wait before the next try, or throw what lost the stream. */
   async #wait(error: unknown): Promise<void> {
     if (await this.#patience.wait(error, this.#signal, this.#decoder.retryMs)) return;
-    throw this.jobId === undefined ? error : this.#interrupted(error);
+    throw this.jobId === undefined && error ? error : this.#interrupted(error);
   }
 
   #interrupted(error: any): StreamappError {

@@ -25,6 +25,7 @@ export interface JobStatus {
   logs: { message: string; level: string; source: string }[];
 }
 
+/** Send what calls, handles and streams of one client send. */
 export class Server {
   readonly url: string;
   #manners: Manners;

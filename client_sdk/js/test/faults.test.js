@@ -63,6 +63,13 @@ test("a stream without an event is not taken for a result", async (t) => {
   assert.equal(requests[1].headers["last-event-id"], `${JOB}:1.0`);
 });
 
+test("a stream without an event or a job is asked for again, and given up", async (t) => {
+  const { url, requests } = await serving(t, (response) => response.writeHead(200, { "Content-Type": "text/event-stream" }).end());
+  const stream = await new Client(url, { patienceMs: 300 }).stream("/stream");
+  await assert.rejects(stream.done(), { code: "stream_interrupted" });
+  assert.equal(new Set(requests.map(({ headers }) => headers["idempotency-key"])).size, 1);
+});
+
 test("a job that is gone interrupts its stream", async (t) => {
   const cut = (response) => response.writeHead(200, STREAM).write("event: output\nid: 1\ndata: 1\n\n", () => response.destroy());
   const { url } = await serving(t, cut, (response) => response.writeHead(404).end("{}"));
