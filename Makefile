@@ -22,7 +22,7 @@ install: $(STAMP) ## set up the virtual environment
 $(STAMP): pyproject.toml client_sdk/python/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(PIP) --editable "./client_sdk/python[images]" --editable ".[diffusion,dev]"
+	$(PIP) --editable "./client_sdk/python[images]" --editable ".[diffusion,tls,dev]"
 	@touch $@
 
 install-runtime: ## set up what serving needs and no more (the Dockerfile's)
@@ -45,7 +45,7 @@ check: install ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: install ## run the tests
+test: install tests/.venvs/fal/.installed tests/js/node_modules/.installed ## run the tests, fal's own packages among them
 	$(BIN)/python -m pytest
 
 chaos: install ## cut, flood, kill: faults over real sockets (ten minutes)
@@ -67,6 +67,15 @@ benchmarks/.venvs/%/.installed: benchmarks/peers/%/requirements.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" psutil
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+tests/.venvs/fal/.installed: tests/fal-requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Without npm the tests that need it are skipped.
+tests/js/node_modules/.installed: tests/js/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix $(<D) --no-audit --no-fund --loglevel=error && touch $@; fi
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py

@@ -1,11 +1,12 @@
 """App classes: names, options, the endpoints they collect; no HTTP."""
 
+import contextvars
 from typing import Any
 
 import pytest
 
 import streamapp
-from streamapp.app import derive_app_name, is_app_class
+from streamapp.app import RequestContext, derive_app_name, enter_request, is_app_class
 from streamapp.errors import DefinitionError
 
 
@@ -146,12 +147,38 @@ def test_setup_and_teardown_are_optional() -> None:
     assert (app.setup(), app.teardown()) == (None, None)
 
 
+def test_the_other_hooks_are_optional_too() -> None:
+    app: Any = Base()
+    assert (app.handle_exit(), app.health(), app.current_request) == (None, {"version": "unknown"}, None)
+    with pytest.raises(NotImplementedError):
+        app.provide_hints()
+
+
+@pytest.mark.parametrize(
+    ("preference", "read"),
+    [(b'{"expiration_duration_seconds": 60}', {"expiration_duration_seconds": 60}), (b"[]", None), (b"{", None)],
+)
+def test_a_request_is_told_by_its_headers(preference: bytes, read: Any) -> None:
+    headers = [(b"x-fal-request-id", b"1"), (b"x-fal-object-lifecycle-preference", preference)]
+    request = RequestContext(headers, "/stream")
+    assert (request.request_id, request.endpoint, request.lifecycle_preference) == ("1", "/stream", read)
+    assert RequestContext([], "/").lifecycle_preference is None
+
+
+def test_the_current_request_is_that_of_its_context() -> None:
+    request = RequestContext([], "/")
+    context = contextvars.copy_context()
+    context.run(enter_request, request)
+    app: Any = Base()
+    assert (context.run(lambda: app.current_request), app.current_request) == (request, None)
+
+
 def test_only_subclasses_are_apps() -> None:
     assert is_app_class(Base)
     assert not any(is_app_class(value) for value in (streamapp.App, Base(), int, None))
 
 
-@pytest.mark.parametrize("option", ["max_queue", "request_timeout"])
+@pytest.mark.parametrize("option", ["max_queue", "request_timeout", "request_start_timeout", "max_multiplexing"])
 def test_a_limit_of_zero_is_refused_where_the_class_is_written(option: str) -> None:
     with pytest.raises(DefinitionError, match=f"expected {option} more than 0, got 0"):
         type("Limited", (streamapp.App,), {option: 0})

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import streamapp
-from streamapp.banner import describe_server
+from streamapp.banner import describe_server, shown_address
 from streamapp.compile import compile_app
 from streamapp.settings import Settings
 from streamapp.testing import TestClient
@@ -87,3 +87,15 @@ def test_an_app_whose_paths_have_parameters_gets_no_curl_line() -> None:
 )
 def test_the_urls_can_be_opened(host: str, address: str) -> None:
     assert said(Paint, host=host)[0].split()[1] == f"http://{address}/"
+
+
+def test_a_server_with_a_certificate_is_shown_with_https() -> None:
+    lines = describe_server(compile_app(Shown), "127.0.0.1", 8443, scheme="https").splitlines()
+    assert lines[-1] == "docs: https://127.0.0.1:8443/docs"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("0.0.0.0", "127.0.0.1:1"), ("::", "[::1]:1"), ("::2", "[::2]:1"), ("gpu", "gpu:1")]
+)
+def test_the_shown_address_can_be_called(host: str, address: str) -> None:
+    assert shown_address(host, 1) == address

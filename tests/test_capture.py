@@ -209,6 +209,19 @@ def test_a_log_record_keeps_its_level_and_source(channel: Channel, level: int, s
     assert lines(channel) == [(shown, "somewhere.deep", "3 steps")]
 
 
+def test_a_record_comes_once_whoever_writes_it_to_the_screen(
+    channel: Channel, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # then logging's last resort writes to stderr
+    with capture(channel, logs=True, progress=False):
+        logger.warning("hello")
+        logger.addHandler(handler := logging.StreamHandler())
+        logger.warning("again")
+        logger.removeHandler(handler)
+    assert messages(channel) == ["hello", "again"]
+    assert screen.readouterr().err == "hello\nagain\n"
+
+
 def test_a_record_shows_its_exception(channel: Channel) -> None:
     with capture(channel, logs=True, progress=False):
         try:

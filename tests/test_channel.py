@@ -74,9 +74,9 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
-async def asleep(reader: Subscriber) -> "asyncio.Task[bool]":
+async def asleep(reader: Subscriber, deliver: Callable[[list[Event]], bool] | None = None) -> "asyncio.Task[bool]":
     """Return a task in which the reader sleeps."""
-    task = asyncio.create_task(reader.wait(WAIT_S))
+    task = asyncio.create_task(reader.wait(WAIT_S, deliver))
     await asyncio.sleep(0)
     return task
 
@@ -324,6 +324,73 @@ async def test_close_ends_the_wait() -> None:
     reader.wake()  # twice is once
     assert await task
     assert reader.is_closed
+
+
+# Delivery to a reader that sleeps on
+
+
+def into(delivered: list[Any], *, takes: bool = True) -> Callable[[list[Event]], bool]:
+    """Return what takes events, or refuses them."""
+
+    def deliver(events: list[Event]) -> bool:
+        delivered.extend(payloads(events) if takes else [])
+        return takes
+
+    return deliver
+
+
+async def test_lone_events_are_delivered_from_where_they_were_emitted(advance: Advance) -> None:
+    channel, delivered = channel_with(ahead_events=1), []  # type: tuple[Channel, list[Any]]
+    task = await asleep(channel.subscribe(is_owner=True), into(delivered))
+    for n in range(3):
+        advance(0.01)
+        await channel.aemit(to_event(n))
+        assert delivered == list(range(n + 1))
+    assert not task.done()
+
+
+async def test_events_in_quick_succession_are_left_to_the_readers_task(advance: Advance) -> None:
+    channel, delivered = channel_with(), []  # type: tuple[Channel, list[Any]]
+    reader = channel.subscribe()
+    task = await asleep(reader, into(delivered))
+    advance(0.01)
+    for n in range(3):
+        await channel.aemit(to_event(n))
+    assert await task
+    assert (delivered, payloads(reader.take())) == ([0], [1, 2])
+
+
+async def test_what_is_not_delivered_comes_first_when_the_reader_takes(advance: Advance) -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    task = await asleep(reader, into([], takes=False))
+    advance(0.01)
+    await channel.aemit(to_event(0))
+    await channel.aemit(to_event(1))
+    assert await task
+    assert payloads(reader.take()) == [0, 1]
+    assert reader.take() == []
+
+
+async def test_a_wake_up_whose_news_are_delivered_already_changes_nothing(advance: Advance) -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    task = await asleep(reader, into([], takes=False))
+    advance(0.01)
+    reader.wake()
+    assert not task.done()
+
+
+async def test_silence_counts_from_the_last_delivery(advance: Advance) -> None:
+    channel = channel_with()
+    task = await asleep(channel.subscribe(), into([]))
+    advance(0.6 * WAIT_S)
+    await channel.aemit(to_event(0))
+    advance(0.6 * WAIT_S)
+    await asyncio.sleep(0.001)
+    assert not task.done()
+    advance(0.6 * WAIT_S)
+    assert not await task
 
 
 # Resume
@@ -742,13 +809,17 @@ async def test_the_stream_offers_a_method_for_each_kind() -> None:
     stream.output([2])
     stream.progress(1, 2, "half")
     stream.log("loaded", level="WARN", source="me")
-    assert [(event.name, event.json()) for event in channel.events()] == [
+    *others, log = [(event.name, event.json()) for event in channel.events()]
+    assert (log[0], log[1] | {"timestamp": ""}) == (
+        "log",
+        {"message": "loaded", "level": "WARN", "source": "me", "timestamp": ""},
+    )
+    assert others == [
         ("output", {"a": 1}),
         ("token", "b"),
         ("preview", {"c": 1, "step": 1, "total": 2}),
         ("output", [2]),
         ("progress", {"step": 1, "total": 2, "message": "half"}),
-        ("log", {"message": "loaded", "level": "WARN", "source": "me"}),
     ]
 
 

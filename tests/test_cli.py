@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +79,7 @@ class Broken(Painter):
         raise OSError("no model")
 """
 READY_S = 15.0
+COMMANDS = ("serve", "run", "call", "exec", "env", "new")
 
 
 @pytest.fixture(autouse=True)
@@ -156,10 +159,10 @@ def test_it_runs_as_a_module() -> None:
 
 def test_without_a_command_the_commands_are_listed() -> None:
     shown = invoke().output
-    assert all(command in shown for command in ("serve", "run", "call", "new"))
+    assert all(command in shown for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "call", "new"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0
@@ -294,7 +297,71 @@ def test_reload_serves_new_code_at_the_same_port_and_ends_open_streams(folder: P
         assert process.wait(READY_S) == 130
 
 
-# run
+def test_serve_with_tls_says_how_to_trust_it(folder: Path) -> None:
+    with serving("app.py:Painter", "--tls", "--tls-dir", "tls") as (url, process):
+        bundle = shlex.split(read_until(process.stdout, "SSL_CERT_FILE"))[1].partition("=")[2]
+        host = shlex.split(read_until(process.stdout, "FAL_RUN_HOST"))[1].partition("=")[2]
+        assert url.startswith("https://")
+        assert f"https://{host}" == f"{url}/run"
+        trusting = ssl.create_default_context(cafile=bundle)
+        assert httpx.get(f"{url}/health", timeout=READY_S, verify=trusting).is_success
+
+
+def test_reload_keeps_tls() -> None:
+    with serving("app.py:Painter", "--tls", "--tls-dir", "tls", "--reload") as (url, process):
+        bundle = shlex.split(read_until(process.stdout, "SSL_CERT_FILE"))[1].partition("=")[2]
+        trusting = ssl.create_default_context(cafile=bundle)
+        assert httpx.get(f"{url}/health", timeout=READY_S, verify=trusting).is_success
+        process.send_signal(signal.SIGTERM)
+        process.wait(READY_S)
+
+
+def test_tls_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vars(sys.modules["streamapp.cli"]), "certificates", None)
+    assert 'pip install "streamapp[tls]"' in refused("serve", "app.py:Painter", "--port", "0", "--tls")
+
+
+# exec and env
+
+
+def test_exec_runs_a_script_with_its_own_options_in_an_environment_that_points_here(folder: Path) -> None:
+    (folder / "script.py").write_text("import os, sys; print(os.environ['STREAMAPP_URL'], sys.argv[1:])")
+    with started("exec", "--url", "http://127.0.0.1:7", sys.executable, "script.py", "--url", "x") as process:
+        assert process.communicate(timeout=READY_S)[0] == "http://127.0.0.1:7 ['--url', 'x']\n"
+
+
+def test_the_exit_code_of_the_script_is_that_of_exec() -> None:
+    with started("exec", "--", sys.executable, "-c", "raise SystemExit(7)") as process:
+        assert process.wait(READY_S) == 7
+
+
+def test_a_signal_to_exec_reaches_the_script() -> None:
+    code = "import signal; print('waits', flush=True); signal.pause()"
+    with started("exec", "--", sys.executable, "-c", code) as process:
+        read_until(process.stdout, "waits")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(READY_S) == -signal.SIGTERM
+
+
+def test_exec_says_in_a_line_that_there_is_no_such_command() -> None:
+    assert "No such file" in refused("exec", "no-such-command")
+
+
+def test_a_shell_reads_what_env_prints() -> None:
+    shown = invoke("env", "--url", "http://127.0.0.1:7").stdout
+    script = f"{shown}\nprintf '%s' \"$STREAMAPP_URL $FAL_KEY\""
+    read = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert read.stdout.startswith("http://127.0.0.1:7 ")
+
+
+@pytest.mark.parametrize("command", ["exec", "env"])
+def test_exec_and_env_refuse_what_is_no_url(command: str) -> None:
+    result = invoke(command, "--url", "localhost:8000", *(["true"] if command == "exec" else []))
+    assert result.exit_code == 2
+    assert "Expected a URL" in result.output
+
+
+# run and call
 
 
 def test_run_prints_the_result_and_saves_its_media() -> None:

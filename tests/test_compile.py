@@ -24,9 +24,9 @@ from starlette.types import Message, Scope
 from starlette.websockets import WebSocketDisconnect
 
 import streamapp
-from streamapp.compile import _warn_about_foreign_server as warn_about_foreign_server
 from streamapp.errors import DefinitionError
 from streamapp.jobs import Job, JobStore, MemoryStore
+from streamapp.routes import _warn_about_foreign_server as warn_about_foreign_server
 from streamapp.runtime import Runtime
 from streamapp.settings import Settings
 
@@ -1123,6 +1123,24 @@ def test_a_draining_server_takes_no_jobs(kinds: TestClient) -> None:
             assert (shape(answer), answer.headers["retry-after"]) == ((503, "draining"), "1")
         assert client.get("/ready").json() == {"ready": False, "reason": "draining"}
         assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_an_app_says_what_it_likes_about_its_health(is_async: bool) -> None:
+    class Healthy(Kinds):
+        def health(self) -> Any:
+            return self.later() if is_async else {"gpu": "warm", "status": "mine"}
+
+        async def later(self) -> dict[str, str]:
+            return {"gpu": "warm"}
+
+        def provide_hints(self) -> list[str]:
+            return ["sdxl"]
+
+    with serving(Healthy) as client:
+        answer = client.get("/health")
+    assert (answer.json()["gpu"], answer.json()["status"]) == ("warm", "ok")
+    assert answer.headers["x-fal-runner-hints"] == "sdxl"
 
 
 def test_jobs_wait_for_setup(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 import streamapp
-from streamapp.endpoint import EndpointSpec, get_mark, inspect_endpoint
+from streamapp.endpoint import EndpointMark, EndpointSpec, HealthCheck, get_mark, inspect_endpoint
 from streamapp.errors import DefinitionError
 
 
@@ -175,6 +175,18 @@ def marked(path: Any, **options: Any) -> None:
 def test_a_wrong_argument_is_refused_where_it_is_written(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DefinitionError, match=message):
         marked(**options)
+
+
+def test_what_fals_runners_read_is_taken() -> None:
+    @streamapp.endpoint("/x", health_check=HealthCheck(timeout_seconds=1), billing=object())
+    def check(self: Any) -> None: ...
+
+    assert get_mark(check) == EndpointMark("/x")
+
+
+def test_a_websocket_is_refused_with_what_to_do_instead() -> None:
+    with pytest.raises(DefinitionError, match="websockets are not served; stream with yield"):
+        streamapp.endpoint("/x", is_websocket=True)
 
 
 def test_the_decorator_without_a_path_is_refused() -> None:

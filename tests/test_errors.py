@@ -10,6 +10,7 @@ from streamapp.errors import (
     Cancelled,
     ErrorReport,
     InvalidInput,
+    OutOfMemory,
     QueueFull,
     StreamAppError,
     describe,
@@ -59,6 +60,12 @@ def test_without_a_detail_the_message_is_the_detail() -> None:
     assert ErrorReport(500, "endpoint_failed", "it broke").body["detail"] == "it broke"
 
 
+def test_an_error_has_its_own_headers() -> None:
+    error = InvalidInput("bad")
+    error.headers = {"X-Why": "so"}
+    assert describe(error).response_headers["X-Why"] == "so"
+
+
 def test_an_exception_of_the_app_shows_its_type_only() -> None:
     info = describe(ValueError("/home/me/secret"), where="endpoint /x")
     assert (info.status_code, info.code, info.retryable) == (500, "endpoint_failed", False)
@@ -92,7 +99,14 @@ def test_an_http_exception_with_a_structured_detail_keeps_it() -> None:
     assert (info.message, info.detail) == ("HTTP 409", {"holder": "me"})
 
 
-@pytest.mark.parametrize("error", [OutOfMemoryError("2 GiB"), RuntimeError("CUDA error: out of memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("2 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear"),
+    ],
+)
 def test_a_gpu_out_of_memory_is_retryable(error: Exception) -> None:
     info = describe(error, where="endpoint /x")
     assert (info.status_code, info.code, info.retryable) == (503, "out_of_memory", True)
@@ -102,6 +116,24 @@ def test_a_gpu_out_of_memory_is_retryable(error: Exception) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: invalid"), ValueError("CUDA out of memory")])
 def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "gpu_failed"),
+        (RuntimeError("the pipeline broke"), "endpoint_failed"),
+        (ValueError("no device cuda:9"), "endpoint_failed"),  # a mistake of the program's, which stays the same
+    ],
+)
+def test_what_the_gpus_libraries_raise_may_pass(error: Exception, code: str) -> None:
+    info = describe(error, where="endpoint /x")
+    assert (info.code, info.retryable) == (code, code == "gpu_failed")
+
+
+def test_an_error_that_says_so_is_out_of_memory() -> None:
+    assert is_out_of_memory(OutOfMemory("full"))
+    assert not is_out_of_memory(InvalidInput("CUDA out of memory"))
 
 
 def test_an_error_whose_text_cannot_be_made_is_still_recognised_as_none() -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -121,7 +122,9 @@ def test_progress_says_step_total_and_message() -> None:
 def test_a_log_says_message_level_and_source() -> None:
     event = to_event(Log("loaded", "WARN", "app"))
     assert (event.kind, event.text) == ("log", "loaded")
-    assert event.json() == {"message": "loaded", "level": "WARN", "source": "app"}
+    told = event.json()
+    assert datetime.now(UTC) - datetime.fromisoformat(told.pop("timestamp")) < timedelta(seconds=10)
+    assert told == {"message": "loaded", "level": "WARN", "source": "app"}
 
 
 def test_an_output_can_have_a_name_of_its_own() -> None:

@@ -13,20 +13,35 @@ import streamapp
 SOURCE = Path(streamapp.__file__).parent
 # Design, section 5, and where the modules that it does not name have their place: a module imports only ones before it.
 ORDER = (
-    *("errors", "settings", "media", "events", "wire"),  # values
+    *("errors", "settings", "media", "files", "events", "wire"),  # values
+    *("exceptions", "toolkit"),  # fal's names for them
     *("channel", "capture", "jobs", "store", "worker"),  # runtime
-    *("endpoint", "app", "diffusion"),  # definition
-    *("inputs", "response", "realtime", "fal_api", "runpod_api", "middleware", "metrics", "openapi"),  # transport
-    *("runtime", "compile", "server"),  # assembly
-    *("loading", "local", "banner", "reload", "scaffold", "terminal", "cli", "testing"),  # the command line, and tests
+    *("container", "endpoint", "app", "diffusion"),  # definition
+    *("inputs", "response", "middleware", "metrics", "openapi"),  # transport
+    *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server", "app_client"),  # assembly
+    # the command line, and tests
+    *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
 WITH_THREADS = {"channel", "capture", "store", "worker", "diffusion"}
-MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem not in OUTSIDE)
+PACKAGES = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+MODULES = sorted({path.stem for path in SOURCE.glob("*.py") if path.stem not in OUTSIDE} | PACKAGES)
 
 
 def tree(module: str) -> ast.Module:
-    return ast.parse((SOURCE / f"{module}.py").read_text())
+    """Return a module's source, or that of all modules of a package."""
+    paths = sorted((SOURCE / module).rglob("*.py")) if module in PACKAGES else [SOURCE / f"{module}.py"]
+    return ast.Module([statement for path in paths for statement in parsed(path).body], [])
+
+
+def parsed(path: Path) -> ast.Module:
+    """Return a source whose imports name modules as they are named from the top; -1 is inside of its own package."""
+    found = ast.parse(path.read_text())
+    depth = len(path.relative_to(SOURCE).parts) - 1
+    for node in ast.walk(found):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            node.level = node.level - depth if node.level > depth else -1
+    return found
 
 
 def imported(node: ast.AST) -> Iterator[str]:
@@ -39,7 +54,7 @@ def imported(node: ast.AST) -> Iterator[str]:
                 yield module.partition(".")[0]
             case ast.ImportFrom(level=1, module=str(module)):
                 yield f".{module}"
-            case ast.ImportFrom():
+            case ast.ImportFrom(level=1):
                 yield from (f".{alias.name}" for alias in found.names if not alias.name.startswith("__"))
 
 

@@ -23,7 +23,7 @@ import streamapp
 from streamapp.endpoint import inspect_endpoint
 from streamapp.errors import DefinitionError
 from streamapp.inputs import InputReader
-from streamapp.media import MediaLimits
+from streamapp.media import MediaLimits, limits_here
 
 OPTIONAL = Optional[list[str]]  # noqa: UP045 - as older code writes it, which is another type
 LIMITS = MediaLimits(max_bytes=4_000_000, max_pixels=1000, timeout_s=5, allow_private_urls=False)
@@ -86,6 +86,11 @@ async def refused(reading: InputReader, request: Request) -> list[dict[str, Any]
 async def test_one_model_is_the_whole_body() -> None:
     arguments = await WHOLE.read(post(b'{"prompt": "a cat", "steps": 3}'))
     assert arguments == {"input": Prompt(prompt="a cat", steps=3)}
+
+
+async def test_what_the_endpoint_fetches_itself_is_limited_like_its_input() -> None:
+    await WHOLE.read(post(b'{"prompt": "a cat"}'))
+    assert limits_here() == LIMITS
 
 
 async def test_several_parameters_are_keys_of_the_body() -> None:
@@ -358,7 +363,16 @@ async def test_the_request_itself_is_filled_beside_the_whole_body() -> None:
     assert await reader(endpoint).read(request) == {"input": Prompt(prompt="x"), "request": request}
 
 
-@pytest.mark.parametrize("annotation", [PIL.Image.Image, Response, BackgroundTasks, WebSocket, streamapp.Stream | None])
+async def test_a_response_to_set_headers_on_is_made_for_each_request() -> None:
+    def endpoint(self: Any, input: Prompt, response: Response) -> None: ...
+
+    own = reader(endpoint)
+    first, second = [await own.read(post(b'{"prompt": "x"}')) for _ in range(2)]
+    assert isinstance(own.own_response(first), Response)
+    assert own.own_response(first) is not own.own_response(second)
+
+
+@pytest.mark.parametrize("annotation", [PIL.Image.Image, BackgroundTasks, WebSocket, streamapp.Stream | None])
 def test_a_type_that_no_request_can_hold_is_refused(annotation: Any) -> None:
     def paint(self: Any, thing: Any) -> None: ...
 

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamapp.errors import describe
-from streamapp.middleware import ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
+from streamapp.middleware import INTERNAL, ApiKey, BodyLimit, CrossSite, RequestId, RunnerHints, UnhandledErrors
 
 HEX = 32
 
@@ -93,6 +93,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         CrossSite(ok, ()),
         BodyLimit(ok, 1),
         UnhandledErrors(ok),
+        RunnerHints(ok, [lambda: ["a"]]),
     ],
 )
 async def test_the_lifespan_passes(app: ASGIApp) -> None:
@@ -175,6 +176,18 @@ async def test_a_websocket_with_the_key_passes() -> None:
     assert answer.sent == [{"type": "websocket.passed"}]
 
 
+@pytest.mark.parametrize(("path", "status"), [("/files/0/a.png", 200), ("/files", 401), ("/rest/files/upload", 401)])
+async def test_who_knows_the_url_of_a_file_needs_no_key(path: str, status: int) -> None:
+    assert (await ask(ApiKey(ok, "secret"), path, method="GET")).status == status
+
+
+async def test_a_request_of_the_servers_own_needs_no_key_and_keeps_its_id() -> None:
+    answer = Answer()
+    scope: Scope = {"type": "http", "path": "/x", "query_string": b"", "headers": [], INTERNAL: True}
+    await RequestId(ApiKey(ok, "secret"))(scope, ok, answer.send)  # type: ignore[arg-type]
+    assert (answer.status, "x-fal-request-id" in answer.headers) == (200, False)
+
+
 # Other web sites
 
 
@@ -221,6 +234,11 @@ async def test_a_form_or_a_frame_of_another_site_starts_no_job(method: str, dest
     assert answer.status == 403
 
 
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("PUT", 403)])
+async def test_a_page_of_another_site_may_show_a_file(method: str, status: int) -> None:
+    assert (await ask(CrossSite(ok, ()), "/files/0/a.png", method=method, sec_fetch_site="cross-site")).status == status
+
+
 async def test_a_websocket_of_another_site_is_closed() -> None:
     answer = await ask(CrossSite(ok, ()), kind="websocket", sec_fetch_site="cross-site", sec_fetch_mode="websocket")
     assert answer.sent[0]["type"] == "websocket.close"
@@ -245,12 +263,38 @@ async def test_a_body_in_chunks_is_refused_when_it_has_become_larger() -> None:
     assert (answer.status, b"7 bytes" in answer.sent[1]["body"]) == (413, True)
 
 
+@pytest.mark.parametrize("path", ["/files/0/a.png", "/rest/files/upload"])
+async def test_uploads_have_a_limit_of_their_own(path: str) -> None:
+    assert (await ask(BodyLimit(echo, 4), path, method="PUT", body=(b"12345",))).status == 200
+
+
 @pytest.mark.parametrize("length", ["", "-8", "many", "7"])
 async def test_a_length_that_says_nothing_is_not_relied_on(length: str) -> None:
     assert (await ask(BodyLimit(echo, 7), body=(b"12345678",), content_length=length)).status == 413
 
 
 # Exceptions that nothing handled
+
+
+# Hints
+
+
+def no_hints() -> list[str]:
+    raise NotImplementedError
+
+
+def broken_hints() -> list[str]:
+    raise ValueError("no")
+
+
+async def test_every_response_carries_the_apps_hints(caplog: pytest.LogCaptureFixture) -> None:
+    app = RunnerHints(ok, [lambda: ["a", "c\r\nx: y", "d→"], no_hints, broken_hints])
+    assert (await ask(app)).headers["x-fal-runner-hints"] == "a,d"
+    assert "provide_hints failed" in caplog.text
+
+
+async def test_without_hints_there_is_no_header() -> None:
+    assert "x-fal-runner-hints" not in (await ask(RunnerHints(ok, [no_hints]))).headers
 
 
 async def fail(scope: Scope, receive: Receive, send: Send) -> None:

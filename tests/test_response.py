@@ -6,7 +6,7 @@ The test plays both sides: the worker, by emitting on the job's channel, and the
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import PIL.Image
@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
-from streamapp.events import Log, Preview, to_event
+from streamapp.events import Preview, Progress, to_event
 from streamapp.jobs import Job
 from streamapp.media import File
 from streamapp.response import (
@@ -30,6 +30,7 @@ from streamapp.response import (
 from streamapp.settings import Settings
 
 SETTINGS = Settings(first_event_wait_s=0.02, heartbeat_s=60, send_timeout_s=30)
+Advance = Callable[[float], None]
 PICTURE = PIL.Image.new("RGB", (2, 2), "red")
 
 
@@ -144,12 +145,12 @@ async def test_an_error_response_has_the_one_shape_and_says_when_to_come_back() 
 
 async def test_a_post_stream_is_named_blocks_with_ids_and_ends_with_the_result() -> None:
     job = make_job()
-    emit(job, {"n": 1}, Log("hello"))
+    emit(job, {"n": 1}, Progress(1, 2))
     job.succeed(to_event({"n": 2}))
     client = await stream(job)
     assert client.blocks == [
         f'event: output\nid: {job.id}:1.1\ndata: {{"n":1}}',
-        f'event: log\nid: {job.id}:1.2\ndata: {{"message":"hello","level":"INFO","source":"app"}}',
+        f'event: progress\nid: {job.id}:1.2\ndata: {{"step":1,"total":2}}',
         f'event: output\nid: {job.id}:1.3\ndata: {{"n":2}}',
     ]
     assert client.is_complete
@@ -179,6 +180,27 @@ async def test_a_stream_that_outlasts_its_app_is_left_to_the_server() -> None:
     await remainder.pop()(beyond.receive, beyond.send)
     assert [message["type"] for message in through_app.sent] == ["http.response.start"]
     assert beyond.blocks == [f"event: output\nid: {job.id}:1.1\ndata: 1"]
+    assert beyond.is_complete
+
+
+async def test_an_event_is_sent_from_where_it_was_emitted_when_nothing_makes_it_wait(advance: Advance) -> None:
+    job, through_app, beyond = make_job(), Client(), Client()
+    remainder: list[Any] = []
+    through_app.scope["extensions"][REMAINDER_EXTENSION] = remainder
+    await through_app.call(EventStreamResponse(job, SETTINGS, outlasts_app=True))
+    answer = asyncio.ensure_future(remainder.pop()(beyond.receive, beyond.send))
+    await job.channel.aemit(to_event(0))
+    await beyond.until("data: 0")
+    sent = []
+    for payload, unsent_bytes in ((1, 0), (2, 1), (3, 0), ("x" * 100_000, 0)):
+        advance(0.01)
+        through_app.unsent_bytes = unsent_bytes
+        await job.channel.aemit(to_event(payload))
+        sent.append(f"data: {payload}" in beyond.body)
+        await beyond.until(f"data: {to_event(payload).data.decode()}\n\n")
+    assert sent == [True, False, True, False]
+    job.succeed(None)
+    await answer
     assert beyond.is_complete
 
 

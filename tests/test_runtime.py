@@ -335,6 +335,24 @@ async def test_a_thread_that_does_not_come_back_is_left_behind(caplog: pytest.Lo
     app.gate.release()
 
 
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_the_app_hears_of_the_end_before_the_drain(is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[bool] = []
+
+    class Leaving(Example):
+        def handle_exit(self) -> Any:
+            heard.append(runtime.is_draining)
+            return self.later() if is_async else None
+
+        async def later(self) -> None:
+            raise ValueError("no")
+
+    async with running(Leaving()) as runtime:
+        pass
+    assert heard == [False]
+    assert ("handle_exit of leaving failed" in caplog.text) == is_async
+
+
 async def test_async_hooks_run_on_the_loop() -> None:
     class Async(Example):
         loops: list[Any] = []

@@ -4,20 +4,24 @@ Signals and whole processes are tested in test_end_to_end.py.
 """
 
 import socket
+import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import streamapp
-from streamapp.server import Server, Unwound, bind
+from streamapp.certificates import issue
+from streamapp.server import ForwardedHeaders, Server, Unwound, bind
 from streamapp.settings import Settings
 
 WAIT_S = 10
@@ -57,7 +61,7 @@ class Running:
     def __init__(self, server: Server, app: streamapp.App, port: int) -> None:
         self.server = server
         self.app: Any = app
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"{'https' if server.config.is_ssl else 'http'}://127.0.0.1:{port}"
         self.ended: Future[int] = Future()
 
     def stop(self) -> int:
@@ -67,11 +71,17 @@ class Running:
 
 
 @contextmanager
-def running(app_class: type[streamapp.App] = Counting, *, stays_up: bool = False, **settings: Any) -> Iterator[Running]:
+def running(
+    app_class: type[streamapp.App] = Counting,
+    *,
+    stays_up: bool = False,
+    certificate: Path | None = None,
+    **settings: Any,
+) -> Iterator[Running]:
     app = app_class()
     listener = bind("127.0.0.1", 0)
     compiled = streamapp.compile_app(app, settings=Settings(**settings))
-    running = Running(Server(compiled, stays_up=stays_up), app, listener.getsockname()[1])
+    running = Running(Server(compiled, stays_up=stays_up, certificate=certificate), app, listener.getsockname()[1])
 
     def serve() -> None:
         running.server.run(sockets=[listener])
@@ -109,6 +119,27 @@ def test_an_address_in_use_is_an_error() -> None:
         bind("127.0.0.1", listener.getsockname()[1])
 
 
+@pytest.mark.parametrize(
+    ("trusted", "told"), [(["127.0.0.1"], "https://public.example/under/app"), ([], "http://inside:1/app")]
+)
+async def test_only_a_trusted_proxy_says_under_which_url_it_is_reached(trusted: list[str], told: str) -> None:
+    urls = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        urls.append(str(Request(scope).url))
+
+    headers = {
+        "host": "inside:1",
+        "x-forwarded-host": "public.example, other",
+        "x-forwarded-proto": "https",
+        "x-forwarded-prefix": "/under/",
+    }
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "path": "/app", "query_string": b"", "scheme": "http", "headers": raw}
+    await ForwardedHeaders(app, trusted)({**scope, "client": ("127.0.0.1", 1)}, None, None)  # type: ignore[arg-type]
+    assert urls == [told]
+
+
 def test_a_failed_stream_ends_without_its_final_chunk() -> None:
     with running() as served, pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
         httpx.post(f"{served.url}/fails", timeout=WAIT_S)
@@ -130,6 +161,47 @@ def test_shutdown_cuts_off_a_reader_that_does_not_read() -> None:
     with running(drain_s=0) as served:
         port = int(served.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
+            deaf.recv(1)
+            assert served.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def tls_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls")
+
+
+@contextmanager
+def running_with_tls(folder: Path, **settings: Any) -> Iterator[tuple[Running, ssl.SSLContext]]:
+    files = issue(folder, "127.0.0.1")
+    with running(certificate=files.server, **settings) as served:
+        yield served, ssl.create_default_context(cafile=str(files.authority))
+
+
+def test_a_failed_stream_ends_without_its_final_chunk_over_tls_too(tls_folder: Path) -> None:
+    with running_with_tls(tls_folder) as (served, trusting):
+        for path in ("/fails", "/fails_large"):
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+                httpx.post(served.url + path, timeout=WAIT_S, verify=trusting)
+
+
+def test_a_failed_stream_is_told_in_full_before_it_ends_over_tls(tls_folder: Path) -> None:
+    read = ""
+    with running_with_tls(tls_folder) as (served, trusting), suppress(httpx.RemoteProtocolError):
+        with httpx.stream("POST", f"{served.url}/fails_large", timeout=WAIT_S, verify=trusting) as response:
+            for text in response.iter_text():
+                read += text
+    assert "x" * 300_000 in read
+    assert "event: error" in read
+
+
+def test_shutdown_cuts_off_a_reader_that_does_not_read_over_tls_too(tls_folder: Path) -> None:
+    with running_with_tls(tls_folder, drain_s=0) as (served, trusting):
+        port = int(served.url.rpartition(":")[2])
+        with (
+            socket.create_connection(("127.0.0.1", port)) as connection,
+            trusting.wrap_socket(connection, server_hostname="127.0.0.1") as deaf,
+        ):
             deaf.sendall(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
             deaf.recv(1)
             assert served.stop() == 0

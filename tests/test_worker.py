@@ -17,7 +17,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from streamapp.channel import Channel, Stream, current_stream
+from streamapp.channel import Stream, current_stream
 from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.events import Output, Preview, to_event
 from streamapp.jobs import Job
@@ -161,6 +161,21 @@ def test_a_job_knows_how_many_are_before_it(started: Started, gate: Gate) -> Non
     assert [worker.position(job) for job in (running, first, second)] == [0, 0, 1]
 
 
+def test_a_job_of_low_priority_waits_for_all_others(started: Started, gate: Gate) -> None:
+    worker = started()
+    worker.submit(new(gate))
+    gate.wait()
+    order: list[str] = []
+    low, normal = new(lambda stream: order.append("low")), new(lambda stream: order.append("normal"))
+    low.is_low_priority = True
+    worker.submit(low)
+    worker.submit(normal)
+    assert (worker.position(low), worker.position(normal)) == (1, 0)
+    gate.opened.set()
+    over(low)
+    assert order == ["normal", "low"]
+
+
 def test_a_job_that_is_cancelled_in_the_queue_leaves_it_at_once(started: Started, gate: Gate) -> None:
     worker = started()
     ran: list[Stream] = []
@@ -198,17 +213,17 @@ def test_the_endpoint_runs_in_the_context_of_its_request(started: Started) -> No
 
 
 def test_a_job_finds_its_stream_and_is_captured(started: Started) -> None:
-    captured: list[Channel] = []
+    captured: list[Job] = []
 
     @contextmanager
-    def capture(channel: Channel) -> Iterator[None]:
-        captured.append(channel)
+    def capture(job: Job) -> Iterator[None]:
+        captured.append(job)
         yield
 
     job = new(lambda stream: current_stream() is stream)
     started(capture=capture).submit(job)
     assert over(job).result.json() is True  # type: ignore[union-attr]
-    assert captured == [job.channel]
+    assert captured == [job]
 
 
 def test_nothing_of_a_job_is_kept_when_it_is_over(started: Started) -> None:
@@ -599,6 +614,29 @@ async def aover(job: Job) -> Job:
     async with asyncio.timeout(WAIT_S):
         await asyncio.shield(asyncio.wrap_future(job.sent))
     return job
+
+
+async def test_async_jobs_over_the_apps_limit_wait_for_their_turn() -> None:
+    worker = AsyncWorker("app", SETTINGS, ready=ready(), max_running=1)
+    may_end, running = asyncio.Event(), [0]
+
+    async def work(stream: Stream) -> int:
+        running[0] += 1
+        most = running[0]
+        await may_end.wait()
+        running[0] -= 1
+        return most
+
+    jobs = [new(work) for _ in range(3)]
+    for job in jobs:
+        worker.submit(job)
+    await asyncio.sleep(0.01)
+    assert [job.status for job in jobs] == ["running", "queued", "queued"]
+    jobs[1].cancel()
+    may_end.set()
+    assert [(await aover(job)).status for job in jobs] == ["succeeded", "cancelled", "succeeded"]
+    assert jobs[2].result is not None and jobs[2].result.json() == 1
+    await idle(worker)
 
 
 async def test_async_jobs_run_at_the_same_time_on_the_loop(async_worker: AsyncWorker) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from functools import cache
 
 from ..client import Connection, read_all
 from ..figures import Figure
@@ -40,6 +41,7 @@ def _rate(served: Served, connections: list[Connection], watched_s: float) -> fl
     return (served.steps.count - count) / (time.monotonic() - since)
 
 
+@cache
 def _rounds() -> int:
     """Return how many rounds of a hash take about 5 ms on this machine."""
     tried = 20_000

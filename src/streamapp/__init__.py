@@ -3,10 +3,13 @@
 Write the class you would write for fal, run it anywhere with `streamapp serve`, and every client works.
 """
 
-from .app import App
+from functools import cache as cached
+
+from .app import App, RetryConfig
 from .channel import Stream, current_stream
 from .compile import compile_app
-from .endpoint import endpoint
+from .container import ContainerImage
+from .endpoint import HealthCheck, endpoint
 from .errors import Cancelled, StreamAppError
 from .events import Log, Output, Preview, Progress
 from .media import Audio, File, Image
@@ -17,15 +20,19 @@ __all__ = [
     "App",
     "Audio",
     "Cancelled",
+    "ContainerImage",
     "File",
+    "HealthCheck",
     "Image",
     "Log",
     "Output",
     "Preview",
     "Progress",
+    "RetryConfig",
     "Stream",
     "StreamAppError",
     "__version__",
+    "cached",
     "compile_app",
     "current_stream",
     "endpoint",

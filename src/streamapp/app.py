@@ -4,15 +4,67 @@ The options that fal's apps set (`machine_type`, `requirements`, `keep_alive` ..
 deployment to read; they change nothing locally.
 """
 
+import contextvars
 import inspect
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .endpoint import EndpointSpec, get_mark, inspect_endpoint
 from .errors import DefinitionError
 
 _NAME = re.compile(r"[\w.~-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """Say how often fal's queue repeats a failed request; kept for deployment: nothing is repeated here."""
+
+    timeout: Any = None
+    server_error: Any = None
+    connection_error: Any = None
+
+
+_current_request: contextvars.ContextVar["RequestContext | None"] = contextvars.ContextVar(
+    "streamapp_request", default=None
+)
+
+
+class RequestContext:
+    """Describe the request that started a job."""
+
+    __slots__ = ("_headers", "endpoint")
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]], endpoint: str) -> None:
+        self._headers = headers
+        #: the endpoint's path
+        self.endpoint = endpoint
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the request's headers, names in lower case."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._headers}
+
+    @property
+    def request_id(self) -> str | None:
+        """Return the id of the request, which is its job's as well."""
+        return self.headers.get("x-fal-request-id")
+
+    @property
+    def lifecycle_preference(self) -> dict[str, Any] | None:
+        """Return how long the caller wants results kept, `{"expiration_duration_seconds": ...}`; None where unsaid."""
+        try:
+            preference = json.loads(self.headers.get("x-fal-object-lifecycle-preference", "null"))
+        except ValueError:
+            return None
+        return preference if isinstance(preference, dict) else None
+
+
+def enter_request(request: RequestContext) -> None:
+    """Make `request` the current one for the rest of this context."""
+    _current_request.set(request)
 
 
 class App:
@@ -41,9 +93,18 @@ class App:
     #: turn tqdm bars, diffusers' own among them, into `progress` events
     capture_progress: ClassVar[bool] = False
 
+    #: seconds that a job may wait for its turn, for endpoints that do not say
+    request_start_timeout: ClassVar[float | None] = None
+    #: jobs of `async def` endpoints that run at a time, others wait; up to the deployment's `max_async_jobs` when None
+    max_multiplexing: ClassVar[int | None] = None
+
     machine_type: ClassVar[str | list[str]] = "S"
     num_gpus: ClassVar[int | None] = None
     requirements: ClassVar[list[Any]] = []
+    local_python_modules: ClassVar[list[str]] = []
+    app_auth: ClassVar[str | None] = None
+    min_concurrency: ClassVar[int] = 0
+    max_concurrency: ClassVar[int | None] = None
     host_kwargs: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, *, name: str | None = None, **host_kwargs: Any) -> None:
@@ -59,10 +120,30 @@ class App:
             raise DefinitionError(
                 f"{cls.__qualname__}: the name {cls.app_name!r} is a part of URLs; write letters, digits, - and _"
             )
-        for option in ("max_queue", "request_timeout"):
+        for option in ("max_queue", "request_timeout", "request_start_timeout", "max_multiplexing"):
             value = getattr(cls, option)
             if value is not None and value <= 0:
                 raise DefinitionError(f"{cls.__qualname__}: expected {option} more than 0, got {value!r}")
+
+    @property
+    def current_request(self) -> "RequestContext | None":
+        """Return the request whose job runs here; None outside of jobs."""
+        return _current_request.get()
+
+    def handle_exit(self) -> Any:
+        """Hear that the server was told to end; runs on the loop, before the drain. What it raises is logged."""
+
+    def health(self) -> Any:
+        """Return what `GET /health` answers besides the server's own words: a dict. Runs on the loop."""
+        return {"version": self.version}
+
+    def provide_hints(self) -> list[str]:
+        """Return what each answer carries in `X-Fal-Runner-Hints`, for routers in front of several servers.
+
+        Raises:
+            NotImplementedError: there are none.
+        """
+        raise NotImplementedError
 
     def setup(self) -> Any:
         """Load models; runs once in the inference thread before the first job. May be `async def` (on the loop)."""

@@ -11,10 +11,15 @@ from .runtime import ServedApp
 _EXAMPLES = {"string": "hello", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 
 
-def describe_server(api: FastAPI, host: str, port: int) -> str:
-    """Return a line for each app, and a curl command for the first app's first stream."""
+def shown_address(host: str, port: int) -> str:
+    """Return what a caller on this machine writes for a host that is listened on, and its port."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host) or (f"[{host}]" if ":" in host else host)
-    address = f"http://{shown}:{port}"
+    return f"{shown}:{port}"
+
+
+def describe_server(api: FastAPI, host: str, port: int, *, scheme: str = "http") -> str:
+    """Return a line for each app, and a curl command for the first app's first stream."""
+    address = f"{scheme}://{shown_address(host, port)}"
     first, *others = api.state.runtime.served
     lines = [_urls(address, first, ""), *(_urls(address, served, f"/{served.name}") for served in others)]
     return "\n".join([*lines, f"docs: {address}/docs", *_curl(api, address, first), ""])

@@ -124,6 +124,21 @@ def _take_records() -> None:
         return record
 
     logging.setLogRecordFactory(made)
+    _call_handlers_unheard()
+
+
+def _call_handlers_unheard() -> None:
+    """Keep what handlers write to stderr, logging's last resort among them, from coming as a second line."""
+    call_handlers = logging.Logger.callHandlers
+
+    def called(self: logging.Logger, record: logging.LogRecord) -> None:
+        token = _logs.set(None)
+        try:
+            call_handlers(self, record)
+        finally:
+            _logs.reset(token)
+
+    logging.Logger.callHandlers = called  # type: ignore[method-assign]
 
 
 def _line_of(record: logging.LogRecord) -> str:

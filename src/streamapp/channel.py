@@ -15,7 +15,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from .errors import Cancelled, ErrorReport, StreamAppError
 from .events import (
@@ -37,6 +37,9 @@ from .settings import Settings
 # the GIL up after a wake-up, at most this often, makes it 0.7 ms and costs no throughput. After the very first event
 # it is given up too: its reader may be awake, and about to sleep.
 _YIELD_EVERY_S = 0.001
+# A sleeping reader gets an event that comes alone from where it was emitted, without a turn of the loop for its task.
+# What follows sooner than this goes by way of the task, and so in one piece with all that has piled up by then.
+_DELIVER_EVERY_S = 0.001
 _POLLER_WATCHES_S = 10.0
 
 
@@ -294,11 +297,11 @@ class Channel:
         return self._bytes - sum(len(e.data) for e in self._log[index - self._base :] if e is not None)
 
     def _past(self, index: int, n: int) -> list[Event]:
-        events = [event for event in self._log[index - self._base :] if event is not None]
+        events = cast("list[Event]", self._log[index - self._base :])  # none of them is trimmed
+        if not self._slots:
+            return events
         replaceable = [event for event in self._slots.values() if event.n > n]
-        if replaceable:
-            events = sorted(events + replaceable, key=_number)
-        return events
+        return sorted(events + replaceable, key=_number) if replaceable else events
 
     def _ahead_events(self) -> int:
         if self._owner is None:
@@ -398,9 +401,13 @@ class Subscriber:
 
     __slots__ = (
         "_channel",
+        "_deliver",
         "_index",
         "_missed",
+        "_returned",
+        "_served_at",
         "_taken_bytes",
+        "_timer",
         "_waiter",
         "is_closed",
         "is_dropped",
@@ -414,6 +421,10 @@ class Subscriber:
         self._missed = 0
         self._taken_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deliver: Deliver | None = None
+        self._served_at = 0.0
+        self._returned: list[Event] = []  # those that `deliver` did not want
         self.n = n
         self.shows_previews = shows_previews
         self.is_dropped = False
@@ -435,7 +446,13 @@ class Subscriber:
                 self._taken_bytes = channel._bytes
                 channel._trim()
                 channel._give_room()
-        return sorted([lagged, *events], key=_number) if lagged is not None else events
+            if self._waiter is not None:
+                channel._sleepers.add(self)
+        if lagged is not None:
+            events = sorted([lagged, *events], key=_number)
+        if self._returned:
+            events, self._returned = self._returned + events, []
+        return events
 
     def _catch_up(self) -> Event | None:
         channel = self._channel
@@ -449,36 +466,63 @@ class Subscriber:
         event.n = channel._trimmed_n
         return event
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Sleep until there is news, at most `timeout_s`; False when the time ran out.
+    async def wait(self, timeout_s: float, deliver: "Deliver | None" = None) -> bool:
+        """Sleep until there is news, or for `timeout_s` nothing at all; False when the time ran out.
 
         News is an event, `close`, or being dropped.
+
+        Args:
+            deliver: takes events while this sleeps on; those that it returns False for end the sleep and come with
+                the next `take`. It must not wait.
         """
         channel = self._channel
+        loop = asyncio.get_running_loop()
         with channel._lock:
             if self._has_news():
                 return True
-            loop = asyncio.get_running_loop()
             self._waiter = waiter = loop.create_future()
             channel._sleepers.add(self)
-        timer = loop.call_later(timeout_s, self.wake)
+        self._deliver, self._served_at = deliver, time.monotonic()
+        self._timer = loop.call_later(timeout_s, self._time_out, timeout_s)
         try:
             await waiter
         finally:
-            timer.cancel()
-            self._waiter = None
+            self._timer.cancel()
+            self._waiter = self._timer = self._deliver = None
             with channel._lock:
                 channel._sleepers.discard(self)
         return self._has_news()
 
+    def _time_out(self, timeout_s: float) -> None:
+        left_s = self._served_at + timeout_s - time.monotonic()
+        if left_s > 0:
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._time_out, timeout_s)
+        else:
+            self._end_wait()
+
     def _has_news(self) -> bool:
-        return self._channel._n > self.n or self.is_closed or self.is_dropped
+        return self._channel._n > self.n or bool(self._returned) or self.is_closed or self.is_dropped
 
     def wake(self) -> None:
-        """End `wait` now."""
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        """Deliver what is new, or end `wait` now."""
+        if self._waiter is not None and not self._has_delivered():
+            self._end_wait()
+
+    def _has_delivered(self) -> bool:
+        """Deliver what is new; False where that has to be left to the reader's task."""
+        now = time.monotonic()
+        if self._deliver is None or self.is_closed or self.is_dropped or now - self._served_at < _DELIVER_EVERY_S:
+            return False
+        self._served_at = now
+        events = self.take()
+        if events and not self._deliver(events):
+            self._returned = events
+            return False
+        return True
+
+    def _end_wait(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def close(self) -> None:
         """Leave the channel; the owner's position stays, so that the producer waits for its return."""
@@ -488,6 +532,7 @@ class Subscriber:
         self.wake()
 
 
+Deliver = Callable[[list[Event]], bool]
 _NOBODY: set[Subscriber] = set()  # never changed; a new one per event would cost more than the rest of `_append`
 
 

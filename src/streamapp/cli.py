@@ -1,4 +1,4 @@
-"""Offer the commands `streamapp serve | run | call | new`.
+"""Offer the commands `streamapp serve | run | call | exec | env | new`.
 
 The one place that sets up logging and reads `[tool.streamapp]`. A mistake is told in one red line and ends with
 exit code 1, a job that fails likewise; Ctrl-C cancels the job and ends with 130. What a user's own module raises
@@ -10,11 +10,13 @@ import errno
 import ipaddress
 import json
 import logging
+import os
 import re
+import shlex
 import socket
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
@@ -27,16 +29,22 @@ from streamapp_client import Client, ClientError
 
 from . import __version__, server
 from .app import App
-from .banner import describe_server
+from .banner import describe_server, shown_address
 from .compile import compile_app
 from .errors import InvalidInput, StreamAppError
 from .loading import format_import_error, load_app, source_folder
 from .local import run_once
 from .media import File
+from .pointing import shim_variables, tls_variables
 from .reload import keep_running
 from .scaffold import write_app
 from .settings import get_settings
 from .terminal import Display, print_error, print_result
+
+try:
+    from . import certificates
+except ModuleNotFoundError:  # the extra `tls` is not installed
+    certificates = None  # type: ignore[assignment]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 _ARGUMENT = re.compile(r"(\w[\w-]*)(:=|=@|=)(.*)", re.DOTALL)
@@ -60,6 +68,8 @@ class Project(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535)
     log_level: LogLevel = "info"
     no_auth: bool = False
+    tls: bool = False
+    tls_dir: Path = Path(typer.get_app_dir("streamapp")) / "tls"
 
 
 Arguments = Annotated[
@@ -67,6 +77,7 @@ Arguments = Annotated[
     typer.Argument(help="name=text, name:=json or name=@file", metavar="NAME=VALUE", show_default=False),
 ]
 Out = Annotated[Path, typer.Option(help="The folder to save media in.")]
+Url = Annotated[str, typer.Option(envvar="STREAMAPP_URL", help="The server.")]
 SavesPreviews = Annotated[bool, typer.Option("--previews/--no-previews", help="Save previews as they come.")]
 
 
@@ -88,7 +99,8 @@ def serve(
         list[str] | None,
         typer.Argument(
             help="path/to/app.py:Class or package.module:Class; without :Class the only app in it. Without any, "
-            "[tool.streamapp] in ./pyproject.toml says: apps = [...], and host, port, log_level, no_auth.",
+            "[tool.streamapp] in ./pyproject.toml says: apps = [...], and host, port, log_level, no_auth, tls, "
+            "tls_dir.",
             metavar="APP",
             show_default=False,
         ),
@@ -97,6 +109,8 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Listen here; 8000 when not given, 0 takes a free one.")] = None,
     log_level: Annotated[LogLevel | None, typer.Option(help="info when not given; debug logs requests.")] = None,
     no_auth: Annotated[bool | None, typer.Option("--no-auth", help="Serve other machines without a key.")] = None,
+    tls: Annotated[bool | None, typer.Option("--tls", help="Speak https, with a certificate made for it.")] = None,
+    tls_dir: Annotated[Path | None, typer.Option(help="Keep the certificates here.", show_default=False)] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
     workers: Annotated[int, typer.Option(hidden=True)] = 1,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket, from --reload.")] = None,
@@ -110,7 +124,9 @@ def serve(
             raise InvalidInput(
                 "--workers: one process holds the model; start several servers with --port and put a proxy before them"
             )
-        project = read_project(apps=apps or None, host=host, port=port, log_level=log_level, no_auth=no_auth)
+        project = read_project(
+            apps=apps or None, host=host, port=port, log_level=log_level, no_auth=no_auth, tls=tls, tls_dir=tls_dir
+        )
         _refuse_open_host(project)
         set_up_logging(project.log_level)
         if reload:
@@ -147,8 +163,7 @@ def call(
     previews: SavesPreviews = True,
 ) -> None:
     """Call an endpoint of a server, and print its result as JSON; a stream's media are saved in OUT/<job id>."""
-    if not url.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"Expected a URL like http://127.0.0.1:8000, got {url!r}")
+    _refuse_other_scheme(url)
     with explaining():
         data = read_arguments(arguments or [])
         with Client(url, key) as client:
@@ -157,6 +172,27 @@ def call(
             else:
                 result = Display(out, saves_previews=False).finish(client.run(path, data))
     print_result(result)
+
+
+@cli.command("exec", context_settings={"allow_interspersed_args": False})
+def execute(
+    command: Annotated[list[str], typer.Argument(help="For example: python script.py", metavar="COMMAND...")],
+    url: Url = "http://127.0.0.1:8000",
+) -> None:
+    """Run a script that uses fal's Python or JavaScript client, unchanged, against a streamapp server.
+
+    It gets STREAMAPP_API_KEY, if that is set, as its FAL_KEY.
+    """
+    _refuse_other_scheme(url)
+    with explaining():
+        os.execvpe(command[0], command, {**os.environ, **shim_variables(url, os.environ)})
+
+
+@cli.command()
+def env(url: Url = "http://127.0.0.1:8000") -> None:
+    """Print what `exec` sets, as shell exports: eval "$(streamapp env)"."""
+    _refuse_other_scheme(url)
+    typer.echo(_exports(shim_variables(url, os.environ)))
 
 
 @cli.command()
@@ -260,9 +296,21 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 def _serve(project: Project, fd: int | None) -> int:
     api = compile_app(*_load(project.apps))
+    issued = _issue(project) if project.tls else None
     listener = _listen(project) if fd is None else socket.socket(fileno=fd)
-    typer.echo(describe_server(api, project.host, listener.getsockname()[1]))
-    return server.serve(api, listener, log_level=project.log_level, stays_up=fd is not None)
+    port = listener.getsockname()[1]
+    typer.echo(describe_server(api, project.host, port, scheme="https" if issued else "http"))
+    if issued is not None:
+        address = shown_address(project.host, port)
+        typer.echo(_exports(tls_variables(address, bundle=issued.bundle, authority=issued.authority)) + "\n")
+    certificate = issued.server if issued is not None else None
+    return server.serve(api, listener, log_level=project.log_level, stays_up=fd is not None, certificate=certificate)
+
+
+def _issue(project: Project) -> "certificates.Certificates":
+    if certificates is None:
+        raise InvalidInput('--tls needs an extra; write pip install "streamapp[tls]"')
+    return certificates.issue(project.tls_dir.absolute(), project.host)
 
 
 def _serve_reloading(project: Project) -> None:
@@ -270,6 +318,7 @@ def _serve_reloading(project: Project) -> None:
         fd = listener.fileno()
         command = [sys.executable, "-m", "streamapp", "serve", *project.apps, f"--fd={fd}", f"--host={project.host}"]
         command += [f"--log-level={project.log_level}", *(["--no-auth"] if project.no_auth else [])]
+        command += ["--tls", f"--tls-dir={project.tls_dir}"] if project.tls else []
         keep_running(command, {Path.cwd(), *map(source_folder, project.apps)}, fd=fd)
 
 
@@ -307,7 +356,16 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-# run and call
+# run, call, exec and env
+
+
+def _refuse_other_scheme(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"Expected a URL like http://127.0.0.1:8000, got {url!r}")
+
+
+def _exports(variables: Mapping[str, str]) -> str:
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def _run(cls: type[App], path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:

@@ -39,6 +39,17 @@ class EndpointMark:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Say how fal's runners probe an endpoint; kept for deployment, without effect here."""
+
+    start_period_seconds: int = 30
+    timeout_seconds: int = 5
+    failure_threshold: int = 3
+    call_regularly: bool = True
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointSpec:
     """Describe an endpoint after its annotations were resolved.
 
@@ -79,6 +90,9 @@ def endpoint(
     timeout_s: float | None = None,
     queue_timeout_s: float | None = None,
     max_resume_window_s: float | None = None,
+    health_check: "HealthCheck | None" = None,
+    billing: Any = None,
+    is_websocket: bool = False,
 ) -> Callable[[F], F]:
     """Serve a method of an `App` at `path`.
 
@@ -91,12 +105,16 @@ def endpoint(
         timeout_s: how long a job may run, instead of the deployment's `timeout_s`.
         queue_timeout_s: how long a job may wait for its turn.
         max_resume_window_s: the most that a request's `Streamapp-Resume` can ask for.
+        health_check, billing: taken from fal's apps; without effect here.
+        is_websocket: not served.
     Raises:
         DefinitionError: an argument is not of that form; says what to write.
     """
     if not isinstance(path, str):
         name = getattr(path, "__qualname__", repr(path))
         raise DefinitionError(f'Expected @endpoint with a path, got {name}; write @endpoint("/stream")')
+    if is_websocket:
+        raise DefinitionError(f"@endpoint({path!r}): websockets are not served; stream with yield instead")
     mark = EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s)
 
     def decorate(function: F) -> F:

@@ -12,11 +12,13 @@ The tree, with the status and the code that each class carries:
     ├── JobUnfinished             409 job_unfinished
     ├── PayloadTooLarge           413 payload_too_large
     ├── JobCancelled              499 cancelled
+    ├── StorageFull               507 storage_full         retryable
     ├── QueueFull                 429 queue_full           retryable
     ├── Unavailable               503 unavailable          retryable
     │   ├── Draining              503 draining             retryable
     │   ├── SetupFailed           503 setup_failed
     │   ├── OutOfMemory           503 out_of_memory        retryable
+    │   ├── GpuFailed             503 gpu_failed           retryable
     │   └── WorkerStuck           503 worker_stuck         retryable
     ├── DeadlineExceeded          504 deadline_exceeded
     ├── QueueTimeout              504 queue_timeout        retryable
@@ -45,10 +47,11 @@ class StreamAppError(Exception):
         retry_after_s: when to come back, sent as `Retry-After`; the class's own when None.
     """
 
-    status_code: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    retryable: ClassVar[bool] = False
+    status_code: int = 500
+    code: str = "internal_error"
+    retryable: bool = False
     default_retry_after_s: ClassVar[int | None] = None
+    headers: Mapping[str, str] = {}  # sent with it
 
     def __init__(self, message: str, *, detail: Any = None, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -68,6 +71,7 @@ class InvalidInput(StreamAppError):
 
     status_code = 422
     code = "invalid_input"
+    headers: Mapping[str, str] = {"x-fal-billable-units": "0"}
 
 
 class MalformedRequest(StreamAppError):
@@ -119,6 +123,14 @@ class JobCancelled(StreamAppError):
     code = "cancelled"
 
 
+class StorageFull(StreamAppError):
+    """Say that the file store has no room left."""
+
+    status_code = 507
+    code = "storage_full"
+    retryable = True
+
+
 class QueueFull(StreamAppError):
     """Say that the queue has no place left; `retry_after_s` says when to come back."""
 
@@ -156,6 +168,13 @@ class OutOfMemory(Unavailable):
     default_retry_after_s = 1
 
 
+class GpuFailed(Unavailable):
+    """Say that a library of the GPU's failed, not the request."""
+
+    code = "gpu_failed"
+    default_retry_after_s = 10
+
+
 class WorkerStuck(Unavailable):
     """Say that the inference thread did not come back from a job."""
 
@@ -176,6 +195,7 @@ class QueueTimeout(StreamAppError):
     status_code = 504
     code = "queue_timeout"
     retryable = True
+    headers: Mapping[str, str] = {"X-Fal-Request-Timeout-Type": "user"}  # what tells fal's clients not to retry
 
 
 class EndpointFailed(StreamAppError):
@@ -239,6 +259,13 @@ _STATUS_CODES = {
     503: "unavailable",
     504: "deadline_exceeded",
 }
+# What a full GPU makes CUDA's libraries say: https://github.com/pytorch/pytorch/issues/112377 and issues/4107.
+_SIGNS_OF_FULL_MEMORY = (
+    "NVML_SUCCESS == r INTERNAL ASSERT FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR",
+    "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
+)
+_GPU_LIBRARIES = ("cuda", "cudnn", "nvml", "nccl", "cublas", "cufft", "cusolver", "cusparse", "triton")
 
 
 def describe(error: BaseException, *, where: str = "", debug: bool = False) -> ErrorReport:
@@ -251,12 +278,20 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
     match error:
         case StreamAppError():
             return ErrorReport(
-                error.status_code, error.code, error.message, error.retryable, error.detail, error.retry_after_s
+                error.status_code,
+                error.code,
+                error.message,
+                error.retryable,
+                error.detail,
+                error.retry_after_s,
+                error.headers,
             )
         case HTTPException():
             return _describe_http(error)
         case _ if is_out_of_memory(error):
             return describe(OutOfMemory(f"{where} ran out of GPU memory; ask for less, or try again".strip()))
+        case RuntimeError() if tells_of_gpu(error):
+            return describe(GpuFailed("GPU error"))
     message = f"{where} failed with {type(error).__name__}".strip()
     if not debug:
         return ErrorReport(500, EndpointFailed.code, f"{message}; the server's log says why")
@@ -268,14 +303,27 @@ def _describe_http(error: HTTPException) -> ErrorReport:
     if not 400 <= error.status_code < 600:  # no error: a 204 has no body, a 999 no meaning
         return describe(EndpointFailed(f"HTTPException with status {error.status_code} is no error; return a Response"))
     message = error.detail if isinstance(error.detail, str) else f"HTTP {error.status_code}"
-    code = _STATUS_CODES.get(error.status_code, "endpoint_failed" if error.status_code >= 500 else "refused")
-    retryable = error.status_code in (429, 503)
+    code, retryable = classify(error.status_code)
     return ErrorReport(error.status_code, code, message, retryable, error.detail, headers=dict(error.headers or {}))
+
+
+def classify(status_code: int) -> tuple[str, bool]:
+    """Return the code of an error that is known by its HTTP status only, and whether trying again may help."""
+    code = _STATUS_CODES.get(status_code, "endpoint_failed" if status_code >= 500 else "refused")
+    return code, status_code in (429, 503)
+
+
+def tells_of_gpu(error: BaseException) -> bool:
+    """Tell whether an error names one of the GPU's libraries, as fal does it."""
+    text = str(error.args).lower()
+    return any(name in text for name in _GPU_LIBRARIES)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether `error` is a GPU's out-of-memory error, by name: torch is not imported for it."""
+    if isinstance(error, StreamAppError):
+        return error.code == OutOfMemory.code
     if any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
         return True
     text = str(error.args) if isinstance(error, RuntimeError) else ""
-    return "CUDA" in text and "out of memory" in text
+    return ("CUDA" in text and "out of memory" in text) or any(sign in text for sign in _SIGNS_OF_FULL_MEMORY)

@@ -7,16 +7,18 @@ that the channel numbers and that every reader shares. Framing for a protocol is
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache, partial
+from types import NoneType
 from typing import Any, Literal, get_args
 
 import PIL.Image
 from pydantic_core import PydanticSerializationError, to_json
 
 from .errors import ErrorReport, NotEncodable
-from .media import File, encode_media
+from .media import File, encode_media, inline
 
 Kind = Literal["output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
@@ -26,6 +28,7 @@ TERMINAL: frozenset[str] = frozenset({"done", "error", "cancelled"})
 _KINDS = frozenset({*get_args(Kind), "job"})
 _MAX_ARRAY_ITEMS = 65_536
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
+_PLAIN = frozenset({str, int, float, bool, bytes, bytearray, NoneType})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +134,17 @@ def to_event(value: Any) -> Event:
     """
     match value:
         case Preview():
-            return Event("preview", _to_json(_preview_payload(value), _preview_fallback), key=value.key)
+            with inline():
+                return Event("preview", _to_json(_preview_payload(value), _preview_fallback), key=value.key)
         case Progress():
             return Event("progress", encode(_progress_payload(value)), key=value.key)
         case Log():
-            payload = {"message": value.message, "level": value.level, "source": value.source}
+            payload = {
+                "message": value.message,
+                "level": value.level,
+                "source": value.source,
+                "timestamp": datetime.now(UTC).isoformat(),
+            }
             return Event("log", encode(payload), text=value.message)
         case Output():
             text = value.payload if isinstance(value.payload, str) else None
@@ -180,17 +189,21 @@ def has_pending_media(payload: Any, *, depth: int = 4) -> bool:
 
     Looks into mappings and sequences `depth` levels deep.
     """
-    match payload:
-        case str() | int() | float() | bytes() | bytearray() | None:
-            return False
-        case Output() | Preview():
-            return has_pending_media(payload.payload, depth=depth)
-        case dict() if depth:  # most are, and asking for a Mapping takes ten times as long
-            return any(has_pending_media(item, depth=depth - 1) for item in payload.values())
-        case Mapping() if depth:
-            return any(has_pending_media(item, depth=depth - 1) for item in payload.values())
-        case Sequence() if depth:
-            return any(has_pending_media(item, depth=depth - 1) for item in payload)
+    kind = type(payload)  # most payloads are plain values in dicts, and this is called for every event
+    if kind in _PLAIN:
+        return False
+    items: Iterable[Any] = ()
+    if kind is dict:
+        items = payload.values()
+    elif isinstance(payload, Output | Preview):
+        return has_pending_media(payload.payload, depth=depth)
+    elif isinstance(payload, Mapping):
+        items = payload.values()
+    elif isinstance(payload, Sequence) and not isinstance(payload, str | bytes | bytearray):
+        items = payload
+    for item in items if depth else ():
+        if type(item) not in _PLAIN and has_pending_media(item, depth=depth - 1):
+            return True
     return isinstance(payload, PIL.Image.Image)
 
 

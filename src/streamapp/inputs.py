@@ -19,10 +19,11 @@ from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput
-from .media import MediaLimits, has_media_fields, resolve_media
+from .media import MediaLimits, has_media_fields, limit_by, resolve_media
 
 _LISTS = (list, set, frozenset, tuple, collections.abc.Sequence)
 _MARKERS = (fastapi.params.Param, fastapi.params.Body, fastapi.params.Depends)
@@ -39,7 +40,9 @@ class InputReader:
     def __init__(self, spec: EndpointSpec, limits: MediaLimits) -> None:
         # Filled here, not by FastAPI: it fills one parameter with the request, and the route has that one already.
         self._requests = [parameter.name for parameter in spec.parameters if _is_request(parameter)]
-        others = [parameter for parameter in spec.parameters if not _is_request(parameter)]
+        # As FastAPI has it: a `Response` to set headers and the status on, while another value is returned.
+        self._response = next((p.name for p in spec.parameters if p.annotation is Response), None)
+        others = [p for p in spec.parameters if not _is_request(p) and p.annotation is not Response]
         self.injected = [parameter for parameter in others if _is_injected(parameter, spec.path)]
         own = [parameter for parameter in others if parameter not in self.injected]
         self._whole = own[0].name if len(own) == 1 and _is_model(own[0].annotation) else None
@@ -59,10 +62,16 @@ class InputReader:
         is_query = request.method == "GET"
         data = self._from_query(request) if is_query else await self._from_body(request)
         arguments = await self.validate(data, location="query" if is_query else "body")
-        return {**arguments, **dict.fromkeys(self._requests, request)}
+        own_response = {} if self._response is None else {self._response: Response()}
+        return {**arguments, **dict.fromkeys(self._requests, request), **own_response}
+
+    def own_response(self, arguments: dict[str, Any]) -> Response | None:
+        """Return the response among the arguments whose headers the endpoint can set."""
+        return None if self._response is None else arguments[self._response]
 
     async def validate(self, data: Any, *, location: str = "body") -> dict[str, Any]:
         """Return the keyword arguments for input that came another way."""
+        limit_by(self._limits)
         try:
             value = self.model.model_validate(data)
         except ValidationError as error:

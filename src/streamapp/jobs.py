@@ -71,6 +71,11 @@ class Job:
         is_detached: it runs on without readers.
         request_key: what the request that started it is known by when it comes again.
         may_answer: the endpoint may return a Response of its own.
+        job_id: 32 hexadecimal digits, that nobody else has; made up when None.
+    Attributes:
+        own_response: whose headers and status the endpoint can set, where it takes a `Response`.
+        is_low_priority: it waits until no other job does.
+        captures_logs: what it prints and logs becomes events, whatever its app says.
     """
 
     def __init__(
@@ -85,8 +90,9 @@ class Job:
         is_detached: bool = False,
         request_key: RequestKey | None = None,
         may_answer: bool = True,
+        job_id: str | None = None,
     ) -> None:
-        self.id = uuid.uuid4().hex
+        self.id = job_id or uuid.uuid4().hex
         self.attempt = 1
         self.call = call
         self.endpoint = endpoint
@@ -108,6 +114,9 @@ class Job:
         self.sent: Future[Response | None] = Future() if may_answer else _NO_RESPONSE
         self.on_ended: list[Callable[[Job], None]] = []
         self.is_expired = False
+        self.own_response: Response | None = None
+        self.is_low_priority = False
+        self.captures_logs = False
         self._leaving: asyncio.TimerHandle | None = None
 
     @property
@@ -172,6 +181,13 @@ class Job:
         """End the job at its deadline."""
         self.is_expired = True
         return self.fail(DeadlineExceeded(f"endpoint {self.endpoint} ran longer than its timeout_s={self.timeout_s:g}"))
+
+    @property
+    def own_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that the endpoint has set so far, without those that the body decides."""
+        if self.own_response is None:
+            return []
+        return [pair for pair in self.own_response.raw_headers if pair[0] not in (b"content-length", b"content-type")]
 
     def offer(self, response: Response) -> None:
         """Give the loop a Response that the endpoint made itself, unless the job has just ended."""

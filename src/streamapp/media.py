@@ -12,6 +12,7 @@ kept, a full queue of small files that decode to 64 megapixels each would hold g
 
 import asyncio
 import base64
+import contextvars
 import functools
 import io
 import ipaddress
@@ -21,8 +22,8 @@ import re
 import socket
 import ssl
 import urllib.parse
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
@@ -36,7 +37,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, Type
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaSerializer, core_schema
 
 from .errors import InvalidInput
-from .settings import Settings
+from .settings import Settings, get_settings
 
 ImageFormat = Literal["PNG", "JPEG", "WEBP"]
 T = TypeVar("T")
@@ -62,6 +63,7 @@ _WRITABLE_MODES = {
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
 _BASE64_CHUNK = 256 * 1024  # characters; binascii holds the GIL, 50 MiB in one call for 0.35 s
 _MAX_REDIRECTS = 5
+_INLINE_BYTES = 1024 * 1024
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 # Public for `ipaddress` (Python 3.11.7), but the metadata services of Oracle's and Azure's machines.
 _METADATA = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16"))
@@ -121,14 +123,21 @@ class File:
         """Return the bytes as a base64 data URI."""
         return f"data:{self.content_type};base64,{base64.b64encode(self.data).decode()}"
 
+    def url(self) -> str:
+        """Return what stands for the file in JSON: a data URI; over 1 MiB a URL, where a store is at hand."""
+        publish = _publish.get()
+        if publish is None or len(self.data) <= _INLINE_BYTES:
+            return self.data_uri()
+        return publish(self) or self.data_uri()
+
     def save(self, path: str | Path) -> None:
         """Write the bytes to a file, as they are. Blocks."""
         Path(path).write_bytes(self.data)
 
     def as_json(self) -> dict[str, Any]:
-        """Return fal's shape of a file: `url` (a data URI), `content_type`, `file_name` if any, `file_size`."""
+        """Return fal's shape of a file: `url`, `content_type`, `file_name` if any, `file_size`."""
         name = {} if self.file_name is None else {"file_name": self.file_name}
-        return {"url": self.data_uri(), "content_type": self.content_type, **name, "file_size": len(self.data)}
+        return {"url": self.url(), "content_type": self.content_type, **name, "file_size": len(self.data)}
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -248,6 +257,26 @@ class MediaReference:
     file_name: str | None = None
 
 
+_publish: contextvars.ContextVar["Callable[[File], str | None] | None"] = contextvars.ContextVar(
+    "streamapp_publish", default=None
+)
+
+
+def publish_by(publish: "Callable[[File], str | None]") -> None:
+    """In this context, let files over 1 MiB be kept by `publish`, which returns a URL, or None to have them inline."""
+    _publish.set(publish)
+
+
+@contextmanager
+def inline() -> Iterator[None]:
+    """Write all files as data URIs: what is replaced a moment later is not worth keeping."""
+    token = _publish.set(None)
+    try:
+        yield
+    finally:
+        _publish.reset(token)
+
+
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
     """Limit what the media of an input may cost.
@@ -257,22 +286,38 @@ class MediaLimits:
         max_pixels: of each image, from its header. Above 178 million Pillow's own guard refuses as well.
         timeout_s: for fetching and verifying all media of one input.
         allow_private_urls: also download from loopback and local networks.
+        stored: returns the server's own file that a URL names; it is not downloaded.
     """
 
     max_bytes: int
     max_pixels: int
     timeout_s: float
     allow_private_urls: bool
+    stored: Callable[[str], "File | None"] | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, stored: Callable[[str], "File | None"] | None = None) -> Self:
         """Return the limits that a deployment sets."""
         return cls(
+            stored=stored,
             max_bytes=settings.max_media_bytes,
             max_pixels=settings.max_image_pixels,
             timeout_s=settings.media_timeout_s,
             allow_private_urls=settings.allow_private_urls,
         )
+
+
+_limits: contextvars.ContextVar[MediaLimits | None] = contextvars.ContextVar("streamapp_limits", default=None)
+
+
+def limit_by(limits: MediaLimits) -> None:
+    """In this context, let what is fetched for user code be limited by `limits`."""
+    _limits.set(limits)
+
+
+def limits_here() -> MediaLimits:
+    """Return the limits of this context; outside of any, those of the process's settings."""
+    return _limits.get() or MediaLimits.of(get_settings())
 
 
 def encode_media(value: Any, *, image_format: ImageFormat = "PNG", quality: int = 95) -> File | None:
@@ -358,6 +403,8 @@ class _Resolver:
             case str() as uri if uri[:5].lower() == "data:":
                 self._spend(len(uri) * 3 // 4)
                 return await anyio.to_thread.run_sync(reference.kind.from_data_uri, uri, reference.file_name)
+            case str() as url if own := await self._stored(url):
+                data, content_type = own.data, own.content_type
             case str() as url:
                 data, content_type = await _download(url, self.bytes_left, self.limits.allow_private_urls)
             case upload:
@@ -365,6 +412,9 @@ class _Resolver:
         self._spend(len(data))
         content_type = reference.content_type or content_type
         return await anyio.to_thread.run_sync(reference.kind, data, content_type, reference.file_name)
+
+    async def _stored(self, url: str) -> File | None:
+        return None if self.limits.stored is None else await anyio.to_thread.run_sync(self.limits.stored, url)
 
     def _spend(self, size: int) -> None:
         if size > self.bytes_left:
@@ -375,32 +425,50 @@ class _Resolver:
 
 async def _download(url: str, max_bytes: int, allow_private: bool) -> tuple[bytes, str]:
     """Return the body, cut off soon after `max_bytes`, and its content type."""
+    body = bytearray()
+    async with open_url(url, allow_private=allow_private) as response:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > max_bytes:
+                break
+    return bytes(body), response.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+@asynccontextmanager
+async def open_url(
+    url: str, *, allow_private: bool, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
+) -> AsyncIterator[httpx.Response]:
+    """Request a URL and give the answer with its body unread, redirects followed.
+
+    Args:
+        allow_private: also connect to loopback and local networks.
+        timeout_s: for connecting and for each wait for more data.
+    Raises:
+        ValueError: the answer's status is not 200, or it is compressed, or the address is private.
+        httpx.HTTPError, OSError: there is no answer.
+    """
     tls = await anyio.to_thread.run_sync(_tls_context)
-    headers = {"Accept-Encoding": "identity", "User-Agent": "streamapp"}
+    own = {"Accept-Encoding": "identity", "User-Agent": "streamapp"}
     transport = _CheckedTransport(tls, allow_private)
-    # httpx's own limits are off, `resolve_media` has one for everything; its own redirects read bodies unbounded.
-    async with httpx.AsyncClient(transport=transport, headers=headers, timeout=None, trust_env=False) as client:
-        request = client.build_request("GET", url)
+    # httpx's own redirects read bodies unbounded.
+    async with httpx.AsyncClient(transport=transport, headers=own, timeout=timeout_s, trust_env=False) as client:
+        request = client.build_request("GET", url, headers=headers)
         for _ in range(_MAX_REDIRECTS + 1):
             async with aclosing(await client.send(request, stream=True)) as response:
                 if response.next_request is None:
-                    return await _read_body(response, max_bytes)
+                    _check_answer(response)
+                    yield response
+                    return
                 request = response.next_request
     raise ValueError(f"expected at most {_MAX_REDIRECTS} redirects")
 
 
-async def _read_body(response: httpx.Response, max_bytes: int) -> tuple[bytes, str]:
+def _check_answer(response: httpx.Response) -> None:
     if response.status_code != 200:
         raise ValueError(f"expected status 200, the URL answered {response.status_code}")
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
         # A few kilobytes of gzip can hold gigabytes.
         raise ValueError(f"expected an uncompressed answer, the URL sent Content-Encoding: {encoding}")
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > max_bytes:
-            break
-    return bytes(body), response.headers.get("Content-Type", "").partition(";")[0].strip()
 
 
 class _CheckedTransport(httpx.AsyncHTTPTransport):

@@ -17,16 +17,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
 from .response import ErrorResponse
 
-EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "x-fal-request-id", "Location", "Preference-Applied", "Retry-After")
+EXPOSED_HEADERS = (
+    *("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range"),
+    *("x-fal-request-id", "x-fal-billable-units", "X-Fal-Error-Type", "X-Fal-Request-Timeout-Type"),
+    "X-Fal-Runner-Hints",
+)
+INTERNAL = "streamapp.internal"  # in the scope of a request that the server sends itself
+REQUEST_ID = "streamapp.request_id"
 _OPEN_PATHS = frozenset({"/health"})
+# What is there or may be written is known to those who know its URL: an <img> cannot send a key.
+_FILES = "/files/"
+_UPLOADS = (_FILES, "/rest/files/upload")
 
 logger = logging.getLogger("streamapp")
 
 
 class RequestId:
-    """Put `x-fal-request-id` on every response: the job's id where there is a job, else a fresh one.
+    """Give every request an id, which becomes its job's, and put it as `x-fal-request-id` on request and response.
 
-    fal's clients retry requests whose answer lacks it.
+    fal's clients retry requests whose answer lacks it. A response about another request's job names that one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,13 +43,17 @@ class RequestId:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Label the response."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or INTERNAL in scope:
             return await self.app(scope, receive, send)
+        request_id = uuid.uuid4().hex
+        others = [pair for pair in scope["headers"] if pair[0] != b"x-fal-request-id"]
+        labels = [*others, (b"x-fal-request-id", request_id.encode())]
+        scope = {**scope, "headers": labels, REQUEST_ID: request_id}
 
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=list(message.get("headers", [])))  # the response's own list stays as it is
-                headers.setdefault("x-fal-request-id", headers.get("X-Streamapp-Job-Id") or uuid.uuid4().hex)
+                headers.setdefault("x-fal-request-id", headers.get("X-Streamapp-Job-Id") or request_id)
                 message = {**message, "headers": headers.raw}
             await send(message)
 
@@ -48,7 +61,7 @@ class RequestId:
 
 
 class ApiKey:
-    """Refuse requests without the key, on every path but `/health`.
+    """Refuse requests without the key, on every path but `/health` and files, whose URLs cannot be guessed.
 
     The key comes as `Authorization: Key k` or `Bearer k`, or as the query parameter `_token` where headers cannot
     be set (EventSource, WebSocket in a browser).
@@ -61,7 +74,8 @@ class ApiKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] == "lifespan" or path in _OPEN_PATHS or self._is_allowed(scope):
+        is_open = path in _OPEN_PATHS or path.startswith(_FILES) or INTERNAL in scope
+        if scope["type"] == "lifespan" or is_open or self._is_allowed(scope):
             return await self.app(scope, receive, send)
         error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
         await _refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
@@ -96,8 +110,10 @@ class CrossSite:
 
     def _is_allowed(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
-        is_link = scope.get("method") == "GET" and headers.get("sec-fetch-dest") == "document"
-        if is_link or not _is_cross_site(headers):
+        is_get = scope.get("method") in ("GET", "HEAD")
+        is_link = is_get and headers.get("sec-fetch-dest") == "document"
+        is_file = is_get and scope["path"].removeprefix(scope.get("root_path", "")).startswith(_FILES)
+        if is_link or is_file or not _is_cross_site(headers):
             return True
         return "*" in self._origins or headers.get("origin") in self._origins
 
@@ -112,6 +128,8 @@ def _is_cross_site(headers: Headers) -> bool:
 class BodyLimit:
     """Refuse a request body over the limit with 413, also one that comes in chunks without a length.
 
+    Uploads are left to the file store, which writes them to the disk as they come.
+
     Divergence: not FastAPI's `max_body_size`, whose answer comes from outside of all other middleware: plain text,
     without a request id, without CORS.
     """
@@ -122,7 +140,8 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, as long as its body is not too large."""
-        if scope["type"] != "http":
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or path.startswith(_UPLOADS):
             return await self.app(scope, receive, send)
         too_large = PayloadTooLarge(f"the body is larger than {self._max_bytes} bytes (STREAMAPP_MAX_BODY_BYTES)")
         length = Headers(scope=scope).get("content-length", "")
@@ -139,6 +158,43 @@ class BodyLimit:
             return message
 
         await self.app(scope, limited, send)
+
+
+class RunnerHints:
+    """Put what the apps' `provide_hints` say on every response.
+
+    Args:
+        providers: return hints, or raise NotImplementedError where there are none.
+    """
+
+    def __init__(self, app: ASGIApp, providers: Collection[Callable[[], list[str]]]) -> None:
+        self.app = app
+        self._providers = providers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Label the response."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def labelled(message: Message) -> None:
+            hints = self._hints() if message["type"] == "http.response.start" else ""
+            if hints:
+                label = (b"x-fal-runner-hints", hints.encode("latin-1", "ignore"))
+                message = {**message, "headers": [*message.get("headers", []), label]}
+            await send(message)
+
+        await self.app(scope, receive, labelled)
+
+    def _hints(self) -> str:
+        hints: list[str] = []
+        for provide in self._providers:
+            try:
+                hints += provide()
+            except NotImplementedError:
+                continue
+            except Exception:
+                logger.exception("provide_hints failed")
+        return ",".join(hint for hint in hints if hint.isprintable())
 
 
 class UnhandledErrors:

@@ -9,19 +9,20 @@ ignore event names that all went well. Where a stream fails, the connection is c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
 from pydantic_core import to_json
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from . import wire
 from .channel import Subscriber
 from .errors import ErrorReport
 from .events import Event, encode
+from .files import Stored
 from .jobs import Job
 from .media import File
 from .settings import Settings
@@ -34,6 +35,7 @@ REMAINDER_EXTENSION = "streamapp.remainder"
 _PIECE_BYTES = 64 * 1024
 _RETRY_MS = 1000
 
+FindFile = Callable[[str], Stored | None]
 Respond = Callable[[Response], Awaitable[None]]
 Format = Literal["sse", "ndjson", "text"]
 _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
@@ -51,7 +53,8 @@ class ErrorResponse(Response):
 
     def __init__(self, error: ErrorReport, headers: Mapping[str, str] | None = None) -> None:
         body = to_json(error.body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
-        super().__init__(body, error.status_code, {**error.response_headers, **(headers or {})})
+        told = {"X-Fal-Error-Type": error.code, **error.response_headers, **(headers or {})}
+        super().__init__(body, error.status_code, told)
 
 
 class _Connection:
@@ -59,7 +62,8 @@ class _Connection:
 
     Args:
         on_disconnect: called on the loop when the client has left.
-        send_body: takes what comes after the start, which is all that middleware of ours looks at; `send` when None.
+        send_body: the server's own, for what comes after the start, which is all that middleware of ours looks at;
+            None when there may be middleware of others.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class _Connection:
         self._transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
         self._send = send
         self._send_body = send_body or send
+        self._is_direct = send_body is not None
         self._send_timeout_s = send_timeout_s
         self.listener = asyncio.create_task(_listen(receive, on_disconnect))
 
@@ -92,12 +97,25 @@ class _Connection:
             piece = body[start : start + _PIECE_BYTES]
             await self._send_in_time({"type": "http.response.body", "body": piece, "more_body": True})
 
+    def write_at_once(self, body: bytes) -> bool:
+        """Write without waiting; False, and nothing is written, where that may not be had."""
+        if not self._is_direct or not self._is_drained() or len(body) > _PIECE_BYTES:
+            return False
+        # uvicorn's `send` waits for nothing but a full buffer.
+        with suppress(StopIteration):
+            self._send({"type": "http.response.body", "body": body, "more_body": True}).__await__().__next__()
+        return True
+
+    def _is_drained(self) -> bool:
+        """Say whether the client has taken all that came before."""
+        return self._transport is not None and not self._transport.get_write_buffer_size()
+
     async def end(self) -> None:
         await self._send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_in_time(self, message: Message) -> None:
-        if self._transport is not None and not self._transport.get_write_buffer_size():
-            return await self._send(message)  # nothing to wait for: the client has taken all that came before
+        if self._is_drained():
+            return await self._send(message)
         async with asyncio.timeout(self._send_timeout_s):
             await self._send(message)
 
@@ -185,11 +203,11 @@ class EventStreamResponse(Response):
         if remainder is not None and self._outlasts_app and self.background is None:
             remainder.append(partial(self._run, scope, send))
             return
-        await self._run(scope, send, receive, send)
+        await self._run(scope, send, receive, None)
         if self.background is not None:  # FastAPI puts the tasks of dependencies here
             await self.background()
 
-    def _run(self, scope: Scope, send: Send, receive: Receive, send_body: Send) -> Coroutine[Any, Any, None]:
+    def _run(self, scope: Scope, send: Send, receive: Receive, send_body: Send | None) -> Coroutine[Any, Any, None]:
         # Not a coroutine function: its frame would keep the scope for as long as the stream is open.
         subscriber = self.job.attach(after=self._after, takes_over=self._takes_over)
         connection = _Connection(
@@ -220,8 +238,9 @@ class EventStreamResponse(Response):
             self.job.detach(subscriber)
 
     async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
-        await connection.start(self.status_code, self.raw_headers)
+        await connection.start(self.status_code, [*self.raw_headers, *self.job.own_headers])
         await connection.write(self._opening(events))
+        deliver = partial(self._deliver, connection)
         while not subscriber.is_closed:
             if events:
                 await connection.write(self._frame(events))
@@ -229,9 +248,12 @@ class EventStreamResponse(Response):
                     return await self._finish(connection, events[-1])
             elif subscriber.is_dropped:
                 return connection.abort()
-            if not await subscriber.wait(self._settings.heartbeat_s):
+            if not await subscriber.wait(self._settings.heartbeat_s, deliver):
                 await connection.write(self._heartbeat())
             events = subscriber.take()
+
+    def _deliver(self, connection: _Connection, events: list[Event]) -> bool:
+        return not events[-1].is_terminal and connection.write_at_once(self._frame(events))
 
     async def _hold(self, subscriber: Subscriber) -> list[Event]:
         """Wait a little for the first event, so that a failure before it can be a normal HTTP error."""
@@ -278,8 +300,9 @@ class ResultResponse(Response):
     A Starlette `Response` that the endpoint made itself is sent unchanged; the job lasts until it is sent.
     """
 
-    def __init__(self, job: Job, settings: Settings, *, accept: str = "") -> None:
+    def __init__(self, job: Job, settings: Settings, *, accept: str = "", find_file: FindFile | None = None) -> None:
         self.job = job
+        self._find_file = find_file
         self.status_code = 200
         self.background = None
         self._settings = settings
@@ -307,7 +330,7 @@ class ResultResponse(Response):
         self, response: Response | None, connection: _Connection, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if response is None:
-            await result_response(self.job, accept=self._accept)(scope, receive, send)
+            await result_response(self.job, accept=self._accept, find_file=self._find_file)(scope, receive, send)
             return
         try:
             await self._pass_through(response, connection, scope, send)
@@ -342,39 +365,50 @@ class ResultResponse(Response):
             sending.cancel()  # and not waited for: its iterator may block in a thread
 
 
-def result_response(job: Job, *, accept: str = "") -> Response:
-    """Answer with the result, or the error, of a job that is over."""
+def result_response(job: Job, *, accept: str = "", find_file: FindFile | None = None) -> Response:
+    """Answer with the result, or the error, of a job that is over.
+
+    Args:
+        find_file: returns the server's own file that a URL names.
+    """
     headers = {"X-Streamapp-Job-Id": job.id}
     if job.error is not None:
         return ErrorResponse(job.error, headers)
-    data = job.result.data if job.result is not None else b"null"
-    raw = _raw_media(job.result, accept)
-    if raw is not None:
-        content_type, body = raw
-        return Response(body, media_type=content_type, headers=headers)
-    return Response(data, media_type="application/json", headers=headers)
+    status = 200 if job.own_response is None else job.own_response.status_code
+    response = _bare_media(job.result, status, accept, find_file)
+    if response is None:
+        response = Response(job.result.data if job.result is not None else b"null", status, None, "application/json")
+    response.headers.update(headers)
+    response.raw_headers += job.own_headers
+    return response
 
 
-def _raw_media(result: Event | None, accept: str) -> tuple[str, bytes] | None:
-    """Return the one image or file of a result when the request names its type; `*/*` does not."""
+def _bare_media(result: Event | None, status: int, accept: str, find_file: FindFile | None) -> Response | None:
+    """Answer with the one image or file of a result when the request names its type; `*/*` does not."""
     wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     if result is None or not any(kind and kind not in ("*/*", "application/json") for kind in wanted):
         return None
     media = list(_find_media(result.json()))
     if len(media) != 1:
         return None
+    kept = None if find_file is None else find_file(media[0])
+    if kept is not None and _is_wanted(kept.content_type, wanted):
+        return FileResponse(kept.path, status, media_type=kept.content_type)
     try:
         file = File.from_data_uri(media[0])
     except ValueError:  # a dict of the app's own that only looks like media
         return None
-    is_wanted = file.content_type in wanted or f"{file.content_type.partition('/')[0]}/*" in wanted
-    return (file.content_type, file.data) if is_wanted else None
+    return Response(file.data, status, media_type=file.content_type) if _is_wanted(file.content_type, wanted) else None
+
+
+def _is_wanted(content_type: str, wanted: Collection[str]) -> bool:
+    return content_type in wanted or f"{content_type.partition('/')[0]}/*" in wanted
 
 
 def _find_media(value: Any) -> Iterable[str]:
-    """Find the data URIs of images and files."""
+    """Find the URLs of images and files."""
     match value:
-        case {"url": str() as url, "content_type": str()} if url.startswith("data:"):
+        case {"url": str() as url, "content_type": str()}:
             yield url
         case dict():
             for item in value.values():

@@ -8,6 +8,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -15,9 +16,10 @@ from starlette.responses import Response
 
 from .app import App
 from .capture import capture
-from .channel import Channel, ChannelStatistics, Stream
+from .channel import ChannelStatistics, Stream
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, NotEncodable, StreamAppError, WorkerStuck
+from .files import FileStore
 from .jobs import Job, Jobs, JobStore, RequestKey
 from .metrics import Metrics
 from .settings import Settings
@@ -48,8 +50,8 @@ class ServedApp:
         self.endpoints = cls.endpoints()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-        def captured(channel: Channel) -> Any:
-            return capture(channel, logs=cls.capture_logs, progress=cls.capture_progress)
+        def captured(job: Job) -> Any:
+            return capture(job.channel, logs=cls.capture_logs or job.captures_logs, progress=cls.capture_progress)
 
         self.worker = Worker(
             self.name,
@@ -60,7 +62,12 @@ class ServedApp:
             capture=captured,
             on_broken=on_broken,
         )
-        self.async_worker = AsyncWorker(self.name, settings, ready=self.worker.ready, capture=captured)
+        self.async_worker = AsyncWorker(
+            self.name, settings, ready=self.worker.ready, max_running=cls.max_multiplexing, capture=captured
+        )
+        paths = {spec.path for spec in self.endpoints}
+        # What stops a job cannot wait until it has ended: fal calls these beside it.
+        self._beside = paths & {f"{path.rstrip('/')}/cancel" for path in paths}
 
     def start(self) -> None:
         """Start the inference thread; call it on the loop."""
@@ -76,17 +83,21 @@ class ServedApp:
         spec: EndpointSpec,
         arguments: dict[str, Any],
         *,
+        job_id: str | None = None,
         window_s: float = 0,
+        queue_timeout_s: float | None = None,
         is_detached: bool = False,
         request_key: RequestKey | None = None,
     ) -> Job:
         """Make a job of an endpoint's; `submit` takes it in."""
+        patience = (queue_timeout_s, spec.mark.queue_timeout_s, type(self.app).request_start_timeout)
         return Job(
-            bind(self.app, spec, arguments),
+            bind(self.app, spec, arguments, in_thread=spec.path in self._beside),
+            job_id=job_id,
             endpoint=self.path_of(spec),
             settings=self._settings,
             timeout_s=spec.mark.timeout_s or type(self.app).request_timeout,
-            queue_timeout_s=spec.mark.queue_timeout_s,
+            queue_timeout_s=next((seconds for seconds in patience if seconds is not None), None),
             window_s=window_s,
             is_detached=is_detached,
             request_key=request_key,
@@ -95,7 +106,7 @@ class ServedApp:
 
     def submit(self, job: Job, spec: EndpointSpec) -> None:
         """Give a job to the worker that runs its endpoint."""
-        (self.async_worker if spec.is_async else self.worker).submit(job)
+        (self.async_worker if spec.is_async or spec.path in self._beside else self.worker).submit(job)
 
     def _call_hook(self, hook: Callable[[], Any]) -> None:
         result = hook()
@@ -120,6 +131,7 @@ class Runtime:
     def __init__(self, apps: Iterable[App], settings: Settings, store: JobStore | None = None) -> None:
         self.settings = settings
         self.jobs = Jobs(settings, store)
+        self.files = FileStore(settings)
         self.served = [ServedApp(app, settings, self._broken) for app in apps]
         names = [served.name for served in self.served]
         for name in names:
@@ -136,6 +148,7 @@ class Runtime:
         if self._is_started:
             return
         self._is_started = True
+        self._loop = asyncio.get_running_loop()
         self._watchdog.start()
         for served in self.served:
             served.start()
@@ -155,6 +168,15 @@ class Runtime:
         except StreamAppError:
             self.jobs.forget(job)
             raise
+
+    def position(self, job: Job) -> int:
+        """Return how many jobs are before this one: 0 when it is next or running."""
+        return max(served.worker.position(job) for served in self.served)
+
+    def call_on_loop(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call something soon on the loop; from any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     def readiness(self) -> Readiness:
         """Say whether jobs are taken."""
@@ -179,6 +201,7 @@ class Runtime:
 
     async def drain(self) -> None:
         """Take no more jobs, let the running ones end until `drain_s`, then end them."""
+        await self._tell_exit()
         self.begin_drain()
         if not self._is_started or await self._becomes_idle(self.settings.drain_s):
             return
@@ -187,9 +210,19 @@ class Runtime:
             served.async_worker.cancel_running(self.jobs)
         await self._becomes_idle(1.0)
 
+    async def _tell_exit(self) -> None:
+        for served in self.served:
+            try:
+                result = served.app.handle_exit()
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("handle_exit of %s failed", served.name)
+
     async def stop(self, timeout_s: float = 10) -> None:
         """Run the apps' teardown and end the threads."""
         self.begin_drain()
+        await asyncio.to_thread(self.files.close)
         if not self._is_started:
             return
         self._watchdog.stop()
@@ -227,11 +260,14 @@ class Runtime:
         }
 
 
-def bind(app: App, spec: EndpointSpec, arguments: dict[str, Any]) -> Callable[[Job, Stream], Any]:
+def bind(
+    app: App, spec: EndpointSpec, arguments: dict[str, Any], *, in_thread: bool = False
+) -> Callable[[Job, Stream], Any]:
     """Return what a worker calls to run an endpoint once.
 
     Args:
         arguments: the endpoint's keyword arguments, without its stream.
+        in_thread: run a sync endpoint in a thread of its own, beside the inference thread, for the loop's worker.
     """
     method = spec.function.__get__(app)  # not by name: a decorator may have left the function another one
 
@@ -254,7 +290,12 @@ def bind(app: App, spec: EndpointSpec, arguments: dict[str, Any]) -> Callable[[J
             return await _hand_over(job, result)
         return await _aexhaust(result, stream) if hasattr(result, "__aiter__") else result
 
-    return acall if spec.is_async else call
+    async def call_in_thread(job: Job, stream: Stream) -> Any:
+        return await asyncio.to_thread(call, job, stream)
+
+    if spec.is_async:
+        return acall
+    return call_in_thread if in_thread else call
 
 
 def _check_direct(job: Job, spec: EndpointSpec) -> None:

@@ -5,6 +5,7 @@ defaults and the limits of the box it runs on.
 """
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
@@ -47,6 +48,13 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(default=64 * MIB, ge=1, description="width x height of an input image")
     media_timeout_s: float = Field(default=30, gt=0, description="fetching all media of one input")
     allow_private_urls: bool = Field(default=False, description="download inputs from private addresses too")
+
+    files_dir: Path | None = Field(default=None, description="uploads and large results; a temporary folder if unset")
+    file_ttl_s: float = Field(default=24 * 3600, gt=0, description="how long a file is kept")
+    max_files_bytes: int = Field(default=4 * 1024 * MIB, ge=0, description="files kept in all")
+    trusted_proxies: tuple[str, ...] = Field(
+        default=("127.0.0.1", "::1"), description='addresses whose X-Forwarded-* headers are believed; ["*"] for all'
+    )
 
     @field_validator("api_key", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ their own, since a PNG of a megapixel takes 60 ms, for which the GPU would idle.
 """
 
 import asyncio
+import contextvars
 import gc
 import logging
 import math
@@ -25,7 +26,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from types import CodeType
 from typing import Any, Literal, NamedTuple
 
-from .channel import Channel, Stream, enter_stream
+from .channel import Stream, enter_stream
 from .errors import (
     Cancelled,
     Draining,
@@ -42,7 +43,7 @@ from .jobs import Job
 from .settings import Settings
 
 State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "stopped"]
-Capture = Callable[[Channel], AbstractContextManager[None]]
+Capture = Callable[[Job], AbstractContextManager[None]]
 
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
 
@@ -113,7 +114,7 @@ class Worker:
         self._settings = settings
         self._setup = setup
         self._teardown = teardown
-        self._capture = capture or (lambda channel: nullcontext())
+        self._capture = capture or (lambda job: nullcontext())
         self._state: State = "starting"
         self._queue: OrderedDict[str, Job] = OrderedDict()
         self._changed = threading.Condition()
@@ -158,7 +159,10 @@ class Worker:
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one in the queue: 0 when it is next or running."""
         with self._changed:
-            return list(self._queue).index(job.id) if job.id in self._queue else 0
+            return self._in_turn().index(job) if job.id in self._queue else 0
+
+    def _in_turn(self) -> list[Job]:
+        return sorted(self._queue.values(), key=_is_low_priority)
 
     def begin_drain(self) -> None:
         """Take no more jobs; end the queued ones with a retryable error, let the running one go on."""
@@ -274,7 +278,8 @@ class Worker:
                 if self._state != "ready":
                     return None
                 self._changed.wait()
-            _, job = self._queue.popitem(last=False)
+            job = min(self._queue.values(), key=_is_low_priority)  # the first of the lowest
+            del self._queue[job.id]
             self._running = job
             self._running_since = time.monotonic()
             self._changed.notify_all()
@@ -297,7 +302,7 @@ class Worker:
     def _call(self, job: Job) -> None:
         stream = Stream(job.channel, job.id)
         enter_stream(stream)
-        with self._capture(job.channel):
+        with self._capture(job):
             result = job.call(job, stream)
         if not has_pending_media(result):
             job.succeed(_final_event(job, result))
@@ -305,7 +310,7 @@ class Worker:
         with self._changed:
             self._changed.wait_for(lambda: self._encoding < _MAX_ENCODING)
             self._encoding += 1
-        self._encoder.submit(self._encode, job, result)
+        self._encoder.submit(contextvars.copy_context().run, self._encode, job, result)
 
     def _encode(self, job: Job, result: Any) -> None:
         try:
@@ -362,6 +367,10 @@ class Worker:
             self._break("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
 
 
+def _is_low_priority(job: Job) -> bool:
+    return job.is_low_priority
+
+
 def _draining() -> Draining:
     return Draining("the server is shutting down; send the job again")
 
@@ -401,14 +410,23 @@ class AsyncWorker:
 
     Args:
         ready: tasks wait for it: the app's setup.
-        max_jobs: at a time; there is no queue.
+        max_running: of them that run at a time; the others wait. All up to `max_async_jobs` when None.
     """
 
-    def __init__(self, name: str, settings: Settings, *, ready: Future[None], capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        ready: Future[None],
+        max_running: int | None = None,
+        capture: Capture | None = None,
+    ) -> None:
         self.name = name
         self.max_jobs = settings.max_async_jobs
         self._ready = ready
-        self._capture = capture or (lambda channel: nullcontext())
+        self._turns = asyncio.Semaphore(max_running or self.max_jobs)
+        self._capture = capture or (lambda job: nullcontext())
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._refused = 0
         self._is_draining = False
@@ -475,9 +493,12 @@ class AsyncWorker:
         started = time.monotonic()
         try:
             await self._become_ready(job)
-            started = time.monotonic()
-            if job.start():
-                await self._run_in_time(job)
+            try:
+                started = time.monotonic()
+                if job.start():
+                    await self._run_in_time(job)
+            finally:
+                self._turns.release()
         except (Cancelled, asyncio.CancelledError):
             job.cancel()  # without effect on a job that is over already, which is why it was cancelled
         except BaseException as error:  # whatever user code raises ends this job and no other
@@ -491,6 +512,7 @@ class AsyncWorker:
         try:
             async with asyncio.timeout(left_s):
                 await asyncio.shield(asyncio.wrap_future(self._ready))
+                await self._turns.acquire()
         except TimeoutError:
             raise _waited_too_long(job) from None
 
@@ -505,7 +527,7 @@ class AsyncWorker:
     async def _call(self, job: Job) -> None:
         stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
         enter_stream(stream)
-        with self._capture(job.channel):
+        with self._capture(job):
             result = await job.call(job, stream)
         if has_pending_media(result):
             job.succeed(await asyncio.to_thread(_final_event, job, result))

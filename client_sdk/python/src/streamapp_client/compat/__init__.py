@@ -1,0 +1,1 @@
+"""Adapt the clients of others to streamapp servers, one module for each."""

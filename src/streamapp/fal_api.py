@@ -1,0 +1,438 @@
+"""Speak fal's wire protocol: its clients work against this server when they are pointed here.
+
+`FalPaths` leads requests with fal's paths to the apps' own routes: `/run/{owner}/{app}/...` answers as the endpoint
+does, `/queue/{owner}/{app}/...` lets its job run on without readers and says where to ask for it, and
+`/api/fal/proxy`, fal-js' `proxyUrl`, to wherever its header says. The routes here are those that no app has: the
+queue's requests by id, storage, and files. Any owner is accepted; an app goes by its name.
+
+Source: the stock clients, fal_client 1.0.3 and @fal-ai/client 1.10.1, and https://docs.fal.ai/model-apis/model-endpoints/queue.
+Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-Retry-Config` have nothing to change.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from anyio.to_thread import run_sync as in_thread
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .channel import Subscriber
+from .errors import JobNotFound, MalformedRequest, describe
+from .events import Event
+from .files import Stored
+from .jobs import Job
+from .middleware import INTERNAL
+from .response import ErrorResponse, result_response
+from .routes import SUBMISSION, Submission, base_url
+from .runtime import Runtime
+
+ASKED_PATH = "streamapp.asked_path"  # in the scope of a request that was led elsewhere
+PROXY_PATH = "/api/fal/proxy"
+_APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")
+_REQUEST_PATH = re.compile(r"/requests/[^/]+(/.*)?")
+_TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest", "rest.alpha.fal.ai": "/rest"}
+_STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
+_LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
+_PING_S = 10.0
+# What a browser may show on this server's own origin; the rest, HTML and SVG above all, it has to download.
+_SHOWN = re.compile(r"(image/(png|jpeg|webp|gif|avif)|audio/.*|video/.*)", re.IGNORECASE)
+
+logger = logging.getLogger("streamapp")
+
+
+class FalPaths:
+    """Lead requests with fal's paths to the apps' own routes.
+
+    Args:
+        app_names: the apps that are served.
+    """
+
+    def __init__(self, app: ASGIApp, app_names: Collection[str]) -> None:
+        self.app = app
+        self._names = frozenset(app_names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] in ("http", "websocket"):
+            scope = self._led(scope)
+        if SUBMISSION in scope and b"fal_webhook=" in scope["query_string"]:
+            refusal = MalformedRequest("fal_webhook: webhooks are not sent; ask at status_url, or read status/stream")
+            return await ErrorResponse(describe(refusal))(scope, receive, send)
+        await self.app(scope, receive, send)
+
+    def _led(self, scope: Scope) -> Scope:
+        root = scope.get("root_path", "")
+        path = scope["path"].removeprefix(root)
+        if path.rstrip("/") == PROXY_PATH and (target := Headers(scope=scope).get("x-fal-target-url")):
+            path, query = _proxied(target)
+            scope = {**scope, "path": root + path, "query_string": query}
+        match = _APP_PATH.fullmatch(path)
+        if match is None or match[3] not in self._names:
+            return scope
+        kind, owner, name, rest = match[1], match[2], match[3], (match[4] or "").rstrip("/")
+        if kind == "queue" and _REQUEST_PATH.fullmatch(rest):
+            return {**scope, "path": f"{root}/queue/{owner}/{name}{rest}"}  # without a slash at its end
+        if kind == "queue":
+            scope = {**scope, SUBMISSION: Submission(_Queued(f"/queue/{owner}/{name}"), captures_logs=True)}
+        return {**scope, "path": f"{root}/{name}{rest}", ASKED_PATH: path}
+
+
+def _proxied(target: str) -> tuple[str, bytes]:
+    """Return the path and the query here of a URL of fal's."""
+    url = urllib.parse.urlsplit(target)
+    prefix = _TARGETS.get(url.hostname or "")
+    if prefix is None:  # answered by the app as a path that is not served
+        return f"{PROXY_PATH}/{url.hostname}", b""
+    return prefix + urllib.parse.unquote(url.path), url.query.encode()
+
+
+class _Queued:
+    """Answer for a request that was put into the queue."""
+
+    def __init__(self, app_path: str) -> None:
+        self._app_path = app_path
+
+    def __call__(self, request: Request, job: Job) -> Response:
+        runtime: Runtime = request.app.state.runtime
+        urls = _urls(request, self._app_path, job)
+        return JSONResponse(
+            {"status": "IN_QUEUE", **urls, "queue_position": runtime.position(job), "logs": None, "metrics": {}},
+            headers={"X-Streamapp-Job-Id": job.id},
+        )
+
+
+def _urls(request: Request, app_path: str, job: Job) -> dict[str, Any]:
+    url = f"{base_url(request)}{app_path}/requests/{job.id}"
+    return {
+        "request_id": job.id,
+        "response_url": url,
+        "status_url": f"{url}/status",
+        "cancel_url": f"{url}/cancel",
+    }
+
+
+def add_fal_routes(api: FastAPI, runtime: Runtime) -> None:
+    """Serve the queue's requests by id, storage, and files."""
+    _add_queue_routes(api, runtime)
+    _add_storage_routes(api, runtime)
+    _add_file_routes(api, runtime)
+
+
+# The queue
+
+
+def _add_queue_routes(api: FastAPI, runtime: Runtime) -> None:
+    def find(name: str, request_id: str) -> Job:
+        job = runtime.jobs.get(request_id.replace("-", ""))
+        if job.endpoint != f"/{name}" and not job.endpoint.startswith(f"/{name}/"):
+            raise JobNotFound(f"request {request_id[:64]!r} is not one of {name}")
+        return job
+
+    async def status(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
+        job = find(name, request_id)
+        lines = _log_lines(job.channel.events()) if _is_true(logs) else None
+        body = _status(request, runtime, job, f"/queue/{owner}/{name}", lines)
+        return JSONResponse(body, 200 if job.is_over else 202, {"X-Streamapp-Job-Id": job.id})
+
+    async def status_stream(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
+        job = find(name, request_id)
+        blocks = _status_blocks(request, runtime, job, f"/queue/{owner}/{name}", with_logs=_is_true(logs))
+        headers = {"X-Streamapp-Job-Id": job.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(blocks, headers=headers, media_type="text/event-stream")
+
+    async def result(owner: str, name: str, request_id: str) -> Response:
+        job = find(name, request_id)
+        if not job.is_over:
+            raise MalformedRequest("Request is still in progress")
+        return result_response(job)
+
+    async def cancel(owner: str, name: str, request_id: str) -> Response:
+        try:
+            job = find(name, request_id)
+        except JobNotFound:
+            return JSONResponse({"status": "NOT_FOUND"}, 404)
+        if not job.cancel("Request cancelled by the client."):
+            return JSONResponse({"status": "ALREADY_COMPLETED"}, 400)
+        return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202, {"X-Streamapp-Job-Id": job.id})
+
+    request_path = "/queue/{owner}/{name}/requests/{request_id}"
+    for path, route, method in (
+        (request_path, result, "GET"),
+        (f"{request_path}/response", result, "GET"),
+        (f"{request_path}/status", status, "GET"),
+        (f"{request_path}/status/stream", status_stream, "GET"),
+        (f"{request_path}/cancel", cancel, "PUT"),
+    ):
+        api.add_api_route(path, route, methods=[method], include_in_schema=False, response_model=None)
+
+
+def _is_true(flag: str) -> bool:
+    return flag.lower() in ("1", "true")
+
+
+def _status(
+    request: Request, runtime: Runtime, job: Job, app_path: str, logs: list[dict[str, Any]] | None
+) -> dict[str, Any]:
+    body = {"status": _STATUS.get(job.status, "COMPLETED"), **_urls(request, app_path, job), "logs": logs}
+    if job.status == "queued":
+        return {**body, "queue_position": runtime.position(job)}
+    if not job.is_over:
+        return body
+    seconds = (job.finished_at or 0) - (job.started_at or job.finished_at or 0)
+    body = {**body, "metrics": {"inference_time": seconds}}
+    return body if job.error is None else {**body, "error": job.error.message, "error_type": job.error.code}
+
+
+def _log_lines(events: list[Event]) -> list[dict[str, Any]]:
+    lines = []
+    for event in events:
+        if event.kind == "log":
+            line = event.json()
+            level = line["level"] if line["level"] in _LEVELS else "INFO"
+            lines.append({**line, "level": level, "source": "USER", "labels": {"source": line["source"]}})
+    return lines
+
+
+async def _status_blocks(
+    request: Request, runtime: Runtime, job: Job, app_path: str, *, with_logs: bool
+) -> AsyncIterator[bytes]:
+    """Yield the status whenever it changes, with the log lines that are new: fal-js appends them to those it has."""
+    async with _reading(job) as subscriber:
+        last: dict[str, Any] = {}
+        while True:
+            lines = _log_lines(subscriber.take()) if with_logs else (subscriber.take(), None)[1]
+            body = _status(request, runtime, job, app_path, lines)
+            if lines or {**body, "logs": None} != last:
+                last = {**body, "logs": None}
+                yield b"data: " + json.dumps(body).encode() + b"\n\n"
+            if body["status"] == "COMPLETED":
+                return
+            if not await subscriber.wait(_PING_S):
+                yield b": ping\n"
+
+
+@asynccontextmanager
+async def _reading(job: Job) -> AsyncIterator[Subscriber]:
+    subscriber = job.attach(shows_previews=False)
+    try:
+        yield subscriber
+    finally:
+        job.detach(subscriber)
+
+
+# Storage
+
+
+def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
+    files = runtime.files
+
+    async def token(request: Request) -> Response:
+        _, _, key = request.headers.get("authorization", "").partition(" ")
+        expires_at = datetime.fromtimestamp(time.time() + 3600, UTC).isoformat()
+        body = {"token": key or "local", "token_type": "Bearer", "base_url": f"{base_url(request)}/rest"}
+        return JSONResponse({**body, "expires_at": expires_at})
+
+    async def initiate(request: Request) -> Response:
+        stored = await _begin(request, *await _named_in_body(request))
+        url = base_url(request) + stored.url_path
+        return JSONResponse({"upload_url": f"{url}?upload={stored.key}", "file_url": url})
+
+    async def initiate_multipart(request: Request) -> Response:
+        stored = await _begin(request, *await _named_in_body(request))
+        url = base_url(request) + stored.url_path
+        return JSONResponse({"upload_url": f"{url}/multipart/{stored.key}", "file_url": url})
+
+    async def upload_whole(request: Request) -> Response:
+        stored = await _begin(request, *_named_in_headers(request))
+        try:
+            await _receive(request, runtime, stored, 1)
+        except BaseException:
+            await in_thread(files.discard, stored)
+            raise
+        await in_thread(files.complete, stored.id, stored.key, [1])
+        return JSONResponse({"access_url": base_url(request) + stored.url_path})
+
+    async def upload_multipart(request: Request) -> Response:
+        stored = await _begin(request, *_named_in_headers(request))
+        return JSONResponse({"access_url": base_url(request) + stored.url_path, "uploadId": stored.key})
+
+    async def _begin(request: Request, content_type: str, name: str) -> Stored:
+        return await in_thread(partial(files.begin, content_type, name, ttl_s=_lifetime_s(request)))
+
+    for path, route in (
+        ("/rest/storage/auth/token", token),
+        ("/rest/storage/upload/initiate", initiate),
+        ("/rest/storage/upload/initiate-multipart", initiate_multipart),
+        ("/rest/files/upload", upload_whole),
+        ("/rest/files/upload/multipart", upload_multipart),
+    ):
+        api.add_api_route(path, route, methods=["POST"], include_in_schema=False, response_model=None)
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise MalformedRequest(f"expected a JSON object: {error}") from None
+    if not isinstance(body, dict):
+        raise MalformedRequest(f"expected a JSON object, got {type(body).__name__}")
+    return body
+
+
+async def _named_in_body(request: Request) -> tuple[str, str]:
+    asked = await _json_object(request)
+    return str(asked.get("content_type") or ""), str(asked.get("file_name") or "")
+
+
+def _named_in_headers(request: Request) -> tuple[str, str]:
+    name = urllib.parse.unquote(request.headers.get("x-fal-file-name", ""))
+    return request.headers.get("content-type", ""), name
+
+
+def _lifetime_s(request: Request) -> float | None:
+    """Return how long the file shall be kept; None when the request does not say."""
+    for header in ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"):
+        try:
+            seconds = json.loads(request.headers.get(header, "null"))["expiration_duration_seconds"]
+        except (ValueError, TypeError, KeyError):
+            continue
+        if isinstance(seconds, int | float) and seconds > 0:
+            return float(seconds)
+    return None
+
+
+async def _receive(request: Request, runtime: Runtime, stored: Stored, number: int) -> str:
+    """Write the body into a part of an upload; return its ETag."""
+    files = runtime.files
+    part = await in_thread(files.open_part, stored.id, stored.key, number)
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            files.check_room(size)
+            await in_thread(part.write, chunk)
+    except BaseException:
+        await in_thread(stored.part_path(number).unlink)
+        raise
+    finally:
+        part.close()
+    return await in_thread(files.end_part, stored, number)
+
+
+# Files
+
+
+def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
+    files = runtime.files
+
+    async def read(request: Request, file_id: str, name: str = "") -> Response:
+        stored = files.get(file_id)
+        etag = f'"{stored.id}"'
+        headers = {
+            "ETag": etag,
+            "Cache-Control": f"private, immutable, max-age={max(0, int(stored.expires_at - time.time()))}",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        }
+        if etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return FileResponse(
+            stored.path,
+            headers=headers,
+            media_type=stored.content_type,
+            filename=stored.name,
+            content_disposition_type="inline" if _SHOWN.fullmatch(stored.content_type) else "attachment",
+        )
+
+    async def put(request: Request, file_id: str, name: str, upload: str = "") -> Response:
+        stored = files.upload(file_id, upload)
+        etag = await _receive(request, runtime, stored, 1)
+        await in_thread(files.complete, stored.id, upload, [1])
+        return JSONResponse({"file_url": base_url(request) + stored.url_path}, headers={"ETag": etag})
+
+    async def put_part(request: Request, file_id: str, name: str, key: str, number: int) -> Response:
+        etag = await _receive(request, runtime, files.upload(file_id, key), number)
+        return JSONResponse({"partNumber": number, "etag": etag}, headers={"ETag": etag})
+
+    async def complete(request: Request, file_id: str, name: str, key: str) -> Response:
+        files.upload(file_id, key)
+        parts = (await _json_object(request)).get("parts")
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            raise MalformedRequest('expected {"parts": [{"partNumber": 1, "etag": ...}, ...]}')
+        numbers = [part.get("partNumber") for part in parts]
+        if not all(isinstance(number, int) for number in numbers):
+            raise MalformedRequest("expected each part with its partNumber")
+        stored = await in_thread(files.complete, file_id, key, numbers)
+        return JSONResponse({"access_url": base_url(request) + stored.url_path})
+
+    file_path = "/files/{file_id}/{name}"
+    for path, route, methods in (
+        ("/files/{file_id}", read, ["GET", "HEAD"]),
+        (file_path, read, ["GET", "HEAD"]),
+        (file_path, put, ["PUT"]),
+        (file_path + "/multipart/{key}/complete", complete, ["POST"]),
+        (file_path + "/multipart/{key}/{number}", put_part, ["PUT"]),
+    ):
+        api.add_api_route(path, route, methods=methods, include_in_schema=False, response_model=None)
+
+
+# Cancel
+
+
+def tell_cancelled(api: FastAPI, path: str) -> Callable[[Job], None]:
+    """Return what posts a cancelled job's request id to the app's own `{endpoint}/cancel` at `path`, as fal does."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def tell(job: Job) -> None:
+        task = asyncio.create_task(_post(api, path, job.id))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return tell
+
+
+async def _post(api: FastAPI, path: str, request_id: str) -> None:
+    """Send the app a request of the server's own."""
+    headers = [(b"content-type", b"application/json"), (b"x-fal-request-id", request_id.encode())]
+    body = [{"type": "http.request", "body": b"{}", "more_body": False}]
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+        "client": None,
+        "server": None,
+        "state": {},
+        INTERNAL: True,
+    }
+
+    async def receive() -> Message:
+        if body:
+            return body.pop()
+        await asyncio.Event().wait()
+        raise AssertionError  # nobody leaves
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            logger.warning("%s answered the cancel of %s with %s", path, request_id, message["status"])
+
+    await api(scope, receive, send)

@@ -1,0 +1,296 @@
+"""Turn requests into jobs and answers: one route for each endpoint, and those for jobs by id.
+
+An input is read and checked, a job is made of it and given to `runtime`, and `response` answers. What another
+protocol wants to be done differently it hands in through the request's scope, as a `Submission`.
+"""
+
+import inspect
+import logging
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .app import RequestContext, enter_request
+from .endpoint import EndpointSpec
+from .errors import JobUnfinished, MalformedRequest
+from .inputs import InputReader
+from .jobs import Job, RequestKey
+from .media import publish_by
+from .middleware import REQUEST_ID
+from .response import TRANSPORT_EXTENSION, EventStreamResponse, Format, ResultResponse, result_response
+from .runtime import Runtime, ServedApp
+from .wire import parse_event_id
+
+SUBMISSION = "streamapp.submission"
+_FORMATS: dict[str, Format] = {
+    "text/event-stream": "sse",
+    "application/x-ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "text/plain": "text",
+}
+_MAX_KEY = 255
+
+logger = logging.getLogger("streamapp")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Say, in a request's scope, that its job runs on without readers, and how another protocol answers for it."""
+
+    accept: Callable[[Request, Job], Response]
+    captures_logs: bool = False
+
+
+class EndpointRoute:
+    """Turn requests for one endpoint into jobs and answers.
+
+    Args:
+        on_cancelled: called on the loop with a job of this endpoint's that was cancelled while it ran.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        served: ServedApp,
+        spec: EndpointSpec,
+        reader: InputReader,
+        on_cancelled: Callable[[Job], None] | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._served = served
+        self._spec = spec
+        self._reader = reader
+        self._settings = runtime.settings
+        self._on_cancelled = on_cancelled
+
+    def function(self) -> Any:
+        """Return a coroutine function with the signature that FastAPI needs to fill the endpoint's own parameters."""
+
+        async def answer(streamapp_request: Request, **injected: Any) -> Response:
+            return await self._answer(streamapp_request, injected)
+
+        request = inspect.Parameter("streamapp_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+        injected = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in self._reader.injected]
+        answer.__signature__ = inspect.Signature([request, *injected])  # type: ignore[attr-defined]
+        return answer
+
+    async def _answer(self, request: Request, injected: dict[str, Any]) -> Response:
+        last_event_id = request.headers.get("last-event-id") if request.method == "GET" else None
+        if last_event_id:
+            return self._resume(request, last_event_id)
+        arguments = {**await self._reader.read(request), **injected}
+        request_key = await _request_key(request)
+        job = None if request_key is None else self._runtime.jobs.started_by(request_key)
+        if job is None:
+            job = self._submit(request, arguments, request_key)
+        if job.is_detached:
+            submission: Submission | None = request.scope.get(SUBMISSION)
+            return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
+        if self._spec.kind == "stream":
+            return self._stream(request, job)
+        accept = request.headers.get("accept", "")
+        return ResultResponse(job, self._settings, accept=accept, find_file=self._runtime.files.find)
+
+    def _submit(self, request: Request, arguments: dict[str, Any], request_key: RequestKey | None) -> Job:
+        enter_request(RequestContext(request.scope["headers"], self._spec.path))
+        publish_by(partial(self._runtime.files.publish, base_url=base_url(request)))
+        submission: Submission | None = request.scope.get(SUBMISSION)
+        job = self._served.job(
+            self._spec,
+            arguments,
+            job_id=request.scope.get(REQUEST_ID),
+            window_s=self._window_s(request),
+            queue_timeout_s=_start_timeout_s(request),
+            is_detached=submission is not None or _prefers_async(request),
+            request_key=request_key,
+        )
+        job.own_response = self._reader.own_response(arguments)
+        job.is_low_priority = request.headers.get("x-fal-queue-priority", "").strip().lower() == "low"
+        job.captures_logs = submission is not None and submission.captures_logs
+        if self._on_cancelled is not None:
+            job.on_ended.append(self._tell_cancelled)
+        self._runtime.submit(job, self._served, self._spec)
+        return job
+
+    def _tell_cancelled(self, job: Job) -> None:
+        assert self._on_cancelled is not None
+        if job.status == "cancelled" and job.started_at is not None:
+            self._runtime.call_on_loop(self._on_cancelled, job)
+
+    def _window_s(self, request: Request) -> float:
+        """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
+        asked = request.headers.get("streamapp-resume")
+        if asked is None or self._spec.kind != "stream":
+            return self._settings.resume_window_s if request.method == "GET" else 0
+        most = self._spec.mark.max_resume_window_s
+        return min(_seconds("Streamapp-Resume", asked), self._settings.max_resume_window_s if most is None else most)
+
+    def _stream(self, request: Request, job: Job) -> Response:
+        if TRANSPORT_EXTENSION not in request.scope.get("extensions", {}):
+            _warn_about_foreign_server()
+        return EventStreamResponse(
+            job,
+            self._settings,
+            format=_format(request, self._spec),
+            is_get=request.method == "GET",
+            is_named=_is_named(request),
+            outlasts_app=not self._reader.injected,  # a dependency may close what it gave when the app returns
+            position=self._runtime.position(job),
+        )
+
+    def _resume(self, request: Request, last_event_id: str) -> Response:
+        event_id = parse_event_id(last_event_id)
+        job = self._runtime.jobs.get(event_id.job_id)
+        if job.endpoint != self._served.path_of(self._spec):
+            raise MalformedRequest(f"Last-Event-ID: the job is one of {job.endpoint}, not of {request.url.path}")
+        return _resumed(request, job, self._runtime, _after(job, last_event_id))
+
+
+def base_url(request: Request) -> str:
+    """Return the URL under which the client reached the server, without a slash at its end."""
+    return str(request.base_url).rstrip("/")
+
+
+@lru_cache(maxsize=1)
+def _warn_about_foreign_server() -> None:
+    """Log, once, what this server does not do for streams."""
+    logger.warning("not run by `streamapp serve`: failed streams and the drain are left to this server's own ways")
+
+
+def _resumed(request: Request, job: Job, runtime: Runtime, after: int, *, takes_over: bool = True) -> Response:
+    if job.is_over and after >= job.channel.last_n:
+        return Response(status_code=204)  # the one answer that stops an EventSource
+    return EventStreamResponse(
+        job,
+        runtime.settings,
+        after=after,
+        is_get=True,
+        is_named=_is_named(request),
+        takes_over=takes_over,
+        outlasts_app=True,
+        position=runtime.position(job),
+    )
+
+
+def _after(job: Job, last_event_id: str) -> int:
+    """Return the position that an event id names in a job's current attempt."""
+    event_id = parse_event_id(last_event_id)
+    if event_id.job_id != job.id:
+        raise MalformedRequest(f"Last-Event-ID: {event_id.job_id} is not the job {job.id}")
+    if event_id.attempt > job.attempt or (event_id.attempt == job.attempt and event_id.n > job.channel.last_n):
+        raise MalformedRequest(f"Last-Event-ID: the job {job.id} has no event {event_id.attempt}.{event_id.n} yet")
+    return event_id.n if event_id.attempt == job.attempt else 0
+
+
+def _format(request: Request, spec: EndpointSpec) -> Format:
+    """Choose the stream's format: SSE whatever Accept says, another only when it names exactly that one."""
+    accept = request.headers.get("accept", "").strip().lower()
+    if accept in _FORMATS:
+        return _FORMATS[accept]
+    return _FORMATS[spec.mark.media_type or "text/event-stream"]
+
+
+def _is_named(request: Request) -> bool:
+    return request.method == "POST" or request.query_params.get("_events") == "named"
+
+
+async def _request_key(request: Request) -> RequestKey | None:
+    """Read `Idempotency-Key`: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/."""
+    key = request.headers.get("idempotency-key")
+    if key is None or request.method != "POST":
+        return None
+    if not 0 < len(key) <= _MAX_KEY:
+        raise MalformedRequest(f"Idempotency-Key: expected 1 to {_MAX_KEY} characters, got {len(key)}")
+    is_form = request.headers.get("content-type", "").startswith("multipart/")
+    # A form's body has gone into its files, and the line between its parts differs at each sending.
+    body = request.headers.get("content-length", "").encode() if is_form else await request.body()
+    return RequestKey(f"{request.url.path} {key}", zlib.crc32(body))
+
+
+def _prefers_async(request: Request) -> bool:
+    preferences = ",".join(request.headers.getlist("prefer")).lower()
+    return any(part.partition(";")[0].strip() == "respond-async" for part in preferences.split(","))
+
+
+def _start_timeout_s(request: Request) -> float | None:
+    """Return how long the client lets its job wait for its turn, as fal's clients say it."""
+    asked = request.headers.get("x-fal-request-timeout")
+    return None if asked is None else max(_seconds("X-Fal-Request-Timeout", asked), 0.001)
+
+
+def _seconds(header: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise MalformedRequest(f"{header}: expected seconds, 0 or more, got {text[:40]!r}")
+    return seconds
+
+
+# Jobs by id
+
+
+def _accepted(request: Request, job: Job, runtime: Runtime) -> Response:
+    headers = {
+        "Location": f"{request.scope.get('root_path', '')}/jobs/{job.id}",
+        "Preference-Applied": "respond-async",
+        "X-Streamapp-Job-Id": job.id,
+    }
+    return JSONResponse(_status(job, runtime), 202, headers)
+
+
+def _status(job: Job, runtime: Runtime) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "job_id": job.id,
+        "status": job.status,
+        "endpoint": job.endpoint,
+        "position": runtime.position(job),
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "last_event_id": str(job.event_id(job.channel.last_n)),
+    }
+    return status if job.error is None else {**status, **job.error.body}
+
+
+def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
+    """Serve jobs by id: status, result, events, cancel."""
+
+    async def job_status(job_id: str) -> Response:
+        job = runtime.jobs.get(job_id)
+        return JSONResponse(_status(job, runtime), headers={"X-Streamapp-Job-Id": job.id})
+
+    async def job_result(request: Request, job_id: str, aggregate: bool = False) -> Response:
+        job = runtime.jobs.get(job_id)
+        if not job.is_over:
+            raise JobUnfinished(f"job {job.id} is {job.status}; its result comes when it has ended")
+        if aggregate and job.error is None:
+            outputs = [event.json() for event in job.channel.events() if event.kind == "output"]
+            return JSONResponse(outputs, headers={"X-Streamapp-Job-Id": job.id})
+        return result_response(job, accept=request.headers.get("accept", ""), find_file=runtime.files.find)
+
+    async def job_events(request: Request, job_id: str) -> Response:
+        job = runtime.jobs.get(job_id)
+        last_event_id = request.headers.get("last-event-id")
+        after = _after(job, last_event_id) if last_event_id else 0
+        # Clients of ours say by the header that they started the job; its old connection may not be known to be dead.
+        is_owner = "streamapp-resume" in request.headers or not job.channel.has_reading_owner
+        takes_over = bool(last_event_id) and is_owner
+        return _resumed(request, job, runtime, after, takes_over=takes_over)
+
+    async def job_cancel(job_id: str) -> Response:
+        job = runtime.jobs.get(job_id)
+        job.cancel()
+        return JSONResponse(_status(job, runtime), 202, {"X-Streamapp-Job-Id": job.id})
+
+    api.add_api_route("/jobs/{job_id}", job_status, methods=["GET"], tags=["jobs"], response_model=None)
+    api.add_api_route("/jobs/{job_id}/result", job_result, methods=["GET"], tags=["jobs"], response_model=None)
+    api.add_api_route("/jobs/{job_id}/events", job_events, methods=["GET"], tags=["jobs"], response_model=None)
+    api.add_api_route("/jobs/{job_id}/cancel", job_cancel, methods=["POST"], tags=["jobs"], response_model=None)

@@ -1,0 +1,72 @@
+"""The real packages of fal that the tests drive, unmodified, and the server that they call.
+
+Without a package its tests are skipped, but in CI they fail: `make test` installs them.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+
+TESTS = Path(__file__).parent
+JS = TESTS / "js"
+FAL = TESTS / ".venvs" / "fal" / "bin" / "fal"
+APP = TESTS / "apps" / "fal_calls.py"
+ID = "me/fal-calls"
+WAIT_S = 15.0
+
+
+def _needs(is_there: bool, reason: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not is_there and "CI" not in os.environ, reason=reason)
+
+
+needs_node = _needs(shutil.which("node") is not None, "node is missing")
+needs_fal_js = _needs((JS / "node_modules" / "@fal-ai").is_dir(), "the npm packages are missing; run `make test`")
+needs_fal = _needs(FAL.exists(), "the package fal is missing; run `make test`")
+
+
+@contextmanager
+def serving(*options: str, **variables: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Serve the app; yield the URL and the process, whose further output is still to be read."""
+    command = [sys.executable, "-u", "-m", "streamapp", "serve", f"{APP}:FalCalls", "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**environment(), **variables})
+    try:
+        yield read_until(process.stdout, "docs:").split()[1].removesuffix("/docs"), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_until(lines: IO[str] | None, word: str) -> str:
+    """Read lines up to one that holds a word; return that one."""
+    assert lines is not None
+    for line in lines:
+        if word in line:
+            return line
+    raise AssertionError(f"{word!r} never came")
+
+
+@contextmanager
+def serving_tls(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Serve the app over TLS; yield the URL and the variables that it tells its clients to have."""
+    with serving("--tls", "--tls-dir", str(folder)) as (url, process):
+        exports = [read_until(process.stdout, name) for name in ("SSL", "NODE", "FAL_RUN", "FAL_QUEUE")]
+        yield url, dict(shlex.split(line)[1].split("=", 1) for line in exports)
+
+
+def open_gate(url: str) -> None:
+    """Let the slow endpoint go on."""
+    httpx.post(f"{url}/open", json={}, timeout=WAIT_S).raise_for_status()
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without what points fal's clients anywhere."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("FAL_", "STREAMAPP_"))}

@@ -1,0 +1,470 @@
+"""fal's wire protocol in-process, to the byte where its clients look; the stock clients have tests of their own."""
+
+import base64
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import PIL.Image
+import pytest
+from fastapi import Header
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.testclient import TestClient
+
+import streamapp
+from streamapp.settings import Settings
+
+BIG = 1_200_000
+
+
+class Shop(streamapp.App):
+    """Endpoints of every kind, one that waits for the test among them."""
+
+    @cached_property
+    def gate(self) -> threading.Semaphore:
+        return threading.Semaphore(0)
+
+    @cached_property
+    def told(self) -> list[Any]:
+        return []
+
+    @cached_property
+    def is_told(self) -> threading.Event:
+        return threading.Event()
+
+    @streamapp.endpoint("/")
+    def home(self, prompt: str, response: Response) -> dict[str, Any]:
+        response.headers["x-fal-billable-units"] = "3"
+        return {"prompt": prompt}
+
+    @streamapp.endpoint("/stream")
+    def stream(self, n: int = 2) -> Iterator[dict[str, int]]:
+        for i in range(n):
+            yield {"i": i}
+
+    @streamapp.endpoint("/wait")
+    def wait(self, name: str = "") -> dict[str, Any]:
+        sys.stdout.write(f"waiting {name}\n")
+        self.gate.acquire()
+        streamapp.current_stream().check()
+        sys.stdout.write("done\n")
+        return {"name": name, "request_id": self.current_request.request_id}  # type: ignore[union-attr]
+
+    @streamapp.endpoint("/wait/cancel")
+    def cancel_wait(self, x_fal_request_id: str = Header()) -> None:
+        self.told.append((x_fal_request_id, threading.current_thread().name))
+        self.gate.release()
+        self.is_told.set()
+
+    @streamapp.endpoint("/fail")
+    def fail(self) -> None:
+        raise ValueError("secret")
+
+    @streamapp.endpoint("/big")
+    def big(self) -> dict[str, Any]:
+        return {"file": streamapp.File(bytes(BIG), "application/pdf", "a.pdf")}
+
+    @streamapp.endpoint("/size")
+    def size(self, image: streamapp.Image) -> dict[str, int]:
+        return {"width": image.width}
+
+    @streamapp.endpoint("/asked")
+    def asked(self, request: Request) -> dict[str, Any]:
+        context = self.current_request
+        assert context is not None
+        return {
+            "id": context.request_id,
+            "header": request.headers["x-fal-request-id"],
+            "endpoint": context.endpoint,
+            "lifecycle": context.lifecycle_preference,
+        }
+
+
+def serving(*apps: Any, **settings: Any) -> TestClient:
+    app = streamapp.compile_app(*(apps or (Shop,)), settings=Settings(**{"drain_s": 0, **settings}))
+    return TestClient(app, base_url="http://here:1", raise_server_exceptions=False)
+
+
+def shop(client: TestClient) -> Shop:
+    app: Shop = client.app.state.runtime.served[0].app  # type: ignore[attr-defined]
+    return app
+
+
+def submit(client: TestClient, path: str = "/wait", body: Any = None, **headers: str) -> dict[str, Any]:
+    answer = client.post(f"/queue/me/shop{path}", json=body or {}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    submitted: dict[str, Any] = answer.json()
+    return submitted
+
+
+def status(client: TestClient, submitted: dict[str, Any], query: str = "") -> dict[str, Any]:
+    told: dict[str, Any] = client.get(submitted["status_url"] + query).json()
+    return told
+
+
+def until(client: TestClient, submitted: dict[str, Any], *states: str) -> dict[str, Any]:
+    for _ in range(2000):
+        told = status(client, submitted, "?logs=1")
+        if told["status"] in states:
+            return told
+        time.sleep(0.005)
+    raise AssertionError(f"the status stayed {told}")
+
+
+# Calls
+
+
+@pytest.mark.parametrize("path", ["/run/me/shop", "/run/me/shop/", "/run/any-owner/shop"])
+def test_run_answers_as_the_endpoint_does(path: str) -> None:
+    with serving() as client:
+        answer = client.post(path, json={"prompt": "x"})
+    assert (answer.status_code, answer.json()) == (200, {"prompt": "x"})
+    assert answer.headers["x-fal-billable-units"] == "3"
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-fal-request-id"])
+
+
+def test_run_streams() -> None:
+    with serving() as client:
+        answer = client.post("/run/me/shop/stream", json={"n": 2}, headers={"Accept": "application/json"})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert re.findall("data: (.*)", answer.text) == ['{"i":0}', '{"i":1}']
+
+
+@pytest.mark.parametrize("path", ["/run/me/other", "/queue/me/other", "/run/me/shop/nothing"])
+def test_what_is_not_served_is_a_404_in_fals_shape(path: str) -> None:
+    with serving() as client:
+        answer = client.post(path, json={})
+    assert answer.status_code == 404
+    assert f"POST {path}" in answer.json()["detail"]
+    assert answer.headers["X-Fal-Error-Type"] == "not_found"
+
+
+def test_an_invalid_input_is_fastapis_list_and_costs_nothing() -> None:
+    with serving() as client:
+        answer = client.post("/run/me/shop", json={})
+    assert (answer.status_code, answer.headers["x-fal-billable-units"]) == (422, "0")
+    assert [(e["type"], e["loc"]) for e in answer.json()["detail"]] == [("missing", ["body", "prompt"])]
+
+
+def test_the_app_knows_the_request_that_it_answers() -> None:
+    preference = json.dumps({"expiration_duration_seconds": 60})
+    with serving() as client:
+        headers = {"X-Fal-Object-Lifecycle-Preference": preference, "x-fal-request-id": "forged"}
+        answer = client.post("/run/me/shop/asked", json={}, headers=headers)
+    request_id = answer.headers["x-fal-request-id"]
+    lifecycle = {"expiration_duration_seconds": 60}
+    assert answer.json() == {"id": request_id, "header": request_id, "endpoint": "/asked", "lifecycle": lifecycle}
+
+
+# The queue
+
+
+def test_a_submitted_request_says_where_to_ask_for_it() -> None:
+    with serving() as client:
+        submitted = submit(client)
+        shop(client).gate.release()
+    url = f"http://here:1/queue/me/shop/requests/{submitted['request_id']}"
+    assert submitted == {
+        "status": "IN_QUEUE",
+        "request_id": submitted["request_id"],
+        "response_url": url,
+        "status_url": f"{url}/status",
+        "cancel_url": f"{url}/cancel",
+        "queue_position": 0,
+        "logs": None,
+        "metrics": {},
+    }
+
+
+def test_the_status_goes_from_queued_over_running_to_completed() -> None:
+    with serving() as client:
+        first, second = submit(client), submit(client, body={"name": "b"})
+        until(client, first, "IN_PROGRESS")
+        third = submit(client)
+        answer = client.get(third["status_url"])
+        assert (answer.status_code, answer.json()["status"], answer.json()["queue_position"]) == (202, "IN_QUEUE", 1)
+        assert client.get(first["status_url"]).status_code == 202
+        shop(client).gate.release(3)
+        told = until(client, second, "COMPLETED")
+        assert client.get(second["status_url"]).status_code == 200
+        assert told["metrics"]["inference_time"] >= 0
+        assert client.get(second["response_url"]).json() == {"name": "b", "request_id": second["request_id"]}
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/response", "/response/"])
+def test_the_result_is_the_apps_answer_with_its_headers(suffix: str) -> None:
+    with serving() as client:
+        submitted = submit(client, "/", {"prompt": "x"})
+        until(client, submitted, "COMPLETED")
+        answer = client.get(submitted["response_url"] + suffix, follow_redirects=False)
+    assert (answer.status_code, answer.json()) == (200, {"prompt": "x"})
+    assert answer.headers["x-fal-request-id"] == submitted["request_id"]
+    assert answer.headers["x-fal-billable-units"] == "3"
+
+
+def test_a_result_that_is_not_there_yet_is_a_400() -> None:
+    with serving() as client:
+        submitted = submit(client)
+        answer = client.get(submitted["response_url"])
+        shop(client).gate.release()
+    assert (answer.status_code, answer.json()["detail"]) == (400, "Request is still in progress")
+
+
+def test_a_failed_request_is_completed_and_its_result_is_the_failure() -> None:
+    with serving() as client:
+        submitted = submit(client, "/fail")
+        told = until(client, submitted, "COMPLETED")
+        answer = client.get(submitted["response_url"])
+    assert (told["error_type"], answer.status_code) == ("endpoint_failed", 500)
+    assert told["error"] == answer.json()["detail"]
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("logs", ["1", "true", "True"])
+def test_polling_tells_all_lines_each_time_when_asked(logs: str) -> None:
+    with serving() as client:
+        submitted = submit(client, body={"name": "b"})
+        shop(client).gate.release()
+        until(client, submitted, "COMPLETED")
+        for _ in range(2):
+            lines = status(client, submitted, f"?logs={logs}")["logs"]
+            assert [(line["message"], line["level"], line["source"]) for line in lines] == [
+                ("waiting b", "STDOUT", "USER"),
+                ("done", "STDOUT", "USER"),
+            ]
+            assert all(re.match(r"\d{4}-\d\d-\d\dT", line["timestamp"]) for line in lines)
+        assert status(client, submitted)["logs"] is None
+
+
+def test_the_status_stream_tells_each_line_once_and_ends_when_completed() -> None:
+    with serving() as client:
+        submitted = submit(client, body={"name": "b"})
+        until(client, submitted, "IN_PROGRESS")
+        shop(client).gate.release()
+        answer = client.get(submitted["status_url"] + "/stream?logs=1")
+    told = [json.loads(data) for data in re.findall("^data: (.*)$", answer.text, re.MULTILINE)]
+    assert [line["message"] for status in told for line in status["logs"]] == ["waiting b", "done"]
+    assert told[-1]["status"] == "COMPLETED"
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert "event:" not in answer.text
+
+
+def test_the_status_stream_without_logs_tells_the_states() -> None:
+    with serving() as client:
+        submitted = submit(client, "/", {"prompt": "x"})
+        until(client, submitted, "COMPLETED")
+        answer = client.get(submitted["status_url"] + "/stream")
+    assert [json.loads(data)["logs"] for data in re.findall("data: (.*)", answer.text)] == [None]
+
+
+def test_a_cancel_reaches_the_app_beside_the_job_that_it_stops() -> None:
+    with serving() as client:
+        submitted = submit(client)
+        until(client, submitted, "IN_PROGRESS")
+        answer = client.put(submitted["cancel_url"])
+        assert (answer.status_code, answer.json()) == (202, {"status": "CANCELLATION_REQUESTED"})
+        assert shop(client).is_told.wait(10)
+        (told,) = shop(client).told
+        assert told[0] == submitted["request_id"]
+        assert not told[1].startswith("inference")
+        again = client.put(submitted["cancel_url"])
+        assert (again.status_code, again.json()) == (400, {"status": "ALREADY_COMPLETED"})
+        assert client.get(submitted["response_url"]).status_code == 499
+        assert status(client, submitted)["error_type"] == "cancelled"
+
+
+def test_a_queued_request_is_cancelled_without_a_word_to_the_app() -> None:
+    with serving() as client:
+        first, second = submit(client), submit(client)
+        until(client, first, "IN_PROGRESS")
+        assert client.put(second["cancel_url"]).status_code == 202
+        shop(client).gate.release()
+        until(client, first, "COMPLETED")
+        assert shop(client).told == []
+
+
+@pytest.mark.parametrize("method", ["get", "put"])
+def test_an_unknown_request_is_not_found(method: str) -> None:
+    path = "/queue/me/shop/requests/" + "0" * 32
+    with serving() as client:
+        answer = client.get(path) if method == "get" else client.put(path + "/cancel")
+    assert answer.status_code == 404
+    assert method == "get" or answer.json() == {"status": "NOT_FOUND"}
+
+
+def test_a_request_of_another_app_is_not_found() -> None:
+    class Other(streamapp.App):
+        @streamapp.endpoint("/")
+        def home(self) -> int:
+            return 1
+
+    with serving(Shop, Other) as client:
+        submitted = submit(client, "/", {"prompt": "x"})
+        assert client.get(f"/queue/me/other/requests/{submitted['request_id']}").status_code == 404
+
+
+def test_a_request_of_low_priority_waits_for_all_others() -> None:
+    with serving() as client:
+        first = submit(client)
+        until(client, first, "IN_PROGRESS")
+        low = submit(client, **{"X-Fal-Queue-Priority": "low"})
+        normal = submit(client, **{"X-Fal-Queue-Priority": "normal"})
+        assert (status(client, low)["queue_position"], status(client, normal)["queue_position"]) == (1, 0)
+        shop(client).gate.release(2)
+        until(client, normal, "COMPLETED")
+        assert status(client, low)["status"] == "IN_PROGRESS"
+        shop(client).gate.release()
+        until(client, low, "COMPLETED")
+
+
+def test_a_request_waits_no_longer_than_it_says() -> None:
+    with serving() as client:
+        first = submit(client)
+        until(client, first, "IN_PROGRESS")
+        answer = client.post("/run/me/shop", json={"prompt": "x"}, headers={"X-Fal-Request-Timeout": "0.05"})
+        wrong = client.post("/run/me/shop", json={"prompt": "x"}, headers={"X-Fal-Request-Timeout": "soon"})
+        shop(client).gate.release()
+    assert (answer.status_code, answer.headers["X-Fal-Request-Timeout-Type"]) == (504, "user")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "malformed_request")
+
+
+def test_a_webhook_is_refused_before_anything_runs() -> None:
+    with serving() as client:
+        answer = client.post("/queue/me/shop?fal_webhook=https://me.example/hook", json={"prompt": "x"})
+        assert not list(client.app.state.runtime.jobs)  # type: ignore[attr-defined]
+    assert (answer.status_code, "webhooks are not sent" in answer.json()["detail"]) == (400, True)
+
+
+# The proxy
+
+
+def test_the_proxy_leads_to_what_its_header_names() -> None:
+    with serving() as client:
+
+        def proxied(method: str, url: str, **options: Any) -> Any:
+            return client.request(method, "/api/fal/proxy", headers={"x-fal-target-url": url}, **options)
+
+        run = proxied("POST", "https://fal.run/me/shop", json={"prompt": "x"})
+        assert run.json() == {"prompt": "x"}
+        submitted = proxied("POST", "https://queue.fal.run/me/shop/wait", json={}).json()
+        url = f"https://queue.fal.run/me/shop/requests/{submitted['request_id']}"
+        assert proxied("GET", f"{url}/status?logs=1").json()["status"] in ("IN_QUEUE", "IN_PROGRESS")
+        assert proxied("PUT", f"{url}/cancel").status_code == 202
+        started = proxied("POST", "https://rest.fal.ai/storage/upload/initiate?storage_type=fal-cdn-v3", json={})
+        assert started.json()["file_url"].startswith("http://here:1/files/")
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-fal-target-url": "https://evil.example/x"}, {"x-fal-target-url": "::"}])
+def test_the_proxy_leads_nowhere_else(headers: dict[str, str]) -> None:
+    with serving() as client:
+        assert client.post("/api/fal/proxy", json={}, headers=headers).status_code == 404
+
+
+# Storage and files
+
+
+def test_a_whole_upload_is_read_back_in_ranges_and_only_once() -> None:
+    with serving() as client:
+        token = client.post("/rest/storage/auth/token", headers={"Authorization": "Key k"}).json()
+        assert (token["token"], token["token_type"], token["base_url"]) == ("k", "Bearer", "http://here:1/rest")
+        headers = {"X-Fal-File-Name": "a%20b.bin", "Content-Type": "application/x-tar"}
+        url = client.post("/rest/files/upload", content=b"0123456789", headers=headers).json()["access_url"]
+        whole = client.get(url)
+        assert (whole.content, whole.headers["content-type"]) == (b"0123456789", "application/x-tar")
+        part = client.get(url, headers={"Range": "bytes=2-4"})
+        assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
+        assert client.get(url, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+        assert client.head(url).headers["content-length"] == "10"
+        assert client.get(url, headers={"Range": "bytes=99-"}).status_code == 416
+
+
+def test_an_upload_from_the_browser_goes_to_the_url_that_it_is_given() -> None:
+    with serving(api_key="secret") as client:
+        asked = {"content_type": "image/png", "file_name": "x.png"}
+        path = "/rest/storage/upload/initiate?storage_type=fal-cdn-v3"
+        assert client.post(path, json=asked).status_code == 401
+        started = client.post(path, json=asked, headers={"Authorization": "Key secret"}).json()
+        assert client.get(started["file_url"]).status_code == 404
+        assert client.put(started["upload_url"], content=b"png").status_code == 200
+        assert client.get(started["file_url"]).content == b"png"
+        assert client.put(started["upload_url"], content=b"other").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["python", "javascript"])
+def test_an_upload_in_parts(kind: str) -> None:
+    with serving() as client:
+        if kind == "python":
+            begun = client.post("/rest/files/upload/multipart", headers={"X-Fal-File-Name": "x.mp4"}).json()
+            file_url, upload_url = begun["access_url"], f"{begun['access_url']}/multipart/{begun['uploadId']}"
+        else:
+            begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "x.mp4"}).json()
+            file_url, upload_url = begun["file_url"], begun["upload_url"]
+        answers = [client.put(f"{upload_url}/{n}", content=data) for n, data in ((2, b"cd"), (1, b"ab"))]
+        parts = [{"partNumber": a.json()["partNumber"], "etag": a.headers["etag"]} for a in answers]
+        assert client.post(f"{upload_url}/complete", json={"parts": parts[:1]}).status_code == 422
+        assert client.post(f"{upload_url}/complete", json={"parts": parts}).status_code == 200
+        assert client.get(file_url).content == b"abcd"
+
+
+@pytest.mark.parametrize("body", ["[]", "{}", '{"parts": [1]}', '{"parts": [{}]}', "nothing"])
+def test_parts_that_cannot_be_read_are_a_400(body: str) -> None:
+    with serving() as client:
+        begun = client.post("/rest/storage/upload/initiate-multipart", json={}).json()
+        answer = client.post(f"{begun['upload_url']}/complete", content=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_request")
+
+
+def test_an_upload_over_the_quota_is_refused_and_leaves_nothing() -> None:
+    with serving(max_files_bytes=10) as client:
+        answer = client.post("/rest/files/upload", content=b"x" * 11)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (507, "storage_full")
+        assert client.app.state.runtime.files.size == 0  # type: ignore[attr-defined]
+
+
+def test_an_upload_is_kept_as_long_as_it_says() -> None:
+    with serving() as client:
+        headers = {"X-Fal-Object-Lifecycle": json.dumps({"expiration_duration_seconds": 60})}
+        url = client.post("/rest/files/upload", content=b"x", headers=headers).json()["access_url"]
+        age = re.search(r"max-age=(\d+)", client.get(url).headers["cache-control"])
+    assert age is not None and 50 <= int(age[1]) <= 60
+
+
+@pytest.mark.parametrize(("content_type", "shown"), [("image/png", "inline"), ("text/html", "attachment")])
+def test_what_could_run_as_this_servers_page_is_downloaded(content_type: str, shown: str) -> None:
+    with serving() as client:
+        headers = {"Content-Type": content_type}
+        url = client.post("/rest/files/upload", content=b"<script>", headers=headers).json()["access_url"]
+        answer = client.get(url)
+    assert answer.headers["content-disposition"].startswith(shown)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in answer.headers["content-security-policy"]
+
+
+def test_a_result_over_a_mebibyte_is_a_file_of_the_server() -> None:
+    with serving() as client:
+        file = client.post("/run/me/shop/big", json={}).json()["file"]
+        assert re.fullmatch(r"http://here:1/files/[0-9a-f]{32}/a\.pdf", file["url"])
+        assert (file["file_size"], file["content_type"]) == (BIG, "application/pdf")
+        assert client.get(file["url"]).content == bytes(BIG)
+        raw = client.post("/big", json={}, headers={"Accept": "application/pdf"})
+        assert (raw.headers["content-type"], raw.content) == ("application/pdf", bytes(BIG))
+
+
+def test_a_result_that_finds_no_room_is_inline() -> None:
+    with serving(max_files_bytes=1000) as client:
+        file = client.post("/run/me/shop/big", json={}).json()["file"]
+    assert base64.b64decode(file["url"].partition(",")[2]) == bytes(BIG)
+
+
+def test_an_uploaded_image_is_an_input_without_a_download() -> None:
+    picture = streamapp.Image.from_pil(PIL.Image.new("RGB", (7, 5)))
+    with serving() as client:
+        headers = {"Content-Type": "image/png"}
+        url = client.post("/rest/files/upload", content=picture.data, headers=headers).json()["access_url"]
+        assert client.post("/run/me/shop/size", json={"image": url}).json() == {"width": 7}
