@@ -59,9 +59,10 @@ export class Client {
   }
 
   /** Call an endpoint that returns one JSON value, and return it; gives up after 11 minutes if not told otherwise. */
-  async run<Result = any>(path: string, { input, ...limits }: CallOptions = {}): Promise<Result> {
-    return new Deadline({ timeoutMs: RUN_TIMEOUT_MS, ...limits }).hold(async (signal) =>
-      this.#server.json(await this.#server.post(path, input), { signal }),
+  async run<Result = any>(path: string, options: CallOptions = {}): Promise<Result> {
+    const { input, signal, timeoutMs = RUN_TIMEOUT_MS } = options;
+    return new Deadline({ signal, timeoutMs }).hold(async (signal) =>
+      this.#server.json(await this.#server.post(path, input), { signal }, timeoutMs),
     );
   }
 

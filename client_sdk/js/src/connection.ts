@@ -20,9 +20,9 @@ export class Connection {
   readonly response: Response;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #controller: AbortController;
-  #silenceMs: number | undefined;
+  #silenceMs: number;
 
-  private constructor(response: Response, controller: AbortController, silenceMs: number | undefined) {
+  private constructor(response: Response, controller: AbortController, silenceMs: number) {
     this.response = response;
     this.#controller = controller;
     this.#silenceMs = silenceMs;
@@ -34,22 +34,17 @@ export class Connection {
    * @param silenceMs how long nothing may come before the connection counts as cut.
    * @throws StreamappError, also when the signal is aborted.
    */
-  static async open(
-    request: Request,
-    signal: AbortSignal,
-    expected: string[],
-    silenceMs?: number,
-  ): Promise<Connection> {
+  static async open(request: Request, signal: AbortSignal, expected: string[], silenceMs: number): Promise<Connection> {
     const controller = new AbortController();
     const options = { ...request, body: request.body ?? null, signal: AbortSignal.any([signal, controller.signal]) };
     const answer = unlessSilent(controller, silenceMs, () => fetch(request.url, options));
-    const response = await answer.catch((cause) => noAnswer(request.url, cause));
+    const response = await answer.catch((cause) => { throw noAnswer(request.url, cause); });
     if (!response.ok) throw await errorFromResponse(response);
-    if (response.status === 204 || expected.includes(mediaTypeOf(response))) {
-      return new Connection(response, controller, silenceMs);
-    }
-    controller.abort();
-    throw unexpected(response, expected);
+    const connection = new Connection(response, controller, silenceMs);
+    if (response.status === 204 || expected.includes(mediaTypeOf(response))) return connection;
+    const isEmpty = !(await connection.read().catch(() => undefined));
+    connection.close();
+    throw isEmpty ? noAnswer(request.url, "it is empty") : unexpected(response, expected);
   }
 
   /** Return the next bytes, undefined at the end; reject when the connection is cut or falls silent. */
@@ -61,7 +56,9 @@ export class Connection {
 
   /** Return the whole body. */
   async text(): Promise<string> {
-    return this.response.text().catch((cause) => noAnswer(this.response.url, cause));
+    const text = await this.response.text().catch((cause) => { throw noAnswer(this.response.url, cause); });
+    if (!text) throw noAnswer(this.response.url, "it is empty");
+    return text;
   }
 
   /** Hang up. */
@@ -75,17 +72,12 @@ export function mediaTypeOf(response: Response): string {
   return response.headers.get("Content-Type")?.split(";")[0]!.trim().toLowerCase() ?? "";
 }
 
-function noAnswer(url: string, cause: any): never {
+function noAnswer(url: string, cause: any): StreamappError {
   const why = cause?.cause?.message || cause?.message || cause;
-  throw new StreamappError("connection_failed", `No answer from ${url}: ${why}`, { cause });
+  return new StreamappError("connection_failed", `No answer from ${url}: ${why}`, { cause });
 }
 
-async function unlessSilent<T>(
-  controller: AbortController,
-  ms: number | undefined,
-  act: () => Promise<T>,
-): Promise<T> {
-  if (ms === undefined) return act();
+async function unlessSilent<T>(controller: AbortController, ms: number, act: () => Promise<T>): Promise<T> {
   const timer = setTimeout(() => controller.abort(new Error("no heartbeat came")), ms);
   try {
     return await act();

@@ -1,4 +1,9 @@
-/** Carry one stream over as many connections as it takes: start, read, lose, resume. */
+/**
+ * Carry one stream over as many connections as it takes: start, read, lose, resume.
+ *
+ * Chromium takes an answer that is cut inside its head for one that is complete and empty, with the headers that came.
+ * So no answer is trusted that lacks what it must have: a type, an event, the whole id of a job.
+ */
 
 import { Connection, decodeJson, EVENT_STREAM, JSON_TYPE, mediaTypeOf, NDJSON, type Request, TEXT } from "./connection.js";
 import { type Decoder, LineDecoder, PlainTextDecoder, type ServerSentEvent, SSEDecoder } from "./decoder.js";
@@ -34,6 +39,7 @@ export interface Subject {
   after?: string | undefined;
 }
 
+const JOB_ID = /^[0-9a-f]{32}$/;
 const DECODERS: Record<string, new () => Decoder> = {
   [EVENT_STREAM]: SSEDecoder,
   [NDJSON]: LineDecoder,
@@ -44,6 +50,7 @@ const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "l
 // What is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job is named.
 const BUSY: ReadonlySet<number | undefined> = new Set([429, 502, 503, 504]);
 
+/** Hold one stream: what was sent for it, what came, and how often it was lost. */
 export class Conversation {
   /** The job that speaks; undefined when the server has no jobs. */
   jobId: string | undefined;
@@ -66,6 +73,7 @@ export class Conversation {
   #lastEventId: string;
   #isGet = false;
   #isDone = false;
+  #hasEvents = false;
   #last: any;
 
   constructor(manners: Manners, subject: Subject, patience: Patience, signal: AbortSignal) {
@@ -100,9 +108,8 @@ export class Conversation {
         if (!chunk) break;
         yield* this.#take(chunk);
       }
-      if (lost === undefined && (this.#isDone || !this.#isGet)) return this.#end();
-      const canResume = this.jobId !== undefined && this.#decoder instanceof SSEDecoder;
-      if (!canResume) throw this.#interrupted(lost);
+      if (lost === undefined && this.#isComplete) return this.#end();
+      if (!this.#canResume) throw this.#interrupted(lost);
       this.onConnection(lost ?? new StreamappError("connection_failed", "The stream ended before its job"));
       await this.#wait(lost);
       this.reconnects++;
@@ -111,9 +118,15 @@ export class Conversation {
     }
   }
 
-  /** Hang up. */
-  close(): void {
-    this.#connection?.close();
+  /** Say whether the stream may end where the body does: that of a GET says `done` before. */
+  get #isComplete(): boolean {
+    if (this.#isGet) return this.#isDone;
+    return this.#hasEvents || !(this.#decoder instanceof SSEDecoder);
+  }
+
+  /** Say whether what was lost can be asked for again: the rest of the job, or all, under the same key. */
+  get #canResume(): boolean {
+    return this.#decoder instanceof SSEDecoder && (this.jobId !== undefined || !this.#hasEvents);
   }
 
   #request(): Request {
@@ -130,8 +143,9 @@ export class Conversation {
   }
 
   #begin(connection: Connection): void {
+    this.#patience.answered();
     this.#isGet = this.jobId !== undefined;
-    this.jobId ??= connection.response.headers.get("X-Streamapp-Job-Id") ?? undefined;
+    this.jobId ??= JOB_ID.exec(connection.response.headers.get("X-Streamapp-Job-Id") ?? "")?.[0];
     this.#connection = connection;
     this.#decoder = new DECODERS[mediaTypeOf(connection.response)]!(); // what was cut off comes again in full
   }
@@ -152,6 +166,7 @@ export class Conversation {
       throw errorFromEvent(name, data, this.jobId);
     }
     if (!NEVER_THE_RESULT.has(name)) this.#last = data;
+    this.#hasEvents = true;
     this.#patience.renew();
     return { name, data, id };
   }
@@ -173,7 +188,7 @@ export class Conversation {
   /** Wait before the next try, or throw what lost the stream. */
   async #wait(error: unknown): Promise<void> {
     if (await this.#patience.wait(error, this.#signal, this.#decoder.retryMs)) return;
-    throw this.jobId === undefined ? error : this.#interrupted(error);
+    throw this.jobId === undefined && error ? error : this.#interrupted(error);
   }
 
   #interrupted(error: any): StreamappError {
@@ -190,11 +205,12 @@ export async function readJson(
   request: Request,
   patience: Patience,
   signal: AbortSignal,
-  silenceMs?: number,
+  silenceMs: number,
 ): Promise<any> {
   for (;;) {
     try {
       const answer = await Connection.open(request, signal, [JSON_TYPE], silenceMs);
+      patience.answered();
       return decodeJson(await answer.text(), `the answer of ${request.url}`);
     } catch (error) {
       signal.throwIfAborted();

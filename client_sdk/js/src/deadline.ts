@@ -2,6 +2,7 @@
 
 import { StreamappError } from "./errors.js";
 
+/** What ends a call early. */
 export interface Limits {
   /** Ends the call when it is aborted, and with it the job that the call started. */
   signal?: AbortSignal | undefined;
@@ -9,6 +10,7 @@ export interface Limits {
   timeoutMs?: number | undefined;
 }
 
+/** Hold the limits of one call, and whether it has ended. */
 export class Deadline {
   /** Aborted when the call has to end, with the reason that the call throws. */
   readonly signal: AbortSignal;

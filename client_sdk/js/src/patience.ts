@@ -4,10 +4,15 @@ import { StreamappError } from "./errors.js";
 
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 5000;
-// A server that cannot be reached at all is more often a wrong address than one about to come up.
+// A server that was never reached is more often a wrong address than one about to come up.
 const CONNECT_PATIENCE_MS = 2000;
 // What Node says of a connection that a server has accepted, and then cut.
 const CUT: ReadonlySet<unknown> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"]);
+
+/** Whether the server has ever answered: a browser does not say why a request failed, so all calls share this. */
+export interface Reach {
+  isProven: boolean;
+}
 
 /**
  * Decide how long to wait before the next try, and when to give up.
@@ -18,17 +23,18 @@ const CUT: ReadonlySet<unknown> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKE
  */
 export class Patience {
   #ms: number;
+  #reach: Reach;
   #now: () => number;
   #failingSince: number | undefined;
   #tries = 0;
-  #hasConnected = false;
 
   /**
    * @param ms how long to go on trying without any progress.
    * @param now milliseconds that rise.
    */
-  constructor(ms: number, now = () => performance.now()) {
+  constructor(ms: number, reach: Reach, now = () => performance.now()) {
     this.#ms = ms;
+    this.#reach = reach;
     this.#now = now;
   }
 
@@ -36,7 +42,11 @@ export class Patience {
   renew(): void {
     this.#failingSince = undefined;
     this.#tries = 0;
-    this.#hasConnected = true;
+  }
+
+  /** Take note that the server answers. */
+  answered(): void {
+    this.#reach.isProven = true;
   }
 
   /** Return how long to wait after a failure, in milliseconds; undefined when the patience is spent. */
@@ -45,7 +55,8 @@ export class Patience {
     this.#failingSince ??= now;
     const most = Math.min(Math.max(LONGEST_WAIT_MS, retryMs), retryMs * 2 ** this.#tries++);
     const wait = Math.random() * most + retryAfterMs(error);
-    const limit = this.#hasConnected || !isUnreachable(error) ? this.#ms : Math.min(this.#ms, CONNECT_PATIENCE_MS);
+    if (!isUnreachable(error)) this.answered();
+    const limit = this.#reach.isProven ? this.#ms : Math.min(this.#ms, CONNECT_PATIENCE_MS);
     return now + wait - this.#failingSince < limit ? wait : undefined;
   }
 

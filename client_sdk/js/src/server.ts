@@ -25,10 +25,12 @@ export interface JobStatus {
   logs: { message: string; level: string; source: string }[];
 }
 
+/** Send what calls, handles and streams of one client send. */
 export class Server {
   readonly url: string;
   #manners: Manners;
   #patienceMs: number;
+  #reach = { isProven: false };
 
   constructor(manners: Manners, patienceMs: number) {
     this.url = manners.url;
@@ -37,8 +39,8 @@ export class Server {
   }
 
   /** Send a request until it is answered, and return the JSON of its answer. */
-  async json(request: Request, { signal }: Limits, silenceMs?: number): Promise<any> {
-    return readJson(request, new Patience(this.#patienceMs), signal ?? new AbortController().signal, silenceMs);
+  async json(request: Request, { signal }: Limits, silenceMs = this.#manners.silenceMs): Promise<any> {
+    return readJson(request, this.#patience(), signal ?? new AbortController().signal, silenceMs);
   }
 
   /** Make a request that starts a job; sent again, it does not start another. */
@@ -49,7 +51,7 @@ export class Server {
 
   /** Send a request about a job, and return the JSON of its answer. */
   async ask(method: "GET" | "POST", path: string, limits: Limits): Promise<any> {
-    return this.json(this.#request(method, `/jobs/${path}`), limits, this.#manners.silenceMs);
+    return this.json(this.#request(method, `/jobs/${path}`), limits);
   }
 
   /** Send a request about a job, and return the state that it answers. */
@@ -60,7 +62,7 @@ export class Server {
   /** Read a stream; leaving it ends the job if this stream has started it. */
   async stream(subject: Subject, limits: Limits): Promise<Stream> {
     const deadline = new Deadline(limits);
-    const conversation = new Conversation(this.#manners, subject, new Patience(this.#patienceMs), deadline.signal);
+    const conversation = new Conversation(this.#manners, subject, this.#patience(), deadline.signal);
     let left: Promise<void> | undefined;
     const leave = (reason?: unknown) => {
       const cancels = subject.jobId === undefined && !conversation.isOver && conversation.jobId;
@@ -85,6 +87,10 @@ export class Server {
     // `keepalive`: a page that closes still sends it.
     const response = await fetch(url, { method, headers, keepalive: true, signal }).catch(() => undefined);
     await response?.body?.cancel();
+  }
+
+  #patience(): Patience {
+    return new Patience(this.#patienceMs, this.#reach);
   }
 
   #request(method: "GET" | "POST", path: string, headers: Record<string, string> = {}): Request {

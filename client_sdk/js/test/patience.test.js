@@ -10,7 +10,7 @@ const { Patience } = await source("patience");
 test("the waits grow, and end", (t) => {
   t.mock.method(Math, "random", () => 1);
   let now = 0;
-  const patience = new Patience(10_000, () => now);
+  const patience = new Patience(10_000, { isProven: true }, () => now);
   const waits = Array.from({ length: 8 }, () => patience.waitMs(undefined));
   assert.deepEqual(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
   now = 9000;
