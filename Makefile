@@ -45,7 +45,7 @@ check: install ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: install chromium tests/.venvs/fal/.installed tests/js/node_modules/.installed ## run the tests, fal's own packages among them
+test: install chromium tests/.venvs/fal/.installed tests/js/node_modules/.installed client_sdk/js/node_modules/.installed ## run the tests, fal's own packages among them
 	$(BIN)/python -m pytest
 
 chromium: # what the page is tested in; where it cannot be installed, those tests are skipped
@@ -78,16 +78,17 @@ tests/.venvs/fal/.installed: tests/fal-requirements.txt
 	@touch $@
 
 # Without npm the tests that need it are skipped.
-tests/js/node_modules/.installed: tests/js/package-lock.json
+%/node_modules/.installed: %/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix $(<D) --no-audit --no-fund --loglevel=error && touch $@; fi
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py
 
-build: install ## build both wheels into dist/
+build: install client_sdk/js/node_modules/.installed ## build both wheels, and the npm package, into dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m build --no-isolation --outdir dist client_sdk/python
+	@if command -v npm >/dev/null; then npm pack ./client_sdk/js --pack-destination dist --loglevel=error; fi
 
 train: install ## train the embedded model anew (an hour on 2 cores)
 	$(BIN)/python -m apps.sdxl.tiny.train
