@@ -12,7 +12,7 @@ RUNTIME := ./client_sdk/python[images] .[diffusion]
 
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu coverage build train evaluate clean
+.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu coverage build train evaluate playground clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -95,6 +95,9 @@ train: install ## train the embedded model anew (an hour on 2 cores)
 
 evaluate: install ## measure the embedded model's gates
 	$(BIN)/python -m apps.sdxl.tiny.evaluate
+
+playground: src/streamapp/playground/source/node_modules/.installed ## build the page anew, from its TypeScript
+	npm run --silent build --prefix src/streamapp/playground/source
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
