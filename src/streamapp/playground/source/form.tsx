@@ -2,8 +2,11 @@
 
 // Not from "@rjsf/core": that also imports a validator that compiles schemas.
 import Form, { type IChangeEvent } from "@rjsf/core/lib/components/Form.js";
-import { type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps, type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps } from "@rjsf/utils";
-import type { ReactNode } from "react";
+import {
+  type ArrayFieldItemTemplateProps, type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps, type OptionalDataControlsTemplateProps,
+  type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps,
+} from "@rjsf/utils";
+import type { KeyboardEvent, ReactNode } from "react";
 import type { StreamappError } from "streamapp-client";
 
 import { MediaInput } from "./media";
@@ -25,24 +28,30 @@ interface FormProps {
 
 /** Fill in, check, and run. */
 export function EndpointForm({ schema, input, error, onChange, onRun, children }: FormProps) {
+  const runByKey = (event: KeyboardEvent) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.querySelector("form")!.requestSubmit();
+  };
   return (
-    <Form
-      schema={schema}
-      formData={input}
-      validator={validator}
-      widgets={WIDGETS}
-      templates={TEMPLATES}
-      uiSchema={UI}
-      noHtml5Validate
-      focusOnFirstError
-      showErrorList="top"
-      extraErrors={serverErrors(error)}
-      extraErrorsBlockSubmit={false}
-      onChange={({ formData }: IChangeEvent) => onChange(formData)}
-      onSubmit={({ formData }: IChangeEvent) => onRun(formData)}
-    >
-      {children}
-    </Form>
+    <div onKeyDown={runByKey}>
+      <Form
+        schema={schema}
+        formData={input}
+        validator={validator}
+        widgets={WIDGETS}
+        templates={TEMPLATES}
+        uiSchema={UI}
+        noHtml5Validate
+        focusOnFirstError
+        showErrorList="top"
+        extraErrors={serverErrors(error)}
+        extraErrorsBlockSubmit={false}
+        onChange={({ formData }: IChangeEvent) => onChange(formData)}
+        onSubmit={({ formData }: IChangeEvent) => onRun(formData)}
+        onError={() => {}} // the library's own would write them to the console
+      >
+        {children}
+      </Form>
+    </div>
   );
 }
 
@@ -61,6 +70,7 @@ function TextWidget(props: WidgetProps) {
   const { schema } = props;
   const { BaseInputTemplate } = props.registry.templates;
   if ((schema as any).media) return <MediaInput {...props} />;
+  if (schema.const !== undefined) return <input type="hidden" value={String(schema.const)} />; // which kind it is, is chosen above it
   if (isRange(schema)) return <Slider {...props} />;
   if (schema.type === "string" && isLong(schema)) return <LongText {...props} />;
   const emptied = schema.type === "string" ? emptyText(props) : undefined;
@@ -119,8 +129,26 @@ function iconButton(text: string, name: string) {
   );
 }
 
+/** Fill in an object that may be null, or leave it out. */
+function Optional({ id, schema, onAddClick, onRemoveClick }: OptionalDataControlsTemplateProps) {
+  if (!(schema as any).isOptional) return null;
+  return <button type="button" id={id} className="small" onClick={onAddClick ?? onRemoveClick}>{onAddClick ? "Fill in" : "Leave out"}</button>;
+}
+
+function Item({ children, hasToolbar, buttonsProps, registry }: ArrayFieldItemTemplateProps) {
+  const Buttons = registry.templates.ArrayFieldItemButtonsTemplate;
+  return (
+    <div className="item">
+      {children}
+      {hasToolbar && <div className="line"><Buttons {...buttonsProps} /></div>}
+    </div>
+  );
+}
+
 const WIDGETS = { TextWidget, URLWidget: TextWidget, TextareaWidget: LongText, RangeWidget: Slider, UpDownWidget: TextWidget };
 const TEMPLATES = {
+  ArrayFieldItemTemplate: Item,
+  OptionalDataControlsTemplate: Optional,
   ErrorListTemplate: () => <p role="alert" className="error">Some fields are not right yet; they say what is wrong.</p>,
   ButtonTemplates: {
     AddButton: iconButton("+ Add", "Add"),

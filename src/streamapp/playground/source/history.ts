@@ -1,6 +1,7 @@
 /** Remember past runs in this browser. */
 
 import type { Run, Status } from "./run";
+import { keep, recall } from "./storage";
 
 export interface Past {
   jobId: string;
@@ -9,6 +10,7 @@ export interface Past {
   status: Status;
   /** When it was started, in milliseconds since 1970. */
   at: number;
+  /** How long it took; unknown when this page has not seen all of it. */
   ms?: number;
   seed?: number;
   /** A small picture of the result, as a data URI. */
@@ -28,32 +30,22 @@ export class History {
 
   /** Return the runs, the newest first. */
   all(): Past[] {
-    try {
-      return JSON.parse(localStorage.getItem(this.#key) ?? "[]");
-    } catch {
-      return []; // storage that is switched off, or that someone else has written
-    }
+    return JSON.parse(recall("localStorage", this.#key) ?? "[]");
   }
 
-  /** Add a run, or replace what was known of it; returns all. */
+  /** Add a run, or replace what was known of it; returns all. The oldest are forgotten where there is no room. */
   put(past: Past): Past[] {
     const known = this.all().find(({ jobId }) => jobId === past.jobId);
     const others = this.all().filter(({ jobId }) => jobId !== past.jobId);
     const runs = [{ ...known, ...past, at: known?.at ?? past.at }, ...others].sort((a, b) => b.at - a.at).slice(0, MOST);
-    for (let most = runs.length; most > 0; most = Math.floor(most / 2)) {
-      try {
-        localStorage.setItem(this.#key, JSON.stringify(runs.slice(0, most)));
-        break;
-      } catch {
-        continue; // it is full
-      }
-    }
+    let most = runs.length;
+    while (most > 0 && !keep("localStorage", this.#key, JSON.stringify(runs.slice(0, most)))) most = Math.floor(most / 2);
     return runs;
   }
 
   /** Forget all. */
   clear(): Past[] {
-    localStorage.removeItem(this.#key);
+    keep("localStorage", this.#key, "[]");
     return [];
   }
 }
@@ -63,7 +55,7 @@ export async function pastOf(run: Run): Promise<Past | undefined> {
   const { jobId, status, input, endpoint } = run;
   if (!jobId || !endpoint || !input) return undefined;
   const past: Past = { jobId, path: endpoint.path, input, status, at: Date.now() };
-  if (run.endedAt !== undefined) past.ms = run.endedAt - run.startedAt;
+  if (run.isOwn && run.endedAt !== undefined) past.ms = run.endedAt - run.startedAt;
   if (typeof run.result?.seed === "number") past.seed = run.result.seed;
   const image = [...run.results.values()].find((content) => content.kind === "image");
   if (run.isOver && image && "media" in image) past.picture = await shrunk(image.media.url);

@@ -21,7 +21,7 @@ export function ImageView({ media, alt, step }: ImageProps) {
   return (
     <figure>
       <img src={media.url} alt={alt} data-step={step} onClick={zoom} />
-      <figcaption>
+      <figcaption className="line">
         <button type="button" onClick={zoom}>Zoom</button>
         <a href={media.url} download={media.file_name ?? fileName(media, alt)}>Download</a>
       </figcaption>

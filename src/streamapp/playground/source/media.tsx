@@ -40,7 +40,7 @@ export function MediaInput({ id, schema, value, onChange }: WidgetProps) {
     <div className="media" onDrop={drop} onDragOver={(event) => event.preventDefault()} onPaste={paste}>
       <input id={id} type="file" accept={kind === "file" ? undefined : `${kind}/*`} aria-describedby={`${id}__description ${id}__error`}
         onChange={({ target }) => takeFirst(target.files)} />
-      <div className="row">
+      <div className="line">
         <input type="text" aria-label="Paste, or write a URL" placeholder="drop or paste here, or write a URL" value={value ?? ""}
           onChange={({ target }) => onChange(target.value || undefined)} />
         {kind === "image" && <button type="button" onClick={() => setFilming(!isFilming)}>Camera</button>}

@@ -3,8 +3,10 @@
 import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
 import { Client, StreamappError } from "streamapp-client";
 
+import icon from "./icon.svg";
 import { Playground } from "./playground";
 import { type Endpoint, endpointsOf } from "./schema";
+import { keep, recall } from "./storage";
 import { ThemeButton } from "./theme";
 
 const KEY = "streamapp:key";
@@ -18,7 +20,7 @@ interface Api {
 
 /** The whole page. */
 export function Page() {
-  const [key, setKey] = useState(() => sessionStorage.getItem(KEY) ?? ""); // kept for this tab only
+  const [key, setKey] = useState(() => recall("sessionStorage", KEY) ?? ""); // kept for this tab only
   const [api, setApi] = useState<Api>();
   const [failure, setFailure] = useState<{ status?: number; message: string }>();
   const client = useMemo(() => new Client(SERVER, key ? { key } : {}), [key]);
@@ -34,7 +36,7 @@ export function Page() {
   useEffect(() => void load(), [load]);
 
   const takeKey = (text: string) => {
-    sessionStorage.setItem(KEY, text);
+    keep("sessionStorage", KEY, text);
     setKey(text);
   };
   const upload = useCallback((file: Blob, name: string) => send(file, name, key), [key]);
@@ -42,6 +44,7 @@ export function Page() {
   return (
     <>
       <header>
+        <img src={icon} alt="" />
         <h1>{api?.title ?? "streamapp"}</h1>
         {asksKey && <KeyField value={key} onChange={takeKey} />}
         <a href={`${SERVER}/docs`}>API docs</a>

@@ -1,6 +1,26 @@
 /** Small parts that several regions use. */
 
-import { useEffect, useState } from "react";
+import { type ReactNode, useEffect, useState } from "react";
+
+interface RegionProps {
+  name: string;
+  /** What stands at the right of the heading. */
+  tools?: ReactNode;
+  children: ReactNode;
+}
+
+/** One panel of the page. */
+export function Region({ name, tools, children }: RegionProps) {
+  return (
+    <section aria-label={name} className="region">
+      <div className="line heading">
+        <h2>{name}</h2>
+        {tools}
+      </div>
+      {children}
+    </section>
+  );
+}
 
 interface MeterProps {
   label: string;
@@ -26,12 +46,12 @@ export function CopyButton({ name, text, onCopy }: { name: string; text: () => s
   }, [note]);
   const copy = async () => {
     onCopy?.();
-    setNote((await copied(text())) ? "copied" : "copying is not allowed here; it stands in the address bar");
+    setNote((await copied(text())) ? "copied" : "the browser does not let this page copy");
   };
   return (
-    <span>
+    <span className="copy">
+      <span className="note" aria-live="polite">{note}</span>
       <button type="button" onClick={copy}>{name}</button>
-      <span className="note" aria-live="polite"> {note}</span>
     </span>
   );
 }

@@ -1,21 +1,22 @@
 /** Form, output and history around one endpoint. */
 
-import { getDefaultFormState } from "@rjsf/utils";
-import { type ReactNode, useEffect, useMemo, useReducer, useRef, useState, useSyncExternalStore } from "react";
+import { useEffect, useReducer, useRef } from "react";
 import type { Client, StreamappError } from "streamapp-client";
 
 import { Code } from "./code";
+import { type Desk, useDesk } from "./desk";
 import { EndpointForm, type Input } from "./form";
-import { History, type Past, pastOf } from "./history";
-import { inputLink, jobLink, placeOf } from "./link";
+import type { Past } from "./history";
+import { inputLink, jobLink } from "./link";
 import { Upload } from "./media";
 import { Output } from "./output";
-import { CopyButton } from "./parts";
+import { CopyButton, Region } from "./parts";
+import { Pasts } from "./pasts";
+import { RawInput } from "./raw";
 import { remedyFor } from "./remedies";
-import { Run } from "./run";
+import type { Run } from "./run";
 import { type Endpoint, givenOnly } from "./schema";
 import { Figures, Logs, Timeline } from "./timeline";
-import { validator } from "./validate";
 
 interface PlaygroundProps {
   title: string;
@@ -27,92 +28,26 @@ interface PlaygroundProps {
 }
 
 /** All below the header. */
-export function Playground({ endpoints, client, server, hasKey, upload }: PlaygroundProps) {
-  const history = useMemo(() => new History(server), [server]);
-  const [pasts, setPasts] = useState(() => history.all());
-  const [path, setPath] = useState(() => (endpoints.find(({ kind }) => kind === "stream") ?? endpoints[0])?.path ?? "");
-  const [inputs, setInputs] = useState<Record<string, Input>>({});
-  const [isRaw, toggleRaw] = useReducer((isOn) => !isOn, false);
-  const [run, setRun] = useState<Run>();
-  const runs = useRef(new Map<string, Run>()); // those of this visit, live or over
-  useRun(run);
-
-  const endpoint = endpoints.find((one) => one.path === path);
-  const input = inputs[path] ?? (endpoint ? initialInput(endpoint) : {});
-  const setInput = (given: Input, of = path) => setInputs((all) => ({ ...all, [of]: given }));
-
-  const remember = async (of: Run) => {
-    if (of.jobId) runs.current.set(of.jobId, of);
-    const past = await pastOf(of);
-    if (past) setPasts(history.put(past));
-  };
-  const start = (one: Endpoint, given: Input) => setRun(Run.start(client, one, given));
-  const show = async (jobId: string) => {
-    const past = history.all().find((one) => one.jobId === jobId);
-    const of = endpoints.find((one) => one.path === past?.path) ?? (await endpointOf(client, endpoints, jobId));
-    if (of) setPath(of.path);
-    if (of && past) setInput(past.input, of.path);
-    setRun(runs.current.get(jobId) ?? Run.watch(client, jobId, of, past?.input));
-  };
-  const open = () => {
-    const place = placeOf(location.hash);
-    if (place?.kind === "job" && place.jobId !== run?.jobId) show(place.jobId);
-    if (place?.kind !== "input" || !endpoints.some((one) => one.path === place.path)) return;
-    setPath(place.path);
-    setInput(place.input, place.path);
-  };
-
-  const opener = useRef(open);
-  opener.current = open;
-  useEffect(() => {
-    opener.current();
-    const onHash = () => opener.current();
-    addEventListener("hashchange", onHash);
-    return () => removeEventListener("hashchange", onHash);
-  }, []);
-  const { jobId, isOver } = run ?? {};
-  useEffect(() => {
-    if (run && jobId) remember(run);
-    if (jobId) window.history.replaceState(null, "", jobLink(jobId)); // a reload, or a copied address, shows this job
-  }, [run, jobId, isOver]);
-
+export function Playground({ title, endpoints, client, server, hasKey, upload }: PlaygroundProps) {
+  const desk = useDesk(client, endpoints, server);
+  const { endpoint, input, run, pasts } = desk;
+  const output = useRef<HTMLDivElement>(null);
+  useTitle(title, run);
   if (!endpoint) return <p role="alert" className="error">This app has no endpoint that a page could call.</p>;
+  const start = (one: Endpoint, given: Input) => {
+    desk.start(one, given);
+    bringIntoView(output.current!.firstElementChild!);
+  };
   return (
     <Upload.Provider value={upload}>
       <div className="left">
-        <Region name="Input">
-          <label className="field">
-            Endpoint
-            <select value={path} onChange={({ target }) => setPath(target.value)}>
-              {endpoints.map((one) => <option key={one.path}>{one.path}</option>)}
-            </select>
-          </label>
-          <p className="about">{endpoint.description}</p>
-          <EndpointForm key={path} schema={endpoint.schema} input={input} error={run?.endpoint === endpoint ? run.error : undefined}
-            onChange={setInput} onRun={(given) => start(endpoint, given)}>
-            <div className="row actions">
-              <button type="submit" className="main">Run</button>
-              <button type="button" disabled={!run || run.isOver} onClick={() => run!.cancel()}>Cancel</button>
-              <button type="button" disabled={!run?.endpoint || !run.input} onClick={() => start(run!.endpoint!, again(run!))}>Run again</button>
-              <button type="button" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>
-            </div>
-          </EndpointForm>
-          {isRaw && <RawInput key={path} input={input} onChange={setInput} />}
-        </Region>
-        <Region name="History">
-          <Pasts pasts={pasts} shown={jobId} onChoose={show} onClear={() => setPasts(history.clear())} />
+        <InputRegion {...{ endpoints, endpoint, desk, start }} />
+        <Region name="History" tools={pasts.length > 0 && <button type="button" onClick={desk.forget}>Clear</button>}>
+          <Pasts pasts={pasts} shown={run?.jobId} onChoose={desk.show} />
         </Region>
       </div>
-      <div className="right">
-        <Region name="Output">
-          <div className="row">
-            <p role="status" className={`status ${run?.status ?? ""}`}>{run ? statusWords(run, pasts) : "Fill in the form, and press Run."}</p>
-            <CopyButton name="Share" text={() => shareLink(endpoint, input)} onCopy={() => window.history.replaceState(null, "", shareLink(endpoint, input))} />
-            {jobId && <CopyButton name="Watch link" text={() => jobLink(jobId)} />}
-          </div>
-          {run?.status === "failed" && run.error && <Trouble error={run.error} />}
-          {run && <Output run={run} />}
-        </Region>
+      <div className="right" ref={output}>
+        <OutputRegion {...{ endpoint, input, run, pasts }} />
         {run && (
           <>
             <Region name="Figures"><Figures run={run} /></Region>
@@ -128,27 +63,33 @@ export function Playground({ endpoints, client, server, hasKey, upload }: Playgr
   );
 }
 
-function useRun(run: Run | undefined): void {
-  useSyncExternalStore(run?.subscribe ?? nothing, () => run?.version);
+interface InputRegionProps {
+  endpoints: Endpoint[];
+  endpoint: Endpoint;
+  desk: Desk;
+  start: (endpoint: Endpoint, input: Input) => void;
 }
 
-const nothing = () => () => {};
-
-function Region({ name, children }: { name: string; children: ReactNode }) {
+function InputRegion({ endpoints, endpoint, desk: { input, setInput, run, choose }, start }: InputRegionProps) {
+  const [isRaw, toggleRaw] = useReducer((isOn) => !isOn, false);
+  const error = run?.endpoint === endpoint ? run.error : undefined;
   return (
-    <section aria-label={name}>
-      <h2>{name}</h2>
-      {children}
-    </section>
+    <Region name="Input" tools={<button type="button" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>}>
+      <label className="control-label" htmlFor="endpoint">Endpoint</label>
+      <select id="endpoint" value={endpoint.path} onChange={({ target }) => choose(target.value)}>
+        {endpoints.map(({ path }) => <option key={path}>{path}</option>)}
+      </select>
+      <p className="note">{endpoint.description}</p>
+      {isRaw && <RawInput key={endpoint.path} input={input} onChange={setInput} />}
+      <EndpointForm key={`form of ${endpoint.path}`} schema={endpoint.schema} {...{ input, error }} onChange={setInput} onRun={(given) => start(endpoint, given)}>
+        <div className="line actions">
+          <button type="submit" className="main" title="Ctrl+Enter">Run</button>
+          <button type="button" disabled={!run || run.isOver} onClick={() => run!.cancel()}>Cancel</button>
+          <button type="button" disabled={!run?.endpoint || !run.input} onClick={() => start(run!.endpoint!, again(run!))}>Run again</button>
+        </div>
+      </EndpointForm>
+    </Region>
   );
-}
-
-function initialInput({ schema }: Endpoint): Input {
-  return (getDefaultFormState(validator, schema, {}, schema) ?? {}) as Input;
-}
-
-function shareLink({ path, schema }: Endpoint, input: Input): string {
-  return inputLink(path, givenOnly(schema, input));
 }
 
 /** Return the input of a run, with the seed that the server drew for it. */
@@ -157,20 +98,37 @@ function again({ endpoint, input, result }: Run): Input {
   return takesSeed ? { ...input, seed: result.seed } : input!;
 }
 
-/** Find which endpoint a job is one of. */
-async function endpointOf(client: Client, endpoints: Endpoint[], jobId: string): Promise<Endpoint | undefined> {
-  const status = await client.job(jobId).status().catch(() => undefined);
-  const { endpoint = "" } = (status ?? {}) as { endpoint?: string };
-  const isIt = ({ path, app }: Endpoint) => [path, `/${app}${path}`.replace(/\/$/, "")].includes(endpoint);
-  return endpoints.find(isIt);
+interface OutputRegionProps {
+  endpoint: Endpoint;
+  input: Input;
+  run: Run | undefined;
+  pasts: Past[];
+}
+
+function OutputRegion({ endpoint, input, run, pasts }: OutputRegionProps) {
+  const shared = () => inputLink(endpoint.path, givenOnly(endpoint.schema, input));
+  const links = (
+    <>
+      {run?.jobId && <CopyButton name="Watch link" text={() => jobLink(run.jobId!)} />}
+      <CopyButton name="Share" text={shared} onCopy={() => window.history.replaceState(null, "", shared())} />
+    </>
+  );
+  return (
+    <Region name="Output" tools={links}>
+      <p role="status" className={`status ${run?.status ?? "ready"}`}>{run ? statusWords(run, pasts) : "ready"}</p>
+      {run?.status === "failed" && run.error && <Trouble error={run.error} />}
+      {run ? <Output run={run} /> : <p className="empty">Fill in the form and press Run. What the app makes is shown here while it is being made.</p>}
+    </Region>
+  );
 }
 
 function statusWords(run: Run, pasts: Past[]): string {
-  if (run.status !== "queued") return run.status;
-  const times = pasts.flatMap(({ path, ms, status }) => (path === run.endpoint?.path && status === "succeeded" && ms ? [ms] : [])).sort((a, b) => a - b);
+  if (run.status !== "queued" || !run.position) return run.status;
+  const alike = pasts.filter(({ path, status }) => path === run.endpoint?.path && status === "succeeded");
+  const times = alike.flatMap(({ ms }) => ms ?? []).sort((a, b) => a - b);
   const usual = times[Math.floor(times.length / 2)];
-  const wait = usual && run.position ? `, about ${Math.ceil((usual * run.position) / 1000)} s` : "";
-  return `queued${run.position ? `: ${run.position} before this one${wait}` : ""}`;
+  const wait = usual ? `, about ${Math.ceil((usual * run.position) / 1000)} s` : "";
+  return `queued: ${run.position} before this one${wait}`;
 }
 
 function Trouble({ error }: { error: StreamappError }) {
@@ -182,58 +140,17 @@ function Trouble({ error }: { error: StreamappError }) {
   );
 }
 
-function RawInput({ input, onChange }: { input: Input; onChange: (input: Input) => void }) {
-  const [text, setText] = useState<string>(); // while it is no JSON yet
-  const [problem, setProblem] = useState("");
-  const edit = (given: string) => {
-    setText(given);
-    try {
-      onChange(JSON.parse(given));
-      setProblem("");
-    } catch (error) {
-      setProblem((error as Error).message);
-    }
-  };
-  return (
-    <>
-      <textarea aria-label="Input as JSON" className="raw" rows={12} spellCheck={false} value={text ?? JSON.stringify(input, null, 2)}
-        onChange={({ target }) => edit(target.value)} onBlur={() => !problem && setText(undefined)} />
-      {problem && <p role="alert" className="error">{problem}</p>}
-    </>
-  );
+/** Let the tab's title tell how the run is going. */
+function useTitle(title: string, run: Run | undefined): void {
+  const { status, progress } = run ?? {};
+  const share = status === "running" && progress?.total ? `${Math.round((100 * progress.step) / progress.total)} %` : status;
+  useEffect(() => {
+    document.title = share ? `${share} · ${title}` : title;
+  }, [share, title]);
 }
 
-interface PastsProps {
-  pasts: Past[];
-  shown: string | undefined;
-  onChoose: (jobId: string) => void;
-  onClear: () => void;
-}
-
-function Pasts({ pasts, shown, onChoose, onClear }: PastsProps) {
-  if (!pasts.length) return <p className="note">No runs yet.</p>;
-  return (
-    <>
-      <ol className="history">
-        {pasts.map((past) => (
-          <li key={past.jobId}>
-            <button type="button" aria-current={past.jobId === shown} onClick={() => onChoose(past.jobId)}>
-              {past.picture && <img src={past.picture} alt="" />}
-              <span>
-                <b>{past.path}</b> {brief(past.input)}
-                <br />
-                <span className="note">{past.status}{past.seed !== undefined && `, seed ${past.seed}`}, {new Date(past.at).toLocaleTimeString()}</span>
-              </span>
-            </button>
-          </li>
-        ))}
-      </ol>
-      <button type="button" onClick={onClear}>Clear</button>
-    </>
-  );
-}
-
-function brief(input: Input): string {
-  const text = Object.values(input).find((value) => typeof value === "string" && value) as string | undefined;
-  return text ? text.slice(0, 80) : "";
+/** On a narrow page the output is far below the button, and anywhere one may have scrolled past it. */
+function bringIntoView(element: Element): void {
+  const { top } = element.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) element.scrollIntoView();
 }

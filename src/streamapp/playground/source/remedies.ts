@@ -3,7 +3,7 @@
 import type { StreamappError } from "streamapp-client";
 
 const REMEDIES: Record<string, string> = {
-  invalid_input: "Correct the fields that are marked, then run it again.",
+  invalid_input: "Change the input as it says, then run it again.",
   malformed_request: "Correct the input, then run it again.",
   payload_too_large: "Use a smaller file; the limit is the server's STREAMAPP_MAX_BODY_BYTES.",
   unauthorized: "Type the server's API key into the field at the top.",
@@ -22,6 +22,7 @@ const REMEDIES: Record<string, string> = {
 };
 
 /** Return a sentence that tells what to do. */
-export function remedyFor({ code, retryable }: StreamappError): string {
+export function remedyFor({ code, retryable, detail }: StreamappError): string {
+  if (code === "invalid_input" && Array.isArray(detail)) return "Correct the fields that are marked, then run it again.";
   return REMEDIES[code] ?? (retryable ? "It may work later: run it again in a moment." : "The server's log may say more.");
 }

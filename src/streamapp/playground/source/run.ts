@@ -73,20 +73,22 @@ export class Run {
     readonly endpoint: Endpoint | undefined,
     /** Undefined when another page has started it. */
     readonly input: Record<string, unknown> | undefined,
+    /** Whether it was started by this page, which so sees all of it as it happens. */
+    readonly isOwn: boolean,
   ) {
     this.#client = client;
   }
 
   /** Start a job. */
   static start(client: Client, endpoint: Endpoint, input: Record<string, unknown>): Run {
-    const run = new Run(client, endpoint, input);
+    const run = new Run(client, endpoint, input, true);
     run.#follow(() => run.#begin(endpoint, input));
     return run;
   }
 
   /** Look at a job that exists, as one more viewer. */
   static watch(client: Client, jobId: string, endpoint?: Endpoint, input?: Record<string, unknown>): Run {
-    const run = new Run(client, endpoint, input);
+    const run = new Run(client, endpoint, input, false);
     run.#follow(() => run.#join(client.job(jobId)));
     return run;
   }

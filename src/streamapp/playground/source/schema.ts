@@ -73,7 +73,7 @@ class FormSchema {
     const [only, ...others] = options.filter((option) => option.type !== "null");
     if (only && !others.length && options.length === 2 && "default" in schema) {
       const { anyOf, default: preset, title = humanise(name), ...rest } = schema;
-      return this.#make({ ...only, title, ...rest, ...(preset !== null && { default: preset }) }, name);
+      return this.#make({ ...only, title, isOptional: true, ...rest, ...(preset !== null && { default: preset }) }, name);
     }
     return this.#parts(schema);
   }

@@ -1,23 +1,28 @@
-/** Dark, light, or as the system has it. */
+/** Dark or light: as the system has it, until one is chosen. */
 
-import { useState } from "react";
+import { keep, recall } from "./storage";
 
 const KEY = "streamapp:theme";
-const THEMES = ["auto", "dark", "light"];
 
-/** Put the chosen theme on the document; returns it. */
-export function applyTheme(): string {
-  const theme = localStorage.getItem(KEY) ?? "auto";
-  document.documentElement.dataset.theme = theme;
-  return theme;
+/** Put the chosen theme on the document. */
+export function applyTheme(): void {
+  document.documentElement.dataset.theme = chosen() ?? "";
 }
 
-/** The button "Theme", which goes to the next one. */
+/** The button "Theme", which goes to the other one. */
 export function ThemeButton() {
-  const [theme, setTheme] = useState(applyTheme);
-  const next = () => {
-    localStorage.setItem(KEY, THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]!);
-    setTheme(applyTheme());
+  const change = () => {
+    const isDark = (chosen() ?? systems()) === "dark";
+    keep("localStorage", KEY, isDark ? "light" : "dark");
+    applyTheme();
   };
-  return <button type="button" onClick={next} title={`Theme: ${theme}`}>Theme</button>;
+  return <button type="button" aria-label="Theme" title="Dark or light" onClick={change}>◐</button>;
+}
+
+function chosen(): string | null {
+  return recall("localStorage", KEY);
+}
+
+function systems(): string {
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }

@@ -2,10 +2,12 @@
 
 import { readable } from "./content";
 import { useNow } from "./parts";
-import type { Run } from "./run";
+import type { Arrival, Run } from "./run";
 
 const MOST_ROWS = 100;
 const TRACK = 1000;
+// Shorter than this, events have come in one packet, and their rate says nothing.
+const LEAST_FLOW_MS = 20;
 
 /** The region "Timeline": a track with a mark for each event, and the newest ones in a table. */
 export function Timeline({ run }: { run: Run }) {
@@ -20,6 +22,7 @@ export function Timeline({ run }: { run: Run }) {
           <rect key={n} className={`mark mark-${name}`} x={place(at)} y={0} width={2} height={24} />
         ))}
       </svg>
+      <Legend arrivals={run.arrivals} />
       <div className="scroll" tabIndex={0} role="group" aria-label="Events">
         <table>
           <thead>
@@ -42,6 +45,16 @@ export function Timeline({ run }: { run: Run }) {
   );
 }
 
+/** Which colour is what; the table says it in words. */
+function Legend({ arrivals }: { arrivals: Arrival[] }) {
+  const names = [...new Set(arrivals.map(({ name }) => name))];
+  return (
+    <div className="line legend" aria-hidden="true">
+      {names.map((name) => <span key={name} className={`mark-${name}`}>{name}</span>)}
+    </div>
+  );
+}
+
 /** The region "Figures". */
 export function Figures({ run }: { run: Run }) {
   const now = useNow(!run.isOver);
@@ -49,7 +62,7 @@ export function Figures({ run }: { run: Run }) {
   const flowing = run.firstAt === undefined ? 0 : run.arrivals.at(-1)!.at - run.firstAt;
   const figures = {
     "time to first event": run.firstAt === undefined ? "–" : seconds(run.firstAt - run.startedAt),
-    "events per second": flowing > 0 ? ((1000 * (run.count - 1)) / flowing).toFixed(1) : "–",
+    "events per second": flowing > LEAST_FLOW_MS ? ((1000 * (run.count - 1)) / flowing).toFixed(1) : "–",
     events: String(run.count),
     total: seconds(spent),
   };

@@ -1,12 +1,13 @@
 /** Show JSON that folds; what is folded costs nothing. */
 
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 
 import { readable, sizeOf } from "./content";
 
 const PAGE = 100;
 const LONG = 1000;
-const OPEN_BYTES = 2000;
+const OPEN_BYTES = 400;
+const LINE_BYTES = 60;
 
 interface TreeProps {
   value: unknown;
@@ -14,18 +15,22 @@ interface TreeProps {
   isOpen?: boolean;
 }
 
-/** One value, and below it, when open, its parts; small values begin open. */
+/** One value, and below it, when open, its parts; small values begin open, tiny ones stand in their line. */
 export function Tree({ value, name, isOpen = false }: TreeProps) {
   const [isShown, setShown] = useState(isOpen);
-  if (typeof value !== "object" || value === null) return <Leaf value={value} name={name} />;
+  if (typeof value !== "object" || value === null || (!isOpen && sizeOf(value) < LINE_BYTES)) return <Leaf value={value} name={name} />;
   const count = Array.isArray(value) ? value.length : Object.keys(value).length;
   const brief = Array.isArray(value) ? `[${count}]` : `{${count}}`;
   return (
     <details open={isShown} onToggle={(event) => setShown(event.currentTarget.open)}>
-      <summary><span className="key">{name}</span> <span className="brief">{brief}</span></summary>
+      <summary><Key name={name} /> <span className="brief">{brief}</span></summary>
       {isShown && <Parts value={value} />}
     </details>
   );
+}
+
+function Key({ name }: { name: string }): ReactNode {
+  return <span className="key">{name}:</span>;
 }
 
 function Parts({ value }: { value: object }) {
@@ -34,7 +39,7 @@ function Parts({ value }: { value: object }) {
   return (
     <div className="parts">
       {entries.slice(0, most).map(([key, part]) => (
-        <Tree key={key} name={key} value={part} isOpen={sizeOf(part) < OPEN_BYTES} />
+        <Tree key={key} name={Array.isArray(value) ? key : JSON.stringify(key)} value={part} isOpen={isSmall(part)} />
       ))}
       {entries.length > most && (
         <button type="button" onClick={() => setMost(most + 10 * PAGE)}>{entries.length - most} more</button>
@@ -43,13 +48,18 @@ function Parts({ value }: { value: object }) {
   );
 }
 
+function isSmall(value: unknown): boolean {
+  const bytes = sizeOf(value);
+  return LINE_BYTES <= bytes && bytes < OPEN_BYTES;
+}
+
 function Leaf({ value, name }: { value: unknown; name: string }) {
   const [isWhole, setWhole] = useState(false);
   const text = JSON.stringify(value) ?? "null";
   const isLong = text.length > LONG && !isWhole;
   return (
     <div className="leaf">
-      <span className="key">{name}</span>{" "}
+      <Key name={name} />{" "}
       <span className={value === null ? "null" : typeof value}>{isLong ? text.slice(0, LONG) : text}</span>
       {isLong && <button type="button" onClick={() => setWhole(true)}>… show all of {readable(text.length)}</button>}
     </div>

@@ -1,0 +1,35 @@
+/** Text that grows, as Markdown: no HTML, no image from elsewhere, no link that runs anything. */
+
+import Markdown from "markdown-to-jsx/react";
+import { type ReactNode, useDeferredValue, useState } from "react";
+
+import { CopyButton } from "./parts";
+
+// Above this, parsing the whole text anew with each piece would take longer than drawing it.
+const MOST_MARKDOWN = 100_000;
+const OPTIONS = { disableParsingRawHTML: true, forceBlock: true, overrides: { a: Link, img: Nothing } };
+
+/** A text that an app has written. */
+export function Text({ text }: { text: string }) {
+  const [isPlain, setPlain] = useState(false);
+  const late = useDeferredValue(text);
+  const isLong = text.length > MOST_MARKDOWN;
+  return (
+    <section className="text" aria-label="Text">
+      <div className="line tools">
+        <CopyButton name="Copy text" text={() => text} />
+        <button type="button" aria-pressed={isPlain} onClick={() => setPlain(!isPlain)}>Plain text</button>
+      </div>
+      {isPlain || isLong ? <pre className="prose">{text}</pre> : <Markdown className="prose" options={OPTIONS}>{late}</Markdown>}
+    </section>
+  );
+}
+
+function Link({ href, children }: { href?: string; children?: ReactNode }) {
+  const isSafe = /^(https?:|mailto:|#)/i.test(href ?? "");
+  return isSafe ? <a href={href} target="_blank" rel="noreferrer noopener">{children}</a> : <>{children}</>;
+}
+
+function Nothing({ alt }: { alt?: string }) {
+  return <em>{alt}</em>;
+}
