@@ -12,7 +12,7 @@ RUNTIME := ./client_sdk/python[images] .[diffusion]
 
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu coverage build train evaluate playground clean
+.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu playground screenshots coverage build train evaluate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -81,6 +81,12 @@ tests/.venvs/fal/.installed: tests/fal-requirements.txt
 %/node_modules/.installed: %/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix $(<D) --no-audit --no-fund --loglevel=error && touch $@; fi
 
+playground: src/streamapp/playground/source/node_modules/.installed ## build the page anew; commit it with its source
+	npm run build --prefix src/streamapp/playground/source
+
+screenshots: install chromium ## take the README's pictures of the page anew
+	SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_playground.py -k "step_by_step or fits_on_a_phone"
+
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py
 
@@ -95,9 +101,6 @@ train: install ## train the embedded model anew (an hour on 2 cores)
 
 evaluate: install ## measure the embedded model's gates
 	$(BIN)/python -m apps.sdxl.tiny.evaluate
-
-playground: src/streamapp/playground/source/node_modules/.installed ## build the page anew, from its TypeScript
-	npm run --silent build --prefix src/streamapp/playground/source
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
