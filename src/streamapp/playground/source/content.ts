@@ -15,9 +15,11 @@ export interface Voxels {
   colors?: number[][];
 }
 
+type MediaKind = "image" | "audio" | "video" | "mesh" | "file" | "elsewhere";
+
 /** One thing to be shown; a newer one of the same slot takes its place. */
 export type Content =
-  | { slot: string; kind: "image" | "audio" | "video" | "mesh" | "file"; media: Media }
+  | { slot: string; kind: MediaKind; media: Media }
   | { slot: string; kind: "voxels"; voxels: Voxels }
   | { slot: string; kind: "table"; rows: Record<string, unknown>[] };
 
@@ -41,10 +43,19 @@ function contentOf(value: any, slot: string): Content | undefined {
   return undefined;
 }
 
-function kindOf({ content_type, file_name = "" }: Media): "image" | "audio" | "video" | "mesh" | "file" {
+function kindOf(media: Media): MediaKind {
+  const { content_type, file_name = "" } = media;
+  if (!isOwn(media)) return "elsewhere";
   if (MESH.test(content_type) || MESH.test(file_name)) return "mesh";
   const family = content_type.split("/")[0];
   return family === "image" || family === "audio" || family === "video" ? family : "file";
+}
+
+/** Say whether a file came with the event, or is on this server: the page asks no other for anything. */
+function isOwn({ url }: Media): boolean {
+  if (!URL.canParse(url, location.href)) return false;
+  const { protocol, origin } = new URL(url, location.href);
+  return protocol === "data:" || origin === location.origin;
 }
 
 function isPlaces(value: unknown): boolean {

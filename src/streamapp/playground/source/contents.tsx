@@ -25,7 +25,7 @@ function One({ content, frame, isOver }: { content: Content; frame: Frame; isOve
   if (content.kind === "table") return <Table name={content.slot} rows={content.rows} />;
   if (content.kind === "voxels") return <View content={content} />;
   const { media, kind } = content;
-  if (isForeign(media.url)) return <Foreign url={media.url} />;
+  if (kind === "elsewhere") return <Elsewhere url={media.url} />;
   if (kind === "image") return <ImageView media={media} alt={frame.kind} step={frame.step} />;
   const name = media.file_name ?? kind;
   return (
@@ -50,14 +50,10 @@ function Download({ media, name }: { media: Media; name: string }) {
   return <><a href={media.url} download={name}>Download</a> <span className="note">{name}, {media.content_type}</span></>;
 }
 
-function isForeign(url: string): boolean {
-  const { protocol, origin } = new URL(url, location.href);
-  return protocol.startsWith("http") && origin !== location.origin;
-}
-
-/** The page asks no other host for anything. */
-function Foreign({ url }: { url: string }) {
-  return <p className="note">A file on another server: <a href={url} target="_blank" rel="noreferrer noopener">{url}</a></p>;
+/** The page asks no other host for anything, and no link runs anything. */
+function Elsewhere({ url }: { url: string }) {
+  const link = /^https?:/i.test(url) ? <a href={url} target="_blank" rel="noreferrer noopener">{url}</a> : url;
+  return <p className="note">A file elsewhere: {link}</p>;
 }
 
 function Table({ name, rows }: { name: string; rows: Record<string, unknown>[] }) {

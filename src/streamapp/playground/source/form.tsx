@@ -3,10 +3,10 @@
 // Not from "@rjsf/core": that also imports a validator that compiles schemas.
 import Form, { type IChangeEvent } from "@rjsf/core/lib/components/Form.js";
 import {
-  type ArrayFieldItemTemplateProps, type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps, type OptionalDataControlsTemplateProps,
+  type ArrayFieldItemTemplateProps, type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps, type MultiSchemaFieldTemplateProps,
   type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps,
 } from "@rjsf/utils";
-import type { KeyboardEvent, ReactNode } from "react";
+import type { KeyboardEvent, ReactElement, ReactNode } from "react";
 import type { StreamappError } from "streamapp-client";
 
 import { MediaInput } from "./media";
@@ -41,6 +41,7 @@ export function EndpointForm({ schema, input, error, onChange, onRun, children }
         templates={TEMPLATES}
         uiSchema={UI}
         noHtml5Validate
+        useFallbackUiForUnsupportedType
         focusOnFirstError
         showErrorList="top"
         extraErrors={serverErrors(error)}
@@ -55,7 +56,7 @@ export function EndpointForm({ schema, input, error, onChange, onRun, children }
   );
 }
 
-const UI: UiSchema = { "ui:globalOptions": { enableOptionalDataFieldForType: ["object"] }, "ui:label": false };
+const UI: UiSchema = { "ui:label": false };
 
 /** Put what the server found wrong to the fields that it names. */
 function serverErrors(error: StreamappError | undefined): ErrorSchema | undefined {
@@ -130,11 +131,15 @@ function iconButton(text: string, name: string) {
   );
 }
 
-/** Fill in an object that may be null, or leave it out. */
-function Optional({ id, schema, onAddClick, onRemoveClick }: OptionalDataControlsTemplateProps) {
-  if (!(schema as any).isOptional) return null;
+/** One of several schemas: the library gives the select that chooses it no label. */
+function Choice({ selector, optionSchemaField }: MultiSchemaFieldTemplateProps) {
+  const { id, label } = (selector as ReactElement<WidgetProps>).props;
   return (
-    <button type="button" id={id} className="small" onClick={onAddClick ?? onRemoveClick}>{onAddClick ? "Fill in" : "Leave out"}</button>
+    <>
+      <label className="unseen" htmlFor={id}>Kind of {label}</label>
+      {selector}
+      {optionSchemaField}
+    </>
   );
 }
 
@@ -151,7 +156,7 @@ function Item({ children, hasToolbar, buttonsProps, registry }: ArrayFieldItemTe
 const WIDGETS = { TextWidget, URLWidget: TextWidget, TextareaWidget: LongText, RangeWidget: Slider, UpDownWidget: TextWidget };
 const TEMPLATES = {
   ArrayFieldItemTemplate: Item,
-  OptionalDataControlsTemplate: Optional,
+  MultiSchemaFieldTemplate: Choice,
   ErrorListTemplate: () => <p role="alert" className="error">Some fields are not right yet; they say what is wrong.</p>,
   ButtonTemplates: {
     AddButton: iconButton("+ Add", "Add"),

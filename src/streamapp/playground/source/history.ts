@@ -14,7 +14,7 @@ export interface Past {
   ms?: number;
   seed?: number;
   /** A small picture of the result, as a data URI. */
-  picture?: string;
+  picture?: string | undefined;
 }
 
 const MOST = 50;
@@ -62,11 +62,11 @@ export async function pastOf(run: Run): Promise<Past | undefined> {
   return past;
 }
 
-async function shrunk(url: string): Promise<string> {
+async function shrunk(url: string): Promise<string | undefined> {
   const image = new Image();
   image.src = url;
-  await image.decode().catch(() => undefined);
-  const scale = PICTURE_PX / Math.max(image.naturalWidth, image.naturalHeight, 1);
+  if (!(await image.decode().then(() => true, () => false))) return undefined; // no image, whatever it is called
+  const scale = PICTURE_PX / Math.max(image.naturalWidth, image.naturalHeight);
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, image.naturalWidth * scale);
   canvas.height = Math.max(1, image.naturalHeight * scale);

@@ -42,14 +42,15 @@ function endpointOf(path: string, post: Schema, definitions: Schema): Endpoint {
     required: [...parameters.filter((p: Schema) => p.required).map((p: Schema) => p.name), ...(body.required ?? [])],
     properties: { ...Object.fromEntries(parameters.map((p: Schema) => [p.name, p.schema])), ...body.properties },
   } as RJSFSchema;
-  return { path, app: post.tags?.[0] ?? "", description: post.description ?? post.summary ?? "", kind, parameters, schema };
+  return { path, app: post.tags?.[0] ?? "", description: post.description ?? "", kind, parameters, schema };
 }
 
 /**
  * Turn pydantic's schemas into what people can fill in.
  *
- * References are put in place, `X | None` becomes an optional X, media become strings with `media`, which hold a URL,
- * and a required field without a default begins with its first example.
+ * References are put in place, `X | None` becomes an optional X, unless it is an object, which no empty field could
+ * stand for, media become strings with `media`, which hold a URL, and a required field without a default begins with
+ * its first example.
  */
 class FormSchema {
   #definitions: Schema;
@@ -73,9 +74,10 @@ class FormSchema {
     const [only, ...others] = options.filter((option) => option.type !== "null");
     if (only && !others.length && options.length === 2 && "default" in schema) {
       const { anyOf, default: preset, title = humanise(name), ...rest } = schema;
-      return this.#make({ ...only, title, isOptional: true, ...rest, ...(preset !== null && { default: preset }) }, name);
+      const made = this.#make({ ...only, title, ...rest, ...(preset !== null && { default: preset }) }, name);
+      if (!made.properties && !made.$ref) return made;
     }
-    return this.#parts(schema);
+    return this.#parts({ ...(name && { title: humanise(name) }), ...schema });
   }
 
   #resolve({ $ref, ...own }: Schema, name: string): Schema {
@@ -126,6 +128,7 @@ function begun(schema: Schema, isRequired: boolean): Schema {
 }
 
 function titled(option: Schema, parent: Schema): Schema {
+  if (option.type === "null") return { ...option, title: "none" };
   return option.title && option.title !== parent.title ? option : { ...option, title: option.type ?? "other" };
 }
 

@@ -20,10 +20,23 @@ function check(schema: RJSFSchema, data: unknown, root: RJSFSchema): OutputUnit[
   // The validator writes into the schema, and knows no `undefined`.
   const own = structuredClone({ ...schema, $defs: root.$defs ?? {} });
   const { errors } = new Validator(own as object, "7", false).validate(JSON.parse(JSON.stringify(data ?? {})));
-  const choices = errors.filter(({ keyword }) => keyword === "anyOf" || keyword === "oneOf");
-  const isOfChoice = ({ keywordLocation }: OutputUnit) =>
-    choices.some((choice) => keywordLocation.startsWith(`${choice.keywordLocation}/`));
-  return errors.filter((error) => !CONTAINERS.has(error.keyword) && !isOfChoice(error));
+  return decided(errors).filter(({ keyword }) => !CONTAINERS.has(keyword));
+}
+
+/** Of several schemas, none of which fits, tell what is wrong by the one that is meant; without that, only that none fits. */
+function decided(errors: OutputUnit[]): OutputUnit[] {
+  const choice = errors.find(({ keyword }) => keyword === "anyOf" || keyword === "oneOf");
+  if (!choice) return errors;
+  const below = (location: string) => errors.filter(({ keywordLocation }) => keywordLocation.startsWith(`${location}/`));
+  const inside = below(choice.keywordLocation);
+  const options = [...new Set(inside.map(({ keywordLocation }) => keywordLocation.slice(choice.keywordLocation.length + 1).split("/")[0]))];
+  const meant = options.map((option) => below(`${choice.keywordLocation}/${option}`)).filter((all) => !all.some(isOtherKind));
+  const others = decided(errors.filter((error) => error !== choice && !inside.includes(error)));
+  return [...others, ...(meant.length === 1 ? decided(meant[0]!) : [choice])];
+}
+
+function isOtherKind({ keyword }: OutputUnit): boolean {
+  return keyword === "type" || keyword === "const";
 }
 
 function toFieldError({ keyword, instanceLocation, error }: OutputUnit): RJSFValidationError {
