@@ -35,7 +35,8 @@ export function Code({ server, hasKey, endpoint, input }: CodeProps) {
   const tabs = useRef<HTMLDivElement>(null);
   const [chosen, choose] = useState("curl");
   const names = Object.keys(LANGUAGES);
-  const call = { server, hasKey, app: endpoint.app, isStream: endpoint.kind === "stream", ...addressed(endpoint, givenOnly(endpoint.schema, input)) };
+  const { app, kind, schema } = endpoint;
+  const call = { server, hasKey, app, isStream: kind === "stream", ...addressed(endpoint, givenOnly(schema, input)) };
   const code = LANGUAGES[chosen]!(call);
   const move = (event: KeyboardEvent) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -48,7 +49,8 @@ export function Code({ server, hasKey, endpoint, input }: CodeProps) {
     <>
       <div role="tablist" aria-label="Code" ref={tabs} onKeyDown={move}>
         {names.map((name) => (
-          <button key={name} type="button" role="tab" id={`${id}${name}`} aria-selected={name === chosen} aria-controls={`${id}panel`} tabIndex={name === chosen ? 0 : -1} onClick={() => choose(name)}>
+          <button key={name} type="button" role="tab" id={`${id}${name}`} aria-selected={name === chosen} aria-controls={`${id}panel`}
+            tabIndex={name === chosen ? 0 : -1} onClick={() => choose(name)}>
             {name}
           </button>
         ))}

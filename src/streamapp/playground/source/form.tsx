@@ -70,7 +70,7 @@ function TextWidget(props: WidgetProps) {
   const { schema } = props;
   const { BaseInputTemplate } = props.registry.templates;
   if ((schema as any).media) return <MediaInput {...props} />;
-  if (schema.const !== undefined) return <input type="hidden" value={String(schema.const)} />; // which kind it is, is chosen above it
+  if (schema.const !== undefined) return <input type="hidden" value={String(schema.const)} />; // it is chosen by the select above
   if (isRange(schema)) return <Slider {...props} />;
   if (schema.type === "string" && isLong(schema)) return <LongText {...props} />;
   const emptied = schema.type === "string" ? emptyText(props) : undefined;
@@ -113,10 +113,11 @@ function Slider({ id, schema, value, onChange }: WidgetProps) {
   const step = multipleOf ?? (type === "integer" ? 1 : "any");
   const limits = { min: minimum, max: maximum, step };
   const described = `${id}__description ${id}__error`;
+  const className = value === undefined ? "unset" : "";
   return (
     <div className="slider">
-      <input {...limits} type="range" id={id} value={value ?? minimum} className={value === undefined ? "unset" : ""} aria-describedby={described}
-        step={step === "any" ? (maximum - minimum) / 200 : step} onChange={({ target }) => onChange(target.valueAsNumber)} />
+      <input {...limits} {...{ id, className }} type="range" step={step === "any" ? (maximum - minimum) / 200 : step} value={value ?? minimum}
+        aria-describedby={described} onChange={({ target }) => onChange(target.valueAsNumber)} />
       <input {...limits} type="number" aria-label="Exact value" aria-describedby={described} value={value ?? ""} placeholder="auto"
         onChange={({ target }) => onChange(target.value === "" ? undefined : target.valueAsNumber)} />
     </div>
@@ -125,14 +126,16 @@ function Slider({ id, schema, value, onChange }: WidgetProps) {
 
 function iconButton(text: string, name: string) {
   return ({ id, className, onClick, disabled }: IconButtonProps) => (
-    <button type="button" id={id} className={className} onClick={onClick} disabled={disabled} title={name} aria-label={name}>{text}</button>
+    <button type="button" {...{ id, className, onClick, disabled }} title={name} aria-label={name}>{text}</button>
   );
 }
 
 /** Fill in an object that may be null, or leave it out. */
 function Optional({ id, schema, onAddClick, onRemoveClick }: OptionalDataControlsTemplateProps) {
   if (!(schema as any).isOptional) return null;
-  return <button type="button" id={id} className="small" onClick={onAddClick ?? onRemoveClick}>{onAddClick ? "Fill in" : "Leave out"}</button>;
+  return (
+    <button type="button" id={id} className="small" onClick={onAddClick ?? onRemoveClick}>{onAddClick ? "Fill in" : "Leave out"}</button>
+  );
 }
 
 function Item({ children, hasToolbar, buttonsProps, registry }: ArrayFieldItemTemplateProps) {

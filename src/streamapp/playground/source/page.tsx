@@ -73,7 +73,8 @@ function KeyField({ value, onChange }: { value: string; onChange: (text: string)
   return (
     <form className="key-field" onSubmit={(event) => { event.preventDefault(); onChange(text.trim()); }}>
       <label htmlFor="key">API key</label>
-      <input id="key" type="password" autoComplete="off" value={text} onChange={({ target }) => setText(target.value)} onBlur={() => onChange(text.trim())} />
+      <input id="key" type="password" autoComplete="off" value={text} onChange={({ target }) => setText(target.value)}
+        onBlur={() => onChange(text.trim())} />
     </form>
   );
 }
@@ -85,7 +86,8 @@ function headersWith(key: string): Record<string, string> {
 async function describe(key: string): Promise<Api> {
   const response = await fetch(`${SERVER}/openapi.json`, { headers: headersWith(key) });
   const document = await response.json();
-  if (!response.ok) throw new StreamappError("refused", document.error?.message ?? response.statusText, { status: response.status });
+  const { ok, status, statusText } = response;
+  if (!ok) throw new StreamappError("refused", document.error?.message ?? statusText, { status });
   return { title: document.info.title, endpoints: endpointsOf(document) };
 }
 

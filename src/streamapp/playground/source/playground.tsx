@@ -18,6 +18,8 @@ import type { Run } from "./run";
 import { type Endpoint, givenOnly } from "./schema";
 import { Figures, Logs, Timeline } from "./timeline";
 
+const WELCOME = "Fill in the form and press Run. What the app makes is shown here while it is being made.";
+
 interface PlaygroundProps {
   title: string;
   endpoints: Endpoint[];
@@ -72,20 +74,23 @@ interface InputRegionProps {
 
 function InputRegion({ endpoints, endpoint, desk: { input, setInput, run, choose }, start }: InputRegionProps) {
   const [isRaw, toggleRaw] = useReducer((isOn) => !isOn, false);
+  const { path, schema, description } = endpoint;
   const error = run?.endpoint === endpoint ? run.error : undefined;
   return (
     <Region name="Input" tools={<button type="button" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>}>
       <label className="control-label" htmlFor="endpoint">Endpoint</label>
-      <select id="endpoint" value={endpoint.path} onChange={({ target }) => choose(target.value)}>
-        {endpoints.map(({ path }) => <option key={path}>{path}</option>)}
+      <select id="endpoint" value={path} onChange={({ target }) => choose(target.value)}>
+        {endpoints.map((one) => <option key={one.path}>{one.path}</option>)}
       </select>
-      <p className="note">{endpoint.description}</p>
-      {isRaw && <RawInput key={endpoint.path} input={input} onChange={setInput} />}
-      <EndpointForm key={`form of ${endpoint.path}`} schema={endpoint.schema} {...{ input, error }} onChange={setInput} onRun={(given) => start(endpoint, given)}>
+      <p className="note">{description}</p>
+      {isRaw && <RawInput key={path} input={input} onChange={setInput} />}
+      <EndpointForm key={`form of ${path}`} {...{ schema, input, error }} onChange={setInput} onRun={(given) => start(endpoint, given)}>
         <div className="line actions">
           <button type="submit" className="main" title="Ctrl+Enter">Run</button>
           <button type="button" disabled={!run || run.isOver} onClick={() => run!.cancel()}>Cancel</button>
-          <button type="button" disabled={!run?.endpoint || !run.input} onClick={() => start(run!.endpoint!, again(run!))}>Run again</button>
+          <button type="button" disabled={!run?.endpoint || !run.input} onClick={() => start(run!.endpoint!, again(run!))}>
+            Run again
+          </button>
         </div>
       </EndpointForm>
     </Region>
@@ -117,7 +122,7 @@ function OutputRegion({ endpoint, input, run, pasts }: OutputRegionProps) {
     <Region name="Output" tools={links}>
       <p role="status" className={`status ${run?.status ?? "ready"}`}>{run ? statusWords(run, pasts) : "ready"}</p>
       {run?.status === "failed" && run.error && <Trouble error={run.error} />}
-      {run ? <Output run={run} /> : <p className="empty">Fill in the form and press Run. What the app makes is shown here while it is being made.</p>}
+      {run ? <Output run={run} /> : <p className="empty">{WELCOME}</p>}
     </Region>
   );
 }

@@ -20,7 +20,8 @@ export function Strip({ frames, at, choose }: StripProps) {
     <div className="strip">
       <div className="line">
         <label htmlFor={id}>Previews</label>
-        <input id={id} type="range" min={0} max={frames.length - 1} value={at} aria-valuetext={name} onChange={(e) => choose(e.target.valueAsNumber)} />
+        <input id={id} type="range" min={0} max={frames.length - 1} value={at} aria-valuetext={name}
+          onChange={({ target }) => choose(target.valueAsNumber)} />
         <span className="note">{name}</span>
       </div>
       <Pictures {...{ frames, at, choose }} />

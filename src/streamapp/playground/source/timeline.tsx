@@ -26,7 +26,7 @@ export function Timeline({ run }: { run: Run }) {
       <div className="scroll" tabIndex={0} role="group" aria-label="Events">
         <table>
           <thead>
-            <tr><th scope="col">#</th><th scope="col">event</th><th scope="col">came after</th><th scope="col">size</th><th scope="col">age</th></tr>
+            <tr>{["#", "event", "came after", "size", "age"].map((column) => <th key={column} scope="col">{column}</th>)}</tr>
           </thead>
           <tbody>
             {newest.map(({ name, at, bytes }, n) => (
@@ -79,11 +79,13 @@ export function Figures({ run }: { run: Run }) {
 export function Logs({ run }: { run: Run }) {
   if (!run.logs.length) return <p className="note">Nothing logged.</p>;
   return (
-    <ol className="logs" tabIndex={0} aria-label="Log lines">
-      {run.logs.map(({ message, level }, n) => (
-        <li key={n} className={`level-${level.toLowerCase()}`}><b>{level}</b> {message}</li>
-      ))}
-    </ol>
+    <div className="logs" tabIndex={0} role="group" aria-label="Log lines">
+      <ol>
+        {run.logs.map(({ message, level }, n) => (
+          <li key={n} className={`level-${level.toLowerCase()}`}><b>{level}</b> {message}</li>
+        ))}
+      </ol>
+    </div>
   );
 }
 

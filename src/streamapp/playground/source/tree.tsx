@@ -18,7 +18,8 @@ interface TreeProps {
 /** One value, and below it, when open, its parts; small values begin open, tiny ones stand in their line. */
 export function Tree({ value, name, isOpen = false }: TreeProps) {
   const [isShown, setShown] = useState(isOpen);
-  if (typeof value !== "object" || value === null || (!isOpen && sizeOf(value) < LINE_BYTES)) return <Leaf value={value} name={name} />;
+  const isLine = !isOpen && sizeOf(value) < LINE_BYTES;
+  if (typeof value !== "object" || value === null || isLine) return <Leaf value={value} name={name} />;
   const count = Array.isArray(value) ? value.length : Object.keys(value).length;
   const brief = Array.isArray(value) ? `[${count}]` : `{${count}}`;
   return (

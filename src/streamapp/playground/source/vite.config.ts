@@ -28,7 +28,15 @@ function sources(): Plugin {
 export default defineConfig({
   base: "./",
   resolve: { alias: { "streamapp-client": join(SDK, "index.ts") } },
-  build: { outDir: DIST, emptyOutDir: true, target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, rolldownOptions: { checks: { moduleLevelDirective: false } } },
+  build: {
+    outDir: DIST,
+    emptyOutDir: true,
+    target: "es2022",
+    assetsInlineLimit: 0, // the page's policy allows no data: but for images
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 700, // kB before gzip; a test holds what is sent to 250
+    rolldownOptions: { checks: { moduleLevelDirective: false } },
+  },
   // The page is at /playground, without a slash at its end; what it loads is below /playground/.
   experimental: {
     renderBuiltUrl: (name, { hostType }) => (hostType === "html" ? `playground/${name}` : { relative: true }),
