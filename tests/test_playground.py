@@ -103,7 +103,7 @@ def serving(app: str, *, port: int = 0, **environment: str) -> Iterator[str]:
             until(lambda: httpx.get(f"{url}/ready", headers=key, timeout=60).is_success)
             yield url
         finally:
-            server.terminate()
+            server.kill()
 
 
 @pytest.fixture(scope="module")

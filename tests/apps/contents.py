@@ -204,8 +204,8 @@ class Contents(streamapp.App):
         """Emit code wherever text is shown, and media that no view can draw."""
         stream.log(HARM)
         stream.progress(1, 1, HARM)
-        for url in ("javascript:document.title='taken-over'", "http://[", "https://elsewhere.test/x.png"):
-            yield {"image": {"url": url, "content_type": "image/png", "file_name": HARM}}
+        urls = ("javascript:document.title='taken-over'", "http://[", "https://elsewhere.test/x.png")
+        yield {"images": [{"url": url, "content_type": "image/png", "file_name": HARM} for url in urls]}
         yield {"image": streamapp.File(b"not a picture", "image/png", HARM)}
         yield {"file": streamapp.File(HARM.encode(), "text/html", HARM)}
         yield {"mesh": streamapp.File(b"not a mesh", "model/gltf-binary", "mesh.glb")}
