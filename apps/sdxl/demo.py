@@ -46,7 +46,10 @@ def main() -> int:
         pictures = watch(url, arguments.prompt, arguments.seed, arguments.steps)
     if arguments.picture is not None:
         side_by_side(pictures).save(arguments.picture, optimize=True)
-    console.print("\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/docs, or")
+    console.print(
+        "\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/playground for an image of your own, or",
+        soft_wrap=True,
+    )
     console.print(
         "  curl -N http://127.0.0.1:8000/stream -H 'Content-Type: application/json' "
         '-d \'{"prompt": "a green star on a black background"}\'',

@@ -35,6 +35,7 @@ It has **bold words**, a [link](https://example.com/somewhere), `code` and
 <img src="x" onerror="document.title = 'taken over'"> <script>document.title = "taken over"</script>
 [a trap](javascript:document.title='taken-over')
 """
+HARM = "<img src=x onerror=\"document.title = 'taken over'\"><script>document.title = 'taken over'</script>"
 CORNERS = [(-1.0, -1.0, -1.0), (1.0, -1.0, 1.0), (-1.0, 1.0, 1.0), (1.0, 1.0, -1.0)]  # of a tetrahedron
 FACES = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
 
@@ -61,6 +62,13 @@ class Circle(BaseModel):
 class Square(BaseModel):
     kind: Literal["square"] = "square"
     side: float = Field(default=1.0, gt=0)
+
+
+class HarmfulInput(BaseModel):
+    """Hold fields that are named and described in HTML."""
+
+    text: str = Field(default=HARM, title=HARM, description=PROSE, examples=[HARM])
+    choice: Literal["<b>one</b>", "two"] = "two"
 
 
 class EveryInput(BaseModel):
@@ -161,11 +169,12 @@ class Contents(streamapp.App):
         return {"seed": drawn, "value": drawn * 3 % 1000}
 
     @streamapp.endpoint("/gated")
-    def gated(self, steps: int = 5) -> Iterator[Any]:
+    def gated(self, stream: streamapp.Stream, steps: int = 5) -> Iterator[Any]:
         """Emit numbers, each with a preview, when `/open` lets it."""
         self.runs += 1
         for step in range(1, steps + 1):
-            self.gate.acquire()
+            while not self.gate.acquire(timeout=0.05):
+                stream.check()
             yield streamapp.Preview(draw(step, step / steps), step=step, total=steps)
             yield {"number": step}
         yield {"numbers": list(range(1, steps + 1)), "run": self.runs}
@@ -173,7 +182,8 @@ class Contents(streamapp.App):
     @streamapp.endpoint("/open")
     async def open(self, steps: int = 1) -> dict[str, int]:
         """Let steps of `/gated` through; tell how often it was run."""
-        self.gate.release(steps)
+        for _ in range(steps):
+            self.gate.release()
         return {"runs": self.runs}
 
     @streamapp.endpoint("/large")
@@ -182,6 +192,27 @@ class Contents(streamapp.App):
         yield {"before": 1}
         yield {"letters": "x" * size}
         yield {"after": 1}
+
+    @streamapp.endpoint("/flood")
+    def flood(self, events: int = 10_000) -> Iterator[Any]:
+        """Emit events as fast as they are taken."""
+        for n in range(events):
+            yield {"n": n}
+
+    @streamapp.endpoint("/harmful")
+    def harmful(self, input: HarmfulInput, stream: streamapp.Stream) -> Iterator[Any]:
+        """Emit code wherever text is shown, and media that no view can draw."""
+        stream.log(HARM)
+        stream.progress(1, 1, HARM)
+        urls = ("javascript:document.title='taken-over'", "http://[", "https://elsewhere.test/x.png")
+        yield {"images": [{"url": url, "content_type": "image/png", "file_name": HARM} for url in urls]}
+        yield {"image": streamapp.File(b"not a picture", "image/png", HARM)}
+        yield {"file": streamapp.File(HARM.encode(), "text/html", HARM)}
+        yield {"mesh": streamapp.File(b"not a mesh", "model/gltf-binary", "mesh.glb")}
+        yield {"voxels": {"positions": [[0, 0, 0], None], "colors": "red"}}
+        yield {"rows": [{HARM: HARM}]}
+        yield streamapp.Output({HARM: HARM}, event="harm")
+        yield {"text": input.text}
 
     @streamapp.endpoint("/fails")
     def fails(self, steps: int = 3) -> Iterator[Any]:
