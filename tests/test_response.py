@@ -257,6 +257,19 @@ async def test_a_failure_after_the_stream_has_opened_is_an_error_event_even_as_t
     assert not client.is_complete
 
 
+async def test_a_failed_stream_is_cut_when_its_client_had_time_to_read_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.response._LINGER_S", 60)
+    job, client = make_job(), Client()
+    emit(job, 1)
+    job.cancel()
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until("event: cancelled")
+    assert client.ended_by == []
+    client.leave()
+    await answer
+    assert client.ended_by == ["close", "abort"]
+
+
 async def test_a_failed_stream_waits_for_the_last_bytes_but_not_for_ever() -> None:
     job, client = make_job(), Client()
     client.stays_open = True
