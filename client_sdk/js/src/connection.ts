@@ -1,5 +1,6 @@
 /** Send one request and read its answer, which may not fall silent. */
 
+import { after } from "./deadline.js";
 import { errorFromResponse, StreamappError } from "./errors.js";
 
 export const EVENT_STREAM = "text/event-stream";
@@ -78,7 +79,7 @@ function noAnswer(url: string, cause: any): StreamappError {
 }
 
 async function unlessSilent<T>(controller: AbortController, ms: number, act: () => Promise<T>): Promise<T> {
-  const timer = setTimeout(() => controller.abort(new Error("no heartbeat came")), ms);
+  const timer = after(ms, () => controller.abort(new Error("no heartbeat came")));
   try {
     return await act();
   } finally {

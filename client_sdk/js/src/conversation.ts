@@ -45,6 +45,8 @@ const DECODERS: Record<string, new () => Decoder> = {
   [NDJSON]: LineDecoder,
   [TEXT]: PlainTextDecoder,
 };
+// Other servers leave it out behind their last line.
+const LINE_END = new TextEncoder().encode("\n");
 // The last event that has none of these names is the job's result.
 const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged", "restarted"]);
 // What is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job is named.
@@ -106,6 +108,7 @@ export class Conversation {
         if (!chunk) break;
         yield* this.#take(chunk);
       }
+      if (lost === undefined && this.#decoder instanceof LineDecoder) yield* this.#take(LINE_END);
       if (lost === undefined && this.#isComplete) return this.#end();
       if (!this.#canResume) throw this.#interrupted(lost);
       await this.#wait(lost);
@@ -117,7 +120,7 @@ export class Conversation {
   /** Say whether the stream may end where the body does: that of a GET says `done` before. */
   get #isComplete(): boolean {
     if (this.#isGet) return this.#isDone;
-    return this.#hasEvents || !(this.#decoder instanceof SSEDecoder);
+    return !(this.#decoder instanceof SSEDecoder) || (this.#hasEvents && !this.#decoder.isInBlock);
   }
 
   /** Say whether what was lost can be asked for again: the rest of the job, or all, under the same key. */

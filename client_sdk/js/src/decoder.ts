@@ -39,6 +39,11 @@ export class SSEDecoder implements Decoder {
   #data: string | undefined;
   #id = "";
 
+  /** Whether the bytes so far end inside a block: of a stream that ends there, the rest was lost. */
+  get isInBlock(): boolean {
+    return this.#line !== "" || this.#name !== "" || this.#data !== undefined;
+  }
+
   /** Take the next bytes and return the events that they complete. */
   feed(chunk: Uint8Array): ServerSentEvent[] {
     const events: ServerSentEvent[] = [];
