@@ -16,7 +16,9 @@ const PAGES = new URL("../../../tests/pages/", import.meta.url);
 const LONG = { input: { prompt: "long", steps: 10_000_000 } };
 
 let browser;
-before(async () => { browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] }); });
+// As root there is no sandbox to be had; to ask for the local network is for a person.
+const ARGUMENTS = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"];
+before(async () => { browser = await chromium.launch({ executablePath, args: ARGUMENTS }); });
 after(() => browser.close());
 
 async function bundled(name) {
@@ -105,6 +107,17 @@ test("eventSource() opens the browser's own, which closes itself", async (t) => 
     source.addEventListener("done", () => resolve([...new Set(names), source.readyState]));
   }));
   assert.deepEqual(names, ["preview", "output", "done", 2]);
+});
+
+test("a page of another origin, which the server names, gets its streams", async (t) => {
+  const page = await open(t, "sdk.html", numbersUrl);
+  const [jobId, result] = await page.evaluate(async (url) => {
+    const client = new window.streamapp.Client(url, { key: "k" });
+    const stream = await client.stream("/stream", { input: { prompt: "a red circle" } });
+    return [stream.jobId, await stream.done()];
+  }, url);
+  assert.match(jobId, /^[0-9a-f]{32}$/);
+  assert.equal(result.prompt, "a red circle");
 });
 
 /** Forward connections to a URL of this machine; `cut` ends all that are open. */
