@@ -44,7 +44,7 @@ export class Connection {
     const connection = new Connection(response, controller, silenceMs);
     if (response.status === 204 || expected.includes(mediaTypeOf(response))) return connection;
     const isEmpty = !(await connection.read().catch(() => undefined));
-    connection.close();
+    controller.abort();
     throw isEmpty ? noAnswer(request.url, "it is empty") : unexpected(response, expected);
   }
 
@@ -60,11 +60,6 @@ export class Connection {
     const text = await this.response.text().catch((cause) => { throw noAnswer(this.response.url, cause); });
     if (!text) throw noAnswer(this.response.url, "it is empty");
     return text;
-  }
-
-  /** Hang up. */
-  close(): void {
-    this.#controller.abort();
   }
 }
 
