@@ -166,6 +166,13 @@ test("a page that closes leaves no job behind", async (t) => {
   await hasStatus(jobId, "cancelled");
 });
 
+async function startLong(page) {
+  const started = page.waitForResponse((response) => response.url().endsWith("/stream"));
+  await page.click("#long");
+  await page.waitForSelector("img");
+  return (await started).headers()["x-streamapp-job-id"];
+}
+
 test("useStream shows a stream, its failure, its cancel, and ends with its component", async (t) => {
   const page = await open(t, "react.html");
   await says(page, "idle");
@@ -178,10 +185,9 @@ test("useStream shows a stream, its failure, its cancel, and ends with its compo
   await page.waitForSelector("img");
   await page.click("#cancel");
   await says(page, "cancelled");
-  const started = page.waitForResponse((response) => response.url().endsWith("/stream"));
-  await page.click("#long");
-  await page.waitForSelector("img");
-  const jobId = (await started).headers()["x-streamapp-job-id"];
+  await fetch(`${url}/jobs/${await startLong(page)}/cancel`, { method: "POST" });
+  await says(page, "cancelled cancelled");
+  const jobId = await startLong(page);
   await page.click("#hide");
   await hasStatus(jobId, "cancelled");
 });
