@@ -74,6 +74,11 @@ for (const name of ["eventsource.html", "fetch.html"]) {
   });
 }
 
+test("fetch.html reads a result with a line separator in it", async (t) => {
+  const page = await open(t, "fetch.html", url, (html) => html.replace("a red circle", "a red\\u2028circle"));
+  await says(page, "done");
+});
+
 test("eventsource.html survives cuts", async (t) => {
   await says(await open(t, "eventsource.html", cuttingUrl), "done");
 });
