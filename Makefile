@@ -12,7 +12,7 @@ RUNTIME := ./client_sdk/python[images] .[diffusion]
 
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test chaos bench bench-quick bench-gpu coverage build train evaluate clean
+.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu coverage build train evaluate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,8 +45,12 @@ check: install ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: install tests/.venvs/fal/.installed tests/js/node_modules/.installed ## run the tests, fal's own packages among them
+test: install chromium tests/.venvs/fal/.installed tests/js/node_modules/.installed client_sdk/js/node_modules/.installed ## run the tests, fal's own packages among them
 	$(BIN)/python -m pytest
+
+chromium: # what the page is tested in; where it cannot be installed, those tests are skipped
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } || true
 
 chaos: install ## cut, flood, kill: faults over real sockets (ten minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json
@@ -74,16 +78,17 @@ tests/.venvs/fal/.installed: tests/fal-requirements.txt
 	@touch $@
 
 # Without npm the tests that need it are skipped.
-tests/js/node_modules/.installed: tests/js/package-lock.json
+%/node_modules/.installed: %/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix $(<D) --no-audit --no-fund --loglevel=error && touch $@; fi
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py
 
-build: install ## build both wheels into dist/
+build: install client_sdk/js/node_modules/.installed ## build both wheels, and the npm package, into dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m build --no-isolation --outdir dist client_sdk/python
+	@if command -v npm >/dev/null; then npm pack ./client_sdk/js --pack-destination dist --loglevel=error; fi
 
 train: install ## train the embedded model anew (an hour on 2 cores)
 	$(BIN)/python -m apps.sdxl.tiny.train
@@ -92,4 +97,5 @@ evaluate: install ## measure the embedded model's gates
 	$(BIN)/python -m apps.sdxl.tiny.evaluate
 
 clean: ## remove what the targets made
+	rm -rf tests/.venvs tests/js/node_modules client_sdk/js/node_modules client_sdk/js/dist
 	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

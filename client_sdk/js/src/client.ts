@@ -1,0 +1,111 @@
+/** Call a streamapp server. */
+
+import type { Subject } from "./conversation.js";
+import { Deadline, type Limits } from "./deadline.js";
+import { encodeInput } from "./inputs.js";
+import { follow, JobHandle } from "./job.js";
+import { type JobStatus, Server } from "./server.js";
+import type { Stream } from "./stream.js";
+
+// A minute over the server's own deadline, so that the server is first and says why.
+const RUN_TIMEOUT_MS = 660_000;
+
+export interface ClientOptions {
+  /** The server's API key, sent as `Authorization: Key ...`. */
+  key?: string;
+  /** How long to go on trying, without any progress, when a connection is lost or the server is busy; 30 s. */
+  patienceMs?: number;
+  /** How long the server shall keep a stream's job running for a reader that was cut off; 10 s. */
+  resumeWindowMs?: number;
+  /** How long a stream may say nothing before it counts as cut; 45 s. The server sends a heartbeat every 10 s. */
+  silenceMs?: number;
+}
+
+export interface CallOptions extends Limits {
+  /** The endpoint's arguments: what JSON holds, Blobs, Files and bytes. */
+  input?: unknown;
+}
+
+export interface StreamOptions extends CallOptions {
+  /** The format; lines and text come as events named "message", and cannot be resumed. */
+  accept?: "text/event-stream" | "application/x-ndjson" | "text/plain";
+}
+
+export interface SubscribeOptions extends CallOptions {
+  /** Called with each change of the job's state or place in the queue. */
+  onQueueUpdate?: (status: JobStatus) => void;
+  /** Call it with new lines of the job's log too. */
+  logs?: boolean;
+}
+
+/** Call one streamapp server; a client holds no connection, and needs no closing. */
+export class Client {
+  #server: Server;
+  #key: string | undefined;
+
+  /** `url` is where the server is, without the path of an endpoint; in a page it may be relative: "/". */
+  constructor(url: string | URL, options: ClientOptions = {}) {
+    const { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000 } = options;
+    const headers: Record<string, string> = key === undefined ? {} : { Authorization: `Key ${key}` };
+    const base = new URL(url, globalThis.location?.href).href.replace(/\/+$/, "");
+    this.#server = new Server({ url: base, headers, resumeWindowMs, silenceMs }, patienceMs);
+    this.#key = key;
+  }
+
+  /** Start a job and return its events once the server begins to answer, which takes a second at most. */
+  async stream<Result = any>(path: string, { input, accept, ...limits }: StreamOptions = {}): Promise<Stream<Result>> {
+    const subject: Subject = { path, body: await encodeInput(input), accept };
+    return this.#server.stream(subject, limits);
+  }
+
+  /** Call an endpoint that returns one JSON value, and return it; gives up after 11 minutes if not told otherwise. */
+  async run<Result = any>(path: string, options: CallOptions = {}): Promise<Result> {
+    const { input, signal, timeoutMs = RUN_TIMEOUT_MS } = options;
+    return new Deadline({ signal, timeoutMs }).hold(async (signal) =>
+      this.#server.json(await this.#server.post(path, input), { signal }, timeoutMs),
+    );
+  }
+
+  /** Start a job that runs on without readers, and return its handle. */
+  async submit<Result = any>(path: string, { input, ...limits }: CallOptions = {}): Promise<JobHandle<Result>> {
+    const job = await new Deadline(limits).hold(async (signal) =>
+      this.#server.json(await this.#server.post(path, input, { Prefer: "respond-async" }), { signal }),
+    );
+    return this.job(job.job_id);
+  }
+
+  /** Return the handle of a job that exists already; sends nothing. */
+  job<Result = any>(jobId: string): JobHandle<Result> {
+    return new JobHandle(this.#server, jobId);
+  }
+
+  /** Start a job, tell how it goes, and return its result; a call that ends early cancels the job. */
+  async subscribe<Result = any>(path: string, options: SubscribeOptions = {}): Promise<Result> {
+    const { input, onQueueUpdate = () => {}, logs = false, ...limits } = options;
+    return new Deadline(limits).hold(async (signal) => {
+      const job = await this.submit<Result>(path, { input, signal });
+      try {
+        await follow(job, onQueueUpdate, logs, signal);
+        return await job.result({ signal });
+      } catch (error) {
+        await this.#server.cancel(job.id); // without effect on a job that is over
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Open the browser's own EventSource on a streaming endpoint; it closes itself when the job is over.
+   *
+   * Events have names, as in `stream`, and an event "done" follows the last one.
+   */
+  eventSource(path: string, input: unknown = {}): EventSource {
+    const query = new URLSearchParams({ _input: JSON.stringify(input), _events: "named" });
+    if (this.#key !== undefined) query.set("_token", this.#key);
+    const source = new EventSource(`${this.#server.url}${path}?${query}`);
+    for (const name of ["done", "error", "cancelled"]) {
+      source.addEventListener(name, (event) => "data" in event && source.close()); // a lost connection has no data
+    }
+    return source;
+  }
+}

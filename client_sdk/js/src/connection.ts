@@ -1,0 +1,104 @@
+/** Send one request and read its answer, which may not fall silent. */
+
+import { after } from "./deadline.js";
+import { errorFromResponse, StreamappError } from "./errors.js";
+
+export const EVENT_STREAM = "text/event-stream";
+export const NDJSON = "application/x-ndjson";
+export const TEXT = "text/plain";
+export const JSON_TYPE = "application/json";
+
+/** What is sent. */
+export interface Request {
+  method: "GET" | "POST";
+  url: string;
+  headers: Record<string, string>;
+  body?: string | undefined;
+}
+
+/** One answer that is being read. */
+export class Connection {
+  readonly response: Response;
+  #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  #controller: AbortController;
+  #silenceMs: number;
+
+  private constructor(response: Response, controller: AbortController, silenceMs: number) {
+    this.response = response;
+    this.#controller = controller;
+    this.#silenceMs = silenceMs;
+  }
+
+  /**
+   * Send a request, and return its answer if that is a success of one of the expected media types, or 204.
+   *
+   * @param silenceMs how long nothing may come before the connection counts as cut.
+   * @throws StreamappError, also when the signal is aborted.
+   */
+  static async open(request: Request, signal: AbortSignal, expected: string[], silenceMs: number): Promise<Connection> {
+    const controller = new AbortController();
+    const options = { ...request, body: request.body ?? null, signal: AbortSignal.any([signal, controller.signal]) };
+    const answer = unlessSilent(controller, silenceMs, () => fetch(request.url, options));
+    const response = await answer.catch((cause) => { throw noAnswer(request.url, cause); });
+    if (!response.ok) throw await errorFromResponse(response);
+    const connection = new Connection(response, controller, silenceMs);
+    if (response.status === 204 || expected.includes(mediaTypeOf(response))) return connection;
+    const isEmpty = !(await connection.read().catch(() => undefined));
+    controller.abort();
+    throw isEmpty ? noAnswer(request.url, "it is empty") : unexpected(response, expected);
+  }
+
+  /** Return the next bytes, undefined at the end; reject when the connection is cut or falls silent. */
+  async read(): Promise<Uint8Array | undefined> {
+    this.#reader ??= this.response.body!.getReader();
+    const reader = this.#reader;
+    return (await unlessSilent(this.#controller, this.#silenceMs, () => reader.read())).value;
+  }
+
+  /** Return the whole body. */
+  async text(): Promise<string> {
+    const text = await this.response.text().catch((cause) => { throw noAnswer(this.response.url, cause); });
+    if (!text) throw noAnswer(this.response.url, "it is empty");
+    return text;
+  }
+}
+
+/** Return the media type without its parameters. */
+export function mediaTypeOf(response: Response): string {
+  return response.headers.get("Content-Type")?.split(";")[0]!.trim().toLowerCase() ?? "";
+}
+
+function noAnswer(url: string, cause: any): StreamappError {
+  const why = cause?.cause?.message || cause?.message || cause;
+  return new StreamappError("connection_failed", `No answer from ${url}: ${why}`, { cause });
+}
+
+async function unlessSilent<T>(controller: AbortController, ms: number, act: () => Promise<T>): Promise<T> {
+  const timer = after(ms, () => controller.abort(new Error("no heartbeat came")));
+  try {
+    return await act();
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function unexpected(response: Response, expected: string[]): StreamappError {
+  const mediaType = mediaTypeOf(response);
+  const call = { [JSON_TYPE]: "run", [EVENT_STREAM]: "stream" }[mediaType];
+  const came = `HTTP ${response.status} with ${mediaType || "no type"}`;
+  const hint = call ? `; write client.${call}(...)` : "";
+  return new StreamappError("unexpected_answer", `Expected ${expected[0]} from ${response.url}, got ${came}${hint}`, {
+    status: response.status,
+    jobId: response.headers.get("X-Streamapp-Job-Id") ?? undefined,
+  });
+}
+
+/** Decode JSON, or throw with the text. */
+export function decodeJson(text: string, where: string): any {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const message = `Expected JSON in ${where}, got ${JSON.stringify(text.slice(0, 80))}`;
+    throw new StreamappError("unexpected_answer", message, { data: text, cause });
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * Carry one stream over as many connections as it takes: start, read, lose, resume.
+ *
+ * Chromium takes an answer that is cut inside its head for one that is complete and empty, with the headers that came.
+ * So no answer is trusted that lacks what it must have: a type, an event, the whole id of a job.
+ */
+
+import { Connection, decodeJson, EVENT_STREAM, JSON_TYPE, mediaTypeOf, NDJSON, type Request, TEXT } from "./connection.js";
+import { type Decoder, LineDecoder, PlainTextDecoder, type ServerSentEvent, SSEDecoder } from "./decoder.js";
+import { errorFromEvent, StreamappError } from "./errors.js";
+import type { Patience } from "./patience.js";
+
+/** One event of a job. */
+export interface StreamEvent<Data = any> {
+  /** preview, output, progress, log, lagged, or the app's own; "message" where the server gave none. */
+  name: string;
+  /** The decoded JSON. */
+  data: Data;
+  /** Its place in the job; ids rise, with holes. */
+  id: string;
+}
+
+/** How connections are treated. */
+export interface Manners {
+  /** Where the server is, without a "/" at the end. */
+  url: string;
+  headers: Record<string, string>;
+  resumeWindowMs: number;
+  silenceMs: number;
+}
+
+/** What is read: a job that a request starts, or one that exists already. */
+export interface Subject {
+  path?: string;
+  body?: string;
+  accept?: string | undefined;
+  jobId?: string;
+  /** The id of the event to begin behind. */
+  after?: string | undefined;
+}
+
+const JOB_ID = /^[0-9a-f]{32}$/;
+const DECODERS: Record<string, new () => Decoder> = {
+  [EVENT_STREAM]: SSEDecoder,
+  [NDJSON]: LineDecoder,
+  [TEXT]: PlainTextDecoder,
+};
+// Other servers leave it out behind their last line.
+const LINE_END = new TextEncoder().encode("\n");
+// The last event that has none of these names is the job's result.
+const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged", "restarted"]);
+// No answer, and what is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job
+// is named.
+const PASSING: ReadonlySet<number | undefined> = new Set([undefined, 429, 502, 503, 504]);
+
+/** Hold one stream: what was sent for it, what came, and how often it was lost. */
+export class Conversation {
+  /** The job that speaks; undefined when the server has no jobs. */
+  jobId: string | undefined;
+  /** The data of the last lasting event, once the stream has ended well. */
+  result: any;
+  /** Whether the job needs no cancel: it has ended, or its server has lost us anyway. */
+  isOver = false;
+  /** How often the stream was cut and resumed. */
+  reconnects = 0;
+
+  #manners: Manners;
+  #subject: Subject;
+  #patience: Patience;
+  #signal: AbortSignal;
+  #key = idempotencyKey();
+  #connection!: Connection;
+  #decoder: Decoder = new SSEDecoder();
+  #lastEventId: string;
+  #isGet = false;
+  #isDone = false;
+  #hasEvents = false;
+  #last: any;
+
+  constructor(manners: Manners, subject: Subject, patience: Patience, signal: AbortSignal) {
+    this.#manners = manners;
+    this.#subject = subject;
+    this.#patience = patience;
+    this.#signal = signal;
+    this.jobId = subject.jobId;
+    this.#lastEventId = subject.after ?? "";
+  }
+
+  /** Get the answer that the events come in; returns when the first one has begun, or the stream is over. */
+  async start(): Promise<void> {
+    const expected = this.jobId === undefined ? [EVENT_STREAM, NDJSON, TEXT] : [EVENT_STREAM];
+    for (;;) {
+      try {
+        const connection = await Connection.open(this.#request(), this.#signal, expected, this.#manners.silenceMs);
+        return connection.response.status === 204 ? this.#end() : this.#begin(connection);
+      } catch (error) {
+        this.#check(error);
+        await this.#wait(error);
+      }
+    }
+  }
+
+  /** Yield every event once, in order. */
+  async *events(): AsyncGenerator<StreamEvent, void> {
+    while (!this.isOver) {
+      let lost: unknown;
+      for (;;) {
+        const chunk = await this.#connection.read().catch((error) => void (lost = error));
+        if (!chunk) break;
+        yield* this.#take(chunk);
+      }
+      if (lost === undefined && this.#decoder instanceof LineDecoder) yield* this.#take(LINE_END);
+      if (lost === undefined && this.#isComplete) return this.#end();
+      if (!this.#canResume) throw this.#interrupted(lost);
+      await this.#wait(lost);
+      this.reconnects++;
+      await this.start();
+    }
+  }
+
+  /** Say whether the stream may end where the body does: that of a GET says `done` before. */
+  get #isComplete(): boolean {
+    if (this.#isGet) return this.#isDone;
+    return !(this.#decoder instanceof SSEDecoder) || (this.#hasEvents && !this.#decoder.isInBlock);
+  }
+
+  /** Say whether what was lost can be asked for again: the rest of the job, or all, under the same key. */
+  get #canResume(): boolean {
+    return this.#decoder instanceof SSEDecoder && (this.jobId !== undefined || !this.#hasEvents);
+  }
+
+  #request(): Request {
+    const { url, headers, resumeWindowMs } = this.#manners;
+    const shared = { ...headers, "Streamapp-Resume": String(resumeWindowMs / 1000) };
+    if (this.jobId !== undefined) {
+      const lastEventId = this.#lastEventId || `${this.jobId}:1.0`;
+      const resuming = { ...shared, Accept: EVENT_STREAM, "Last-Event-ID": lastEventId };
+      return { method: "GET", url: `${url}/jobs/${this.jobId}/events?_events=named`, headers: resuming };
+    }
+    const { path, body, accept = EVENT_STREAM } = this.#subject;
+    const starting = { ...shared, Accept: accept, "Content-Type": JSON_TYPE, "Idempotency-Key": this.#key };
+    return { method: "POST", url: url + path, headers: starting, body };
+  }
+
+  #begin(connection: Connection): void {
+    this.#patience.answered();
+    this.#isGet = this.jobId !== undefined;
+    this.jobId ??= JOB_ID.exec(connection.response.headers.get("X-Streamapp-Job-Id") ?? "")?.[0];
+    this.#connection = connection;
+    this.#decoder = new DECODERS[mediaTypeOf(connection.response)]!(); // what was cut off comes again in full
+  }
+
+  *#take(chunk: Uint8Array): Generator<StreamEvent> {
+    for (const raw of this.#decoder.feed(chunk)) {
+      this.#signal.throwIfAborted();
+      if (this.#isGet && raw.name === "done") this.#isDone = true;
+      else if (!this.#isGet || raw.name !== "job") yield this.#read(raw);
+    }
+    this.#lastEventId = this.#decoder.lastEventId || this.#lastEventId;
+  }
+
+  #read({ name, data: text, id }: ServerSentEvent): StreamEvent {
+    const data = decodeJson(text, `the event "${name}"`);
+    if (name === "error" || name === "cancelled") {
+      this.isOver = true;
+      throw errorFromEvent(name, data, this.jobId);
+    }
+    if (!NEVER_THE_RESULT.has(name)) this.#last = data;
+    this.#hasEvents = true;
+    this.#patience.renew();
+    return { name, data, id };
+  }
+
+  #end(): void {
+    this.isOver = true;
+    this.result = this.#last;
+  }
+
+  /** Throw a refusal that will not pass. */
+  #check(error: unknown): void {
+    this.#signal.throwIfAborted();
+    if (mayPass(error, this.jobId !== undefined)) return;
+    this.isOver = true;
+    const isGone = this.reconnects > 0 && (error as StreamappError).status === 404;
+    throw isGone ? this.#interrupted(error) : error;
+  }
+
+  /** Wait before the next try, or throw what lost the stream. */
+  async #wait(error: unknown): Promise<void> {
+    if (await this.#patience.wait(error, this.#signal, this.#decoder.retryMs)) return;
+    throw this.jobId === undefined && error ? error : this.#interrupted(error);
+  }
+
+  #interrupted(error: any): StreamappError {
+    this.#signal.throwIfAborted();
+    this.isOver = true;
+    const why = error?.message ?? "it ended before its job";
+    const message = `The stream of job ${this.jobId} broke off: ${why}`;
+    return new StreamappError("stream_interrupted", message, { jobId: this.jobId, cause: error });
+  }
+}
+
+/** Send a request until it is answered, and return the JSON of its answer. */
+export async function readJson(
+  request: Request,
+  patience: Patience,
+  signal: AbortSignal,
+  silenceMs: number,
+): Promise<any> {
+  for (;;) {
+    try {
+      const answer = await Connection.open(request, signal, [JSON_TYPE], silenceMs);
+      patience.answered();
+      return decodeJson(await answer.text(), `the answer of ${request.url}`);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!mayPass(error) || !(await patience.wait(error, signal))) throw error;
+    }
+  }
+}
+
+/** Say whether the same request may be granted later; a job that has started, and failed, may not. */
+function mayPass(error: unknown, isResume = false): boolean {
+  if (!(error instanceof StreamappError)) return false;
+  return error.retryable && PASSING.has(error.status) && (isResume || error.jobId === undefined);
+}
+
+/** Return a key under which a request, sent twice, acts once. `crypto.randomUUID` is missing on pages without TLS. */
+export function idempotencyKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

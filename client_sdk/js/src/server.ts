@@ -1,0 +1,106 @@
+/** Speak to one server: what every request carries, jobs by their id, streams that are left. */
+
+import { JSON_TYPE, type Request } from "./connection.js";
+import { Conversation, idempotencyKey, type Manners, readJson, type Subject } from "./conversation.js";
+import { Deadline, type Limits } from "./deadline.js";
+import { errorFromEvent, type StreamappError } from "./errors.js";
+import { encodeInput } from "./inputs.js";
+import { Patience } from "./patience.js";
+import { Stream } from "./stream.js";
+
+const CANCEL_TIMEOUT_MS = 2000;
+
+/** A job's state at one moment; the times are seconds since 1970, by the server's clock. */
+export interface JobStatus {
+  job_id: string;
+  status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+  /** How many jobs run before it, while it is queued. */
+  position: number;
+  created_at: number;
+  started_at: number | null;
+  finished_at: number | null;
+  /** Why it failed, or was cancelled. */
+  error?: StreamappError;
+  /** The lines that are new since the last update. */
+  logs: { message: string; level: string; source: string }[];
+}
+
+/** Send what calls, handles and streams of one client send. */
+export class Server {
+  readonly url: string;
+  #manners: Manners;
+  #patienceMs: number;
+  #reach = { isProven: false };
+
+  constructor(manners: Manners, patienceMs: number) {
+    this.url = manners.url;
+    this.#manners = manners;
+    this.#patienceMs = patienceMs;
+  }
+
+  /** Send a request until it is answered, and return the JSON of its answer. */
+  async json(request: Request, { signal }: Limits, silenceMs = this.#manners.silenceMs): Promise<any> {
+    return readJson(request, this.#patience(), signal ?? new AbortController().signal, silenceMs);
+  }
+
+  /** Make a request that starts a job; sent again, it does not start another. */
+  async post(path: string, input: unknown, more: Record<string, string> = {}): Promise<Request> {
+    const headers = { "Content-Type": JSON_TYPE, "Idempotency-Key": idempotencyKey(), ...more };
+    return { ...this.#request("POST", path, headers), body: await encodeInput(input) };
+  }
+
+  /** Send a request about a job, and return the JSON of its answer. */
+  async ask(method: "GET" | "POST", path: string, limits: Limits): Promise<any> {
+    return this.json(this.#request(method, `/jobs/${path}`), limits);
+  }
+
+  /** Send a request about a job, and return the state that it answers. */
+  async status(method: "GET" | "POST", path: string, limits: Limits): Promise<JobStatus> {
+    return statusFrom(await this.ask(method, path, limits));
+  }
+
+  /** Read a stream; leaving it ends the job if this stream has started it. */
+  async stream(subject: Subject, limits: Limits): Promise<Stream> {
+    const deadline = new Deadline(limits);
+    const conversation = new Conversation(this.#manners, subject, this.#patience(), deadline.signal);
+    let left: Promise<void> | undefined;
+    const leave = (reason?: unknown) => {
+      const cancels = subject.jobId === undefined && !conversation.isOver && conversation.jobId;
+      left ??= cancels ? this.cancel(cancels) : Promise.resolve();
+      deadline.end(reason);
+      return left;
+    };
+    deadline.signal.addEventListener("abort", () => leave());
+    try {
+      await conversation.start();
+    } catch (error) {
+      await leave();
+      throw error;
+    }
+    return new Stream(conversation, leave);
+  }
+
+  /** Cancel a job, if the server can be told so soon; else it learns from the closing connection. */
+  async cancel(jobId: string): Promise<void> {
+    const { url, method, headers } = this.#request("POST", `/jobs/${jobId}/cancel`);
+    const signal = AbortSignal.timeout(CANCEL_TIMEOUT_MS);
+    // `keepalive`: a page that closes still sends it.
+    const response = await fetch(url, { method, headers, keepalive: true, signal }).catch(() => undefined);
+    await response?.body?.cancel();
+  }
+
+  #patience(): Patience {
+    return new Patience(this.#patienceMs, this.#reach);
+  }
+
+  #request(method: "GET" | "POST", path: string, headers: Record<string, string> = {}): Request {
+    return { method, url: this.url + path, headers: { ...this.#manners.headers, Accept: JSON_TYPE, ...headers } };
+  }
+}
+
+/** Read what `/jobs/{id}` answers. */
+export function statusFrom(body: any): JobStatus {
+  const { error, detail, error_type, ...status } = body;
+  const failure = error && { error: errorFromEvent(status.status, body, status.job_id) };
+  return { ...status, ...failure, logs: [] };
+}

@@ -1,0 +1,51 @@
+/** Streams through a proxy that cuts: before the head, in it, in an event, before the last chunk; by FIN and by RST. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Client } from "streamapp-client";
+
+import { client, collect, cuttingUrl } from "./server.js";
+
+const CUTS = 1000;
+const AT_ONCE = 20;
+
+test(`${CUTS} cuts lose, double and move nothing`, { timeout: 240_000 }, async (t) => {
+  const started = await client.run("/count");
+  const cutClient = new Client(cuttingUrl);
+  let cuts = 0, streams = 0;
+
+  async function read() {
+    const stream = await cutClient.stream("/numbers", { input: { n: 100, large: 600 } });
+    const numbers = (await collect(stream)).map(({ data }) => data.n);
+    assert.deepEqual(numbers, Array.from({ length: 100 }, (_, i) => i));
+    assert.equal((await stream.done()).n, 99);
+    cuts += stream.reconnects;
+    streams++;
+  }
+
+  const reader = async () => { while (cuts < CUTS) await read(); };
+  await Promise.all(Array.from({ length: AT_ONCE }, reader));
+  t.diagnostic(`${streams} streams, ${cuts} resumed cuts`);
+  assert.equal(await client.run("/count"), started + streams, "a job was started twice");
+});
+
+test("calls whose answer is lost are made again", async () => {
+  const cutClient = new Client(cuttingUrl);
+  for (let n = 0; n < 5; n++) assert.equal(await cutClient.run("/echo", { input: { value: n } }), n);
+});
+
+test("without patience a cut stream is interrupted", async () => {
+  const impatient = new Client(cuttingUrl, { patienceMs: 0 });
+  const read = async () => collect(await impatient.stream("/numbers", { input: { n: 1000 } }));
+  await assert.rejects(read(), ({ code }) => code === "stream_interrupted" || code === "connection_failed");
+});
+
+test("lines that are cut cannot be resumed", async () => {
+  const cutClient = new Client(cuttingUrl);
+  const read = async () => {
+    const stream = await cutClient.stream("/numbers", { input: { n: 3000 }, accept: "application/x-ndjson" });
+    await collect(stream);
+  };
+  await assert.rejects(read(), { code: "stream_interrupted" });
+});

@@ -1,0 +1,102 @@
+/** Calls that answer once, jobs without a reader, inputs. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { client, collect } from "./server.js";
+
+test("run returns the value", async () => {
+  assert.deepEqual(await client.run("/echo", { input: { value: [1, { a: "ä" }, null] } }), [1, { a: "ä" }, null]);
+  assert.equal(await client.run("/echo"), null);
+});
+
+test("run gives up in its time", async () => {
+  const call = client.run("/sleep", { input: { seconds: 60 }, timeoutMs: 200 });
+  await assert.rejects(call, { code: "deadline_exceeded", message: /timeoutMs: 200/ });
+});
+
+test("Blobs, Files and bytes become data URIs", async () => {
+  const large = new Uint8Array(100_001).map((_, i) => i * 7);
+  const value = {
+    blob: new Blob(["abc"], { type: "image/png" }),
+    list: [new File(["abc"], "a.txt", { type: "text/plain" }), new Blob(["abc"])],
+    view: new Uint8Array([120, 97, 98, 99]).subarray(1),
+    buffer: new TextEncoder().encode("abc").buffer,
+    large,
+    date: new Date(0),
+  };
+  const sent = await client.run("/echo", { input: { value } });
+  assert.deepEqual(sent, {
+    blob: "data:image/png;base64,YWJj",
+    list: ["data:text/plain;base64,YWJj", "data:application/octet-stream;base64,YWJj"],
+    view: "data:application/octet-stream;base64,YWJj",
+    buffer: "data:application/octet-stream;base64,YWJj",
+    large: `data:application/octet-stream;base64,${Buffer.from(large).toString("base64")}`,
+    date: "1970-01-01T00:00:00.000Z",
+  });
+});
+
+test("a submitted job is followed by its handle", async () => {
+  const job = await client.submit("/steps", { input: { n: 4 } });
+  assert.equal(await job.result({ timeoutMs: 15_000 }), 3);
+  assert.equal((await job.status()).status, "succeeded");
+  const events = await collect(await job.events());
+  assert.deepEqual(events.filter(({ name }) => name === "output").map(({ data }) => data), [0, 1, 2, 3]);
+  const rest = await collect(await job.events({ after: events.at(-2).id }));
+  assert.deepEqual(rest.map(({ data }) => data), [3]);
+});
+
+test("leaving the events of a submitted job does not cancel it", async () => {
+  const job = await client.submit("/numbers", { input: { n: 1000 } });
+  for await (const _ of await job.events()) break;
+  assert.equal((await job.result({ timeoutMs: 15_000 })).n, 999);
+});
+
+test("a stream that was read to its end ends at once", async () => {
+  const job = await client.submit("/steps");
+  await job.result();
+  const events = await collect(await job.events());
+  const again = await job.events({ after: `${job.id}:1.${Number(events.at(-1).id.split(".")[1]) + 1}` });
+  assert.deepEqual(await collect(again), []);
+});
+
+test("a cancelled job says so", async () => {
+  const job = await client.submit("/sleep", { input: { seconds: 60 } });
+  assert.equal((await job.cancel()).status, "cancelled");
+  assert.equal((await job.status()).error.code, "cancelled");
+  await assert.rejects(job.result(), { code: "cancelled" });
+});
+
+test("the result of a job that takes too long is not waited for", async () => {
+  const job = await client.submit("/sleep", { input: { seconds: 60 } });
+  await assert.rejects(job.result({ timeoutMs: 200 }), { code: "deadline_exceeded" });
+  assert.equal((await job.cancel()).status, "cancelled");
+});
+
+test("a job that is not there is not found", async () => {
+  const job = client.job("0".repeat(32));
+  await assert.rejects(job.status(), { code: "job_not_found", status: 404 });
+  await assert.rejects(job.events(), { code: "job_not_found" });
+});
+
+test("subscribe tells states and logs, and returns the result", async () => {
+  const updates = [];
+  const result = await client.subscribe("/steps", { logs: true, onQueueUpdate: (status) => updates.push(status) });
+  assert.equal(result, 2);
+  const lines = updates.flatMap(({ logs }) => logs.map(({ message }) => message));
+  assert.deepEqual(lines, ["step 0", "step 1", "step 2"]);
+  assert.equal(updates.at(-1).status, "succeeded");
+});
+
+test("subscribe throws what the job failed with", async () => {
+  await assert.rejects(client.subscribe("/lines", { input: { fails: true } }), { code: "endpoint_failed" });
+  await assert.rejects(client.subscribe("/lines", { input: { fails: true }, logs: true }), { code: "endpoint_failed" });
+});
+
+test("a subscription that is left cancels its job", async () => {
+  let jobId;
+  const onQueueUpdate = (status) => { jobId = status.job_id; };
+  const call = client.subscribe("/sleep", { input: { seconds: 60 }, onQueueUpdate, timeoutMs: 300 });
+  await assert.rejects(call, { code: "deadline_exceeded" });
+  assert.equal((await client.job(jobId).status()).status, "cancelled");
+});

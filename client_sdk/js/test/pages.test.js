@@ -1,0 +1,198 @@
+/** The pages of tests/pages/ in a real Chromium, served from the app's own origin. */
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { build } from "esbuild";
+import { chromium } from "playwright-core";
+
+const { STREAMAPP_PAINTER_URL: url, STREAMAPP_CUTTING_PAINTER_URL: cuttingUrl, CHROMIUM: executablePath } = process.env;
+const { STREAMAPP_URL: numbersUrl, STREAMAPP_HALF_CUTTING_URL: halfCuttingUrl } = process.env;
+const PAGES = new URL("../../../tests/pages/", import.meta.url);
+const LONG = { input: { prompt: "long", steps: 10_000_000 } };
+
+let browser;
+// As root there is no sandbox to be had; to ask for the local network is for a person.
+const ARGUMENTS = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"];
+before(async () => { browser = await chromium.launch({ executablePath, args: ARGUMENTS }); });
+after(() => browser.close());
+
+async function bundled(name) {
+  const entryPoints = [fileURLToPath(new URL(name, PAGES))];
+  const nodePaths = [fileURLToPath(new URL("../node_modules", import.meta.url))];
+  const alias = Object.fromEntries(
+    ["streamapp-client/react", "streamapp-client"].map((name) => [name, fileURLToPath(import.meta.resolve(name))]),
+  );
+  const options = { bundle: true, format: "esm", write: false, define: { "process.env.NODE_ENV": '"development"' } };
+  return (await build({ entryPoints, nodePaths, alias, ...options })).outputFiles[0].text;
+}
+
+/** Open a page of tests/pages/ as if the app served it; all other requests go to the app. */
+async function open(t, name, origin = url, edit = (html) => html) {
+  const page = await browser.newPage();
+  t.after(() => page.close());
+  const serve = (path, contentType, body) => page.route(`${origin}${path}`, (route) => route.fulfill({ contentType, body }));
+  await serve("/page", "text/html", edit(readFileSync(new URL(name, PAGES), "utf8")));
+  await serve("/streamapp-client.js", "text/javascript", readFileSync(fileURLToPath(import.meta.resolve("streamapp-client")), "utf8"));
+  if (name === "react.html") await serve("/react-page.js", "text/javascript", await bundled("react-page.js"));
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(error));
+  await page.goto(`${origin}/page`);
+  t.after(() => assert.deepEqual(errors, []));
+  return page;
+}
+
+async function says(page, text) {
+  await page.waitForFunction((text) => document.getElementById("status").textContent === text, text, { timeout: 15_000 });
+}
+
+async function hasStatus(jobId, status) {
+  const deadline = performance.now() + 15_000;
+  for (;;) {
+    const job = await (await fetch(`${url}/jobs/${jobId}`)).json();
+    if (job.status === status) return;
+    assert.ok(performance.now() < deadline, `job ${jobId} is ${job.status}, not ${status}`);
+  }
+}
+
+for (const name of ["eventsource.html", "fetch.html"]) {
+  test(`${name} shows the image`, async (t) => {
+    const page = await open(t, name);
+    await says(page, "done");
+    assert.match(await page.getAttribute("#image", "src"), /^data:image\/gif/);
+  });
+
+  test(`${name} shows the error`, async (t) => {
+    const page = await open(t, name, url, (html) => html.replace(/a%20red%20circle|a red circle/, "fail"));
+    const status = await page.waitForFunction(() => document.getElementById("status").textContent);
+    // What fetch has not handed out when the server hangs up, it drops: then the browser's own words are all there is.
+    assert.match(await status.jsonValue(), /failed with RuntimeError|network error/);
+  });
+}
+
+test("fetch.html reads a result with a line separator in it", async (t) => {
+  const page = await open(t, "fetch.html", url, (html) => html.replace("a red circle", "a red\\u2028circle"));
+  await says(page, "done");
+});
+
+test("eventsource.html survives cuts", async (t) => {
+  await says(await open(t, "eventsource.html", cuttingUrl), "done");
+});
+
+test("cuts lose, double and move nothing in a page either", async (t) => {
+  const page = await open(t, "sdk.html", halfCuttingUrl);
+  const cuts = await page.evaluate(async () => {
+    const client = new window.streamapp.Client("/");
+    while (!(await client.run("/count").then(() => true, () => false))); // from now on, a lost connection is known to be none refused
+    const read = async () => {
+      const stream = await client.stream("/numbers", { input: { n: 100, large: 600 } });
+      const numbers = [];
+      for await (const { data } of stream) numbers.push(data.n);
+      if (numbers.some((n, i) => n !== i) || (await stream.done()).n !== 99) throw new Error(String(numbers));
+      if ((await client.run("/echo", { input: { value: 1 } })) !== 1) throw new Error("the echo is wrong");
+      return stream.reconnects;
+    };
+    const cuts = await Promise.all(Array.from({ length: 50 }, read));
+    return cuts.reduce((sum, n) => sum + n);
+  });
+  t.diagnostic(`${cuts} resumed cuts`);
+  assert.ok(cuts > 0);
+});
+
+test("eventSource() opens the browser's own, which closes itself", async (t) => {
+  const page = await open(t, "sdk.html");
+  const names = await page.evaluate(() => new Promise((resolve) => {
+    const names = [];
+    const source = new window.streamapp.Client("/").eventSource("/stream", { prompt: "a red circle" });
+    for (const name of ["preview", "output", "done"]) source.addEventListener(name, () => names.push(name));
+    source.addEventListener("done", () => resolve([...new Set(names), source.readyState]));
+  }));
+  assert.deepEqual(names, ["preview", "output", "done", 2]);
+});
+
+test("a page of another origin, which the server names, gets its streams", async (t) => {
+  const page = await open(t, "sdk.html", numbersUrl);
+  const [jobId, result] = await page.evaluate(async (url) => {
+    const client = new window.streamapp.Client(url, { key: "k" });
+    const stream = await client.stream("/stream", { input: { prompt: "a red circle" } });
+    return [stream.jobId, await stream.done()];
+  }, url);
+  assert.match(jobId, /^[0-9a-f]{32}$/);
+  assert.equal(result.prompt, "a red circle");
+});
+
+/** Forward connections to a URL of this machine; `cut` ends all that are open. */
+async function forwarding(t, target) {
+  const sockets = new Set();
+  const server = createServer((socket) => {
+    const onward = connect(new URL(target).port, "127.0.0.1");
+    for (const end of [socket, onward]) sockets.add(end.on("error", () => {}).on("close", () => sockets.delete(end)));
+    socket.pipe(onward).pipe(socket);
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const cut = () => sockets.forEach((socket) => socket.destroy());
+  t.after(() => { server.close(); cut(); });
+  return { origin: `http://127.0.0.1:${server.address().port}`, cut };
+}
+
+test("a page that is offline waits, and resumes when it is back", async (t) => {
+  const { origin, cut } = await forwarding(t, numbersUrl);
+  const page = await open(t, "sdk.html", origin);
+  await page.evaluate(async () => {
+    window.stream = await new window.streamapp.Client("/").stream("/numbers", { input: { n: 3000 } });
+    window.numbers = [];
+    window.stream.on("output", ({ n }) => window.numbers.push(n));
+  });
+  await page.waitForFunction(() => window.numbers.length > 0);
+  await page.context().setOffline(true); // the emulation refuses new connections, and leaves those that are open
+  cut();
+  const hasStopped = () => window.seen === (window.seen = window.numbers.length);
+  await page.waitForFunction(hasStopped, null, { polling: 500 });
+  const seen = await page.evaluate(() => window.seen);
+  assert.ok(seen < 3000);
+  await page.context().setOffline(false);
+  await page.evaluate(() => window.stream.done());
+  assert.deepEqual(await page.evaluate(() => window.numbers), Array.from({ length: 3000 }, (_, n) => n));
+  assert.equal(await page.evaluate(() => window.stream.reconnects), 1);
+});
+
+test("a page that closes leaves no job behind", async (t) => {
+  const page = await open(t, "sdk.html");
+  const jobId = await page.evaluate(async (long) => {
+    const stream = await new window.streamapp.Client("/", { resumeWindowMs: 0 }).stream("/stream", long);
+    stream.on("preview", () => {});
+    return stream.jobId;
+  }, LONG);
+  await page.close();
+  await hasStatus(jobId, "cancelled");
+});
+
+async function startLong(page) {
+  const started = page.waitForResponse((response) => response.url().endsWith("/stream"));
+  await page.click("#long");
+  await page.waitForSelector("img");
+  return (await started).headers()["x-streamapp-job-id"];
+}
+
+test("useStream shows a stream, its failure, its cancel, and ends with its component", async (t) => {
+  const page = await open(t, "react.html");
+  await says(page, "idle");
+  await page.click("#start");
+  await says(page, "succeeded a red circle");
+  assert.match(await page.getAttribute("img", "src"), /^data:image\/gif/);
+  await page.click("#fail");
+  await says(page, "failed endpoint_failed");
+  await page.click("#long");
+  await page.waitForSelector("img");
+  await page.click("#cancel");
+  await says(page, "cancelled");
+  await fetch(`${url}/jobs/${await startLong(page)}/cancel`, { method: "POST" });
+  await says(page, "cancelled cancelled");
+  const jobId = await startLong(page);
+  await page.click("#hide");
+  await hasStatus(jobId, "cancelled");
+});

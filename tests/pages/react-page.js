@@ -1,0 +1,28 @@
+// Bundled with React by client_sdk/js/test/pages.test.js.
+import { createElement as h, StrictMode, useState } from "react";
+import { createRoot } from "react-dom/client";
+import { Client } from "streamapp-client";
+import { useStream } from "streamapp-client/react";
+
+const client = new Client("/");
+
+function Painting() {
+  const { status, preview, result, error, start, cancel } = useStream(client, "/stream");
+  return h(
+    "div",
+    null,
+    h("button", { id: "start", onClick: () => start({ prompt: "a red circle" }) }),
+    h("button", { id: "fail", onClick: () => start({ prompt: "fail" }) }),
+    h("button", { id: "long", onClick: () => start({ prompt: "long", steps: 10_000_000 }) }),
+    h("button", { id: "cancel", onClick: cancel }),
+    preview && h("img", { src: preview.image.url, alt: "" }),
+    h("p", { id: "status" }, [status, result?.prompt, error?.code].filter(Boolean).join(" ")),
+  );
+}
+
+function Page() {
+  const [isShown, show] = useState(true);
+  return h("div", null, h("button", { id: "hide", onClick: () => show(false) }), isShown && h(Painting));
+}
+
+createRoot(document.getElementById("root")).render(h(StrictMode, null, h(Page)));
