@@ -103,4 +103,5 @@ evaluate: install ## measure the embedded model's gates
 	$(BIN)/python -m apps.sdxl.tiny.evaluate
 
 clean: ## remove what the targets made
+	rm -rf tests/.venvs tests/js/node_modules client_sdk/js/node_modules client_sdk/js/dist
 	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -20,7 +20,7 @@ from typing import Any
 Payload = dict[str, Any]
 
 # As large as a 512 x 512 JPEG of quality 70; 27 kB when written as a data URI.
-_JPEG = random.Random(0).randbytes(20_000)
+JPEG = random.Random(0).randbytes(20_000)
 _STEPS_FILE = "BENCHMARK_STEPS"
 
 
@@ -36,8 +36,13 @@ def timed(i: int) -> Payload:
 
 def preview(i: int) -> Payload:
     """Make a preview of 27 kB, as the applications do: JPEG as base64."""
-    url = "data:image/jpeg;base64," + base64.b64encode(_JPEG).decode()
-    return {"i": i, "t": time.monotonic(), "image": {"url": url, "content_type": "image/jpeg"}}
+    url = "data:image/jpeg;base64," + base64.b64encode(JPEG).decode()
+    return preview_of(i, {"url": url, "content_type": "image/jpeg"})
+
+
+def preview_of(i: int, image: Any) -> Payload:
+    """Make a preview of an image that is in the framework's own form."""
+    return {"i": i, "t": time.monotonic(), "image": image}
 
 
 async def count(n: int) -> AsyncIterator[Payload]:

@@ -326,6 +326,43 @@ async def test_close_ends_the_wait() -> None:
     assert reader.is_closed
 
 
+# The first event: the producer's second would keep the loop from the processor that it needs to send it
+
+
+async def test_a_producer_goes_on_when_its_first_event_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.channel._FIRST_SENT_S", WAIT_S)
+    channel = channel_with()
+    reader = channel.subscribe(is_owner=True)
+    task = await asleep(reader)
+    producer = Producer(lambda: put(channel, "a", "b", waits=True))
+    await task
+    assert payloads(reader.take()) == ["a"]
+    task = await asleep(reader)
+    producer.join(WAIT_S)
+    await task
+    assert payloads(reader.take()) == ["b"]
+
+
+async def test_a_producer_goes_on_when_its_first_event_is_delivered(
+    monkeypatch: pytest.MonkeyPatch, advance: Advance
+) -> None:
+    monkeypatch.setattr("streamapp.channel._FIRST_SENT_S", WAIT_S)
+    channel, delivered = channel_with(), []  # type: tuple[Channel, list[Any]]
+    task = await asleep(channel.subscribe(is_owner=True), into(delivered))
+    advance(1)
+    producer = Producer(lambda: put(channel, "a", "b", waits=True))
+    await task
+    producer.join(WAIT_S)
+    assert delivered == ["a"]
+
+
+async def test_a_producer_waits_for_its_first_reader_only_a_moment() -> None:
+    channel = channel_with()
+    channel.subscribe(is_owner=True)
+    await asyncio.to_thread(put, channel, "a", "b", waits=True)
+    assert channel.last_n == 2
+
+
 # Delivery to a reader that sleeps on
 
 
@@ -518,8 +555,7 @@ async def test_a_producer_waits_when_it_is_too_far_ahead_of_the_owner(bounds: di
     channel = channel_with(**bounds)
     reader = channel.subscribe(is_owner=True)
     producer = Producer(lambda: put(channel, *"xxxxxx", waits=True))
-    await until(lambda: producer.waits)
-    assert channel.statistics().ahead_events == 4
+    await until(lambda: producer.waits and channel.last_n == 4)
     assert len(reader.take()) == 4
     producer.join(WAIT_S)
     assert numbers(reader.take()) == [5, 6]

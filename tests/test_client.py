@@ -215,11 +215,28 @@ def test_a_stream_that_broke_off_has_no_result(serve: Serve) -> None:
     assert stream.result is None
 
 
+@pytest.mark.parametrize("rest", [[], [block("output", 1), chunk("event: output\ndata: 2")]], ids=["empty", "in one"])
+def test_a_body_that_ends_before_an_event_does_is_asked_for_again(serve: Serve, rest: list[bytes]) -> None:
+    """A proxy that loses its server ends the answer as if it were whole."""
+    again = [head(), block("output", 2, 2), block("done", {}, 3), END]
+    server = serve(head(), *rest, END, **{"jobs/j1/events?_events=named": again})
+    stream = Client(server.url).stream("/stream")
+
+    assert [event.data for event in stream][-1] == 2
+    assert (stream.result, stream.reconnects) == (2, 1)
+
+
+def test_a_last_line_needs_no_line_end(serve: Serve) -> None:
+    server = serve(head("application/x-ndjson"), chunk("1\n2"), END)
+
+    assert [event.data for event in Client(server.url).stream("/stream", accept="application/x-ndjson")] == [1, 2]
+
+
 # Requests
 
 
 def test_the_input_is_posted_as_json_with_the_key(serve: Serve) -> None:
-    server = serve(head(), END)
+    server = serve(head(), block("output", 1), END)
 
     list(Client(server.url, patience_s=0, key="secret").stream("/stream", {"prompt": "é"}))
 
@@ -230,7 +247,7 @@ def test_the_input_is_posted_as_json_with_the_key(serve: Serve) -> None:
 
 
 def test_without_input_an_empty_object_is_posted_and_without_key_no_header(serve: Serve) -> None:
-    server = serve(head(), END)
+    server = serve(head(), block("output", 1), END)
 
     list(Client(server.url, patience_s=0).stream("/stream"))
 

@@ -199,6 +199,13 @@ async def test_a_response_of_the_endpoints_own_is_handed_over_and_waited_for() -
     await handing_over
 
 
+def test_the_endpoints_own_headers_leave_the_body_as_it_is() -> None:
+    job = new()
+    assert job.own_headers == []
+    job.own_response = Response(b"ab", headers={"x-billable-units": "2"}, media_type="text/plain")
+    assert job.own_headers == [(b"x-billable-units", b"2")]
+
+
 async def test_handing_over_ends_with_the_job() -> None:
     job = new()
     handing_over = asyncio.create_task(asyncio.to_thread(job.hand_over, Response()))

@@ -46,11 +46,12 @@ def run(*command: str, **environment: str) -> str:
 
 
 @contextmanager
-def serving(app: Path) -> Iterator[int]:
+def serving(app: Path, **environment: str) -> Iterator[int]:
     """Serve an app in a process of its own, and yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])
-    process = subprocess.Popen([sys.executable, str(app), str(port)], stdout=subprocess.DEVNULL)
+    command = [sys.executable, str(app), str(port)]
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 15
         while not is_ready(port):
@@ -74,7 +75,8 @@ def servers() -> Iterator[tuple[dict[str, str], CuttingProxy]]:
     """Start what the JavaScript tests call; give where it is, and the proxy of the numbers."""
     with ExitStack() as stack:
         numbers = stack.enter_context(serving(TESTS / "apps" / "numbered.py"))
-        painter = stack.enter_context(serving(TESTS / "pages" / "app.py"))
+        origins = json.dumps([f"http://127.0.0.1:{numbers}"])
+        painter = stack.enter_context(serving(TESTS / "pages" / "app.py", STREAMAPP_CORS_ORIGINS=origins))
         proxy = stack.enter_context(cutting(numbers, cut=1))
         # Chromium drops what it has not handed out when a connection is reset: cut each time, streams may starve there.
         half = stack.enter_context(cutting(numbers, cut=0.8))

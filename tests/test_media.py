@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextvars
 import gzip
 import io
 import json
@@ -32,11 +33,15 @@ from streamapp.media import (
     MediaLimits,
     encode_media,
     has_media_fields,
+    inline,
     is_public_address,
+    limit_by,
+    limits_here,
+    publish_by,
     resolve_media,
 )
 from streamapp.media import _tls_context as tls_context
-from streamapp.settings import Settings
+from streamapp.settings import Settings, get_settings
 
 LIMITS = MediaLimits(max_bytes=1_000_000, max_pixels=1_000_000, timeout_s=10, allow_private_urls=True)
 PUBLIC_ONLY = replace(LIMITS, allow_private_urls=False)
@@ -761,3 +766,45 @@ async def test_a_wrong_certificate_is_refused(certificate: str, servers_tls: dic
 def test_the_limits_are_those_of_the_deployment() -> None:
     limits = MediaLimits.of(Settings(max_media_bytes=1, max_image_pixels=2, media_timeout_s=3, allow_private_urls=True))
     assert limits == MediaLimits(max_bytes=1, max_pixels=2, timeout_s=3, allow_private_urls=True)
+
+
+def test_outside_of_a_job_the_limits_are_those_of_the_process() -> None:
+    def limits_of_a_job() -> MediaLimits:
+        limit_by(LIMITS)
+        return limits_here()
+
+    assert contextvars.copy_context().run(limits_of_a_job) == LIMITS
+    assert limits_here() == MediaLimits.of(get_settings())
+
+
+# Files of the server's own
+
+
+def urls(size: int, url: str | None) -> tuple[str, str]:
+    """Return what stands for a file of `size` bytes where a store gives it `url`, and for one to be written inline."""
+    file = File(bytes(size))
+
+    def written() -> tuple[str, str]:
+        publish_by(lambda file: url)
+        with inline():
+            preview = file.url()
+        return file.url(), preview
+
+    return contextvars.copy_context().run(written)
+
+
+def test_files_over_a_mebibyte_are_published_unless_they_are_to_be_inline() -> None:
+    published, preview = urls(2**20 + 1, "http://x.test/files/a")
+    assert published == "http://x.test/files/a"
+    assert preview.startswith("data:")
+
+
+@pytest.mark.parametrize(("size", "url"), [(2**20, "http://x.test/files/a"), (2**20 + 1, None)], ids=["small", "full"])
+def test_small_files_and_those_without_room_are_inline(size: int, url: str | None) -> None:
+    assert urls(size, url)[0].startswith("data:")
+
+
+async def test_a_url_of_the_servers_own_is_not_downloaded() -> None:
+    own = File(b"hi", "text/plain")
+    limits = replace(PUBLIC_ONLY, stored={"http://127.0.0.1/files/a": own}.get)
+    assert (await download("http://127.0.0.1/files/a", limits)).data == b"hi"

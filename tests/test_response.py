@@ -7,6 +7,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import PIL.Image
@@ -17,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
 from streamapp.events import Preview, Progress, to_event
+from streamapp.files import FileStore
 from streamapp.jobs import Job
 from streamapp.media import File
 from streamapp.response import (
@@ -52,7 +54,8 @@ class Client:
         self._has_left = asyncio.Event()
         self._news = asyncio.Event()
         extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self} if lends_transport else {}
-        self.scope: Scope = {"type": "http", "asgi": {"spec_version": spec_version}, "extensions": extensions}
+        asgi = {"spec_version": spec_version}
+        self.scope: Scope = {"type": "http", "asgi": asgi, "method": "GET", "headers": [], "extensions": extensions}
 
     def call(self, response: Response) -> "asyncio.Task[None]":
         return asyncio.create_task(response(self.scope, self.receive, self.send))
@@ -252,6 +255,19 @@ async def test_a_failure_after_the_stream_has_opened_is_an_error_event_even_as_t
     await answer
     assert client.body.startswith(f": open\nevent: cancelled\nid: {job.id}:1.1\n")
     assert not client.is_complete
+
+
+async def test_a_failed_stream_is_cut_when_its_client_had_time_to_read_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.response._LINGER_S", 60)
+    job, client = make_job(), Client()
+    emit(job, 1)
+    job.cancel()
+    answer = client.call(EventStreamResponse(job, SETTINGS))
+    await client.until("event: cancelled")
+    assert client.ended_by == []
+    client.leave()
+    await answer
+    assert client.ended_by == ["close", "abort"]
 
 
 async def test_a_failed_stream_waits_for_the_last_bytes_but_not_for_ever() -> None:
@@ -517,6 +533,14 @@ async def test_an_image_is_sent_bare_when_accept_names_its_type(accept: str) -> 
     client = await answer(succeeded({"image": PICTURE, "seed": 1}), accept=accept)
     assert client.headers["content-type"] == "image/png"
     assert client.sent[1]["body"].startswith(b"\x89PNG")
+
+
+async def test_an_image_in_the_file_store_is_sent_bare_from_there(tmp_path: Path) -> None:
+    files, client = FileStore(Settings(files_dir=tmp_path)), Client()
+    url = await asyncio.to_thread(files.publish, File(b"pixels", "image/png"), base_url="http://x.test")
+    result = {"image": {"url": url, "content_type": "image/png"}}
+    await client.call(result_response(succeeded(result), accept="image/png", find_file=files.find))
+    assert (client.body, client.headers["content-type"]) == ("pixels", "image/png")
 
 
 @pytest.mark.parametrize(

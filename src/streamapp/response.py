@@ -43,6 +43,8 @@ _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
     "ndjson": (b"content-type", b"application/x-ndjson"),
     "text": (b"content-type", b"text/plain; charset=utf-8"),
 }
+# From the event that says why to the cut: when a connection fails, Chromium's fetch drops what the page has not read.
+_LINGER_S = 0.1
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -128,6 +130,7 @@ class _Connection:
             return
         # A BaseHTTPMiddleware hands chunks on one by one: this empty one returns when the last real one is written.
         await self.write(b"")
+        await asyncio.wait([self.listener], timeout=_LINGER_S)
         self._transport.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._send_timeout_s):

@@ -1,5 +1,6 @@
 /** Send one request and read its answer, which may not fall silent. */
 
+import { after } from "./deadline.js";
 import { errorFromResponse, StreamappError } from "./errors.js";
 
 export const EVENT_STREAM = "text/event-stream";
@@ -43,7 +44,7 @@ export class Connection {
     const connection = new Connection(response, controller, silenceMs);
     if (response.status === 204 || expected.includes(mediaTypeOf(response))) return connection;
     const isEmpty = !(await connection.read().catch(() => undefined));
-    connection.close();
+    controller.abort();
     throw isEmpty ? noAnswer(request.url, "it is empty") : unexpected(response, expected);
   }
 
@@ -60,11 +61,6 @@ export class Connection {
     if (!text) throw noAnswer(this.response.url, "it is empty");
     return text;
   }
-
-  /** Hang up. */
-  close(): void {
-    this.#controller.abort();
-  }
 }
 
 /** Return the media type without its parameters. */
@@ -78,7 +74,7 @@ function noAnswer(url: string, cause: any): StreamappError {
 }
 
 async function unlessSilent<T>(controller: AbortController, ms: number, act: () => Promise<T>): Promise<T> {
-  const timer = setTimeout(() => controller.abort(new Error("no heartbeat came")), ms);
+  const timer = after(ms, () => controller.abort(new Error("no heartbeat came")));
   try {
     return await act();
   } finally {

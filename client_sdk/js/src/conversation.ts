@@ -45,10 +45,13 @@ const DECODERS: Record<string, new () => Decoder> = {
   [NDJSON]: LineDecoder,
   [TEXT]: PlainTextDecoder,
 };
+// Other servers leave it out behind their last line.
+const LINE_END = new TextEncoder().encode("\n");
 // The last event that has none of these names is the job's result.
 const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged", "restarted"]);
-// What is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job is named.
-const BUSY: ReadonlySet<number | undefined> = new Set([429, 502, 503, 504]);
+// No answer, and what is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job
+// is named.
+const PASSING: ReadonlySet<number | undefined> = new Set([undefined, 429, 502, 503, 504]);
 
 /** Hold one stream: what was sent for it, what came, and how often it was lost. */
 export class Conversation {
@@ -108,6 +111,7 @@ export class Conversation {
         if (!chunk) break;
         yield* this.#take(chunk);
       }
+      if (lost === undefined && this.#decoder instanceof LineDecoder) yield* this.#take(LINE_END);
       if (lost === undefined && this.#isComplete) return this.#end();
       if (!this.#canResume) throw this.#interrupted(lost);
       this.onConnection(lost ?? new StreamappError("connection_failed", "The stream ended before its job"));
@@ -121,7 +125,7 @@ export class Conversation {
   /** Say whether the stream may end where the body does: that of a GET says `done` before. */
   get #isComplete(): boolean {
     if (this.#isGet) return this.#isDone;
-    return this.#hasEvents || !(this.#decoder instanceof SSEDecoder);
+    return !(this.#decoder instanceof SSEDecoder) || (this.#hasEvents && !this.#decoder.isInBlock);
   }
 
   /** Say whether what was lost can be asked for again: the rest of the job, or all, under the same key. */
@@ -179,7 +183,7 @@ export class Conversation {
   /** Throw a refusal that will not pass. */
   #check(error: unknown): void {
     this.#signal.throwIfAborted();
-    if (isCut(error) || mayPass(error, this.jobId !== undefined)) return;
+    if (mayPass(error, this.jobId !== undefined)) return;
     this.isOver = true;
     const isGone = this.reconnects > 0 && (error as StreamappError).status === 404;
     throw isGone ? this.#interrupted(error) : error;
@@ -214,20 +218,15 @@ export async function readJson(
       return decodeJson(await answer.text(), `the answer of ${request.url}`);
     } catch (error) {
       signal.throwIfAborted();
-      if (!isCut(error) && !mayPass(error)) throw error;
-      if (!(await patience.wait(error, signal))) throw error;
+      if (!mayPass(error) || !(await patience.wait(error, signal))) throw error;
     }
   }
-}
-
-function isCut(error: unknown): boolean {
-  return error instanceof StreamappError && error.code === "connection_failed";
 }
 
 /** Say whether the same request may be granted later; a job that has started, and failed, may not. */
 function mayPass(error: unknown, isResume = false): boolean {
   if (!(error instanceof StreamappError)) return false;
-  return error.retryable && BUSY.has(error.status) && (isResume || error.jobId === undefined);
+  return error.retryable && PASSING.has(error.status) && (isResume || error.jobId === undefined);
 }
 
 /** Return a key under which a request, sent twice, acts once. `crypto.randomUUID` is missing on pages without TLS. */

@@ -10,6 +10,11 @@ export interface Limits {
   timeoutMs?: number | undefined;
 }
 
+/** Set a timer; engines take a time beyond their range, such as Infinity, for none at all. */
+export function after(ms: number, act: () => void): ReturnType<typeof setTimeout> {
+  return setTimeout(act, Math.min(ms, 0x7fffffff));
+}
+
 /** Hold the limits of one call, and whether it has ended. */
 export class Deadline {
   /** Aborted when the call has to end, with the reason that the call throws. */
@@ -21,7 +26,7 @@ export class Deadline {
     this.signal = signal ? AbortSignal.any([signal, this.#controller.signal]) : this.#controller.signal;
     if (timeoutMs === undefined) return;
     const late = new StreamappError("deadline_exceeded", `The call did not end within timeoutMs: ${timeoutMs}`);
-    this.#timer = setTimeout(() => this.end(late), timeoutMs);
+    this.#timer = after(timeoutMs, () => this.end(late));
   }
 
   /** End the call, unless it has ended; a timer that is left would keep the process alive. */

@@ -32,18 +32,27 @@ export class SSEDecoder implements Decoder {
   /** The reconnection time that the server asked for. */
   retryMs: number | undefined;
 
-  #decoder = new TextDecoder(); // drops the byte order mark, and keeps a character that is cut in two
+  // Keeps a character that is cut in two; Node 26 drops a second byte order mark too when the first came in pieces.
+  #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  #isAtStart = true;
   #line = ""; // the pieces of the line that is not complete yet; engines join them once, when they are looked at
   #endsWithCr = false;
   #name = "";
   #data: string | undefined;
   #id = "";
 
+  /** Whether the bytes so far end inside a block: of a stream that ends there, the rest was lost. */
+  get isInBlock(): boolean {
+    return this.#line !== "" || this.#name !== "" || this.#data !== undefined;
+  }
+
   /** Take the next bytes and return the events that they complete. */
   feed(chunk: Uint8Array): ServerSentEvent[] {
     const events: ServerSentEvent[] = [];
-    const text = this.#decoder.decode(chunk, { stream: true });
+    let text = this.#decoder.decode(chunk, { stream: true });
     if (!text) return events;
+    if (this.#isAtStart) text = text.replace(/^\ufeff/, "");
+    this.#isAtStart = false;
     let start = this.#endsWithCr && text[0] === "\n" ? 1 : 0; // a CRLF cut in two; its CR has ended the line already
     this.#endsWithCr = text.endsWith("\r");
     let cr = next(text, "\r", start);

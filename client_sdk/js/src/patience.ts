@@ -1,5 +1,6 @@
 /** Decide how long to wait before the next try, and wait. */
 
+import { after } from "./deadline.js";
 import { StreamappError } from "./errors.js";
 
 const FIRST_WAIT_MS = 100;
@@ -102,7 +103,7 @@ export function sleep(ms: number | undefined, signal: AbortSignal, wakes = false
       over.abort();
       signal.aborted ? reject(signal.reason) : resolve();
     };
-    const timer = ms === undefined ? undefined : setTimeout(wake, ms);
+    const timer = ms === undefined ? undefined : after(ms, wake);
     signal.addEventListener("abort", wake, { signal: over.signal });
     if (!wakes) return;
     const wakeIfSeen = () => document.visibilityState === "visible" && wake();

@@ -51,7 +51,7 @@ export function useStream<Result = any>(client: Client, path: string): StreamSta
         .stream<Result>(path, { ...options, input, signal })
         .then((stream) => showAll(stream, (event) => show((state) => ({ ...state, ...shown(event) }))))
         .then((result) => show((state) => ({ ...state, status: "succeeded", result })))
-        .catch((error) => show((state) => ({ ...state, status: "failed", error })));
+        .catch((error) => show((state) => ({ ...state, status: isCancel(error, signal) ? "cancelled" : "failed", error })));
     },
     [client, path, stop],
   );
@@ -62,6 +62,10 @@ export function useStream<Result = any>(client: Client, path: string): StreamSta
   }, [stop]);
 
   return { ...state, start, cancel };
+}
+
+function isCancel(error: any, signal: AbortSignal): boolean {
+  return signal.aborted || error.code === "cancelled";
 }
 
 async function showAll<Result>(stream: Stream<Result>, show: (event: StreamEvent) => void): Promise<Result> {

@@ -18,6 +18,7 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
   #listeners: Record<string, Listener[]> = {};
   #reader: "loop" | "flow" | undefined;
   #left: StreamappError | undefined;
+  #isTold = false;
   #done: Promise<Result>;
   #resolve!: (result: Result) => void;
   #reject!: (error: unknown) => void;
@@ -114,7 +115,7 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
       await this.#leave(error);
       if (error === this.#left) return { done: true, value: undefined };
       this.#reject(error);
-      this.#call("error", error);
+      this.#tellEnd("error", error);
       throw error;
     }
   }
@@ -128,7 +129,13 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
     await this.#leave();
     if (this.#left) return;
     this.#resolve(this.#conversation.result);
-    this.#call("done", this.#conversation.result);
+    this.#tellEnd("done", this.#conversation.result);
+  }
+
+  /** Tell how it ended, once: a loop may ask again. */
+  #tellEnd(name: "done" | "error", value: unknown): void {
+    if (!this.#isTold) this.#call(name, value);
+    this.#isTold = true;
   }
 
   #call(name: string, value: unknown, event?: StreamEvent): void {

@@ -15,7 +15,7 @@ async function serving(t, ...answers) {
   const requests = [];
   const server = createServer((request, response) => {
     requests.push(request);
-    (answers.length > 1 ? answers.shift() : answers[0])(response);
+    (answers.length > 1 ? answers.shift() : answers[0])(response, request);
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   t.after(() => { server.close(); server.closeAllConnections(); });
@@ -68,6 +68,92 @@ test("a stream without an event or a job is asked for again, and given up", asyn
   const stream = await new Client(url, { patienceMs: 300 }).stream("/stream");
   await assert.rejects(stream.done(), { code: "stream_interrupted" });
   assert.equal(new Set(requests.map(({ headers }) => headers["idempotency-key"])).size, 1);
+});
+
+test("a stream that ends inside an event is resumed", async (t) => {
+  const half = (response) => response.writeHead(200, STREAM).end(`event: output\nid: ${JOB}:1.1\ndata: 1\n\nevent: output\nid: ${JOB}:1.2\nda`);
+  const rest = (response) => response.writeHead(200, STREAM).end(`event: output\nid: ${JOB}:1.2\ndata: 2\n\nevent: done\nid: ${JOB}:1.3\ndata: {}\n\n`);
+  const { url, requests } = await serving(t, half, rest);
+  assert.equal(await (await new Client(url).stream("/stream")).done(), 2);
+  assert.equal(requests[1].headers["last-event-id"], `${JOB}:1.1`);
+});
+
+test("the last line needs no line end", async (t) => {
+  const { url } = await serving(t, (response) => response.writeHead(200, { "Content-Type": "application/x-ndjson" }).end("1\n2"));
+  assert.equal(await (await new Client(url).stream("/stream", { accept: "application/x-ndjson" })).done(), 2);
+});
+
+test("an answer byte by byte is read", async (t) => {
+  const bytes = Buffer.from(`\ufeffevent: output\r\nid: ${JOB}:1.1\r\ndata: {"text":\r\ndata: "ä€🙂"}\r\n\r\n`);
+  const drip = async (response) => {
+    response.writeHead(200, STREAM);
+    for (const byte of bytes) await new Promise((resolve) => response.write(Buffer.of(byte), resolve));
+    response.end();
+  };
+  const { url } = await serving(t, drip);
+  assert.deepEqual(await (await new Client(url).stream("/stream")).done(), { text: "ä€🙂" });
+});
+
+test("Infinity is no limit", async (t) => {
+  const { url } = await serving(t, (response) => response.writeHead(200, { "Content-Type": "application/json" }).end("7"));
+  const client = new Client(url, { patienceMs: Infinity, silenceMs: Infinity });
+  assert.equal(await client.run("/echo", { timeoutMs: Infinity }), 7);
+});
+
+test("a redirect to another origin does not get the key", async (t) => {
+  const json = (response) => response.writeHead(200, { "Content-Type": "application/json" }).end("7");
+  const other = await serving(t, json);
+  const { url, requests } = await serving(t, (response) => response.writeHead(307, { Location: `${other.url}/echo` }).end());
+  assert.equal(await new Client(url, { key: "secret" }).run("/echo"), 7);
+  assert.equal(requests[0].headers.authorization, "Key secret");
+  assert.equal(other.requests[0].headers.authorization, undefined);
+});
+
+// Answers that leave a stream waiting before its next try: the first is cut, all others too.
+const FIRST = (response) => response.writeHead(200, STREAM).write(`retry: 8000\nevent: output\nid: ${JOB}:1.1\ndata: 1\n\n`, () => response.destroy());
+const LOST = [FIRST, (response, request) => (request.url.endsWith("/cancel") ? response.end("{}") : response.destroy())];
+
+async function lost(t, options) {
+  const { url, requests } = await serving(t, ...LOST);
+  const stream = await new Client(url).stream("/stream", options);
+  const events = stream[Symbol.asyncIterator]();
+  assert.equal((await events.next()).value.data, 1);
+  return { stream, next: events.next(), events, requests };
+}
+
+test("a stream that waits to come back can be aborted", async (t) => {
+  const controller = new AbortController();
+  const { stream, next } = await lost(t, { signal: controller.signal });
+  const reason = new Error("enough");
+  controller.abort(reason);
+  await assert.rejects(next, reason);
+  await assert.rejects(stream.done(), reason);
+});
+
+test("a loop whose stream waits to come back can be left", async (t) => {
+  const { stream, next, events, requests } = await lost(t);
+  await events.return();
+  assert.deepEqual(await next, { done: true, value: undefined });
+  await assert.rejects(stream.done(), { code: "cancelled" });
+  assert.equal(requests.at(-1).url, `/jobs/${JOB}/cancel`);
+});
+
+test("a stream whose error nobody waits for is no unhandled rejection", async (t) => {
+  const unhandled = [];
+  const note = (reason) => unhandled.push(reason);
+  process.on("unhandledRejection", note);
+  t.after(() => process.off("unhandledRejection", note));
+  const fails = (response) => response.writeHead(200, STREAM).end('event: error\nid: 1\ndata: {"error":{"code":"endpoint_failed","message":"no"}}\n\n');
+  const { url } = await serving(t, fails);
+  const open = () => new Client(url).stream("/stream");
+  await open(); // read by nobody
+  (await open()).done(); // not awaited
+  (await open()).cancel();
+  await (async () => { for await (const _ of await open()); })().catch(() => {}); // done() not asked
+  const told = await new Promise((resolve) => open().then((stream) => stream.on("error", resolve)));
+  assert.equal(told.code, "endpoint_failed");
+  await new Promise((resolve) => setTimeout(resolve, 1)); // rejections are reported after the microtasks
+  assert.deepEqual(unhandled, []);
 });
 
 test("a job that is gone interrupts its stream", async (t) => {

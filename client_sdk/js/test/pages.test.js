@@ -16,7 +16,9 @@ const PAGES = new URL("../../../tests/pages/", import.meta.url);
 const LONG = { input: { prompt: "long", steps: 10_000_000 } };
 
 let browser;
-before(async () => { browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] }); });
+// As root there is no sandbox to be had; to ask for the local network is for a person.
+const ARGUMENTS = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"];
+before(async () => { browser = await chromium.launch({ executablePath, args: ARGUMENTS }); });
 after(() => browser.close());
 
 async function bundled(name) {
@@ -72,6 +74,11 @@ for (const name of ["eventsource.html", "fetch.html"]) {
   });
 }
 
+test("fetch.html reads a result with a line separator in it", async (t) => {
+  const page = await open(t, "fetch.html", url, (html) => html.replace("a red circle", "a red\\u2028circle"));
+  await says(page, "done");
+});
+
 test("eventsource.html survives cuts", async (t) => {
   await says(await open(t, "eventsource.html", cuttingUrl), "done");
 });
@@ -105,6 +112,17 @@ test("eventSource() opens the browser's own, which closes itself", async (t) => 
     source.addEventListener("done", () => resolve([...new Set(names), source.readyState]));
   }));
   assert.deepEqual(names, ["preview", "output", "done", 2]);
+});
+
+test("a page of another origin, which the server names, gets its streams", async (t) => {
+  const page = await open(t, "sdk.html", numbersUrl);
+  const [jobId, result] = await page.evaluate(async (url) => {
+    const client = new window.streamapp.Client(url, { key: "k" });
+    const stream = await client.stream("/stream", { input: { prompt: "a red circle" } });
+    return [stream.jobId, await stream.done()];
+  }, url);
+  assert.match(jobId, /^[0-9a-f]{32}$/);
+  assert.equal(result.prompt, "a red circle");
 });
 
 /** Forward connections to a URL of this machine; `cut` ends all that are open. */
@@ -153,6 +171,13 @@ test("a page that closes leaves no job behind", async (t) => {
   await hasStatus(jobId, "cancelled");
 });
 
+async function startLong(page) {
+  const started = page.waitForResponse((response) => response.url().endsWith("/stream"));
+  await page.click("#long");
+  await page.waitForSelector("img");
+  return (await started).headers()["x-streamapp-job-id"];
+}
+
 test("useStream shows a stream, its failure, its cancel, and ends with its component", async (t) => {
   const page = await open(t, "react.html");
   await says(page, "idle");
@@ -165,10 +190,9 @@ test("useStream shows a stream, its failure, its cancel, and ends with its compo
   await page.waitForSelector("img");
   await page.click("#cancel");
   await says(page, "cancelled");
-  const started = page.waitForResponse((response) => response.url().endsWith("/stream"));
-  await page.click("#long");
-  await page.waitForSelector("img");
-  const jobId = (await started).headers()["x-streamapp-job-id"];
+  await fetch(`${url}/jobs/${await startLong(page)}/cancel`, { method: "POST" });
+  await says(page, "cancelled cancelled");
+  const jobId = await startLong(page);
   await page.click("#hide");
   await hasStatus(jobId, "cancelled");
 });

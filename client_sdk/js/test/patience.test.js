@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { source } from "./source.js";
 
-const { Patience } = await source("patience");
+const { Patience, sleep } = await source("patience");
 
 test("the waits grow, and end", (t) => {
   t.mock.method(Math, "random", () => 1);
@@ -17,4 +17,51 @@ test("the waits grow, and end", (t) => {
   assert.equal(patience.waitMs(undefined), undefined);
   patience.renew();
   assert.equal(patience.waitMs(undefined, 2000), 2000);
+});
+
+/** Make this process a page of a browser, as far as waiting looks at it. */
+function page(t, { onLine = true } = {}) {
+  const globals = { document: Object.assign(new EventTarget(), { visibilityState: "hidden" }), navigator: { onLine } };
+  const network = new EventTarget();
+  globals.addEventListener = network.addEventListener.bind(network);
+  for (const [name, value] of Object.entries(globals)) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+    t.after(() => (before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name]));
+  }
+  return { document: globals.document, network };
+}
+
+const { signal } = new AbortController();
+const HOUR = 3_600_000;
+
+test("the network's return ends a wait", async (t) => {
+  const { network } = page(t);
+  const wait = sleep(HOUR, signal, true);
+  network.dispatchEvent(new Event("online"));
+  await wait;
+});
+
+test("a page that comes to the front tries at once, one that goes to the back does not", async (t) => {
+  const { document } = page(t);
+  let isOver = false;
+  const wait = sleep(HOUR, signal, true).then(() => { isOver = true; });
+  document.dispatchEvent(new Event("visibilitychange"));
+  await new Promise(setImmediate);
+  assert.equal(isOver, false);
+  document.visibilityState = "visible";
+  document.dispatchEvent(new Event("visibilitychange"));
+  await wait;
+});
+
+test("time without a network does not count", async (t) => {
+  const { network } = page(t, { onLine: false });
+  let now = 0;
+  const patience = new Patience(10_000, { isProven: true }, () => now);
+  assert.ok(patience.waitMs(undefined) !== undefined);
+  const wait = patience.wait(undefined, signal);
+  now = HOUR;
+  network.dispatchEvent(new Event("online"));
+  assert.equal(await wait, true);
+  assert.ok(patience.waitMs(undefined) !== undefined);
 });

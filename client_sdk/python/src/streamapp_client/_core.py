@@ -110,6 +110,9 @@ class _Decoder(Protocol):
     last_event_id: str
     retry_ms: int | None
 
+    @property
+    def is_between_events(self) -> bool: ...
+
     def feed(self, chunk: bytes) -> list[ServerSentEvent]: ...
 
 
@@ -120,6 +123,11 @@ class _LineDecoder:
         self.last_event_id = ""
         self.retry_ms: int | None = None
         self._pieces: list[bytes] = []
+
+    @property
+    def is_between_events(self) -> bool:
+        """Say whether no line has begun."""
+        return not any(self._pieces)
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Take the next bytes and return the lines that they complete."""
@@ -142,6 +150,7 @@ class _TextDecoder:
     def __init__(self) -> None:
         self.last_event_id = ""
         self.retry_ms: int | None = None
+        self.is_between_events = True
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
@@ -170,6 +179,7 @@ class Transcript:
         self._last_event_id = ""
         self._is_get = False
         self._is_done = False
+        self._has_events = False
         self._download = download
         self._last: Any = None
 
@@ -211,12 +221,20 @@ class Transcript:
             raise error_from_event(raw.name, data, self.job_id)
         if raw.name not in _NEVER_THE_RESULT:
             self._last = data
+        self._has_events = True
         return Event(raw.name, data, raw.id, self._download)
+
+    def end_body(self) -> Iterator[Event]:
+        """Yield what the end of the body completes: a last line of NDJSON without its line end."""
+        if isinstance(self._decoder, _LineDecoder) and not self._decoder.is_between_events:
+            yield from self.feed(b"\n")
 
     @property
     def may_end(self) -> bool:
         """Say whether the stream is complete where the body ends: that of a GET says `done` before."""
-        return self._is_done or not self._is_get
+        if self._is_get:
+            return self._is_done
+        return self._decoder.is_between_events and (self._has_events or not self.can_resume)
 
     def end(self) -> None:
         """Take note that the stream ended as it should."""

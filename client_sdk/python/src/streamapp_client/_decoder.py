@@ -41,6 +41,11 @@ class SSEDecoder:
         self._data: list[bytes] = []
         self._id = ""
 
+    @property
+    def is_between_events(self) -> bool:
+        """Say whether no block has begun that is not complete; comments and ids make none."""
+        return not (self._data or self._name or any(self._line))
+
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Take the next bytes and return the events that they complete."""
         if not chunk:

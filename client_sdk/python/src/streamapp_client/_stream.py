@@ -85,6 +85,7 @@ class Conversation:
             try:
                 while (chunk := (yield Read())) is not None:
                     yield from self._take(chunk)
+                yield from self.transcript.end_body()
                 if self.transcript.may_end:
                     return self.transcript.end()
             except httpx.RequestError as lost:
