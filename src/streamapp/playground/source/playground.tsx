@@ -128,12 +128,12 @@ function OutputRegion({ endpoint, input, run, pasts }: OutputRegionProps) {
 }
 
 function statusWords(run: Run, pasts: Past[]): string {
-  if (run.status !== "queued" || !run.position) return run.status;
+  if (run.status !== "queued" || run.position === undefined) return run.status;
   const alike = pasts.filter(({ path, status }) => path === run.endpoint?.path && status === "succeeded");
   const times = alike.flatMap(({ ms }) => ms ?? []).sort((a, b) => a - b);
   const usual = times[Math.floor(times.length / 2)];
-  const wait = usual ? `, about ${Math.ceil((usual * run.position) / 1000)} s` : "";
-  return `queued: ${run.position} before this one${wait}`;
+  const wait = usual ? `, about ${Math.ceil((usual * (run.position + 1)) / 1000)} s` : ""; // the one that runs, too
+  return `queued: ${run.position ? `${run.position} before this one` : "next"}${wait}`;
 }
 
 function Trouble({ error }: { error: StreamappError }) {

@@ -37,7 +37,8 @@ const MOST_LOGS = 2000;
 export class Run {
   status: Status = "queued";
   jobId: string | undefined;
-  position = 0;
+  /** How many jobs wait before this one; undefined until the server has said it. */
+  position: number | undefined;
   error: StreamappError | undefined;
   result: any;
 
