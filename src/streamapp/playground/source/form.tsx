@@ -109,7 +109,7 @@ function isRange({ minimum, maximum, type, multipleOf = 1 }: RJSFSchema): boolea
 }
 
 /** A slider, and beside it the exact value; empty, the server decides. */
-function Slider({ id, schema, value, onChange }: WidgetProps) {
+function Slider({ id, label, schema, value, onChange }: WidgetProps) {
   const { minimum = 0, maximum = 1, multipleOf, type } = schema;
   const step = multipleOf ?? (type === "integer" ? 1 : "any");
   const limits = { min: minimum, max: maximum, step };
@@ -119,7 +119,7 @@ function Slider({ id, schema, value, onChange }: WidgetProps) {
     <div className="slider">
       <input {...limits} {...{ id, className }} type="range" step={step === "any" ? (maximum - minimum) / 200 : step} value={value ?? minimum}
         aria-describedby={described} onChange={({ target }) => onChange(target.valueAsNumber)} />
-      <input {...limits} type="number" aria-label="Exact value" aria-describedby={described} value={value ?? ""} placeholder="auto"
+      <input {...limits} type="number" aria-label={`${label}, exactly`} aria-describedby={described} value={value ?? ""} placeholder="auto"
         onChange={({ target }) => onChange(target.value === "" ? undefined : target.valueAsNumber)} />
     </div>
   );
