@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .channel import Subscriber
 from .errors import JobNotFound, MalformedRequest, describe
 from .events import Event
-from .files import Stored
+from .files import FileStore, Stored
 from .jobs import Job
 from .middleware import INTERNAL
 from .response import ErrorResponse, result_response
@@ -257,11 +257,11 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
     async def upload_whole(request: Request) -> Response:
         stored = await _begin(request, *_named_in_headers(request))
         try:
-            await _receive(request, runtime, stored, 1)
+            await _receive(request, files, stored, 1)
+            await in_thread(files.complete, stored.id, stored.key, [1])
         except BaseException:
             await in_thread(files.discard, stored)
             raise
-        await in_thread(files.complete, stored.id, stored.key, [1])
         return JSONResponse({"access_url": base_url(request) + stored.url_path})
 
     async def upload_multipart(request: Request) -> Response:
@@ -313,22 +313,17 @@ def _lifetime_s(request: Request) -> float | None:
     return None
 
 
-async def _receive(request: Request, runtime: Runtime, stored: Stored, number: int) -> str:
+async def _receive(request: Request, files: FileStore, stored: Stored, number: int) -> str:
     """Write the body into a part of an upload; return its ETag."""
-    files = runtime.files
     part = await in_thread(files.open_part, stored.id, stored.key, number)
-    size = 0
     try:
         async for chunk in request.stream():
-            size += len(chunk)
-            files.check_room(size)
             await in_thread(part.write, chunk)
+        await in_thread(files.end_part, stored, number, part)
     except BaseException:
-        await in_thread(stored.part_path(number).unlink)
+        await in_thread(part.discard)
         raise
-    finally:
-        part.close()
-    return await in_thread(files.end_part, stored, number)
+    return part.etag
 
 
 # Files
@@ -359,12 +354,12 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
 
     async def put(request: Request, file_id: str, name: str, upload: str = "") -> Response:
         stored = files.upload(file_id, upload)
-        etag = await _receive(request, runtime, stored, 1)
+        etag = await _receive(request, files, stored, 1)
         await in_thread(files.complete, stored.id, upload, [1])
         return JSONResponse({"file_url": base_url(request) + stored.url_path}, headers={"ETag": etag})
 
     async def put_part(request: Request, file_id: str, name: str, key: str, number: int) -> Response:
-        etag = await _receive(request, runtime, files.upload(file_id, key), number)
+        etag = await _receive(request, files, files.upload(file_id, key), number)
         return JSONResponse({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
     async def complete(request: Request, file_id: str, name: str, key: str) -> Response:
