@@ -156,7 +156,11 @@ def test_the_other_hooks_are_optional_too() -> None:
 
 @pytest.mark.parametrize(
     ("preference", "read"),
-    [(b'{"expiration_duration_seconds": 60}', {"expiration_duration_seconds": 60}), (b"[]", None), (b"{", None)],
+    [
+        (b'{"expiration_duration_seconds": 60}', {"expiration_duration_seconds": 60}),
+        (b"[]", None),
+        (b"[" * 10_000, None),
+    ],
 )
 def test_a_request_is_told_by_its_headers(preference: bytes, read: Any) -> None:
     headers = [(b"x-fal-request-id", b"1"), (b"x-fal-object-lifecycle-preference", preference)]

@@ -334,9 +334,10 @@ def test_a_request_waits_no_longer_than_it_says() -> None:
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "malformed_request")
 
 
-def test_a_webhook_is_refused_before_anything_runs() -> None:
+@pytest.mark.parametrize("name", ["fal_webhook", "fal%5Fwebhook"])
+def test_a_webhook_is_refused_before_anything_runs(name: str) -> None:
     with serving() as client:
-        answer = client.post("/queue/me/shop?fal_webhook=https://me.example/hook", json={"prompt": "x"})
+        answer = client.post(f"/queue/me/shop?{name}=https://me.example/hook", json={"prompt": "x"})
         assert not list(client.app.state.runtime.jobs)  # type: ignore[attr-defined]
     assert (answer.status_code, "webhooks are not sent" in answer.json()["detail"]) == (400, True)
 
@@ -360,10 +361,12 @@ def test_the_proxy_leads_to_what_its_header_names() -> None:
         assert started.json()["file_url"].startswith("http://here:1/files/")
 
 
-@pytest.mark.parametrize("headers", [{}, {"x-fal-target-url": "https://evil.example/x"}, {"x-fal-target-url": "::"}])
-def test_the_proxy_leads_nowhere_else(headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "target", ["", "https://evil.example/x", "https://fal.run@evil.example/x", "::", "http://[::1"]
+)
+def test_the_proxy_leads_nowhere_else(target: str) -> None:
     with serving() as client:
-        assert client.post("/api/fal/proxy", json={}, headers=headers).status_code == 404
+        assert client.post("/api/fal/proxy", json={}, headers={"x-fal-target-url": target}).status_code == 404
 
 
 # Storage and files
@@ -412,7 +415,7 @@ def test_an_upload_in_parts(kind: str) -> None:
         assert client.get(file_url).content == b"abcd"
 
 
-@pytest.mark.parametrize("body", ["[]", "{}", '{"parts": [1]}', '{"parts": [{}]}', "nothing"])
+@pytest.mark.parametrize("body", ["[]", "{}", '{"parts": [1]}', '{"parts": [{}]}', "nothing", "[" * 100_000])
 def test_parts_that_cannot_be_read_are_a_400(body: str) -> None:
     with serving() as client:
         begun = client.post("/rest/storage/upload/initiate-multipart", json={}).json()
@@ -427,12 +430,23 @@ def test_an_upload_over_the_quota_is_refused_and_leaves_nothing() -> None:
         assert client.app.state.runtime.files.size == 0  # type: ignore[attr-defined]
 
 
-def test_an_upload_is_kept_as_long_as_it_says() -> None:
-    with serving() as client:
-        headers = {"X-Fal-Object-Lifecycle": json.dumps({"expiration_duration_seconds": 60})}
+@pytest.mark.parametrize(
+    ("preference", "most_s"),
+    [
+        ('{"expiration_duration_seconds": 60}', 60),
+        ('{"expiration_duration_seconds": 1%s}' % ("0" * 400), 90),
+        ('{"expiration_duration_seconds": Infinity}', 90),
+        ('{"expiration_duration_seconds": -1}', 90),
+        ("[" * 10_000, 90),
+        ("[]", 90),
+    ],
+)
+def test_an_upload_is_kept_as_long_as_it_says_up_to_the_settings_time(preference: str, most_s: int) -> None:
+    with serving(file_ttl_s=90) as client:
+        headers = {"X-Fal-Object-Lifecycle": preference}
         url = client.post("/rest/files/upload", content=b"x", headers=headers).json()["access_url"]
         age = re.search(r"max-age=(\d+)", client.get(url).headers["cache-control"])
-    assert age is not None and 50 <= int(age[1]) <= 60
+    assert age is not None and most_s - 10 <= int(age[1]) <= most_s
 
 
 @pytest.mark.parametrize(("content_type", "shown"), [("image/png", "inline"), ("text/html", "attachment")])

@@ -6,11 +6,12 @@ deployment to read; they change nothing locally.
 
 import contextvars
 import inspect
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from pydantic_core import from_json
 
 from .endpoint import EndpointSpec, get_mark, inspect_endpoint
 from .errors import DefinitionError
@@ -56,7 +57,7 @@ class RequestContext:
     def lifecycle_preference(self) -> dict[str, Any] | None:
         """Return how long the caller wants results kept, `{"expiration_duration_seconds": ...}`; None where unsaid."""
         try:
-            preference = json.loads(self.headers.get("x-fal-object-lifecycle-preference", "null"))
+            preference = from_json(self.headers.get("x-fal-object-lifecycle-preference", "null"))
         except ValueError:
             return None
         return preference if isinstance(preference, dict) else None

@@ -23,6 +23,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 from fastapi import FastAPI
+from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -46,6 +47,7 @@ _TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest"
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
+_MAX_SHOWN = 200
 # What a browser may show on this server's own origin; the rest, HTML and SVG above all, it has to download.
 _SHOWN = re.compile(r"(image/(png|jpeg|webp|gif|avif)|audio/.*|video/.*)", re.IGNORECASE)
 
@@ -67,7 +69,7 @@ class FalPaths:
         """Answer one request."""
         if scope["type"] in ("http", "websocket"):
             scope = self._led(scope)
-        if SUBMISSION in scope and b"fal_webhook=" in scope["query_string"]:
+        if SUBMISSION in scope and "fal_webhook" in urllib.parse.parse_qs(scope["query_string"].decode("latin-1")):
             refusal = MalformedRequest("fal_webhook: webhooks are not sent; ask at status_url, or read status/stream")
             return await ErrorResponse(describe(refusal))(scope, receive, send)
         await self.app(scope, receive, send)
@@ -91,10 +93,11 @@ class FalPaths:
 
 def _proxied(target: str) -> tuple[str, bytes]:
     """Return the path and the query here of a URL of fal's."""
-    url = urllib.parse.urlsplit(target)
-    prefix = _TARGETS.get(url.hostname or "")
-    if prefix is None:  # answered by the app as a path that is not served
-        return f"{PROXY_PATH}/{url.hostname}", b""
+    try:
+        url = urllib.parse.urlsplit(target)
+        prefix = _TARGETS[url.hostname or ""]
+    except (KeyError, ValueError):  # answered by the app as a path that is not served
+        return f"{PROXY_PATH}/{target[:_MAX_SHOWN]}", b""
     return prefix + urllib.parse.unquote(url.path), url.query.encode()
 
 
@@ -283,7 +286,7 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
 
 async def _json_object(request: Request) -> dict[str, Any]:
     try:
-        body = await request.json()
+        body = from_json(await request.body())
     except ValueError as error:
         raise MalformedRequest(f"expected a JSON object: {error}") from None
     if not isinstance(body, dict):
@@ -305,11 +308,11 @@ def _lifetime_s(request: Request) -> float | None:
     """Return how long the file shall be kept; None when the request does not say."""
     for header in ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"):
         try:
-            seconds = json.loads(request.headers.get(header, "null"))["expiration_duration_seconds"]
+            seconds = from_json(request.headers.get(header, "null"))["expiration_duration_seconds"]
         except (ValueError, TypeError, KeyError):
             continue
         if isinstance(seconds, int | float) and seconds > 0:
-            return float(seconds)
+            return seconds
     return None
 
 
