@@ -35,7 +35,7 @@ from .events import Event
 from .files import FileStore, Stored
 from .jobs import Job
 from .middleware import INTERNAL
-from .response import ErrorResponse, result_response
+from .response import INERT_HEADERS, ErrorResponse, result_response
 from .routes import SUBMISSION, Submission, base_url
 from .runtime import Runtime
 
@@ -48,7 +48,7 @@ _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
 _MAX_SHOWN = 200
-# What a browser may show on this server's own origin; the rest, HTML and SVG above all, it has to download.
+# What a browser may show; the rest, HTML and SVG above all, it has to download.
 _SHOWN = re.compile(r"(image/(png|jpeg|webp|gif|avif)|audio/.*|video/.*)", re.IGNORECASE)
 
 logger = logging.getLogger("streamapp")
@@ -341,8 +341,7 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
         headers = {
             "ETag": etag,
             "Cache-Control": f"private, immutable, max-age={max(0, int(stored.expires_at - time.time()))}",
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-            "X-Content-Type-Options": "nosniff",
+            **INERT_HEADERS,
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
         if etag in request.headers.get("if-none-match", ""):
