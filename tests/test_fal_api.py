@@ -142,7 +142,7 @@ def test_what_is_not_served_is_a_404_in_fals_shape(path: str) -> None:
         answer = client.post(path, json={})
     assert answer.status_code == 404
     assert f"POST {path}" in answer.json()["detail"]
-    assert answer.headers["X-Fal-Error-Type"] == "not_found"
+    assert (answer.headers["X-Fal-Error-Type"], answer.headers["x-fal-billable-units"]) == ("not_found", "0")
 
 
 def test_an_invalid_input_is_fastapis_list_and_costs_nothing() -> None:

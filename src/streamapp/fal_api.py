@@ -215,7 +215,8 @@ async def _status_blocks(
     async with _reading(job) as subscriber:
         last: dict[str, Any] = {}
         while True:
-            lines = _log_lines(subscriber.take()) if with_logs else (subscriber.take(), None)[1]
+            events = subscriber.take()
+            lines = _log_lines(events) if with_logs else None
             body = _status(request, runtime, job, app_path, lines)
             if lines or {**body, "logs": None} != last:
                 last = {**body, "logs": None}
