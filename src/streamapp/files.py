@@ -25,6 +25,7 @@ _OWN = re.compile(r"[0-9a-f]{32}(\.[0-9a-f]{8})?")  # what the store calls its f
 _UNSAFE = re.compile(r"[^\w.-]+")
 _MAX_NAME = 100
 _MAX_TYPE = 255
+_MAX_URL = 2048  # of the part that is looked at: an input can be megabytes of anything
 _MAX_PARTS = 10_000
 _MAX_FILES = 100_000  # parts of uploads among them: each takes a kilobyte of memory, even when it is empty
 
@@ -245,16 +246,11 @@ class FileStore:
 
     def find(self, url: str) -> Stored | None:
         """Return the file that a URL names, whatever its host; None when it is none of this store's."""
-        match = _ID.search(url)
+        match = _ID.match(url, 0, _MAX_URL)
         try:
             return None if match is None else self.get(match[1])
         except NotFound:
             return None
-
-    def read(self, url: str) -> File | None:
-        """Return the content of the file that a URL names; None when it is none of this store's."""
-        stored = self.find(url)
-        return None if stored is None else File(stored.path.read_bytes(), stored.content_type, stored.name)
 
     def take_room(self, path: Path, more_bytes: int) -> None:
         """Note that a file grows.
