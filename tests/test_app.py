@@ -182,6 +182,13 @@ def test_only_subclasses_are_apps() -> None:
     assert not any(is_app_class(value) for value in (streamapp.App, Base(), int, None))
 
 
+def test_a_limit_can_be_a_class_keyword_and_one_in_the_class_goes_before_it() -> None:
+    class Limited(streamapp.App, request_timeout=5, max_multiplexing=2):
+        max_multiplexing = 3
+
+    assert (Limited.request_timeout, Limited.max_multiplexing) == (5, 3)
+
+
 @pytest.mark.parametrize("option", ["max_queue", "request_timeout", "request_start_timeout", "max_multiplexing"])
 def test_a_limit_of_zero_is_refused_where_the_class_is_written(option: str) -> None:
     with pytest.raises(DefinitionError, match=f"expected {option} more than 0, got 0"):

@@ -17,6 +17,7 @@ from .endpoint import EndpointSpec, get_mark, inspect_endpoint
 from .errors import DefinitionError
 
 _NAME = re.compile(r"[\w.~-]+")
+_LIMITS = ("max_queue", "request_timeout", "request_start_timeout", "max_multiplexing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class App:
                     yield {"word": word}
 
     `setup`, every sync endpoint and `teardown` run in one thread, the app's inference thread. Class keywords
-    (`class Echo(streamapp.App, name="echo", keep_alive=300)`) other than `name` are kept in `host_kwargs`.
+    (`class Echo(streamapp.App, name="echo", keep_alive=300)`) other than `name` are kept in `host_kwargs`; those that
+    are limits here count as if written in the class.
     """
 
     #: the name in URLs; derived from the class name when None: MyGoodApp -> my-good-app
@@ -121,7 +123,9 @@ class App:
             raise DefinitionError(
                 f"{cls.__qualname__}: the name {cls.app_name!r} is a part of URLs; write letters, digits, - and _"
             )
-        for option in ("max_queue", "request_timeout", "request_start_timeout", "max_multiplexing"):
+        for option in _LIMITS:
+            if option in host_kwargs and option not in cls.__dict__:
+                setattr(cls, option, host_kwargs[option])
             value = getattr(cls, option)
             if value is not None and value <= 0:
                 raise DefinitionError(f"{cls.__qualname__}: expected {option} more than 0, got {value!r}")
