@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 import streamapp
+import streamapp.testing
 from streamapp.settings import Settings
 
 BIG = 1_200_000
@@ -277,6 +278,32 @@ def test_a_cancel_reaches_the_app_beside_the_job_that_it_stops() -> None:
         assert (again.status_code, again.json()) == (400, {"status": "ALREADY_COMPLETED"})
         assert client.get(submitted["response_url"]).status_code == 499
         assert status(client, submitted)["error_type"] == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "left"])
+def test_at_the_root_it_is_cancel_that_hears_of_a_cancel_or_of_a_client_that_leaves(how: str) -> None:
+    is_running, is_told = threading.Event(), threading.Event()
+
+    class Rooted(streamapp.App):
+        @streamapp.endpoint("/")
+        def home(self, stream: streamapp.Stream) -> None:
+            is_running.set()
+            while True:
+                stream.emit({})
+
+        @streamapp.endpoint("/cancel")
+        def cancel(self) -> None:
+            is_told.set()
+
+    with streamapp.testing.TestClient(Rooted) as client:
+        if how == "cancelled":
+            submitted = client.http.post("/queue/me/rooted", json={}).json()
+            assert is_running.wait(10)
+            client.http.put(submitted["cancel_url"])
+        else:
+            with client.http.stream("POST", "/run/me/rooted", json={}) as answer:
+                next(answer.iter_bytes())
+        assert is_told.wait(10)
 
 
 def test_a_queued_request_is_cancelled_without_a_word_to_the_app() -> None:
