@@ -183,6 +183,13 @@ def test_a_submitted_request_says_where_to_ask_for_it() -> None:
     }
 
 
+def test_the_urls_of_a_request_can_be_asked_for_whatever_the_owner_is_called() -> None:
+    with serving() as client:
+        submitted = client.post("/queue/my%20team%3F/shop", json={"prompt": "x"}).json()
+        assert "/queue/my%20team%3F/shop/requests/" in submitted["status_url"]
+        until(client, submitted, "COMPLETED")
+
+
 def test_the_status_goes_from_queued_over_running_to_completed() -> None:
     with serving() as client:
         first, second = submit(client), submit(client, body={"name": "b"})

@@ -117,7 +117,7 @@ class _Queued:
 
 
 def _urls(request: Request, app_path: str, job: Job) -> dict[str, Any]:
-    url = f"{base_url(request)}{app_path}/requests/{job.id}"
+    url = f"{base_url(request)}{urllib.parse.quote(app_path)}/requests/{job.id}"
     return {
         "request_id": job.id,
         "response_url": url,
