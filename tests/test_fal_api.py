@@ -19,6 +19,8 @@ from starlette.testclient import TestClient
 
 import streamapp
 import streamapp.testing
+from streamapp import fal_api
+from streamapp.events import Event
 from streamapp.settings import Settings
 
 BIG = 1_200_000
@@ -248,6 +250,26 @@ def test_polling_tells_all_lines_each_time_when_asked(logs: str) -> None:
             ]
             assert all(re.match(r"\d{4}-\d\d-\d\dT", line["timestamp"]) for line in lines)
         assert status(client, submitted)["logs"] is None
+
+
+@pytest.mark.parametrize("path", ["", "/stream"])
+def test_no_line_is_missed_when_a_job_ends_while_its_log_is_read(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = fal_api._log_lines
+
+    def read_and_see_the_end(events: list[Event]) -> list[dict[str, Any]]:
+        lines = read(events)
+        shop(client).gate.release()
+        while not job.is_over:
+            pass
+        return lines
+
+    with serving() as client:
+        submitted = submit(client)
+        until(client, submitted, "IN_PROGRESS")
+        job = client.app.state.runtime.jobs.get(submitted["request_id"])  # type: ignore[attr-defined]
+        monkeypatch.setattr(fal_api, "_log_lines", read_and_see_the_end)
+        answer = client.get(submitted["status_url"] + path + "?logs=1")
+    assert '"COMPLETED"' not in answer.text or '"done"' in answer.text
 
 
 def test_the_status_stream_tells_each_line_once_and_ends_when_completed() -> None:

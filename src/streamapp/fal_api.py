@@ -145,9 +145,10 @@ def _add_queue_routes(api: FastAPI, runtime: Runtime) -> None:
 
     async def status(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
         job = find(name, request_id)
+        told = _status(request, runtime, job, f"/queue/{owner}/{name}")
         lines = _log_lines(job.channel.events()) if _is_true(logs) else None
-        body = _status(request, runtime, job, f"/queue/{owner}/{name}", lines)
-        return JSONResponse(body, 200 if job.is_over else 202, {"X-Streamapp-Job-Id": job.id})
+        code = 200 if told["status"] == "COMPLETED" else 202
+        return JSONResponse({**told, "logs": lines}, code, {"X-Streamapp-Job-Id": job.id})
 
     async def status_stream(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
         job = find(name, request_id)
@@ -185,17 +186,17 @@ def _is_true(flag: str) -> bool:
     return flag.lower() in ("1", "true")
 
 
-def _status(
-    request: Request, runtime: Runtime, job: Job, app_path: str, logs: list[dict[str, Any]] | None
-) -> dict[str, Any]:
-    body = {"status": _STATUS.get(job.status, "COMPLETED"), **_urls(request, app_path, job), "logs": logs}
-    if job.status == "queued":
-        return {**body, "queue_position": runtime.position(job)}
-    if not job.is_over:
-        return body
+def _status(request: Request, runtime: Runtime, job: Job, app_path: str) -> dict[str, Any]:
+    """Return the state of this moment; the log has to be read after it, or the last lines could be missed."""
+    status = _STATUS.get(job.status, "COMPLETED")
+    told = {"status": status, **_urls(request, app_path, job)}
+    if status == "IN_QUEUE":
+        return {**told, "queue_position": runtime.position(job)}
+    if status == "IN_PROGRESS":
+        return told
     seconds = (job.finished_at or 0) - (job.started_at or job.finished_at or 0)
-    body = {**body, "metrics": {"inference_time": seconds}}
-    return body if job.error is None else {**body, "error": job.error.message, "error_type": job.error.code}
+    told = {**told, "metrics": {"inference_time": seconds}}
+    return told if job.error is None else {**told, "error": job.error.message, "error_type": job.error.code}
 
 
 def _log_lines(events: list[Event]) -> list[dict[str, Any]]:
@@ -215,13 +216,13 @@ async def _status_blocks(
     async with _reading(job) as subscriber:
         last: dict[str, Any] = {}
         while True:
+            told = _status(request, runtime, job, app_path)
             events = subscriber.take()
             lines = _log_lines(events) if with_logs else None
-            body = _status(request, runtime, job, app_path, lines)
-            if lines or {**body, "logs": None} != last:
-                last = {**body, "logs": None}
-                yield b"data: " + json.dumps(body).encode() + b"\n\n"
-            if body["status"] == "COMPLETED":
+            if lines or told != last:
+                last = told
+                yield b"data: " + json.dumps({**told, "logs": lines}).encode() + b"\n\n"
+            if told["status"] == "COMPLETED":
                 return
             if not await subscriber.wait(_PING_S):
                 yield b": ping\n"
