@@ -252,6 +252,14 @@ def test_polling_tells_all_lines_each_time_when_asked(logs: str) -> None:
         assert status(client, submitted)["logs"] is None
 
 
+def test_the_time_is_not_negative_in_the_moment_before_the_end_is_noted() -> None:
+    with serving() as client:
+        submitted = submit(client, "/", {"prompt": "x"})
+        until(client, submitted, "COMPLETED")
+        client.app.state.runtime.jobs.get(submitted["request_id"]).finished_at = None  # type: ignore[attr-defined]
+        assert 0 <= status(client, submitted)["metrics"]["inference_time"] < 60
+
+
 @pytest.mark.parametrize("path", ["", "/stream"])
 def test_no_line_is_missed_when_a_job_ends_while_its_log_is_read(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read = fal_api._log_lines

@@ -194,8 +194,8 @@ def _status(request: Request, runtime: Runtime, job: Job, app_path: str) -> dict
         return {**told, "queue_position": runtime.position(job)}
     if status == "IN_PROGRESS":
         return told
-    seconds = (job.finished_at or 0) - (job.started_at or job.finished_at or 0)
-    told = {**told, "metrics": {"inference_time": seconds}}
+    ended_at = job.finished_at or time.time()  # it is noted a moment after the job is over
+    told = {**told, "metrics": {"inference_time": ended_at - (job.started_at or ended_at)}}
     return told if job.error is None else {**told, "error": job.error.message, "error_type": job.error.code}
 
 
