@@ -252,6 +252,45 @@ def test_polling_tells_all_lines_each_time_when_asked(logs: str) -> None:
         assert status(client, submitted)["logs"] is None
 
 
+class Silent(streamapp.App):
+    """Wait for the test without a word."""
+
+    @cached_property
+    def gate(self) -> threading.Semaphore:
+        return threading.Semaphore(0)
+
+    @streamapp.endpoint("/")
+    def home(self) -> None:
+        self.gate.acquire()
+
+
+def told_by(lines: Iterator[str]) -> Iterator[str]:
+    return (json.loads(line.removeprefix("data: "))["status"] for line in lines if line.startswith("data: "))
+
+
+def test_the_status_stream_tells_that_a_request_without_events_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fal_api, "_LOOK_S", 0.01)
+    with streamapp.testing.TestClient(app := Silent()) as client:
+        _, second = (client.http.post("/queue/me/silent", json={}).json()["status_url"] for _ in range(2))
+        with client.http.stream("GET", f"{second}/stream") as answer:
+            states = told_by(answer.iter_lines())
+            assert next(states) == "IN_QUEUE"
+            app.gate.release()
+            assert next(states) == "IN_PROGRESS"
+            app.gate.release()
+            assert list(states) == ["COMPLETED"]
+
+
+def test_the_status_stream_breaks_long_silences_with_a_comment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fal_api, "_LOOK_S", 0.01)
+    monkeypatch.setattr(fal_api, "_PING_S", 0.0)
+    with streamapp.testing.TestClient(app := Silent()) as client:
+        status_url = client.http.post("/queue/me/silent", json={}).json()["status_url"]
+        with client.http.stream("GET", f"{status_url}/stream") as answer:
+            assert next(line for line in answer.iter_lines() if line.startswith(":")) == ": ping"
+            app.gate.release()
+
+
 def test_the_time_is_not_negative_in_the_moment_before_the_end_is_noted() -> None:
     with serving() as client:
         submitted = submit(client, "/", {"prompt": "x"})

@@ -47,6 +47,7 @@ _TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest"
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
+_LOOK_S = 0.5  # a job's start and its place in the queue are no events; fal-js polls as often
 _MAX_SHOWN = 200
 # What a browser may show; the rest, HTML and SVG above all, it has to download.
 _SHOWN = re.compile(r"(image/(png|jpeg|webp|gif|avif)|audio/.*|video/.*)", re.IGNORECASE)
@@ -215,17 +216,21 @@ async def _status_blocks(
     """Yield the status whenever it changes, with the log lines that are new: fal-js appends them to those it has."""
     async with _reading(job) as subscriber:
         last: dict[str, Any] = {}
+        told_at = 0.0
         while True:
             told = _status(request, runtime, job, app_path)
             events = subscriber.take()
             lines = _log_lines(events) if with_logs else None
+            now = time.monotonic()
             if lines or told != last:
-                last = told
+                last, told_at = told, now
                 yield b"data: " + json.dumps({**told, "logs": lines}).encode() + b"\n\n"
+            elif now - told_at > _PING_S:
+                told_at = now
+                yield b": ping\n"
             if told["status"] == "COMPLETED":
                 return
-            if not await subscriber.wait(_PING_S):
-                yield b": ping\n"
+            await subscriber.wait(_LOOK_S)
 
 
 @asynccontextmanager
