@@ -3,8 +3,8 @@
 // Not from "@rjsf/core": that also imports a validator that compiles schemas.
 import Form, { type IChangeEvent } from "@rjsf/core/lib/components/Form.js";
 import {
-  type ArrayFieldItemTemplateProps, type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps, type MultiSchemaFieldTemplateProps,
-  type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps,
+  type ArrayFieldItemTemplateProps, type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps,
+  type MultiSchemaFieldTemplateProps, type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps,
 } from "@rjsf/utils";
 import type { KeyboardEvent, ReactElement, ReactNode } from "react";
 import type { StreamappError } from "streamapp-client";
@@ -117,10 +117,10 @@ function Slider({ id, label, schema, value, onChange }: WidgetProps) {
   const className = value === undefined ? "unset" : "";
   return (
     <div className="slider">
-      <input {...limits} {...{ id, className }} type="range" step={step === "any" ? (maximum - minimum) / 200 : step} value={value ?? minimum}
-        aria-describedby={described} onChange={({ target }) => onChange(target.valueAsNumber)} />
-      <input {...limits} type="number" aria-label={`${label}, exactly`} aria-describedby={described} value={value ?? ""} placeholder="auto"
-        onChange={({ target }) => onChange(target.value === "" ? undefined : target.valueAsNumber)} />
+      <input {...limits} {...{ id, className }} type="range" aria-describedby={described} value={value ?? minimum}
+        step={step === "any" ? (maximum - minimum) / 200 : step} onChange={({ target }) => onChange(target.valueAsNumber)} />
+      <input {...limits} type="number" aria-label={`${label}, exactly`} aria-describedby={described} value={value ?? ""}
+        placeholder="auto" onChange={({ target }) => onChange(target.value === "" ? undefined : target.valueAsNumber)} />
     </div>
   );
 }
