@@ -29,8 +29,11 @@ ROOT = Path(__file__).parent.parent
 SDXL, CONTENTS = "apps/sdxl/app.py:Sdxl", "tests/apps/contents.py:Contents"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MISSING = "no chromium: install it (apt-get install chromium), or run `make test` as root"
-# As root there is no sandbox to be had; WebGL without a GPU; a machine that is not this one, for the browser.
-ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--host-resolver-rules=MAP box.test 127.0.0.1"]
+# As root there is no sandbox to be had; WebGL without a GPU; a machine that is not this one, for the browser; a camera.
+ARGUMENTS = [
+    *("--no-sandbox", "--enable-unsafe-swiftshader", "--host-resolver-rules=MAP box.test 127.0.0.1"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+]
 WAIT_MS = 60_000
 PHONE = {"width": 390, "height": 844}
 # Every picture that an <img alt="preview"> has shown, once: [step, its pixels].
@@ -53,6 +56,14 @@ WATCH_STALLS = """() => {
     requestAnimationFrame(look);
   };
   requestAnimationFrame(look);
+}"""
+# Drop or paste a file, as `type` says, where the field is.
+BRING = """(field, [type, name]) => {
+  const held = new DataTransfer();
+  held.items.add(new File(["hello"], name, { type: "image/png" }));
+  const event = type === "drop" ? new DragEvent(type, { dataTransfer: held, bubbles: true, cancelable: true })
+    : new ClipboardEvent(type, { clipboardData: held, bubbles: true, cancelable: true });
+  field.dispatchEvent(event);
 }"""
 PIXELS = """image => {
   const size = { width: image.naturalWidth, height: image.naturalHeight };
@@ -385,6 +396,25 @@ def test_every_kind_of_input_arrives(contents: str, playground: Opener, tmp_path
     assert taken["sizes"] == {"image": picture.stat().st_size, "file": 5}
 
 
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_file_can_be_dropped_and_pasted(contents: str, playground: Opener, way: str) -> None:
+    tab = playground(contents).open("/everything", text="words")
+    tab.field("File").evaluate(BRING, [way, "note.png"])
+    expect(tab.page.get_by_text("note.png").first).to_be_visible()
+    tab.run().ends()
+    assert result_of(tab)["sizes"] == {"file": 5}
+
+
+def test_a_picture_can_be_taken_with_the_camera(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/everything", text="words")
+    tab.button("Camera").click()
+    until(lambda: bool(tab.page.get_by_label("camera").evaluate("video => video.videoWidth > 0")))
+    tab.button("Take the picture").click()
+    expect(tab.page.get_by_text("camera.jpg").first).to_be_visible()
+    tab.run().ends()
+    assert result_of(tab)["sizes"]["image"] > 1000
+
+
 def result_of(tab: Playground) -> Any:
     """Return the result of the job that the tab shows, from the server."""
     tab.button("Watch link").click()
@@ -406,9 +436,7 @@ def test_the_form_can_be_written_as_json(contents: str, playground: Opener) -> N
 
 def test_endpoints_are_chosen_from_a_list(contents: str, playground: Opener) -> None:
     tab = playground(contents).open()
-    select = tab.page.get_by_role("combobox", name="Endpoint")
-    option = next(text for text in select.get_by_role("option").all_inner_texts() if "/nested" in text)
-    select.select_option(label=option)
+    tab.page.get_by_role("combobox", name="Endpoint").select_option("/nested")
     tab.run().ends()
     expect(tab.output).to_contain_text("scene")
 
@@ -643,30 +671,40 @@ CALLS: dict[str, dict[str, Any]] = {
 ANSWERED = {"/work": ["seed", "7", "21"], "/everything": ['it\'s "so"', "7"]}
 
 
-def call(command: list[str], path: str, folder: Path | None = None) -> None:
-    """Run copied code, and see it print what the endpoint answers."""
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 0, run.stderr
-    said = run.stdout.replace("\\", "")  # each language quotes in its own way
-    assert [part for part in ANSWERED[path] if part not in said] == []
-
-
 def copied_code(tab: Playground, language: str) -> str:
     tab.page.get_by_role("tab", name=language, exact=True).click()
     tab.page.get_by_role("tabpanel").get_by_role("button", name="Copy", exact=True).click()
     return tab.copied()
 
 
-@pytest.mark.parametrize(
-    ("language", "command"),
-    [("curl", ["bash", "-c"]), ("Python", [sys.executable, "-c"]), ("fal_client", [sys.executable, "-c"])],
-)
+def call(command: list[str], path: str, folder: Path | None = None, **environment: str) -> None:
+    """Run copied code, and see it print what the endpoint answers."""
+    variables = {**os.environ, **environment}
+    run = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    said = run.stdout.replace("\\", "")  # each language quotes in its own way
+    assert [part for part in ANSWERED[path] if part not in said] == []
+
+
+COMMANDS = {"curl": ["bash", "-c"], "Python": [sys.executable, "-c"], "fal_client": [sys.executable, "-c"]}
+
+
+@pytest.mark.parametrize("language", COMMANDS)
 @pytest.mark.parametrize("path", ["/work", "/everything"], ids=["stream", "unary"])
-def test_copied_code_makes_the_same_call(
-    contents: str, playground: Opener, language: str, command: list[str], path: str
-) -> None:
+def test_copied_code_makes_the_same_call(contents: str, playground: Opener, language: str, path: str) -> None:
     code = copied_code(playground(contents).open(path, **CALLS[path]), language)
-    call([*command, code], path)
+    call([*COMMANDS[language], code], path)
+
+
+def test_copied_code_takes_the_key_from_the_environment(playground: Opener) -> None:
+    with serving(CONTENTS, STREAMAPP_API_KEY="open sesame") as url:
+        tab = playground(url).open("/work", **CALLS["/work"])
+        tab.page.get_by_label("API key").fill("open sesame")
+        tab.page.get_by_label("API key").press("Enter")
+        for language, command in COMMANDS.items():
+            code = copied_code(tab, language)
+            assert "sesame" not in code
+            call([*command, code], "/work", STREAMAPP_API_KEY="open sesame")
 
 
 def test_copied_code_for_event_source_makes_the_same_call(contents: str, playground: Opener) -> None:
