@@ -156,7 +156,11 @@ def test_the_other_hooks_are_optional_too() -> None:
 
 @pytest.mark.parametrize(
     ("preference", "read"),
-    [(b'{"expiration_duration_seconds": 60}', {"expiration_duration_seconds": 60}), (b"[]", None), (b"{", None)],
+    [
+        (b'{"expiration_duration_seconds": 60}', {"expiration_duration_seconds": 60}),
+        (b"[]", None),
+        (b"[" * 10_000, None),
+    ],
 )
 def test_a_request_is_told_by_its_headers(preference: bytes, read: Any) -> None:
     headers = [(b"x-fal-request-id", b"1"), (b"x-fal-object-lifecycle-preference", preference)]
@@ -176,6 +180,13 @@ def test_the_current_request_is_that_of_its_context() -> None:
 def test_only_subclasses_are_apps() -> None:
     assert is_app_class(Base)
     assert not any(is_app_class(value) for value in (streamapp.App, Base(), int, None))
+
+
+def test_a_limit_can_be_a_class_keyword_and_one_in_the_class_goes_before_it() -> None:
+    class Limited(streamapp.App, request_timeout=5, max_multiplexing=2):
+        max_multiplexing = 3
+
+    assert (Limited.request_timeout, Limited.max_multiplexing) == (5, 3)
 
 
 @pytest.mark.parametrize("option", ["max_queue", "request_timeout", "request_start_timeout", "max_multiplexing"])

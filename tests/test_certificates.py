@@ -8,6 +8,7 @@ import pytest
 
 from streamapp import certificates
 from streamapp.certificates import Certificates, issue
+from streamapp.errors import InvalidInput
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,11 @@ def test_an_authority_that_would_end_before_the_servers_certificate_is_replaced(
     old = issue(tmp_path, "localhost").authority.read_bytes()
     monkeypatch.undo()
     assert issue(tmp_path, "localhost").authority.read_bytes() != old
+
+
+@pytest.mark.parametrize("broken", ["another", "empty"])
+def test_an_authority_that_does_not_fit_its_key_is_refused(files: Certificates, tmp_path: Path, broken: str) -> None:
+    authority = issue(tmp_path, "localhost").authority
+    authority.write_bytes(files.authority.read_bytes() if broken == "another" else b"")
+    with pytest.raises(InvalidInput, match=r"ca\.pem and ca-key\.pem are no authority; delete both"):
+        issue(tmp_path, "localhost")

@@ -344,7 +344,7 @@ def test_a_signal_to_exec_reaches_the_script() -> None:
 
 
 def test_exec_says_in_a_line_that_there_is_no_such_command() -> None:
-    assert "No such file" in refused("exec", "no-such-command")
+    assert "cannot run no-such-command: No such file" in refused("exec", "no-such-command")
 
 
 def test_a_shell_reads_what_env_prints() -> None:

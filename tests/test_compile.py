@@ -1070,6 +1070,22 @@ def test_too_many_async_jobs_are_refused_as_well() -> None:
         assert shape(client.post("/x")) == (429, "queue_full")
 
 
+def test_only_so_many_async_jobs_run_at_a_time_as_max_multiplexing_says() -> None:
+    class Waiting(streamapp.App, max_multiplexing=1):
+        @streamapp.endpoint("/x")
+        async def x(self) -> None:
+            await asyncio.Event().wait()
+
+        @streamapp.endpoint("/sync")
+        def sync(self) -> int:
+            return 1
+
+    with serving(Waiting) as client:
+        jobs = [submit(client, "/x") for _ in range(2)]
+        client.post("/sync")  # meanwhile the loop has started what it may
+        assert [client.get(f"/jobs/{job}").json()["status"] for job in jobs] == ["running", "queued"]
+
+
 class Limited(Gated):
     max_queue = 1
     request_timeout = 0.05

@@ -18,6 +18,9 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 import streamapp
+import streamapp.testing
+from streamapp import fal_api
+from streamapp.events import Event
 from streamapp.settings import Settings
 
 BIG = 1_200_000
@@ -142,7 +145,7 @@ def test_what_is_not_served_is_a_404_in_fals_shape(path: str) -> None:
         answer = client.post(path, json={})
     assert answer.status_code == 404
     assert f"POST {path}" in answer.json()["detail"]
-    assert answer.headers["X-Fal-Error-Type"] == "not_found"
+    assert (answer.headers["X-Fal-Error-Type"], answer.headers["x-fal-billable-units"]) == ("not_found", "0")
 
 
 def test_an_invalid_input_is_fastapis_list_and_costs_nothing() -> None:
@@ -180,6 +183,13 @@ def test_a_submitted_request_says_where_to_ask_for_it() -> None:
         "logs": None,
         "metrics": {},
     }
+
+
+def test_the_urls_of_a_request_can_be_asked_for_whatever_the_owner_is_called() -> None:
+    with serving() as client:
+        submitted = client.post("/queue/my%20team%3F/shop", json={"prompt": "x"}).json()
+        assert "/queue/my%20team%3F/shop/requests/" in submitted["status_url"]
+        until(client, submitted, "COMPLETED")
 
 
 def test_the_status_goes_from_queued_over_running_to_completed() -> None:
@@ -242,6 +252,73 @@ def test_polling_tells_all_lines_each_time_when_asked(logs: str) -> None:
         assert status(client, submitted)["logs"] is None
 
 
+class Silent(streamapp.App):
+    """Wait for the test without a word."""
+
+    @cached_property
+    def gate(self) -> threading.Semaphore:
+        return threading.Semaphore(0)
+
+    @streamapp.endpoint("/")
+    def home(self) -> None:
+        self.gate.acquire()
+
+
+def told_by(lines: Iterator[str]) -> Iterator[str]:
+    return (json.loads(line.removeprefix("data: "))["status"] for line in lines if line.startswith("data: "))
+
+
+def test_the_status_stream_tells_that_a_request_without_events_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fal_api, "_LOOK_S", 0.01)
+    with streamapp.testing.TestClient(app := Silent()) as client:
+        _, second = (client.http.post("/queue/me/silent", json={}).json()["status_url"] for _ in range(2))
+        with client.http.stream("GET", f"{second}/stream") as answer:
+            states = told_by(answer.iter_lines())
+            assert next(states) == "IN_QUEUE"
+            app.gate.release()
+            assert next(states) == "IN_PROGRESS"
+            app.gate.release()
+            assert list(states) == ["COMPLETED"]
+
+
+def test_the_status_stream_breaks_long_silences_with_a_comment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fal_api, "_LOOK_S", 0.01)
+    monkeypatch.setattr(fal_api, "_PING_S", 0.0)
+    with streamapp.testing.TestClient(app := Silent()) as client:
+        status_url = client.http.post("/queue/me/silent", json={}).json()["status_url"]
+        with client.http.stream("GET", f"{status_url}/stream") as answer:
+            assert next(line for line in answer.iter_lines() if line.startswith(":")) == ": ping"
+            app.gate.release()
+
+
+def test_the_time_is_not_negative_in_the_moment_before_the_end_is_noted() -> None:
+    with serving() as client:
+        submitted = submit(client, "/", {"prompt": "x"})
+        until(client, submitted, "COMPLETED")
+        client.app.state.runtime.jobs.get(submitted["request_id"]).finished_at = None  # type: ignore[attr-defined]
+        assert 0 <= status(client, submitted)["metrics"]["inference_time"] < 60
+
+
+@pytest.mark.parametrize("path", ["", "/stream"])
+def test_no_line_is_missed_when_a_job_ends_while_its_log_is_read(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = fal_api._log_lines
+
+    def read_and_see_the_end(events: list[Event]) -> list[dict[str, Any]]:
+        lines = read(events)
+        shop(client).gate.release()
+        while not job.is_over:
+            pass
+        return lines
+
+    with serving() as client:
+        submitted = submit(client)
+        until(client, submitted, "IN_PROGRESS")
+        job = client.app.state.runtime.jobs.get(submitted["request_id"])  # type: ignore[attr-defined]
+        monkeypatch.setattr(fal_api, "_log_lines", read_and_see_the_end)
+        answer = client.get(submitted["status_url"] + path + "?logs=1")
+    assert '"COMPLETED"' not in answer.text or '"done"' in answer.text
+
+
 def test_the_status_stream_tells_each_line_once_and_ends_when_completed() -> None:
     with serving() as client:
         submitted = submit(client, body={"name": "b"})
@@ -277,6 +354,32 @@ def test_a_cancel_reaches_the_app_beside_the_job_that_it_stops() -> None:
         assert (again.status_code, again.json()) == (400, {"status": "ALREADY_COMPLETED"})
         assert client.get(submitted["response_url"]).status_code == 499
         assert status(client, submitted)["error_type"] == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "left"])
+def test_at_the_root_it_is_cancel_that_hears_of_a_cancel_or_of_a_client_that_leaves(how: str) -> None:
+    is_running, is_told = threading.Event(), threading.Event()
+
+    class Rooted(streamapp.App):
+        @streamapp.endpoint("/")
+        def home(self, stream: streamapp.Stream) -> None:
+            is_running.set()
+            while True:
+                stream.emit({})
+
+        @streamapp.endpoint("/cancel")
+        def cancel(self) -> None:
+            is_told.set()
+
+    with streamapp.testing.TestClient(Rooted) as client:
+        if how == "cancelled":
+            submitted = client.http.post("/queue/me/rooted", json={}).json()
+            assert is_running.wait(10)
+            client.http.put(submitted["cancel_url"])
+        else:
+            with client.http.stream("POST", "/run/me/rooted", json={}) as answer:
+                next(answer.iter_bytes())
+        assert is_told.wait(10)
 
 
 def test_a_queued_request_is_cancelled_without_a_word_to_the_app() -> None:
@@ -334,9 +437,10 @@ def test_a_request_waits_no_longer_than_it_says() -> None:
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "malformed_request")
 
 
-def test_a_webhook_is_refused_before_anything_runs() -> None:
+@pytest.mark.parametrize("name", ["fal_webhook", "fal%5Fwebhook"])
+def test_a_webhook_is_refused_before_anything_runs(name: str) -> None:
     with serving() as client:
-        answer = client.post("/queue/me/shop?fal_webhook=https://me.example/hook", json={"prompt": "x"})
+        answer = client.post(f"/queue/me/shop?{name}=https://me.example/hook", json={"prompt": "x"})
         assert not list(client.app.state.runtime.jobs)  # type: ignore[attr-defined]
     assert (answer.status_code, "webhooks are not sent" in answer.json()["detail"]) == (400, True)
 
@@ -360,10 +464,12 @@ def test_the_proxy_leads_to_what_its_header_names() -> None:
         assert started.json()["file_url"].startswith("http://here:1/files/")
 
 
-@pytest.mark.parametrize("headers", [{}, {"x-fal-target-url": "https://evil.example/x"}, {"x-fal-target-url": "::"}])
-def test_the_proxy_leads_nowhere_else(headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "target", ["", "https://evil.example/x", "https://fal.run@evil.example/x", "::", "http://[::1"]
+)
+def test_the_proxy_leads_nowhere_else(target: str) -> None:
     with serving() as client:
-        assert client.post("/api/fal/proxy", json={}, headers=headers).status_code == 404
+        assert client.post("/api/fal/proxy", json={}, headers={"x-fal-target-url": target}).status_code == 404
 
 
 # Storage and files
@@ -412,7 +518,7 @@ def test_an_upload_in_parts(kind: str) -> None:
         assert client.get(file_url).content == b"abcd"
 
 
-@pytest.mark.parametrize("body", ["[]", "{}", '{"parts": [1]}', '{"parts": [{}]}', "nothing"])
+@pytest.mark.parametrize("body", ["[]", "{}", '{"parts": [1]}', '{"parts": [{}]}', "nothing", "[" * 100_000])
 def test_parts_that_cannot_be_read_are_a_400(body: str) -> None:
     with serving() as client:
         begun = client.post("/rest/storage/upload/initiate-multipart", json={}).json()
@@ -427,12 +533,23 @@ def test_an_upload_over_the_quota_is_refused_and_leaves_nothing() -> None:
         assert client.app.state.runtime.files.size == 0  # type: ignore[attr-defined]
 
 
-def test_an_upload_is_kept_as_long_as_it_says() -> None:
-    with serving() as client:
-        headers = {"X-Fal-Object-Lifecycle": json.dumps({"expiration_duration_seconds": 60})}
+@pytest.mark.parametrize(
+    ("preference", "most_s"),
+    [
+        ('{"expiration_duration_seconds": 60}', 60),
+        ('{"expiration_duration_seconds": 1%s}' % ("0" * 400), 90),
+        ('{"expiration_duration_seconds": Infinity}', 90),
+        ('{"expiration_duration_seconds": -1}', 90),
+        ("[" * 10_000, 90),
+        ("[]", 90),
+    ],
+)
+def test_an_upload_is_kept_as_long_as_it_says_up_to_the_settings_time(preference: str, most_s: int) -> None:
+    with serving(file_ttl_s=90) as client:
+        headers = {"X-Fal-Object-Lifecycle": preference}
         url = client.post("/rest/files/upload", content=b"x", headers=headers).json()["access_url"]
         age = re.search(r"max-age=(\d+)", client.get(url).headers["cache-control"])
-    assert age is not None and 50 <= int(age[1]) <= 60
+    assert age is not None and most_s - 10 <= int(age[1]) <= most_s
 
 
 @pytest.mark.parametrize(("content_type", "shown"), [("image/png", "inline"), ("text/html", "attachment")])

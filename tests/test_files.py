@@ -1,7 +1,9 @@
 """The file store: uploads in parts, files that expire, a quota, and URLs that lead back."""
 
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from streamapp.errors import InvalidInput, NotFound, StorageFull
 from streamapp.files import FileStore, Stored
 from streamapp.media import File
 from streamapp.settings import Settings
+
+FULL = Path("/dev/full")  # it opens, and has no room
 
 
 @pytest.fixture
@@ -20,20 +24,31 @@ def store(tmp_path: Path) -> Iterator[FileStore]:
 
 
 def send(store: FileStore, stored: Stored, number: int, data: bytes) -> str:
-    with store.open_part(stored.id, stored.key, number) as part:
-        part.write(data)
-    return store.end_part(stored, number)
+    part = store.open_part(stored.id, stored.key, number)
+    part.write(data)
+    store.end_part(stored, number, part)
+    return part.etag
+
+
+def names(stored: Stored) -> list[str]:
+    return [path.name for path in stored.path.parent.iterdir()]
 
 
 def test_a_file_is_read_back_by_its_url_whatever_the_host(store: FileStore) -> None:
     stored = store.put(b"abc", "text/plain", "a b.txt")
     assert stored.url_path == f"/files/{stored.id}/a_b.txt"
-    assert store.read("https://elsewhere" + stored.url_path) == File(b"abc", "text/plain", "a_b.txt")
+    assert store.find("https://elsewhere" + stored.url_path) is stored
+    assert (stored.path.read_bytes(), stored.content_type, stored.name) == (b"abc", "text/plain", "a_b.txt")
 
 
-@pytest.mark.parametrize("url", ["http://x/files/" + "0" * 32, "http://x/files/short/name", "http://x/", "data:,x"])
+@pytest.mark.parametrize("url", [f"http://x/files/{'0' * 32}/a", "http://x/files/short/name", "http://x/", "data:,x"])
 def test_other_urls_are_not_the_stores(store: FileStore, url: str) -> None:
-    assert store.read(url) is None
+    assert store.find(url) is None
+
+
+def test_a_long_url_is_looked_at_once(store: FileStore) -> None:
+    """One of 72 kB took 4.5 s, in which the process did nothing else; twice as much, four times as long."""
+    assert store.find("http://a/" * 500_000) is None
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/", "..", "", "a" * 500, "\x00\n"])
@@ -51,7 +66,7 @@ def test_an_upload_is_the_parts_in_order_whichever_came_first(store: FileStore) 
     assert send(store, stored, 1, b"first ") != first  # a part that is sent again replaces the former
     store.complete(stored.id, stored.key, [2, 1])
     assert store.get(stored.id).path.read_bytes() == b"first second"
-    assert [path.name for path in stored.path.parent.iterdir()] == [stored.id]
+    assert (names(stored), store.size) == ([stored.id], len("first second"))
 
 
 def test_an_upload_is_nothing_to_read_before_it_is_complete(store: FileStore) -> None:
@@ -101,7 +116,7 @@ def test_files_expire_at_the_latest_after_the_settings_time(store: FileStore, mo
     assert store.get(long.id) is long
     monkeypatch.setattr(time, "time", lambda: now + 61)
     store.expire()
-    assert not list(long.path.parent.iterdir())
+    assert not names(long)
 
 
 def test_what_does_not_fit_into_the_quota_is_refused_and_nothing_is_lost(store: FileStore) -> None:
@@ -121,7 +136,7 @@ def test_an_upload_that_was_given_up_leaves_nothing(store: FileStore) -> None:
     stored = store.begin("", "")
     send(store, stored, 1, b"x")
     store.discard(stored)
-    assert (store.size, list(stored.path.parent.iterdir())) == (0, [])
+    assert (store.size, names(stored)) == (0, [])
 
 
 def test_without_a_folder_of_their_own_the_files_end_with_the_store() -> None:
@@ -131,3 +146,145 @@ def test_without_a_folder_of_their_own_the_files_end_with_the_store() -> None:
     files.close()
     assert not stored.path.parent.exists()
     files.close()  # again is without effect
+
+
+def test_a_part_that_is_sent_twice_at_once_is_one_of_the_two(store: FileStore) -> None:
+    stored = store.begin("", "")
+    parts = [store.open_part(stored.id, stored.key, 1) for _ in range(2)]
+    for data in (b"aa", b"bb"):
+        for part, letter in zip(parts, data, strict=True):
+            part.write(bytes([letter]))
+    for part in parts:
+        store.end_part(stored, 1, part)
+    store.complete(stored.id, stored.key, [1])
+    assert (store.get(stored.id).path.read_bytes(), names(stored)) == (b"ab", [stored.id])
+
+
+def test_a_part_that_breaks_off_leaves_the_one_that_came_before(store: FileStore) -> None:
+    stored = store.begin("", "")
+    send(store, stored, 1, b"whole")
+    again = store.open_part(stored.id, stored.key, 1)
+    again.write(b"wh")
+    again.discard()
+    store.complete(stored.id, stored.key, [1])
+    assert store.get(stored.id).path.read_bytes() == b"whole"
+
+
+def test_what_is_still_being_sent_does_not_change_a_complete_file(store: FileStore) -> None:
+    stored = store.begin("", "")
+    send(store, stored, 1, b"first")
+    late = store.open_part(stored.id, stored.key, 1)
+    store.complete(stored.id, stored.key, [1])
+    late.write(b"late")
+    with pytest.raises(NotFound, match="no such upload"):
+        store.end_part(stored, 1, late)
+    late.discard()
+    assert (store.get(stored.id).path.read_bytes(), names(stored)) == (b"first", [stored.id])
+
+
+def test_of_two_that_complete_an_upload_at_once_one_does(store: FileStore) -> None:
+    stored = store.begin("", "")
+    send(store, stored, 1, b"x" * 20)
+    send(store, stored, 2, b"y" * 20)
+
+    def complete(_: int) -> str:
+        try:
+            return store.complete(stored.id, stored.key, [1, 2]).id
+        except NotFound:
+            return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(complete, range(4))) == ["", "", "", stored.id]
+    assert store.get(stored.id).path.read_bytes() == b"x" * 20 + b"y" * 20
+
+
+def test_uploads_at_once_do_not_get_over_the_quota_together(store: FileStore) -> None:
+    stored = store.begin("", "")
+    first, second = (store.open_part(stored.id, stored.key, number) for number in (1, 2))
+    first.write(b"x" * 60)
+    with pytest.raises(StorageFull):
+        second.write(b"x" * 60)
+    second.discard()
+    first.write(b"x" * 40)
+    first.close()
+    assert store.size == 100
+
+
+def test_what_expires_while_it_is_sent_leaves_nothing(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = store.begin("", "", ttl_s=1)
+    part = store.open_part(stored.id, stored.key, 1)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2)
+    store.expire()
+    part.write(b"x")
+    with pytest.raises(NotFound):
+        store.end_part(stored, 1, part)
+    part.discard()
+    assert (store.size, names(stored)) == (0, [])
+
+
+def test_expired_files_make_room_for_results(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(b"x" * 100, "", "")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert store.publish(File(b"y" * 100), base_url="") is not None
+
+
+def test_only_so_many_files_are_kept(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one takes nothing of the quota, but memory."""
+    monkeypatch.setattr("streamapp.files._MAX_FILES", 2)
+    stored = store.begin("", "")
+    send(store, stored, 1, b"")
+    for _ in range(2):
+        with pytest.raises(StorageFull, match="there are 2 files"):
+            store.open_part(stored.id, stored.key, 2)
+        with pytest.raises(StorageFull, match="there are 2 files"):
+            store.begin("", "")
+    store.complete(stored.id, stored.key, [1])
+
+
+@pytest.mark.parametrize("content_type", ["text/html\r\nX-Own: 1", "no type", "a/ü", "a/b; " + "x" * 300])
+def test_a_content_type_can_be_a_header(store: FileStore, content_type: str) -> None:
+    with pytest.raises(InvalidInput, match="expected a content type"):
+        store.begin(content_type, "")
+
+
+@pytest.mark.parametrize("when", ["opened", "written"])
+def test_a_full_disk_is_told_as_the_quota_is(tmp_path: Path, when: str) -> None:
+    store = FileStore(Settings(files_dir=tmp_path))
+    stored = store.begin("", "")
+    if when == "opened":
+        tmp_path.rmdir()
+        with pytest.raises(StorageFull, match="cannot be kept: No such file"):
+            store.open_part(stored.id, stored.key, 1)
+    else:
+        part = store.open_part(stored.id, stored.key, 1)
+        part.close()
+        part._file = FULL.open("wb")
+        part.write(b"x")
+        with pytest.raises(StorageFull, match="cannot be kept: No space left"):
+            store.end_part(stored, 1, part)
+        part.discard()
+    assert (store.size, len(store._sizes)) == (0, 1)
+
+
+def test_an_upload_that_finds_the_disk_full_at_its_end_is_lost(store: FileStore) -> None:
+    stored = store.begin("", "")
+    for number in (1, 2):
+        send(store, stored, number, b"x")
+    stored.parts[2].path.unlink()
+    with pytest.raises(StorageFull, match="cannot be kept"):
+        store.complete(stored.id, stored.key, [1, 2])
+    assert (store.size, names(stored)) == (0, [])
+    with pytest.raises(NotFound):
+        store.get(stored.id)
+
+
+def test_what_a_killed_process_left_is_deleted_when_it_is_too_old_for_any_other(tmp_path: Path) -> None:
+    old, young, foreign = (tmp_path / name for name in ("0" * 32, "1" * 32 + ".12345678", "notes.txt"))
+    for path in (old, young, foreign):
+        path.touch()
+    for path in (old, foreign):
+        os.utime(path, (1, 1))
+    FileStore(Settings(files_dir=tmp_path)).begin("", "")
+    assert sorted(tmp_path.iterdir()) == [young, foreign]

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import anyio
@@ -804,7 +805,10 @@ def test_small_files_and_those_without_room_are_inline(size: int, url: str | Non
     assert urls(size, url)[0].startswith("data:")
 
 
-async def test_a_url_of_the_servers_own_is_not_downloaded() -> None:
-    own = File(b"hi", "text/plain")
-    limits = replace(PUBLIC_ONLY, stored={"http://127.0.0.1/files/a": own}.get)
-    assert (await download("http://127.0.0.1/files/a", limits)).data == b"hi"
+async def test_a_url_of_the_servers_own_is_not_downloaded_and_read_up_to_the_limit(tmp_path: Path) -> None:
+    own = tmp_path / "a"
+    own.write_bytes(b"hi")
+    limits = replace(PUBLIC_ONLY, stored=lambda url: SimpleNamespace(path=own, content_type="text/plain"))
+    assert await download("http://127.0.0.1/files/a", limits) == File(b"hi", "text/plain")
+    with pytest.raises(InvalidInput, match="must not exceed 1 bytes"):
+        await download("http://127.0.0.1/files/a", replace(limits, max_bytes=1))

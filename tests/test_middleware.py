@@ -268,6 +268,11 @@ async def test_uploads_have_a_limit_of_their_own(path: str) -> None:
     assert (await ask(BodyLimit(echo, 4), path, method="PUT", body=(b"12345",))).status == 200
 
 
+async def test_what_completes_an_upload_is_limited() -> None:
+    """It is read into memory, and needs no key."""
+    assert (await ask(BodyLimit(echo, 4), "/files/0/a.png/multipart/1/complete", body=(b"12345",))).status == 413
+
+
 @pytest.mark.parametrize("length", ["", "-8", "many", "7"])
 async def test_a_length_that_says_nothing_is_not_relied_on(length: str) -> None:
     assert (await ask(BodyLimit(echo, 7), body=(b"12345678",), content_length=length)).status == 413

@@ -535,6 +535,15 @@ async def test_an_image_is_sent_bare_when_accept_names_its_type(accept: str) -> 
     assert client.sent[1]["body"].startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml"])
+async def test_bare_media_run_no_script_when_a_browser_opens_them(content_type: str) -> None:
+    """A link to /jobs/{id}/result asks for text/html, and the file may be what a caller sent."""
+    client = await answer(succeeded({"file": File(b"<script>", content_type)}), accept="text/html, image/*")
+    assert client.headers["content-type"].startswith(content_type)
+    assert client.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert client.headers["x-content-type-options"] == "nosniff"
+
+
 async def test_an_image_in_the_file_store_is_sent_bare_from_there(tmp_path: Path) -> None:
     files, client = FileStore(Settings(files_dir=tmp_path)), Client()
     url = await asyncio.to_thread(files.publish, File(b"pixels", "image/png"), base_url="http://x.test")

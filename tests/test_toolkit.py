@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import PIL.Image
@@ -255,10 +256,11 @@ def test_a_file_can_be_fetched_where_a_loop_runs() -> None:
 
 
 def test_the_servers_own_files_are_not_downloaded(tmp_path: Path) -> None:
-    own = {"http://x.test/files/1/a.txt": media.File(b"mine")}
+    kept = SimpleNamespace(path=tmp_path / "a.txt", content_type="text/plain")
+    kept.path.write_bytes(b"mine")
 
     def read() -> tuple[bytes, bytes]:
-        media.limit_by(media.MediaLimits.of(Settings(), stored=own.get))
+        media.limit_by(media.MediaLimits.of(Settings(), stored=lambda url: kept))
         file = File(url="http://x.test/files/1/a.txt")
         return file.save(tmp_path / "b.txt").read_bytes(), file.as_bytes()
 
@@ -493,10 +495,12 @@ class Urls(BaseModel):
 
 
 @pytest.mark.parametrize("url", [f" {Image.from_pil(RED).url} ", "https://x.test/red.png"])
-def test_a_url_of_an_image_becomes_a_pil_image(url: str) -> None:
+def test_a_url_of_an_image_becomes_a_pil_image(url: str, tmp_path: Path) -> None:
+    kept = SimpleNamespace(path=tmp_path / "red.png", content_type="image/png")
+    RED.save(kept.path)
+
     def read() -> PIL.Image.Image | None:
-        own = {"https://x.test/red.png": media.Image.from_pil(RED)}
-        media.limit_by(media.MediaLimits.of(Settings(), stored=own.get))
+        media.limit_by(media.MediaLimits.of(Settings(), stored=lambda url: kept))
         photo = Urls.model_validate({"photo": url}).photo
         return None if photo is None else photo.to_pil()
 

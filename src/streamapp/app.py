@@ -6,16 +6,18 @@ deployment to read; they change nothing locally.
 
 import contextvars
 import inspect
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic_core import from_json
+
 from .endpoint import EndpointSpec, get_mark, inspect_endpoint
 from .errors import DefinitionError
 
 _NAME = re.compile(r"[\w.~-]+")
+_LIMITS = ("max_queue", "request_timeout", "request_start_timeout", "max_multiplexing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class RequestContext:
     def lifecycle_preference(self) -> dict[str, Any] | None:
         """Return how long the caller wants results kept, `{"expiration_duration_seconds": ...}`; None where unsaid."""
         try:
-            preference = json.loads(self.headers.get("x-fal-object-lifecycle-preference", "null"))
+            preference = from_json(self.headers.get("x-fal-object-lifecycle-preference", "null"))
         except ValueError:
             return None
         return preference if isinstance(preference, dict) else None
@@ -77,7 +79,8 @@ class App:
                     yield {"word": word}
 
     `setup`, every sync endpoint and `teardown` run in one thread, the app's inference thread. Class keywords
-    (`class Echo(streamapp.App, name="echo", keep_alive=300)`) other than `name` are kept in `host_kwargs`.
+    (`class Echo(streamapp.App, name="echo", keep_alive=300)`) other than `name` are kept in `host_kwargs`; those that
+    are limits here count as if written in the class.
     """
 
     #: the name in URLs; derived from the class name when None: MyGoodApp -> my-good-app
@@ -120,7 +123,9 @@ class App:
             raise DefinitionError(
                 f"{cls.__qualname__}: the name {cls.app_name!r} is a part of URLs; write letters, digits, - and _"
             )
-        for option in ("max_queue", "request_timeout", "request_start_timeout", "max_multiplexing"):
+        for option in _LIMITS:
+            if option in host_kwargs and option not in cls.__dict__:
+                setattr(cls, option, host_kwargs[option])
             value = getattr(cls, option)
             if value is not None and value <= 0:
                 raise DefinitionError(f"{cls.__qualname__}: expected {option} more than 0, got {value!r}")

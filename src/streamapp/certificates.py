@@ -8,6 +8,7 @@ import datetime
 import ipaddress
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from .errors import InvalidInput
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _AUTHORITY_DAYS = 3650
@@ -56,6 +59,7 @@ def issue(folder: Path, host: str) -> Certificates:
 
     Raises:
         OSError: the folder or a file may not be written.
+        InvalidInput: the authority there is broken.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = Certificates(folder / "server.pem", folder / "ca.pem", folder / "bundle.pem")
@@ -70,9 +74,7 @@ def issue(folder: Path, host: str) -> Certificates:
 def _authority(key_file: Path, file: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """Return the authority that is there, or a new one where there is none or it has not long to live."""
     if key_file.exists() and file.exists():
-        key = load_pem_private_key(key_file.read_bytes(), password=None)
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        key, certificate = _read_authority(key_file, file)
         if certificate.not_valid_after_utc > _in_days(_SERVER_DAYS):
             return key, certificate
     key = ec.generate_private_key(ec.SECP256R1())
@@ -80,6 +82,16 @@ def _authority(key_file: Path, file: Path) -> tuple[ec.EllipticCurvePrivateKey, 
     _write_secret(key_file, _pem(key))
     file.write_bytes(certificate.public_bytes(Encoding.PEM))
     return key, certificate
+
+
+def _read_authority(key_file: Path, file: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """Return the authority that is there; not replaced unasked, as who trusts it would no longer trust the server."""
+    with suppress(ValueError):
+        key = load_pem_private_key(key_file.read_bytes(), password=None)
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        if isinstance(key, ec.EllipticCurvePrivateKey) and certificate.public_key() == key.public_key():
+            return key, certificate
+    raise InvalidInput(f"{file} and {key_file.name} are no authority; delete both, then a new one is made")
 
 
 def _authority_certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

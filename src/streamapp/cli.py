@@ -194,7 +194,10 @@ def execute(
     """
     _refuse_other_scheme(url)
     with explaining():
-        os.execvpe(command[0], command, {**os.environ, **shim_variables(url, os.environ)})
+        try:
+            os.execvpe(command[0], command, {**os.environ, **shim_variables(url, os.environ)})
+        except OSError as error:
+            raise InvalidInput(f"cannot run {command[0]}: {error.strerror}") from None
 
 
 @cli.command()

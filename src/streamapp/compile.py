@@ -224,7 +224,7 @@ def _echo(value: Any) -> Any:
 def _add_endpoints(
     api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, *, in_schema: bool = True
 ) -> list[DescribedEndpoint]:
-    limits = MediaLimits.of(runtime.settings, runtime.files.read)
+    limits = MediaLimits.of(runtime.settings, runtime.files.find)
     paths = {spec.path for spec in served.endpoints}
     described = []
     for spec in served.endpoints:

@@ -37,6 +37,8 @@ from typing import Any, ClassVar
 
 from starlette.exceptions import HTTPException
 
+_NOT_BILLED = {"x-fal-billable-units": "0"}
+
 
 class StreamAppError(Exception):
     """Base of all errors; what it says is meant for the caller.
@@ -71,7 +73,7 @@ class InvalidInput(StreamAppError):
 
     status_code = 422
     code = "invalid_input"
-    headers: Mapping[str, str] = {"x-fal-billable-units": "0"}
+    headers: Mapping[str, str] = _NOT_BILLED
 
 
 class MalformedRequest(StreamAppError):
@@ -93,6 +95,7 @@ class NotFound(StreamAppError):
 
     status_code = 404
     code = "not_found"
+    headers: Mapping[str, str] = _NOT_BILLED
 
 
 class JobNotFound(StreamAppError):

@@ -23,6 +23,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync as in_thread
 from fastapi import FastAPI
+from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -31,10 +32,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .channel import Subscriber
 from .errors import JobNotFound, MalformedRequest, describe
 from .events import Event
-from .files import Stored
+from .files import FileStore, Stored
 from .jobs import Job
 from .middleware import INTERNAL
-from .response import ErrorResponse, result_response
+from .response import INERT_HEADERS, ErrorResponse, result_response
 from .routes import SUBMISSION, Submission, base_url
 from .runtime import Runtime
 
@@ -46,7 +47,9 @@ _TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest"
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
-# What a browser may show on this server's own origin; the rest, HTML and SVG above all, it has to download.
+_LOOK_S = 0.5  # a job's start and its place in the queue are no events; fal-js polls as often
+_MAX_SHOWN = 200
+# What a browser may show; the rest, HTML and SVG above all, it has to download.
 _SHOWN = re.compile(r"(image/(png|jpeg|webp|gif|avif)|audio/.*|video/.*)", re.IGNORECASE)
 
 logger = logging.getLogger("streamapp")
@@ -67,7 +70,7 @@ class FalPaths:
         """Answer one request."""
         if scope["type"] in ("http", "websocket"):
             scope = self._led(scope)
-        if SUBMISSION in scope and b"fal_webhook=" in scope["query_string"]:
+        if SUBMISSION in scope and "fal_webhook" in urllib.parse.parse_qs(scope["query_string"].decode("latin-1")):
             refusal = MalformedRequest("fal_webhook: webhooks are not sent; ask at status_url, or read status/stream")
             return await ErrorResponse(describe(refusal))(scope, receive, send)
         await self.app(scope, receive, send)
@@ -91,10 +94,11 @@ class FalPaths:
 
 def _proxied(target: str) -> tuple[str, bytes]:
     """Return the path and the query here of a URL of fal's."""
-    url = urllib.parse.urlsplit(target)
-    prefix = _TARGETS.get(url.hostname or "")
-    if prefix is None:  # answered by the app as a path that is not served
-        return f"{PROXY_PATH}/{url.hostname}", b""
+    try:
+        url = urllib.parse.urlsplit(target)
+        prefix = _TARGETS[url.hostname or ""]
+    except (KeyError, ValueError):  # answered by the app as a path that is not served
+        return f"{PROXY_PATH}/{target[:_MAX_SHOWN]}", b""
     return prefix + urllib.parse.unquote(url.path), url.query.encode()
 
 
@@ -114,7 +118,7 @@ class _Queued:
 
 
 def _urls(request: Request, app_path: str, job: Job) -> dict[str, Any]:
-    url = f"{base_url(request)}{app_path}/requests/{job.id}"
+    url = f"{base_url(request)}{urllib.parse.quote(app_path)}/requests/{job.id}"
     return {
         "request_id": job.id,
         "response_url": url,
@@ -142,9 +146,10 @@ def _add_queue_routes(api: FastAPI, runtime: Runtime) -> None:
 
     async def status(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
         job = find(name, request_id)
+        told = _status(request, runtime, job, f"/queue/{owner}/{name}")
         lines = _log_lines(job.channel.events()) if _is_true(logs) else None
-        body = _status(request, runtime, job, f"/queue/{owner}/{name}", lines)
-        return JSONResponse(body, 200 if job.is_over else 202, {"X-Streamapp-Job-Id": job.id})
+        code = 200 if told["status"] == "COMPLETED" else 202
+        return JSONResponse({**told, "logs": lines}, code, {"X-Streamapp-Job-Id": job.id})
 
     async def status_stream(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
         job = find(name, request_id)
@@ -182,17 +187,17 @@ def _is_true(flag: str) -> bool:
     return flag.lower() in ("1", "true")
 
 
-def _status(
-    request: Request, runtime: Runtime, job: Job, app_path: str, logs: list[dict[str, Any]] | None
-) -> dict[str, Any]:
-    body = {"status": _STATUS.get(job.status, "COMPLETED"), **_urls(request, app_path, job), "logs": logs}
-    if job.status == "queued":
-        return {**body, "queue_position": runtime.position(job)}
-    if not job.is_over:
-        return body
-    seconds = (job.finished_at or 0) - (job.started_at or job.finished_at or 0)
-    body = {**body, "metrics": {"inference_time": seconds}}
-    return body if job.error is None else {**body, "error": job.error.message, "error_type": job.error.code}
+def _status(request: Request, runtime: Runtime, job: Job, app_path: str) -> dict[str, Any]:
+    """Return the state of this moment; the log has to be read after it, or the last lines could be missed."""
+    status = _STATUS.get(job.status, "COMPLETED")
+    told = {"status": status, **_urls(request, app_path, job)}
+    if status == "IN_QUEUE":
+        return {**told, "queue_position": runtime.position(job)}
+    if status == "IN_PROGRESS":
+        return told
+    ended_at = job.finished_at or time.time()  # it is noted a moment after the job is over
+    told = {**told, "metrics": {"inference_time": ended_at - (job.started_at or ended_at)}}
+    return told if job.error is None else {**told, "error": job.error.message, "error_type": job.error.code}
 
 
 def _log_lines(events: list[Event]) -> list[dict[str, Any]]:
@@ -211,16 +216,21 @@ async def _status_blocks(
     """Yield the status whenever it changes, with the log lines that are new: fal-js appends them to those it has."""
     async with _reading(job) as subscriber:
         last: dict[str, Any] = {}
+        told_at = 0.0
         while True:
-            lines = _log_lines(subscriber.take()) if with_logs else (subscriber.take(), None)[1]
-            body = _status(request, runtime, job, app_path, lines)
-            if lines or {**body, "logs": None} != last:
-                last = {**body, "logs": None}
-                yield b"data: " + json.dumps(body).encode() + b"\n\n"
-            if body["status"] == "COMPLETED":
-                return
-            if not await subscriber.wait(_PING_S):
+            told = _status(request, runtime, job, app_path)
+            events = subscriber.take()
+            lines = _log_lines(events) if with_logs else None
+            now = time.monotonic()
+            if lines or told != last:
+                last, told_at = told, now
+                yield b"data: " + json.dumps({**told, "logs": lines}).encode() + b"\n\n"
+            elif now - told_at > _PING_S:
+                told_at = now
                 yield b": ping\n"
+            if told["status"] == "COMPLETED":
+                return
+            await subscriber.wait(_LOOK_S)
 
 
 @asynccontextmanager
@@ -257,11 +267,11 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
     async def upload_whole(request: Request) -> Response:
         stored = await _begin(request, *_named_in_headers(request))
         try:
-            await _receive(request, runtime, stored, 1)
+            await _receive(request, files, stored, 1)
+            await in_thread(files.complete, stored.id, stored.key, [1])
         except BaseException:
             await in_thread(files.discard, stored)
             raise
-        await in_thread(files.complete, stored.id, stored.key, [1])
         return JSONResponse({"access_url": base_url(request) + stored.url_path})
 
     async def upload_multipart(request: Request) -> Response:
@@ -283,7 +293,7 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
 
 async def _json_object(request: Request) -> dict[str, Any]:
     try:
-        body = await request.json()
+        body = from_json(await request.body())
     except ValueError as error:
         raise MalformedRequest(f"expected a JSON object: {error}") from None
     if not isinstance(body, dict):
@@ -305,30 +315,25 @@ def _lifetime_s(request: Request) -> float | None:
     """Return how long the file shall be kept; None when the request does not say."""
     for header in ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"):
         try:
-            seconds = json.loads(request.headers.get(header, "null"))["expiration_duration_seconds"]
+            seconds = from_json(request.headers.get(header, "null"))["expiration_duration_seconds"]
         except (ValueError, TypeError, KeyError):
             continue
         if isinstance(seconds, int | float) and seconds > 0:
-            return float(seconds)
+            return seconds
     return None
 
 
-async def _receive(request: Request, runtime: Runtime, stored: Stored, number: int) -> str:
+async def _receive(request: Request, files: FileStore, stored: Stored, number: int) -> str:
     """Write the body into a part of an upload; return its ETag."""
-    files = runtime.files
     part = await in_thread(files.open_part, stored.id, stored.key, number)
-    size = 0
     try:
         async for chunk in request.stream():
-            size += len(chunk)
-            files.check_room(size)
             await in_thread(part.write, chunk)
+        await in_thread(files.end_part, stored, number, part)
     except BaseException:
-        await in_thread(stored.part_path(number).unlink)
+        await in_thread(part.discard)
         raise
-    finally:
-        part.close()
-    return await in_thread(files.end_part, stored, number)
+    return part.etag
 
 
 # Files
@@ -343,8 +348,7 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
         headers = {
             "ETag": etag,
             "Cache-Control": f"private, immutable, max-age={max(0, int(stored.expires_at - time.time()))}",
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-            "X-Content-Type-Options": "nosniff",
+            **INERT_HEADERS,
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
         if etag in request.headers.get("if-none-match", ""):
@@ -359,12 +363,12 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
 
     async def put(request: Request, file_id: str, name: str, upload: str = "") -> Response:
         stored = files.upload(file_id, upload)
-        etag = await _receive(request, runtime, stored, 1)
+        etag = await _receive(request, files, stored, 1)
         await in_thread(files.complete, stored.id, upload, [1])
         return JSONResponse({"file_url": base_url(request) + stored.url_path}, headers={"ETag": etag})
 
     async def put_part(request: Request, file_id: str, name: str, key: str, number: int) -> Response:
-        etag = await _receive(request, runtime, files.upload(file_id, key), number)
+        etag = await _receive(request, files, files.upload(file_id, key), number)
         return JSONResponse({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
     async def complete(request: Request, file_id: str, name: str, key: str) -> Response:

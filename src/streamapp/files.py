@@ -2,29 +2,32 @@
 
 A file is written in parts, then completed; what is complete never changes. Whoever knows a file's URL may read it, so
 that an `<img>` can; whoever began an upload may write it. Files expire; what does not fit into the quota is refused.
-Any thread may call; only `get`, `find`, `upload` and `check_room` do not touch the disk.
+Any thread may call; only `get`, `find` and `upload` do not touch the disk.
 """
 
-import hashlib
 import re
 import secrets
 import shutil
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from .errors import InvalidInput, NotFound, StorageFull
 from .media import File
 from .settings import Settings
 
 _ID = re.compile(r"https?://[^/]+(?:/.*)?/files/([0-9a-f]{32})/")
+_OWN = re.compile(r"[0-9a-f]{32}(\.[0-9a-f]{8})?")  # what the store calls its files on the disk
 _UNSAFE = re.compile(r"[^\w.-]+")
 _MAX_NAME = 100
+_MAX_TYPE = 255
+_MAX_URL = 2048  # of the part that is looked at: an input can be megabytes of anything
 _MAX_PARTS = 10_000
+_MAX_FILES = 100_000  # parts of uploads among them: each takes a kilobyte of memory, even when it is empty
 
 
 @dataclass(slots=True)
@@ -33,9 +36,9 @@ class Stored:
 
     Attributes:
         id: 32 hexadecimal digits.
-        key: with it the upload goes on; empty when the file is complete.
-        size: in bytes; of an upload, of its parts so far.
+        key: with it the upload goes on, until it is complete.
         expires_at: by `time.time()`.
+        parts: those of an upload that came whole.
     """
 
     id: str
@@ -44,17 +47,52 @@ class Stored:
     name: str
     path: Path
     expires_at: float
-    size: int = 0
-    parts: dict[int, int] = field(default_factory=dict)
+    parts: "dict[int, Part]" = field(default_factory=dict)
 
     @property
     def url_path(self) -> str:
         """Return the path of the file's URL."""
         return f"/files/{self.id}/{urllib.parse.quote(self.name)}"
 
-    def part_path(self, number: int) -> Path:
-        """Return where a part is written."""
-        return self.path.with_name(f"{self.id}.{number}")
+
+class Part:
+    """Write one part of an upload into a file of its own: what is sent twice at once does not mix.
+
+    Attributes:
+        etag: tells it from what is sent again for the same part.
+    """
+
+    def __init__(self, store: "FileStore", path: Path) -> None:
+        self.path = path
+        self.etag = f'"{path.suffix[1:]}"'
+        self._store = store
+        with _telling_of_the_disk():
+            self._file = path.open("wb")
+
+    def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises:
+            StorageFull: the quota is used up, or the disk is full.
+        """
+        self._store.take_room(self.path, len(data))
+        with _telling_of_the_disk():
+            self._file.write(data)
+
+    def close(self) -> None:
+        """End the writing.
+
+        Raises:
+            StorageFull: the disk is full.
+        """
+        with _telling_of_the_disk():
+            self._file.close()
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        with suppress(OSError):  # what is still to be written may not fit on the disk
+            self._file.close()
+        self._store.delete(self.path)
 
 
 class FileStore:
@@ -63,6 +101,9 @@ class FileStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._files: dict[str, Stored] = {}
+        self._uploads: dict[str, Stored] = {}
+        self._sizes: dict[Path, int] = {}  # of all on the disk, also what is being written
+        self._folder: Path | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def publish(self, media: File, *, base_url: str) -> str | None:
@@ -77,19 +118,26 @@ class FileStore:
         """Keep a whole file.
 
         Raises:
-            StorageFull: the quota is used up.
+            StorageFull: the quota is used up, or the disk is full.
         """
-        self.check_room(len(data))
         stored = self.begin(content_type, name)
-        stored.path.write_bytes(data)
-        stored.size, stored.key = len(data), ""
-        return stored
+        try:
+            part = stored.parts[1] = self.open_part(stored.id, stored.key, 1)
+            part.write(data)
+            part.close()
+            return self.complete(stored.id, stored.key, [1])
+        except StorageFull:
+            self.discard(stored)
+            raise
 
     def begin(self, content_type: str, name: str, *, ttl_s: float | None = None) -> Stored:
         """Begin an upload.
 
         Args:
             ttl_s: how long the file is kept, at most `file_ttl_s`.
+        Raises:
+            InvalidInput: the content type cannot be one.
+            StorageFull: there are too many files.
         """
         self.expire()
         file_id = secrets.token_hex(16)
@@ -97,32 +145,47 @@ class FileStore:
         stored = Stored(
             id=file_id,
             key=secrets.token_hex(16),
-            content_type=content_type or "application/octet-stream",
+            content_type=_checked(content_type),
             name=_UNSAFE.sub("_", name)[-_MAX_NAME:].lstrip(".") or "file",
-            path=self._folder() / file_id,
+            path=self._own_folder() / file_id,
             expires_at=time.time() + (most_s if ttl_s is None else min(ttl_s, most_s)),
         )
-        self._files[file_id] = stored
+        self._count(stored.path)
+        self._uploads[file_id] = stored
         return stored
 
-    def open_part(self, file_id: str, key: str, number: int) -> BinaryIO:
-        """Open a part of an upload for writing; one that is sent again replaces the former.
+    def open_part(self, file_id: str, key: str, number: int) -> Part:
+        """Begin a part of an upload.
 
         Raises:
             NotFound: no such upload is under way.
             InvalidInput: the number is out of range.
+            StorageFull: there are too many files, or the disk is full.
         """
         if not 1 <= number <= _MAX_PARTS:
             raise InvalidInput(f"a part's number is 1 to {_MAX_PARTS}, got {number}")
-        return self.upload(file_id, key).part_path(number).open("wb")
+        stored = self.upload(file_id, key)
+        path = stored.path.with_suffix(f".{secrets.token_hex(4)}")
+        self._count(path)
+        try:
+            return Part(self, path)
+        except StorageFull:
+            self.delete(path)
+            raise
 
-    def end_part(self, stored: Stored, number: int) -> str:
-        """Note a part that is written, and return its ETag."""
-        path = stored.part_path(number)
-        stored.parts[number] = path.stat().st_size
-        stored.size = sum(stored.parts.values())
-        with path.open("rb") as part:
-            return f'"{hashlib.file_digest(part, "md5").hexdigest()}"'
+    def end_part(self, stored: Stored, number: int, part: Part) -> None:
+        """Take a part that came whole; it replaces one of the same number.
+
+        Raises:
+            NotFound: the upload is over, or has expired.
+            StorageFull: the disk is full.
+        """
+        part.close()
+        former = stored.parts.get(number)
+        stored.parts[number] = part
+        if former is not None:
+            former.discard()
+        self.upload(stored.id, stored.key)
 
     def complete(self, file_id: str, key: str, numbers: Collection[int]) -> Stored:
         """Make a file of an upload's parts.
@@ -130,19 +193,34 @@ class FileStore:
         Raises:
             NotFound: no such upload is under way.
             InvalidInput: the parts are not those that came.
+            StorageFull: the disk is full; the upload is lost.
         """
         stored = self.upload(file_id, key)
         if not numbers or sorted(numbers) != sorted(stored.parts):
-            raise InvalidInput(f"the upload has the parts {sorted(stored.parts)}, got {sorted(numbers)[:100]}")
-        first, *others = sorted(numbers)
-        with stored.part_path(first).open("ab") as whole:
-            for number in others:
-                with stored.part_path(number).open("rb") as part:
-                    shutil.copyfileobj(part, whole)
-                stored.part_path(number).unlink()
-        stored.part_path(first).rename(stored.path)
-        stored.key, stored.parts = "", {}
+            raise InvalidInput(f"the upload has the parts {sorted(stored.parts)[:100]}, got {sorted(numbers)[:100]}")
+        if self._uploads.pop(file_id, None) is None:  # of two that complete it at once, one does
+            raise NotFound("the upload is complete already")
+        parts, stored.parts = stored.parts, {}  # what is still being sent is too late
+        try:
+            self._join(stored.path, [part for _, part in sorted(parts.items())])
+        except StorageFull:
+            stored.parts = parts
+            self._delete(stored)
+            raise
+        self._files[file_id] = stored
         return stored
+
+    def _join(self, path: Path, parts: Sequence[Part]) -> None:
+        """Put the parts into one file: the others behind the first, where most often there are none."""
+        self._sizes[path] = sum(self._sizes.pop(part.path) for part in parts)
+        first, *others = parts
+        with _telling_of_the_disk():
+            with first.path.open("ab") as whole:
+                for part in others:
+                    with part.path.open("rb") as content:
+                        shutil.copyfileobj(content, whole)
+                    part.discard()
+            first.path.rename(path)
 
     def upload(self, file_id: str, key: str) -> Stored:
         """Return an upload that is under way.
@@ -150,8 +228,8 @@ class FileStore:
         Raises:
             NotFound: there is none with this id and key.
         """
-        stored = self._files.get(file_id)
-        if stored is None or not stored.key or not secrets.compare_digest(stored.key.encode(), key.encode()):
+        stored = self._uploads.get(file_id)
+        if stored is None or not secrets.compare_digest(stored.key.encode(), key.encode()):
             raise NotFound("no such upload is under way; begin another")
         return stored
 
@@ -162,65 +240,106 @@ class FileStore:
             NotFound: it never was, is not complete, or has expired.
         """
         stored = self._files.get(file_id)
-        if stored is None or stored.key or stored.expires_at <= time.time():
+        if stored is None or stored.expires_at <= time.time():
             raise NotFound(f"no file {file_id[:64]!r}: files are kept {self._settings.file_ttl_s:g} s")
         return stored
 
     def find(self, url: str) -> Stored | None:
         """Return the file that a URL names, whatever its host; None when it is none of this store's."""
-        match = _ID.search(url)
+        match = _ID.match(url, 0, _MAX_URL)
         try:
             return None if match is None else self.get(match[1])
         except NotFound:
             return None
 
-    def read(self, url: str) -> File | None:
-        """Return the content of the file that a URL names; None when it is none of this store's."""
-        stored = self.find(url)
-        return None if stored is None else File(stored.path.read_bytes(), stored.content_type, stored.name)
-
-    def check_room(self, more_bytes: int) -> None:
-        """Make sure that there is room for more.
+    def take_room(self, path: Path, more_bytes: int) -> None:
+        """Note that a file grows.
 
         Raises:
-            StorageFull: there is not.
+            StorageFull: there is no room; it is noted all the same, so that of two at once none gets over the quota.
         """
-        if self.size + more_bytes > self._settings.max_files_bytes:
-            raise StorageFull(f"the files' quota of {self._settings.max_files_bytes} bytes is used up; try again later")
+        self._sizes[path] += more_bytes
+        most = self._settings.max_files_bytes
+        if self.size > most:
+            raise StorageFull(f"the files' quota of {most} bytes is used up; try again later")
 
     @property
     def size(self) -> int:
-        """Return the bytes kept."""
-        return sum(stored.size for stored in list(self._files.values()))
+        """Return the bytes on the disk, those that are still being written among them."""
+        return sum(list(self._sizes.values()))
 
     def expire(self) -> None:
         """Delete what is too old."""
         now = time.time()
-        for stored in list(self._files.values()):
-            if stored.expires_at <= now:
+        for kept in (self._files, self._uploads):
+            for stored in [stored for stored in list(kept.values()) if stored.expires_at <= now]:
+                kept.pop(stored.id, None)
                 self._delete(stored)
 
     def discard(self, stored: Stored) -> None:
         """Give an upload up."""
+        self._uploads.pop(stored.id, None)
         self._delete(stored)
+
+    def delete(self, path: Path) -> None:
+        """Delete a file from the disk."""
+        path.unlink(missing_ok=True)
+        self._sizes.pop(path, None)
 
     def close(self) -> None:
         """Delete all files."""
-        for stored in list(self._files.values()):
-            self._delete(stored)
+        self._files, self._uploads = {}, {}
+        for path in list(self._sizes):
+            self.delete(path)
         if self._temporary is not None:
             self._temporary.cleanup()
-            self._temporary = None
+        self._folder = self._temporary = None
 
-    def _folder(self) -> Path:
-        if self._settings.files_dir is not None:
-            self._settings.files_dir.mkdir(parents=True, exist_ok=True)
-            return self._settings.files_dir
-        if self._temporary is None:
+    def _count(self, path: Path) -> None:
+        if len(self._sizes) >= _MAX_FILES:
+            raise StorageFull(f"there are {_MAX_FILES} files, as many as are kept; try again later")
+        self._sizes[path] = 0
+
+    def _own_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = self._make_folder(self._settings.files_dir)
+        return self._folder
+
+    def _make_folder(self, folder: Path | None) -> Path:
+        if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="streamapp-files-")
-        return Path(self._temporary.name)
+            return Path(self._temporary.name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._delete_leftovers(folder)
+        return folder
+
+    def _delete_leftovers(self, folder: Path) -> None:
+        """Delete what a killed process has left: what is older than any file of another that shares the folder."""
+        oldest = time.time() - self._settings.file_ttl_s
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # another process that starts does the same
+                if _OWN.fullmatch(path.name) and path.stat().st_mtime < oldest:
+                    path.unlink()
 
     def _delete(self, stored: Stored) -> None:
-        self._files.pop(stored.id, None)
-        for path in (stored.path, *map(stored.part_path, stored.parts)):
-            path.unlink(missing_ok=True)
+        for part in stored.parts.values():
+            part.discard()
+        self.delete(stored.path)
+
+
+def _checked(content_type: str) -> str:
+    """Return a content type that can be a header."""
+    if len(content_type) > _MAX_TYPE:
+        raise InvalidInput(f"expected a content type of at most {_MAX_TYPE} characters, got {len(content_type)}")
+    try:
+        return File(b"", content_type).content_type
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+
+
+@contextmanager
+def _telling_of_the_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFull(f"the file cannot be kept: {error.strerror}") from error

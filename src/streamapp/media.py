@@ -277,6 +277,16 @@ def inline() -> Iterator[None]:
         _publish.reset(token)
 
 
+class KeptFile(Protocol):
+    """Be a file of the server's own."""
+
+    path: Path
+    content_type: str
+
+
+FindKept = Callable[[str], KeptFile | None]
+
+
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
     """Limit what the media of an input may cost.
@@ -293,10 +303,10 @@ class MediaLimits:
     max_pixels: int
     timeout_s: float
     allow_private_urls: bool
-    stored: Callable[[str], "File | None"] | None = None
+    stored: FindKept | None = None
 
     @classmethod
-    def of(cls, settings: Settings, stored: Callable[[str], "File | None"] | None = None) -> Self:
+    def of(cls, settings: Settings, stored: FindKept | None = None) -> Self:
         """Return the limits that a deployment sets."""
         return cls(
             stored=stored,
@@ -403,8 +413,9 @@ class _Resolver:
             case str() as uri if uri[:5].lower() == "data:":
                 self._spend(len(uri) * 3 // 4)
                 return await anyio.to_thread.run_sync(reference.kind.from_data_uri, uri, reference.file_name)
-            case str() as url if own := await self._stored(url):
-                data, content_type = own.data, own.content_type
+            case str() as url if self.limits.stored is not None and (own := self.limits.stored(url)):
+                data = await anyio.to_thread.run_sync(_read_up_to, own.path, self.bytes_left + 1)
+                content_type = own.content_type
             case str() as url:
                 data, content_type = await _download(url, self.bytes_left, self.limits.allow_private_urls)
             case upload:
@@ -413,14 +424,16 @@ class _Resolver:
         content_type = reference.content_type or content_type
         return await anyio.to_thread.run_sync(reference.kind, data, content_type, reference.file_name)
 
-    async def _stored(self, url: str) -> File | None:
-        return None if self.limits.stored is None else await anyio.to_thread.run_sync(self.limits.stored, url)
-
     def _spend(self, size: int) -> None:
         if size > self.bytes_left:
             limit = f"{self.limits.max_bytes} bytes (STREAMAPP_MAX_MEDIA_BYTES)"
             raise ValueError(f"the media of one input must not exceed {limit}")
         self.bytes_left -= size
+
+
+def _read_up_to(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 async def _download(url: str, max_bytes: int, allow_private: bool) -> tuple[bytes, str]:

@@ -28,7 +28,7 @@ _OPEN_PATHS = frozenset({"/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 _FILES = "/files/"
 _OPEN_FOLDERS = (_FILES, "/playground/")  # the page has no data in it, and asks for the key itself
-_UPLOADS = (_FILES, "/rest/files/upload")
+_UPLOAD = "/rest/files/upload"
 
 logger = logging.getLogger("streamapp")
 
@@ -149,7 +149,7 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, as long as its body is not too large."""
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or path.startswith(_UPLOADS):
+        if scope["type"] != "http" or path == _UPLOAD or (scope["method"] == "PUT" and path.startswith(_FILES)):
             return await self.app(scope, receive, send)
         too_large = PayloadTooLarge(f"the body is larger than {self._max_bytes} bytes (STREAMAPP_MAX_BODY_BYTES)")
         length = Headers(scope=scope).get("content-length", "")

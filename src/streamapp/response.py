@@ -45,6 +45,8 @@ _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
 }
 # From the event that says why to the cut: when a connection fails, Chromium's fetch drops what the page has not read.
 _LINGER_S = 0.1
+# Of media, whose bytes may be anybody's: opened as a page of this server's own, HTML and SVG run no script.
+INERT_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -381,6 +383,8 @@ def result_response(job: Job, *, accept: str = "", find_file: FindFile | None = 
     response = _bare_media(job.result, status, accept, find_file)
     if response is None:
         response = Response(job.result.data if job.result is not None else b"null", status, None, "application/json")
+    else:
+        headers |= INERT_HEADERS
     response.headers.update(headers)
     response.raw_headers += job.own_headers
     return response

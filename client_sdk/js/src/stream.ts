@@ -15,7 +15,7 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
   #conversation: Conversation;
   #events: AsyncGenerator<StreamEvent, void>;
   #leave: (reason?: unknown) => Promise<void>;
-  #listeners: Record<string, Listener[]> = {};
+  #listeners = new Map<string, Listener[]>();
   #reader: "loop" | "flow" | undefined;
   #left: StreamappError | undefined;
   #isTold = false;
@@ -60,7 +60,7 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
     listener: (data: any, event: StreamEvent) => void,
   ): this;
   on(name: string, listener: (...values: any[]) => void): this {
-    (this.#listeners[name] ??= []).push(listener);
+    this.#listeners.set(name, [...(this.#listeners.get(name) ?? []), listener]);
     queueMicrotask(() => this.#flow());
     return this;
   }
@@ -139,7 +139,7 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
   }
 
   #call(name: string, value: unknown, event?: StreamEvent): void {
-    for (const listener of this.#listeners[name] ?? []) {
+    for (const listener of this.#listeners.get(name) ?? []) {
       try {
         listener(value, event);
       } catch (error) {

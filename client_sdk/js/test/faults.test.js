@@ -56,6 +56,23 @@ test("a stream that falls silent is resumed behind its last event", async (t) =>
   assert.equal(requests[1].headers["last-event-id"], `${JOB}:1.1`);
 });
 
+test("listeners are told when the connection is lost, and when it is back", async (t) => {
+  const half = (response) => response.writeHead(200, STREAM).write(`event: output\nid: ${JOB}:1.1\ndata: 1\n\n`, () => response.destroy());
+  const rest = (response) => response.writeHead(200, STREAM).end(`event: done\nid: ${JOB}:1.2\ndata: {}\n\n`);
+  const { url } = await serving(t, half, rest);
+  const stream = await new Client(url).stream("/stream");
+  const told = [];
+  stream.on("reconnecting", () => told.push("reconnecting")).on("reconnected", () => told.push("reconnected"));
+  assert.equal(await stream.done(), 1);
+  assert.deepEqual(told, ["reconnecting", "reconnected"]);
+});
+
+test("an event may have any name", async (t) => {
+  const answer = (response) => response.writeHead(200, STREAM).end("event: constructor\nid: 1\ndata: 7\n\n");
+  const { url } = await serving(t, answer);
+  assert.equal(await (await new Client(url).stream("/stream")).done(), 7);
+});
+
 test("a stream without an event is not taken for a result", async (t) => {
   const empty = (response) => response.writeHead(200, STREAM).end();
   const { url, requests } = await serving(t, empty, (response) => response.writeHead(204).end());

@@ -65,12 +65,16 @@ export function Code({ server, hasKey, endpoint, input }: CodeProps) {
 
 function curl({ server, hasKey, path, isStream, body }: Call): string {
   const lines = [
-    `curl ${isStream ? "--no-buffer " : ""}'${server}${path}'`,
+    `curl ${isStream ? "--no-buffer " : ""}${shellQuoted(server + path)}`,
     ...(hasKey ? [`-H "Authorization: Key $STREAMAPP_API_KEY"`] : []),
     "-H 'Content-Type: application/json'",
-    `-d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`,
+    `-d ${shellQuoted(JSON.stringify(body))}`,
   ];
   return lines.join(" \\\n  ");
+}
+
+function shellQuoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function python({ server, hasKey, path, isStream, body }: Call): string {

@@ -43,16 +43,15 @@ function contentOf(value: any, slot: string): Content | undefined {
   return undefined;
 }
 
-function kindOf(media: Media): MediaKind {
-  const { content_type, file_name = "" } = media;
-  if (!isOwn(media)) return "elsewhere";
+function kindOf({ url, content_type, file_name = "" }: Media): MediaKind {
+  if (!isOwn(url)) return "elsewhere";
   if (MESH.test(content_type) || MESH.test(file_name)) return "mesh";
   const family = content_type.split("/")[0];
   return family === "image" || family === "audio" || family === "video" ? family : "file";
 }
 
 /** Say whether a file came with the event, or is on this server: the page asks no other for anything. */
-function isOwn({ url }: Media): boolean {
+export function isOwn(url: string): boolean {
   if (!URL.canParse(url, location.href)) return false;
   const { protocol, origin } = new URL(url, location.href);
   return protocol === "data:" || origin === location.origin;

@@ -36,6 +36,7 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
   useSyncExternalStore(run?.subscribe ?? nothing, () => run?.version);
 
   const endpoint = endpoints.find((one) => one.path === path);
+  const initial = useMemo(() => (endpoint ? initialInput(endpoint) : {}), [endpoint]);
   const lay = (of: string, input: Input) => {
     choose(of);
     setInputs((all) => ({ ...all, [of]: input }));
@@ -53,6 +54,10 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
     if (past) setPasts(history.put(past));
   };
 
+  useEffect(() => {
+    const open = pasts.filter(({ status }) => !ENDS.has(status)); // the page was left before they were over
+    open.forEach(async (past) => setPasts(history.put({ ...past, status: await statusOf(client, past.jobId) })));
+  }, [history]);
   useAddress((place) => {
     if (place.kind === "job" && place.jobId !== run?.jobId) show(place.jobId);
     if (place.kind === "input" && endpoints.some((one) => one.path === place.path)) lay(place.path, place.input);
@@ -65,7 +70,7 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
 
   return {
     endpoint, run, pasts, choose, show,
-    input: inputs[path] ?? (endpoint ? initialInput(endpoint) : {}),
+    input: inputs[path] ?? initial,
     setInput: (input) => lay(path, input),
     start: (one, input) => setRun(Run.start(client, one, input)),
     forget: () => setPasts(history.clear()),
@@ -73,6 +78,11 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
 }
 
 const nothing = () => () => {};
+const ENDS: ReadonlySet<Past["status"]> = new Set(["succeeded", "cancelled", "failed", "unknown"]);
+
+async function statusOf(client: Client, jobId: string): Promise<Past["status"]> {
+  return client.job(jobId).status().then(({ status }) => status, () => "unknown" as const);
+}
 
 /** Follow the address: at the beginning, and when a link is opened. */
 function useAddress(open: (place: Place) => void): void {

@@ -3,8 +3,8 @@
 // Not from "@rjsf/core": that also imports a validator that compiles schemas.
 import Form, { type IChangeEvent } from "@rjsf/core/lib/components/Form.js";
 import {
-  type ArrayFieldItemTemplateProps, type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps, type MultiSchemaFieldTemplateProps,
-  type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps,
+  type ArrayFieldItemTemplateProps, type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps,
+  type MultiSchemaFieldTemplateProps, type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps,
 } from "@rjsf/utils";
 import type { KeyboardEvent, ReactElement, ReactNode } from "react";
 import type { StreamappError } from "streamapp-client";
@@ -109,7 +109,7 @@ function isRange({ minimum, maximum, type, multipleOf = 1 }: RJSFSchema): boolea
 }
 
 /** A slider, and beside it the exact value; empty, the server decides. */
-function Slider({ id, schema, value, onChange }: WidgetProps) {
+function Slider({ id, label, schema, value, onChange }: WidgetProps) {
   const { minimum = 0, maximum = 1, multipleOf, type } = schema;
   const step = multipleOf ?? (type === "integer" ? 1 : "any");
   const limits = { min: minimum, max: maximum, step };
@@ -117,10 +117,10 @@ function Slider({ id, schema, value, onChange }: WidgetProps) {
   const className = value === undefined ? "unset" : "";
   return (
     <div className="slider">
-      <input {...limits} {...{ id, className }} type="range" step={step === "any" ? (maximum - minimum) / 200 : step} value={value ?? minimum}
-        aria-describedby={described} onChange={({ target }) => onChange(target.valueAsNumber)} />
-      <input {...limits} type="number" aria-label="Exact value" aria-describedby={described} value={value ?? ""} placeholder="auto"
-        onChange={({ target }) => onChange(target.value === "" ? undefined : target.valueAsNumber)} />
+      <input {...limits} {...{ id, className }} type="range" aria-describedby={described} value={value ?? minimum}
+        step={step === "any" ? (maximum - minimum) / 200 : step} onChange={({ target }) => onChange(target.valueAsNumber)} />
+      <input {...limits} type="number" aria-label={`${label}, exactly`} aria-describedby={described} value={value ?? ""}
+        placeholder="auto" onChange={({ target }) => onChange(target.value === "" ? undefined : target.valueAsNumber)} />
     </div>
   );
 }

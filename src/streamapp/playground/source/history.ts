@@ -7,7 +7,7 @@ export interface Past {
   jobId: string;
   path: string;
   input: Record<string, unknown>;
-  status: Status;
+  status: Status | "unknown";
   /** When it was started, in milliseconds since 1970. */
   at: number;
   /** How long it took; unknown when this page has not seen all of it. */

@@ -3,6 +3,7 @@
 import type { WidgetProps } from "@rjsf/utils";
 import { type ClipboardEvent, createContext, type DragEvent, useContext, useEffect, useRef, useState } from "react";
 
+import { isOwn } from "./content";
 import type { MediaKind } from "./schema";
 
 /** Send a file to the server, and return the URL that stands for it in an input. */
@@ -48,7 +49,7 @@ export function MediaInput({ id, schema, value, onChange }: WidgetProps) {
       </div>
       {isFilming && <Camera onPicture={(picture) => { setFilming(false); take(picture, "camera.jpg"); }} onFail={setNote} />}
       <span className="note" aria-live="polite">{note}</span>
-      {value && <Shown kind={kind} url={value} />}
+      {value && isOwn(value) && <Shown kind={kind} url={value} />}
     </div>
   );
 }

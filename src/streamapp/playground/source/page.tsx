@@ -22,7 +22,7 @@ interface Api {
 export function Page() {
   const [key, setKey] = useState(() => recall("sessionStorage", KEY) ?? ""); // kept for this tab only
   const [api, setApi] = useState<Api>();
-  const [failure, setFailure] = useState<{ status?: number; message: string }>();
+  const [failure, setFailure] = useState<Error>();
   const client = useMemo(() => new Client(SERVER, key ? { key } : {}), [key]);
 
   const load = useCallback(async () => {
@@ -40,7 +40,7 @@ export function Page() {
     setKey(text);
   };
   const upload = useCallback((file: Blob, name: string) => send(file, name, key), [key]);
-  const asksKey = key !== "" || failure?.status === 401;
+  const asksKey = key !== "" || isUnauthorized(failure);
   return (
     <>
       <header>
@@ -51,21 +51,34 @@ export function Page() {
         <ThemeButton />
       </header>
       <main>
-        {failure && <Failure {...failure} onRetry={load} />}
+        {failure && <Failure error={failure} hasKey={key !== ""} onRetry={load} />}
         {api && <Playground key={SERVER} {...api} {...{ client, upload }} server={SERVER} hasKey={key !== ""} />}
       </main>
     </>
   );
 }
 
-function Failure({ status, message, onRetry }: { status?: number; message: string; onRetry: () => void }): ReactNode {
-  if (status === 401) return <p role="alert" className="error">This server asks for an API key: {message}</p>;
+interface FailureProps {
+  error: Error;
+  hasKey: boolean;
+  onRetry: () => void;
+}
+
+function Failure({ error, hasKey, onRetry }: FailureProps): ReactNode {
+  if (isUnauthorized(error)) {
+    const problem = hasKey ? "The server does not take this API key." : "This server asks for an API key.";
+    return <p role="alert" className="error">{problem} Type it in at the top; it is kept for this tab only.</p>;
+  }
   return (
     <div role="alert" className="error">
-      <p>The server does not say what it serves: {message}</p>
+      <p>The server does not say what it serves: {error.message}</p>
       <button type="button" onClick={onRetry}>Try again</button>
     </div>
   );
+}
+
+function isUnauthorized(error: Error | undefined): boolean {
+  return error instanceof StreamappError && error.status === 401;
 }
 
 function KeyField({ value, onChange }: { value: string; onChange: (text: string) => void }) {

@@ -6,6 +6,7 @@ import type { Client, StreamappError } from "streamapp-client";
 import { Code } from "./code";
 import { type Desk, useDesk } from "./desk";
 import { EndpointForm, type Input } from "./form";
+import { Guard } from "./guard";
 import type { Past } from "./history";
 import { inputLink, jobLink } from "./link";
 import { Upload } from "./media";
@@ -122,7 +123,7 @@ function OutputRegion({ endpoint, input, run, pasts }: OutputRegionProps) {
     <Region name="Output" tools={links}>
       <p role="status" className={`status ${run?.status ?? "ready"}`}>{run ? statusWords(run, pasts) : "ready"}</p>
       {run?.status === "failed" && run.error && <Trouble error={run.error} />}
-      {run ? <Output run={run} /> : <p className="empty">{WELCOME}</p>}
+      {run ? <Guard key={run.startedAt}><Output run={run} /></Guard> : <p className="empty">{WELCOME}</p>}
     </Region>
   );
 }

@@ -21,6 +21,12 @@ export interface Arrival {
   bytes: number;
 }
 
+/** An event that is shown as JSON. */
+export interface Output {
+  name: string;
+  data: unknown;
+}
+
 export interface LogLine {
   message: string;
   level: string;
@@ -48,7 +54,8 @@ export class Run {
   /** The newest content of each slot that outputs, not previews, have brought. */
   results = new Map<string, Content>();
   text = "";
-  outputs: { name: string; data: unknown }[] = [];
+  outputs: Output[] = [];
+  /** How many there were; `outputs` has the newest. */
   outputCount = 0;
   logs: LogLine[] = [];
   progress: { step: number; total?: number | null; message?: string } | undefined;
@@ -182,15 +189,19 @@ export class Run {
   }
 
   #output(name: string, data: unknown): void {
-    this.outputCount++;
     const piece = textOf(data);
     this.#textKind ??= piece?.kind;
     if (piece && piece.kind === this.#textKind) this.text += piece.text === this.text ? "" : piece.text;
-    else if (piece?.text !== this.text) this.outputs = [...this.outputs.slice(1 - MOST_OUTPUTS), { name, data }];
+    else if (piece?.text !== this.text) this.#keepOutput({ name, data });
     const contents = contentsOf(data);
     const replaced = contents.flatMap(({ slot }) => this.results.get(slot) ?? []);
     if (replaced.length) this.#keep({ kind: "result", contents: replaced });
     for (const content of contents) this.results.set(content.slot, content);
+  }
+
+  #keepOutput(output: Output): void {
+    this.outputCount++;
+    this.outputs = [...this.outputs.slice(1 - MOST_OUTPUTS), output];
   }
 
   #keep(frame: Frame): void {
@@ -207,6 +218,7 @@ export class Run {
     this.text = "";
     this.#textKind = undefined;
     this.outputs = [];
+    this.outputCount = 0;
     this.frames = [];
   }
 

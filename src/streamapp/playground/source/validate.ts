@@ -23,14 +23,15 @@ function check(schema: RJSFSchema, data: unknown, root: RJSFSchema): OutputUnit[
   return decided(errors).filter(({ keyword }) => !CONTAINERS.has(keyword));
 }
 
-/** Of several schemas, none of which fits, tell what is wrong by the one that is meant; without that, only that none fits. */
+/** Of several schemas, none of which fits, tell what is wrong by the one that is meant; else, only that none fits. */
 function decided(errors: OutputUnit[]): OutputUnit[] {
   const choice = errors.find(({ keyword }) => keyword === "anyOf" || keyword === "oneOf");
   if (!choice) return errors;
   const below = (location: string) => errors.filter(({ keywordLocation }) => keywordLocation.startsWith(`${location}/`));
   const inside = below(choice.keywordLocation);
-  const options = [...new Set(inside.map(({ keywordLocation }) => keywordLocation.slice(choice.keywordLocation.length + 1).split("/")[0]))];
-  const meant = options.map((option) => below(`${choice.keywordLocation}/${option}`)).filter((all) => !all.some(isOtherKind));
+  const depth = choice.keywordLocation.split("/").length;
+  const options = [...new Set(inside.map(({ keywordLocation }) => keywordLocation.split("/").slice(0, depth + 1).join("/")))];
+  const meant = options.map(below).filter((all) => !all.some(isOtherKind));
   const others = decided(errors.filter((error) => error !== choice && !inside.includes(error)));
   return [...others, ...(meant.length === 1 ? decided(meant[0]!) : [choice])];
 }
@@ -41,7 +42,8 @@ function isOtherKind({ keyword }: OutputUnit): boolean {
 
 function toFieldError({ keyword, instanceLocation, error }: OutputUnit): RJSFValidationError {
   const missing = keyword === "required" ? /"(.+)"/.exec(error)?.[1] : undefined;
-  const path = instanceLocation.split("/").slice(1).map((part) => decodeURIComponent(part).replace(/~1/g, "/").replace(/~0/g, "~"));
+  const nameOf = (part: string) => decodeURIComponent(part).replaceAll("~1", "/").replaceAll("~0", "~");
+  const path = instanceLocation.split("/").slice(1).map(nameOf);
   const property = [...path, ...(missing === undefined ? [] : [missing])];
   const message = missing === undefined ? error : "This field is required.";
   return { name: keyword, message, property: `.${property.join(".")}`, stack: `${property.join(" / ")}: ${message}` };

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -178,10 +179,13 @@ class _Download:
 def _opened(url: str, headers: dict[str, str] | None = None) -> Iterator[_Download]:
     limits = media.limits_here()
     try:
-        own = limits.stored(url) if limits.stored else None
-        if own is not None or url[:5].lower() == "data:":
-            data = (own or media.File.from_data_uri(url)).data
+        if url[:5].lower() == "data:":
+            data = media.File.from_data_uri(url).data
             yield _Download(_file_name(url), len(data), [data])
+            return
+        if limits.stored is not None and (own := limits.stored(url)):
+            with own.path.open("rb") as file:
+                yield _Download(_file_name(url), own.path.stat().st_size, iter(partial(file.read, _CHUNK_BYTES), b""))
             return
         opening = media.open_url(url, allow_private=limits.allow_private_urls, headers=headers, timeout_s=_SILENCE_S)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(opening) as response:
