@@ -31,6 +31,10 @@ from streamapp.media import File, Image
 PIXELS = PIL.Image.new("RGB", (4, 2), "red")
 
 
+class WithFile(BaseModel):
+    file: File
+
+
 class Tensor:
     """Looks like torch's: `numel`, `tolist`, and a `size` that is a method."""
 
@@ -95,6 +99,17 @@ def test_an_image_anywhere_in_a_value_becomes_a_png_with_its_type_and_size() -> 
 def test_an_encoded_image_is_passed_on_as_it_is() -> None:
     image = Image.from_pil(PIXELS, "WEBP")
     assert to_event({"image": image}).json()["image"]["url"] == image.data_uri()
+
+
+def test_files_anywhere_in_a_payload_come_whole() -> None:
+    files = [File(bytes([n]) * 100_000, "application/x-thing") for n in range(3)]
+    payload = {"one": files[0], "list": [{"of": files[1]}, files[0]], "model": WithFile(file=files[2]), "text": "é-0;"}
+    assert to_event(payload).json() == {
+        "one": files[0].as_json(),
+        "list": [{"of": files[1].as_json()}, files[0].as_json()],
+        "model": {"file": files[2].as_json()},
+        "text": "é-0;",
+    }
 
 
 @pytest.mark.parametrize("payload", [PIXELS, {"image": PIXELS}])

@@ -30,6 +30,7 @@ from streamapp.errors import InvalidInput
 from streamapp.media import (
     Audio,
     File,
+    HeldBack,
     Image,
     MediaLimits,
     encode_media,
@@ -776,6 +777,15 @@ def test_outside_of_a_job_the_limits_are_those_of_the_process() -> None:
 
     assert contextvars.copy_context().run(limits_of_a_job) == LIMITS
     assert limits_here() == MediaLimits.of(get_settings())
+
+
+def test_base64_that_was_held_back_is_put_where_its_file_stood() -> None:
+    """A union's serializer may try a file that is then not written."""
+    held = HeldBack()
+    first, _unused, last = (File(name, "text/plain").data_uri(held) for name in (b"1", b"2", b"3"))
+    assert held.put_into(f"[{last}, {first}, {first}]".encode()) == (
+        b"[data:text/plain;base64,Mw==, data:text/plain;base64,MQ==, data:text/plain;base64,MQ==]"
+    )
 
 
 # Files of the server's own

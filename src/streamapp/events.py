@@ -18,7 +18,7 @@ import PIL.Image
 from pydantic_core import PydanticSerializationError, to_json
 
 from .errors import ErrorReport, NotEncodable
-from .media import File, encode_media, inline
+from .media import File, HeldBack, encode_media, inline
 
 Kind = Literal["output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
@@ -177,11 +177,13 @@ def encode(payload: Any) -> bytes:
 
 
 def _to_json(payload: Any, fallback: Callable[[Any], Any]) -> bytes:
+    held = HeldBack()
     try:
-        return to_json(payload, inf_nan_mode="null", bytes_mode="base64", fallback=fallback)
+        written = to_json(payload, inf_nan_mode="null", bytes_mode="base64", fallback=fallback, context=held)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         reason = str(error).removeprefix("Error calling `fallback`: ")
         raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {reason[:500]}") from error
+    return held.put_into(written) if held else written
 
 
 def has_pending_media(payload: Any, *, depth: int = 4) -> bool:
@@ -228,7 +230,7 @@ def _fallback(value: Any, image_format: Literal["PNG", "JPEG"] = "PNG", quality:
     """Give what pydantic does not know a JSON form, by duck type: numpy and torch are not imported for it."""
     media = encode_media(value, image_format=image_format, quality=quality)
     if media is not None:
-        return media.as_json()
+        return media
     if hasattr(value, "tolist"):
         return _array_to_list(value)
     if hasattr(value, "item"):

@@ -18,6 +18,7 @@ import ipaddress
 import json
 import mimetypes
 import re
+import secrets
 import socket
 import ssl
 import urllib.parse
@@ -33,7 +34,7 @@ import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 import pybase64
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaSerializer, core_schema
 
 from .errors import InvalidInput
@@ -64,17 +65,38 @@ _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
 _BASE64_CHUNK = 256 * 1024  # characters; decoding holds the GIL, 50 MiB in one call for 25 ms
 _MAX_REDIRECTS = 5
 _INLINE_BYTES = 1024 * 1024
+# Stands for base64 in JSON that is being written; no text of an app's own can hold it.
+_MARK = secrets.token_hex(16)
+_MARKED = re.compile(rb"%s-(\d+);" % _MARK.encode())
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 # Public for `ipaddress` (Python 3.11.7), but the metadata services of Oracle's and Azure's machines.
 _METADATA = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16"))
 
 
-def _dump(media: "File") -> dict[str, Any]:
-    return media.as_json()
+class HeldBack(list[bytes]):
+    """Keep files' base64 out of JSON until it is written: pydantic would look at each of its characters.
+
+    It is the `context` of `pydantic_core.to_json`, and completes what that returns.
+    """
+
+    def hold(self, data: bytes) -> str:
+        """Return what stands for the base64 of `data`."""
+        self.append(pybase64.b64encode(data))
+        return f"{_MARK}-{len(self) - 1};"
+
+    def put_into(self, written: bytes) -> bytes:
+        """Return the JSON with all base64 in its place."""
+        pieces = _MARKED.split(written)
+        pieces[1::2] = [self[int(index)] for index in pieces[1::2]]
+        return b"".join(pieces)
+
+
+def _dump(media: "File", info: SerializationInfo) -> dict[str, Any]:
+    return media.as_json(info.context if isinstance(info.context, HeldBack) else None)
 
 
 # Only JSON gets the object: `pipe(**input.model_dump())` still passes the value.
-_AS_JSON = core_schema.plain_serializer_function_ser_schema(_dump, when_used="json")
+_AS_JSON = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True, when_used="json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +141,30 @@ class File:
             return cls(_decode_base64(uri, header.end()), header[1], file_name)
         return cls(urllib.parse.unquote_to_bytes(uri[header.end() :]), header[1], file_name)
 
-    def data_uri(self) -> str:
-        """Return the bytes as a base64 data URI."""
-        return f"data:{self.content_type};base64,{pybase64.b64encode_as_string(self.data)}"
+    def data_uri(self, held: HeldBack | None = None) -> str:
+        """Return the bytes as a base64 data URI.
 
-    def url(self) -> str:
+        Args:
+            held: keeps the base64.
+        """
+        encode = pybase64.b64encode_as_string if held is None else held.hold
+        return f"data:{self.content_type};base64,{encode(self.data)}"
+
+    def url(self, held: HeldBack | None = None) -> str:
         """Return what stands for the file in JSON: a data URI; over 1 MiB a URL, where a store is at hand."""
         publish = _publish.get()
         if publish is None or len(self.data) <= _INLINE_BYTES:
-            return self.data_uri()
-        return publish(self) or self.data_uri()
+            return self.data_uri(held)
+        return publish(self) or self.data_uri(held)
 
     def save(self, path: str | Path) -> None:
         """Write the bytes to a file, as they are. Blocks."""
         Path(path).write_bytes(self.data)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, held: HeldBack | None = None) -> dict[str, Any]:
         """Return fal's shape of a file: `url`, `content_type`, `file_name` if any, `file_size`."""
         name = {} if self.file_name is None else {"file_name": self.file_name}
-        return {"url": self.url(), "content_type": self.content_type, **name, "file_size": len(self.data)}
+        return {"url": self.url(held), "content_type": self.content_type, **name, "file_size": len(self.data)}
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -215,9 +242,9 @@ class Image(File):
                 return pil
             return (pil if mode.endswith("A") else _opaque(pil)).convert(mode)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, held: HeldBack | None = None) -> dict[str, Any]:
         """Return fal's shape of an image: a file's, with `width` and `height`."""
-        return {**File.as_json(self), "width": self.width, "height": self.height}
+        return {**File.as_json(self, held), "width": self.width, "height": self.height}
 
 
 @dataclass(frozen=True, slots=True)
