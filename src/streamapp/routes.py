@@ -9,7 +9,7 @@ import logging
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,9 +19,10 @@ from starlette.responses import JSONResponse, Response
 from .app import RequestContext, enter_request
 from .endpoint import EndpointSpec
 from .errors import JobUnfinished, MalformedRequest
+from .files import FileStore
 from .inputs import InputReader
 from .jobs import Job, RequestKey
-from .media import publish_by
+from .media import File, publish_by
 from .middleware import REQUEST_ID
 from .response import TRANSPORT_EXTENSION, EventStreamResponse, Format, ResultResponse, result_response
 from .runtime import Runtime, ServedApp
@@ -45,6 +46,17 @@ class Submission:
 
     accept: Callable[[Request, Job], Response]
     captures_logs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Publisher:
+    """Keep files in the store, under the address that the client knows; lasts as long as the job, so it is small."""
+
+    files: FileStore
+    base_url: str
+
+    def __call__(self, file: File) -> str | None:
+        return self.files.publish(file, base_url=self.base_url)
 
 
 class EndpointRoute:
@@ -99,7 +111,7 @@ class EndpointRoute:
 
     def _submit(self, request: Request, arguments: dict[str, Any], request_key: RequestKey | None) -> Job:
         enter_request(RequestContext(request.scope["headers"], self._spec.path))
-        publish_by(partial(self._runtime.files.publish, base_url=base_url(request)))
+        publish_by(_Publisher(self._runtime.files, base_url(request)))
         submission: Submission | None = request.scope.get(SUBMISSION)
         job = self._served.job(
             self._spec,
