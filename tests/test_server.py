@@ -3,6 +3,7 @@
 Signals and whole processes are tested in test_end_to_end.py.
 """
 
+import gc
 import socket
 import ssl
 import threading
@@ -96,6 +97,7 @@ def running(
             app.gate.set()
         running.stop()
         thread.join(WAIT_S)
+        gc.unfreeze()
 
 
 def read_lines(response: httpx.Response, count: int) -> list[str]:
@@ -143,6 +145,19 @@ async def test_only_a_trusted_proxy_says_under_which_url_it_is_reached(trusted: 
 def test_a_failed_stream_ends_without_its_final_chunk() -> None:
     with running() as served, pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
         httpx.post(f"{served.url}/fails", timeout=WAIT_S)
+
+
+def test_the_garbage_collector_does_not_look_at_what_is_loaded() -> None:
+    class Large(streamapp.App):
+        def setup(self) -> None:
+            self.model = [[n] for n in range(100_000)]
+
+        @streamapp.endpoint("/tracked")
+        def tracked(self) -> int:
+            return len(gc.get_objects())
+
+    with running(Large) as served:
+        assert httpx.post(f"{served.url}/tracked", json={}, timeout=WAIT_S).json() < 100_000
 
 
 def test_shutdown_lets_the_running_job_end_and_runs_teardown() -> None:
@@ -332,7 +347,7 @@ async def test_only_where_no_middleware_of_others_looks_on_a_stream_outlasts_its
     api = streamapp.compile_app(Brief, settings=Settings(first_event_wait_s=WAIT_S))
     if is_inside:
         api.add_middleware(Noting, seen=seen)
-    unwound = Unwound(api)
+    unwound = Unwound(api, api)
     transport = httpx.ASGITransport(unwound if is_inside else Noting(unwound, seen))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.post("/")
