@@ -10,9 +10,11 @@ STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUNTIME := ./client_sdk/python[images] .[diffusion]
 
+TESTED := tests/.venvs/fal/.installed $(addsuffix /node_modules/.installed,tests/js client_sdk/js)
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu playground screenshots coverage build train evaluate clean
+.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu \
+  playground screenshots coverage build train evaluate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,7 +47,7 @@ check: install ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: install chromium tests/.venvs/fal/.installed tests/js/node_modules/.installed client_sdk/js/node_modules/.installed ## run the tests, fal's own packages among them
+test: install chromium $(TESTED) ## run the tests, with fal's own packages and Chromium
 	$(BIN)/python -m pytest
 
 chromium: # what the page is tested in; where it cannot be installed, those tests are skipped

@@ -81,7 +81,7 @@ apps = ["app.py:CLASS"]
 _README = """# NAME
 
 ```sh
-streamapp serve --reload                          # http://127.0.0.1:8000/docs
+streamapp serve --reload                          # http://127.0.0.1:8000/playground
 streamapp call http://127.0.0.1:8000 /stream x=-0.4 y=0.6
 streamapp run app.py /stream                      # once, without a server
 python -m pytest                                  # pip install pytest
