@@ -853,7 +853,7 @@ async def test_the_stream_offers_a_method_for_each_kind() -> None:
     assert others == [
         ("output", {"a": 1}),
         ("token", "b"),
-        ("preview", {"c": 1, "step": 1, "total": 2}),
+        ("preview", {"c": 1, "key": "k", "step": 1, "total": 2}),
         ("output", [2]),
         ("progress", {"step": 1, "total": 2, "message": "half"}),
     ]
