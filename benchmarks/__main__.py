@@ -129,6 +129,11 @@ def _report(run: Run, rounds: int) -> dict[str, Any]:
 def _print(report: Mapping[str, Any]) -> None:
     cases = report["cases"]
     figures = {case: CASES[case].FIGURES for case in cases}
+    machine = report["machine"]
+    print(
+        f"{report['date'][:10]}, {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"{report['rounds']} rounds: median (lowest–highest)"
+    )
     if report["is_quick"]:
         print("A quick run: all is smaller than the titles say, and the figures say little.")
     for case, result in cases.items():
