@@ -54,7 +54,7 @@ chromium: # what the page is tested in; where it cannot be installed, those test
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } || true
 
-chaos: install ## cut, flood, kill: faults over real sockets (ten minutes)
+chaos: install ## cut, flood, kill: faults over real sockets (five minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json
 
 bench: install $(PEERS) ## measure beside every peer, an hour; the tables and the picture
