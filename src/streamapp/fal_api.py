@@ -269,7 +269,7 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
         try:
             await _receive(request, files, stored, 1)
             await in_thread(files.complete, stored.id, stored.key, [1])
-        except BaseException:
+        except BaseException:  # whatever ends it, a cancel too: what came so far must not stay in the quota
             await in_thread(files.discard, stored)
             raise
         return JSONResponse({"access_url": base_url(request) + stored.url_path})
@@ -330,7 +330,7 @@ async def _receive(request: Request, files: FileStore, stored: Stored, number: i
         async for chunk in request.stream():
             await in_thread(part.write, chunk)
         await in_thread(files.end_part, stored, number, part)
-    except BaseException:
+    except BaseException:  # whatever ends it, a cancel too: what came so far must not stay in the quota
         await in_thread(part.discard)
         raise
     return part.etag
@@ -343,23 +343,7 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
     files = runtime.files
 
     async def read(request: Request, file_id: str, name: str = "") -> Response:
-        stored = files.get(file_id)
-        etag = f'"{stored.id}"'
-        headers = {
-            "ETag": etag,
-            "Cache-Control": f"private, immutable, max-age={max(0, int(stored.expires_at - time.time()))}",
-            **INERT_HEADERS,
-            "Cross-Origin-Resource-Policy": "cross-origin",
-        }
-        if etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        return FileResponse(
-            stored.path,
-            headers=headers,
-            media_type=stored.content_type,
-            filename=stored.name,
-            content_disposition_type="inline" if _SHOWN.fullmatch(stored.content_type) else "attachment",
-        )
+        return _file_response(files.get(file_id), request.headers.get("if-none-match", ""))
 
     async def put(request: Request, file_id: str, name: str, upload: str = "") -> Response:
         stored = files.upload(file_id, upload)
@@ -373,12 +357,7 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
 
     async def complete(request: Request, file_id: str, name: str, key: str) -> Response:
         files.upload(file_id, key)
-        parts = (await _json_object(request)).get("parts")
-        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-            raise MalformedRequest('expected {"parts": [{"partNumber": 1, "etag": ...}, ...]}')
-        numbers = [part.get("partNumber") for part in parts]
-        if not all(isinstance(number, int) for number in numbers):
-            raise MalformedRequest("expected each part with its partNumber")
+        numbers = _part_numbers(await _json_object(request))
         stored = await in_thread(files.complete, file_id, key, numbers)
         return JSONResponse({"access_url": base_url(request) + stored.url_path})
 
@@ -391,6 +370,35 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
         (file_path + "/multipart/{key}/{number}", put_part, ["PUT"]),
     ):
         api.add_api_route(path, route, methods=methods, include_in_schema=False, response_model=None)
+
+
+def _file_response(stored: Stored, known_etags: str) -> Response:
+    etag = f'"{stored.id}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": f"private, immutable, max-age={max(0, int(stored.expires_at - time.time()))}",
+        **INERT_HEADERS,
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    if etag in known_etags:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(
+        stored.path,
+        headers=headers,
+        media_type=stored.content_type,
+        filename=stored.name,
+        content_disposition_type="inline" if _SHOWN.fullmatch(stored.content_type) else "attachment",
+    )
+
+
+def _part_numbers(body: dict[str, Any]) -> list[int]:
+    parts = body.get("parts")
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise MalformedRequest('expected {"parts": [{"partNumber": 1, "etag": ...}, ...]}')
+    numbers = [part.get("partNumber") for part in parts]
+    if not all(isinstance(number, int) for number in numbers):
+        raise MalformedRequest("expected each part with its partNumber")
+    return numbers
 
 
 # Cancel

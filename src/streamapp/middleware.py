@@ -200,7 +200,7 @@ class RunnerHints:
                 hints += provide()
             except NotImplementedError:
                 continue
-            except Exception:
+            except Exception:  # the app's own code: the answer goes out without its hints, the log says why
                 logger.exception("provide_hints failed")
         return ",".join(hint for hint in hints if hint.isprintable())
 

@@ -216,7 +216,7 @@ class Runtime:
                 result = served.app.handle_exit()
                 if inspect.isawaitable(result):
                     await result
-            except Exception:
+            except Exception:  # the app's own code: the drain goes on, the log says why
                 logger.exception("handle_exit of %s failed", served.name)
 
     async def stop(self, timeout_s: float = 10) -> None:
