@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 import pytest
+from tests.processes import read_until
 
 TESTS = Path(__file__).parent
 JS = TESTS / "js"
@@ -43,15 +43,6 @@ def serving(*options: str, **variables: str) -> Iterator[tuple[str, "subprocess.
     finally:
         process.kill()
         process.communicate()
-
-
-def read_until(lines: IO[str] | None, word: str) -> str:
-    """Read lines up to one that holds a word; return that one."""
-    assert lines is not None
-    for line in lines:
-        if word in line:
-            return line
-    raise AssertionError(f"{word!r} never came")
 
 
 @contextmanager

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 import pytest
 from PIL import Image
+from tests.processes import read_until
 from typer.testing import CliRunner, Result
 
 from streamapp.cli import cli, read_arguments, set_up_logging
@@ -122,15 +122,6 @@ def started(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[s
     finally:
         process.kill()
         process.communicate()
-
-
-def read_until(lines: IO[str] | None, word: str) -> str:
-    """Read lines up to one that holds a word; return that one."""
-    assert lines is not None
-    for line in lines:
-        if word in line:
-            return line
-    raise AssertionError(f"{word!r} never came")
 
 
 @contextmanager
