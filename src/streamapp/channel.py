@@ -248,7 +248,8 @@ class Channel:
                 subscribers=len(self._subscribers),
             )
 
-    # `_end`, `_wake_all`, `_give_async_room` and `_wait_for_async_room` run without the lock, the rest under it.
+    # `_tell_sent`, `_end`, `_wake_all`, `_give_async_room` and `_wait_for_async_room` run without the lock, the rest
+    # under it.
 
     def _append(self, event: Event) -> "set[Subscriber]":
         """Number an event and log it; return the readers to wake."""
