@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,9 +175,11 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(peer: Peer) -> Iterator[Served]:
+def serving(peer: Peer, under: Sequence[str] = ()) -> Iterator[Served]:
     """Run a peer's server on a free port.
 
+    Args:
+        under: the command, with its options, of a tool that runs it.
     Raises:
         NotOffered: its environment is missing, or it does not answer.
     """
@@ -190,7 +192,7 @@ def serving(peer: Peer) -> Iterator[Served]:
         counter.write_bytes(bytes(8))
         started = time.monotonic()
         process = subprocess.Popen(
-            [peer.python, "-m", *peer.command.format(port=port).split()],
+            [*under, peer.python, "-m", *peer.command.format(port=port).split()],
             cwd=ROOT,
             stdout=log,
             stderr=log,

@@ -398,6 +398,73 @@ async def test_events_in_quick_succession_are_left_to_the_readers_task(advance: 
     assert (delivered, payloads(reader.take())) == ([0], [1, 2])
 
 
+async def test_an_event_that_comes_as_a_wait_runs_out_is_news(advance: Advance) -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    task = await asleep(reader, into([], takes=False))
+    advance(WAIT_S)
+    for _ in range(2):  # the timer runs, the reader's task not yet
+        await asyncio.sleep(0)
+    assert not task.done()
+    assert channel.offer(to_event("a"))
+    assert await task
+    assert payloads(reader.take()) == ["a"]
+
+
+async def test_each_of_several_sleeping_readers_gets_a_lone_event(advance: Advance) -> None:
+    channel, first, second = channel_with(), [], []  # type: tuple[Channel, list[Any], list[Any]]
+    tasks = [await asleep(channel.subscribe(), into(delivered)) for delivered in (first, second)]
+    for n in range(3):
+        advance(0.01)
+        await channel.aemit(to_event(n))
+    assert first == second == [0, 1, 2]
+    assert not any(task.done() for task in tasks)
+
+
+async def test_a_lone_event_is_kept_and_let_go_of_as_others_are(advance: Advance) -> None:
+    channel, delivered = channel_with(behind_events=2, ahead_bytes=2), []  # type: tuple[Channel, list[Any]]
+    await asleep(channel.subscribe(is_owner=True), into(delivered))
+    for n in range(5):
+        advance(0.01)
+        assert channel.offer(to_event(n))
+    assert delivered == [0, 1, 2, 3, 4]
+    assert payloads(channel.events())[-2:] == [3, 4]
+    assert channel.statistics().kept_events == 2
+
+
+async def test_nothing_is_offered_where_it_would_have_to_wait() -> None:
+    channel = channel_with(ahead_events=1)
+    reader = channel.subscribe(is_owner=True)
+    assert [channel.offer(to_event(name)) for name in "abc"] == [True, False, False]
+    assert payloads(reader.take()) == ["a"]
+    assert channel.offer(to_event("d"))
+    assert channel.last_n == 2
+
+
+async def test_a_producer_that_awaits_nothing_else_owes_the_loop_a_turn(advance: Advance) -> None:
+    channel = channel_with()
+    channel.subscribe()
+    assert channel.offer(to_event("a"))
+    advance(0.01)
+    assert not channel.offer(to_event("b"))
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(turns.append, channel.last_n)
+    await channel.aemit(to_event("b"))
+    assert (turns, channel.last_n) == ([1], 2)
+    assert channel.offer(to_event("c"))
+
+
+@pytest.mark.parametrize("ending", [Channel.finish, Subscriber.close], ids=["end", "leave"])
+async def test_what_ends_a_wait_is_left_to_the_readers_task(advance: Advance, ending: Any) -> None:
+    channel, delivered = channel_with(), []  # type: tuple[Channel, list[Any]]
+    reader = channel.subscribe()
+    task = await asleep(reader, into(delivered))
+    advance(0.01)
+    ending(reader if ending is Subscriber.close else channel)
+    assert await task
+    assert delivered == []
+
+
 async def test_what_is_not_delivered_comes_first_when_the_reader_takes(advance: Advance) -> None:
     channel = channel_with()
     reader = channel.subscribe()
@@ -410,13 +477,31 @@ async def test_what_is_not_delivered_comes_first_when_the_reader_takes(advance: 
     assert reader.take() == []
 
 
-async def test_a_wake_up_whose_news_are_delivered_already_changes_nothing(advance: Advance) -> None:
+async def test_what_was_not_delivered_is_not_overtaken(advance: Advance) -> None:
+    channel, answers = channel_with(), iter([False, True])
+    reader = channel.subscribe()
+    task = await asleep(reader, lambda events: next(answers))
+    for name in "ab":
+        advance(0.01)
+        assert channel.offer(to_event(name))
+    assert await task
+    assert payloads(reader.take()) == ["a", "b"]
+
+
+async def test_a_wake_up_whose_news_are_delivered_already_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, advance: Advance
+) -> None:
     channel = channel_with()
     reader = channel.subscribe()
     task = await asleep(reader, into([], takes=False))
     advance(0.01)
     reader.wake()
     assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+    calls = count_wake_ups(monkeypatch)
+    put(channel, "a")
+    assert calls == []
 
 
 async def test_silence_counts_from_the_last_delivery(advance: Advance) -> None:
@@ -478,7 +563,7 @@ class Model:
 
     def __init__(self, ahead: int, behind: int) -> None:
         self.channel = channel_with(ahead_events=ahead, behind_events=behind)
-        self.most = ahead + behind
+        self.ahead, self.most = ahead, ahead + behind
         self.lasting: list[int] = []
         self.slots: dict[str, int] = {}
         self.readers: list[Subscriber] = []
@@ -506,8 +591,7 @@ class Model:
         assert self.channel.statistics().kept_events <= self.most
 
     def output(self) -> None:
-        ahead = self.channel.statistics().ahead_events
-        if self.owner is None or ahead < self.channel._settings.ahead_events:
+        if self.owner is None or self.channel.statistics().ahead_events < self.ahead:
             put(self.channel, "x")
             self.lasting.append(self.channel.last_n)
 
@@ -713,6 +797,20 @@ async def test_what_several_producers_wait_together_counts_once(advance: Advance
             owner.take()
             await asyncio.sleep(0)
     assert not owner.is_dropped
+
+
+async def test_an_end_that_comes_just_before_an_async_producer_waits_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    channel = channel_with(ahead_events=1, awaits_owner=True)
+
+    def offer(event: Event) -> bool:
+        return Channel.offer(channel, event) or not channel.finish()
+
+    await channel.aemit(to_event("a"))
+    monkeypatch.setattr(channel, "offer", offer)
+    with pytest.raises(Cancelled):
+        await asyncio.wait_for(channel.aemit(to_event("b")), WAIT_S)
 
 
 async def test_cancel_wakes_waiting_producers_at_once() -> None:

@@ -25,6 +25,7 @@ from streamapp.events import (
     has_pending_media,
     terminal,
     to_event,
+    to_event_at_once,
 )
 from streamapp.media import File, Image
 
@@ -231,3 +232,27 @@ def test_three_kinds_end_a_log(kind: Kind, is_terminal: bool) -> None:
 )
 def test_pending_media_are_images_that_are_still_pixels(payload: Any, is_pending: bool) -> None:
     assert has_pending_media(payload) == is_pending
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"a": 1},
+        {"file": File(b"x")},
+        {"array": numpy.arange(3), "point": Point(x=1)},
+        "text",
+        Output([1], "token"),
+        Log("a"),
+    ],
+    ids=repr,
+)
+def test_what_has_no_images_is_encoded_at_once(payload: Any) -> None:
+    event, expected = to_event_at_once(payload), to_event(payload)
+    assert event is not None
+    assert (event.kind, event.name, event.text) == (expected.kind, expected.name, expected.text)
+    assert event.kind == "log" or event.data == expected.data
+
+
+@pytest.mark.parametrize("payload", [PIXELS, {"a": PIXELS}, {"a": [[[[[PIXELS]]]]]}, Preview(PIXELS), {"a": object()}])
+def test_images_and_what_cannot_be_encoded_are_left_to_a_thread(payload: Any) -> None:
+    assert to_event_at_once(payload) is None

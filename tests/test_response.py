@@ -47,6 +47,7 @@ class Client:
         self.ended_by: list[str] = []
         self.stays_open = False
         self.unsent_bytes = 1
+        self.written = b""
         self.is_stuck_at = ""
         self.messages: list[Message] = []
         self.raises: type[OSError] | None = None
@@ -76,6 +77,12 @@ class Client:
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
+
+    def is_closing(self) -> bool:
+        return bool(self.ended_by)
+
+    def write(self, data: bytes) -> None:
+        self.written += data
 
     def read_on(self) -> None:
         self._reads_on.set()
@@ -194,14 +201,21 @@ async def test_an_event_is_sent_from_where_it_was_emitted_when_nothing_makes_it_
     answer = asyncio.ensure_future(remainder.pop()(beyond.receive, beyond.send))
     await job.channel.aemit(to_event(0))
     await beyond.until("data: 0")
-    sent = []
-    for payload, unsent_bytes in ((1, 0), (2, 1), (3, 0), ("x" * 100_000, 0)):
+    for payload, unsent_bytes, is_closing in (
+        (1, 1, False),
+        (2, 0, False),
+        ("x" * 100_000, 0, False),
+        (3, 0, False),
+        (4, 0, True),
+    ):
         advance(0.01)
         through_app.unsent_bytes = unsent_bytes
+        through_app.ended_by = ["close"] if is_closing else []
         await job.channel.aemit(to_event(payload))
-        sent.append(f"data: {payload}" in beyond.body)
-        await beyond.until(f"data: {to_event(payload).data.decode()}\n\n")
-    assert sent == [True, False, True, False]
+        if payload not in (2, 3):
+            await beyond.until(f"data: {to_event(payload).data.decode()}\n\n")
+    blocks = [f"event: output\nid: {job.id}:1.{n}\ndata: {data}\n\n" for n, data in ((3, 2), (5, 3))]
+    assert through_app.written.decode() == "".join(f"{len(block):x}\r\n{block}\r\n" for block in blocks)
     job.succeed(None)
     await answer
     assert beyond.is_complete

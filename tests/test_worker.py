@@ -704,6 +704,22 @@ async def test_at_the_deadline_readers_get_the_error_before_an_async_endpoint_ha
     clean.set()
 
 
+async def test_the_deadline_of_an_async_job_that_is_over_is_let_go_of(
+    async_worker: AsyncWorker, advance: Callable[[float], None]
+) -> None:
+    async def quick(stream: Stream) -> None:
+        await stream.aemit(1)
+
+    job = new(quick, timeout_s=10)
+    async_worker.submit(job)
+    await aover(job)
+    await asyncio.sleep(0.001)
+    assert async_worker.is_idle
+    advance(20)
+    await asyncio.sleep(0.001)
+    assert not job.is_expired
+
+
 async def test_a_timeout_of_the_endpoints_own_is_not_the_deadline(async_worker: AsyncWorker) -> None:
     async def impatient(stream: Stream) -> None:
         raise TimeoutError

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any, Literal, get_args
 
 import PIL.Image
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
 
 from .errors import ErrorReport, NotEncodable
 from .media import File, HeldBack, encode_media, inline
@@ -28,6 +28,8 @@ TERMINAL: frozenset[str] = frozenset({"done", "error", "cancelled"})
 _KINDS = frozenset({*get_args(Kind), "job"})
 _MAX_ARRAY_ITEMS = 65_536
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
+# As `pydantic_core.to_json` writes, with its options read once.
+_ANYTHING = SchemaSerializer(core_schema.any_schema(), {"ser_json_bytes": "base64", "ser_json_inf_nan": "null"})
 _PLAIN = frozenset({str, int, float, bool, bytes, bytearray, NoneType})
 
 
@@ -156,6 +158,16 @@ def to_event(value: Any) -> Event:
     return Event("output", encode(value))
 
 
+def to_event_at_once(value: Any) -> Event | None:
+    """Do as `to_event` does, on the loop; None where that would block it: there are images to compress."""
+    if type(value) is not dict:
+        return None if has_pending_media(value) else to_event(value)
+    try:  # to encode, rather than to look for images first, which costs as much
+        return Event("output", _to_json(value, _fallback_at_once))
+    except NotEncodable:
+        return None
+
+
 def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any] | ErrorReport) -> Event:
     """Make the event that ends a log."""
     if not isinstance(data, ErrorReport):
@@ -179,7 +191,7 @@ def encode(payload: Any) -> bytes:
 def _to_json(payload: Any, fallback: Callable[[Any], Any]) -> bytes:
     held = HeldBack()
     try:
-        written = to_json(payload, inf_nan_mode="null", bytes_mode="base64", fallback=fallback, context=held)
+        written = _ANYTHING.to_json(payload, fallback=fallback, context=held)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         reason = str(error).removeprefix("Error calling `fallback`: ")
         raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {reason[:500]}") from error
@@ -240,6 +252,12 @@ def _fallback(value: Any, image_format: Literal["PNG", "JPEG"] = "PNG", quality:
         f"no JSON form for {cls.__module__}.{cls.__qualname__}; emit dicts, lists, numbers, strings, pydantic models, "
         "PIL images, streamapp.Image / Audio / File, or small arrays"
     )
+
+
+def _fallback_at_once(value: Any) -> Any:
+    if isinstance(value, PIL.Image.Image):
+        raise NotEncodable("an image takes too long to compress on the event loop")
+    return _fallback(value)
 
 
 # PNG of 512x512 takes 16 to 60 ms, JPEG 0.45: the inference thread encodes previews between two steps.

@@ -288,7 +288,18 @@ def bind(
         if isinstance(result, Response):
             _check_direct(job, spec)
             return await _hand_over(job, result)
-        return await _aexhaust(result, stream) if hasattr(result, "__aiter__") else result
+        if not hasattr(result, "__aiter__"):
+            return result
+        try:
+            async for item in result:
+                rest = stream.offer(item)
+                if rest is not None:
+                    await rest
+        finally:
+            close = getattr(result, "aclose", None)
+            if close is not None:
+                await close()
+        return None
 
     async def call_in_thread(job: Job, stream: Stream) -> Any:
         return await asyncio.to_thread(call, job, stream)
@@ -325,13 +336,3 @@ def _exhaust(items: Iterator[Any], stream: Stream) -> Any:
         close = getattr(items, "close", None)
         if close is not None:
             close()
-
-
-async def _aexhaust(items: Any, stream: Stream) -> None:
-    try:
-        async for item in items:
-            await stream.aemit(item)
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()

@@ -6,7 +6,7 @@ JSON has no raw line break, so a payload never needs a second `data:` line.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .errors import MalformedRequest
@@ -16,6 +16,7 @@ from .events import Event
 HEARTBEAT_SSE = b": ping\n"
 OPEN_SSE = b": open\n"
 HEARTBEAT_NDJSON = b"\n"
+_BLOCK = b"event: %b\nid: %b%d\ndata: %b\n\n"
 # Named even on streams that EventSource reads through `onmessage`: they are about the stream, not of it.
 _ALWAYS_NAMED = frozenset({"lagged", "restarted", "done", "error", "cancelled"})
 _EVENT_ID = re.compile(r"([0-9a-f]{32}):([0-9]{1,9})\.([0-9]{1,18})")
@@ -46,18 +47,19 @@ def parse_event_id(value: str) -> EventId:
     return EventId(match[1], int(match[2]), int(match[3]))
 
 
-def sse(events: Iterable[Event], id_prefix: bytes, *, is_named: bool) -> bytes:
+def sse(events: Sequence[Event], id_prefix: bytes, *, is_named: bool) -> bytes:
     """Frame events as SSE blocks, joined for one send.
 
     Args:
         id_prefix: `{job}:{attempt}.`, to which each event's number is appended.
         is_named: write `event:` lines; without them EventSource's `onmessage` gets the events.
     """
-    if is_named:
-        return b"".join(
-            [b"event: %b\nid: %b%d\ndata: %b\n\n" % (e.name.encode(), id_prefix, e.n, e.data) for e in events]
-        )
-    return b"".join([_sse_unnamed(event, id_prefix) for event in events])
+    if not is_named:
+        return b"".join([_sse_unnamed(event, id_prefix) for event in events])
+    if len(events) == 1:
+        event = events[0]
+        return _BLOCK % (event.name.encode(), id_prefix, event.n, event.data)
+    return b"".join([_BLOCK % (event.name.encode(), id_prefix, event.n, event.data) for event in events])
 
 
 def _sse_unnamed(event: Event, id_prefix: bytes) -> bytes:

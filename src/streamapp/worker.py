@@ -490,13 +490,21 @@ class AsyncWorker:
         return "ready" if self._ready.exception() is None else "setup_failed"
 
     async def _run(self, job: Job) -> None:
-        started = time.monotonic()
+        # One coroutine for all of it: each one between the task and the endpoint is gone through twice per event.
+        started, deadline = time.monotonic(), None
+        loop = asyncio.get_running_loop()
         try:
             await self._become_ready(job)
+            started = time.monotonic()
             try:
-                started = time.monotonic()
                 if job.start():
-                    await self._run_in_time(job)
+                    # Readers get the error at the deadline, whenever the task has cleaned up after its cancellation.
+                    deadline = loop.call_later(job.timeout_s, job.expire)
+                    stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
+                    enter_stream(stream)
+                    with self._capture(job):
+                        result = await job.call(job, stream)
+                    await self._succeed(job, result)
             finally:
                 self._turns.release()
         except (Cancelled, asyncio.CancelledError):
@@ -504,6 +512,8 @@ class AsyncWorker:
         except BaseException as error:  # whatever user code raises ends this job and no other
             _report(job, error)
         finally:
+            if deadline is not None:
+                deadline.cancel()
             del self._tasks[job.id]
             self._times.add(time.monotonic() - started)
 
@@ -516,19 +526,7 @@ class AsyncWorker:
         except TimeoutError:
             raise _waited_too_long(job) from None
 
-    async def _run_in_time(self, job: Job) -> None:
-        # Readers get the error at the deadline, whenever the task has cleaned up after its cancellation.
-        deadline = asyncio.get_running_loop().call_later(job.timeout_s, job.expire)
-        try:
-            await self._call(job)
-        finally:
-            deadline.cancel()
-
-    async def _call(self, job: Job) -> None:
-        stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
-        enter_stream(stream)
-        with self._capture(job):
-            result = await job.call(job, stream)
+    async def _succeed(self, job: Job, result: Any) -> None:
         if has_pending_media(result):
             job.succeed(await asyncio.to_thread(_final_event, job, result))
         else:
