@@ -290,7 +290,7 @@ def bind(
             return await _hand_over(job, result)
         if not hasattr(result, "__aiter__"):
             return result
-        try:
+        try:  # here, not in a coroutine of its own, which each event would have to pass
             async for item in result:
                 rest = stream.offer(item)
                 if rest is not None:
