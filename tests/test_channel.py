@@ -506,11 +506,12 @@ async def test_a_wake_up_whose_news_are_delivered_already_changes_nothing(
 
 async def test_silence_counts_from_the_last_delivery(advance: Advance) -> None:
     channel = channel_with()
-    task = await asleep(channel.subscribe(), into([]))
+    task, later = await asleep(channel.subscribe(), into([])), asyncio.Event()
+    asyncio.get_running_loop().call_later(WAIT_S, later.set)
     advance(0.6 * WAIT_S)
     await channel.aemit(to_event(0))
     advance(0.6 * WAIT_S)
-    await asyncio.sleep(0.001)
+    await later.wait()
     assert not task.done()
     advance(0.6 * WAIT_S)
     assert not await task

@@ -713,10 +713,11 @@ async def test_the_deadline_of_an_async_job_that_is_over_is_let_go_of(
     job = new(quick, timeout_s=10)
     async_worker.submit(job)
     await aover(job)
-    await asyncio.sleep(0.001)
-    assert async_worker.is_idle
+    await idle(async_worker)
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(11, later.set)
     advance(20)
-    await asyncio.sleep(0.001)
+    await later.wait()
     assert not job.is_expired
 
 
