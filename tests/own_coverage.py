@@ -19,6 +19,7 @@ WHOLE = {
     "events",
     "wire",
     "channel",
+    "stream",
     "capture",
     "jobs",
     "worker",

@@ -10,14 +10,13 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamapp.channel import Channel, Stream, Subscriber, current_stream, enter_stream
-from streamapp.errors import Cancelled, ErrorReport, StreamAppError
-from streamapp.events import Event, Output, Preview, Progress, to_event
+from streamapp.channel import Channel, Subscriber
+from streamapp.errors import Cancelled, ErrorReport
+from streamapp.events import Event, Preview, Progress, to_event
 from streamapp.settings import Settings
 
 WAIT_S = 10.0
@@ -931,77 +930,6 @@ def test_a_poller_wants_the_next_preview_when_it_has_seen_the_last() -> None:
     assert not channel.wants_preview()
     assert numbers(channel.events(shows_previews=True)) == [1]
     assert channel.wants_preview()
-
-
-# The producer's face
-
-
-async def test_the_stream_offers_a_method_for_each_kind() -> None:
-    channel = channel_with()
-    stream = Stream(channel, "1" * 32)
-    stream.emit({"a": 1})
-    stream.emit("b", event="token")
-    stream.preview({"c": 1}, step=1, total=2, key="k")
-    stream.output([2])
-    stream.progress(1, 2, "half")
-    stream.log("loaded", level="WARN", source="me")
-    *others, log = [(event.name, event.json()) for event in channel.events()]
-    assert (log[0], log[1] | {"timestamp": ""}) == (
-        "log",
-        {"message": "loaded", "level": "WARN", "source": "me", "timestamp": ""},
-    )
-    assert others == [
-        ("output", {"a": 1}),
-        ("token", "b"),
-        ("preview", {"c": 1, "key": "k", "step": 1, "total": 2}),
-        ("output", [2]),
-        ("progress", {"step": 1, "total": 2, "message": "half"}),
-    ]
-
-
-async def test_the_stream_tells_demand_and_the_end() -> None:
-    channel = channel_with()
-    stream = Stream(channel, "1" * 32)
-    stream.check()
-    assert not stream.wants_preview()
-    channel.cancel(STOPPED)
-    with pytest.raises(Cancelled):
-        stream.check()
-
-
-async def test_emit_on_the_loop_is_refused_with_what_to_write() -> None:
-    stream = Stream(channel_with(), "1" * 32, loop_thread=threading.get_ident())
-    with pytest.raises(StreamAppError, match="write await stream.aemit"):
-        stream.emit("a")
-    await asyncio.to_thread(stream.emit, "a")  # in a thread it is right
-
-
-async def test_aemit_takes_what_emit_takes_and_encodes_images_off_the_loop() -> None:
-    channel = channel_with()
-    stream = Stream(channel, "1" * 32)
-    threads: list[int] = []
-
-    class Pixels(PIL.Image.Image):
-        def save(self, *args: Any, **kwargs: Any) -> None:
-            threads.append(threading.get_ident())
-            super().save(*args, **kwargs)
-
-    image = PIL.Image.new("RGB", (2, 2))
-    image.__class__ = Pixels
-    await stream.aemit({"a": 1})
-    await stream.aemit(image, event="picture")
-    await stream.aemit(Output("b"))
-    assert [event.name for event in channel.events()] == ["output", "picture", "output"]
-    assert threads != [threading.get_ident()]
-    assert len(threads) == 1
-
-
-async def test_code_far_below_an_endpoint_finds_its_stream() -> None:
-    with pytest.raises(LookupError):
-        current_stream()
-    stream = Stream(channel_with(), "1" * 32)
-    enter_stream(stream)
-    assert await asyncio.to_thread(current_stream) is stream
 
 
 async def test_the_owner_counts_as_there_from_its_coming_to_its_leaving() -> None:

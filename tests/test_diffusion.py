@@ -25,10 +25,11 @@ from diffusers import (
 )
 from PIL import Image, ImageChops, ImageStat
 
-from streamapp.channel import Channel, Stream
+from streamapp.channel import Channel
 from streamapp.diffusion import Previews, PreviewStatistics
 from streamapp.errors import Cancelled, ErrorReport
 from streamapp.settings import Settings
+from streamapp.stream import Stream
 
 # diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")

@@ -15,7 +15,7 @@ SOURCE = Path(streamapp.__file__).parent
 ORDER = (
     *("errors", "settings", "media", "files", "events", "wire"),  # values
     *("exceptions", "toolkit"),  # fal's names for them
-    *("channel", "capture", "jobs", "store", "worker"),  # runtime
+    *("channel", "stream", "capture", "jobs", "store", "worker"),  # runtime
     *("container", "endpoint", "app", "diffusion"),  # definition
     *("inputs", "response", "middleware", "metrics", "openapi", "page"),  # transport
     *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server", "app_client"),  # assembly
@@ -23,7 +23,7 @@ ORDER = (
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
-WITH_THREADS = {"channel", "capture", "store", "worker", "diffusion"}
+WITH_THREADS = {"channel", "stream", "capture", "store", "worker", "diffusion"}
 PACKAGES = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
 MODULES = sorted({path.stem for path in SOURCE.glob("*.py") if path.stem not in OUTSIDE} | PACKAGES)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from streamapp.channel import Stream
 from streamapp.errors import Cancelled, ErrorReport, InvalidInput, JobNotFound, OutOfMemory, StreamAppError
 from streamapp.events import to_event
 from streamapp.jobs import Job, Jobs, JobStore, MemoryStore, RequestKey
 from streamapp.settings import Settings
+from streamapp.stream import Stream
 
 WAIT_S = 10.0
 Advance = Callable[[float], None]

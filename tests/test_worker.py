@@ -17,11 +17,11 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from streamapp.channel import Stream, current_stream
 from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.events import Output, Preview, to_event
 from streamapp.jobs import Job
 from streamapp.settings import Settings
+from streamapp.stream import Stream, current_stream
 from streamapp.worker import AsyncWorker, LoopWatchdog, Worker, empty_gpu_cache
 
 WAIT_S = 10.0

@@ -5,32 +5,19 @@ replaceable ones, numbered by one counter. Any thread emits; readers subscribe o
 position, and take all that is new at once. One lock guards it all and is held for a few lines; a sleeping
 reader is woken by one `call_soon_threadsafe`, a reader that is awake costs the producer nothing.
 
-It does not encode (`events`), frame (`wire`) or know HTTP. `Stream` is the face that user code sees.
+It does not encode (`events`), frame (`wire`) or know HTTP. What user code sees of it is `stream`.
 """
 
 import asyncio
-import contextvars
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .errors import Cancelled, ErrorReport, StreamAppError
-from .events import (
-    REPLACEABLE,
-    Event,
-    Log,
-    LogLevel,
-    Output,
-    Preview,
-    Progress,
-    encode,
-    terminal,
-    to_event,
-    to_event_at_once,
-)
+from .errors import Cancelled, ErrorReport
+from .events import REPLACEABLE, Event, encode, terminal
 from .settings import Settings
 
 # A tight producer holds the GIL and starves the loop that it has just woken. Giving the GIL up after a wake-up, at most
@@ -610,91 +597,3 @@ Deliver = Callable[[list[Event]], bool]
 
 def _number(event: Event | None) -> int:
     return 0 if event is None else event.n
-
-
-class Stream:
-    """Give user code its job's stream: what it emits here, every reader sees.
-
-    All methods are thread-safe. `check` and those that emit raise `streamapp.errors.Cancelled`, a `BaseException`,
-    once the job is over (cancelled, out of time, or ended), so that the work stops there.
-    """
-
-    __slots__ = ("_channel", "_loop_thread", "job_id")
-
-    def __init__(self, channel: Channel, job_id: str, *, loop_thread: int | None = None) -> None:
-        self._channel = channel
-        self._loop_thread = loop_thread
-        #: the id of the job, 32 hexadecimal digits
-        self.job_id = job_id
-
-    def emit(self, payload: Any, *, event: str | None = None) -> None:
-        """Emit a payload, or one of `Output`, `Preview`, `Progress`, `Log`; blocks while the reader is far behind.
-
-        Args:
-            event: the app's own name for the event on the wire.
-        Raises:
-            NotEncodable: the payload has no form on the wire.
-            StreamAppError: called on the event loop; write `await stream.aemit(...)` there.
-        """
-        if threading.get_ident() == self._loop_thread:
-            raise StreamAppError(
-                "stream.emit would block the event loop; in an async endpoint write await stream.aemit()"
-            )
-        self._channel.emit(to_event(payload if event is None else Output(payload, event)))
-
-    async def aemit(self, payload: Any, *, event: str | None = None) -> None:
-        """Emit from an `async def` endpoint; waits while the reader is far behind. Images are encoded in a thread."""
-        rest = self.offer(payload if event is None else Output(payload, event))
-        if rest is not None:
-            await rest
-
-    def offer(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
-        """Emit from the loop; returns what is left to await, or None: a coroutine for each event would cost as much."""
-        event = to_event_at_once(payload)
-        if event is None:
-            return self._aemit_media(payload)
-        return None if self._channel.offer(event) else self._channel.aemit(event)
-
-    async def _aemit_media(self, payload: Any) -> None:
-        await self._channel.aemit(await asyncio.to_thread(to_event, payload))
-
-    def preview(self, payload: Any, *, step: int | None = None, total: int | None = None, key: str = "") -> None:
-        """Emit a replaceable preview; an image becomes `{"image": ...}` as JPEG."""
-        self.emit(Preview(payload, step, total, key))
-
-    def output(self, payload: Any) -> None:
-        """Emit a lasting output."""
-        self.emit(Output(payload))
-
-    def progress(self, step: int, total: int | None = None, message: str | None = None) -> None:
-        """Emit how far the job is: step 1..total."""
-        self.emit(Progress(step, total, message))
-
-    def log(self, message: str, *, level: LogLevel = "INFO", source: str = "app") -> None:
-        """Emit a line for the job's log."""
-        self.emit(Log(message, level, source))
-
-    def check(self) -> None:
-        """Raise `Cancelled` when the job is over; call it in loops that emit nothing."""
-        self._channel.check()
-
-    def wants_preview(self) -> bool:
-        """Tell whether somebody watches and has taken the last preview; make none otherwise."""
-        return self._channel.wants_preview()
-
-
-_current_stream: contextvars.ContextVar[Stream] = contextvars.ContextVar("streamapp_stream")
-
-
-def current_stream() -> Stream:
-    """Return the stream of the job that this code runs in, for endpoints that answer once and code far below them.
-
-    Raises:
-        LookupError: no job runs here: a thread that the endpoint started without its context, or the loop.
-    """
-    return _current_stream.get()
-
-
-def enter_stream(stream: Stream) -> None:
-    """Make `stream` the current one for the rest of this context; the worker calls it in the job's own."""
-    _current_stream.set(stream)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from .channel import Stream
+    from .stream import Stream
 
 logger = logging.getLogger("streamapp")
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from starlette.responses import Response
 
-from .channel import Stream
 from .errors import DefinitionError
+from .stream import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 EndpointKind = Literal["value", "stream", "response"]

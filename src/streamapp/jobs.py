@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from starlette.responses import Response
 
-from .channel import Channel, Stream, Subscriber
+from .channel import Channel, Subscriber
 from .errors import (
     Cancelled,
     DeadlineExceeded,
@@ -33,6 +33,7 @@ from .errors import (
 )
 from .events import Event
 from .settings import Settings
+from .stream import Stream
 from .wire import EventId
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]

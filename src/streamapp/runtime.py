@@ -16,13 +16,14 @@ from starlette.responses import Response
 
 from .app import App
 from .capture import capture
-from .channel import ChannelStatistics, Stream
+from .channel import ChannelStatistics
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, NotEncodable, StreamAppError, WorkerStuck
 from .files import FileStore
 from .jobs import Job, Jobs, JobStore, RequestKey
 from .metrics import Metrics
 from .settings import Settings
+from .stream import Stream
 from .worker import AsyncWorker, LoopWatchdog, Worker, WorkerStatistics
 
 EXIT_SETUP_FAILED = 3

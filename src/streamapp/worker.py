@@ -26,7 +26,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from types import CodeType
 from typing import Any, Literal, NamedTuple
 
-from .channel import Stream, enter_stream
 from .errors import (
     Cancelled,
     Draining,
@@ -41,6 +40,7 @@ from .errors import (
 from .events import Event, has_pending_media, to_event
 from .jobs import Job
 from .settings import Settings
+from .stream import Stream, enter_stream
 
 State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "stopped"]
 Capture = Callable[[Job], AbstractContextManager[None]]
