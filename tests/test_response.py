@@ -221,6 +221,33 @@ async def test_an_event_is_sent_from_where_it_was_emitted_when_nothing_makes_it_
     assert beyond.is_complete
 
 
+async def test_what_has_no_place_in_a_text_does_not_end_it(advance: Advance) -> None:
+    job, through_app, beyond = make_job(), Client(), Client()
+    remainder: list[Any] = []
+    through_app.unsent_bytes = 0
+    through_app.scope["extensions"][REMAINDER_EXTENSION] = remainder
+    await through_app.call(EventStreamResponse(job, SETTINGS, format="text", outlasts_app=True))
+    answer = asyncio.ensure_future(remainder.pop()(beyond.receive, beyond.send))
+    await job.channel.aemit(to_event("a"))
+    await beyond.until("a")
+    for payload in (Progress(1, 2), "", "b"):
+        advance(0.01)
+        await job.channel.aemit(to_event(payload))
+    assert through_app.written == b"1\r\nb\r\n"
+    job.succeed(None)
+    await answer
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_the_last_events_end_the_body(size: int) -> None:
+    job = make_job()
+    job.succeed(to_event("x" * size))
+    client = await stream(job)
+    assert client.blocks == [f'event: output\nid: {job.id}:1.1\ndata: "{"x" * size}"']
+    assert client.is_complete
+    assert max(len(message.get("body", b"")) for message in client.sent) <= 65_536
+
+
 async def test_a_stream_with_something_left_to_do_stays_in_its_app() -> None:
     job, client = make_job(), Client()
     remainder: list[Any] = []

@@ -3,6 +3,7 @@
 Signals and whole processes are tested in test_end_to_end.py.
 """
 
+import asyncio
 import gc
 import socket
 import ssl
@@ -271,6 +272,12 @@ class Own(streamapp.App):
         while True:
             yield 1
 
+    @streamapp.endpoint("/words")
+    async def words(self, stream: streamapp.Stream) -> None:
+        for payload in ("a", streamapp.Progress(1, 2), "", "b"):
+            await stream.aemit(payload)
+            await asyncio.sleep(0.01)
+
 
 def test_async_streams_get_their_terminal_event_too() -> None:
     with running(Own, drain_s=0) as served, httpx.stream("GET", f"{served.url}/ticks", timeout=WAIT_S) as response:
@@ -280,6 +287,12 @@ def test_async_streams_get_their_terminal_event_too() -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             seen.extend(lines)
         assert "event: error" in seen
+
+
+def test_a_text_goes_on_behind_what_has_no_place_in_it() -> None:
+    with running(Own) as served:
+        response = httpx.post(f"{served.url}/words", headers={"Accept": "text/plain"}, timeout=WAIT_S)
+        assert response.text == "ab"
 
 
 def test_a_request_whose_headers_do_not_end_is_refused() -> None:

@@ -108,15 +108,20 @@ class _Connection:
             return False
         if len(body) > _PIECE_BYTES:
             return False
-        transport.write(b"%x\r\n%b\r\n" % (len(body), body))  # as uvicorn's `send` does
+        if body:  # an empty chunk is the last one
+            transport.write(b"%x\r\n%b\r\n" % (len(body), body))  # as uvicorn's `send` does
         return True
 
     def _is_drained(self) -> bool:
         """Say whether the client has taken all that came before."""
         return self._transport is not None and not self._transport.get_write_buffer_size()
 
-    async def end(self) -> None:
-        await self._send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end(self, body: bytes) -> None:
+        """Send the last part of the body, as `write` does the others."""
+        if len(body) > _PIECE_BYTES:
+            await self.write(body)
+            body = b""
+        await self._send_in_time({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _send_in_time(self, message: Message) -> None:
         if self._is_drained():
@@ -245,16 +250,20 @@ class EventStreamResponse(Response):
 
     async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
         await connection.start(self.status_code, [*self.raw_headers, *self.job.own_headers])
-        await connection.write(self._opening(events))
+        if opening := self._opening(events):
+            await connection.write(opening)
 
         def deliver(events: list[Event]) -> bool:
             return connection.write_at_once(self._frame(events))
 
         while not subscriber.is_closed:
             if events:
-                await connection.write(self._frame(events))
+                body = self._frame(events)
+                if events[-1].kind == "done":
+                    return await connection.end(body)
+                await connection.write(body)
                 if events[-1].is_terminal:
-                    return await self._finish(connection, events[-1])
+                    return await connection.fail()
             elif subscriber.is_dropped:
                 return connection.abort()
             if not await subscriber.wait(self._settings.heartbeat_s, deliver):
@@ -292,12 +301,6 @@ class EventStreamResponse(Response):
             case "ndjson":
                 return wire.ndjson(events)
         return wire.text(events)
-
-    async def _finish(self, connection: _Connection, ending: Event) -> None:
-        if ending.kind == "done":
-            await connection.end()
-        else:
-            await connection.fail()
 
 
 class ResultResponse(Response):
