@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 from starlette.websockets import WebSocketDisconnect
@@ -1350,6 +1351,14 @@ def test_each_app_is_at_its_name_and_the_first_also_at_the_root() -> None:
             "other",
             "root of other",
         ]
+
+
+def test_a_request_for_an_endpoint_tries_endpoints_only() -> None:
+    routes = streamapp.compile_app(Kinds, Gated).router.routes
+    tried = list(dict.fromkeys(route.path for route in routes if isinstance(route, Route)))
+    own = {spec.path for spec in Kinds.endpoints()}
+    assert set(tried[: len(own)]) == own
+    assert tried.index("/gated/stream") < tried.index("/health")
 
 
 def test_a_path_parameter_of_the_first_app_hides_no_other() -> None:

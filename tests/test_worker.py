@@ -463,6 +463,40 @@ def test_at_the_deadline_readers_get_the_error_and_the_endpoint_cancelled(starte
     assert isinstance(raised[0], Cancelled)
 
 
+class Watched(Job):
+    """Note who looks at its deadline."""
+
+    seen_by: set[str]
+    is_watched: threading.Event
+
+    @property
+    def timeout_s(self) -> float:
+        thread = threading.current_thread().name
+        self.seen_by.add(thread)
+        if thread == "deadlines-app":
+            self.is_watched.set()
+        return 600
+
+    @timeout_s.setter
+    def timeout_s(self, seconds: float) -> None:
+        self.seen_by, self.is_watched = set(), threading.Event()
+
+
+def test_the_watching_thread_is_woken_only_for_what_is_due_before_it_looks_again(started: Started, gate: Gate) -> None:
+    worker = started()
+    first, second = (Watched(lambda job, stream: gate(), endpoint="/app/x", settings=SETTINGS) for _ in range(2))
+    worker.submit(first)
+    assert first.is_watched.wait(WAIT_S)
+    gate.opened.set()
+    worker.submit(second)
+    over(second)
+    assert second.seen_by == {"inference-app"}
+    gate.opened.clear()
+    sooner = new(gate, timeout_s=0.02)
+    worker.submit(sooner)
+    assert code(over(sooner)) == "deadline_exceeded"
+
+
 def test_a_cancelled_job_frees_its_slot_when_the_thread_returns(started: Started, gate: Gate) -> None:
     worker, job, following = started(), new(gate), new()
     worker.submit(job)

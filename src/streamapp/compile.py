@@ -100,11 +100,13 @@ def compile_app(
     add_job_routes(api, runtime)
     add_fal_routes(api, runtime)
     described: list[DescribedEndpoint] = []
+    others = len(api.router.routes)
     for served in runtime.served:
         described += _add_endpoints(api, runtime, served, f"/{served.name}", in_schema=len(runtime.served) > 1)
     # Last: a path parameter of the first app must not hide the others.
     described += _add_endpoints(api, runtime, runtime.served[0], "")
     _check_routes(api)
+    _try_endpoints_first(api, others)
     api.openapi = lambda: _openapi(api, described)  # type: ignore[method-assign]
     return api
 
@@ -316,6 +318,17 @@ def _check_routes(api: FastAPI) -> None:
             if (path, method) in seen:
                 raise DefinitionError(f"{method} {path} is served by {seen[path, method]} and by {name}; rename one")
             seen[path, method] = name
+
+
+def _try_endpoints_first(api: FastAPI, others: int) -> None:
+    """Move endpoints, those without the app's name first, before the `others`: a request tries forty routes else.
+
+    A path with parameters stays where it is, since it could hide others.
+    """
+    routes = api.router.routes
+    plain = [route for route in routes[others:] if "{" not in getattr(route, "path", "{")]
+    plain.sort(key=lambda route: str(getattr(route, "path", "")).count("/"))
+    routes[:] = [*plain, *(route for route in routes if route not in plain)]
 
 
 def _openapi(api: FastAPI, described: Iterable[DescribedEndpoint]) -> dict[str, Any]:

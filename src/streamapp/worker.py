@@ -117,7 +117,12 @@ class Worker:
         self._capture = capture or (lambda job: nullcontext())
         self._state: State = "starting"
         self._queue: OrderedDict[str, Job] = OrderedDict()
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # for the inference thread
+        # For the watching thread, which is told of no job but one that is due before it looks again: each wake-up takes
+        # the GIL from the loop and the inference thread just when both are at a new job.
+        self._due_sooner = threading.Condition(lock)
+        self._looks_again_at = math.inf
         self._running: Job | None = None
         self._running_since = 0.0
         self._encoding = 0
@@ -154,7 +159,8 @@ class Worker:
                     retry_after_s=self._times.retry_after_s(len(self._queue)),
                 )
             self._queue[job.id] = job
-            self._changed.notify_all()
+            self._changed.notify()
+            self._watch_within(job.queue_time_left_s)
 
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one in the queue: 0 when it is next or running."""
@@ -217,7 +223,6 @@ class Worker:
     def _discard(self, job: Job) -> None:
         with self._changed:
             self._queue.pop(job.id, None)
-            self._changed.notify_all()
 
     # The inference thread.
 
@@ -230,7 +235,7 @@ class Worker:
         with self._changed:
             if self._state == "draining":  # what broke the worker is what later callers should hear
                 self._state = "stopped"
-            self._changed.notify_all()
+            self._due_sooner.notify()
 
     def _run_setup(self) -> bool:
         started = time.monotonic()
@@ -262,7 +267,8 @@ class Worker:
     def _empty_queue(self) -> list[Job]:
         queued = list(self._queue.values())
         self._queue.clear()
-        self._changed.notify_all()
+        self._changed.notify()
+        self._due_sooner.notify()
         return queued
 
     def _run_next(self) -> bool:
@@ -282,7 +288,7 @@ class Worker:
             del self._queue[job.id]
             self._running = job
             self._running_since = time.monotonic()
-            self._changed.notify_all()
+            self._watch_within(job.timeout_s)
         return job
 
     def _run(self, job: Job) -> None:
@@ -297,7 +303,6 @@ class Worker:
             with self._changed:
                 self._running = None
                 self._times.add(time.monotonic() - self._running_since)
-                self._changed.notify_all()
 
     def _call(self, job: Job) -> None:
         stream = Stream(job.channel, job.id)
@@ -320,7 +325,7 @@ class Worker:
         finally:
             with self._changed:
                 self._encoding -= 1
-                self._changed.notify_all()
+                self._changed.notify()
 
     def _run_teardown(self) -> None:
         if self._teardown is None or self._state == "setup_failed":
@@ -341,9 +346,15 @@ class Worker:
                 queued = list(self._queue.values())
                 due_s = self._due_s(job, since, queued)
                 if due_s > 0:
-                    self._changed.wait(due_s)
+                    self._looks_again_at = time.monotonic() + due_s
+                    self._due_sooner.wait(due_s)
                     continue
             self._act(job, since, queued)
+
+    def _watch_within(self, due_s: float) -> None:
+        """Have the watching thread look at the jobs by then; under the lock."""
+        if time.monotonic() + due_s < self._looks_again_at:
+            self._due_sooner.notify()
 
     def _due_s(self, job: Job | None, since: float, queued: Iterable[Job]) -> float:
         """Return the seconds until the next deadline, or as long as one can wait."""
