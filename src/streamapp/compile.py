@@ -321,7 +321,7 @@ def _check_routes(api: FastAPI) -> None:
 
 
 def _try_endpoints_first(api: FastAPI, others: int) -> None:
-    """Move endpoints, those without the app's name first, before the `others`: a request tries forty routes else.
+    """Move endpoints, those without the app's name first, before the `others`: a request would try thirty routes else.
 
     A path with parameters stays where it is, since it could hide others.
     """
