@@ -1,4 +1,4 @@
-"""What all tests share: no call of ours may block the loop, and a clock that can be put forward."""
+"""What tests share: no call of ours may block the loop, a clock that can be put forward, a server of raw bytes."""
 
 import signal
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from tests.scripted_server import Serve, serving
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -27,3 +28,10 @@ def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     real, passed = time.monotonic, [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: real() + sum(passed))
     return passed.append
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start a server that plays answers as they are written down."""
+    with serving() as start:
+        yield start

@@ -3,19 +3,15 @@
 import base64
 import io
 import json
-import queue
 import socket
-import socketserver
-import struct
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
+from tests.scripted_server import END, HOLD, RESET, Serve, answer, block, chunk, head, refusal
 
 import streamapp_client
 from streamapp_client import (
@@ -39,109 +35,6 @@ from streamapp_client import (
     UnexpectedAnswer,
 )
 from streamapp_client._errors import error_from_response
-
-# Steps of an answer besides bytes to send. After its last step the server closes the connection.
-HOLD = "hold"  # wait until the client has gone, then note it
-RESET = "reset"  # close with RST instead of FIN
-
-END = b"0\r\n\r\n"
-CLOSE = "Connection: close\r\n"
-
-
-def head(content_type: str = "text/event-stream") -> bytes:
-    lines = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nX-Streamapp-Job-Id: j1\r\n"
-    return f"{lines}{CLOSE}Transfer-Encoding: chunked\r\n\r\n".encode()
-
-
-def chunk(text: str) -> bytes:
-    body = text.encode()
-    return b"%x\r\n%s\r\n" % (len(body), body)
-
-
-def block(name: str, data: Any, number: int = 1) -> bytes:
-    return chunk(f"event: {name}\nid: j1:1.{number}\ndata: {json.dumps(data)}\n\n")
-
-
-def answer(body: bytes, status: str = "200 OK", content_type: str = "application/json", headers: str = "") -> bytes:
-    lines = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{headers}"
-    return f"{lines}{CLOSE}\r\n".encode() + body
-
-
-def refusal(code: str, message: str = "No.", *, retryable: bool = False, detail: Any = None) -> dict[str, Any]:
-    error = {"code": code, "message": message, "retryable": retryable}
-    return {"error": error, "detail": message if detail is None else detail, "error_type": code}
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """Answer each path with its steps; `log` tells in order what clients did, `requests` what they sent."""
-
-    daemon_threads = True
-
-    def __init__(self, answers: dict[str, list[bytes | str]]) -> None:
-        super().__init__(("127.0.0.1", 0), Connection)
-        self.answers: dict[str, list[bytes | str]] = {"/jobs/j1/cancel": [answer(b"", "202 Accepted")], **answers}
-        self.log: queue.Queue[str] = queue.Queue()
-        self.requests: list[tuple[httpx.Headers, bytes]] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def saw(self, count: int) -> list[str]:
-        """Return the next `count` things that clients did, and fail if they do not happen."""
-        return [self.log.get(timeout=10) for _ in range(count)]
-
-
-class Connection(socketserver.StreamRequestHandler):
-    """Read one request and play its answer."""
-
-    server: Server
-
-    def handle(self) -> None:
-        method, path, _ = self.rfile.readline().decode().split()
-        headers = httpx.Headers([(name, value) for name, _, value in self.header_lines()])
-        self.server.requests.append((headers, self.rfile.read(int(headers.get("Content-Length", 0)))))
-        self.server.log.put(f"{method} {path}")
-        for step in self.server.answers[path]:
-            self.play(step, path)
-
-    def header_lines(self) -> Iterator[tuple[str, str, str]]:
-        while line := self.rfile.readline().decode().strip():
-            yield line.partition(": ")
-
-    def play(self, step: bytes | str, path: str) -> None:
-        if isinstance(step, bytes):
-            self.wfile.write(step)
-        elif step == HOLD:
-            self.wait_until_gone()
-            self.server.log.put(f"gone {path}")
-        else:
-            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.request.close()
-
-    def wait_until_gone(self) -> None:
-        try:
-            assert self.rfile.read(1) == b""
-        except ConnectionResetError:
-            pass
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    """Start a server for `**{path: steps}`; steps given without a path answer /stream."""
-    servers: list[Server] = []
-
-    def start(*steps: bytes | str, **answers: list[bytes | str]) -> Server:
-        server = Server({"/stream": list(steps), **{f"/{name}": steps for name, steps in answers.items()}})
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        return server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-Serve = Callable[..., Server]
-
 
 # Events
 
@@ -543,8 +436,8 @@ def test_run_refuses_an_answer_that_only_says_that_it_is_json(serve: Serve) -> N
 
 
 def test_run_waits_no_longer_than_it_is_told(serve: Serve) -> None:
-    with pytest.raises(ConnectionFailed, match="timed out"):
-        Client(serve(echo=[HOLD]).url, patience_s=0).run("/echo", timeout_s=0.2)
+    with pytest.raises(DeadlineExceeded, match="/echo did not end within timeout_s=0.2"):
+        Client(serve(echo=[HOLD]).url).run("/echo", timeout_s=0.2)
 
 
 # What errors mean

@@ -3,18 +3,19 @@
 import asyncio
 import inspect
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, Self, cast
 
 import httpx
 
 from . import _calls as calls
 from . import _core as core
-from ._errors import NoImage, error_from_response
+from ._errors import ClientError, NoImage, error_from_response
 from ._inputs import encode_input
 from ._models import Event, JobStatus
-from ._steps import Call, Patience, Read, Send, Sleep, Step, Tell
+from ._steps import Call, Deadline, Patience, Reach, Read, Send, Sleep, Step, Tell
 from ._stream import Conversation
 
 
@@ -110,6 +111,8 @@ class AsyncClient:
         self._patience_s = patience_s
         self._resume_window_s = resume_window_s
         self._silence_s = silence_s
+        self._reach = Reach()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,22 +122,24 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close all connections; streams that are still open break off."""
+        await asyncio.sleep(0)  # a stream that was let go of just now is only about to tell the server
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=2 * core.CANCEL_TIMEOUT_S)
         await self._http.aclose()
 
     async def stream(
         self, path: str, input: Any = None, *, timeout_s: float | None = None, accept: str = core.EVENT_STREAM
     ) -> "AsyncStream":
         """Start a job and return its events; as `Client.stream`."""
-        return await self._stream(path, encode_input(input), timeout_s=timeout_s, accept=accept)
+        return await self._stream(path, encode_input(input), deadline=Deadline(timeout_s), accept=accept)
 
     async def run(self, path: str, input: Any = None, *, timeout_s: float = 660.0) -> Any:
         """Call an endpoint that returns one JSON value, and return it; as `Client.run`."""
-        return await self._do(calls.run, path, encode_input(input), read_s=timeout_s, patience=self._patience())
+        return await self._do(calls.run, path, encode_input(input), self._patience(), Deadline(timeout_s))
 
     async def submit(self, path: str, input: Any = None) -> "AsyncJobHandle":
         """Start a job that runs on without readers, and return its handle."""
-        status: JobStatus = await self._do(calls.submit, path, encode_input(input), patience=self._patience())
-        return self.job(status.id)
+        return self.job((await self._submit(path, input, Deadline())).id)
 
     def job(self, job_id: str) -> "AsyncJobHandle":
         """Return the handle of a job that exists already; sends nothing."""
@@ -150,13 +155,18 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> Any:
         """Start a job, tell how it goes, and return its result; as `Client.subscribe`, `on_update` may be async."""
-        handle = await self.submit(path, input)
-        reader = self._conversation("", None, job_id=handle.id, timeout_s=timeout_s) if logs else None
+        deadline = Deadline(timeout_s)
+        submitting = asyncio.ensure_future(self._submit(path, input, deadline))
         try:
-            status = await handle.status()
-            return await self._do(calls.follow, status, on_update, self._patience, logs=reader, timeout_s=timeout_s)
+            job = await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            self._end(self._cancel_submitted(submitting))
+            raise
+        reader = self._conversation("", None, job_id=job.id, deadline=deadline) if logs else None
+        try:
+            return await self._do(calls.follow, job, on_update, self._patience, deadline, logs=reader)
         except BaseException:
-            await asyncio.shield(self._cancel(handle.id))  # without effect on a job that is over
+            await asyncio.shield(self._cancel(job.id))  # without effect on a job that is over
             raise
 
     async def download(self, url: str) -> bytes:
@@ -167,8 +177,23 @@ class AsyncClient:
             raise error_from_response(response)
         return response.content
 
+    async def _submit(self, path: str, input: Any, deadline: Deadline) -> JobStatus:
+        job: JobStatus = await self._do(calls.submit, path, encode_input(input), self._patience(), deadline)
+        return job
+
+    async def _cancel_submitted(self, submitting: "asyncio.Future[JobStatus]") -> None:
+        """Cancel a job that nobody waits for any more, once the server has said which one it is."""
+        with suppress(ClientError):
+            await self._cancel((await submitting).id)
+
+    def _end(self, ending: Coroutine[Any, Any, None]) -> None:
+        """Do what nobody waits for but `aclose`."""
+        task = asyncio.get_running_loop().create_task(ending)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
     def _patience(self) -> Patience:
-        return Patience(self._patience_s)
+        return Patience(self._patience_s, self._reach)
 
     def _conversation(self, path: str, content: bytes | None, **options: Any) -> Conversation:
         return Conversation(
@@ -232,8 +257,8 @@ class AsyncStream(AsyncIterator[Event]):
         self._client = client
         self._cancels = cancels
         loop = asyncio.get_running_loop()
-        state = (client if cancels else None, conversation.transcript, wire)
-        self._finalizer = weakref.finalize(self, _abandon, loop, *state)
+        leaving = partial(_leave, client if cancels else None, conversation.transcript, wire)
+        self._finalizer = weakref.finalize(self, _abandon, loop, client, leaving)
         self._finalizer.atexit = False  # the loop has ended by then
 
     @property
@@ -272,6 +297,7 @@ class AsyncStream(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """Cancel the job unless it is over, and close the connection; may be called again."""
+        self._events.close()  # first: an iteration that goes on would come back as a reader who was cut off
         if self._finalizer.detach() is None:
             return
         # Shielded: the task may be cancelled again before the server has been told.
@@ -283,13 +309,10 @@ class AsyncStream(AsyncIterator[Event]):
 
 
 def _abandon(
-    loop: asyncio.AbstractEventLoop, client: AsyncClient | None, transcript: core.Transcript, wire: _Wire
+    loop: asyncio.AbstractEventLoop, client: AsyncClient, leave: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
     if loop.is_running():
-        loop.call_soon_threadsafe(lambda: _running.add(loop.create_task(_leave(client, transcript, wire))))
-
-
-_running: "weakref.WeakSet[asyncio.Task[None]]" = weakref.WeakSet()
+        loop.call_soon_threadsafe(lambda: client._end(leave()))
 
 
 async def _leave(client: AsyncClient | None, transcript: core.Transcript, wire: _Wire) -> None:
@@ -311,16 +334,16 @@ class AsyncJobHandle:
 
     async def status(self) -> JobStatus:
         """Ask for its state."""
-        return cast("JobStatus", await self._client._do(calls.status, self.id, self._client._patience()))
+        return cast("JobStatus", await self._client._do(calls.status, self.id, self._client._patience(), Deadline()))
 
     async def events(self, *, after: str | None = None) -> AsyncStream:
         """Return its events, from the first one that is kept; leaving them early does not cancel the job."""
-        return await self._client._stream("", None, job_id=self.id, after=after)
+        return await self._client._stream("", None, job_id=self.id, after=after, deadline=Deadline())
 
     async def result(self, *, timeout_s: float | None = None) -> Any:
         """Wait for its end, and return its result."""
-        return await self._client._do(calls.result, self.id, self._client._patience, timeout_s=timeout_s)
+        return await self._client._do(calls.result, self.id, self._client._patience, Deadline(timeout_s))
 
     async def cancel(self) -> JobStatus:
         """End it; without effect on a job that is over."""
-        return cast("JobStatus", await self._client._do(calls.cancel, self.id, self._client._patience()))
+        return cast("JobStatus", await self._client._do(calls.cancel, self.id, self._client._patience(), Deadline()))

@@ -13,7 +13,7 @@ from . import _core as core
 from ._errors import error_from_response
 from ._inputs import encode_input
 from ._models import Event, JobStatus
-from ._steps import Call, Patience, Read, Send, Sleep, Step, Tell
+from ._steps import Call, Deadline, Patience, Reach, Read, Send, Sleep, Step, Tell
 from ._stream import Conversation
 
 
@@ -100,6 +100,7 @@ class Client:
         self._patience_s = patience_s
         self._resume_window_s = resume_window_s
         self._silence_s = silence_s
+        self._reach = Reach()
         # Not `__del__`: the finalizer also runs at exit, while the modules it needs are still there.
         self._hang_up = weakref.finalize(self, self._http.close)
 
@@ -129,7 +130,7 @@ class Client:
             DeadlineExceeded: `timeout_s` has passed.
             UnexpectedAnswer: the endpoint does not stream.
         """
-        return self._stream(path, encode_input(input), timeout_s=timeout_s, accept=accept)
+        return self._stream(path, encode_input(input), deadline=Deadline(timeout_s), accept=accept)
 
     def run(self, path: str, input: Any = None, *, timeout_s: float = 660.0) -> Any:
         """Call an endpoint that returns one JSON value, and return it.
@@ -142,14 +143,14 @@ class Client:
         Raises:
             ApiError: the server refused, or the endpoint failed; the class says why.
             ConnectionFailed: no answer came.
+            DeadlineExceeded: `timeout_s` has passed.
             UnexpectedAnswer: the endpoint streams, or answers no JSON.
         """
-        return self._do(calls.run(path, encode_input(input), read_s=timeout_s, patience=self._patience()))
+        return self._do(calls.run(path, encode_input(input), self._patience(), Deadline(timeout_s)))
 
     def submit(self, path: str, input: Any = None) -> "JobHandle":
         """Start a job that runs on without readers, and return its handle; raises as `run` does."""
-        status: JobStatus = self._do(calls.submit(path, encode_input(input), patience=self._patience()))
-        return self.job(status.id)
+        return self.job(self._submit(path, input, Deadline()).id)
 
     def job(self, job_id: str) -> "JobHandle":
         """Return the handle of a job that exists already; sends nothing."""
@@ -174,13 +175,13 @@ class Client:
         Raises:
             DeadlineExceeded: `timeout_s` has passed.
         """
-        handle = self.submit(path, input)
-        reader = self._conversation("", None, job_id=handle.id, timeout_s=timeout_s) if logs else None
+        deadline = Deadline(timeout_s)
+        job = self._submit(path, input, deadline)
+        reader = self._conversation("", None, job_id=job.id, deadline=deadline) if logs else None
         try:
-            call = calls.follow(handle.status(), on_update, self._patience, logs=reader, timeout_s=timeout_s)
-            return self._do(call)
+            return self._do(calls.follow(job, on_update, self._patience, deadline, logs=reader))
         except BaseException:
-            self._cancel(handle.id)  # without effect on a job that is over
+            self._cancel(job.id)  # without effect on a job that is over
             raise
 
     def download(self, url: str) -> bytes:
@@ -196,8 +197,11 @@ class Client:
             raise error_from_response(response)
         return response.content
 
+    def _submit(self, path: str, input: Any, deadline: Deadline) -> JobStatus:
+        return cast("JobStatus", self._do(calls.submit(path, encode_input(input), self._patience(), deadline)))
+
     def _patience(self) -> Patience:
-        return Patience(self._patience_s)
+        return Patience(self._patience_s, self._reach)
 
     def _conversation(self, path: str, content: bytes | None, **options: Any) -> Conversation:
         return Conversation(
@@ -328,7 +332,7 @@ class JobHandle:
         Raises:
             NotFound: the server does not have the job, or no longer.
         """
-        return cast("JobStatus", self._client._do(calls.status(self.id, self._client._patience())))
+        return cast("JobStatus", self._client._do(calls.status(self.id, self._client._patience(), Deadline())))
 
     def events(self, *, after: str | None = None) -> Stream:
         """Return its events, from the first one that is kept; leaving them early does not cancel the job.
@@ -336,7 +340,7 @@ class JobHandle:
         Args:
             after: the id of the last event seen.
         """
-        return self._client._stream("", None, job_id=self.id, after=after)
+        return self._client._stream("", None, job_id=self.id, after=after, deadline=Deadline())
 
     def result(self, *, timeout_s: float | None = None) -> Any:
         """Wait for its end, and return its result.
@@ -345,8 +349,8 @@ class JobHandle:
             ApiError: it failed, or was cancelled; the class says why.
             DeadlineExceeded: `timeout_s` has passed; the job goes on.
         """
-        return self._client._do(calls.result(self.id, self._client._patience, timeout_s=timeout_s))
+        return self._client._do(calls.result(self.id, self._client._patience, Deadline(timeout_s)))
 
     def cancel(self) -> JobStatus:
         """End it; without effect on a job that is over."""
-        return cast("JobStatus", self._client._do(calls.cancel(self.id, self._client._patience())))
+        return cast("JobStatus", self._client._do(calls.cancel(self.id, self._client._patience(), Deadline())))

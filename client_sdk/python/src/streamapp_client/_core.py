@@ -52,8 +52,8 @@ def body(input: Any) -> Any:
 
 
 def timeout(read_s: float) -> httpx.Timeout:
-    """Wait 10 s for a connection, and `read_s` for each next byte."""
-    return httpx.Timeout(10.0, read=read_s, write=read_s)
+    """Wait `read_s` for each next byte, and as long for a connection, but 10 s at most."""
+    return httpx.Timeout(min(10.0, read_s), read=read_s, write=read_s)
 
 
 def own_url(base: httpx.URL, url: str) -> httpx.URL:
@@ -171,12 +171,12 @@ class Transcript:
         is_over: whether the job needs no cancel: it has ended, or its server has lost us anyway.
     """
 
-    def __init__(self, job_id: str | None, download: Callable[[str], bytes]) -> None:
+    def __init__(self, job_id: str | None, download: Callable[[str], bytes], *, after: str | None = None) -> None:
         self.job_id = job_id
         self.result: Any = None
         self.is_over = False
         self._decoder: _Decoder = SSEDecoder()
-        self._last_event_id = ""
+        self._last_event_id = after or ""
         self._is_get = False
         self._is_done = False
         self._has_events = False

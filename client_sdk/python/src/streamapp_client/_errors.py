@@ -208,7 +208,7 @@ _BY_STATUS: dict[int | None, type[ApiError]] = {
     500: EndpointFailed,
     502: Unavailable,
     503: Unavailable,
-    504: DeadlineExceeded,
+    504: Unavailable,  # a proxy's: the server of the job always says what has passed
 }
 
 

@@ -1,18 +1,20 @@
 """Carry one stream over as many connections as it takes: start, read, lose, resume. A call, as `_steps.py` explains."""
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from . import _core as core
-from ._errors import ApiError, DeadlineExceeded, NotFound
-from ._steps import Call, Patience, Read, Send, Sleep
+from ._errors import ApiError, NotFound
+from ._steps import Call, Deadline, Patience, Read, Send, Sleep
 
 # What is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job is named.
 _BUSY = frozenset({429, 502, 503, 504})
+# Plain text has no heartbeats. This is a minute over the server's own deadline, so that the server is first.
+_TEXT_SILENCE_S = 660.0
 
 
 class Conversation:
@@ -24,8 +26,8 @@ class Conversation:
         job_id: a job that exists already: it is read, not started.
         after: the id of the event to begin behind.
         patience: how long to go on trying.
+        deadline: how long the whole stream may take.
         download: gets a file of the same server.
-        timeout_s: how long the whole stream may take.
     Attributes:
         transcript: what the stream said.
         reconnects: how often it came back.
@@ -41,36 +43,34 @@ class Conversation:
         accept: str = core.EVENT_STREAM,
         resume_window_s: float = 10.0,
         silence_s: float = 45.0,
-        timeout_s: float | None = None,
         patience: Patience,
+        deadline: Deadline,
         download: Callable[[str], bytes],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.transcript = core.Transcript(job_id, download)
+        self.transcript = core.Transcript(job_id, download, after=after)
         self.reconnects = 0
         self._path = path
         self._content = content
-        self._after = after
-        self._headers = {
-            "Accept": accept,
-            "Content-Type": core.JSON,
-            "Idempotency-Key": uuid.uuid4().hex,
-            "Streamapp-Resume": f"{resume_window_s:g}",
-        }
-        self._silence_s = silence_s
-        self._timeout_s = timeout_s
-        self._clock = clock
-        self._ends_at = None if timeout_s is None else clock() + timeout_s
+        self._resuming = {"Accept": core.EVENT_STREAM, "Streamapp-Resume": f"{resume_window_s:g}"}
+        resumed = self._resuming if accept == core.EVENT_STREAM else {"Accept": accept}
+        self._starting = {**resumed, "Content-Type": core.JSON, "Idempotency-Key": uuid.uuid4().hex}
+        self._silence_s = _TEXT_SILENCE_S if accept == core.TEXT else silence_s
         self._patience = patience
+        self._deadline = deadline
 
     def start(self) -> Call[None]:
         """Get the answer that the events come in; returns when the first one has begun, or is over."""
+        expected = (
+            (core.EVENT_STREAM, core.NDJSON, core.TEXT) if self.transcript.job_id is None else (core.EVENT_STREAM,)
+        )
         while True:
+            request = self._request()
             try:
-                response = yield self._request()
+                response = yield request
+                self._patience.answered()
                 if response.status_code == httpx.codes.NO_CONTENT:
                     return self.transcript.end()
-                core.check_answer(response, core.EVENT_STREAM, core.NDJSON, core.TEXT)
+                core.check_answer(response, *expected)
                 return self.transcript.begin(response)
             except httpx.TransportError as error:
                 yield from self._wait(error)
@@ -90,6 +90,7 @@ class Conversation:
                     return self.transcript.end()
             except httpx.RequestError as lost:
                 error = lost
+            self._check_time()
             if not self.transcript.can_resume:
                 raise self.transcript.interrupted(error) from error
             yield from self._wait(error)
@@ -100,28 +101,20 @@ class Conversation:
         for event in self.transcript.feed(chunk):
             self._patience.renew()
             yield event
+        self._patience.heard()
         self._check_time()
 
     def _request(self) -> Send:
         job_id = self.transcript.job_id
-        left_s = self._check_time()
-        read_s = self._silence_s if left_s is None else min(self._silence_s, left_s)
+        self._check_time()
+        read_s = self._deadline.within(self._silence_s)
         if job_id is None:
-            return Send("POST", self._path, self._headers, self._content, read_s)
-        position = {"Last-Event-ID": self._after or self.transcript.last_event_id}
-        self._after = None
-        headers = {"Accept": core.EVENT_STREAM, "Streamapp-Resume": self._headers["Streamapp-Resume"], **position}
+            return Send("POST", self._path, self._starting, self._content, read_s)
+        headers = {**self._resuming, "Last-Event-ID": self.transcript.last_event_id}
         return Send("GET", f"/jobs/{job_id}/events?_events=named", headers, None, read_s)
 
-    def _check_time(self) -> float | None:
-        """Return how much time is left, None without a limit."""
-        if self._ends_at is None:
-            return None
-        left_s = self._ends_at - self._clock()
-        if left_s <= 0:
-            job_id = self.transcript.job_id
-            raise DeadlineExceeded(f"job {job_id} did not end within timeout_s={self._timeout_s:g}", job_id=job_id)
-        return left_s
+    def _check_time(self) -> None:
+        self._deadline.check(self._path, self.transcript.job_id)
 
     def _check(self, error: ApiError) -> None:
         """Raise a refusal that will not pass."""
@@ -136,32 +129,37 @@ class Conversation:
         self._check_time()
         wait = self._patience.wait_s(error, retry_ms=self.transcript.retry_ms, retry_after=_retry_after(error))
         if wait is not None:
-            yield Sleep(wait)
+            yield Sleep(self._deadline.within(wait))
         elif self.transcript.job_id is not None:
             raise self.transcript.interrupted(error) from error
         elif error is not None:
             raise error
 
 
-def read_json(request: Send, patience: Patience) -> Call[Any]:
-    """Send a request until it is answered, and return the JSON of its answer."""
+def read_json(request: Send, patience: Patience, deadline: Deadline, *, job_id: str | None = None) -> Call[Any]:
+    """Send a request until it is answered, and return the JSON of its answer.
+
+    Args:
+        job_id: the job that does not end in time, when `deadline` has passed.
+    """
     while True:
+        deadline.check(request.path, job_id)
         try:
-            response = yield request
+            response = yield replace(request, read_s=deadline.within(request.read_s))
+            patience.answered()
             core.check_answer(response, core.JSON)
             body = []
             while (chunk := (yield Read())) is not None:
                 body.append(chunk)
             return core.decode_json(b"".join(body), f"the answer of {request.path}")
-        except httpx.ReadTimeout:  # the whole time that the caller gave has passed
-            raise
         except (httpx.TransportError, ApiError) as error:
             if isinstance(error, ApiError) and not may_pass(error):
                 raise
+            deadline.check(request.path, job_id)
             wait = patience.wait_s(error, retry_after=_retry_after(error))
             if wait is None:
                 raise
-        yield Sleep(wait)
+        yield Sleep(deadline.within(wait))
 
 
 def may_pass(error: ApiError, *, is_resume: bool = False) -> bool:

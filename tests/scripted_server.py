@@ -1,0 +1,127 @@
+"""A server of raw bytes for tests of clients: it plays each answer as it is written down."""
+
+import json
+import queue
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+# Steps of an answer besides bytes to send. After its last step the server closes the connection.
+HOLD = "hold"  # wait until the client has gone, then note it
+THEN = "then"  # what follows answers the next request for the path, and all after it
+RESET = "reset"  # close with RST instead of FIN
+
+END = b"0\r\n\r\n"
+CLOSE = "Connection: close\r\n"
+
+
+def head(content_type: str = "text/event-stream") -> bytes:
+    lines = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nX-Streamapp-Job-Id: j1\r\n"
+    return f"{lines}{CLOSE}Transfer-Encoding: chunked\r\n\r\n".encode()
+
+
+def chunk(text: str) -> bytes:
+    body = text.encode()
+    return b"%x\r\n%s\r\n" % (len(body), body)
+
+
+def block(name: str, data: Any, number: int = 1) -> bytes:
+    return chunk(f"event: {name}\nid: j1:1.{number}\ndata: {json.dumps(data)}\n\n")
+
+
+def answer(body: bytes, status: str = "200 OK", content_type: str = "application/json", headers: str = "") -> bytes:
+    lines = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{headers}"
+    return f"{lines}{CLOSE}\r\n".encode() + body
+
+
+def refusal(code: str, message: str = "No.", *, retryable: bool = False, detail: Any = None) -> dict[str, Any]:
+    error = {"code": code, "message": message, "retryable": retryable}
+    return {"error": error, "detail": message if detail is None else detail, "error_type": code}
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Answer each path with its steps; `log` tells in order what clients did, `requests` what they sent."""
+
+    daemon_threads = True
+
+    def __init__(self, answers: dict[str, list[Any]]) -> None:
+        super().__init__(("127.0.0.1", 0), Connection)
+        self.answers: dict[str, list[Any]] = {"/jobs/j1/cancel": [answer(b"", "202 Accepted")], **answers}
+        self.log: queue.Queue[str] = queue.Queue()
+        self.requests: list[tuple[httpx.Headers, bytes]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def turn(self, path: str) -> list[Any]:
+        """Return the steps of the next answer."""
+        steps = self.answers[path]
+        if THEN not in steps:
+            return steps
+        at = steps.index(THEN)
+        self.answers[path] = steps[at + 1 :]
+        return steps[:at]
+
+    def saw(self, count: int) -> list[str]:
+        """Return the next `count` things that clients did, and fail if they do not happen."""
+        return [self.log.get(timeout=10) for _ in range(count)]
+
+
+class Connection(socketserver.StreamRequestHandler):
+    """Read one request and play its answer."""
+
+    server: Server
+
+    def handle(self) -> None:
+        method, path, _ = self.rfile.readline().decode().split()
+        headers = httpx.Headers([(name, value) for name, _, value in self.header_lines()])
+        self.server.requests.append((headers, self.rfile.read(int(headers.get("Content-Length", 0)))))
+        self.server.log.put(f"{method} {path}")
+        for step in self.server.turn(path):
+            self.play(step, path)
+
+    def header_lines(self) -> Iterator[tuple[str, str, str]]:
+        while line := self.rfile.readline().decode().strip():
+            yield line.partition(": ")
+
+    def play(self, step: bytes | str | threading.Event, path: str) -> None:
+        if isinstance(step, bytes):
+            self.wfile.write(step)
+        elif isinstance(step, threading.Event):
+            assert step.wait(10)
+        elif step == HOLD:
+            self.wait_until_gone()
+            self.server.log.put(f"gone {path}")
+        else:
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.request.close()
+
+    def wait_until_gone(self) -> None:
+        try:
+            assert self.rfile.read(1) == b""
+        except ConnectionResetError:
+            pass
+
+
+Serve = Callable[..., Server]
+
+
+@contextmanager
+def serving() -> Iterator[Serve]:
+    """Start a server for `**{path: steps}`; steps given without a path answer /stream."""
+    servers: list[Server] = []
+
+    def start(*steps: bytes | str, **answers: list[Any]) -> Server:
+        server = Server({"/stream": list(steps), **{f"/{name}": steps for name, steps in answers.items()}})
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
