@@ -310,6 +310,21 @@ def test_no_more_than_a_few_results_wait_for_their_encoding(started: Started, ga
     assert [over(job).status for job in jobs] == ["succeeded"] * 6
 
 
+def test_a_job_is_out_of_time_while_its_result_is_encoded_too(started: Started, gate: Gate) -> None:
+    worker, job = started(settings=Settings(stuck_s=0.01)), new(lambda stream: Pixels(gate), timeout_s=0.05)
+    worker.submit(job)
+    assert code(over(job)) == "deadline_exceeded"
+    assert worker.state == "ready"  # the inference thread has come back
+
+
+def test_a_drain_ends_jobs_whose_results_are_being_encoded(started: Started, gate: Gate) -> None:
+    worker, job = started(), new(lambda stream: Pixels(gate))
+    worker.submit(job)
+    gate.wait()
+    worker.cancel_running()
+    assert code(over(job)) == "draining"
+
+
 @pytest.mark.parametrize("result", [object(), {"image": PIL.Image.new("RGB", (2, 2)), "x": object()}])
 def test_a_result_without_a_form_fails_the_job(started: Started, result: Any) -> None:
     job = new(lambda stream: result)
@@ -491,6 +506,10 @@ def test_the_watching_thread_is_woken_only_for_what_is_due_before_it_looks_again
     worker.submit(second)
     over(second)
     assert second.seen_by == {"inference-app"}
+    let_go_of = threading.Event()
+    weakref.finalize(first, let_go_of.set)
+    del first
+    assert let_go_of.wait(WAIT_S)  # while that thread waits for the deadline of this job
     gate.opened.clear()
     sooner = new(gate, timeout_s=0.02)
     worker.submit(sooner)

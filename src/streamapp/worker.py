@@ -125,7 +125,7 @@ class Worker:
         self._looks_again_at = math.inf
         self._running: Job | None = None
         self._running_since = 0.0
-        self._encoding = 0
+        self._encoding: dict[Job, float] = {}  # since when each has run
         self._refused = 0
         self._times = _RunTimes()
         self._thread = threading.Thread(target=self._work, name=f"inference-{name}", daemon=True)
@@ -181,9 +181,10 @@ class Worker:
             job.fail(_draining())
 
     def cancel_running(self) -> None:
-        """End the running job; its readers are told that the server is shutting down."""
-        job = self._running
-        if job is not None:
+        """End the running job, and those being encoded; their readers are told that the server is shutting down."""
+        with self._changed:
+            jobs = [job for job, _ in self._busy()]
+        for job in jobs:
             job.fail(_draining())
 
     @property
@@ -313,8 +314,8 @@ class Worker:
             job.succeed(_final_event(job, result))
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._encoding < _MAX_ENCODING)
-            self._encoding += 1
+            self._changed.wait_for(lambda: len(self._encoding) < _MAX_ENCODING)
+            self._encoding[job] = self._running_since
         self._encoder.submit(contextvars.copy_context().run, self._encode, job, result)
 
     def _encode(self, job: Job, result: Any) -> None:
@@ -324,7 +325,7 @@ class Worker:
             _report(job, error)
         finally:
             with self._changed:
-                self._encoding -= 1
+                del self._encoding[job]
                 self._changed.notify()
 
     def _run_teardown(self) -> None:
@@ -338,44 +339,54 @@ class Worker:
     # The thread that watches deadlines.
 
     def _watch(self) -> None:
-        while True:
-            with self._changed:
-                if self._state not in ("starting", "ready", "draining"):
-                    return
-                job, since = self._running, self._running_since
-                queued = list(self._queue.values())
-                due_s = self._due_s(job, since, queued)
-                if due_s > 0:
-                    self._looks_again_at = time.monotonic() + due_s
-                    self._due_sooner.wait(due_s)
-                    continue
-            self._act(job, since, queued)
+        while self._wait_until_due():
+            self._act()
+
+    def _wait_until_due(self) -> bool:
+        """Wait for a deadline; False when no more will come. Between two looks nothing here holds a job."""
+        with self._changed:
+            while self._state in ("starting", "ready", "draining"):
+                due_s = self._due_s()
+                if due_s <= 0:
+                    return True
+                self._looks_again_at = time.monotonic() + due_s
+                self._due_sooner.wait(due_s)
+        return False
 
     def _watch_within(self, due_s: float) -> None:
         """Have the watching thread look at the jobs by then; under the lock."""
         if time.monotonic() + due_s < self._looks_again_at:
             self._due_sooner.notify()
 
-    def _due_s(self, job: Job | None, since: float, queued: Iterable[Job]) -> float:
-        """Return the seconds until the next deadline, or as long as one can wait."""
-        dues = [threading.TIMEOUT_MAX, *(waiting.queue_time_left_s for waiting in queued)]
-        if job is not None:
-            age = time.monotonic() - since
-            dues.append(job.timeout_s - age if not job.is_expired else job.timeout_s + self._settings.stuck_s - age)
+    def _busy(self) -> list[tuple[Job, float]]:
+        """Return the jobs that run or are being encoded, and since when; under the lock."""
+        running = [] if self._running is None else [(self._running, self._running_since)]
+        return running + list(self._encoding.items())
+
+    def _due_s(self) -> float:
+        """Return the seconds until the next deadline, or as long as one can wait; under the lock."""
+        now = time.monotonic()
+        dues = [threading.TIMEOUT_MAX, *(waiting.queue_time_left_s for waiting in self._queue.values())]
+        for job, since in self._busy():
+            if not job.is_expired:
+                dues.append(since + job.timeout_s - now)
+            elif job is self._running:
+                dues.append(since + job.timeout_s + self._settings.stuck_s - now)
         return min(dues)
 
-    def _act(self, job: Job | None, since: float, queued: Iterable[Job]) -> None:
-        for waiting in queued:
-            if waiting.queue_time_left_s <= 0:
-                waiting.fail(_waited_too_long(waiting))
-        if job is None:
-            return
-        age = time.monotonic() - since
-        if age >= job.timeout_s and not job.is_expired:
-            job.expire()
-        elif age >= job.timeout_s + self._settings.stuck_s and self._running is job:
-            logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
-            self._break("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
+    def _act(self) -> None:
+        with self._changed:
+            queued, busy = list(self._queue.values()), self._busy()
+        now = time.monotonic()
+        for job in queued:
+            if job.queue_time_left_s <= 0:
+                job.fail(_waited_too_long(job))
+        for job, since in busy:
+            if now >= since + job.timeout_s and not job.is_expired:
+                job.expire()
+            elif now >= since + job.timeout_s + self._settings.stuck_s and self._running is job:
+                logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
+                self._break("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
 
 
 def _is_low_priority(job: Job) -> bool:
