@@ -3,11 +3,13 @@
 import asyncio
 import sys
 import threading
+import time
 import traceback
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -464,6 +466,37 @@ async def test_what_ends_a_wait_is_left_to_the_readers_task(advance: Advance, en
     assert delivered == []
 
 
+async def test_an_end_that_comes_as_a_reader_is_served_is_left_to_its_task(
+    monkeypatch: pytest.MonkeyPatch, advance: Advance
+) -> None:
+    channel, delivered, take = channel_with(), [], Subscriber.take  # type: tuple[Channel, list[Any], Any]
+    reader = channel.subscribe()
+    task = await asleep(reader, into(delivered))
+    advance(0.01)
+
+    def take_after_the_end(reader: Subscriber) -> list[Event]:
+        channel.finish()
+        return list(take(reader))
+
+    put(channel, "a")
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Subscriber, "take", take_after_the_end)
+        assert await task
+    assert [event.kind for event in reader.take()] == ["output", "done"]
+    assert delivered == []
+
+
+async def test_that_something_is_missing_is_left_to_the_readers_task(advance: Advance) -> None:
+    channel, delivered = channel_with(behind_events=1), []  # type: tuple[Channel, list[Any]]
+    reader = channel.subscribe()
+    task = await asleep(reader, into(delivered))
+    advance(0.01)
+    put(channel, *"abc")
+    assert await task
+    assert [event.kind for event in reader.take()] == ["lagged", "output"]
+    assert delivered == []
+
+
 async def test_what_is_not_delivered_comes_first_when_the_reader_takes(advance: Advance) -> None:
     channel = channel_with()
     reader = channel.subscribe()
@@ -563,7 +596,7 @@ class Model:
 
     def __init__(self, ahead: int, behind: int) -> None:
         self.channel = channel_with(ahead_events=ahead, behind_events=behind)
-        self.ahead, self.most = ahead, ahead + behind
+        self.ahead, self.most = ahead, ahead + max(behind, 1)
         self.lasting: list[int] = []
         self.slots: dict[str, int] = {}
         self.readers: list[Subscriber] = []
@@ -753,6 +786,16 @@ async def test_when_the_first_reader_does_not_pace_nobody_does() -> None:
     assert channel.last_n == 4
 
 
+async def test_a_turn_that_another_thread_has_given_the_loop_meanwhile_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    channel, now = channel_with(), time.monotonic()
+    clock = iter([now + 1])  # as the event is offered the loop is due, and then no more
+    monkeypatch.setattr("streamapp.channel.time", SimpleNamespace(monotonic=lambda: next(clock, now)))
+    await asyncio.wait_for(channel.aemit(to_event("a")), 1)
+    assert channel.last_n == 1
+
+
 # The budget for waiting
 
 
@@ -766,7 +809,7 @@ async def test_an_owner_who_uses_up_the_budget_is_dropped_and_the_producer_goes_
     assert producer.raised is None
     assert owner.is_dropped
     assert await owner.wait(WAIT_S)
-    assert [event.kind for event in owner.take()] == ["lagged"]
+    assert [event.kind for event in owner.take()] == ["lagged", "output"]
 
 
 async def test_the_budget_is_one_for_the_job_and_is_not_refilled(advance: Advance) -> None:
@@ -862,6 +905,17 @@ async def test_of_taken_events_the_newest_are_kept(bounds: dict[str, Any]) -> No
     assert numbers(channel.events()) == [1, 2, 3, 4, 5]  # not taken: not trimmed
     owner.take()
     assert numbers(channel.events()) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("bounds", [{"behind_events": 0}, {"behind_bytes": 0}])
+async def test_the_newest_event_the_result_and_the_end_are_kept_in_any_case(bounds: dict[str, Any]) -> None:
+    channel = channel_with(**bounds)
+    put(channel, "a", "b")
+    assert (payloads(channel.events()), channel.trimmed_n) == (["b"], 1)
+    channel.finish(to_event("c"))
+    reader = channel.subscribe()
+    assert [event.kind for event in reader.take()] == ["lagged", "output", "output", "done"]
+    assert numbers(channel.subscribe(after=2).take()) == [3, 4]
 
 
 def test_a_long_stream_takes_constant_memory() -> None:

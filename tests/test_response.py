@@ -76,6 +76,8 @@ class Client:
             await self._reads_on.wait()
 
     def get_write_buffer_size(self) -> int:
+        if self.ended_by:  # as asyncio's do over TLS
+            raise AttributeError("the transport has closed")
         return self.unsent_bytes
 
     def is_closing(self) -> bool:
@@ -127,7 +129,7 @@ class Client:
 
 
 def make_job(**options: Any) -> Job:
-    return Job(lambda job, stream: None, endpoint="/test", settings=SETTINGS, **options)
+    return Job(lambda job, stream: None, endpoint="/test", **{"settings": SETTINGS, **options})
 
 
 def emit(job: Job, *values: Any) -> None:
@@ -387,6 +389,15 @@ async def test_text_is_the_strings_as_they_are_and_is_cut_on_failure() -> None:
     assert client.body == 'Hello, wörld\n{"n":1}\n'
     assert client.headers["content-type"] == "text/plain; charset=utf-8"
     assert not client.is_complete
+
+
+@pytest.mark.parametrize("format", ["ndjson", "text"])
+async def test_a_format_that_cannot_say_that_something_is_missing_is_cut_there(format: Any) -> None:
+    job = make_job(is_detached=True, settings=SETTINGS.model_copy(update={"behind_events": 1}))
+    emit(job, "a", "b", "c")
+    job.succeed(None)
+    client = await stream(job, format=format)
+    assert (client.body, client.ended_by, client.is_complete) == ("", ["abort"], False)
 
 
 @pytest.mark.parametrize(("format", "heartbeat"), [("sse", ": ping\n"), ("ndjson", "\n"), ("text", "")])

@@ -31,6 +31,8 @@ _FIRST_SENT_S = 0.002
 # What follows sooner than this goes by way of the task, and so in one piece with all that has piled up by then.
 _DELIVER_EVERY_S = 0.001
 _POLLER_WATCHES_S = 10.0
+# What a sleeping reader's task has to see: the stream ends with it, or something is missing from it.
+_FOR_THE_TASK = frozenset({"lagged", "done", "error", "cancelled"})
 
 
 class ChannelStatistics(NamedTuple):
@@ -110,6 +112,11 @@ class Channel:
         return self._n
 
     @property
+    def trimmed_n(self) -> int:
+        """Return the number of the last lasting event that is no longer kept, 0 where all are."""
+        return self._trimmed_n
+
+    @property
     def has_reading_owner(self) -> bool:
         """Say whether the reader that the producer waits for is there."""
         owner = self._owner
@@ -130,6 +137,8 @@ class Channel:
             if waits and self._n == 0 and self._subscribers:
                 self._first_sent = threading.Event()
             self._append(event)
+            if self._owner is None:
+                self._trim()
             sleepers = self._take_sleepers() if self._sleepers else None
         if sleepers:
             self._wake(sleepers)
@@ -174,6 +183,8 @@ class Channel:
             if event.kind not in REPLACEABLE and self._is_full():
                 return False
             self._append(event)
+            if self._owner is None:
+                self._trim()
             sleepers = self._sleepers
             # The common case, one event for one reader, who need not even be woken.
             is_lone = len(sleepers) == 1 and sleepers[0]._passes(event)
@@ -274,8 +285,6 @@ class Channel:
             self._bytes += len(event.data)
             if event.kind == "output":
                 self._last_output = event
-            if self._owner is None:
-                self._trim()
 
     def _take_sleepers(self) -> "list[Subscriber]":
         """Return the readers to wake; they do not count as asleep from now on."""
@@ -294,7 +303,7 @@ class Channel:
                 return False
             if output is not None:
                 self._append(output)
-            self._append(event)
+            self._append(event)  # nothing is trimmed for these two: who comes late gets at least the result and the end
             sleepers = self._take_sleepers()
             self._terminal = event
             self._owner = self._expected = None
@@ -364,6 +373,8 @@ class Channel:
         room = loop.create_future()
         with self._lock:
             self.check()
+            if not self._is_full():  # `offer` had another reason, which has just gone
+                return
             self._loop = loop
             self._async_waiters.append(room)
         timer = loop.call_later(self._send_budget_s, self._give_async_room)
@@ -407,12 +418,13 @@ class Channel:
         self._trim()
 
     def _trim(self) -> None:
-        """Let go of the oldest events that were taken and are over the bounds behind."""
+        """Let go of the oldest events that were taken and are over the bounds behind; never the newest."""
         owner = self._owner
         end = len(self._log) if owner is None else owner._index - self._base
+        until = min(end, len(self._log) - 1)
         taken_bytes = self._bytes if owner is None else owner._taken_bytes
         max_events, max_bytes = self._behind
-        while self._head < end and (end - self._head > max_events or taken_bytes - self._trimmed_bytes > max_bytes):
+        while self._head < until and (end - self._head > max_events or taken_bytes - self._trimmed_bytes > max_bytes):
             event = self._log[self._head]
             assert event is not None
             self._trimmed_bytes += len(event.data)
@@ -540,10 +552,13 @@ class Subscriber:
 
     def wake(self) -> None:
         """Deliver what is new, or end `wait` now."""
-        if self._is_to_be_served():
-            self._hand_over(self.take())
+        if not self._is_to_be_served():
+            return self._end_wait()
+        events = self.take()
+        if any(event.kind in _FOR_THE_TASK for event in events):
+            self._return(events)
         else:
-            self._end_wait()
+            self._hand_over(events)
 
     def _is_to_be_served(self) -> bool:
         """Say whether what is new can be delivered now; else it is left to the reader's task."""
@@ -575,10 +590,14 @@ class Subscriber:
     def _hand_over(self, events: list[Event]) -> None:
         assert self._deliver is not None
         if events and not self._deliver(events):
-            self._returned = events
-            self._end_wait()
+            self._return(events)
         elif self._channel._first_sent is not None:
             self._channel._tell_sent(self.n)
+
+    def _return(self, events: list[Event]) -> None:
+        """Leave events to the reader's task."""
+        self._returned = events
+        self._end_wait()
 
     def _end_wait(self) -> None:
         if self._waiter is not None and not self._waiter.done():

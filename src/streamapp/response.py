@@ -104,7 +104,8 @@ class _Connection:
     def write_at_once(self, body: bytes) -> bool:
         """Write without waiting; False, and nothing is written, where that may not be had."""
         transport = self._transport
-        if not self._is_direct or transport is None or transport.get_write_buffer_size() or transport.is_closing():
+        # A transport that has closed may not even be asked for its size.
+        if not self._is_direct or transport is None or transport.is_closing() or transport.get_write_buffer_size():
             return False
         if len(body) > _PIECE_BYTES:
             return False
@@ -114,7 +115,8 @@ class _Connection:
 
     def _is_drained(self) -> bool:
         """Say whether the client has taken all that came before."""
-        return self._transport is not None and not self._transport.get_write_buffer_size()
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
 
     async def end(self, body: bytes) -> None:
         """Send the last part of the body, as `write` does the others."""
@@ -258,6 +260,8 @@ class EventStreamResponse(Response):
 
         while not subscriber.is_closed:
             if events:
+                if self._format != "sse" and any(event.kind == "lagged" for event in events):
+                    return connection.abort()  # what is missing has no place in these formats
                 body = self._frame(events)
                 if events[-1].kind == "done":
                     return await connection.end(body)

@@ -278,6 +278,10 @@ class _Exchange:
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self._is_over.set()
 
+    def is_closing(self) -> bool:
+        """Say whether the connection has been closed, from either end."""
+        return self._is_over.is_set()
+
     def get_write_buffer_size(self) -> int:
         """Say that what was sent may not have been read yet."""
         return 1
