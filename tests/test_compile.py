@@ -796,6 +796,12 @@ def test_a_post_sent_again_with_its_idempotency_key_joins_the_job(gated: tuple[G
     assert accepted[0] == accepted[1]
 
 
+@pytest.mark.parametrize("path", ["/response", "/undeclared-response"])
+def test_a_response_of_the_endpoints_own_is_made_anew_for_the_same_key(kinds: TestClient, path: str) -> None:
+    answers = [kinds.post(path, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert [answer.text for answer in answers] == ["own"] * 2
+
+
 def test_an_idempotency_key_with_another_input_or_without_end_is_refused(gated: tuple[Gated, TestClient]) -> None:
     app, client = gated
     app.gate.release(10)
@@ -835,6 +841,15 @@ def test_a_result_comes_when_the_job_has_ended(gated: tuple[Gated, TestClient]) 
     finished(client, job)
     assert client.get(f"/jobs/{job}/result").json() == {"step": 1}
     assert client.get(f"/jobs/{job}/result?aggregate=1").json() == [{"step": 0}, {"step": 1}]
+
+
+def test_all_outputs_are_told_only_where_none_was_let_go_of() -> None:
+    with serving(app := Gated(), behind_events=2) as client:
+        app.gate.release(5)
+        job = submit(client, steps=5)
+        finished(client, job)
+        assert shape(client.get(f"/jobs/{job}/result?aggregate=1")) == (404, "not_found")
+        assert client.get(f"/jobs/{job}/result").json() == {"step": 4}
 
 
 def test_the_result_of_a_failed_job_is_its_error(failing: tuple[Failing, TestClient]) -> None:

@@ -454,6 +454,15 @@ def test_a_cancelled_job_gives_its_key_to_the_next() -> None:
     assert jobs.started_by(request) is second
 
 
+def test_a_job_that_answered_itself_answers_no_other_request() -> None:
+    jobs, request = Jobs(SETTINGS), RequestKey("/x k", 1)
+    job = new(request_key=request)
+    jobs.add(job)
+    job.offer(Response("own"))
+    job.succeed(None)
+    assert jobs.started_by(request) is None
+
+
 def test_a_key_is_forgotten_with_its_job(advance: Advance) -> None:
     jobs, request = Jobs(SETTINGS), RequestKey("/x k", 1)
     ended(jobs, request_key=request)

@@ -77,6 +77,7 @@ class Job:
         own_response: whose headers and status the endpoint can set, where it takes a `Response`.
         is_low_priority: it waits until no other job does.
         captures_logs: what it prints and logs becomes events, whatever its app says.
+        has_own_answer: the endpoint made a Response itself, which is sent once.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Job:
         self.own_response: Response | None = None
         self.is_low_priority = False
         self.captures_logs = False
+        self.has_own_answer = False
         self._leaving: asyncio.TimerHandle | None = None
 
     @property
@@ -192,6 +194,7 @@ class Job:
 
     def offer(self, response: Response) -> None:
         """Give the loop a Response that the endpoint made itself, unless the job has just ended."""
+        self.has_own_answer = True
         with suppress(InvalidStateError):
             self.outcome.set_result(response)
 
@@ -344,14 +347,14 @@ class Jobs:
         return job
 
     def started_by(self, request: RequestKey) -> Job | None:
-        """Return the job that this request started when it came before, unless that one was cancelled.
+        """Return the job that this request started when it came before, unless that has nothing to answer it with.
 
         Raises:
             InvalidInput: the key came with another body.
         """
         self.expire()
         job = self._by_key.get(request.key)
-        if job is None or job.status == "cancelled":
+        if job is None or job.status == "cancelled" or job.has_own_answer:
             return None
         if job.request_key != request:
             raise InvalidInput("Idempotency-Key: it was sent with another body before; make up a new one per input")

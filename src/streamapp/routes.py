@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from .app import RequestContext, enter_request
 from .endpoint import EndpointSpec
-from .errors import JobUnfinished, MalformedRequest
+from .errors import JobUnfinished, MalformedRequest, NotFound
 from .files import FileStore
 from .inputs import InputReader
 from .jobs import Job, RequestKey
@@ -97,7 +97,8 @@ class EndpointRoute:
         if last_event_id:
             return self._resume(request, last_event_id)
         arguments = {**await self._reader.read(request), **injected}
-        request_key = await _request_key(request)
+        # A Response of the endpoint's own is not kept: there is nothing that a second request could be answered with.
+        request_key = None if self._spec.kind == "response" else await _request_key(request)
         job = None if request_key is None else self._runtime.jobs.started_by(request_key)
         if job is None:
             job = self._submit(request, arguments, request_key)
@@ -284,6 +285,10 @@ def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
         if not job.is_over:
             raise JobUnfinished(f"job {job.id} is {job.status}; its result comes when it has ended")
         if aggregate and job.error is None:
+            if job.channel.trimmed_n:
+                raise NotFound(
+                    f"the first outputs of job {job.id} are no longer kept; leave out aggregate for its result"
+                )
             outputs = [event.json() for event in job.channel.events() if event.kind == "output"]
             return JSONResponse(outputs, headers={"X-Streamapp-Job-Id": job.id})
         return result_response(job, accept=request.headers.get("accept", ""), find_file=runtime.files.find)
