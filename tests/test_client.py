@@ -437,7 +437,7 @@ def test_run_refuses_an_answer_that_only_says_that_it_is_json(serve: Serve) -> N
 
 def test_run_waits_no_longer_than_it_is_told(serve: Serve) -> None:
     with pytest.raises(DeadlineExceeded, match="/echo did not end within timeout_s=0.2"):
-        Client(serve(echo=[HOLD]).url).run("/echo", timeout_s=0.2)
+        Client(serve(echo=[HOLD]).url, patience_s=0).run("/echo", timeout_s=0.2)
 
 
 # What errors mean

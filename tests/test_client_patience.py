@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.scripted_server import END, HOLD, THEN, Serve, answer, block, chunk, head, refusal
 
-from streamapp_client import AsyncClient, Client, DeadlineExceeded, JobStatus, UnexpectedAnswer
+from streamapp_client import AsyncClient, Client, DeadlineExceeded, UnexpectedAnswer
 from streamapp_client import _calls as calls
 from streamapp_client._errors import NoImage
 from streamapp_client._steps import Deadline, Patience, Reach, Read, Send, Sleep
@@ -24,6 +24,7 @@ BUSY = answer(
 )
 GONE_BAD = answer(b"<html>", "504 Gateway Timeout", "text/html")
 QUEUED = answer(json.dumps({"job_id": "j1", "status": "queued", "position": 0, **TIMES}).encode(), "202 Accepted")
+RUNNING = answer(json.dumps({"job_id": "j1", "status": "running", "position": 0, **TIMES}).encode())
 EVENTS = "jobs/j1/events?_events=named"
 CUT = httpx.ReadError("cut")
 
@@ -167,18 +168,11 @@ def test_a_result_is_waited_for_no_longer_than_told(serve: Serve) -> None:
     assert raised.value.job_id == "j1"
 
 
-def test_subscribe_takes_no_longer_than_told_with_logs_too() -> None:
-    """Each of its calls has what the ones before have left."""
-    deadline, now = Deadline(0.2), [0.0]
-    logs = conversation(now, job_id="j1")
-    job = JobStatus("j1", "running", 0, 0.0, 0.0, None)
-    call = calls.follow(job, lambda status: None, lambda: patient(now), deadline, logs=logs)
-    step: Any = next(call)
-    with pytest.raises(DeadlineExceeded):
-        while True:
-            step = call.send(None) if not isinstance(step, Send) else call.throw(httpx.ReadTimeout("late"))
-            if isinstance(step, Sleep | Send):
-                threading.Event().wait(0.05)
+def test_subscribe_takes_no_longer_than_told_with_logs_too(serve: Serve) -> None:
+    server = serve(work=[QUEUED], **{"jobs/j1": [RUNNING], EVENTS: [head(), HOLD]})
+    with pytest.raises(DeadlineExceeded, match="job j1 did not end within timeout_s=0.3"):
+        Client(server.url).subscribe("/work", logs=True, timeout_s=0.3)
+    assert server.saw(5)[3:] == [f"gone /{EVENTS}", "POST /jobs/j1/cancel"]
 
 
 def test_what_submits_for_too_long_says_so(serve: Serve) -> None:
