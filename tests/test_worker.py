@@ -387,6 +387,44 @@ def test_whatever_an_endpoint_raises_ends_its_job_and_no_other(
     assert caplog.messages == [f"job {job.id} failed: /app/x"]
 
 
+class Unreadable:
+    """Breaks when it is printed."""
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(RuntimeError(Unreadable()), "endpoint_failed"), (OutOfMemoryError("2 GiB"), "out_of_memory")],
+    ids=["an error that cannot be read", "a cache that cannot be emptied"],
+)
+def test_what_goes_wrong_after_an_error_ends_no_other_job(
+    started: Started,
+    error: Exception,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After a sticky error of CUDA every call to it raises: https://github.com/pytorch/pytorch/issues/25873."""
+
+    def empty_cache() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    def fail(stream: Stream) -> None:
+        raise error
+
+    cuda = SimpleNamespace(is_available=lambda: True, empty_cache=empty_cache)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    worker, job, following = started(), new(fail), new()
+    worker.submit(job)
+    worker.submit(following)
+    assert over(following).status == "succeeded"
+    assert code(job) == told
+    assert caplog.messages[0] == f"job {job.id} failed: /app/x"
+    assert caplog.messages[-1] == f"job {job.id} failed, and its memory could not be given back"
+
+
 def test_an_error_for_the_caller_is_not_logged(started: Started, caplog: pytest.LogCaptureFixture) -> None:
     def fail(stream: Stream) -> None:
         raise OutOfMemory("ask for less")

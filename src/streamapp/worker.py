@@ -406,9 +406,12 @@ def _report(job: Job, error: BaseException) -> None:
     if not isinstance(error, StreamAppError):
         logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
     job.fail(error)
-    if is_out_of_memory(error) or isinstance(error, OutOfMemory):
-        error.__traceback__ = None  # its frames hold the tensors
-        empty_gpu_cache()
+    try:
+        if is_out_of_memory(error) or isinstance(error, OutOfMemory):
+            error.__traceback__ = None  # its frames hold the tensors
+            empty_gpu_cache()
+    except Exception:  # a GPU that failed for good, an error that breaks when it is read: the thread has other jobs
+        logger.exception("job %s failed, and its memory could not be given back", job.id)
 
 
 def _final_event(job: Job, result: Any) -> Event | None:
