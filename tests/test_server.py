@@ -53,6 +53,10 @@ class Counting(streamapp.App):
         yield "x" * 300_000
         raise RuntimeError("no")
 
+    @streamapp.endpoint("/length")
+    def length(self, text: str) -> int:
+        return len(text)
+
     @streamapp.endpoint("/fails")
     def fails(self) -> Iterator[int]:
         yield 1
@@ -295,17 +299,51 @@ def test_a_text_goes_on_behind_what_has_no_place_in_it() -> None:
         assert response.text == "ab"
 
 
-def test_a_request_whose_headers_do_not_end_is_refused() -> None:
+IN_CHUNKS = b"POST /length HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"GET / HTTP/1.1\r\nX-Long: ", b"x" * 65_536),
+        (IN_CHUNKS + b"0\r\nX-Long: ", b"x" * 65_536),
+        (IN_CHUNKS + b"0\r\n", b"a: b\r\n" * 10_000),
+    ],
+    ids=["header", "trailer", "trailers"],
+)
+def test_a_request_whose_headers_or_trailers_do_not_end_is_refused(begin: bytes, more: bytes) -> None:
     with running() as served:
         port = int(served.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+            client.sendall(begin)
             with suppress(ConnectionError):
                 for _ in range(100):
-                    client.sendall(b"x" * 65_536)
+                    client.sendall(more)
             with suppress(ConnectionError):
                 assert client.recv(100).startswith(b"HTTP/1.1 400")
         assert httpx.get(f"{served.url}/health", timeout=WAIT_S).is_success
+
+
+@pytest.mark.parametrize("chunk_bytes", [1_000, 100_000, 3_000_000])
+def test_a_body_in_chunks_may_be_longer_than_a_head(chunk_bytes: int) -> None:
+    body = b'{"text": "' + b"x" * 2_000_000 + b'"}'
+    with running() as served, httpx.Client(base_url=served.url, timeout=WAIT_S) as client:
+        for _ in range(2):
+            chunks = (body[n : n + chunk_bytes] for n in range(0, len(body), chunk_bytes))
+            assert client.post("/length", content=chunks).json() == 2_000_000
+
+
+def test_trailers_that_end_are_no_reason_to_refuse_a_request_or_the_next() -> None:
+    trailers = b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n"
+    next_request = b"GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    with running() as served:
+        port = int(served.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
+            client.sendall(IN_CHUNKS + b'd\r\n{"text": "x"}\r\n0\r\n' + trailers + next_request)
+            received = b""
+            while piece := client.recv(65_536):
+                received += piece
+    assert received.count(b"HTTP/1.1 200") == 2
 
 
 def test_a_slow_reader_gets_all_of_a_stream_that_failed() -> None:

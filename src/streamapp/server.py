@@ -65,7 +65,7 @@ class LendingProtocol(HttpToolsProtocol):
         self._is_in_head, self._head_bytes = False, 0
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; refuse a request line and headers that do not end."""
+        """Parse what came; refuse a request line, headers and trailers that do not end."""
         super().data_received(data)
         if self._is_in_head:
             self._head_bytes += len(data)
@@ -74,12 +74,21 @@ class LendingProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request."""
-        self._is_in_head, self._head_bytes = False, 0
+        self._is_in_head = False
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Begin a chunk of a body; behind the last one come trailers, which are kept like headers."""
+        self._is_in_head, self._head_bytes = True, -_MAX_HEAD_BYTES  # what it came with can be as much, of a body
+
+    def on_body(self, body: bytes) -> None:
+        """Take some of a body: its chunk is not the last."""
+        self._is_in_head = False
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         """Start a request's scope."""
-        self._is_in_head = True
+        self._is_in_head, self._head_bytes = True, 0
         super().on_message_begin()
         extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
         self.scope["extensions"] = extensions
