@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 import struct
+import threading
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -250,6 +251,16 @@ def test_transparency_becomes_white_for_a_pipeline_that_wants_rgb() -> None:
     assert image.to_pil("RGBA").getpixel((0, 0)) == (255, 0, 0, 0)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_shines_through_is_white(mode: str) -> None:
+    clear = PIL.Image.new("L", (256, 256), 255)
+    shades = PIL.Image.linear_gradient("L")
+    pil = PIL.Image.merge(mode, [*[shades] * (len(mode) - 1), shades.transpose(PIL.Image.Transpose.ROTATE_90)])
+    over = PIL.Image.merge("RGBA", [clear] * 4)
+    over.alpha_composite(pil.convert("RGBA"))
+    assert Image.from_pil(pil).to_pil() == over.convert("RGB")
+
+
 def test_a_16_bit_depth_map_is_scaled_not_clipped() -> None:
     assert Image.from_pil(picture("I;16", color=0x8000)).to_pil("L").getpixel((0, 0)) == 0x80
 
@@ -367,6 +378,23 @@ async def test_content_that_cannot_be_used_is_refused_by_field(given: dict[str, 
     with pytest.raises(InvalidInput, match=problem) as refused:
         await resolve_media(In.model_validate(given), limits=LIMITS)
     assert len(str(refused.value)) < 300
+
+
+async def test_no_more_than_a_few_images_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 64 megapixels takes 512 MiB; one colour of them are 260 kB to send."""
+    image, gate, threads, open_image = Image(PNG), threading.Event(), set[int](), PIL.Image.open
+
+    def open_behind_the_gate(*arguments: Any, **options: Any) -> PIL.Image.Image:
+        threads.add(threading.get_ident())
+        assert gate.wait(10)
+        return open_image(*arguments, **options)
+
+    monkeypatch.setattr(PIL.Image, "open", open_behind_the_gate)
+    resolving = [asyncio.create_task(resolve_media(image, limits=LIMITS)) for _ in range(10)]
+    await anyio.wait_all_tasks_blocked()
+    gate.set()
+    assert await asyncio.gather(*resolving) == [image] * 10
+    assert len(threads) <= 4
 
 
 async def test_an_input_that_is_itself_media_is_named_input() -> None:
