@@ -1,18 +1,23 @@
 """The file store: uploads in parts, files that expire, a quota, and URLs that lead back."""
 
 import os
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streamapp.errors import InvalidInput, NotFound, StorageFull
-from streamapp.files import FileStore, Stored
+from streamapp.files import FileStore, Part, Stored
 from streamapp.media import File
 from streamapp.settings import Settings
 
+WAIT_S = 10
 FULL = Path("/dev/full")  # it opens, and has no room
 
 
@@ -148,6 +153,24 @@ def test_without_a_folder_of_their_own_the_files_end_with_the_store() -> None:
     files.close()  # again is without effect
 
 
+def test_the_first_files_at_once_share_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The temporary folder of one would be deleted, with its file, when that of the other takes its place."""
+    both, mkdtemp = threading.Barrier(2), tempfile.mkdtemp
+
+    def mkdtemp_when_both_are_here(*arguments: Any, **options: Any) -> Any:
+        with suppress(threading.BrokenBarrierError):  # the other waits
+            both.wait(0.2)
+        return mkdtemp(*arguments, **options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp_when_both_are_here)
+    files = FileStore(Settings())
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda data: files.put(data, "", ""), [b"first", b"second"])
+    assert first.path.parent == second.path.parent
+    assert (first.path.read_bytes(), second.path.read_bytes()) == (b"first", b"second")
+    files.close()
+
+
 def test_a_part_that_is_sent_twice_at_once_is_one_of_the_two(store: FileStore) -> None:
     stored = store.begin("", "")
     parts = [store.open_part(stored.id, stored.key, 1) for _ in range(2)]
@@ -180,6 +203,39 @@ def test_what_is_still_being_sent_does_not_change_a_complete_file(store: FileSto
         store.end_part(stored, 1, late)
     late.discard()
     assert (store.get(stored.id).path.read_bytes(), names(stored)) == (b"first", [stored.id])
+
+
+def test_a_part_that_comes_again_while_its_upload_is_completed_takes_nothing_away(store: FileStore) -> None:
+    """The former part would be deleted while it is joined."""
+    completing: list[Future[Stored]] = []
+    is_joined, has_ended = threading.Event(), threading.Event()
+
+    class Parts(dict[int, Part]):
+        """Have the upload completed as soon as the former part was looked up, and joined when it has been replaced."""
+
+        def get(self, number: int, default: Any = None, /) -> Any:
+            former = super().get(number, default)
+            completing.append(pool.submit(store.complete, stored.id, stored.key, [1]))
+            is_joined.wait(0.2)  # it is not when the parts are the other's for the moment
+            return former
+
+        def items(self) -> Any:
+            is_joined.set()
+            assert has_ended.wait(WAIT_S)
+            return super().items()
+
+    stored = store.begin("", "")
+    send(store, stored, 1, b"former")
+    stored.parts = Parts(stored.parts)
+    with ThreadPoolExecutor(1) as pool:
+        again = store.open_part(stored.id, stored.key, 1)
+        again.write(b"again")
+        try:
+            store.end_part(stored, 1, again)
+        finally:
+            has_ended.set()
+        assert completing[0].result(WAIT_S).path.read_bytes() == b"again"
+    assert (names(stored), store.size) == ([stored.id], len("again"))
 
 
 def test_of_two_that_complete_an_upload_at_once_one_does(store: FileStore) -> None:

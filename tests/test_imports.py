@@ -23,7 +23,7 @@ ORDER = (
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
-WITH_THREADS = {"channel", "stream", "capture", "store", "worker", "diffusion"}
+WITH_THREADS = {"files", "channel", "stream", "capture", "store", "worker", "diffusion"}
 PACKAGES = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
 MODULES = sorted({path.stem for path in SOURCE.glob("*.py") if path.stem not in OUTSIDE} | PACKAGES)
 

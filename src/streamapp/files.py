@@ -3,12 +3,16 @@
 A file is written in parts, then completed; what is complete never changes. Whoever knows a file's URL may read it, so
 that an `<img>` can; whoever began an upload may write it. Files expire; what does not fit into the quota is refused.
 Any thread may call; only `get`, `find` and `upload` do not touch the disk.
+
+Divergence: this module uses `threading`, for one lock: requests are served in several threads at once, and what one of
+them takes for its own, a folder or the parts of an upload, none of the others may delete.
 """
 
 import re
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
@@ -105,6 +109,7 @@ class FileStore:
         self._sizes: dict[Path, int] = {}  # of all on the disk, also what is being written
         self._folder: Path | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()  # for `_folder`, and for uploads that end and their parts
 
     def publish(self, media: File, *, base_url: str) -> str | None:
         """Keep a result's media; return its absolute URL, or None when there is no room for it."""
@@ -181,11 +186,12 @@ class FileStore:
             StorageFull: the disk is full.
         """
         part.close()
-        former = stored.parts.get(number)
-        stored.parts[number] = part
+        with self._lock:
+            self.upload(stored.id, stored.key)
+            former = stored.parts.get(number)
+            stored.parts[number] = part
         if former is not None:
             former.discard()
-        self.upload(stored.id, stored.key)
 
     def complete(self, file_id: str, key: str, numbers: Collection[int]) -> Stored:
         """Make a file of an upload's parts.
@@ -195,12 +201,13 @@ class FileStore:
             InvalidInput: the parts are not those that came.
             StorageFull: the disk is full; the upload is lost.
         """
-        stored = self.upload(file_id, key)
-        if not numbers or sorted(numbers) != sorted(stored.parts):
-            raise InvalidInput(f"the upload has the parts {sorted(stored.parts)[:100]}, got {sorted(numbers)[:100]}")
-        if self._uploads.pop(file_id, None) is None:  # of two that complete it at once, one does
-            raise NotFound("the upload is complete already")
-        parts, stored.parts = stored.parts, {}  # what is still being sent is too late
+        with self._lock:  # of two that complete it at once, one does
+            stored = self.upload(file_id, key)
+            if not numbers or sorted(numbers) != sorted(stored.parts):
+                came = sorted(stored.parts)[:100]
+                raise InvalidInput(f"the upload has the parts {came}, got {sorted(numbers)[:100]}")
+            del self._uploads[file_id]
+            parts, stored.parts = stored.parts, {}  # what is still being sent is too late
         try:
             self._join(stored.path, [part for _, part in sorted(parts.items())])
         except StorageFull:
@@ -273,12 +280,14 @@ class FileStore:
         now = time.time()
         for kept in (self._files, self._uploads):
             for stored in [stored for stored in list(kept.values()) if stored.expires_at <= now]:
-                kept.pop(stored.id, None)
+                with self._lock:
+                    kept.pop(stored.id, None)
                 self._delete(stored)
 
     def discard(self, stored: Stored) -> None:
         """Give an upload up."""
-        self._uploads.pop(stored.id, None)
+        with self._lock:
+            self._uploads.pop(stored.id, None)
         self._delete(stored)
 
     def delete(self, path: Path) -> None:
@@ -301,9 +310,10 @@ class FileStore:
         self._sizes[path] = 0
 
     def _own_folder(self) -> Path:
-        if self._folder is None:
-            self._folder = self._make_folder(self._settings.files_dir)
-        return self._folder
+        with self._lock:
+            if self._folder is None:
+                self._folder = self._make_folder(self._settings.files_dir)
+            return self._folder
 
     def _make_folder(self, folder: Path | None) -> Path:
         if folder is None:
