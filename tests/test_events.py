@@ -1,6 +1,7 @@
 """Events: what may be emitted, and the bytes that it becomes."""
 
 import base64
+import contextvars
 import io
 import math
 from dataclasses import dataclass
@@ -27,12 +28,22 @@ from streamapp.events import (
     to_event,
     to_event_at_once,
 )
-from streamapp.media import File, Image
+from streamapp.media import File, Image, publish_by
 
 PIXELS = PIL.Image.new("RGB", (4, 2), "red")
+LARGE = File(bytes(2**20 + 1))
 
 
 class WithFile(BaseModel):
+    file: File
+
+
+class WithFileOrText(BaseModel):
+    file: File | str
+
+
+@dataclass
+class Holding:
     file: File
 
 
@@ -239,6 +250,10 @@ def test_pending_media_are_images_that_are_still_pixels(payload: Any, is_pending
     [
         {"a": 1},
         {"file": File(b"x")},
+        {"file": File(bytes(2**20))},
+        File(b"x"),
+        WithFile(file=File(b"x")),
+        Preview(File(b"x"), step=1),
         {"array": numpy.arange(3), "point": Point(x=1)},
         "text",
         Output([1], "token"),
@@ -246,7 +261,7 @@ def test_pending_media_are_images_that_are_still_pixels(payload: Any, is_pending
     ],
     ids=repr,
 )
-def test_what_has_no_images_is_encoded_at_once(payload: Any) -> None:
+def test_what_has_no_images_and_no_large_files_is_encoded_at_once(payload: Any) -> None:
     event, expected = to_event_at_once(payload), to_event(payload)
     assert event is not None
     assert (event.kind, event.name, event.text) == (expected.kind, expected.name, expected.text)
@@ -256,3 +271,30 @@ def test_what_has_no_images_is_encoded_at_once(payload: Any) -> None:
 @pytest.mark.parametrize("payload", [PIXELS, {"a": PIXELS}, {"a": [[[[[PIXELS]]]]]}, Preview(PIXELS), {"a": object()}])
 def test_images_and_what_cannot_be_encoded_are_left_to_a_thread(payload: Any) -> None:
     assert to_event_at_once(payload) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        LARGE,
+        Image(b"\x89PNG\r\n\x1a\n" + bytes(2**20), width=1, height=1),
+        {"a": LARGE},
+        {"a": [[[[[LARGE]]]]]},
+        [{"a": LARGE}],
+        WithFile(file=LARGE),
+        {"a": WithFileOrText(file=LARGE)},
+        Holding(LARGE),
+        Output(LARGE, "token"),
+        Preview(LARGE),
+    ],
+    ids=repr,
+)
+def test_large_files_are_left_to_a_thread_before_they_are_kept(payload: Any) -> None:
+    kept: list[File] = []
+
+    def encoded() -> Event | None:
+        publish_by(lambda file: kept.append(file))
+        return to_event_at_once(payload)
+
+    assert contextvars.copy_context().run(encoded) is None
+    assert kept == []

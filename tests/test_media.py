@@ -32,6 +32,7 @@ from streamapp.media import (
     Audio,
     File,
     HeldBack,
+    HeldBackOnLoop,
     Image,
     MediaLimits,
     encode_media,
@@ -841,6 +842,13 @@ def test_files_over_a_mebibyte_are_published_unless_they_are_to_be_inline() -> N
 @pytest.mark.parametrize(("size", "url"), [(2**20, "http://x.test/files/a"), (2**20 + 1, None)], ids=["small", "full"])
 def test_small_files_and_those_without_room_are_inline(size: int, url: str | None) -> None:
     assert urls(size, url)[0].startswith("data:")
+
+
+def test_on_the_loop_files_over_a_mebibyte_are_refused() -> None:
+    held = HeldBackOnLoop()
+    assert File(bytes(2**20)).url(held).startswith("data:")
+    with pytest.raises(ValueError, match="a file of 1048577 bytes takes too long"):
+        File(bytes(2**20 + 1)).url(held)
 
 
 async def test_a_url_of_the_servers_own_is_not_downloaded_and_read_up_to_the_limit(tmp_path: Path) -> None:

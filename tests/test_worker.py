@@ -20,6 +20,7 @@ import pytest
 from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.events import Output, Preview, to_event
 from streamapp.jobs import Job
+from streamapp.media import File, publish_by
 from streamapp.settings import Settings
 from streamapp.stream import Stream, current_stream
 from streamapp.worker import AsyncWorker, LoopWatchdog, Worker, empty_gpu_cache
@@ -855,6 +856,43 @@ async def test_an_image_of_an_async_endpoint_is_encoded_off_the_loop(async_worke
     async_worker.submit(job)
     assert (await aover(job)).status == "succeeded"
     assert image.thread != threading.get_ident()
+
+
+async def test_large_files_of_an_async_endpoint_are_kept_off_the_loop(async_worker: AsyncWorker) -> None:
+    threads: list[int] = []
+
+    def publish(file: File) -> str:
+        threads.append(threading.get_ident())
+        return f"http://x.test/files/{len(threads)}"
+
+    async def make(stream: Stream) -> Any:
+        await stream.aemit(File(bytes(2**20 + 1)))
+        return [File(bytes(2**20 + 1))]
+
+    def new_with_a_store() -> Job:
+        publish_by(publish)
+        return new(make)
+
+    job = contextvars.copy_context().run(new_with_a_store)
+    async_worker.submit(job)
+    assert (await aover(job)).status == "succeeded"
+    first, last, _ = (event.json() for event in job.channel.events())
+    assert (first["url"], last[0]["url"]) == ("http://x.test/files/1", "http://x.test/files/2")
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize(("returned", "result"), [(1, 1), (None, None), (Preview({"x": 1}), {"x": 1})])
+async def test_what_an_async_endpoint_returns_is_its_last_output(
+    async_worker: AsyncWorker, returned: Any, result: Any
+) -> None:
+    async def answer(stream: Stream) -> Any:
+        return returned
+
+    job = new(answer)
+    async_worker.submit(job)
+    assert (await aover(job)).status == "succeeded"
+    assert [event.kind for event in job.channel.events()] == ["output", "done"]
+    assert job.result is not None and job.result.json() == result
 
 
 async def test_async_jobs_wait_for_setup() -> None:

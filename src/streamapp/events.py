@@ -18,7 +18,7 @@ import PIL.Image
 from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
 
 from .errors import ErrorReport, NotEncodable
-from .media import File, HeldBack, encode_media, inline
+from .media import File, HeldBack, HeldBackOnLoop, encode_media, inline
 
 Kind = Literal["output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
@@ -128,16 +128,20 @@ class Event:
         return json.loads(self.data)
 
 
-def to_event(value: Any) -> Event:
+def to_event(value: Any, *, at_once: bool = False) -> Event:
     """Encode an emitted value; blocks for as long as its media take to encode.
 
+    Args:
+        at_once: refuse images to compress and files over 1 MiB, which take long.
     Raises:
         NotEncodable: a value in it has no form on the wire; says which type.
     """
     match value:
         case Preview():
+            payload = _preview_payload(value)
             with inline():
-                return Event("preview", _to_json(_preview_payload(value), _preview_fallback), key=value.key)
+                data = encode(payload, at_once=True) if at_once else _to_json(payload, _preview_fallback)
+            return Event("preview", data, key=value.key)
         case Progress():
             return Event("progress", encode(_progress_payload(value)), key=value.key)
         case Log():
@@ -150,20 +154,21 @@ def to_event(value: Any) -> Event:
             return Event("log", encode(payload), text=value.message)
         case Output():
             text = value.payload if isinstance(value.payload, str) else None
-            return Event("output", encode(value.payload), name=_check_name(value.event), text=text)
+            data = encode(value.payload, at_once=at_once)
+            return Event("output", data, name=_check_name(value.event), text=text)
         case str():
             return Event("output", encode(value), text=value)
         case Event():
             raise NotEncodable(f"Expected a value to emit, got the encoded {value!r}; emit its payload")
-    return Event("output", encode(value))
+    return Event("output", encode(value, at_once=at_once))
 
 
 def to_event_at_once(value: Any) -> Event | None:
-    """Do as `to_event` does, on the loop; None where that would block it: there are images to compress."""
-    if type(value) is not dict:
-        return None if has_pending_media(value) else to_event(value)
-    try:  # to encode, rather than to look for images first, which costs as much
-        return Event("output", _to_json(value, _fallback_at_once))
+    """Do as `to_event` does, on the loop; None where that would block it: images to compress, or files over 1 MiB."""
+    try:  # to encode, rather than to look for media first, which costs as much
+        if type(value) is dict:
+            return Event("output", _to_json(value, _fallback_at_once, HeldBackOnLoop))
+        return to_event(value, at_once=True)
     except NotEncodable:
         return None
 
@@ -179,17 +184,21 @@ def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any
         return Event(kind, encode(told.body), error=told)
 
 
-def encode(payload: Any) -> bytes:
+def encode(payload: Any, *, at_once: bool = False) -> bytes:
     """Return `payload` as compact JSON, media as objects with a data URI, non-finite numbers as null.
 
+    Args:
+        at_once: as in `to_event`.
     Raises:
         NotEncodable: a value in it has no JSON form.
     """
+    if at_once:
+        return _to_json(payload, _fallback_at_once, HeldBackOnLoop)
     return _to_json(payload, _fallback)
 
 
-def _to_json(payload: Any, fallback: Callable[[Any], Any]) -> bytes:
-    held = HeldBack()
+def _to_json(payload: Any, fallback: Callable[[Any], Any], holding: type[HeldBack] = HeldBack) -> bytes:
+    held = holding()
     try:
         written = _ANYTHING.to_json(payload, fallback=fallback, context=held)
     except (PydanticSerializationError, ValueError, RecursionError) as error:

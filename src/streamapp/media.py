@@ -82,7 +82,12 @@ class HeldBack(list[bytes]):
     """Keep files' base64 out of JSON until it is written: pydantic would look at each of its characters.
 
     It is the `context` of `pydantic_core.to_json`, and completes what that returns.
+
+    Attributes:
+        is_on_loop: files over 1 MiB are refused.
     """
+
+    is_on_loop: ClassVar[bool] = False
 
     def hold(self, data: bytes) -> str:
         """Return what stands for the base64 of `data`."""
@@ -94,6 +99,12 @@ class HeldBack(list[bytes]):
         pieces = _MARKED.split(written)
         pieces[1::2] = [self[int(index)] for index in pieces[1::2]]
         return b"".join(pieces)
+
+
+class HeldBackOnLoop(HeldBack):
+    """Do so on the event loop, where files over 1 MiB take too long: they are written to the disk, or large in JSON."""
+
+    is_on_loop = True
 
 
 def _dump(media: "File", info: SerializationInfo) -> dict[str, Any]:
@@ -157,10 +168,13 @@ class File:
 
     def url(self, held: HeldBack | None = None) -> str:
         """Return what stands for the file in JSON: a data URI; over 1 MiB a URL, where a store is at hand."""
-        publish = _publish.get()
-        if publish is None or len(self.data) <= _INLINE_BYTES:
+        if len(self.data) <= _INLINE_BYTES:
             return self.data_uri(held)
-        return publish(self) or self.data_uri(held)
+        if held is not None and held.is_on_loop:
+            raise ValueError(f"a file of {len(self.data)} bytes takes too long to encode on the event loop")
+        publish = _publish.get()
+        url = None if publish is None else publish(self)
+        return url or self.data_uri(held)
 
     def save(self, path: str | Path) -> None:
         """Write the bytes to a file, as they are. Blocks."""

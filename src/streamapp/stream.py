@@ -1,7 +1,7 @@
 """Give the code of an endpoint its job's stream: the face of the channel that it emits to.
 
-What it emits is encoded in the emitting thread; images that come from the loop in a thread of their own. The order,
-the bounds and the readers of what was emitted are `channel`'s.
+What it emits is encoded in the emitting thread; images and large files that come from the loop, in a thread of their
+own. The order, the bounds and the readers of what was emitted are `channel`'s.
 
 Divergence: this module uses `threading`, to tell the loop's thread from others.
 """
@@ -50,7 +50,7 @@ class Stream:
         self._channel.emit(to_event(payload if event is None else Output(payload, event)))
 
     async def aemit(self, payload: Any, *, event: str | None = None) -> None:
-        """Emit from an `async def` endpoint; waits while the reader is far behind. Images are encoded in a thread."""
+        """Emit from an `async def` endpoint; waits while the reader is far behind. A thread encodes large media."""
         rest = self.offer(payload if event is None else Output(payload, event))
         if rest is not None:
             await rest

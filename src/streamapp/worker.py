@@ -6,7 +6,8 @@ deadlines. `AsyncWorker` has the same face for coroutines: `submit`, `begin_drai
 `LoopWatchdog` names the `async def` endpoint that blocked the loop.
 
 The worker takes callables: it knows neither apps nor HTTP. Results that hold images are encoded in a thread of
-their own, since a PNG of a megapixel takes 60 ms, for which the GPU would idle.
+their own, since a PNG of a megapixel takes 60 ms, for which the GPU would idle; those of coroutines that hold large
+files too, for which the loop would stand.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from .errors import (
     WorkerStuck,
     is_out_of_memory,
 )
-from .events import Event, has_pending_media, to_event
+from .events import Event, has_pending_media, to_event, to_event_at_once
 from .jobs import Job
 from .settings import Settings
 from .stream import Stream, enter_stream
@@ -552,10 +553,13 @@ class AsyncWorker:
             raise _waited_too_long(job) from None
 
     async def _succeed(self, job: Job, result: Any) -> None:
-        if has_pending_media(result):
-            job.succeed(await asyncio.to_thread(_final_event, job, result))
-        else:
-            job.succeed(_final_event(job, result))
+        if result is None:
+            job.succeed(_final_event(job, None))
+            return
+        event = to_event_at_once(result)
+        if event is None or event.kind != "output":
+            event = await asyncio.to_thread(_final_event, job, result)
+        job.succeed(event)
 
 
 class LoopWatchdog:
