@@ -69,6 +69,11 @@ class Painter(streamapp.App):
     def own(self) -> StreamingResponse:
         return StreamingResponse(iter(['data: {"n": 1}\\n\\n']), media_type="text/event-stream")
 
+    @streamapp.endpoint("/hostile")
+    def hostile(self) -> StreamingResponse:
+        file = 'data: {"url": "data:text/plain;base64,aGk=", "content_type": "text/plain"}\\n\\n'
+        return StreamingResponse(iter([file]), media_type="text/event-stream", headers={"X-Streamapp-Job-Id": ".."})
+
     @streamapp.endpoint("/fail")
     def fail(self):
         raise ValueError("no")
@@ -426,6 +431,11 @@ def test_call_prints_the_value_of_an_endpoint_that_does_not_stream(server: str) 
 
 def test_call_reads_the_stream_of_a_response_that_the_endpoint_made_itself(server: str) -> None:
     assert json.loads(invoke("call", server, "/own").stdout) == {"n": 1}
+
+
+def test_call_saves_nothing_outside_of_its_folder_whatever_id_the_server_gives(server: str, folder: Path) -> None:
+    assert json.loads(invoke("call", server, "/hostile").stdout) == "out/result.txt"
+    assert not (folder / "result.txt").exists()
 
 
 @pytest.mark.parametrize(

@@ -392,7 +392,7 @@ def _run(cls: type[App], path: str, data: dict[str, Any], out: Path, previews: b
 
 def _stream(client: Client, path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
     with client.stream(path, data) as stream:
-        folder = out / Path(str(stream.job_id)).name
+        folder = out / re.sub(r"[^\w-]", "", str(stream.job_id))  # a header of the server's: no way out of the folder
         with Display(folder, saves_previews=previews) as display:
             for event in stream:
                 display.show(event.name, event.data)
