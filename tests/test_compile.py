@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from starlette.types import Message, Scope
 from starlette.websockets import WebSocketDisconnect
 
 import streamapp
+import streamapp.testing
 from streamapp.errors import DefinitionError
 from streamapp.jobs import Job, JobStore, MemoryStore
 from streamapp.routes import _warn_about_foreign_server as warn_about_foreign_server
@@ -921,6 +923,137 @@ def test_a_queued_job_that_is_cancelled_is_an_http_error_for_its_reader(gated: t
     job = submit(client, "/wait")
     client.post(f"/jobs/{job}/cancel")
     assert shape(client.get(f"/jobs/{job}/result")) == (499, "cancelled")
+
+
+# What dependencies open
+
+
+class Session:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+
+def open_session(request: Request) -> Iterator[Session]:
+    session = Session()
+    request.app.state.runtime.served[0].app.sessions.append(session)
+    try:
+        yield session
+    finally:
+        session.closed.set()
+
+
+async def open_async_session(request: Request) -> AsyncIterator[Session]:
+    """Take as long to close as a connection that has to be asked first."""
+    with contextmanager(open_session)(request) as session:
+        yield session
+        for _ in range(100):
+            await asyncio.to_thread(int)
+
+
+def open_broken_session() -> Iterator[None]:
+    yield
+    raise OSError("the disk is full")
+
+
+class Dependent(Gated):
+    """Tells at its end whether what it needs is open still."""
+
+    @cached_property
+    def sessions(self) -> list[Session]:
+        return []
+
+    @streamapp.endpoint("/sync")
+    def sync(self, session: Session = Depends(open_session)) -> bool:
+        self.started.set()
+        self.gate.acquire()
+        return not session.closed.is_set()
+
+    @streamapp.endpoint("/async")
+    def asynchronous(self, session: Annotated[Session, Depends(open_async_session)]) -> bool:
+        return self.sync(session)
+
+    @streamapp.endpoint("/twice")
+    def twice(self, session: Session = Depends(open_session)) -> Iterator[bool]:
+        yield self.sync(session)
+        yield self.sync(session)
+
+    @streamapp.endpoint("/broken")
+    def broken(self, session: None = Depends(open_broken_session)) -> None:
+        self.gate.acquire()
+
+
+@pytest.mark.parametrize("path", ["/sync", "/async"])
+@pytest.mark.parametrize(("prefix", "headers"), [("", ASYNC), ("/queue/me/dependent", {})])
+def test_what_a_dependency_opened_is_open_until_its_job_has_ended(
+    prefix: str, path: str, headers: dict[str, str]
+) -> None:
+    with serving(app := Dependent()) as client:
+        jobs = [client.post(prefix + path, headers=headers).headers["x-streamapp-job-id"] for _ in range(2)]
+        app.gate.release(2)
+        assert [data(finished(client, job))[1] for job in jobs] == [True, True]
+        assert [session.closed.wait(10) for session in app.sessions] == [True, True]
+
+
+def test_what_a_dependency_opened_is_closed_when_its_job_is_refused_or_never_runs() -> None:
+    with serving(app := Dependent(), max_queue=1) as client:
+        submit(client, "/sync")
+        assert app.started.wait(10)
+        waiting = submit(client, "/sync")
+        assert client.post("/sync", headers=ASYNC).status_code == 429
+        assert [session.closed.is_set() for session in app.sessions] == [False, False, True]
+        client.post(f"/jobs/{waiting}/cancel")
+        assert app.sessions[1].closed.wait(10)
+        assert not app.sessions[0].closed.is_set()
+        app.gate.release()
+
+
+def test_what_a_dependency_opened_is_closed_with_the_answer_that_ends_the_job() -> None:
+    with serving(app := Dependent()) as client:
+        app.gate.release(2)
+        assert client.post("/sync").json() is client.post("/async").json() is True
+        assert [session.closed.is_set() for session in app.sessions] == [True, True]
+
+
+def test_what_a_dependency_opened_is_open_while_a_stream_waits_for_its_reader() -> None:
+    settings = Settings(drain_s=0, resume_window_s=60)
+    with streamapp.testing.TestClient(app := Dependent(), settings=settings) as client:
+        app.gate.release()
+        with client.stream("/twice", method="GET", params={"_events": "named"}) as events:
+            assert [next(events).name, next(events).data] == ["job", True]
+        app.gate.release()
+        assert data(client.get(f"/jobs/{events.job_id}/events").text)[2] is True
+        assert app.sessions[0].closed.wait(10)
+
+
+async def test_what_a_dependency_opened_is_closed_when_the_server_cancels_the_request() -> None:
+    async def receive() -> Message:
+        if body:
+            return body.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None: ...
+
+    body: list[Message] = [{"type": "http.request", "body": b""}]
+    scope: Scope = {"type": "http", "method": "POST", "path": "/async", "headers": [], "query_string": b""}
+    api = streamapp.compile_app(app := Dependent())
+    request = asyncio.create_task(api(scope, receive, send))
+    assert await asyncio.to_thread(app.started.wait, 10)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert await asyncio.to_thread(app.sessions[0].closed.wait, 10)
+    app.gate.release()
+    await api.state.runtime.stop()
+
+
+def test_a_dependency_that_cannot_close_what_it_opened_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(app := Dependent()) as client:
+        job = submit(client, "/broken")
+        app.gate.release()
+        finished(client, job)
+    assert "a request failed after its answer" in caplog.text
+    assert "the disk is full" in caplog.text
 
 
 # GET streams

@@ -356,6 +356,17 @@ def test_what_fastapi_fills_is_left_to_it() -> None:
     }
 
 
+def test_what_fastapi_fills_has_dependencies_where_there_is_a_depends() -> None:
+    def with_default(self: Any, user: str = Depends(lambda: "x")) -> None: ...
+
+    def with_annotation(self: Any, user: Annotated[str, Depends(lambda: "x")]) -> None: ...
+
+    def without(self: Any, agent: Annotated[str, Header()], accept: str = Header()) -> None: ...
+
+    found = [reader(function).has_dependencies for function in (with_default, with_annotation, without)]
+    assert found == [True, True, False]
+
+
 async def test_the_request_itself_is_filled_beside_the_whole_body() -> None:
     def endpoint(self: Any, input: Prompt, request: Request) -> None: ...
 

@@ -291,6 +291,17 @@ async def test_workers_start_at_the_first_job_when_nobody_started_them() -> None
     await runtime.stop()
 
 
+async def test_what_goes_on_of_a_request_is_waited_for_at_the_end() -> None:
+    async def close() -> None:
+        for _ in range(100):
+            await asyncio.to_thread(int)
+
+    runtime = Runtime([Example()], Settings())
+    runtime.keep(request := asyncio.create_task(close()))
+    await runtime.stop()
+    assert request.done()
+
+
 async def test_nothing_is_started_to_be_stopped() -> None:
     class Loading(Example):
         def setup(self) -> None:

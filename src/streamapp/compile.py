@@ -46,7 +46,7 @@ from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId
 from .openapi import DescribedEndpoint, build_openapi
 from .page import add_page_routes, redirect_to_page
 from .response import ErrorResponse
-from .routes import EndpointRoute, add_job_routes
+from .routes import EndpointRoute, LastingRoute, add_job_routes
 from .runtime import Runtime, ServedApp
 from .settings import Settings, get_settings
 
@@ -237,9 +237,10 @@ def _add_endpoints(
         on_cancelled = tell_cancelled(api, f"/{served.name}{cancel_path}") if cancel_path in paths else None
         methods = ["POST", "GET"] if spec.kind == "stream" else ["POST"]
         for method in methods:
-            api.add_api_route(
+            api.router.add_api_route(
                 path,
                 EndpointRoute(runtime, served, spec, reader, on_cancelled).function(),
+                route_class_override=LastingRoute if reader.has_dependencies else None,
                 methods=[method],
                 name=spec.name,
                 operation_id=f"{spec.name}_{method.lower()}{prefix.replace('/', '_')}",

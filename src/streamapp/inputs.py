@@ -35,6 +35,7 @@ class InputReader:
     Attributes:
         model: the pydantic model that the input must satisfy.
         injected: the parameters that FastAPI fills.
+        has_dependencies: some of them by `Depends`, which may have to close what it gave.
     """
 
     def __init__(self, spec: EndpointSpec, limits: MediaLimits) -> None:
@@ -44,6 +45,8 @@ class InputReader:
         self._response = next((p.name for p in spec.parameters if p.annotation is Response), None)
         others = [p for p in spec.parameters if not _is_request(p) and p.annotation is not Response]
         self.injected = [parameter for parameter in others if _is_injected(parameter, spec.path)]
+        markers = [marker for parameter in self.injected for marker in _markers(parameter)]
+        self.has_dependencies = any(isinstance(marker, fastapi.params.Depends) for marker in markers)
         own = [parameter for parameter in others if parameter not in self.injected]
         self._whole = own[0].name if len(own) == 1 and _is_model(own[0].annotation) else None
         self.model: type[BaseModel] = own[0].annotation if self._whole else _make_model(spec, own)
@@ -137,10 +140,12 @@ def _invalid(
 def _is_injected(parameter: inspect.Parameter, path: str) -> bool:
     if f"{{{parameter.name}}}" in path or f"{{{parameter.name}:" in path:
         return True
-    annotation = parameter.annotation
-    if isinstance(parameter.default, _MARKERS):
-        return True
-    return any(isinstance(extra, _MARKERS) for extra in typing.get_args(annotation)[1:])
+    return any(isinstance(marker, _MARKERS) for marker in _markers(parameter))
+
+
+def _markers(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    """Return where FastAPI looks for its markers: the default, and what stands in `Annotated` behind the type."""
+    return (parameter.default, *typing.get_args(parameter.annotation)[1:])
 
 
 def _is_request(parameter: inspect.Parameter) -> bool:

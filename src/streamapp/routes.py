@@ -4,17 +4,20 @@ An input is read and checked, a job is made of it and given to `runtime`, and `r
 protocol wants to be done differently it hands in through the request's scope, as a `Submission`.
 """
 
+import asyncio
 import inspect
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from .app import RequestContext, enter_request
 from .endpoint import EndpointSpec
@@ -29,6 +32,7 @@ from .runtime import Runtime, ServedApp
 from .wire import parse_event_id
 
 SUBMISSION = "streamapp.submission"
+_ANSWERED = "streamapp.answered"  # a future in the scope of a request to a `LastingRoute`
 _FORMATS: dict[str, Format] = {
     "text/event-stream": "sse",
     "application/x-ndjson": "ndjson",
@@ -84,15 +88,20 @@ class EndpointRoute:
     def function(self) -> Any:
         """Return a coroutine function with the signature that FastAPI needs to fill the endpoint's own parameters."""
 
-        async def answer(streamapp_request: Request, **injected: Any) -> Response:
-            return await self._answer(streamapp_request, injected)
+        async def answer(
+            streamapp_request: Request, streamapp_ended: asyncio.Event | None = None, **injected: Any
+        ) -> Response:
+            return await self._answer(streamapp_request, injected, streamapp_ended)
 
-        request = inspect.Parameter("streamapp_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-        injected = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in self._reader.injected]
-        answer.__signature__ = inspect.Signature([request, *injected])  # type: ignore[attr-defined]
+        parameters = [inspect.Parameter("streamapp_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)]
+        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in self._reader.injected]
+        if self._reader.has_dependencies:
+            until_ended = Depends(_until_ended)
+            parameters.append(inspect.Parameter("streamapp_ended", inspect.Parameter.KEYWORD_ONLY, default=until_ended))
+        answer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return answer
 
-    async def _answer(self, request: Request, injected: dict[str, Any]) -> Response:
+    async def _answer(self, request: Request, injected: dict[str, Any], ended: asyncio.Event | None) -> Response:
         last_event_id = request.headers.get("last-event-id") if request.method == "GET" else None
         if last_event_id:
             return self._resume(request, last_event_id)
@@ -101,7 +110,7 @@ class EndpointRoute:
         request_key = None if self._spec.kind == "response" else await _request_key(request)
         job = None if request_key is None else self._runtime.jobs.started_by(request_key)
         if job is None:
-            job = self._submit(request, arguments, request_key)
+            job = self._submit(request, arguments, request_key, ended)
         if job.is_detached:
             submission: Submission | None = request.scope.get(SUBMISSION)
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
@@ -110,7 +119,9 @@ class EndpointRoute:
         accept = request.headers.get("accept", "")
         return ResultResponse(job, self._settings, accept=accept, find_file=self._runtime.files.find)
 
-    def _submit(self, request: Request, arguments: dict[str, Any], request_key: RequestKey | None) -> Job:
+    def _submit(
+        self, request: Request, arguments: dict[str, Any], request_key: RequestKey | None, ended: asyncio.Event | None
+    ) -> Job:
         enter_request(RequestContext(request.scope["headers"], self._spec.path))
         publish_by(_Publisher(self._runtime.files, base_url(request)))
         submission: Submission | None = request.scope.get(SUBMISSION)
@@ -128,6 +139,9 @@ class EndpointRoute:
         job.captures_logs = submission is not None and submission.captures_logs
         if self._on_cancelled is not None:
             job.on_ended.append(self._tell_cancelled)
+        if ended is not None:
+            ended.clear()
+            job.on_ended.append(lambda job: self._runtime.call_on_loop(ended.set))
         self._runtime.submit(job, self._served, self._spec)
         return job
 
@@ -163,6 +177,41 @@ class EndpointRoute:
         if job.endpoint != self._served.path_of(self._spec):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.endpoint}, not of {request.url.path}")
         return _resumed(request, job, self._runtime, _after(job, last_event_id))
+
+
+async def _until_ended(request: Request) -> AsyncIterator[asyncio.Event]:
+    """Come last among an endpoint's dependencies, and so be closed first: the others wait until the job has ended."""
+    ended = asyncio.Event()
+    ended.set()  # a request that joins a job or resumes a stream has none of its own
+    yield ended
+    if not ended.is_set():
+        request.scope[_ANSWERED].set_result(None)
+        await ended.wait()
+
+
+class LastingRoute(APIRoute):
+    """Keep what dependencies gave open as long as the job that uses it, which may outlive the answer.
+
+    FastAPI closes it before the app returns, in the same task, where anyio's cancel scopes have to end. So the request
+    is served in a task of its own, which goes on when the app has returned.
+    """
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        runtime: Runtime = scope["app"].state.runtime
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        scope[_ANSWERED] = answered
+        serving = asyncio.create_task(super().handle(scope, receive, send))
+        try:
+            await asyncio.wait({serving, answered}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            serving.cancel()
+            runtime.keep(serving)
+            raise
+        if serving.done():
+            serving.result()
+        else:
+            runtime.keep(serving)
 
 
 def base_url(request: Request) -> str:

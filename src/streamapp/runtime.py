@@ -141,6 +141,7 @@ class Runtime:
         self.metrics = Metrics(self._worker_statistics, self.jobs.statistics, self._channel_statistics)
         self.on_exit: Callable[[int], None] | None = None
         self.is_draining = False
+        self._kept: set[asyncio.Task[None]] = set()
         self._watchdog = LoopWatchdog(self._async_codes())
         self._is_started = False
 
@@ -178,6 +179,16 @@ class Runtime:
         """Call something soon on the loop; from any thread."""
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(function, *arguments)
+
+    def keep(self, request: asyncio.Task[None]) -> None:
+        """Let a request that was answered go on; `stop` waits for it, and what it raises is logged."""
+        self._kept.add(request)
+        request.add_done_callback(self._let_go)
+
+    def _let_go(self, request: asyncio.Task[None]) -> None:
+        self._kept.discard(request)
+        if not request.cancelled() and request.exception() is not None:
+            logger.error("a request failed after its answer", exc_info=request.exception())
 
     def readiness(self) -> Readiness:
         """Say whether jobs are taken."""
@@ -223,6 +234,8 @@ class Runtime:
     async def stop(self, timeout_s: float = 10) -> None:
         """Run the apps' teardown and end the threads."""
         self.begin_drain()
+        if self._kept:  # jobs have ended; what their dependencies gave is being closed
+            await asyncio.wait(self._kept, timeout=timeout_s)
         await asyncio.to_thread(self.files.close)
         if not self._is_started:
             return
