@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -186,6 +186,54 @@ def test_a_print_after_the_end_stops_the_job(channel: Channel) -> None:
     with pytest.raises(Cancelled), capture(channel, logs=True, progress=False):
         channel.cancel(STOPPED)
         write("too late")
+
+
+async def test_a_print_after_the_end_of_a_job_on_the_loop_stops_nothing() -> None:
+    """It can be that of a task which the job has started for all; its own task is cancelled."""
+    channel = Channel(Settings())
+    with capture(channel, logs=True, progress=False):
+        channel.cancel(STOPPED)
+        write("too late")
+    assert messages(channel) == []
+
+
+def draw_a_bar() -> None:
+    for _ in tqdm.tqdm(range(3), mininterval=0):
+        pass
+
+
+USES = pytest.mark.parametrize(
+    "use", [lambda: write("x"), lambda: logger.info("x"), draw_a_bar], ids=["print", "log", "bar"]
+)
+
+
+@USES
+def test_a_thread_that_a_job_has_left_behind_goes_on(channel: Channel, use: Callable[[], None]) -> None:
+    """All jobs may use it: a batcher that the first one has started."""
+    used = threading.Event()
+
+    def run() -> None:
+        use()
+        used.set()
+
+    with capture(channel, logs=True, progress=True):
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(run,))
+        channel.cancel(STOPPED)
+        thread.start()
+        thread.join(WAIT_S)
+    assert used.is_set()
+
+
+@USES
+def test_what_a_later_job_runs_in_the_context_of_one_that_is_over_goes_on(
+    channel: Channel, use: Callable[[], None]
+) -> None:
+    """Both are in the inference thread, as are the tasks of a loop that the app keeps there."""
+    with capture(channel, logs=True, progress=True):
+        context = contextvars.copy_context()
+    channel.finish()
+    with capture(Channel(Settings()), logs=True, progress=True):
+        context.run(use)
 
 
 def test_what_is_left_on_a_line_when_the_job_is_over_hides_no_error(channel: Channel) -> None:

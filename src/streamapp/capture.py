@@ -8,6 +8,9 @@ its lock: a job that waits there for its reader would stop the loop as soon as t
 It would miss the loggers that do not propagate (diffusers, transformers), and switch off the line on stderr that a
 program without handlers gets.
 
+A job that is over is stopped at its next line or bar, in the inference thread. What it has left behind with a copy of
+its context, a thread or a task that other jobs use as well, is not: its lines are then nobody's.
+
 Divergence: this module uses `threading`, for one lock: the threads of two apps can install at once.
 """
 
@@ -25,8 +28,26 @@ from .channel import Channel
 from .errors import Cancelled
 from .events import Log, LogLevel, Progress, to_event
 
-_logs: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("streamapp_logs", default=None)
-_progress: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("streamapp_progress", default=None)
+
+class _Capture:
+    """Say where the output of a job goes, and which thread is at the job itself, until it has returned.
+
+    None of them is when the job runs on the loop, where it is cancelled as a task.
+    """
+
+    __slots__ = ("channel", "thread")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.thread = None if _is_on_loop() else threading.get_ident()
+
+    def is_here(self) -> bool:
+        """Say whether the job itself is what runs here."""
+        return self.thread == threading.get_ident()
+
+
+_logs: contextvars.ContextVar[_Capture | None] = contextvars.ContextVar("streamapp_logs", default=None)
+_progress: contextvars.ContextVar[_Capture | None] = contextvars.ContextVar("streamapp_progress", default=None)
 _install_lock = threading.Lock()
 _MAX_LINE = 8192
 _LEVELS: list[tuple[int, LogLevel]] = [(logging.ERROR, "ERROR"), (logging.WARNING, "WARN"), (logging.INFO, "INFO")]
@@ -44,13 +65,14 @@ def capture(channel: Channel, *, logs: bool, progress: bool) -> Iterator[None]:
         return
     _install()
     _end_lines()
-    log_token = _logs.set(channel if logs else None)
-    progress_token = _progress.set(channel if progress else None)
+    own = _Capture(channel)
+    log_token = _logs.set(own if logs else None)
+    progress_token = _progress.set(own if progress else None)
     try:
         yield
     finally:
-        with suppress(Cancelled):  # the job is over, and its last words with it
-            _end_lines()
+        own.thread = None
+        _end_lines()
         _logs.reset(log_token)
         _progress.reset(progress_token)
 
@@ -85,12 +107,12 @@ class _Tee:
 
     def write(self, text: str) -> int:
         written = self._target.write(text)
-        channel = _logs.get()
-        if channel is not None:
+        own = _logs.get()
+        if own is not None:
             *lines, rest = (self._line.get() + text).split("\n")
             self._line.set(rest[-_MAX_LINE:])
             for line in lines:
-                self._emit(channel, line)
+                self._emit(own, line)
         return written
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -99,15 +121,15 @@ class _Tee:
 
     def end_line(self) -> None:
         """Emit what was printed without a line end."""
-        channel, rest = _logs.get(), self._line.get()
+        own, rest = _logs.get(), self._line.get()
         self._line.set("")
-        if channel is not None:
-            self._emit(channel, rest)
+        if own is not None:
+            self._emit(own, rest)
 
-    def _emit(self, channel: Channel, line: str) -> None:
+    def _emit(self, own: _Capture, line: str) -> None:
         line = line.rpartition("\r")[2].rstrip()  # a bar that redraws itself: only what stays on the screen
         if line:
-            _emit_log(channel, line, self._level, self._level.lower())
+            _emit_log(own, line, self._level, self._level.lower())
 
 
 @lru_cache(maxsize=1)
@@ -117,10 +139,10 @@ def _take_records() -> None:
 
     def made(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = make(*args, **kwargs)
-        channel = _logs.get()
-        if channel is not None and record.name and record.name.partition(".")[0] != "streamapp":
+        own = _logs.get()
+        if own is not None and record.name and record.name.partition(".")[0] != "streamapp":
             level: LogLevel = next((name for number, name in _LEVELS if record.levelno >= number), "DEBUG")
-            _emit_log(channel, _line_of(record), level, record.name)
+            _emit_log(own, _line_of(record), level, record.name)
         return record
 
     logging.setLogRecordFactory(made)
@@ -148,9 +170,13 @@ def _line_of(record: logging.LogRecord) -> str:
         return str(record.msg)
 
 
-def _emit_log(channel: Channel, line: str, level: LogLevel, source: str) -> None:
+def _emit_log(own: _Capture, line: str, level: LogLevel, source: str) -> None:
     """Emit a line; on the loop without waiting for a slow reader, which would stop every stream."""
-    channel.emit(to_event(Log(line[:_MAX_LINE], level, source)), waits=not _is_on_loop())
+    try:
+        own.channel.emit(to_event(Log(line[:_MAX_LINE], level, source)), waits=not _is_on_loop())
+    except Cancelled:
+        if own.is_here():
+            raise
 
 
 def _is_on_loop() -> bool:
@@ -165,11 +191,11 @@ def _patch(cls: Any) -> None:
     display, update = cls.display, cls.update
 
     def shown(self: Any, *args: Any, **kwargs: Any) -> Any:
-        channel = _progress.get()
-        if channel is not None:
+        own = _progress.get()
+        if own is not None:
             total = None if self.total is None else int(self.total)
             with suppress(Cancelled):  # tqdm would keep its global lock; `updated` raises it
-                channel.emit(to_event(Progress(int(self.n), total, self.desc or None)), waits=False)
+                own.channel.emit(to_event(Progress(int(self.n), total, self.desc or None)), waits=False)
         token = _logs.set(None)  # a bar is no log line
         try:
             return display(self, *args, **kwargs)
@@ -178,9 +204,9 @@ def _patch(cls: Any) -> None:
 
     def updated(self: Any, n: float | None = 1) -> Any:
         is_shown = update(self, n)
-        channel = _progress.get()
-        if channel is not None:
-            channel.check()
+        own = _progress.get()
+        if own is not None and own.is_here():
+            own.channel.check()
         return is_shown
 
     cls.display, cls.update = shown, updated
