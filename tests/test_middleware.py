@@ -200,7 +200,10 @@ async def test_programs_send_no_such_header() -> None:
     assert (await ask(CrossSite(ok, ()))).status == 200
 
 
-@pytest.mark.parametrize(("origin", "status"), [("http://app.lan", 200), ("http://evil.lan", 403), ("null", 403)])
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://app.lan", 200), ("http://evil.lan", 403), ("null", 403), ("http://[", 403)],
+)
 async def test_where_the_browser_does_not_tell_the_site_the_origin_must_be_this_host(origin: str, status: int) -> None:
     assert (await ask(CrossSite(ok, ()), host="app.lan", origin=origin)).status == status
 
