@@ -588,6 +588,23 @@ def test_binary_input_is_not_echoed() -> None:
     assert raw.json()["detail"][0]["input"] == "<binary 400 bytes>"
 
 
+@pytest.mark.parametrize(
+    ("charset", "value", "status", "code"),
+    [
+        ("unicode_escape", rb"\ud800", 422, "invalid_input"),
+        ("idna", b"xn--", 400, "malformed_request"),
+        ("no-such-charset", b"x", 200, None),
+    ],
+)
+def test_a_form_that_cannot_be_decoded_is_the_clients_mistake(
+    inputs: TestClient, charset: str, value: bytes, status: int, code: str | None
+) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n' + value + b"\r\n--b--\r\n"
+    headers = {"Content-Type": f"multipart/form-data; boundary=b; charset={charset}"}
+    answer = inputs.post("/model", content=body, headers=headers)
+    assert (answer.status_code, answer.json().get("error_type")) == (status, code)
+
+
 async def test_a_client_that_leaves_while_it_sends_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     async def receive() -> Message:
         return {"type": "http.disconnect"}

@@ -217,7 +217,8 @@ def _echo(value: Any) -> Any:
         case dict() | list():
             return f"<{type(value).__name__} of {len(value)} items>"
     text = str(value)
-    return text if len(text) <= _MAX_ECHO else text[:_MAX_ECHO] + "..."
+    text = text if len(text) <= _MAX_ECHO else text[:_MAX_ECHO] + "..."
+    return text.encode(errors="backslashreplace").decode()  # a form's charset can yield what UTF-8 cannot write
 
 
 # Endpoints

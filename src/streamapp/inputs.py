@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .endpoint import EndpointSpec
-from .errors import DefinitionError, InvalidInput
+from .errors import DefinitionError, InvalidInput, MalformedRequest
 from .media import MediaLimits, has_media_fields, limit_by, resolve_media
 
 _LISTS = (list, set, frozenset, tuple, collections.abc.Sequence)
@@ -61,6 +61,7 @@ class InputReader:
         Raises:
             RequestValidationError: what is wrong, as FastAPI's list of errors.
             HTTPException: 415 for a body of an unknown type, 413 for one over the limit.
+            MalformedRequest: a form cannot be decoded.
         """
         is_query = request.method == "GET"
         data = self._from_query(request) if is_query else await self._from_body(request)
@@ -113,7 +114,10 @@ class InputReader:
         )
 
     async def _from_form(self, request: Request) -> dict[str, Any]:
-        form = await request.form(max_part_size=self._limits.max_bytes)
+        try:
+            form = await request.form(max_part_size=self._limits.max_bytes)
+        except UnicodeError as error:  # of a charset like idna; Starlette goes on only where others fail
+            raise MalformedRequest(f"the form is not in the charset that it names: {error}") from None
         for _, value in form.multi_items():
             if isinstance(value, UploadFile):
                 weakref.finalize(value, value.file.close)  # when both the request and the job have let go of it
