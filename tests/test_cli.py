@@ -266,6 +266,18 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused("serve", "app.py:Painter").startswith("Settings: max_queue: Input should be a valid integer")
 
 
+def test_a_list_in_the_settings_may_be_one_plain_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_CORS_ORIGINS", "https://example.org")
+    monkeypatch.setenv("STREAMAPP_TRUSTED_PROXIES", "10.0.0.1")
+    assert invoke("serve", "app.py:Broken", "--port", "0").exit_code == 3  # it came as far as to the app's own mistake
+
+
+def test_a_list_in_the_settings_that_is_none_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_CORS_ORIGINS", '["https://example.org')
+    said = refused("serve", "app.py:Painter")
+    assert said.startswith("Settings: cors_origins: Value error, Expected a JSON list, or names with commas")
+
+
 def test_a_port_in_use_is_told_in_a_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -13,6 +13,32 @@ def test_an_environment_variable_sets_what_it_names(monkeypatch: pytest.MonkeyPa
     assert (settings.max_queue, settings.cors_origins) == (8, ("https://a.example",))
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("https://a.example", ("https://a.example",)),
+        ("https://a.example, https://b.example,", ("https://a.example", "https://b.example")),
+        (' ["https://a.example", "https://b.example"]', ("https://a.example", "https://b.example")),
+        ("*", ("*",)),
+        ("::1", ("::1",)),
+        ("", ()),
+    ],
+)
+@pytest.mark.parametrize("name", ["cors_origins", "trusted_proxies"])
+def test_names_are_a_json_list_or_have_commas_between_them(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(f"STREAMAPP_{name.upper()}", text)
+    assert getattr(Settings(), name) == names
+
+
+@pytest.mark.parametrize("text", ['["https://a.example"', "[https://a.example]", "[1]"])
+def test_a_list_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("STREAMAPP_CORS_ORIGINS", text)
+    with pytest.raises(ValidationError, match="cors_origins"):
+        Settings()
+
+
 def test_the_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     get_settings.cache_clear()
     first = get_settings()

@@ -6,10 +6,11 @@ defaults and the limits of the box it runs on.
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
 
@@ -20,7 +21,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STREAMAPP_", frozen=True, extra="ignore", allow_inf_nan=False)
 
     api_key: SecretStr | None = Field(default=None, min_length=1, description="guards every route but health")
-    cors_origins: tuple[str, ...] = Field(default=(), description='origins of web pages that may call; ["*"] for all')
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="origins of web pages that may call, with commas between them; * for all"
+    )
     debug: bool = Field(default=False, description="show exceptions' texts and tracebacks to callers")
 
     max_queue: int = Field(default=64, ge=1, description="jobs that wait for the inference thread")
@@ -52,8 +55,8 @@ class Settings(BaseSettings):
     files_dir: Path | None = Field(default=None, description="uploads and large results; a temporary folder if unset")
     file_ttl_s: float = Field(default=24 * 3600, gt=0, description="how long a file is kept")
     max_files_bytes: int = Field(default=4 * 1024 * MIB, ge=0, description="files kept in all")
-    trusted_proxies: tuple[str, ...] = Field(
-        default=("127.0.0.1", "::1"), description='addresses whose X-Forwarded-* headers are believed; ["*"] for all'
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("127.0.0.1", "::1"), description="addresses whose X-Forwarded-* headers are believed; * for all"
     )
 
     @field_validator("api_key", mode="before")
@@ -61,6 +64,19 @@ class Settings(BaseSettings):
     def _strip(cls, key: Any) -> Any:
         """Take the line end off a key that comes from a file; a blank key is then too short."""
         return key.strip() if isinstance(key, str) else key
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, names: Any) -> Any:
+        """Take one name, or several with commas between them, where it is not a JSON list."""
+        if not isinstance(names, str):
+            return names
+        if not names.lstrip().startswith("["):
+            return [name.strip() for name in names.split(",") if name.strip()]
+        try:
+            return from_json(names)
+        except ValueError as error:
+            raise ValueError(f"Expected a JSON list, or names with commas between them: {error}") from None
 
 
 @lru_cache(maxsize=1)
