@@ -1526,6 +1526,31 @@ def test_a_request_for_an_endpoint_tries_endpoints_only() -> None:
     assert tried.index("/gated/stream") < tried.index("/health")
 
 
+def test_endpoints_that_are_tried_first_hide_no_path_that_came_before_them() -> None:
+    class First(streamapp.App):
+        @streamapp.endpoint("/gated/special")
+        def special(self) -> str:
+            return "of the first app"
+
+        @streamapp.endpoint("/items/{item}")
+        def item(self, item: str) -> str:
+            return f"item {item}"
+
+        @streamapp.endpoint("/items/newest")
+        def newest(self) -> str:
+            return "newest"
+
+    class Named(streamapp.App, name="gated"):
+        @streamapp.endpoint("/{item}")
+        def item(self, item: str) -> str:
+            return f"{item} of the named app"
+
+    with serving(First, Named) as client:
+        assert client.post("/gated/special").json() == "special of the named app"
+        assert client.post("/first/gated/special").json() == "of the first app"
+        assert client.post("/items/newest").json() == "item newest"
+
+
 def test_a_path_parameter_of_the_first_app_hides_no_other() -> None:
     class Greedy(streamapp.App):
         @streamapp.endpoint("/{path:path}")

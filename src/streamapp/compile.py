@@ -25,7 +25,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import compile_path
+from starlette.routing import Route, compile_path
 
 from .app import App, is_app_class
 from .endpoint import EndpointSpec
@@ -325,11 +325,18 @@ def _check_routes(api: FastAPI) -> None:
 def _try_endpoints_first(api: FastAPI, others: int) -> None:
     """Move endpoints, those without the app's name first, before the `others`: a request would try thirty routes else.
 
-    A path with parameters stays where it is, since it could hide others.
+    A path with parameters stays where it is, since it could hide others; so does one that such a path before it takes.
     """
     routes = api.router.routes
-    plain = [route for route in routes[others:] if "{" not in getattr(route, "path", "{")]
-    plain.sort(key=lambda route: str(getattr(route, "path", "")).count("/"))
+    plain: list[Route] = []
+    with_parameters: list[Route] = []
+    for n, route in enumerate(routes):
+        assert isinstance(route, Route)
+        if "{" in route.path:
+            with_parameters.append(route)
+        elif n >= others and not any(before.path_regex.match(route.path) for before in with_parameters):
+            plain.append(route)
+    plain.sort(key=lambda route: route.path.count("/"))
     routes[:] = [*plain, *(route for route in routes if route not in plain)]
 
 
