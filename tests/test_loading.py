@@ -56,10 +56,11 @@ def test_without_a_class_the_only_app_is_meant() -> None:
     assert load_app("only").__name__ == "Only"
 
 
-def test_files_of_one_name_are_told_apart() -> None:
-    write("a/app.py", "First")
-    write("b/app.py", "Second")
-    assert [load_app("a/app.py").__name__, load_app("b/app.py").__name__] == ["First", "Second"]
+@pytest.mark.parametrize("folders", [("a", "b"), ("my-app", "my_app"), ("a/b", "a_b")])
+def test_files_of_one_name_are_told_apart(folders: tuple[str, str]) -> None:
+    for folder, name in zip(folders, ("First", "Second"), strict=True):
+        write(f"{folder}/app.py", name)
+    assert [load_app(f"{folder}/app.py").__name__ for folder in folders] == ["First", "Second"]
 
 
 def test_a_file_is_imported_once() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -49,7 +50,8 @@ def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise DefinitionError(f"there is no file {str(path)!r} in {Path.cwd()}")
     path = path.resolve()
-    name = re.sub(r"\W+", "_", str(path.with_suffix("")))
+    readable = re.sub(r"\W+", "_", str(path.with_suffix("")))
+    name = f"{readable}_{zlib.crc32(bytes(path)):08x}"  # my-app is not my_app
     if name in sys.modules:
         return sys.modules[name]
     sys.path.insert(0, str(path.parent))
