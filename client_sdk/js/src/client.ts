@@ -1,6 +1,5 @@
 /** Call a streamapp server. */
 
-import type { Subject } from "./conversation.js";
 import { Deadline, type Limits } from "./deadline.js";
 import { encodeInput } from "./inputs.js";
 import { follow, JobHandle } from "./job.js";
@@ -44,8 +43,10 @@ export class Client {
   #key: string | undefined;
 
   /** `url` is where the server is, without the path of an endpoint; in a page it may be relative: "/". */
-  constructor(url: string | URL, options: ClientOptions = {}) {
-    const { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000 } = options;
+  constructor(
+    url: string | URL,
+    { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000 }: ClientOptions = {},
+  ) {
     const headers: Record<string, string> = key === undefined ? {} : { Authorization: `Key ${key}` };
     const base = new URL(url, globalThis.location?.href).href.replace(/\/+$/, "");
     this.#server = new Server({ url: base, headers, resumeWindowMs, silenceMs }, patienceMs);
@@ -54,22 +55,23 @@ export class Client {
 
   /** Start a job and return its events once the server begins to answer, which takes a second at most. */
   async stream<Result = any>(path: string, { input, accept, ...limits }: StreamOptions = {}): Promise<Stream<Result>> {
-    const subject: Subject = { path, body: await encodeInput(input), accept };
-    return this.#server.stream(subject, limits);
+    return this.#server.stream({ path, body: await encodeInput(input), accept }, limits);
   }
 
   /** Call an endpoint that returns one JSON value, and return it; gives up after 11 minutes if not told otherwise. */
-  async run<Result = any>(path: string, options: CallOptions = {}): Promise<Result> {
-    const { input, signal, timeoutMs = RUN_TIMEOUT_MS } = options;
+  async run<Result = any>(
+    path: string,
+    { input, signal, timeoutMs = RUN_TIMEOUT_MS }: CallOptions = {},
+  ): Promise<Result> {
     return new Deadline({ signal, timeoutMs }).hold(async (signal) =>
-      this.#server.json(await this.#server.post(path, input), { signal }, timeoutMs),
+      this.#server.json(await this.#server.post(path, input), signal, timeoutMs),
     );
   }
 
   /** Start a job that runs on without readers, and return its handle. */
   async submit<Result = any>(path: string, { input, ...limits }: CallOptions = {}): Promise<JobHandle<Result>> {
     const job = await new Deadline(limits).hold(async (signal) =>
-      this.#server.json(await this.#server.post(path, input, { Prefer: "respond-async" }), { signal }),
+      this.#server.json(await this.#server.post(path, input, { Prefer: "respond-async" }), signal),
     );
     return this.job(job.job_id);
   }
@@ -80,8 +82,10 @@ export class Client {
   }
 
   /** Start a job, tell how it goes, and return its result; a call that ends early cancels the job. */
-  async subscribe<Result = any>(path: string, options: SubscribeOptions = {}): Promise<Result> {
-    const { input, onQueueUpdate = () => {}, logs = false, ...limits } = options;
+  async subscribe<Result = any>(
+    path: string,
+    { input, onQueueUpdate = () => {}, logs = false, ...limits }: SubscribeOptions = {},
+  ): Promise<Result> {
     return new Deadline(limits).hold(async (signal) => {
       const job = await this.submit<Result>(path, { input, signal });
       try {

@@ -13,7 +13,7 @@ export interface Request {
   method: "GET" | "POST";
   url: string;
   headers: Record<string, string>;
-  body?: string | undefined;
+  body?: string;
 }
 
 /** One answer that is being read. */
@@ -37,7 +37,7 @@ export class Connection {
    */
   static async open(request: Request, signal: AbortSignal, expected: string[], silenceMs: number): Promise<Connection> {
     const controller = new AbortController();
-    const options = { ...request, body: request.body ?? null, signal: AbortSignal.any([signal, controller.signal]) };
+    const options = { ...request, signal: AbortSignal.any([signal, controller.signal]) };
     const answer = unlessSilent(controller, silenceMs, () => fetch(request.url, options));
     const response = await answer.catch((cause) => { throw noAnswer(request.url, cause); });
     if (!response.ok) throw await errorFromResponse(response);

@@ -45,8 +45,8 @@ const DECODERS: Record<string, new () => Decoder> = {
   [NDJSON]: LineDecoder,
   [TEXT]: PlainTextDecoder,
 };
-// Other servers leave it out behind their last line.
-const LINE_END = new TextEncoder().encode("\n");
+// "\n", which other servers leave out behind their last line.
+const LINE_END = Uint8Array.of(10);
 // The last event that has none of these names is the job's result.
 const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged", "restarted"]);
 // No answer, and what is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job
@@ -73,7 +73,7 @@ export class Conversation {
   #key = idempotencyKey();
   #connection!: Connection;
   #decoder: Decoder = new SSEDecoder();
-  #lastEventId: string;
+  #lastEventId: string | undefined;
   #isGet = false;
   #isDone = false;
   #hasEvents = false;
@@ -85,7 +85,7 @@ export class Conversation {
     this.#patience = patience;
     this.#signal = signal;
     this.jobId = subject.jobId;
-    this.#lastEventId = subject.after ?? "";
+    this.#lastEventId = subject.after;
   }
 
   /** Get the answer that the events come in; returns when the first one has begun, or the stream is over. */
@@ -106,11 +106,8 @@ export class Conversation {
   async *events(): AsyncGenerator<StreamEvent, void> {
     while (!this.isOver) {
       let lost: unknown;
-      for (;;) {
-        const chunk = await this.#connection.read().catch((error) => void (lost = error));
-        if (!chunk) break;
-        yield* this.#take(chunk);
-      }
+      const read = () => this.#connection.read().catch((error) => void (lost = error));
+      for (let chunk; (chunk = await read()); ) yield* this.#take(chunk);
       if (lost === undefined && this.#decoder instanceof LineDecoder) yield* this.#take(LINE_END);
       if (lost === undefined && this.#isComplete) return this.#end();
       if (!this.#canResume) throw this.#interrupted(lost);
@@ -135,15 +132,14 @@ export class Conversation {
 
   #request(): Request {
     const { url, headers, resumeWindowMs } = this.#manners;
-    const shared = { ...headers, "Streamapp-Resume": String(resumeWindowMs / 1000) };
+    const { path, body, accept = EVENT_STREAM } = this.#subject;
+    const shared = { ...headers, Accept: accept, "Streamapp-Resume": String(resumeWindowMs / 1000) };
     if (this.jobId !== undefined) {
-      const lastEventId = this.#lastEventId || `${this.jobId}:1.0`;
-      const resuming = { ...shared, Accept: EVENT_STREAM, "Last-Event-ID": lastEventId };
+      const resuming = { ...shared, "Last-Event-ID": this.#lastEventId || `${this.jobId}:1.0` };
       return { method: "GET", url: `${url}/jobs/${this.jobId}/events?_events=named`, headers: resuming };
     }
-    const { path, body, accept = EVENT_STREAM } = this.#subject;
-    const starting = { ...shared, Accept: accept, "Content-Type": JSON_TYPE, "Idempotency-Key": this.#key };
-    return { method: "POST", url: url + path, headers: starting, body };
+    const starting = { ...shared, "Content-Type": JSON_TYPE, "Idempotency-Key": this.#key };
+    return { method: "POST", url: url + path, headers: starting, body: body! };
   }
 
   #begin(connection: Connection): void {
@@ -231,5 +227,5 @@ function mayPass(error: unknown, isResume = false): boolean {
 
 /** Return a key under which a request, sent twice, acts once. `crypto.randomUUID` is missing on pages without TLS. */
 export function idempotencyKey(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return crypto.getRandomValues(new Uint32Array(4)).join("-");
 }

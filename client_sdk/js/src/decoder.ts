@@ -15,13 +15,14 @@ export interface ServerSentEvent {
 
 /** Turn chunks, cut anywhere, into events. */
 export interface Decoder {
-  readonly lastEventId: string;
-  readonly retryMs: number | undefined;
+  readonly lastEventId?: string;
+  readonly retryMs?: number | undefined;
   feed(chunk: Uint8Array): ServerSentEvent[];
 }
 
 // A longer `retry:` is no waiting time that anybody means.
-const RETRY = /^[0-9]{1,15}$/;
+const RETRY = /^\d{1,15}$/;
+const ERROR_LINE = /^{"error":.*"error_type":/s;
 const COLON = 58;
 const SPACE = 32;
 
@@ -103,9 +104,6 @@ function next(text: string, end: string, from: number): number {
 
 /** Read NDJSON as events without a name; a line that tells an error is one. */
 export class LineDecoder implements Decoder {
-  readonly lastEventId = "";
-  readonly retryMs = undefined;
-
   #decoder = new TextDecoder();
   #line = "";
 
@@ -118,19 +116,13 @@ export class LineDecoder implements Decoder {
       lines.push(this.#line.trim());
       this.#line = piece;
     }
-    return lines.filter(Boolean).map((line) => ({ name: tellsError(line) ? "error" : "message", data: line, id: "" }));
+    const named = (data: string) => ({ name: ERROR_LINE.test(data) ? "error" : "message", data, id: "" });
+    return lines.filter(Boolean).map(named);
   }
-}
-
-function tellsError(line: string): boolean {
-  return line.startsWith('{"error":') && line.includes('"error_type":');
 }
 
 /** Read plain text as events without a name, piece by piece. */
 export class PlainTextDecoder implements Decoder {
-  readonly lastEventId = "";
-  readonly retryMs = undefined;
-
   #decoder = new TextDecoder();
 
   /** Take the next bytes and return the characters that they complete. */

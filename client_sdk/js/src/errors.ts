@@ -24,29 +24,23 @@ const RETRYABLE: ReadonlySet<ErrorCode> = new Set(["connection_failed", "stream_
 /** Say what went wrong; `code` tells one kind from another. */
 export class StreamappError extends Error {
   override readonly name = "StreamappError";
-  readonly code: ErrorCode;
+  readonly code!: ErrorCode;
   /** Whether the same request can succeed later. */
-  readonly retryable: boolean;
+  readonly retryable!: boolean;
   /** What stood under `detail` in the answer; for `invalid_input` the list of the wrong fields. */
-  readonly detail: any;
+  readonly detail!: any;
   /** The HTTP status; undefined when the error came as an event, or from this side. */
-  readonly status: number | undefined;
+  readonly status!: number | undefined;
   /** Seconds to wait before the next try, if the server said so. */
-  readonly retryAfter: number | undefined;
+  readonly retryAfter!: number | undefined;
   /** The job, once it has one. */
-  readonly jobId: string | undefined;
+  readonly jobId!: string | undefined;
   /** The whole body of the answer, or the whole data of the event. */
-  readonly data: any;
+  readonly data!: any;
 
   constructor(code: ErrorCode, message: string, facts: Facts = {}) {
     super(message, { cause: facts.cause });
-    this.code = code;
-    this.retryable = facts.retryable ?? RETRYABLE.has(code);
-    this.detail = facts.detail;
-    this.status = facts.status;
-    this.retryAfter = facts.retryAfter;
-    this.jobId = facts.jobId;
-    this.data = facts.data;
+    Object.assign(this, facts, { code, retryable: facts.retryable ?? RETRYABLE.has(code) });
   }
 }
 

@@ -18,7 +18,7 @@ async function encode(value: any): Promise<unknown> {
   return Object.fromEntries(await Promise.all(entries));
 }
 
-function dataUri(bytes: Uint8Array, mediaType = ""): string {
+function dataUri(bytes: Uint8Array, mediaType?: string): string {
   const parts: string[] = [];
   for (let start = 0; start < bytes.length; start += PART_BYTES) {
     parts.push(btoa(String.fromCharCode(...bytes.subarray(start, start + PART_BYTES))));

@@ -22,7 +22,7 @@ export class JobHandle<Result = any> {
 
   /** Ask for its state. */
   async status(limits: Limits = {}): Promise<JobStatus> {
-    return new Deadline(limits).hold((signal) => this.#server.status("GET", this.id, { signal }));
+    return new Deadline(limits).hold((signal) => this.#server.status("GET", this.id, signal));
   }
 
   /**
@@ -39,7 +39,7 @@ export class JobHandle<Result = any> {
     return new Deadline(limits).hold(async (signal) => {
       for (let wait = FIRST_POLL_MS; ; wait = longer(wait)) {
         try {
-          return await this.#server.ask("GET", `${this.id}/result`, { signal });
+          return await this.#server.ask("GET", `${this.id}/result`, signal);
         } catch (error) {
           if (!(error instanceof StreamappError && error.code === "job_unfinished")) throw error;
           await sleep(wait, signal);
@@ -50,7 +50,7 @@ export class JobHandle<Result = any> {
 
   /** End it; without effect on a job that is over. */
   async cancel(): Promise<JobStatus> {
-    return this.#server.status("POST", `${this.id}/cancel`, {});
+    return new Deadline({}).hold((signal) => this.#server.status("POST", `${this.id}/cancel`, signal));
   }
 }
 
@@ -71,19 +71,10 @@ export async function follow(
     if (isNews && !(logs && isOver(status))) tell(status);
   }
   if (!logs) return;
-  await tellLogs(job, status, tell, signal);
-  tell(await job.status({ signal }));
-}
-
-async function tellLogs(
-  job: JobHandle,
-  status: JobStatus,
-  tell: (status: JobStatus) => void,
-  signal: AbortSignal,
-): Promise<void> {
   const stream = await job.events({ signal });
   stream.on("log", (line) => tell({ ...status, logs: [line] }));
   await stream.done().catch(() => signal.throwIfAborted()); // the job's failure; its result says it
+  tell(await job.status({ signal }));
 }
 
 function isOver({ status }: JobStatus): boolean {

@@ -1,7 +1,6 @@
 /** Decide how long to wait before the next try, and wait. */
 
 import { after } from "./deadline.js";
-import { StreamappError } from "./errors.js";
 
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 5000;
@@ -74,20 +73,17 @@ export class Patience {
       return true;
     }
     const ms = this.waitMs(error, retryMs);
-    if (ms === undefined) return false;
-    await sleep(ms, signal, !retryAfterMs(error));
-    return true;
+    if (ms !== undefined) await sleep(ms, signal, !retryAfterMs(error));
+    return ms !== undefined;
   }
 }
 
-function retryAfterMs(error: unknown): number {
-  return error instanceof StreamappError ? (error.retryAfter ?? 0) * 1000 : 0;
+function retryAfterMs(error: any): number {
+  return (error?.retryAfter ?? 0) * 1000;
 }
 
-function isUnreachable(error: unknown): boolean {
-  if (!(error instanceof StreamappError) || error.code !== "connection_failed") return false;
-  const cause: any = error.cause;
-  return !CUT.has(cause?.cause?.code ?? cause?.code);
+function isUnreachable(error: any): boolean {
+  return error?.code === "connection_failed" && !CUT.has(error.cause?.cause?.code ?? error.cause?.code);
 }
 
 /**

@@ -39,8 +39,8 @@ export class Server {
   }
 
   /** Send a request until it is answered, and return the JSON of its answer. */
-  async json(request: Request, { signal }: Limits, silenceMs = this.#manners.silenceMs): Promise<any> {
-    return readJson(request, this.#patience(), signal ?? new AbortController().signal, silenceMs);
+  async json(request: Request, signal: AbortSignal, silenceMs = this.#manners.silenceMs): Promise<any> {
+    return readJson(request, this.#patience(), signal, silenceMs);
   }
 
   /** Make a request that starts a job; sent again, it does not start another. */
@@ -50,13 +50,16 @@ export class Server {
   }
 
   /** Send a request about a job, and return the JSON of its answer. */
-  async ask(method: "GET" | "POST", path: string, limits: Limits): Promise<any> {
-    return this.json(this.#request(method, `/jobs/${path}`), limits);
+  async ask(method: "GET" | "POST", path: string, signal: AbortSignal): Promise<any> {
+    return this.json(this.#request(method, `/jobs/${path}`), signal);
   }
 
   /** Send a request about a job, and return the state that it answers. */
-  async status(method: "GET" | "POST", path: string, limits: Limits): Promise<JobStatus> {
-    return statusFrom(await this.ask(method, path, limits));
+  async status(method: "GET" | "POST", path: string, signal: AbortSignal): Promise<JobStatus> {
+    const body = await this.ask(method, path, signal);
+    const { error, detail, error_type, ...status } = body;
+    const failure = error && { error: errorFromEvent(status.status, body, status.job_id) };
+    return { ...status, ...failure, logs: [] };
   }
 
   /** Read a stream; leaving it ends the job if this stream has started it. */
@@ -82,10 +85,10 @@ export class Server {
 
   /** Cancel a job, if the server can be told so soon; else it learns from the closing connection. */
   async cancel(jobId: string): Promise<void> {
-    const { url, method, headers } = this.#request("POST", `/jobs/${jobId}/cancel`);
-    const signal = AbortSignal.timeout(CANCEL_TIMEOUT_MS);
+    const request = this.#request("POST", `/jobs/${jobId}/cancel`);
     // `keepalive`: a page that closes still sends it.
-    const response = await fetch(url, { method, headers, keepalive: true, signal }).catch(() => undefined);
+    const options = { ...request, keepalive: true, signal: AbortSignal.timeout(CANCEL_TIMEOUT_MS) };
+    const response = await fetch(request.url, options).catch(() => undefined);
     await response?.body?.cancel();
   }
 
@@ -96,11 +99,4 @@ export class Server {
   #request(method: "GET" | "POST", path: string, headers: Record<string, string> = {}): Request {
     return { method, url: this.url + path, headers: { ...this.#manners.headers, Accept: JSON_TYPE, ...headers } };
   }
-}
-
-/** Read what `/jobs/{id}` answers. */
-export function statusFrom(body: any): JobStatus {
-  const { error, detail, error_type, ...status } = body;
-  const failure = error && { error: errorFromEvent(status.status, body, status.job_id) };
-  return { ...status, ...failure, logs: [] };
 }

@@ -77,7 +77,7 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
 
   /** Cancel the job unless it is over, and hang up; the loop ends. Resolves once the server knows. */
   async cancel(): Promise<void> {
-    this.#left ??= new StreamappError("cancelled", "The stream was left before its end", { jobId: this.jobId });
+    this.#left ??= new StreamappError("cancelled", "The stream was left", { jobId: this.jobId });
     this.#reject(this.#left);
     await this.#leave(this.#left);
   }
@@ -85,7 +85,7 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
   /** Begin to read; the end of the loop, by `break`, `return` or an error, cancels the job unless it is over. */
   [Symbol.asyncIterator](): AsyncIterator<StreamEvent, undefined> {
     if (this.#reader === "flow") {
-      throw new TypeError("The events are being handed to on(...) or done() already; begin the loop before you await");
+      throw new TypeError("on(...) or done() reads it already; begin the loop before you await");
     }
     this.#reader = "loop";
     const leave = async () => {
