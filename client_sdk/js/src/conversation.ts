@@ -151,6 +151,7 @@ export class Conversation {
   }
 
   *#take(chunk: Uint8Array): Generator<StreamEvent> {
+    this.#patience.heard();
     for (const raw of this.#decoder.feed(chunk)) {
       this.#signal.throwIfAborted();
       if (this.#isGet && raw.name === "done") this.#isDone = true;

@@ -27,6 +27,7 @@ export class Patience {
   #now: () => number;
   #failingSince: number | undefined;
   #tries = 0;
+  #answeredAt!: number;
 
   /**
    * @param ms how long to go on trying without any progress.
@@ -47,6 +48,12 @@ export class Patience {
   /** Take note that the server answers. */
   answered(): void {
     this.#reach.isProven = true;
+    this.#answeredAt = this.#now();
+  }
+
+  /** Take note of bytes: a connection that has outlived the longest wait is progress, though it brings no event. */
+  heard(): void {
+    if (this.#now() - this.#answeredAt > LONGEST_WAIT_MS) this.renew();
   }
 
   /** Return how long to wait after a failure, in milliseconds; undefined when the patience is spent. */
@@ -55,7 +62,7 @@ export class Patience {
     this.#failingSince ??= now;
     const most = Math.min(Math.max(LONGEST_WAIT_MS, retryMs), retryMs * 2 ** this.#tries++);
     const wait = Math.random() * most + retryAfterMs(error);
-    if (!isUnreachable(error)) this.answered();
+    if (!isUnreachable(error)) this.#reach.isProven = true;
     const limit = this.#reach.isProven ? this.#ms : Math.min(this.#ms, CONNECT_PATIENCE_MS);
     return now + wait - this.#failingSince < limit ? wait : undefined;
   }

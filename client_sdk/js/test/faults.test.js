@@ -56,6 +56,24 @@ test("a stream that falls silent is resumed behind its last event", async (t) =>
   assert.equal(requests[1].headers["last-event-id"], `${JOB}:1.1`);
 });
 
+test("a silent job is waited for as long as its connections live", async (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const cuts = [];
+  const silent = (response) => {
+    response.writeHead(200, STREAM).flushHeaders();
+    cuts.push(() => { now += 60_000; response.end(": ping\n\n"); });
+  };
+  const rest = (response) => response.writeHead(200, STREAM).end(`event: output\nid: ${JOB}:1.1\ndata: 7\n\nevent: done\nid: ${JOB}:1.2\ndata: {}\n\n`);
+  const { url } = await serving(t, silent, silent, silent, rest);
+  const stream = await new Client(url).stream("/stream");
+  const liveAndCut = () => cuts.shift()?.();
+  stream.on("reconnected", liveAndCut);
+  liveAndCut();
+  assert.equal(await stream.done(), 7);
+  assert.equal(stream.reconnects, 3);
+});
+
 test("listeners are told when the connection is lost, and when it is back", async (t) => {
   const half = (response) => response.writeHead(200, STREAM).write(`event: output\nid: ${JOB}:1.1\ndata: 1\n\n`, () => response.destroy());
   const rest = (response) => response.writeHead(200, STREAM).end(`event: done\nid: ${JOB}:1.2\ndata: {}\n\n`);

@@ -19,6 +19,18 @@ test("the waits grow, and end", (t) => {
   assert.equal(patience.waitMs(undefined, 2000), 2000);
 });
 
+test("a connection that outlives the longest wait is progress", () => {
+  let now = 0;
+  const patience = new Patience(10_000, { isProven: true }, () => now);
+  const live = (ms) => { patience.answered(); now += ms; patience.heard(); };
+  assert.ok(patience.waitMs(undefined) !== undefined);
+  live(60_000);
+  assert.ok(patience.waitMs(undefined) !== undefined);
+  live(5000);
+  live(5000);
+  assert.equal(patience.waitMs(undefined), undefined);
+});
+
 /** Make this process a page of a browser, as far as waiting looks at it. */
 function page(t, { onLine = true } = {}) {
   const globals = { document: Object.assign(new EventTarget(), { visibilityState: "hidden" }), navigator: { onLine } };
