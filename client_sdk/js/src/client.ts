@@ -1,13 +1,10 @@
 /** Call a streamapp server. */
 
-import { Deadline, type Limits } from "./deadline.js";
+import { Deadline, type Limits, LONGEST_JOB_MS } from "./deadline.js";
 import { encodeInput } from "./inputs.js";
 import { follow, JobHandle } from "./job.js";
 import { type JobStatus, Server } from "./server.js";
 import type { Stream } from "./stream.js";
-
-// A minute over the server's own deadline, so that the server is first and says why.
-const RUN_TIMEOUT_MS = 660_000;
 
 export interface ClientOptions {
   /** The server's API key, sent as `Authorization: Key ...`. */
@@ -16,7 +13,10 @@ export interface ClientOptions {
   patienceMs?: number;
   /** How long the server shall keep a stream's job running for a reader that was cut off; 10 s. */
   resumeWindowMs?: number;
-  /** How long a stream may say nothing before it counts as cut; 45 s. The server sends a heartbeat every 10 s. */
+  /**
+   * How long a stream may say nothing before it counts as cut; 45 s. The server sends a heartbeat every 10 s, but none
+   * in plain text, which is given 11 minutes.
+   */
   silenceMs?: number;
 }
 
@@ -61,7 +61,7 @@ export class Client {
   /** Call an endpoint that returns one JSON value, and return it; gives up after 11 minutes if not told otherwise. */
   async run<Result = any>(
     path: string,
-    { input, signal, timeoutMs = RUN_TIMEOUT_MS }: CallOptions = {},
+    { input, signal, timeoutMs = LONGEST_JOB_MS }: CallOptions = {},
   ): Promise<Result> {
     return new Deadline({ signal, timeoutMs }).hold(async (signal) =>
       this.#server.json(await this.#server.post(path, input), signal, timeoutMs),

@@ -19,14 +19,15 @@ export interface Request {
 /** One answer that is being read. */
 export class Connection {
   readonly response: Response;
+  /** How long nothing may come before the connection counts as cut. */
+  silenceMs: number;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #controller: AbortController;
-  #silenceMs: number;
 
   private constructor(response: Response, controller: AbortController, silenceMs: number) {
     this.response = response;
     this.#controller = controller;
-    this.#silenceMs = silenceMs;
+    this.silenceMs = silenceMs;
   }
 
   /**
@@ -52,7 +53,7 @@ export class Connection {
   async read(): Promise<Uint8Array | undefined> {
     this.#reader ??= this.response.body!.getReader();
     const reader = this.#reader;
-    return (await unlessSilent(this.#controller, this.#silenceMs, () => reader.read())).value;
+    return (await unlessSilent(this.#controller, this.silenceMs, () => reader.read())).value;
   }
 
   /** Return the whole body. */

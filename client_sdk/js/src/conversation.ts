@@ -6,6 +6,7 @@
  */
 
 import { Connection, decodeJson, EVENT_STREAM, JSON_TYPE, mediaTypeOf, NDJSON, type Request, TEXT } from "./connection.js";
+import { LONGEST_JOB_MS } from "./deadline.js";
 import { type Decoder, LineDecoder, PlainTextDecoder, type ServerSentEvent, SSEDecoder } from "./decoder.js";
 import { errorFromEvent, StreamappError } from "./errors.js";
 import type { Patience } from "./patience.js";
@@ -133,7 +134,8 @@ export class Conversation {
   #request(): Request {
     const { url, headers, resumeWindowMs } = this.#manners;
     const { path, body, accept = EVENT_STREAM } = this.#subject;
-    const shared = { ...headers, Accept: accept, "Streamapp-Resume": String(resumeWindowMs / 1000) };
+    const shared: Record<string, string> = { ...headers, Accept: accept };
+    if (accept === EVENT_STREAM) shared["Streamapp-Resume"] = String(resumeWindowMs / 1000); // others cannot be resumed
     if (this.jobId !== undefined) {
       const resuming = { ...shared, "Last-Event-ID": this.#lastEventId || `${this.jobId}:1.0` };
       return { method: "GET", url: `${url}/jobs/${this.jobId}/events?_events=named`, headers: resuming };
@@ -148,6 +150,9 @@ export class Conversation {
     this.jobId ??= JOB_ID.exec(connection.response.headers.get("X-Streamapp-Job-Id") ?? "")?.[0];
     this.#connection = connection;
     this.#decoder = new DECODERS[mediaTypeOf(connection.response)]!(); // what was cut off comes again in full
+    if (this.#decoder instanceof PlainTextDecoder) {
+      connection.silenceMs = Math.max(connection.silenceMs, LONGEST_JOB_MS); // it has no heartbeats
+    }
   }
 
   *#take(chunk: Uint8Array): Generator<StreamEvent> {

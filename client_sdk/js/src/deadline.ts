@@ -2,6 +2,9 @@
 
 import { StreamappError } from "./errors.js";
 
+/** A minute over the server's own deadline, so that the server is first and says why. */
+export const LONGEST_JOB_MS = 660_000;
+
 /** What ends a call early. */
 export interface Limits {
   /** Ends the call when it is aborted, and with it the job that the call started. */

@@ -118,6 +118,27 @@ test("the last line needs no line end", async (t) => {
   assert.equal(await (await new Client(url).stream("/stream", { accept: "application/x-ndjson" })).done(), 2);
 });
 
+test("plain text, which has no heartbeats, may say nothing for 11 minutes", async (t) => {
+  const { url } = await serving(t, (response) => response.writeHead(200, { "Content-Type": "text/plain" }).write("a"));
+  const stream = await new Client(url).stream("/stream", { accept: "text/plain" });
+  const events = stream[Symbol.asyncIterator]();
+  assert.equal((await events.next()).value.data, "a");
+  const { setTimeout } = globalThis;
+  const timers = new Map();
+  t.mock.method(globalThis, "setTimeout", (act, ms) => { timers.set(ms, act); return setTimeout(act, ms); });
+  const next = events.next();
+  await new Promise(setImmediate);
+  assert.ok(!timers.has(45_000));
+  timers.get(660_000)();
+  await assert.rejects(next, { code: "stream_interrupted", message: /no heartbeat came/ });
+});
+
+test("only a stream that can be resumed asks the server to keep its job", async (t) => {
+  const { url, requests } = await serving(t, (response) => response.writeHead(204).end());
+  for (const accept of ["application/x-ndjson", "text/plain", "text/event-stream"]) await new Client(url).stream("/stream", { accept });
+  assert.deepEqual(requests.map(({ headers }) => headers["streamapp-resume"]), [undefined, undefined, "10"]);
+});
+
 test("an answer byte by byte is read", async (t) => {
   const bytes = Buffer.from(`\ufeffevent: output\r\nid: ${JOB}:1.1\r\ndata: {"text":\r\ndata: "ä€🙂"}\r\n\r\n`);
   const drip = async (response) => {
