@@ -44,7 +44,7 @@ export class StreamappError extends Error {
   }
 }
 
-// What a status means where no code is given: by a proxy, or another server.
+// What a status means where no code is given: by a proxy, or another server. Of a job that ran too long one is given.
 const BY_STATUS: Record<number, ErrorCode> = {
   400: "malformed_request",
   401: "unauthorized",
@@ -58,7 +58,7 @@ const BY_STATUS: Record<number, ErrorCode> = {
   500: "endpoint_failed",
   502: "unavailable",
   503: "unavailable",
-  504: "deadline_exceeded",
+  504: "unavailable",
 };
 
 /** Read an answer with an error status; any server's, any proxy's. */

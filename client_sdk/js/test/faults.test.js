@@ -38,6 +38,15 @@ test("a busy server is not waited for longer than it is worth", async (t) => {
   await assert.rejects(new Client(url).run("/echo"), { code: "unavailable", status: 503, retryAfter: 60 });
 });
 
+test("a proxy that waited too long is asked again, a job that ran too long is not", async (t) => {
+  const late = (response) => response.writeHead(504, { "X-Streamapp-Job-Id": JOB }).end('{"error":{"code":"deadline_exceeded","message":"late"}}');
+  const { url, requests } = await serving(t, (response) => response.writeHead(504).end("<h1>Gateway Timeout"), late);
+  await assert.rejects(new Client(url).run("/echo"), { code: "deadline_exceeded", retryable: false });
+  assert.equal(requests.length, 2);
+  const proxy = await serving(t, (response) => response.writeHead(504).end());
+  await assert.rejects(new Client(proxy.url, { patienceMs: 0 }).run("/echo"), { code: "unavailable", status: 504, retryable: true });
+});
+
 test("a job that failed is not run again", async (t) => {
   const failed = (response) => response.writeHead(503, { "X-Streamapp-Job-Id": JOB }).end('{"detail":"out","error_type":"out_of_memory"}');
   const { url, requests } = await serving(t, failed);
