@@ -26,6 +26,7 @@ export class Connection {
 
   private constructor(response: Response, controller: AbortController, silenceMs: number) {
     this.response = response;
+    this.#reader = response.body?.getReader();
     this.#controller = controller;
     this.silenceMs = silenceMs;
   }
@@ -41,8 +42,11 @@ export class Connection {
     const options = { ...request, signal: AbortSignal.any([signal, controller.signal]) };
     const answer = unlessSilent(controller, silenceMs, () => fetch(request.url, options));
     const response = await answer.catch((cause) => { throw noAnswer(request.url, cause); });
-    if (!response.ok) throw await errorFromResponse(response);
     const connection = new Connection(response, controller, silenceMs);
+    if (!response.ok) {
+      const text = await connection.text().catch(() => ""); // cut off: the status says enough
+      throw errorFromResponse(response, text);
+    }
     if (response.status === 204 || expected.includes(mediaTypeOf(response))) return connection;
     const isEmpty = !(await connection.read().catch(() => undefined));
     controller.abort();
@@ -51,14 +55,18 @@ export class Connection {
 
   /** Return the next bytes, undefined at the end; reject when the connection is cut or falls silent. */
   async read(): Promise<Uint8Array | undefined> {
-    this.#reader ??= this.response.body!.getReader();
-    const reader = this.#reader;
-    return (await unlessSilent(this.#controller, this.silenceMs, () => reader.read())).value;
+    return (await unlessSilent(this.#controller, this.silenceMs, () => this.#reader!.read())).value;
   }
 
-  /** Return the whole body. */
+  /** Return the whole body; reject when it is empty too. */
   async text(): Promise<string> {
-    const text = await this.response.text().catch((cause) => { throw noAnswer(this.response.url, cause); });
+    const decoder = new TextDecoder();
+    let text = "";
+    try {
+      for (let chunk; (chunk = await this.read()); ) text += decoder.decode(chunk, { stream: true });
+    } catch (cause) {
+      throw noAnswer(this.response.url, cause);
+    }
     if (!text) throw noAnswer(this.response.url, "it is empty");
     return text;
   }

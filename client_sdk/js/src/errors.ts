@@ -61,9 +61,8 @@ const BY_STATUS: Record<number, ErrorCode> = {
   504: "unavailable",
 };
 
-/** Read an answer with an error status; any server's, any proxy's. */
-export async function errorFromResponse(response: Response): Promise<StreamappError> {
-  const text = await response.text().catch(() => ""); // cut off: the status says enough
+/** Read an answer with an error status, and its body; any server's, any proxy's. */
+export function errorFromResponse(response: Response, text: string): StreamappError {
   const wait = response.headers.get("Retry-After") ?? "";
   return errorFrom(parse(text), `HTTP ${response.status} ${response.statusText}: ${text.slice(0, 200)}`, {
     status: response.status,

@@ -9,6 +9,7 @@ import { Client } from "streamapp-client";
 
 const JOB = "0123456789abcdef0123456789abcdef";
 const STREAM = { "Content-Type": "text/event-stream", "X-Streamapp-Job-Id": JOB };
+const JSON_ANSWER = { "Content-Type": "application/json" };
 
 /** Answer the first request by the first function, the next by the next, and all others by the last. */
 async function serving(t, ...answers) {
@@ -81,6 +82,18 @@ test("a silent job is waited for as long as its connections live", async (t) => 
   liveAndCut();
   assert.equal(await stream.done(), 7);
   assert.equal(stream.reconnects, 3);
+});
+
+test("a value that falls silent is asked for again", { timeout: 20_000 }, async (t) => {
+  const silent = (response) => response.writeHead(200, JSON_ANSWER).write("[");
+  const { url, requests } = await serving(t, silent, (response) => response.writeHead(200, JSON_ANSWER).end('["ä"]'));
+  assert.deepEqual(await new Client(url, { silenceMs: 100 }).job(JOB).result(), ["ä"]);
+  assert.equal(requests.length, 2);
+});
+
+test("a refusal whose body falls silent is told by its status", { timeout: 20_000 }, async (t) => {
+  const { url } = await serving(t, (response) => response.writeHead(403).write("<h1>"));
+  await assert.rejects(new Client(url, { silenceMs: 100 }).stream("/stream"), { code: "unauthorized", message: "HTTP 403 Forbidden: " });
 });
 
 test("listeners are told when the connection is lost, and when it is back", async (t) => {
@@ -160,13 +173,13 @@ test("an answer byte by byte is read", async (t) => {
 });
 
 test("Infinity is no limit", async (t) => {
-  const { url } = await serving(t, (response) => response.writeHead(200, { "Content-Type": "application/json" }).end("7"));
+  const { url } = await serving(t, (response) => response.writeHead(200, JSON_ANSWER).end("7"));
   const client = new Client(url, { patienceMs: Infinity, silenceMs: Infinity });
   assert.equal(await client.run("/echo", { timeoutMs: Infinity }), 7);
 });
 
 test("a redirect to another origin does not get the key", async (t) => {
-  const json = (response) => response.writeHead(200, { "Content-Type": "application/json" }).end("7");
+  const json = (response) => response.writeHead(200, JSON_ANSWER).end("7");
   const other = await serving(t, json);
   const { url, requests } = await serving(t, (response) => response.writeHead(307, { Location: `${other.url}/echo` }).end());
   assert.equal(await new Client(url, { key: "secret" }).run("/echo"), 7);
