@@ -1,6 +1,6 @@
 /** Call a streamapp server. */
 
-import { Deadline, type Limits, LONGEST_JOB_MS } from "./deadline.js";
+import { Deadline, type Limits, LONGEST_JOB_MS, outlasting } from "./deadline.js";
 import { encodeInput } from "./inputs.js";
 import { follow, JobHandle } from "./job.js";
 import { type JobStatus, Server } from "./server.js";
@@ -68,12 +68,15 @@ export class Client {
     );
   }
 
-  /** Start a job that runs on without readers, and return its handle. */
+  /** Start a job that runs on without readers, and return its handle; a call that ends early cancels the job. */
   async submit<Result = any>(path: string, { input, ...limits }: CallOptions = {}): Promise<JobHandle<Result>> {
-    const job = await new Deadline(limits).hold(async (signal) =>
-      this.#server.json(await this.#server.post(path, input, { Prefer: "respond-async" }), signal),
-    );
-    return this.job(job.job_id);
+    return new Deadline(limits).hold(async (signal) => {
+      const request = await this.#server.post(path, input, { Prefer: "respond-async" });
+      const job = await this.#server.json({ ...request, signal: outlasting(signal) }, signal);
+      if (signal.aborted) await this.#server.cancel(job.job_id);
+      signal.throwIfAborted();
+      return this.job(job.job_id);
+    });
   }
 
   /** Return the handle of a job that exists already; sends nothing. */

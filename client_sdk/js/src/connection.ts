@@ -14,6 +14,8 @@ export interface Request {
   url: string;
   headers: Record<string, string>;
   body?: string;
+  /** Ends it, where that is not what ends the call. */
+  signal?: AbortSignal;
 }
 
 /** One answer that is being read. */
@@ -39,7 +41,7 @@ export class Connection {
    */
   static async open(request: Request, signal: AbortSignal, expected: string[], silenceMs: number): Promise<Connection> {
     const controller = new AbortController();
-    const options = { ...request, signal: AbortSignal.any([signal, controller.signal]) };
+    const options = { ...request, signal: AbortSignal.any([request.signal ?? signal, controller.signal]) };
     const answer = unlessSilent(controller, silenceMs, () => fetch(request.url, options));
     const response = await answer.catch((cause) => { throw noAnswer(request.url, cause); });
     const connection = new Connection(response, controller, silenceMs);

@@ -5,6 +5,9 @@ import { StreamappError } from "./errors.js";
 /** A minute over the server's own deadline, so that the server is first and says why. */
 export const LONGEST_JOB_MS = 660_000;
 
+/** How long a call that was left may go on, to tell the server. */
+export const LEAVING_MS = 2000;
+
 /** What ends a call early. */
 export interface Limits {
   /** Ends the call when it is aborted, and with it the job that the call started. */
@@ -16,6 +19,16 @@ export interface Limits {
 /** Set a timer; engines take a time beyond their range, such as Infinity, for none at all. */
 export function after(ms: number, act: () => void): ReturnType<typeof setTimeout> {
   return setTimeout(act, Math.min(ms, 0x7fffffff));
+}
+
+/** Return a signal that follows another one later: what was sent before may still be answered. */
+export function outlasting(signal: AbortSignal): AbortSignal {
+  signal.throwIfAborted();
+  const controller = new AbortController();
+  const follow = () => controller.abort();
+  // Not a timer of ours, which would keep the process alive.
+  signal.addEventListener("abort", () => AbortSignal.timeout(LEAVING_MS).addEventListener("abort", follow));
+  return controller.signal;
 }
 
 /** Hold the limits of one call, and whether it has ended. */

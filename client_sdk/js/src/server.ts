@@ -2,13 +2,11 @@
 
 import { JSON_TYPE, type Request } from "./connection.js";
 import { Conversation, idempotencyKey, type Manners, readJson, type Subject } from "./conversation.js";
-import { Deadline, type Limits } from "./deadline.js";
+import { Deadline, LEAVING_MS, type Limits } from "./deadline.js";
 import { errorFromEvent, type StreamappError } from "./errors.js";
 import { encodeInput } from "./inputs.js";
 import { Patience } from "./patience.js";
 import { Stream } from "./stream.js";
-
-const CANCEL_TIMEOUT_MS = 2000;
 
 /** A job's state at one moment; the times are seconds since 1970, by the server's clock. */
 export interface JobStatus {
@@ -87,7 +85,7 @@ export class Server {
   async cancel(jobId: string): Promise<void> {
     const request = this.#request("POST", `/jobs/${jobId}/cancel`);
     // `keepalive`: a page that closes still sends it.
-    const options = { ...request, keepalive: true, signal: AbortSignal.timeout(CANCEL_TIMEOUT_MS) };
+    const options = { ...request, keepalive: true, signal: AbortSignal.timeout(LEAVING_MS) };
     const response = await fetch(request.url, options).catch(() => undefined);
     await response?.body?.cancel();
   }

@@ -48,6 +48,30 @@ test("a proxy that waited too long is asked again, a job that ran too long is no
   await assert.rejects(new Client(proxy.url, { patienceMs: 0 }).run("/echo"), { code: "unavailable", status: 504, retryable: true });
 });
 
+for (const call of ["submit", "subscribe"]) {
+  test(`a job that the server takes while ${call} is left is cancelled`, async (t) => {
+    const controller = new AbortController();
+    const reason = new Error("enough");
+    const take = (response) => {
+      controller.abort(reason);
+      response.writeHead(202, JSON_ANSWER).end(`{"job_id":"${JOB}"}`);
+    };
+    const { url, requests } = await serving(t, take, (response) => response.end("{}"));
+    await assert.rejects(new Client(url)[call]("/stream", { signal: controller.signal }), reason);
+    assert.deepEqual(requests.map(({ url }) => url), ["/stream", `/jobs/${JOB}/cancel`]);
+    await assert.rejects(new Client(url)[call]("/stream", { signal: controller.signal }), reason);
+    assert.equal(requests.length, 2);
+  });
+}
+
+test("a server that does not say whether it took a job keeps nobody", { timeout: 20_000 }, async (t) => {
+  const { timeout } = AbortSignal;
+  t.mock.method(AbortSignal, "timeout", () => timeout.call(AbortSignal, 1)); // of 2 s
+  const controller = new AbortController();
+  const { url } = await serving(t, () => controller.abort());
+  await assert.rejects(new Client(url).subscribe("/stream", { signal: controller.signal }), { name: "AbortError" });
+});
+
 test("a job that failed is not run again", async (t) => {
   const failed = (response) => response.writeHead(503, { "X-Streamapp-Job-Id": JOB }).end('{"detail":"out","error_type":"out_of_memory"}');
   const { url, requests } = await serving(t, failed);
