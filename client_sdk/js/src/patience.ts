@@ -60,7 +60,8 @@ export class Patience {
   waitMs(error: unknown, retryMs = FIRST_WAIT_MS): number | undefined {
     const now = this.#now();
     this.#failingSince ??= now;
-    const most = Math.min(Math.max(LONGEST_WAIT_MS, retryMs), retryMs * 2 ** this.#tries++);
+    const first = Math.max(1, retryMs); // of 0 the waits would not grow
+    const most = Math.min(Math.max(LONGEST_WAIT_MS, first), first * 2 ** this.#tries++);
     const wait = Math.random() * most + retryAfterMs(error);
     if (!isUnreachable(error)) this.#reach.isProven = true;
     const limit = this.#reach.isProven ? this.#ms : Math.min(this.#ms, CONNECT_PATIENCE_MS);

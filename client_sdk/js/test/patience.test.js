@@ -19,6 +19,14 @@ test("the waits grow, and end", (t) => {
   assert.equal(patience.waitMs(undefined, 2000), 2000);
 });
 
+test("the waits grow from the least one too, without end", (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const patience = new Patience(Infinity, { isProven: true });
+  const waits = Array.from({ length: 1100 }, () => patience.waitMs(undefined, 0));
+  assert.deepEqual(waits.slice(0, 4), [1, 2, 4, 8]);
+  assert.equal(waits.at(-1), 5000);
+});
+
 test("a connection that outlives the longest wait is progress", () => {
   let now = 0;
   const patience = new Patience(10_000, { isProven: true }, () => now);
