@@ -81,7 +81,9 @@ export function mediaTypeOf(response: Response): string {
 
 function noAnswer(url: string, cause: any): StreamappError {
   const why = cause?.cause?.message || cause?.message || cause;
-  return new StreamappError("connection_failed", `No answer from ${url}: ${why}`, { cause });
+  // Node's fetch gives up after 5 minutes, and the server cancels the job: sent again, it would run again, as long.
+  const retryable = cause?.cause?.code !== "UND_ERR_HEADERS_TIMEOUT";
+  return new StreamappError("connection_failed", `No answer from ${url}: ${why}`, { cause, retryable });
 }
 
 async function unlessSilent<T>(controller: AbortController, ms: number, act: () => Promise<T>): Promise<T> {

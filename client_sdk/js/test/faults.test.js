@@ -72,6 +72,13 @@ test("a server that does not say whether it took a job keeps nobody", { timeout:
   await assert.rejects(new Client(url).subscribe("/stream", { signal: controller.signal }), { name: "AbortError" });
 });
 
+test("a job that took longer than Node waits is not run again", async (t) => {
+  const cause = Object.assign(new Error("Headers Timeout Error"), { code: "UND_ERR_HEADERS_TIMEOUT" });
+  const { mock } = t.mock.method(globalThis, "fetch", () => Promise.reject(new TypeError("fetch failed", { cause })));
+  await assert.rejects(new Client("http://127.0.0.1").run("/echo"), { code: "connection_failed", retryable: false });
+  assert.equal(mock.callCount(), 1);
+});
+
 test("a job that failed is not run again", async (t) => {
   const failed = (response) => response.writeHead(503, { "X-Streamapp-Job-Id": JOB }).end('{"detail":"out","error_type":"out_of_memory"}');
   const { url, requests } = await serving(t, failed);
