@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.scripted_server import END, HOLD, THEN, Serve, answer, block, chunk, head, refusal
 
-from streamapp_client import AsyncClient, Client, DeadlineExceeded, UnexpectedAnswer
+from streamapp_client import AsyncClient, Client, DeadlineExceeded, Unavailable, UnexpectedAnswer
 from streamapp_client import _calls as calls
 from streamapp_client._errors import NoImage
 from streamapp_client._steps import Deadline, Patience, Reach, Read, Send, Sleep
@@ -22,7 +22,7 @@ TIMES = {"created_at": 0, "started_at": None, "finished_at": None}
 BUSY = answer(
     json.dumps(refusal("draining", retryable=True)).encode(), "503 Service Unavailable", headers="Retry-After: 20\r\n"
 )
-GONE_BAD = answer(b"<html>", "504 Gateway Timeout", "text/html")
+GAVE_UP = answer(b"<html>", "504 Gateway Timeout", "text/html")
 QUEUED = answer(json.dumps({"job_id": "j1", "status": "queued", "position": 0, **TIMES}).encode(), "202 Accepted")
 RUNNING = answer(json.dumps({"job_id": "j1", "status": "running", "position": 0, **TIMES}).encode())
 EVENTS = "jobs/j1/events?_events=named"
@@ -102,12 +102,19 @@ def test_a_question_that_gets_no_answer_is_asked_again() -> None:
 
 
 def test_what_a_proxy_does_not_get_in_time_is_asked_for_again(serve: Serve) -> None:
-    client = Client(serve(echo=[GONE_BAD, THEN, answer(b"1")]).url)
-    assert client.run("/echo") == 1
+    job = Client(serve(**{"jobs/j1/result": [GAVE_UP, THEN, answer(b"1")]}).url).job("j1")
+    assert job.result() == 1
     stream = Client(
-        serve(head(), block("output", 1), **{EVENTS: [GONE_BAD, THEN, head(), block("done", {}, 2), END]}).url
+        serve(head(), block("output", 1), **{EVENTS: [GAVE_UP, THEN, head(), block("done", {}, 2), END]}).url
     )
     assert [event.data for event in stream.stream("/stream")] == [1]
+
+
+def test_an_endpoint_that_a_proxy_does_not_wait_for_is_not_run_again(serve: Serve) -> None:
+    server = serve(echo=[GAVE_UP])
+    with pytest.raises(Unavailable, match="504"):
+        Client(server.url).run("/echo")
+    assert len(server.requests) == 1
 
 
 def test_a_resumed_stream_is_one_of_events(serve: Serve) -> None:

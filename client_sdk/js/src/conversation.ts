@@ -220,7 +220,9 @@ export async function readJson(
       return decodeJson(await answer.text(), `the answer of ${request.url}`);
     } catch (error) {
       signal.throwIfAborted();
-      if (!mayPass(error) || !(await patience.wait(error, signal))) throw error;
+      // A proxy that has waited for a value in vain would do so again, while the endpoint ran a second time.
+      const isLate = request.body && (error as StreamappError).status === 504;
+      if (isLate || !mayPass(error) || !(await patience.wait(error, signal))) throw error;
     }
   }
 }

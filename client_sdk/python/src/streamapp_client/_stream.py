@@ -155,6 +155,9 @@ def read_json(request: Send, patience: Patience, deadline: Deadline, *, job_id: 
         except (httpx.TransportError, ApiError) as error:
             if isinstance(error, ApiError) and not may_pass(error):
                 raise
+            # A proxy that has waited for a value in vain would do so again, while the endpoint ran a second time.
+            if isinstance(error, ApiError) and request.content and error.status_code == httpx.codes.GATEWAY_TIMEOUT:
+                raise
             deadline.check(request.path, job_id)
             wait = patience.wait_s(error, retry_after=_retry_after(error))
             if wait is None:
