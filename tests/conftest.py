@@ -3,10 +3,13 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
 from tests.scripted_server import Serve, serving
+
+from streamapp.events import Event
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,3 +38,25 @@ def serve() -> Iterator[Serve]:
     """Start a server that plays answers as they are written down."""
     with serving() as start:
         yield start
+
+
+Interrupting = Callable[[Callable[[], None]], Event]
+
+
+@pytest.fixture
+def interrupted_by() -> Interrupting:
+    """Make an event in the midst of whose emission the garbage collector runs a finalizer."""
+
+    def interrupted_by(finalizer: Callable[[], None]) -> Event:
+        class Interrupted(Event):
+            @property
+            def kind(self) -> Any:
+                finalizer()
+                return "output"
+
+            @kind.setter
+            def kind(self, kind: str) -> None: ...
+
+        return Interrupted("output", b"1")
+
+    return interrupted_by

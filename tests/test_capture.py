@@ -16,6 +16,7 @@ import tqdm.auto  # type: ignore[import-untyped]
 from streamapp.capture import capture
 from streamapp.channel import Channel
 from streamapp.errors import Cancelled, ErrorReport
+from streamapp.events import Event
 from streamapp.settings import Settings
 
 WAIT_S = 10.0
@@ -24,6 +25,7 @@ logger = logging.getLogger("somewhere.deep")
 
 
 Screen = pytest.CaptureFixture[str]
+Interrupting = Callable[[Callable[[], None]], Event]
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +59,21 @@ def bars(channel: Channel) -> list[dict[str, Any]]:
 
 
 # Prints
+
+
+def test_what_a_finalizer_prints_in_the_midst_of_the_channel_is_nobodys(
+    channel: Channel, screen: Screen, interrupted_by: Interrupting
+) -> None:
+    bar = tqdm.tqdm(total=2, file=io.StringIO())
+
+    def finalize() -> None:
+        write("late")
+        bar.close()
+
+    with capture(channel, logs=True, progress=True):
+        channel.emit(interrupted_by(finalize))
+    assert (channel.last_n, lines(channel), bars(channel)) == (1, [], [])
+    assert "late" in screen.readouterr().out
 
 
 def test_a_job_that_did_not_ask_is_left_alone(channel: Channel, screen: Screen) -> None:

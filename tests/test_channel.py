@@ -1,6 +1,7 @@
 """The channel: one bounded log between the thread that emits and the readers on the loop."""
 
 import asyncio
+import contextvars
 import sys
 import threading
 import time
@@ -17,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamapp.channel import Channel, Subscriber
-from streamapp.errors import Cancelled, ErrorReport
+from streamapp.errors import Cancelled, ErrorReport, StreamAppError
 from streamapp.events import Event, Preview, Progress, to_event
 from streamapp.settings import Settings
 
 WAIT_S = 10.0
 Advance = Callable[[float], None]
+Interrupting = Callable[[Callable[[], None]], Event]
 STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")
 BROKEN = ErrorReport(500, "endpoint_failed", "it broke")
 
@@ -176,6 +178,40 @@ def test_statistics_describe_the_channel() -> None:
         assert channel.statistics() == (3, 0, 2, 10, 2, 1)
 
     asyncio.run(main())
+
+
+def test_a_finalizer_that_interrupts_the_channel_cannot_emit(interrupted_by: Interrupting) -> None:
+    channel, held = channel_with(), []
+
+    def finalize() -> None:
+        held.append(channel.is_held_here)
+        with pytest.raises(StreamAppError, match="a finalizer cannot emit"):
+            channel.emit(to_event("late"))
+
+    channel.emit(interrupted_by(finalize))
+    assert all(held)
+    assert (channel.is_held_here, channel.last_n) == (False, 1)
+
+
+async def test_readers_are_served_outside_of_the_jobs_context(advance: Advance) -> None:
+    channel, job = channel_with(), contextvars.ContextVar("job", default="none")
+    seen: list[str] = []
+
+    def deliver(events: list[Event]) -> bool:
+        seen.append(job.get())
+        return True
+
+    task = await asleep(channel.subscribe(), deliver)
+    advance(0.01)
+
+    def produce() -> None:
+        job.set("this one")
+        put(channel, "a")
+
+    Producer(produce).join(WAIT_S)
+    await until(lambda: bool(seen))
+    assert seen == ["none"]
+    task.cancel()
 
 
 # The end

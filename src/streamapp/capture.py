@@ -172,6 +172,8 @@ def _line_of(record: logging.LogRecord) -> str:
 
 def _emit_log(own: _Capture, line: str, level: LogLevel, source: str) -> None:
     """Emit a line; on the loop without waiting for a slow reader, which would stop every stream."""
+    if own.channel.is_held_here:
+        return
     try:
         own.channel.emit(to_event(Log(line[:_MAX_LINE], level, source)), waits=not _is_on_loop())
     except Cancelled:
@@ -192,7 +194,7 @@ def _patch(cls: Any) -> None:
 
     def shown(self: Any, *args: Any, **kwargs: Any) -> Any:
         own = _progress.get()
-        if own is not None:
+        if own is not None and not own.channel.is_held_here:
             total = None if self.total is None else int(self.total)
             with suppress(Cancelled):  # tqdm would keep its global lock; `updated` raises it
                 own.channel.emit(to_event(Progress(int(self.n), total, self.desc or None)), waits=False)

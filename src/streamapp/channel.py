@@ -9,6 +9,7 @@ It does not encode (`events`), frame (`wire`) or know HTTP. What user code sees 
 """
 
 import asyncio
+import contextvars
 import threading
 import time
 from bisect import bisect_right
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .errors import Cancelled, ErrorReport
+from .errors import Cancelled, ErrorReport, StreamAppError
 from .events import REPLACEABLE, Event, encode, terminal
 from .settings import Settings
 
@@ -70,7 +71,9 @@ class Channel:
         self._ahead = (settings.ahead_events, settings.ahead_bytes)
         self._behind = (settings.behind_events, settings.behind_bytes)
         self._on_terminal = on_terminal
-        self._lock = threading.Lock()
+        lock = threading.RLock()  # never taken twice, but it knows whose it is
+        self._lock = lock
+        self._is_held_here = lock._is_owned  # type: ignore[attr-defined]  # what `threading.Condition` asks
         self._room: threading.Condition | None = None  # made when a producer waits: it takes a kilobyte
         self._async_waiters: list[asyncio.Future[None]] = []
         self._n = 0
@@ -112,6 +115,14 @@ class Channel:
         return self._n
 
     @property
+    def is_held_here(self) -> bool:
+        """Say whether this thread is inside of the channel, and so runs a finalizer, which must not emit.
+
+        The garbage collector runs wherever objects are made; what it finalizes may print, and so emit a log line.
+        """
+        return bool(self._is_held_here())
+
+    @property
     def trimmed_n(self) -> int:
         """Return the number of the last lasting event that is no longer kept, 0 where all are."""
         return self._trimmed_n
@@ -129,7 +140,10 @@ class Channel:
             waits: False appends in any case, for the few lines that come from the loop.
         Raises:
             Cancelled: the log has ended, or ended while this waited.
+            StreamAppError: called by a finalizer that interrupted this very channel.
         """
+        if self._is_held_here():
+            raise StreamAppError("a finalizer cannot emit: the garbage collector has run it inside of the stream")
         with self._lock:
             self.check()
             if waits and event.kind not in REPLACEABLE and self._is_full():
@@ -320,7 +334,8 @@ class Channel:
         if self._loop is None:
             return
         with suppress(RuntimeError):  # the loop is closed: nobody is left to read
-            self._loop.call_soon_threadsafe(self._wake_all, sleepers)
+            # Not in the job's context: what is printed there would become lines of its log.
+            self._loop.call_soon_threadsafe(self._wake_all, sleepers, context=contextvars.Context())
 
     def _wake_all(self, sleepers: "Iterable[Subscriber]") -> None:
         for sleeper in sleepers:

@@ -77,7 +77,9 @@ class Job:
         own_response: whose headers and status the endpoint can set, where it takes a `Response`.
         is_low_priority: it waits until no other job does.
         captures_logs: what it prints and logs becomes events, whatever its app says.
-        has_own_answer: the endpoint made a Response itself, which is sent once.
+        has_own_answer: the endpoint made a Response itself, which can be sent once.
+        is_answering: it is being sent.
+        has_returned: none of the endpoint's code runs any more, or will.
     """
 
     def __init__(
@@ -115,11 +117,15 @@ class Job:
         #: done when that Response was sent, or the job ended
         self.sent: Future[Response | None] = Future() if may_answer else _NO_RESPONSE
         self.on_ended: list[Callable[[Job], None]] = []
+        #: called when the endpoint's code has returned, or never will be called: before the end or after it
+        self.on_returned: list[Callable[[Job], None]] = []
+        self.has_returned = False
+        self._is_taken = False
         self.is_expired = False
         self.own_response: Response | None = None
         self.is_low_priority = False
         self.captures_logs = False
-        self.has_own_answer = False
+        self.has_own_answer = self.is_answering = False
         self._leaving: asyncio.TimerHandle | None = None
 
     @property
@@ -156,12 +162,20 @@ class Job:
         return EventId(self.id, self.attempt, n)
 
     def start(self) -> bool:
-        """Mark the job as running; False when it is over already."""
+        """Mark the job as running; False when it is over already. In any case `returned` has to follow."""
+        self._is_taken = True
         if self.is_over:
             return False
         self.started_at = time.time()
         logger.info("job %s started: %s", self.id, self.endpoint)
         return True
+
+    def returned(self) -> None:
+        """Take note that the endpoint's code has returned; again is without effect."""
+        self.has_returned = True
+        callbacks, self.on_returned = self.on_returned, []
+        for callback in callbacks:
+            callback(self)
 
     def succeed(self, output: Event | None) -> bool:
         """End the job well, after a last output where there is one."""
@@ -245,6 +259,8 @@ class Job:
         callbacks, self.on_ended = self.on_ended, []
         for callback in callbacks:
             callback(self)
+        if not self._is_taken:
+            self.returned()
         for future in (self.outcome, self.sent):
             with suppress(InvalidStateError):
                 future.set_result(None)

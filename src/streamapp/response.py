@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from . import wire
 from .channel import Subscriber
-from .errors import ErrorReport
+from .errors import ErrorReport, InvalidInput, describe
 from .events import Event, encode
 from .files import Stored
 from .jobs import Job
@@ -345,6 +345,13 @@ class ResultResponse(Response):
         if response is None:
             await result_response(self.job, accept=self._accept, find_file=self._find_file)(scope, receive, send)
             return
+        if self.job.is_answering:  # a request with the same Idempotency-Key came while the endpoint was at it
+            error = InvalidInput(
+                "Idempotency-Key: what the endpoint answers is sent once, to the first of the requests"
+            )
+            await ErrorResponse(describe(error))(scope, receive, send)
+            return
+        self.job.is_answering = True
         try:
             await self._pass_through(response, connection, scope, send)
         except Exception as error:  # the endpoint's own response raised: the job fails, and the server hears it too

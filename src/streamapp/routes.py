@@ -141,7 +141,13 @@ class EndpointRoute:
             job.on_ended.append(self._tell_cancelled)
         if ended is not None:
             ended.clear()
-            job.on_ended.append(lambda job: self._runtime.call_on_loop(ended.set))
+
+            def close(job: Job) -> None:
+                if job.is_over and job.has_returned:
+                    self._runtime.call_on_loop(ended.set)
+
+            job.on_ended.append(close)
+            job.on_returned.append(close)
         self._runtime.submit(job, self._served, self._spec)
         return job
 

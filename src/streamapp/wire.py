@@ -79,8 +79,8 @@ def ndjson(events: Iterable[Event]) -> bytes:
 
 
 def text(events: Iterable[Event]) -> bytes:
-    """Frame outputs as plain text: strings as they are, other values as a line of JSON; the rest is left out."""
-    return b"".join([_text(event) for event in events if event.kind == "output"])
+    """Frame outputs as plain text: strings as they are, other values as a line of JSON, but no null."""
+    return b"".join([_text(event) for event in events if event.kind == "output" and event.data != b"null"])
 
 
 def _text(event: Event) -> bytes:

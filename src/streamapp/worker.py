@@ -302,6 +302,7 @@ class Worker:
         except BaseException as error:  # whatever user code raises, SystemExit included, ends this job and no other
             _report(job, error)
         finally:
+            job.returned()
             with self._changed:
                 self._running = None
                 self._times.add(time.monotonic() - self._running_since)
@@ -311,6 +312,7 @@ class Worker:
         enter_stream(stream)
         with self._capture(job):
             result = job.call(job, stream)
+        job.returned()
         if not has_pending_media(result):
             job.succeed(_final_event(job, result))
             return
@@ -530,6 +532,7 @@ class AsyncWorker:
                     enter_stream(stream)
                     with self._capture(job):
                         result = await job.call(job, stream)
+                    job.returned()
                     await self._succeed(job, result)
             finally:
                 self._turns.release()
@@ -540,6 +543,7 @@ class AsyncWorker:
         finally:
             if deadline is not None:
                 deadline.cancel()
+            job.returned()
             del self._tasks[job.id]
             self._times.add(time.monotonic() - started)
 

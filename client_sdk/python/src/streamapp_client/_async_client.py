@@ -112,7 +112,7 @@ class AsyncClient:
         self._resume_window_s = resume_window_s
         self._silence_s = silence_s
         self._reach = Reach()
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,7 +188,9 @@ class AsyncClient:
 
     def _end(self, ending: Coroutine[Any, Any, None]) -> None:
         """Do what nobody waits for but `aclose`."""
-        task = asyncio.get_running_loop().create_task(ending)
+        self._keep(asyncio.get_running_loop().create_task(ending))
+
+    def _keep(self, task: "asyncio.Task[Any]") -> None:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -209,20 +211,33 @@ class AsyncClient:
     async def _stream(self, path: str, content: bytes | None, **options: Any) -> "AsyncStream":
         conversation, wire = self._conversation(path, content, **options), _Wire(self._http)
         stream = AsyncStream(self, conversation, wire, cancels="job_id" not in options)
+        starting = asyncio.ensure_future(_advance(conversation.start(), wire))
         try:
             with core.answering(self._http.base_url):
-                await _advance(conversation.start(), wire)
+                await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._end(_leave_started(starting, stream))
+            raise
         except BaseException:
             await stream.aclose()
             raise
         return stream
 
     async def _do(self, call: Callable[..., Call[Any]], *arguments: Any, **options: Any) -> Any:
+        performing = asyncio.ensure_future(self._perform(call(*arguments, **options)))
+        try:
+            return await asyncio.shield(performing)
+        except asyncio.CancelledError:
+            performing.cancel()  # once at most: a second time would interrupt httpx as it closes the connection
+            self._keep(performing)
+            raise
+
+    async def _perform(self, call: Call[Any]) -> Any:
         result: list[Any] = []
         wire = _Wire(self._http)
         try:
             with core.answering(self._http.base_url):
-                await _advance(_noting(call(*arguments, **options), result), wire)
+                await _advance(_noting(call, result), wire)
         finally:
             await wire.hang_up()
         return result[0]
@@ -313,6 +328,14 @@ def _abandon(
 ) -> None:
     if loop.is_running():
         loop.call_soon_threadsafe(lambda: client._end(leave()))
+
+
+async def _leave_started(starting: "asyncio.Task[Any]", stream: AsyncStream) -> None:
+    """Leave a stream once the server has said which job it is: by closing the connection it would learn of it late."""
+    await asyncio.wait({starting}, timeout=core.CANCEL_TIMEOUT_S)
+    starting.cancel()
+    await asyncio.wait({starting})
+    await stream.aclose()
 
 
 async def _leave(client: AsyncClient | None, transcript: core.Transcript, wire: _Wire) -> None:

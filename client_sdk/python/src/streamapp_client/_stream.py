@@ -151,6 +151,7 @@ def read_json(request: Send, patience: Patience, deadline: Deadline, *, job_id: 
             body = []
             while (chunk := (yield Read())) is not None:
                 body.append(chunk)
+                deadline.check(request.path, job_id)
             return core.decode_json(b"".join(body), f"the answer of {request.path}")
         except (httpx.TransportError, ApiError) as error:
             if isinstance(error, ApiError) and not may_pass(error):
