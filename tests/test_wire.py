@@ -61,6 +61,10 @@ def test_text_is_the_strings_as_they_are_and_other_outputs_as_lines() -> None:
     assert wire.text(events) == b"Hello\n[1]\n"
 
 
+def test_null_is_no_text() -> None:
+    assert wire.text([to_event(None)]) == b""
+
+
 def test_a_string_that_is_no_unicode_is_replaced_in_text() -> None:
     assert wire.text([Event("output", b'""', text="a\ud800")]) == b"a?"
 
