@@ -1011,6 +1011,17 @@ def test_what_a_dependency_opened_is_open_until_its_job_has_ended(
         assert [session.closed.wait(10) for session in app.sessions] == [True, True]
 
 
+def test_what_a_dependency_opened_is_open_while_the_endpoint_runs_though_its_job_has_ended() -> None:
+    with serving(app := Dependent()) as client:
+        job = submit(client, "/sync")
+        assert app.started.wait(10)
+        client.post(f"/jobs/{job}/cancel")
+        assert finished(client, job)
+        assert not app.sessions[0].closed.is_set()
+        app.gate.release()
+        assert app.sessions[0].closed.wait(10)
+
+
 def test_what_a_dependency_opened_is_closed_when_its_job_is_refused_or_never_runs() -> None:
     with serving(app := Dependent(), max_queue=1) as client:
         submit(client, "/sync")

@@ -92,6 +92,19 @@ def test_a_cancelled_job_does_not_start() -> None:
     assert job.error.status_code == 499
 
 
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_the_code_of_a_job_that_was_taken_may_run_on_when_it_has_ended(is_taken: bool) -> None:
+    job, told = new(), []
+    job.on_returned.append(lambda job: told.append(job.is_over))
+    if is_taken:
+        job.start()
+    job.cancel()
+    assert (job.has_returned, told) == ((False, []) if is_taken else (True, [True]))
+    for _ in range(2):
+        job.returned()
+    assert (job.has_returned, told) == (True, [True])
+
+
 def test_at_its_deadline_a_job_says_how_long_it_could_have_run() -> None:
     job = new(timeout_s=1.5)
     job.start()

@@ -669,6 +669,17 @@ async def test_a_response_of_the_endpoint_passes_unchanged_and_the_job_ends_with
     assert (job.status, job.sent.done()) == ("succeeded", True)
 
 
+async def test_a_response_of_the_endpoint_is_sent_to_one_request() -> None:
+    job, first, second = make_job(), Client(), Client()
+    answering = pass_through(job, first, StreamingResponse(Counting()))
+    await first.until("chunk 2")
+    await second.call(ResultResponse(job, SETTINGS))
+    assert (second.status, json.loads(second.body)["error"]["code"]) == (422, "invalid_input")
+    assert not job.is_over
+    first.leave()
+    await answering
+
+
 async def test_the_job_lasts_until_the_response_has_been_called_to_its_end() -> None:
     job, client, seen = make_job(), Client(), []
     task = BackgroundTask(lambda: seen.append(job.status))
