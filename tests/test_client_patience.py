@@ -182,6 +182,16 @@ def test_subscribe_takes_no_longer_than_told_with_logs_too(serve: Serve) -> None
     assert server.saw(5)[3:] == [f"gone /{EVENTS}", "POST /jobs/j1/cancel"]
 
 
+def test_an_answer_that_comes_in_drops_is_not_waited_for_either() -> None:
+    call = calls.run("/echo", b"{}", patient([0.0]), Deadline(0.05))
+    next(call)
+    step = call.send(httpx.Response(200, json=1, request=httpx.Request("POST", "http://test")))
+    with pytest.raises(DeadlineExceeded):
+        while step == Read():
+            threading.Event().wait(0.01)
+            step = call.send(b"1")
+
+
 def test_what_submits_for_too_long_says_so(serve: Serve) -> None:
     with pytest.raises(DeadlineExceeded, match="/work did not end within timeout_s=0.2"):
         Client(serve(work=[HOLD]).url).subscribe("/work", timeout_s=0.2)
@@ -221,3 +231,29 @@ async def test_subscribe_that_is_cancelled_while_it_submits_cancels_the_job(serv
             await task
         taken.set()
     assert await asyncio.to_thread(server.saw, 1) == ["POST /jobs/j1/cancel"]
+
+
+async def test_a_stream_that_is_left_before_it_has_begun_is_cancelled(serve: Serve) -> None:
+    begins = threading.Event()
+    server = serve(begins, head(), HOLD)
+    async with AsyncClient(server.url) as client:
+        task = asyncio.create_task(client.stream("/stream"))
+        assert await asyncio.to_thread(server.saw, 1) == ["POST /stream"]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        begins.set()
+        assert await asyncio.to_thread(server.saw, 2) == ["POST /jobs/j1/cancel", "gone /stream"]
+
+
+async def test_a_task_that_is_cancelled_twice_closes_its_connection(serve: Serve) -> None:
+    server = serve(echo=[HOLD])
+    async with AsyncClient(server.url) as client:
+        task = asyncio.create_task(client.run("/echo"))
+        assert await asyncio.to_thread(server.saw, 1) == ["POST /echo"]
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(server.saw, 1) == ["gone /echo"]
