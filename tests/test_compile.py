@@ -7,6 +7,7 @@ import json
 import logging
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -1020,6 +1021,15 @@ def test_what_a_dependency_opened_is_open_while_the_endpoint_runs_though_its_job
         assert not app.sessions[0].closed.is_set()
         app.gate.release()
         assert app.sessions[0].closed.wait(10)
+
+
+def test_a_stop_waits_no_longer_for_dependencies_than_for_the_code_that_uses_them() -> None:
+    app, started = Dependent(), time.monotonic()
+    with serving(app) as client:
+        submit(client, "/sync")
+        assert app.started.wait(10)
+    app.gate.release()
+    assert time.monotonic() - started < 8  # of the 10 s that teardown may take
 
 
 def test_what_a_dependency_opened_is_closed_when_its_job_is_refused_or_never_runs() -> None:

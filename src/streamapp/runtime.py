@@ -234,8 +234,8 @@ class Runtime:
     async def stop(self, timeout_s: float = 10) -> None:
         """Run the apps' teardown and end the threads."""
         self.begin_drain()
-        if self._kept:  # jobs have ended; what their dependencies gave is being closed
-            await asyncio.wait(self._kept, timeout=timeout_s)
+        if self._kept:  # jobs have ended; what their dependencies gave is being closed, where their code has returned
+            await asyncio.wait(self._kept, timeout=timeout_s if self._is_idle() else _STUCK_PATIENCE_S)
         await asyncio.to_thread(self.files.close)
         if not self._is_started:
             return
@@ -245,9 +245,12 @@ class Runtime:
             if not await asyncio.to_thread(served.worker.join, patience_s):
                 logger.error("the inference thread of %s did not end; its teardown is left out", served.name)
 
+    def _is_idle(self) -> bool:
+        return all(served.worker.is_idle and served.async_worker.is_idle for served in self.served)
+
     async def _becomes_idle(self, timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
-        while not all(served.worker.is_idle and served.async_worker.is_idle for served in self.served):
+        while not self._is_idle():
             if time.monotonic() >= until or not self.is_healthy():
                 return False
             await asyncio.sleep(0.01)
