@@ -70,6 +70,11 @@ class Server(socketserver.ThreadingTCPServer):
         """Return the next `count` things that clients did, and fail if they do not happen."""
         return [self.log.get(timeout=10) for _ in range(count)]
 
+    def sees(self, what: str) -> None:
+        """Wait until clients do this; fail if it does not happen."""
+        while self.log.get(timeout=10) != what:
+            pass
+
 
 class Connection(socketserver.StreamRequestHandler):
     """Read one request and play its answer."""

@@ -156,9 +156,9 @@ def test_a_wait_ends_with_the_time_of_the_stream(serve: Serve) -> None:
 
 def test_a_stream_that_runs_out_of_time_while_it_comes_back_is_cancelled(serve: Serve) -> None:
     server = serve(head(), block("output", 1), **{EVENTS: [BUSY]})
-    with pytest.raises(DeadlineExceeded, match="job j1 did not end within timeout_s=0.2"):
-        list(Client(server.url).stream("/stream", timeout_s=0.2))
-    assert server.saw(3) == ["POST /stream", f"GET /{EVENTS}", "POST /jobs/j1/cancel"]
+    with pytest.raises(DeadlineExceeded, match="job j1 did not end within timeout_s=1"):
+        list(Client(server.url).stream("/stream", timeout_s=1))
+    server.sees("POST /jobs/j1/cancel")
 
 
 def test_text_that_runs_out_of_time_says_so(serve: Serve) -> None:
@@ -177,9 +177,9 @@ def test_a_result_is_waited_for_no_longer_than_told(serve: Serve) -> None:
 
 def test_subscribe_takes_no_longer_than_told_with_logs_too(serve: Serve) -> None:
     server = serve(work=[QUEUED], **{"jobs/j1": [RUNNING], EVENTS: [head(), HOLD]})
-    with pytest.raises(DeadlineExceeded, match="job j1 did not end within timeout_s=0.3"):
-        Client(server.url).subscribe("/work", logs=True, timeout_s=0.3)
-    assert server.saw(5)[3:] == [f"gone /{EVENTS}", "POST /jobs/j1/cancel"]
+    with pytest.raises(DeadlineExceeded, match="job j1 did not end within timeout_s=1"):
+        Client(server.url).subscribe("/work", logs=True, timeout_s=1)
+    server.sees("POST /jobs/j1/cancel")
 
 
 def test_an_answer_that_comes_in_drops_is_not_waited_for_either() -> None:
