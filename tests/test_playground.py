@@ -237,13 +237,13 @@ def take_picture(tab: Playground, name: str) -> None:
 
 
 def test_a_generation_is_seen_step_by_step_and_then_finished(sdxl: str, playground: Opener) -> None:
-    tab = playground(sdxl, viewport={"width": 1280, "height": 860}).open("/stream", num_inference_steps=20, seed=7)
+    tab = playground(sdxl, viewport={"width": 1280, "height": 860}).open("/stream", num_inference_steps=50, seed=7)
     tab.field("Prompt").fill("a red circle on a blue background")
     tab.run()
     until(lambda: tab.previews() >= 5)
-    expect(tab.output.get_by_role("progressbar").first).to_have_attribute("aria-valuemax", "20")
-    take_picture(tab, "playground-running")
     assert not tab.result.is_visible()
+    expect(tab.output.get_by_role("progressbar").first).to_have_attribute("aria-valuemax", "50")
+    take_picture(tab, "playground-running")
     tab.ends()
     expect(tab.result).to_be_visible()
     assert tab.result.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [128, 128]
