@@ -75,7 +75,8 @@ def test_a_connection_that_is_cut_at_once_is_none() -> None:
     now = [0.0]
     patience = patient(now)
     assert patience.wait_s(None)
-    for now[0] in (1.0, 3.0, 6.0, 9.9):
+    for at in (1.0, 3.0, 6.0, 9.9):
+        now[0] = at
         patience.answered()
         patience.heard()
     assert patience.wait_s(None) is None
@@ -88,7 +89,8 @@ def test_a_server_that_has_answered_any_call_is_waited_for() -> None:
     first.send(httpx.Response(200, json=1, request=httpx.Request("POST", "http://test")))
     call = calls.status("j1", patient(now, reach=reach), Deadline())
     next(call)
-    for now[0] in (0.0, 5.0):
+    for at in (0.0, 5.0):
+        now[0] = at
         assert isinstance(call.throw(httpx.ConnectError("refused")), Sleep)
         next(call)
 
@@ -220,30 +222,18 @@ async def test_break_cancels_the_job_though_the_client_is_closed_at_once(serve: 
     assert await asyncio.to_thread(server.saw, 3) == ["POST /stream", "POST /jobs/j1/cancel", "gone /stream"]
 
 
-async def test_subscribe_that_is_cancelled_while_it_submits_cancels_the_job(serve: Serve) -> None:
+@pytest.mark.parametrize("call", ["stream", "subscribe"])
+async def test_a_call_that_is_cancelled_before_its_job_is_known_cancels_the_job(serve: Serve, call: str) -> None:
     taken = threading.Event()
-    server = serve(work=[taken, QUEUED])
+    server = serve(taken, head(), HOLD) if call == "stream" else serve(taken, QUEUED)
     async with AsyncClient(server.url) as client:
-        task = asyncio.create_task(client.subscribe("/work"))
-        assert await asyncio.to_thread(server.saw, 1) == ["POST /work"]
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        taken.set()
-    assert await asyncio.to_thread(server.saw, 1) == ["POST /jobs/j1/cancel"]
-
-
-async def test_a_stream_that_is_left_before_it_has_begun_is_cancelled(serve: Serve) -> None:
-    begins = threading.Event()
-    server = serve(begins, head(), HOLD)
-    async with AsyncClient(server.url) as client:
-        task = asyncio.create_task(client.stream("/stream"))
+        task = asyncio.create_task(getattr(client, call)("/stream"))
         assert await asyncio.to_thread(server.saw, 1) == ["POST /stream"]
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        begins.set()
-        assert await asyncio.to_thread(server.saw, 2) == ["POST /jobs/j1/cancel", "gone /stream"]
+        taken.set()
+        assert await asyncio.to_thread(server.saw, 1) == ["POST /jobs/j1/cancel"]
 
 
 async def test_a_task_that_is_cancelled_twice_closes_its_connection(serve: Serve) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .errors import Cancelled, ErrorReport, StreamAppError
-from .events import REPLACEABLE, Event, encode, terminal
+from .events import REPLACEABLE, TERMINAL, Event, encode, terminal
 from .settings import Settings
 
 # A tight producer holds the GIL and starves the loop that it has just woken. Giving the GIL up after a wake-up, at most
@@ -33,7 +33,7 @@ _FIRST_SENT_S = 0.002
 _DELIVER_EVERY_S = 0.001
 _POLLER_WATCHES_S = 10.0
 # What a sleeping reader's task has to see: the stream ends with it, or something is missing from it.
-_FOR_THE_TASK = frozenset({"lagged", "done", "error", "cancelled"})
+_FOR_THE_TASK = TERMINAL | {"lagged"}
 
 
 class ChannelStatistics(NamedTuple):

@@ -154,10 +154,7 @@ def read_json(request: Send, patience: Patience, deadline: Deadline, *, job_id: 
                 deadline.check(request.path, job_id)
             return core.decode_json(b"".join(body), f"the answer of {request.path}")
         except (httpx.TransportError, ApiError) as error:
-            if isinstance(error, ApiError) and not may_pass(error):
-                raise
-            # A proxy that has waited for a value in vain would do so again, while the endpoint ran a second time.
-            if isinstance(error, ApiError) and request.content and error.status_code == httpx.codes.GATEWAY_TIMEOUT:
+            if isinstance(error, ApiError) and (not may_pass(error) or _is_late(error, request)):
                 raise
             deadline.check(request.path, job_id)
             wait = patience.wait_s(error, retry_after=_retry_after(error))
@@ -170,6 +167,11 @@ def may_pass(error: ApiError, *, is_resume: bool = False) -> bool:
     """Say whether the same request may be granted later; a job that has started, and failed, may not."""
     is_refusal = is_resume or error.job_id is None
     return is_refusal and error.retryable and error.status_code in _BUSY
+
+
+def _is_late(error: ApiError, request: Send) -> bool:
+    """Say whether a proxy has waited in vain: it would do so again, while the endpoint ran a second time."""
+    return request.content is not None and error.status_code == httpx.codes.GATEWAY_TIMEOUT
 
 
 def _retry_after(error: Exception | None) -> float | None:
