@@ -4,12 +4,14 @@ import asyncio
 import contextvars
 import io
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import rich.console
 import tqdm  # type: ignore[import-untyped]
 import tqdm.auto  # type: ignore[import-untyped]
 
@@ -331,23 +333,67 @@ def test_a_record_whose_arguments_do_not_fit_does_not_break_the_job(
     assert messages(channel) == ["%d steps"]
 
 
-def test_a_job_that_waits_for_its_reader_keeps_no_handlers_lock() -> None:
-    """The loop that logs a line would stand still, and with it the reader for whom the job waits."""
-    full = Channel(Settings(ahead_events=1), awaits_owner=True)
+def loguru_like(line: str) -> None:
+    with LOCK:
+        write(line)
+
+
+LOCK = threading.Lock()
+CONSOLE = rich.console.Console(force_terminal=False)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [CONSOLE.print, loguru_like, tqdm.tqdm.write, logger.warning, write],
+    ids=["rich", "a lock of one's own", "tqdm.write", "logging", "print"],
+)
+async def test_a_line_never_waits_for_the_reader(say: Callable[[str], None]) -> None:
+    """Whoever prints may hold a lock: the loop that prints there too would stand still, and with it the reader."""
+    channel = Channel(Settings(ahead_events=2, behind_events=4), awaits_owner=True)
+    reader = channel.subscribe(is_owner=True)
 
     def job() -> None:
-        with pytest.raises(Cancelled), capture(full, logs=True, progress=False):
-            logger.warning("first")
-            logger.warning("second")
+        with capture(channel, logs=True, progress=False):
+            for n in range(9):
+                say(f"line {n}")
 
-    thread = threading.Thread(target=job)
-    thread.start()
-    while not messages(full):
-        thread.join(0.01)
-    logger.warning("from the loop")
-    full.cancel(STOPPED)
-    thread.join(WAIT_S)
-    assert messages(full) == ["first"]
+    await asyncio.to_thread(job)
+    say("from the loop")
+    told = [event.json()["message"] for event in reader.take()]
+    assert told == [*(f"line {n}" for n in range(4)), "5 lines left out: the reader is too far behind"]
+
+
+async def test_lines_left_out_are_told_before_the_next_one_that_finds_room() -> None:
+    channel = Channel(Settings(ahead_events=2, behind_events=2), awaits_owner=True)
+    reader = channel.subscribe(is_owner=True)
+    with capture(channel, logs=True, progress=False):
+        for n in range(4):
+            write(str(n))
+        assert len(reader.take()) == 2
+        write("after")
+    assert [event.json()["message"] for event in reader.take()] == [
+        "2 lines left out: the reader is too far behind",
+        "after",
+    ]
+
+
+def test_what_was_left_out_of_a_job_that_is_over_is_not_told() -> None:
+    channel = Channel(Settings(ahead_events=1, behind_events=1), awaits_owner=True)
+    with capture(channel, logs=True, progress=False):
+        write("kept")
+        write("left out")
+        channel.cancel(STOPPED)
+    assert messages(channel) == ["kept"]
+
+
+def test_what_a_forked_child_prints_goes_to_the_screen_alone(channel: Channel, screen: Screen) -> None:
+    with capture(channel, logs=True, progress=True):
+        write("of the parent")
+        child = os.fork()
+        if child == 0:
+            write("of the child")
+            os._exit(len(messages(channel)))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
 # Progress bars

@@ -930,6 +930,75 @@ async def test_an_async_producer_that_gives_up_leaves_the_others_their_turn() ->
     assert payloads(owner.take()) == ["b"]
 
 
+async def test_of_several_producers_that_wait_all_go_on_when_the_budget_is_spent(advance: Advance) -> None:
+    """The budget is the job's, not each producer's."""
+    channel = channel_with(ahead_events=1, send_timeout_s=30)
+    owner = channel.subscribe(is_owner=True)
+    put(channel, "a")
+    in_thread = Producer(lambda: put(channel, "b", waits=True))
+    await until(lambda: in_thread.waits)
+    on_loop = asyncio.create_task(channel.aemit(to_event("c")))
+    await asyncio.sleep(0)
+    advance(31)
+    await asyncio.wait_for(on_loop, WAIT_S)
+    await asyncio.to_thread(in_thread.join, WAIT_S)
+    assert (owner.is_dropped, channel.last_n) == (True, 3)
+
+
+async def test_a_producer_on_the_loop_goes_on_when_one_in_a_thread_has_spent_the_budget() -> None:
+    channel = channel_with(ahead_events=1, send_timeout_s=0.2)
+    channel.subscribe(is_owner=True)
+    put(channel, "a")
+    on_loop = [asyncio.create_task(channel.aemit(to_event("b"))) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(put, channel, "c", waits=True)
+    await asyncio.wait_for(asyncio.gather(*on_loop), WAIT_S)
+    assert channel.last_n == 4
+
+
+async def test_being_dropped_is_news_until_the_next_take(advance: Advance) -> None:
+    """A reader that goes on reading would spin else: a display that stood still, a forwarder of a slow link."""
+    channel = channel_with(ahead_events=1, send_timeout_s=30)
+    owner = channel.subscribe(is_owner=True)
+    put(channel, "a")
+    on_loop = asyncio.create_task(channel.aemit(to_event("b")))
+    await asyncio.sleep(0)
+    advance(31)
+    await on_loop
+    assert await owner.wait(WAIT_S)
+    assert (payloads(owner.take()), owner.is_dropped) == (["a", "b"], True)
+    assert not await owner.wait(0.01)
+    put(channel, "c")
+    assert await owner.wait(WAIT_S)
+
+
+async def test_a_line_is_left_out_where_the_owner_is_far_behind() -> None:
+    channel = channel_with(ahead_events=1, behind_events=2)
+    owner = channel.subscribe(is_owner=True)
+    assert [channel.add_line(to_event(n)) for n in range(4)] == [True, True, False, False]
+    assert payloads(owner.take()) == [0, 1]
+    assert channel.add_line(to_event("there is room again"))
+    channel.cancel(STOPPED)
+    with pytest.raises(Cancelled):
+        channel.add_line(to_event("late"))
+
+
+def test_a_line_is_left_out_of_a_full_log_that_has_ended_as_well() -> None:
+    channel = channel_with(awaits_owner=True, ahead_events=1, behind_events=0)
+    assert channel.add_line(to_event(1))
+    assert not channel.add_line(to_event(2))
+
+
+def test_readers_hear_of_the_end_whatever_else_is_told_of_it() -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    channel = Channel(Settings(), on_terminal=fail)
+    with pytest.raises(ValueError, match="no"):
+        channel.finish()
+    assert channel.terminal is not None
+
+
 # Bounds behind: what is kept for resume
 
 

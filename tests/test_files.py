@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from streamapp.errors import InvalidInput, NotFound, StorageFull
-from streamapp.files import FileStore, Part, Stored
+from streamapp.files import FileStore, Part, Stored, TemporaryFolder
 from streamapp.media import File
 from streamapp.settings import Settings
 
@@ -151,6 +151,58 @@ def test_without_a_folder_of_their_own_the_files_end_with_the_store() -> None:
     files.close()
     assert not stored.path.parent.exists()
     files.close()  # again is without effect
+
+
+@pytest.fixture
+def own_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_folders_whose_owner_was_killed_are_deleted_by_the_next(own_temporary: Path) -> None:
+    left = own_temporary / "streamapp-files-left"
+    left.mkdir()
+    (left / "file").write_bytes(b"x")
+    (own_temporary / "streamapp-files-of-another-kind").write_bytes(b"")
+    (own_temporary / "others").mkdir()
+    living, following = TemporaryFolder(), TemporaryFolder()
+    assert (left.exists(), living.path.exists(), following.path.exists()) == (False, True, True)
+    assert (own_temporary / "others").exists()
+    following.close()
+    living.close()
+    living.close()  # again is without effect
+    assert [path.name for path in sorted(own_temporary.iterdir())] == ["others", "streamapp-files-of-another-kind"]
+
+
+def test_a_link_is_not_followed_to_be_deleted(own_temporary: Path) -> None:
+    (own_temporary / "kept").mkdir()
+    (own_temporary / "streamapp-files-link").symlink_to(own_temporary / "kept")
+    TemporaryFolder().close()
+    assert (own_temporary / "kept").exists()
+
+
+def test_a_folder_is_used_without_a_lock_where_there_are_none(
+    own_temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*arguments: Any) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    folder = TemporaryFolder()
+    assert folder.path.exists()
+    folder.close()
+    assert not folder.path.exists()
+
+
+def test_a_forked_child_does_not_delete_its_parents_folder(own_temporary: Path) -> None:
+    folder = TemporaryFolder()
+    child = os.fork()
+    if child == 0:
+        folder.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert folder.path.exists()
+    folder.close()
 
 
 def test_the_first_files_at_once_share_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:

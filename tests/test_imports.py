@@ -13,6 +13,7 @@ import streamapp
 SOURCE = Path(streamapp.__file__).parent
 # Design, section 5, and where the modules that it does not name have their place: a module imports only ones before it.
 ORDER = (
+    *("logs", "threads", "ending", "forks"),  # the process: its log, its threads, its end, its children
     *("errors", "settings", "media", "files", "events", "wire"),  # values
     *("exceptions", "toolkit"),  # fal's names for them
     *("channel", "stream", "capture", "jobs", "store", "worker"),  # runtime
@@ -23,7 +24,7 @@ ORDER = (
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
-WITH_THREADS = {"files", "channel", "stream", "capture", "store", "worker", "diffusion"}
+WITH_THREADS = {"threads", "ending", "forks", "files", "channel", "stream", "capture", "store", "worker", "diffusion"}
 PACKAGES = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
 MODULES = sorted({path.stem for path in SOURCE.glob("*.py") if path.stem not in OUTSIDE} | PACKAGES)
 

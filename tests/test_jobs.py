@@ -186,6 +186,47 @@ def test_those_who_wait_for_the_end_are_told_once() -> None:
     assert job.sent.result(0) is None
 
 
+def test_a_callback_that_raises_keeps_nobody_from_hearing_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(job: Job) -> None:
+        raise ValueError("no")
+
+    told: list[str] = []
+    job = new()
+    job.on_ended += [fail, lambda job: told.append(job.status)]
+    job.on_returned += [fail, lambda job: told.append("returned")]
+    assert job.succeed(None)
+    assert told == ["succeeded", "returned"]
+    assert (job.outcome.result(0), job.sent.result(0)) == (None, None)
+    assert caplog.messages.count(f"job {job.id}: not all was told of its end") == 2
+
+
+def test_the_end_is_logged_when_all_have_heard_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler of the user's may block."""
+
+    class Noting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert job.sent.done()
+
+    job, noting = new(), Noting()
+    logging.getLogger("streamapp").addHandler(noting)
+    caplog.set_level("INFO")
+    try:
+        assert job.cancel()
+        assert not job.cancel()
+    finally:
+        logging.getLogger("streamapp").removeHandler(noting)
+    assert len(caplog.messages) == 1
+
+
+def test_a_response_is_not_waited_for_beyond_the_deadline() -> None:
+    """It is the last to notice when nobody watches deadlines any more."""
+    job = new(timeout_s=0.01)
+    assert job.start()
+    with pytest.raises(Cancelled):
+        job.hand_over(Response())
+    assert job.is_expired
+
+
 def test_a_callback_may_take_any_lock_of_the_job() -> None:
     job, told = new(), []
     job.on_ended.append(lambda job: told.append(job.channel.statistics().emitted))

@@ -347,7 +347,9 @@ async def test_a_thread_that_does_not_come_back_is_left_behind(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_the_app_hears_of_the_end_before_the_drain(is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_app_hears_of_the_end_when_no_more_jobs_are_taken(
+    is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     heard: list[bool] = []
 
     class Leaving(Example):
@@ -360,7 +362,7 @@ async def test_the_app_hears_of_the_end_before_the_drain(is_async: bool, caplog:
 
     async with running(Leaving()) as runtime:
         pass
-    assert heard == [False]
+    assert heard == [True]
     assert ("handle_exit of leaving failed" in caplog.text) == is_async
 
 

@@ -138,7 +138,10 @@ class App:
         return _current_request.get()
 
     def handle_exit(self) -> Any:
-        """Hear that the server was told to end; runs on the loop, before the drain. What it raises is logged."""
+        """Hear that the server was told to end: it takes no more jobs, and this has `drain_s` as the running ones have.
+
+        Runs in a thread of its own, or on the loop where it is `async def`. What it raises is logged.
+        """
 
     def health(self) -> Any:
         """Return what `GET /health` answers besides the server's own words: a dict. Runs on the loop."""

@@ -8,6 +8,10 @@ its lock: a job that waits there for its reader would stop the loop as soon as t
 It would miss the loggers that do not propagate (diffusers, transformers), and switch off the line on stderr that a
 program without handlers gets.
 
+A line never waits for a reader: whoever prints may hold a lock of its own meanwhile (rich's console, loguru's sink,
+`tqdm.write`), on which the loop would stop as soon as it prints there too. Lines that do not fit, as the reader is far
+behind, are left out, and their number is told.
+
 A job that is over is stopped at its next line or bar, in the inference thread. What it has left behind with a copy of
 its context, a thread or a task that other jobs use as well, is not: its lines are then nobody's.
 
@@ -17,6 +21,7 @@ Divergence: this module uses `threading`, for one lock: the threads of two apps 
 import asyncio
 import contextvars
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -35,15 +40,36 @@ class _Capture:
     None of them is when the job runs on the loop, where it is cancelled as a task.
     """
 
-    __slots__ = ("channel", "thread")
+    __slots__ = ("channel", "left_out", "thread")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
+        self.left_out = 0
         self.thread = None if _is_on_loop() else threading.get_ident()
 
     def is_here(self) -> bool:
         """Say whether the job itself is what runs here."""
         return self.thread == threading.get_ident()
+
+    def emit(self, line: str, level: LogLevel, source: str) -> None:
+        """Emit a line if there is room for it, after the number of those for which there was none."""
+        if self.left_out and self._add(_left_out(self.left_out)):
+            self.left_out = 0
+        if self.left_out or not self._add(Log(line[:_MAX_LINE], level, source)):
+            self.left_out += 1
+
+    def end(self) -> None:
+        """Tell the number of the last lines for which there was no room; for this one there is."""
+        if self.left_out:
+            with suppress(Cancelled):
+                self.channel.emit(to_event(_left_out(self.left_out)), waits=False)
+
+    def _add(self, log: Log) -> bool:
+        return self.channel.add_line(to_event(log))
+
+
+def _left_out(count: int) -> Log:
+    return Log(f"{count} lines left out: the reader is too far behind", "WARN", "streamapp")
 
 
 _logs: contextvars.ContextVar[_Capture | None] = contextvars.ContextVar("streamapp_logs", default=None)
@@ -73,12 +99,14 @@ def capture(channel: Channel, *, logs: bool, progress: bool) -> Iterator[None]:
     finally:
         own.thread = None
         _end_lines()
+        own.end()
         _logs.reset(log_token)
         _progress.reset(progress_token)
 
 
 def _install() -> None:
     with _install_lock:
+        _forget_in_forks()
         for name, level in (("stdout", "STDOUT"), ("stderr", "STDERR")):
             if not isinstance(getattr(sys, name), _Tee):
                 setattr(sys, name, _Tee(getattr(sys, name), level))  # type: ignore[arg-type]
@@ -86,6 +114,19 @@ def _install() -> None:
         tqdm = sys.modules.get("tqdm.std")
         if tqdm is not None and not hasattr(tqdm.tqdm, "streamapp_display"):
             _patch(tqdm.tqdm)
+
+
+@lru_cache(maxsize=1)
+def _forget_in_forks() -> None:
+    """Have what a forked child prints go to the screen alone: its copy of the job's log may be locked, and is read by
+    nobody.
+    """
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    _logs.set(None)
+    _progress.set(None)
 
 
 def _end_lines() -> None:
@@ -171,11 +212,10 @@ def _line_of(record: logging.LogRecord) -> str:
 
 
 def _emit_log(own: _Capture, line: str, level: LogLevel, source: str) -> None:
-    """Emit a line; on the loop without waiting for a slow reader, which would stop every stream."""
     if own.channel.is_held_here:
         return
     try:
-        own.channel.emit(to_event(Log(line[:_MAX_LINE], level, source)), waits=not _is_on_loop())
+        own.emit(line, level, source)
     except Cancelled:
         if own.is_here():
             raise

@@ -159,6 +159,22 @@ class Channel:
         if waits and (sleepers or self._first_sent is not None):
             self._give_way()
 
+    def add_line(self, event: Event) -> bool:
+        """Append a line that was printed or logged; it never waits, as whoever prints may hold locks that others want.
+
+        Returns:
+            False, and the line is left out, where the owner is as far behind as events are kept.
+        Raises:
+            Cancelled: the log has ended.
+        """
+        with self._lock:
+            has_room = not self._is_full(tuple(map(max, self._ahead, self._behind)))
+        if has_room:
+            self.emit(event, waits=False)
+        else:
+            self.check()
+        return has_room
+
     def _give_way(self) -> None:
         """Give the GIL up, so that the loop can run."""
         first_sent = self._first_sent
@@ -324,13 +340,15 @@ class Channel:
             self._notify()
         # Without cycles a job that is let go of frees its megabytes now, not at the next full garbage collection.
         on_terminal, self._on_terminal = self._on_terminal, None
-        if on_terminal is not None:
-            on_terminal()  # before readers see the end, so that what they ask for next is up to date
-        self._wake(sleepers)
+        try:
+            if on_terminal is not None:
+                on_terminal()  # before readers see the end, so that what they ask for next is up to date
+        finally:
+            self._wake(sleepers)
         return True
 
     def _wake(self, sleepers: "Iterable[Subscriber]") -> None:
-        """Wake readers, and after the end waiting producers, from any thread, with the lock or without."""
+        """Wake readers, and producers on the loop that need not wait any more; from any thread, locked or not."""
         if self._loop is None:
             return
         with suppress(RuntimeError):  # the loop is closed: nobody is left to read
@@ -340,7 +358,7 @@ class Channel:
     def _wake_all(self, sleepers: "Iterable[Subscriber]") -> None:
         for sleeper in sleepers:
             sleeper.wake()
-        if self._terminal is not None:
+        if self._owner is None:
             self._give_async_room()
 
     def _index_after(self, n: int) -> int:
@@ -362,11 +380,12 @@ class Channel:
             return 0
         return self._base + len(self._log) - self._owner._index
 
-    def _is_full(self) -> bool:
+    def _is_full(self, bounds: tuple[int, ...] | None = None) -> bool:
+        """Say whether the owner is as far behind as the producer may be ahead: events, bytes."""
         owner = self._owner
         if owner is None:
             return False
-        max_events, max_bytes = self._ahead
+        max_events, max_bytes = bounds or self._ahead
         return self._base + len(self._log) - owner._index >= max_events or self._bytes - owner._taken_bytes >= max_bytes
 
     def _wait_for_room(self) -> None:
@@ -428,7 +447,8 @@ class Channel:
             return
         self._send_budget_s = 0
         self._owner = None
-        owner.is_dropped = True
+        owner.drop()
+        self._notify()  # of several producers that wait, all go on
         self._wake([owner])
         self._trim()
 
@@ -465,6 +485,7 @@ class Subscriber:
     __slots__ = (
         "_channel",
         "_deliver",
+        "_has_heard",
         "_index",
         "_missed",
         "_returned",
@@ -492,6 +513,7 @@ class Subscriber:
         self.shows_previews = shows_previews
         self.is_dropped = False
         self.is_closed = False
+        self._has_heard = True  # of being dropped
 
     def take(self) -> list[Event]:
         """Return all events past this position, in order, and move behind them.
@@ -501,6 +523,7 @@ class Subscriber:
         """
         channel = self._channel
         with channel._lock:
+            self._has_heard = True
             lagged = self._catch_up() if self._missed or self._index < channel._base + channel._head else None
             events = channel._past(self._index, self.n)
             self._index = channel._base + len(channel._log)
@@ -529,7 +552,7 @@ class Subscriber:
     async def wait(self, timeout_s: float, deliver: "Deliver | None" = None) -> bool:
         """Sleep until there is news, or for `timeout_s` nothing at all; False when the time ran out.
 
-        News is an event, `close`, or being dropped.
+        News is an event, `close`, or, until the next `take`, being dropped.
 
         Args:
             deliver: takes events while this sleeps on; those that it returns False for end the sleep and come with
@@ -563,7 +586,11 @@ class Subscriber:
             self._end_wait()
 
     def _has_news(self) -> bool:
-        return self._channel._n > self.n or bool(self._returned) or self.is_closed or self.is_dropped
+        return self._channel._n > self.n or bool(self._returned) or self.is_closed or not self._has_heard
+
+    def drop(self) -> None:
+        """Let the producer go on without this reader; under the lock."""
+        self.is_dropped, self._has_heard = True, False
 
     def wake(self) -> None:
         """Deliver what is new, or end `wait` now."""

@@ -310,6 +310,7 @@ def _serve(project: Project, fd: int | None) -> int:
     api = compile_app(*_load(project.apps), playground=project.playground)
     issued = _issue(project) if project.tls else None
     listener = _listen(project) if fd is None else socket.socket(fileno=fd)
+    listener.set_inheritable(False)  # one lent by --reload would go on to what the app starts
     port = listener.getsockname()[1]
     typer.echo(describe_server(api, project.host, port, scheme="https" if issued else "http"))
     if issued is not None:

@@ -11,8 +11,8 @@ at its first job or question for `/ready`, and `teardown` is left out.
 Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since middleware is added after `compile_app`.
 """
 
+import asyncio
 import inspect
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,6 +40,7 @@ from .errors import (
 from .fal_api import ASKED_PATH, FalPaths, add_fal_routes, tell_cancelled
 from .inputs import InputReader
 from .jobs import JobStore
+from .logs import logger
 from .media import MediaLimits
 from .metrics import CONTENT_TYPE
 from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, RunnerHints, UnhandledErrors
@@ -49,15 +50,15 @@ from .response import ErrorResponse
 from .routes import EndpointRoute, LastingRoute, add_job_routes
 from .runtime import Runtime, ServedApp
 from .settings import Settings, get_settings
+from .threads import ends_within
 
 _FIXED_PATHS = (
     *("/health", "/ready", "/metrics", "/openapi.json", "/docs", "/playground"),
     *("/jobs", "/files", "/rest", "/api/fal"),
 )
+_HEALTH_S = 5.0  # for an `async def health`
 _MAX_ECHO = 200
 _MAX_ERRORS = 100
-
-logger = logging.getLogger("streamapp")
 
 
 def compile_app(
@@ -261,10 +262,16 @@ def _add_endpoints(
 
 def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
     async def health() -> Response:
+        is_healthy, detail = runtime.is_healthy(), runtime.readiness().reason
         own = runtime.served[0].app.health()
-        own = await own if inspect.isawaitable(own) else own
-        body = {"status": "ok" if runtime.is_healthy() else "broken", "detail": runtime.readiness().reason}
-        return JSONResponse({**(own or {}), **body}, 200 if runtime.is_healthy() else 503)
+        if inspect.isawaitable(own):
+            asking = asyncio.ensure_future(own)
+            if await ends_within(_HEALTH_S, asking):
+                own = asking.result()
+            else:
+                is_healthy, own, detail = False, None, f"the app's health() did not answer within {_HEALTH_S:g} s"
+        body = {"status": "ok" if is_healthy else "broken", "detail": detail}
+        return JSONResponse({**(own or {}), **body}, 200 if is_healthy else 503)
 
     async def ready() -> Response:
         if not runtime.is_draining:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import logging
 import math
 import threading
 import time
@@ -34,6 +33,7 @@ from PIL import Image as PILImage
 from torch.nn import functional
 
 from .errors import Cancelled
+from .logs import logger
 from .media import Image
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .stream import Stream
-
-logger = logging.getLogger("streamapp")
 
 _EXIT_TIMEOUT_S = 5.0
 

@@ -11,7 +11,6 @@ Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-R
 
 import asyncio
 import json
-import logging
 import re
 import time
 import urllib.parse
@@ -21,7 +20,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from anyio.to_thread import run_sync as in_thread
 from fastapi import FastAPI
 from pydantic_core import from_json
 from starlette.datastructures import Headers
@@ -34,10 +32,12 @@ from .errors import JobNotFound, MalformedRequest, describe
 from .events import Event
 from .files import FileStore, Stored
 from .jobs import Job
+from .logs import logger
 from .middleware import INTERNAL
 from .response import INERT_HEADERS, ErrorResponse, result_response
 from .routes import SUBMISSION, Submission, base_url
 from .runtime import Runtime
+from .threads import in_pool
 
 ASKED_PATH = "streamapp.asked_path"  # in the scope of a request that was led elsewhere
 PROXY_PATH = "/api/fal/proxy"
@@ -51,8 +51,6 @@ _LOOK_S = 0.5  # a job's start and its place in the queue are no events; fal-js 
 _MAX_SHOWN = 200
 # What a browser may show; the rest, HTML and SVG above all, it has to download.
 _SHOWN = re.compile(r"(image/(png|jpeg|webp|gif|avif)|audio/.*|video/.*)", re.IGNORECASE)
-
-logger = logging.getLogger("streamapp")
 
 
 class FalPaths:
@@ -268,9 +266,9 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
         stored = await _begin(request, *_named_in_headers(request))
         try:
             await _receive(request, files, stored, 1)
-            await in_thread(files.complete, stored.id, stored.key, [1])
+            await in_pool(files.complete, stored.id, stored.key, [1])
         except BaseException:  # whatever ends it, a cancel too: what came so far must not stay in the quota
-            await in_thread(files.discard, stored)
+            await in_pool(files.discard, stored)
             raise
         return JSONResponse({"access_url": base_url(request) + stored.url_path})
 
@@ -279,7 +277,7 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
         return JSONResponse({"access_url": base_url(request) + stored.url_path, "uploadId": stored.key})
 
     async def _begin(request: Request, content_type: str, name: str) -> Stored:
-        return await in_thread(partial(files.begin, content_type, name, ttl_s=_lifetime_s(request)))
+        return await in_pool(partial(files.begin, content_type, name, ttl_s=_lifetime_s(request)))
 
     for path, route in (
         ("/rest/storage/auth/token", token),
@@ -325,13 +323,13 @@ def _lifetime_s(request: Request) -> float | None:
 
 async def _receive(request: Request, files: FileStore, stored: Stored, number: int) -> str:
     """Write the body into a part of an upload; return its ETag."""
-    part = await in_thread(files.open_part, stored.id, stored.key, number)
+    part = await in_pool(files.open_part, stored.id, stored.key, number)
     try:
         async for chunk in request.stream():
-            await in_thread(part.write, chunk)
-        await in_thread(files.end_part, stored, number, part)
+            await in_pool(part.write, chunk)
+        await in_pool(files.end_part, stored, number, part)
     except BaseException:  # whatever ends it, a cancel too: what came so far must not stay in the quota
-        await in_thread(part.discard)
+        await in_pool(part.discard)
         raise
     return part.etag
 
@@ -348,7 +346,7 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
     async def put(request: Request, file_id: str, name: str, upload: str = "") -> Response:
         stored = files.upload(file_id, upload)
         etag = await _receive(request, files, stored, 1)
-        await in_thread(files.complete, stored.id, upload, [1])
+        await in_pool(files.complete, stored.id, upload, [1])
         return JSONResponse({"file_url": base_url(request) + stored.url_path}, headers={"ETag": etag})
 
     async def put_part(request: Request, file_id: str, name: str, key: str, number: int) -> Response:
@@ -358,7 +356,7 @@ def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
     async def complete(request: Request, file_id: str, name: str, key: str) -> Response:
         files.upload(file_id, key)
         numbers = _part_numbers(await _json_object(request))
-        stored = await in_thread(files.complete, file_id, key, numbers)
+        stored = await in_pool(files.complete, file_id, key, numbers)
         return JSONResponse({"access_url": base_url(request) + stored.url_path})
 
     file_path = "/files/{file_id}/{name}"

@@ -8,6 +8,9 @@ Divergence: this module uses `threading`, for one lock: requests are served in s
 them takes for its own, a folder or the parts of an upload, none of the others may delete.
 """
 
+import atexit
+import fcntl
+import os
 import re
 import secrets
 import shutil
@@ -26,6 +29,8 @@ from .settings import Settings
 
 _ID = re.compile(r"https?://[^/]+(?:/.*)?/files/([0-9a-f]{32})/")
 _OWN = re.compile(r"[0-9a-f]{32}(\.[0-9a-f]{8})?")  # what the store calls its files on the disk
+_FOLDER = "streamapp-files-"
+_TRIES = 3
 _UNSAFE = re.compile(r"[^\w.-]+")
 _MAX_NAME = 100
 _MAX_TYPE = 255
@@ -108,7 +113,7 @@ class FileStore:
         self._uploads: dict[str, Stored] = {}
         self._sizes: dict[Path, int] = {}  # of all on the disk, also what is being written
         self._folder: Path | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: TemporaryFolder | None = None
         self._lock = threading.Lock()  # for `_folder`, and for uploads that end and their parts
 
     def publish(self, media: File, *, base_url: str) -> str | None:
@@ -301,7 +306,7 @@ class FileStore:
         for path in list(self._sizes):
             self.delete(path)
         if self._temporary is not None:
-            self._temporary.cleanup()
+            self._temporary.close()
         self._folder = self._temporary = None
 
     def _count(self, path: Path) -> None:
@@ -317,8 +322,8 @@ class FileStore:
 
     def _make_folder(self, folder: Path | None) -> Path:
         if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="streamapp-files-")
-            return Path(self._temporary.name)
+            self._temporary = TemporaryFolder()
+            return self._temporary.path
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._delete_leftovers(folder)
         return folder
@@ -335,6 +340,58 @@ class FileStore:
         for part in stored.parts.values():
             part.discard()
         self.delete(stored.path)
+
+
+class TemporaryFolder:
+    """Have a folder that ends with the process: one that was killed leaves it behind, for the next to delete.
+
+    Its owner holds a lock on the folder itself, which the system lets go of whatever becomes of the process.
+    """
+
+    def __init__(self) -> None:
+        _sweep()
+        self._owner = os.getpid()
+        for _ in range(_TRIES):  # another process that sweeps may be faster
+            self.path = Path(tempfile.mkdtemp(prefix=_FOLDER))
+            self._lock = _try_lock(self.path)
+            if self._lock is not None:
+                break
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Delete the folder; again, and in a forked child, without effect."""
+        atexit.unregister(self.close)
+        if os.getpid() == self._owner:
+            shutil.rmtree(self.path, ignore_errors=True)
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+
+def _sweep() -> None:
+    """Delete the folders of this user's whose owners have ended without doing so."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        lock = _try_lock(path)
+        if lock is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+def _try_lock(path: Path) -> int | None:
+    """Lock a folder of this user's; None where somebody else has, or has deleted it meanwhile."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = os.fstat(lock)
+        if held.st_uid == os.getuid() and os.path.samestat(held, os.lstat(path)):
+            return lock
+    except OSError:
+        pass
+    os.close(lock)
+    return None
 
 
 def _checked(content_type: str) -> str:

@@ -8,7 +8,6 @@ Who runs it is `worker`'s.
 
 import asyncio
 import contextvars
-import logging
 import math
 import time
 import uuid
@@ -32,6 +31,7 @@ from .errors import (
     describe,
 )
 from .events import Event
+from .logs import logger
 from .settings import Settings
 from .stream import Stream
 from .wire import EventId
@@ -44,8 +44,6 @@ _NO_RESPONSE: Future[Response | None] = Future()
 _NO_RESPONSE.set_result(None)
 
 _JOB_BYTES = 4096  # what a finished job takes besides its events: 3.6 kB measured
-
-logger = logging.getLogger("streamapp")
 
 
 class RequestKey(NamedTuple):
@@ -174,25 +172,32 @@ class Job:
         """Take note that the endpoint's code has returned; again is without effect."""
         self.has_returned = True
         callbacks, self.on_returned = self.on_returned, []
+        self._tell(callbacks)
+
+    def _tell(self, callbacks: "list[Callable[[Job], None]]") -> None:
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # the others, and the readers, must hear of the end all the same
+                logger.exception("job %s: not all was told of its end", self.id)
 
     def succeed(self, output: Event | None) -> bool:
         """End the job well, after a last output where there is one."""
-        return self.channel.finish(output, {"job_id": self.id, "status": "succeeded"})
+        return self._told(self.channel.finish(output, {"job_id": self.id, "status": "succeeded"}))
 
     def fail(self, error: BaseException) -> bool:
         """End the job with an error."""
         where = f"endpoint {self.endpoint}"
         try:
-            return self.channel.fail(describe(error, where=where, debug=self.debug))
+            report = describe(error, where=where, debug=self.debug)
         except Exception:  # an exception of the app's own can break when it is read; the job ends all the same
             logger.exception("job %s failed with an error that cannot be described", self.id)
-            return self.channel.fail(describe(EndpointFailed(f"{where} failed with {type(error).__name__}")))
+            report = describe(EndpointFailed(f"{where} failed with {type(error).__name__}"))
+        return self._told(self.channel.fail(report))
 
     def cancel(self, reason: str = "the job was cancelled") -> bool:
         """End the job: readers see `cancelled` now, the producer stops at its next emit."""
-        return self.channel.cancel(describe(JobCancelled(reason)))
+        return self._told(self.channel.cancel(describe(JobCancelled(reason))))
 
     def expire(self) -> bool:
         """End the job at its deadline."""
@@ -219,7 +224,10 @@ class Job:
             Cancelled: the job ended meanwhile.
         """
         self.offer(response)
-        self.sent.result()
+        try:
+            self.sent.result(self.timeout_s)
+        except TimeoutError:  # the deadline, which nobody else has watched
+            self.expire()
         self.channel.check()
 
     def attach(self, *, after: int = 0, takes_over: bool = False, shows_previews: bool = True) -> Subscriber:
@@ -252,18 +260,25 @@ class Job:
         self._leaving = None
         self.cancel("the last reader left")
 
+    def _told(self, has_ended: bool) -> bool:
+        """Log the end, if this was it: last of all, as a handler of the user's may block."""
+        if has_ended:
+            finished_at = self.finished_at or time.time()
+            seconds = finished_at - (self.started_at or finished_at)
+            logger.info("job %s %s: %s, %.3f s", self.id, self.status, self.endpoint, seconds)
+        return has_ended
+
     def _ended(self) -> None:
         self.finished_at = time.time()
-        seconds = self.finished_at - (self.started_at or self.finished_at)
-        logger.info("job %s %s: %s, %.3f s", self.id, self.status, self.endpoint, seconds)
         callbacks, self.on_ended = self.on_ended, []
-        for callback in callbacks:
-            callback(self)
-        if not self._is_taken:
-            self.returned()
-        for future in (self.outcome, self.sent):
-            with suppress(InvalidStateError):
-                future.set_result(None)
+        try:
+            self._tell(callbacks)
+            if not self._is_taken:
+                self.returned()
+        finally:  # whoever waits, goes on
+            for future in (self.outcome, self.sent):
+                with suppress(InvalidStateError):
+                    future.set_result(None)
         # Jobs are kept for long: let go of the arguments, and of a Response whose iterator may hold tensors (`sent` is
         # done with None).
         self.call, self.context, self.outcome = _ended_call, contextvars.Context(), self.sent

@@ -1,6 +1,5 @@
 """Run one endpoint once, without a server: a runtime, a job and one reader of its channel."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from .jobs import Job
 from .media import MediaLimits
 from .runtime import Runtime, ServedApp
 from .settings import Settings
+from .threads import in_own_thread
 
 _TICK_S = 1.0
 
@@ -51,7 +51,7 @@ async def run_once(
         runtime.submit(job, served, spec)
         while not job.is_over or subscriber.n < job.channel.last_n:
             await subscriber.wait(_TICK_S)
-            await asyncio.to_thread(_show, subscriber.take(), show)
+            await in_own_thread("display", _show, subscriber.take(), show)
     finally:
         job.cancel("interrupted")
         await runtime.drain()

@@ -23,13 +23,12 @@ import socket
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
-import anyio.to_thread
+import anyio
 import httpx
 import PIL.ExifTags
 import PIL.Image
@@ -40,6 +39,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, SchemaSerializer, cor
 
 from .errors import InvalidInput
 from .settings import Settings, get_settings
+from .threads import DaemonPool, in_pool
 
 ImageFormat = Literal["PNG", "JPEG", "WEBP"]
 T = TypeVar("T")
@@ -68,7 +68,7 @@ _MAX_REDIRECTS = 5
 # Images that are checked at once: one of 260 kB and 64 megapixels takes 512 MiB meanwhile. They have threads of their
 # own, as a limiter would count no longer what a request that timed out has left behind.
 _MAX_CHECKED = 4
-_checking = ThreadPoolExecutor(_MAX_CHECKED, thread_name_prefix="check-image")
+_checking = DaemonPool(_MAX_CHECKED, "check-image")
 _INLINE_BYTES = 1024 * 1024
 # Stands for base64 in JSON that is being written; no text of an app's own can hold it.
 _MARK = secrets.token_hex(16)
@@ -460,9 +460,9 @@ class _Resolver:
                 content_type = ""
             case str() as uri if uri[:5].lower() == "data:":
                 self._spend(len(uri) * 3 // 4)
-                return await anyio.to_thread.run_sync(reference.kind.from_data_uri, uri, reference.file_name)
+                return await in_pool(reference.kind.from_data_uri, uri, reference.file_name)
             case str() as url if self.limits.stored is not None and (own := self.limits.stored(url)):
-                data = await anyio.to_thread.run_sync(_read_up_to, own.path, self.bytes_left + 1)
+                data = await in_pool(_read_up_to, own.path, self.bytes_left + 1)
                 content_type = own.content_type
             case str() as url:
                 data, content_type = await _download(url, self.bytes_left, self.limits.allow_private_urls)
@@ -470,7 +470,7 @@ class _Resolver:
                 data, content_type = await upload.read(self.bytes_left + 1), ""
         self._spend(len(data))
         content_type = reference.content_type or content_type
-        return await anyio.to_thread.run_sync(reference.kind, data, content_type, reference.file_name)
+        return await in_pool(reference.kind, data, content_type, reference.file_name)
 
     def _spend(self, size: int) -> None:
         if size > self.bytes_left:
@@ -508,7 +508,7 @@ async def open_url(
         ValueError: the answer's status is not 200, or it is compressed, or the address is private.
         httpx.HTTPError, OSError: there is no answer.
     """
-    tls = await anyio.to_thread.run_sync(_tls_context)
+    tls = await in_pool(_tls_context)
     own = {"Accept-Encoding": "identity", "User-Agent": "streamapp"}
     transport = _CheckedTransport(tls, allow_private)
     # httpx's own redirects read bodies unbounded.

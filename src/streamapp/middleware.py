@@ -5,7 +5,6 @@ that failed into one that ended well.
 """
 
 import hmac
-import logging
 import uuid
 from collections.abc import Callable, Collection
 from urllib.parse import parse_qs
@@ -15,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
+from .logs import logger
 from .response import ErrorResponse
 
 EXPOSED_HEADERS = (
@@ -29,8 +29,6 @@ _OPEN_PATHS = frozenset({"/health", "/playground"})
 _FILES = "/files/"
 _OPEN_FOLDERS = (_FILES, "/playground/")  # the page has no data in it, and asks for the key itself
 _UPLOAD = "/rest/files/upload"
-
-logger = logging.getLogger("streamapp")
 
 
 class RequestId:

@@ -14,12 +14,12 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from anyio.to_thread import run_sync as in_thread
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from .errors import NotFound
+from .threads import in_pool
 
 PAGE_PATH = "/playground"
 # https://www.w3.org/TR/CSP3/; data: and blob: are results on their way into the page, not requests.
@@ -87,7 +87,7 @@ def add_page_routes(api: FastAPI) -> None:
     """Serve the page and its files."""
 
     async def page(request: Request, path: str = "") -> Response:
-        asset = (await in_thread(read_page)).get(path)
+        asset = (await in_pool(read_page)).get(path)
         if asset is None:
             raise NotFound(f"the playground has no file {path[:100]!r}; reload the page")
         return _answer(request, asset, is_hashed=path != "")

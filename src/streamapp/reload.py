@@ -5,7 +5,6 @@ waits instead of being refused. Open streams are ended by the child's drain, at 
 otherwise; a child that does not come to an end is killed.
 """
 
-import logging
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import watchfiles
 
-logger = logging.getLogger("streamapp")
+from .logs import logger
 
 
 def keep_running(command: Sequence[str], folders: Iterable[Path], *, fd: int, stop_timeout_s: float = 5) -> None:

@@ -268,7 +268,7 @@ class EventStreamResponse(Response):
                 await connection.write(body)
                 if events[-1].is_terminal:
                     return await connection.fail()
-            elif subscriber.is_dropped:
+            if subscriber.is_dropped:
                 return connection.abort()
             if not await subscriber.wait(self._settings.heartbeat_s, deliver):
                 await connection.write(self._heartbeat())

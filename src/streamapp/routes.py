@@ -6,7 +6,6 @@ protocol wants to be done differently it hands in through the request's scope, a
 
 import asyncio
 import inspect
-import logging
 import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from .errors import JobUnfinished, MalformedRequest, NotFound
 from .files import FileStore
 from .inputs import InputReader
 from .jobs import Job, RequestKey
+from .logs import logger
 from .media import File, publish_by
 from .middleware import REQUEST_ID
 from .response import TRANSPORT_EXTENSION, EventStreamResponse, Format, ResultResponse, result_response
@@ -40,8 +40,6 @@ _FORMATS: dict[str, Format] = {
     "text/plain": "text",
 }
 _MAX_KEY = 255
-
-logger = logging.getLogger("streamapp")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ Knows no HTTP: `compile` puts it behind routes, `server` calls its drain, and `c
 
 import asyncio
 import inspect
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -18,19 +17,21 @@ from .app import App
 from .capture import capture
 from .channel import ChannelStatistics
 from .endpoint import EndpointSpec
-from .errors import DefinitionError, NotEncodable, StreamAppError, WorkerStuck
+from .errors import DefinitionError, NotEncodable, SetupFailed, StreamAppError, WorkerStuck
 from .files import FileStore
 from .jobs import Job, Jobs, JobStore, RequestKey
+from .logs import logger
 from .metrics import Metrics
 from .settings import Settings
 from .stream import Stream
+from .threads import ends_within, in_own_thread
 from .worker import AsyncWorker, LoopWatchdog, Worker, WorkerStatistics
 
 EXIT_SETUP_FAILED = 3
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h: a supervisor should start the process again
 _STUCK_PATIENCE_S = 0.5  # for a thread that had its `drain_s` and still does not come back from a job
-
-logger = logging.getLogger("streamapp")
+_TEARDOWN_S = 10.0  # at most
+_END_S = 2.0  # after `drain_s`, until all that is ours has ended
 
 
 class Readiness(NamedTuple):
@@ -142,7 +143,10 @@ class Runtime:
         self.on_exit: Callable[[int], None] | None = None
         self.is_draining = False
         self._kept: set[asyncio.Task[None]] = set()
-        self._watchdog = LoopWatchdog(self._async_codes())
+        #: called, in any thread, with an exit code when the loop is blocked for good: nobody else can end the process
+        self.on_blocked: Callable[[int], None] | None = None
+        self._watchdog = LoopWatchdog(self._async_codes(), stuck_s=settings.stuck_s, on_stuck=self._blocked)
+        self._drains_since: float | None = None
         self._is_started = False
 
     def start(self) -> None:
@@ -202,48 +206,69 @@ class Runtime:
 
     def is_healthy(self) -> bool:
         """Say whether every inference thread is alive and comes back from its jobs."""
-        return all(served.worker.state not in ("stuck", "setup_failed") for served in self.served)
+        return all(served.worker.is_alive() for served in self.served)
 
     def begin_drain(self) -> None:
         """Take no more jobs."""
         self.is_draining = True
+        if self._drains_since is None:
+            self._drains_since = time.monotonic()
         for served in self.served:
             served.worker.begin_drain()
             served.async_worker.begin_drain()
 
     async def drain(self) -> None:
-        """Take no more jobs, let the running ones end until `drain_s`, then end them."""
-        await self._tell_exit()
+        """Take no more jobs, let the running ones and `handle_exit` end until `drain_s`, then end them."""
         self.begin_drain()
-        if not self._is_started or await self._becomes_idle(self.settings.drain_s):
-            return
-        for served in self.served:
-            served.worker.cancel_running()
-            served.async_worker.cancel_running(self.jobs)
-        await self._becomes_idle(1.0)
+        hooks = [asyncio.create_task(self._tell_exit(served)) for served in self.served]
+        if self._is_started and not await self._becomes_idle(self.drain_left_s()):
+            for served in self.served:
+                served.worker.cancel_running()
+                served.async_worker.cancel_running(self.jobs)
+            await self._becomes_idle(_STUCK_PATIENCE_S)
+        for served, hook in zip(self.served, hooks, strict=True):
+            if not await ends_within(max(self.drain_left_s(), _STUCK_PATIENCE_S), hook):
+                logger.error("handle_exit of %s has not returned; the drain goes on", served.name)
 
-    async def _tell_exit(self) -> None:
-        for served in self.served:
-            try:
-                result = served.app.handle_exit()
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:  # the app's own code: the drain goes on, the log says why
-                logger.exception("handle_exit of %s failed", served.name)
+    def drain_left_s(self, more_s: float = 0) -> float:
+        """Return how much time the drain has left, and what comes after it `more_s`."""
+        since = time.monotonic() if self._drains_since is None else self._drains_since
+        return max(0, since + self.settings.drain_s + more_s - time.monotonic())
 
-    async def stop(self, timeout_s: float = 10) -> None:
-        """Run the apps' teardown and end the threads."""
+    async def _tell_exit(self, served: ServedApp) -> None:
+        hook = served.app.handle_exit
+        try:
+            if inspect.iscoroutinefunction(hook):
+                await hook()
+                return
+            result = await in_own_thread(f"exit-{served.name}", hook)  # it may block, and the loop has streams to serve
+            if inspect.isawaitable(result):
+                await result
+        except Exception:  # the app's own code: the drain goes on, the log says why
+            logger.exception("handle_exit of %s failed", served.name)
+
+    async def stop(self) -> None:
+        """Run the apps' teardown and end the threads; of what does not end, nothing is waited for `_END_S` after the
+        drain's time is over.
+        """
         self.begin_drain()
         if self._kept:  # jobs have ended; what their dependencies gave is being closed, where their code has returned
-            await asyncio.wait(self._kept, timeout=timeout_s if self._is_idle() else _STUCK_PATIENCE_S)
-        await asyncio.to_thread(self.files.close)
+            await asyncio.wait(self._kept, timeout=self._patience_s(self._is_idle()))
+        closing = asyncio.ensure_future(in_own_thread("files", self.files.close))
+        if not await ends_within(self._patience_s(True), closing):
+            logger.error("the files could not be deleted in time; the next server does it")
         if not self._is_started:
             return
         self._watchdog.stop()
-        for served in self.served:
-            patience_s = timeout_s if served.worker.is_idle else _STUCK_PATIENCE_S
-            if not await asyncio.to_thread(served.worker.join, patience_s):
-                logger.error("the inference thread of %s did not end; its teardown is left out", served.name)
+        await asyncio.gather(*map(self._join, self.served))
+
+    async def _join(self, served: ServedApp) -> None:
+        patience_s = self._patience_s(served.worker.is_idle)
+        if not await in_own_thread(f"join-{served.name}", served.worker.join, patience_s):
+            logger.error("the inference thread of %s did not end; its teardown is left out", served.name)
+
+    def _patience_s(self, is_idle: bool) -> float:
+        return min(_TEARDOWN_S if is_idle else _STUCK_PATIENCE_S, self.drain_left_s(_END_S))
 
     def _is_idle(self) -> bool:
         return all(served.worker.is_idle and served.async_worker.is_idle for served in self.served)
@@ -257,8 +282,16 @@ class Runtime:
         return True
 
     def _broken(self, error: StreamAppError) -> None:
+        if self.is_draining and isinstance(error, SetupFailed):
+            return  # it was broken off: the process ends as it was told to
         if self.on_exit is not None:
             self.on_exit(EXIT_STUCK if isinstance(error, WorkerStuck) else EXIT_SETUP_FAILED)
+
+    def _blocked(self) -> None:
+        if self.on_blocked is None:
+            logger.critical("the event loop is blocked for good; end this process")
+        elif not any(served.worker.state == "starting" for served in self.served):  # an async setup may load a model
+            self.on_blocked(EXIT_STUCK)
 
     def _worker_statistics(self) -> Iterator[tuple[str, str, WorkerStatistics]]:
         for served in self.served:
@@ -319,7 +352,7 @@ def bind(
         return None
 
     async def call_in_thread(job: Job, stream: Stream) -> Any:
-        return await asyncio.to_thread(call, job, stream)
+        return await in_own_thread(f"beside-{job.id}", call, job, stream)
 
     if spec.is_async:
         return acall

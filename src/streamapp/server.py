@@ -10,12 +10,15 @@ terminal event. That is switched off; responses of its kind that users return ar
 
 import asyncio
 import gc
-import logging
 import os
 import socket
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -26,6 +29,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .ending import LastResort, end_process, leave_by
+from .forks import held_here
+from .logs import logger
 from .response import REMAINDER_EXTENSION, TRANSPORT_EXTENSION
 from .runtime import EXIT_STUCK
 
@@ -43,6 +49,11 @@ _MAX_HEAD_BYTES = 256 * 1024
 _KEEPALIVE_S = 60
 _STALL_S = 0.4
 _TICK_S = 0.02
+# After `drain_s`: for readers to take their last events, and until the process ends whatever user code does.
+_SEE_OFF_S = 0.5
+_END_S = 3.5
+_FORCED_END_S = 1.0
+_CLOSE_S = 0.5
 # How long the loop may keep the GIL while the inference thread waits for it, and the other way round. With Python's
 # 5 ms, inference beside 300 viewers runs at two thirds of the speed that it has with this (measured).
 _SWITCH_INTERVAL_S = 0.0005
@@ -50,8 +61,6 @@ _SWITCH_INTERVAL_S = 0.0005
 # times a second under 300 viewers; each time the loop stands for 1.4 ms, as all that the streams use has to be looked
 # at. An app whose own cycles hold much memory can set less in its `setup`.
 _YOUNG_OBJECTS = 10_000
-
-logger = logging.getLogger("streamapp")
 
 
 class LendingProtocol(HttpToolsProtocol):
@@ -93,10 +102,27 @@ class LendingProtocol(HttpToolsProtocol):
         extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
         self.scope["extensions"] = extensions
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the connection; for the client also where a child of the app's holds a copy of the socket."""
+        if not self.config.is_ssl:  # there the socket may be closed already, and its number another's
+            _shut_down(self.descriptor)
+        super().connection_lost(exc)
+
+    @property
+    def descriptor(self) -> int:
+        """Return the socket's number, -1 when it is closed."""
+        held = self.transport.get_extra_info("socket")
+        return -1 if held is None else int(held.fileno())
+
     @property
     def is_answering(self) -> bool:
-        """Say whether a response is under way."""
+        """Say whether a request is being read or answered."""
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
+
+    @property
+    def is_sending(self) -> bool:
+        """Say whether a request came whole and its response has begun: only then can a client be slow to take it."""
+        return self.cycle is not None and self.cycle.response_started and not self.cycle.more_body
 
     @property
     def unsent_bytes(self) -> int:
@@ -175,13 +201,15 @@ class Server(uvicorn.Server):
                 log_level="debug" if log_level == "debug" else "warning",
                 access_log=log_level == "debug",
                 server_header=False,
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=1,
                 ssl_certfile=certificate,
             )
         )
         self.exit_code = 0
-        #: called at the end of a shutdown with a stuck inference thread; may end the process
-        self.on_stuck: Callable[[int], None] = _ignore
+        #: the signals that it was told to end by
+        self.signals: list[int] = []
+        #: called, in a signal handler too, when an end begins: the seconds within which the process has to end, and how
+        self.on_ending: Callable[[float, int], None] = _ignore
         self._stays_up = stays_up
         self._runtime: Runtime = app.state.runtime
         self._runtime.on_exit = self._leave
@@ -195,6 +223,38 @@ class Server(uvicorn.Server):
             return
         self.exit_code = code
         self.should_exit = True
+        self._begin_end()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Hear a signal, even while the loop is blocked; the second Ctrl-C forces the end."""
+        super().handle_exit(sig, frame)
+        self._begin_end()
+
+    def _begin_end(self) -> None:
+        within_s = _FORCED_END_S if self.force_exit else self._runtime.settings.drain_s + _END_S
+        self.on_ending(within_s, self.exit_code or EXIT_STUCK)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals as uvicorn does; they are raised again by `serve`, when the loop has been closed."""
+        with super().capture_signals():
+            yield
+            self.signals, self._captured_signals = self._captured_signals, []
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to end; blocks. What then still runs of user code is not waited for."""
+        loop = (self.config.get_loop_factory() or asyncio.new_event_loop)()
+        try:
+            with held_here(partial(self._descriptors, sockets or [])):
+                loop.run_until_complete(self.serve(sockets))
+        finally:
+            _close(loop)
+
+    def _descriptors(self, sockets: Sequence[socket.socket]) -> Iterator[int]:
+        yield from (listener.fileno() for listener in sockets)
+        for connection in self.server_state.connections:
+            if isinstance(connection, LendingProtocol):
+                yield connection.descriptor
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, see the readers off, then let uvicorn close the rest; teardown runs in its lifespan."""
@@ -203,8 +263,6 @@ class Server(uvicorn.Server):
         AppStatus.should_exit = True
         await self._see_off()
         await super().shutdown(sockets)
-        if self.exit_code == EXIT_STUCK:
-            self.on_stuck(self.exit_code)
 
     async def _drain(self) -> None:
         drain = asyncio.create_task(self._runtime.drain())
@@ -215,16 +273,20 @@ class Server(uvicorn.Server):
         drain.cancel()
 
     async def _see_off(self) -> None:
-        """Wait for readers that take their last events; cut off those that have taken nothing for a while."""
-        until = time.monotonic() + max(self._runtime.settings.drain_s, _STALL_S)
+        """Wait for readers that take their last events; cut off those that have taken nothing for a while.
+
+        A request that is still coming, or not answered yet, has as much time as the running jobs had.
+        """
         progress: dict[LendingProtocol, tuple[int, float]] = {}
         while waiting := self._answering():
-            now = time.monotonic()
+            now, is_late = time.monotonic(), self._runtime.drain_left_s(_SEE_OFF_S) <= 0
             for connection in waiting:
                 unsent, since = progress.get(connection, (-1, now))
-                if unsent != connection.unsent_bytes:
+                if is_late or self.force_exit:
+                    connection.transport.abort()
+                elif unsent != connection.unsent_bytes:
                     progress[connection] = (connection.unsent_bytes, now)
-                elif now - since > _STALL_S or now > until or self.force_exit:
+                elif connection.is_sending and now - since > _STALL_S:
                     connection.transport.abort()
             await asyncio.sleep(_TICK_S)
 
@@ -271,10 +333,18 @@ def serve(
         certificate: speak TLS with this certificate and key, in one PEM file.
     """
     server = Server(app, log_level=log_level, stays_up=stays_up, certificate=certificate)
-    server.on_stuck = _end_process
+    last_resort = LastResort()
+    server.on_ending = last_resort.arm
+    app.state.runtime.on_blocked = partial(end_process, why="the event loop is blocked for good")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.set_threshold(_YOUNG_OBJECTS)
     server.run(sockets=[listener])
+    number = server.signals[-1] if server.signals else 0
+    last_resort.arm(_FORCED_END_S, server.exit_code or 128 + number)
+    if server.exit_code == EXIT_STUCK:
+        end_process(EXIT_STUCK)
+    if number and not server.exit_code:
+        leave_by(number)
     return server.exit_code
 
 
@@ -287,11 +357,26 @@ def _freeze(_: "Future[None]") -> None:
     gc.freeze()
 
 
-def _ignore(code: int) -> None:
-    """Let the loop wait for its tasks and threads."""
+def _ignore(within_s: float, code: int) -> None:
+    """Let the process end as it does."""
 
 
-def _end_process(code: int) -> None:
-    """End at once: asyncio would wait without limit for tasks and pool threads that do not end either."""
-    logging.shutdown()
-    os._exit(code)
+def _shut_down(descriptor: int) -> None:
+    """End a connection for all who hold its socket."""
+    if descriptor >= 0:
+        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as held:  # the client may have gone already
+            held.shutdown(socket.SHUT_RDWR)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left on a loop and close it. asyncio itself would wait without limit: for tasks that swallow
+    their cancellation, and for the threads of the pool that user code shares.
+    """
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks and loop.run_until_complete(asyncio.wait(tasks, timeout=_CLOSE_S))[1]:
+        logger.warning("tasks of the app's do not end; they are left behind")
+    generators = loop.create_task(loop.shutdown_asyncgens())
+    loop.run_until_complete(asyncio.wait({generators}, timeout=_CLOSE_S))
+    loop.close()

@@ -40,6 +40,7 @@ from .response import TRANSPORT_EXTENSION
 from .settings import Settings
 
 _NOTICE_TIMEOUT_S = 10.0
+_SETUP_S = 600.0
 # The environment of whoever runs the tests does not count. Nothing is waited for at the end, and a test may stop in
 # a debugger for longer than a client may stop reading.
 _SETTINGS = Settings.model_construct(drain_s=0.0, send_timeout_s=600.0)
@@ -72,12 +73,13 @@ class TestClient:
 
         Raises:
             SetupFailed: a `setup` raised; the log says why.
+            TimeoutError: a `setup` has not returned after ten minutes.
         """
         with ExitStack() as stack:
             self._portal = stack.enter_context(start_blocking_portal())
             stack.enter_context(self._portal.wrap_async_context_manager(self._api.router.lifespan_context(self._api)))
             for served in self._api.state.runtime.served:
-                served.worker.ready.result()
+                served.worker.ready.result(_SETUP_S)
             transport = _Transport(self._api, self._portal)
             self.http = stack.enter_context(httpx.Client(transport=transport, base_url="http://testserver"))
             self._exit = stack.pop_all()

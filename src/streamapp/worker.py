@@ -13,7 +13,6 @@ files too, for which the loop would stand.
 import asyncio
 import contextvars
 import gc
-import logging
 import math
 import statistics
 import sys
@@ -22,9 +21,9 @@ import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
 
 from .errors import (
@@ -39,16 +38,22 @@ from .errors import (
     is_out_of_memory,
 )
 from .events import Event, has_pending_media, to_event, to_event_at_once
+from .forks import ending_forks
 from .jobs import Job
+from .logs import logger
 from .settings import Settings
 from .stream import Stream, enter_stream
+from .threads import DaemonPool, in_pool
 
-State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "stopped"]
+State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "broken", "stopped"]
 Capture = Callable[[Job], AbstractContextManager[None]]
 
-_MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
+_AT_WORK: tuple[State, ...] = ("starting", "ready", "draining")  # in these both threads of a worker run
 
-logger = logging.getLogger("streamapp")
+_MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
+_LOOK_S = 0.1  # how often it looks, while it waits for them, whether the job is still wanted
+_DEBUGGERS = {"bdb", "pdb", "pydevd", "_pydevd_bundle", "debugpy", "pudb", "IPython"}
+_LOOK_AGAIN_S = 5.0  # how often both threads look around when nothing happens: no wait is for ever
 
 
 class WorkerStatistics(NamedTuple):
@@ -93,7 +98,8 @@ class Worker:
         name: the app's, for the thread's name and messages.
         setup, teardown: the app's hooks, run in the inference thread.
         capture: wraps each run, for example to turn its prints into `log` events.
-        on_broken: called, in any thread, when setup failed or the thread is stuck; the process should end.
+        on_broken: called, in any thread, when setup failed, the thread is stuck, or one of the two has ended for
+            whatever reason; the process should end.
     """
 
     def __init__(
@@ -129,9 +135,11 @@ class Worker:
         self._encoding: dict[Job, float] = {}  # since when each has run
         self._refused = 0
         self._times = _RunTimes()
-        self._thread = threading.Thread(target=self._work, name=f"inference-{name}", daemon=True)
-        self._watch_thread = threading.Thread(target=self._watch, name=f"deadlines-{name}", daemon=True)
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"encode-{name}")
+        self._thread = threading.Thread(target=self._guard, args=[self._work], name=f"inference-{name}", daemon=True)
+        self._watch_thread = threading.Thread(
+            target=self._guard, args=[self._watch], name=f"deadlines-{name}", daemon=True
+        )
+        self._encoder = DaemonPool(1, f"encode-{name}")
 
     @property
     def state(self) -> State:
@@ -150,6 +158,7 @@ class Worker:
             QueueFull: with `retry_after_s`.
             Draining, SetupFailed, WorkerStuck: no jobs are taken.
         """
+        self.is_alive()
         job.on_ended.append(self._discard)  # before it is queued: it can end at once
         with self._changed:
             self._raise_if_refusing()
@@ -188,6 +197,14 @@ class Worker:
         for job in jobs:
             job.fail(_draining())
 
+    def is_alive(self) -> bool:
+        """Say whether both threads run, as long as they should; one that has ended without a word is noticed here."""
+        if self._thread.ident is not None and self._state in _AT_WORK:
+            for thread in (self._thread, self._watch_thread):
+                if not thread.is_alive() and self._state in _AT_WORK:  # they may just have ended as they should
+                    self._break("broken", WorkerStuck(f"the thread {thread.name} has ended"))
+        return self._state not in ("setup_failed", "stuck", "broken")
+
     @property
     def is_idle(self) -> bool:
         """Say whether no job runs or is being encoded."""
@@ -221,10 +238,21 @@ class Worker:
                 raise SetupFailed(f"setup of {self.name} failed; the server's log says why")
             case "stuck":
                 raise WorkerStuck(f"the inference thread of {self.name} does not come back")
+            case "broken":
+                raise WorkerStuck(f"a thread of {self.name} has ended; the server starts anew")
 
     def _discard(self, job: Job) -> None:
         with self._changed:
             self._queue.pop(job.id, None)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Run a thread's work; whatever ends it before its time, callers and the process hear of it."""
+        try:
+            work()
+        except BaseException as error:
+            name = threading.current_thread().name
+            self._break("broken", WorkerStuck(f"the thread {name} has ended with {type(error).__name__}"))
+            logger.critical("the thread %s has ended", name, exc_info=error)
 
     # The inference thread.
 
@@ -232,7 +260,7 @@ class Worker:
         if self._run_setup():
             while self._run_next():
                 pass
-        self._encoder.shutdown(wait=True)
+        self._finish_encoding()
         self._run_teardown()
         with self._changed:
             if self._state == "draining":  # what broke the worker is what later callers should hear
@@ -258,13 +286,15 @@ class Worker:
     def _break(self, state: State, error: StreamAppError) -> None:
         with self._changed:
             self._state = state
-            queued = self._empty_queue()
-        for job in queued:
-            job.fail(error)
-        if not self.ready.done():
-            self.ready.set_exception(error)
-        if self.on_broken is not None:
-            self.on_broken(error)
+            jobs = [*self._empty_queue(), *(job for job, _ in self._busy())]
+        try:
+            if self.on_broken is not None:
+                self.on_broken(error)
+        finally:
+            for job in jobs:  # each logs its end, and a handler of the user's may block: nothing else waits for that
+                job.fail(error)
+            if not self.ready.done():
+                self.ready.set_exception(error)
 
     def _empty_queue(self) -> list[Job]:
         queued = list(self._queue.values())
@@ -285,7 +315,7 @@ class Worker:
             while not self._queue:
                 if self._state != "ready":
                     return None
-                self._changed.wait()
+                self._changed.wait(_LOOK_AGAIN_S)
             job = min(self._queue.values(), key=_is_low_priority)  # the first of the lowest
             del self._queue[job.id]
             self._running = job
@@ -311,13 +341,16 @@ class Worker:
         stream = Stream(job.channel, job.id)
         enter_stream(stream)
         with self._capture(job):
-            result = job.call(job, stream)
+            with ending_forks():
+                result = job.call(job, stream)
         job.returned()
         if not has_pending_media(result):
             job.succeed(_final_event(job, result))
             return
         with self._changed:
-            self._changed.wait_for(lambda: len(self._encoding) < _MAX_ENCODING)
+            while len(self._encoding) >= _MAX_ENCODING:
+                self._changed.wait(_LOOK_S)
+                job.channel.check()
             self._encoding[job] = self._running_since
         self._encoder.submit(contextvars.copy_context().run, self._encode, job, result)
 
@@ -330,6 +363,13 @@ class Worker:
             with self._changed:
                 del self._encoding[job]
                 self._changed.notify()
+
+    def _finish_encoding(self) -> None:
+        """Wait for the results that are still wanted; an encoder of the user's may hang."""
+        with self._changed:
+            while not all(job.is_over for job in self._encoding):
+                self._changed.wait(_LOOK_S)
+        self._encoder.shutdown()
 
     def _run_teardown(self) -> None:
         if self._teardown is None or self._state == "setup_failed":
@@ -348,12 +388,15 @@ class Worker:
     def _wait_until_due(self) -> bool:
         """Wait for a deadline; False when no more will come. Between two looks nothing here holds a job."""
         with self._changed:
-            while self._state in ("starting", "ready", "draining"):
+            while self._state in _AT_WORK:
                 due_s = self._due_s()
                 if due_s <= 0:
                     return True
+                due_s = min(due_s, _LOOK_AGAIN_S)
                 self._looks_again_at = time.monotonic() + due_s
                 self._due_sooner.wait(due_s)
+                if not self._thread.is_alive() and self._state in _AT_WORK:
+                    raise WorkerStuck(f"the thread {self._thread.name} has ended")
         return False
 
     def _watch_within(self, due_s: float) -> None:
@@ -367,9 +410,9 @@ class Worker:
         return running + list(self._encoding.items())
 
     def _due_s(self) -> float:
-        """Return the seconds until the next deadline, or as long as one can wait; under the lock."""
+        """Return the seconds until the next deadline; under the lock."""
         now = time.monotonic()
-        dues = [threading.TIMEOUT_MAX, *(waiting.queue_time_left_s for waiting in self._queue.values())]
+        dues = [math.inf, *(waiting.queue_time_left_s for waiting in self._queue.values())]
         for job, since in self._busy():
             if not job.is_expired:
                 dues.append(since + job.timeout_s - now)
@@ -388,8 +431,8 @@ class Worker:
             if now >= since + job.timeout_s and not job.is_expired:
                 job.expire()
             elif now >= since + job.timeout_s + self._settings.stuck_s and self._running is job:
-                logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
                 self._break("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
+                logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
 
 
 def _is_low_priority(job: Job) -> bool:
@@ -406,9 +449,9 @@ def _waited_too_long(job: Job) -> QueueTimeout:
 
 def _report(job: Job, error: BaseException) -> None:
     """End a job with what it raised."""
+    job.fail(error)
     if not isinstance(error, StreamAppError):
         logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
-    job.fail(error)
     try:
         if is_out_of_memory(error) or isinstance(error, OutOfMemory):
             error.__traceback__ = None  # its frames hold the tensors
@@ -562,20 +605,34 @@ class AsyncWorker:
             return
         event = to_event_at_once(result)
         if event is None or event.kind != "output":
-            event = await asyncio.to_thread(_final_event, job, result)
+            event = await in_pool(_final_event, job, result)
         job.succeed(event)
 
 
 class LoopWatchdog:
-    """Name the `async def` endpoint that keeps the event loop from running: every stream stands still for it.
+    """Name the `async def` endpoint that keeps the event loop from running, and end what is blocked for good.
 
     A thread asks the loop for a sign of life; when none comes within `limit_s`, it looks for an endpoint's code on
-    the loop's stack, and logs what it finds, once per block.
+    the loop's stack, and logs what it finds, once per block. After `stuck_s` nobody can be helped any more but by a
+    new process.
+
+    Args:
+        codes: the endpoints' code objects, and what to call them.
+        on_stuck: called, in the watching thread, once per block. Not while a debugger stands there.
     """
 
-    def __init__(self, codes: dict[CodeType, str], *, limit_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        codes: dict[CodeType, str],
+        *,
+        limit_s: float = 1.0,
+        stuck_s: float = math.inf,
+        on_stuck: Callable[[], None] = lambda: None,
+    ) -> None:
         self._codes = codes
         self._limit_s = limit_s
+        self._stuck_s = stuck_s
+        self._on_stuck = on_stuck
         self._stop = threading.Event()
         self._alive = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -594,26 +651,47 @@ class LoopWatchdog:
 
     def _watch(self) -> None:
         assert self._loop is not None
-        is_reported = False
         while not self._stop.wait(self._limit_s / 2):
             self._alive.clear()
             try:
                 self._loop.call_soon_threadsafe(self._alive.set)
             except RuntimeError:  # the loop is closed
                 return
-            is_blocked = not self._alive.wait(self._limit_s)
-            if is_blocked and not is_reported:
-                self._report()
-            is_reported = is_blocked
+            if not self._alive.wait(self._limit_s) and self._loop.is_running():
+                self._wait_for_its_end()
+
+    def _wait_for_its_end(self) -> None:
+        # In a thread of its own: the handlers' lock may be what the loop waits for.
+        threading.Thread(target=self._report, name="loop-report", daemon=True).start()
+        blocked_s, is_told = self._limit_s, False
+        # Counted in waits of this thread's, not by the clock: a process that was stopped for an hour (SIGSTOP, a
+        # machine that slept), or a call that kept the GIL, has kept this thread as well.
+        while self._is_still_blocked():
+            blocked_s += self._limit_s
+            if blocked_s >= self._stuck_s and not is_told and not self._is_in_debugger():
+                is_told = True
+                self._on_stuck()
+
+    def _is_still_blocked(self) -> bool:
+        assert self._loop is not None
+        return not self._alive.wait(self._limit_s) and self._loop.is_running() and not self._stop.is_set()
+
+    def _stack(self) -> list[FrameType]:
+        """Return the loop's frames, innermost first; none when its thread has ended."""
+        frame = sys._current_frames().get(self._loop_thread)
+        return [] if frame is None else [found for found, _ in traceback.walk_stack(frame)]
+
+    def _is_in_debugger(self) -> bool:
+        names = (str(frame.f_globals.get("__name__")).partition(".")[0] for frame in self._stack())
+        return any(name in _DEBUGGERS for name in names)
 
     def _report(self) -> None:
-        frame = sys._current_frames().get(self._loop_thread)
-        if frame is None:  # the loop stands still because its thread has ended
+        stack = self._stack()
+        if not stack:
             return
-        stack = list(traceback.walk_stack(frame))
-        names = [self._codes[f.f_code] for f, _ in stack if f.f_code in self._codes]
+        names = [self._codes[frame.f_code] for frame in stack if frame.f_code in self._codes]
         where = f"async endpoint {names[0]}" if names else "code on the event loop"
-        place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        place = f"{stack[0].f_code.co_filename}:{stack[0].f_lineno}"
         logger.warning(
             "%s blocks the event loop for more than %.1f s at %s: no stream moves meanwhile; make the endpoint `def`, "
             "or await asyncio.to_thread(...)",

@@ -1,0 +1,93 @@
+"""Keep a child that user code forks from holding what is the server's.
+
+A fork copies every descriptor and signal handler: a stream that ended stays open for its reader as long as the child
+lives, the port stays taken after the server's end, and SIGTERM starts a drain in a process that serves nobody. In the
+child each of the server's descriptors is put to /dev/null, which keeps its number from being used again, and signals
+do what they do by default.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+
+Descriptors = Callable[[], Iterable[int]]
+
+_ENDING = {signal.SIGTERM, signal.SIGINT}
+
+_held: list[Descriptors] = []
+_masks: dict[int, set[signal.Signals]] = {}  # by thread: what it blocked before it began to fork
+
+
+@contextmanager
+def held_here(descriptors: Descriptors) -> Iterator[None]:
+    """Keep descriptors to this process: a child that is forked meanwhile gets none of them, and the default signals.
+
+    Args:
+        descriptors: called in the child, by the thread that forked.
+    """
+    _register()
+    _held.append(descriptors)
+    try:
+        yield
+    finally:
+        _held.remove(descriptors)
+
+
+@lru_cache(maxsize=1)
+def _register() -> None:
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_let_go)
+
+
+def _hold_signals() -> None:
+    """Keep a signal from the child until its handlers are in place: Python drops what comes before."""
+    _masks[threading.get_ident()] = {*map(signal.Signals, signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING))}
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(threading.get_ident()))
+
+
+def _let_go() -> None:
+    if _held:
+        _drop()
+    _release_signals()
+
+
+def _drop() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptors in _held:
+        for descriptor in descriptors():
+            if descriptor >= 0:
+                os.dup2(null, descriptor, inheritable=False)
+    os.close(null)
+    _held.clear()
+    signal.set_wakeup_fd(-1)  # it wakes the loop of the parent
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def ending_forks() -> Iterator[None]:
+    """End a child that comes out of the block: it was forked inside, and would go on as a second server.
+
+    What raised SystemExit decides the exit code; `atexit` is the parent's.
+    """
+    process, code = os.getpid(), 0
+    try:
+        yield
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        raise
+    except BaseException:
+        code = 1
+        raise
+    finally:
+        if os.getpid() != process:
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)

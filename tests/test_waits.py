@@ -1,0 +1,181 @@
+"""No wait of ours is for ever: the sources are read for those without a deadline, and each exception has its reason.
+
+A wait is a call of `.wait`, `.result`, `.join`, `.acquire` or `.get` that can block, a call in another thread, and an
+`await` of what user code or another thread has to finish. It has a deadline where it is given one, or stands under
+`asyncio.timeout`. What `in_pool` runs is the server's own: nobody else fills that pool.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import streamapp
+import streamapp_client
+
+SOURCES = {
+    f"{package.__name__}/{path.relative_to(folder)}": path
+    for package in (streamapp, streamapp_client)
+    for folder in [Path(str(package.__file__)).parent]
+    for path in folder.rglob("*.py")
+}
+BLOCKING = {"wait", "wait_for", "result", "join", "acquire", "get"}
+ELSEWHERE = {"shield", "wrap_future", "gather", "to_thread", "run_sync", "run_in_executor", "in_own_thread", "hook"}
+BY_THE_JOB = "the job's deadline ends it"
+BY_THE_SCOPE = "resolve_media's asyncio.timeout"
+BY_THE_CALL = "the client's own deadlines end what this waits for"
+DONE = "it is done"
+# By module, the source of the wait: why it needs no deadline of its own.
+WITHOUT = {
+    "streamapp/app_client.py": {"serving.result()": "the server's own end, which is bounded"},
+    "streamapp/channel.py": {
+        "self._lock.acquire()": "held for a few lines, none of which waits",
+        "room": "a timer gives it after what is left of the budget",
+        "waiter": "a timer ends it",
+    },
+    "streamapp/compile.py": {"asking.result()": DONE},
+    "streamapp/ending.py": {"self._orders.get()": "a daemon, which waits to be armed"},
+    "streamapp/fal_api.py": {"asyncio.Event().wait()": "the receive of a request whose client does not leave"},
+    "streamapp/local.py": {
+        "in_own_thread('display', _show, subscriber.take(), show)": "a terminal stands still as long as its user wants"
+    },
+    "streamapp/media.py": {
+        "loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)": BY_THE_SCOPE,
+    },
+    "streamapp/reload.py": {"child.wait()": "it was killed"},
+    "streamapp/response.py": {
+        "outcome.result()": DONE,
+        "sending.result()": DONE,
+        "asyncio.shield(self.listener)": "what an endpoint's own Response receives: it waits for its client to leave",
+        "asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
+        "asyncio.wrap_future(self.job.outcome)": BY_THE_JOB,
+        "asyncio.wrap_future(self.job.sent)": BY_THE_JOB,
+    },
+    "streamapp/routes.py": {
+        "serving.result()": DONE,
+        "ended.wait()": BY_THE_JOB,
+        "asyncio.wait({serving, answered}, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
+    },
+    "streamapp/runtime.py": {
+        "asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop).result()": "the app's setup takes its time",
+        "awaitable": "the app's setup takes its time; its teardown is waited for by `stop`, which has a deadline",
+        "in_own_thread(f'exit-{served.name}', hook)": "`drain` gives it a deadline",
+        "hook()": "`drain` gives it a deadline",
+        "in_own_thread('files', self.files.close)": "`ends_within`, a line later",
+        "in_own_thread(f'join-{served.name}', served.worker.join, patience_s)": "`join` has it",
+        "asyncio.gather(*map(self._join, self.served))": "`join` has it",
+        "result": "an endpoint's coroutine, whose task ends at the job's deadline; `handle_exit`'s, see above",
+        "rest": BY_THE_JOB,
+        "in_own_thread(f'beside-{job.id}', call, job, stream)": BY_THE_JOB,
+        "asyncio.shield(asyncio.wrap_future(job.sent))": BY_THE_JOB,
+        "asyncio.wrap_future(job.sent)": BY_THE_JOB,
+    },
+    "streamapp/server.py": {"drain.result()": DONE, "rest": "the rest of a response, like the app itself"},
+    "streamapp/stream.py": {"rest": BY_THE_JOB},
+    "streamapp/testing.py": {"self._is_over.wait()": "what an app receives: it waits for its client to leave"},
+    "streamapp/threads.py": {
+        "self._calls.get()": "a daemon, which waits for calls",
+        "asyncio.get_running_loop().run_in_executor(pool, call)": "its callers are listed here themselves",
+        "asyncio.wrap_future(future)": "its callers are listed here themselves",
+    },
+    "streamapp_client/_async_client.py": {
+        "told": BY_THE_CALL,
+        "submitting": BY_THE_CALL,
+        "asyncio.shield(submitting)": BY_THE_CALL,
+        "asyncio.shield(self._cancel(job.id))": BY_THE_CALL,
+        "asyncio.shield(starting)": BY_THE_CALL,
+        "asyncio.shield(performing)": BY_THE_CALL,
+        "asyncio.shield(asyncio.ensure_future(_leave(self._client if self._cancels else None, "
+        "self._conversation.transcript, self._wire)))": BY_THE_CALL,
+        "asyncio.wait({starting})": BY_THE_CALL,
+    },
+}
+
+
+def is_bounded(call: ast.Call) -> bool:
+    """Say whether a wait is given how long it may take: a positional number, or a keyword that says so."""
+    named = {keyword.arg for keyword in call.keywords}
+    return bool(named & {"timeout", "timeout_s", "blocking"})
+
+
+class Waits(ast.NodeVisitor):
+    """Collect the waits without a deadline in one module."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.limited = 0
+
+    def visit_AsyncWith(self, node: ast.AsyncWith) -> None:
+        is_limit = any("timeout(" in ast.unparse(item.context_expr) for item in node.items)
+        self.limited += is_limit
+        self.generic_visit(node)
+        self.limited -= is_limit
+
+    def visit_Await(self, node: ast.Await) -> None:
+        if not isinstance(node.value, ast.Call):
+            self.note(node.value)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        match node.func:
+            case ast.Attribute(attr="join", value=ast.Constant()):
+                pass  # of a text
+            case ast.Attribute(attr=name) if name in BLOCKING and not node.args and not is_bounded(node):
+                self.note(node)
+            case ast.Attribute(attr="wait", value=ast.Name(id="asyncio")) if not is_bounded(node):
+                self.note(node)
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in ELSEWHERE:
+                self.note(node)
+        self.generic_visit(node)
+
+    def note(self, node: ast.AST) -> None:
+        if not self.limited:
+            self.found.append(ast.unparse(node))
+
+
+def waits_of(path: Path) -> Iterator[str]:
+    module = ast.parse(path.read_text())
+    variables = set(context_variables(module))
+    waits = Waits()
+    waits.visit(module)
+    yield from (wait for wait in waits.found if wait.removesuffix(".get()") not in variables)
+
+
+def context_variables(module: ast.Module) -> Iterator[str]:
+    """Yield the names of context variables, whose `get` does not wait."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.AnnAssign) and "ContextVar[" in ast.unparse(node.annotation):
+            yield ast.unparse(node.target)
+
+
+FOUND = {name: set(waits_of(path)) for name, path in sorted(SOURCES.items()) if "/toolkit/" not in name}
+
+
+@pytest.mark.parametrize(("name", "wait"), [(name, wait) for name, waits in FOUND.items() for wait in waits])
+def test_a_wait_has_a_deadline_or_a_reason(name: str, wait: str) -> None:
+    assert wait in WITHOUT.get(name, {})
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_each_exception_is_still_needed(name: str) -> None:
+    assert set(WITHOUT[name]) <= FOUND[name]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["event.wait()", "future.result()", "await future", "await asyncio.wait({a})", "await hook()", "q.get()"],
+)
+def test_a_wait_without_a_deadline_is_found(source: str, tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(f"async def f():\n    {source}\n")
+    assert [*waits_of(module)] == [source.removeprefix("await ")]
+
+
+@pytest.mark.parametrize(
+    "source", ["event.wait(1)", "future.result(timeout=1)", "lock.acquire(blocking=False)", "', '.join(a)", "d.get(1)"]
+)
+def test_a_wait_with_a_deadline_is_none(source: str, tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(f"async def f():\n    {source}\n    async with asyncio.timeout(1):\n        await future\n")
+    assert [*waits_of(module)] == []
