@@ -8,7 +8,9 @@ import argparse
 import json
 import os
 import resource
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +21,12 @@ import psutil  # type: ignore[import-untyped]
 from .cases import CASES
 from .client import NotOffered
 from .figures import machine, markdown, overview, spread, versions
-from .servers import PEERS, Served, serving
+from .network import is_private, private
+from .servers import PEERS, ROOT, Served, serving
 
 _QUICK_PEERS = ("streamapp", "fastapi", "sse-starlette", "raw")
 _DESCRIPTORS = 20_000
+_PRIVATE_S = 1800.0
 # What goes wrong with a server that does not do what is asked of it.
 _FAILURES = (NotOffered, OSError, ValueError, psutil.Error)
 
@@ -54,11 +58,41 @@ class Run:
         if not group:
             return
         try:
+            if PEERS[peer].listens_everywhere and not is_private():
+                self._measure_in_private(peer, group)
+                return
             with serving(PEERS[peer]) as served:
                 for case in group:
                     self._measure_case(served, case)
         except NotOffered as reason:
             self.notes |= {case: {**self.notes[case], peer: str(reason)} for case in group}
+
+    def _measure_in_private(self, peer: str, group: Sequence[str]) -> None:
+        """Let this program measure the peer in a private network, where both its server and its client are.
+
+        Raises:
+            NotOffered: there can be no such network, or the program failed in it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "results.json"
+            program = [sys.executable, "-m", "benchmarks", "--peer", peer, "--case", *group, "--rounds", "1"]
+            command = [*private(), *program, *["--quick"] * self.is_quick, "--out", str(out)]
+            try:
+                subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True, timeout=_PRIVATE_S)
+            except subprocess.SubprocessError as error:
+                reason = type(error).__name__
+                raise NotOffered(f"its run in a private network failed: {reason}") from None
+            cases = json.loads(out.read_text())["cases"]
+        for case in group:
+            self._add(case, peer, cases[case]["peers"][peer])
+
+    def _add(self, case: str, peer: str, measured: Mapping[str, Any]) -> None:
+        """Add to a peer's rounds those of another run, as its results have them."""
+        for figure, values in measured.items():
+            if figure == "note":
+                self.notes[case][peer] = values
+            else:
+                self.values[case][peer].setdefault(figure, []).extend(values["rounds"])
 
     def _measure_case(self, served: Served, case: str) -> None:
         try:

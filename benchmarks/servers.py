@@ -17,6 +17,7 @@ from typing import IO, Any
 import psutil  # type: ignore[import-untyped]
 
 from .client import WAIT_S, Connection, NotOffered, request
+from .network import is_private
 from .workload import Steps
 
 HERE = Path(__file__).parent
@@ -34,6 +35,7 @@ class Peer:
         venv: the environment under `.venvs` that it needs; None for the project's own.
         command: what follows `python -m`; `{port}` is filled in.
         apis: where it takes several streams' requests at one path, told apart by `path` in the body.
+        listens_everywhere: on every interface, whatever it is told; it is run in a private network, with its client.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Peer:
     venv: str | None = None
     environment: tuple[tuple[str, str], ...] = ()
     apis: tuple[tuple[str, str], ...] = ()
+    listens_everywhere: bool = False
 
     @property
     def python(self) -> str:
@@ -96,6 +99,7 @@ PEERS = {
             "benchmarks.peers.ray.server {port}",
             venv="ray",
             environment=(("RAY_USAGE_STATS_ENABLED", "0"),),
+            listens_everywhere=True,
         ),
     )
 }
@@ -181,10 +185,12 @@ def serving(peer: Peer, under: Sequence[str] = ()) -> Iterator[Served]:
     Args:
         under: the command, with its options, of a tool that runs it.
     Raises:
-        NotOffered: its environment is missing, or it does not answer.
+        NotOffered: its environment is missing, it does not answer, or it would be reached from outside.
     """
     if not peer.is_installed:
         raise NotOffered("not installed")
+    if peer.listens_everywhere and not is_private():
+        raise NotOffered("it listens on every interface, and this network has more than the loopback")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:

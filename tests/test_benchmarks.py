@@ -1,14 +1,17 @@
-"""The benchmarks' arithmetic, the load client's decoding, and one small case on streamapp alone."""
+"""The benchmarks' arithmetic, the load client's decoding, where Ray may start, and one small case."""
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.client import Decoder, NotOffered
 from benchmarks.figures import Figure, markdown, percentile, spread
+from benchmarks.network import is_private, private
 from benchmarks.plot import draw
+from benchmarks.servers import PEERS, serving
 
 ROOT = Path(__file__).parent.parent
 _SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -56,6 +59,24 @@ def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(percent: 
 def test_a_table_shows_medians_with_their_spread_and_why_a_figure_is_missing() -> None:
     table = markdown({"rate": Figure("events/s")}, {"a": {"rate": spread([3, 1000, 2])}, "b": {"note": "refused"}})
     assert table.splitlines()[2:] == ["| a | 3 (2–1,000) |", "| b | - |", "- b: refused"]
+
+
+@pytest.mark.skipif(is_private(), reason="needs an interface beside the loopback")
+def test_a_peer_that_listens_on_every_interface_is_not_started_beside_one() -> None:
+    everywhere = replace(PEERS["raw"], listens_everywhere=True)
+    with pytest.raises(NotOffered, match="listens on every interface"), serving(everywhere):
+        raise AssertionError("it was started")
+
+
+def test_a_private_network_has_the_loopback_and_nothing_else() -> None:
+    try:
+        command = private()
+    except NotOffered as reason:
+        pytest.skip(str(reason))
+    bind = "import socket; socket.create_server(('127.0.0.1', 0))"
+    look = f"from benchmarks.network import is_private; {bind}; print(is_private())"
+    ran = subprocess.run([*command, sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, timeout=18)
+    assert ran.stdout == "True\n"
 
 
 def test_a_small_run_against_streamapp_measures_and_is_drawn(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
-"""The workload as a Ray Serve deployment: the same FastAPI routes as the raw peer's, as its ingress."""
+"""The workload as a Ray Serve deployment: the same FastAPI routes as the raw peer's, as its ingress.
+
+Ray's own servers listen on every interface, so it is started only where there is none but the loopback.
+"""
 
 import signal
 import sys
 import threading
 
 import ray
+from benchmarks.network import is_private
 from benchmarks.peers.raw.server import respond
 from benchmarks.peers.returning import build
 from ray import serve
@@ -13,6 +17,8 @@ from ray.serve.schema import LoggingConfig
 
 def main(port: str) -> None:
     """Serve until a signal comes."""
+    if not is_private():
+        sys.exit("Ray listens on every interface, and this network has more than the loopback")
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
