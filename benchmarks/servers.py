@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 EVENT = b'{"i":'
 _START_S = 90.0
+_OPEN_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -140,19 +141,22 @@ class Served:
         """Open many streams, each as soon as the one before has begun, and wait until all have.
 
         Raises:
-            NotOffered: not all begin.
+            NotOffered: not all begin, or not soon enough.
         """
         connections: list[Connection] = []
+        deadline = time.monotonic() + _OPEN_S
         try:
-            for _ in range(streams):
+            while len(connections) < streams and time.monotonic() < deadline:
                 connections.append(self.ask(path, **body))
                 connections[-1].socket.settimeout(5)
                 connections[-1].receive_until(EVENT)
         except TimeoutError:
-            for connection in connections:
-                connection.leave()
-            raise NotOffered(f"{len(connections) - 1} of {streams} streams began") from None
-        return connections
+            connections.pop().leave()
+        if len(connections) == streams:
+            return connections
+        for connection in connections:
+            connection.leave()
+        raise NotOffered(f"{len(connections)} of {streams} streams began")
 
     @property
     def processes(self) -> list[psutil.Process]:

@@ -1,13 +1,15 @@
 """The benchmarks' arithmetic, the load client's decoding, where Ray may start, and one small case."""
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.client import Decoder, NotOffered
+from benchmarks.client import Connection, Decoder, NotOffered, read, reading
 from benchmarks.figures import Figure, markdown, percentile, spread
 from benchmarks.network import is_private, private
 from benchmarks.plot import draw
@@ -59,6 +61,16 @@ def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(percent: 
 def test_a_table_shows_medians_with_their_spread_and_why_a_figure_is_missing() -> None:
     table = markdown({"rate": Figure("events/s")}, {"a": {"rate": spread([3, 1000, 2])}, "b": {"note": "refused"}})
     assert table.splitlines()[2:] == ["| a | 3 (2–1,000) |", "| b | - |", "- b: refused"]
+
+
+def test_every_piece_and_the_end_have_the_turn_in_which_they_were_read() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"one")
+    theirs.close()
+    with ours, reading([connection := Connection(ours)]) as selector:
+        turns_s = read(selector, until=time.monotonic() + 15)
+    assert [piece for _, piece in connection.pieces] == [b"one"]
+    assert len(turns_s) == 2
 
 
 @pytest.mark.skipif(is_private(), reason="needs an interface beside the loopback")

@@ -4,7 +4,19 @@ from typing import Protocol
 
 from ..figures import Figure
 from ..servers import Served
-from . import cancel, deaf, idle, inference, litserve_script, many_streams, one_stream, previews, sigterm, startup
+from . import (
+    cancel,
+    deaf,
+    idle,
+    inference,
+    litserve_script,
+    many_streams,
+    one_stream,
+    previews,
+    sigterm,
+    startup,
+    thousands,
+)
 
 
 class Case(Protocol):
@@ -27,6 +39,7 @@ CASES: dict[str, Case] = {
     "one_stream": one_stream,
     "litserve_script": litserve_script,
     "many_streams": many_streams,
+    "thousands": thousands,
     "previews": previews,
     "cancel": cancel,
     "deaf": deaf,
