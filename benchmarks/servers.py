@@ -156,7 +156,7 @@ class Served:
             return connections
         for connection in connections:
             connection.leave()
-        raise NotOffered(f"{len(connections)} of {streams} streams began")
+        raise NotOffered(f"{len(connections)} of {streams} streams began in time")
 
     @property
     def processes(self) -> list[psutil.Process]:

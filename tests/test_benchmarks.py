@@ -1,20 +1,27 @@
 """The benchmarks' arithmetic, the load client's decoding, where Ray may start, and one small case."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from benchmarks.client import Connection, Decoder, NotOffered, read, reading
+from benchmarks.cores import beside, pinned
 from benchmarks.figures import Figure, markdown, percentile, spread
 from benchmarks.network import is_private, private
 from benchmarks.plot import draw
-from benchmarks.servers import PEERS, serving
+from benchmarks.servers import PEERS, Served, serving
+from benchmarks.workload import Steps
 
+# An interpreter that lives until its input is closed, with a thread beside its first one.
+_TWO_THREADS = "import sys, threading; threading.Thread(target=sys.stdin.read).start(); print(); sys.stdin.read()"
 ROOT = Path(__file__).parent.parent
 _SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _LINES = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -71,6 +78,35 @@ def test_every_piece_and_the_end_have_the_turn_in_which_they_were_read() -> None
         turns_s = read(selector, until=time.monotonic() + 15)
     assert [piece for _, piece in connection.pieces] == [b"one"]
     assert len(turns_s) == 2
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """Stand for a server: a process with two threads that runs until the test is over."""
+    counter = tmp_path / "steps"
+    counter.write_bytes(bytes(8))
+    command = [sys.executable, "-c", _TWO_THREADS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield Served(PEERS["raw"], process, 0, Steps(counter))
+
+
+def test_a_pinned_server_has_the_same_one_core_in_every_thread(served: Served) -> None:
+    with pinned(served):
+        threads = psutil.Process(served.process.pid).threads()
+        cores = [os.sched_getaffinity(thread.id) for thread in threads]
+    assert len(cores) == 2
+    assert cores[0] == cores[1]
+    assert len(cores[0]) == 1
+
+
+def test_a_process_holds_a_core_while_a_stream_is_measured_and_no_longer(served: Served) -> None:
+    before = set(psutil.Process().children())
+    with beside(served):
+        [holder] = set(psutil.Process().children()) - before
+        assert len(holder.cpu_affinity()) == 1
+    assert not holder.is_running()
 
 
 @pytest.mark.skipif(is_private(), reason="needs an interface beside the loopback")

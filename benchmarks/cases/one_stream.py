@@ -18,9 +18,9 @@ FIGURES = {
 def measure(served: Served, *, is_quick: bool) -> dict[str, float]:
     """Return the medians of several streams of one event and of several of 10 000."""
     streams, events = (3, 2000) if is_quick else (10, 10_000)
-    _stream(served, events)
-    singles = [_stream(served, 1) for _ in range(2 * streams)]
-    alls = [_stream(served, events) for _ in range(streams)]
+    stream(served, events)
+    singles = [stream(served, 1) for _ in range(2 * streams)]
+    alls = [stream(served, events) for _ in range(streams)]
     return {
         "events_per_s": events / statistics.median(took_s for _, took_s in alls),
         "first_of_one_ms": statistics.median(first_s for first_s, _ in singles) * 1000,
@@ -28,7 +28,7 @@ def measure(served: Served, *, is_quick: bool) -> dict[str, float]:
     }
 
 
-def _stream(served: Served, events: int) -> tuple[float, float]:
+def stream(served: Served, events: int) -> tuple[float, float]:
     """Return the seconds from the request to the first event's first byte, and to the last byte of all."""
     connection = served.ask("count", n=events)
     first_at = connection.receive_until(EVENT)
