@@ -57,7 +57,7 @@ chromium: # what the page is tested in; where it cannot be installed, those test
 chaos: install ## cut, flood, kill: faults over real sockets (five minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json
 
-bench: install $(PEERS) ## measure beside every peer, an hour; the tables and the picture
+bench: install $(PEERS) ## measure beside every peer, an hour and a half; the tables and the picture
 	$(BIN)/python -m benchmarks --out benchmarks/results.json >benchmarks/results.md
 	$(BIN)/python -m benchmarks.plot benchmarks/results.json docs/benchmarks.svg
 	$(BIN)/python -m benchmarks.previews --out benchmarks/previews.json
