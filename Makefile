@@ -5,6 +5,12 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 PORT ?= 8000
 
+# `make gpu` uses neither $(VENV) nor a network: `make gpu PYTHON=python3 OUT=results`, or GPU_FLAGS=--tiny to try it.
+OUT ?= benchmarks
+GPU_FLAGS ?=
+GPU_PYTHON ?= 3.12
+GPU_PLATFORM ?= x86_64
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -13,7 +19,7 @@ RUNTIME := ./client_sdk/python[images] .[diffusion]
 TESTED := tests/.venvs/fal/.installed $(addsuffix /node_modules/.installed,tests/js client_sdk/js)
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick bench-gpu \
+.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick gpu gpu-wheels \
   playground screenshots coverage build train evaluate clean
 
 help: ## list the targets
@@ -65,8 +71,13 @@ bench: install $(PEERS) ## measure beside every peer, an hour and a half; the ta
 bench-quick: install ## see that the benchmarks work, in a minute
 	$(BIN)/python -m benchmarks --quick
 
-bench-gpu: install ## measure what previews cost beside a full-size SDXL UNet
-	$(BIN)/python -m benchmarks.gpu --out benchmarks/gpu.json
+# Where there is an index; the folder travels to the GPU machine, which may have none.
+gpu-wheels: install ## fetch what a GPU machine may lack: wheels for GPU_PYTHON
+	$(BIN)/python -m benchmarks.wheels fetch gpu-wheels --python $(GPU_PYTHON) --platform $(GPU_PLATFORM)
+
+gpu: ## on a GPU machine: its tests, previews beside a full-size SDXL UNet, steps after a cancel (eight minutes)
+	$(PYTHON) -m benchmarks.wheels install gpu-wheels gpu-site
+	PYTHONPATH=gpu-site:src:client_sdk/python/src $(PYTHON) -m benchmarks.gpu --out $(OUT) $(GPU_FLAGS)
 
 benchmarks/.venvs/%/.installed: benchmarks/peers/%/requirements.txt
 	$(PYTHON) -m venv $(@D)
@@ -106,4 +117,5 @@ evaluate: install ## measure the embedded model's gates
 
 clean: ## remove what the targets made
 	rm -rf tests/.venvs tests/js/node_modules client_sdk/js/node_modules client_sdk/js/dist
+	rm -rf gpu-wheels gpu-site
 	rm -rf $(VENV) dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

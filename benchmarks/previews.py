@@ -11,12 +11,13 @@ import argparse
 import base64
 import io
 import json
+import math
 import queue
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from .figures import machine, spread
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "apps" / "sdxl" / "tiny" / "model"
 STEPS = 20
+NONE, EVERY_STEP = "no previews", "Previews, every step"
 SHOWN = (1, 3, 5, 10, 15, 20)
 
 
@@ -73,6 +75,17 @@ class Ways:
     def __init__(self, pipe: Any, tiny_vae: Any, **call: Any) -> None:
         self.pipe, self.tiny_vae, self.call = pipe, tiny_vae, call
         self.previews = Previews(pipe, tiny_vae, max_fps=1000)
+
+    def named(self) -> dict[str, Callable[[], None]]:
+        """Return all of them, as the tables name them."""
+        return {
+            NONE: self.none,
+            "no previews, in a new thread": self.none_in_new_thread,
+            "Previews, nobody watches": self.unwatched,
+            EVERY_STEP: self.every_step,
+            "fal's example, every step": partial(self.in_callback, every=1),
+            "fal's example, every 5 steps": partial(self.in_callback, every=5),
+        }
 
     def none(self) -> None:
         self.pipe(**self.call)
@@ -128,29 +141,31 @@ def seconds(way: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def measure_times(ways: Ways, rounds: int) -> dict[str, dict[str, Any]]:
-    """Return the seconds of each way; every round runs them all."""
-    named: dict[str, Callable[[], None]] = {
-        "no previews": ways.none,
-        "no previews, in a new thread": ways.none_in_new_thread,
-        "Previews, nobody watches": ways.unwatched,
-        "Previews, every step": ways.every_step,
-        "fal's example, every step": partial(ways.in_callback, every=1),
-        "fal's example, every 5 steps": partial(ways.in_callback, every=5),
-    }
-    for way in named.values():
+def measure_times(
+    ways: Mapping[str, Callable[[], None]], rounds: int, until: float = math.inf
+) -> dict[str, dict[str, Any]]:
+    """Return the seconds of each way; every round runs them all, in the order of the round before reversed.
+
+    Args:
+        until: begin no further round when `time.monotonic()` has come so far; one is always run.
+    """
+    for way in ways.values():
         way()
-    taken: dict[str, list[float]] = {name: [] for name in named}
-    for _ in range(rounds):
-        for name, way in named.items():
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways.items())
+    for number in range(rounds):
+        if number and time.monotonic() > until:
+            break
+        for name, way in order:
             taken[name].append(seconds(way))
+        order.reverse()
     return {name: spread(values) for name, values in taken.items()}
 
 
 def print_times(times: dict[str, dict[str, Any]]) -> None:
     """Print each way's time, and its ratio to none, as a Markdown table."""
     print(f"| {STEPS} steps | s | x none |\n| --- | ---: | ---: |")
-    base = times["no previews"]["median"]
+    base = times[NONE]["median"]
     for name, taken in times.items():
         low_high = f"{taken['low']:.3f}–{taken['high']:.3f}"
         print(f"| {name} | {taken['median']:.3f} ({low_high}) | {taken['median'] / base:.3f} |")
@@ -192,7 +207,7 @@ def main() -> int:
     tiny_vae = AutoencoderTiny.from_pretrained(MODEL, subfolder="vae_tiny", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     call = {"prompt": "a red circle on a blue background", "num_inference_steps": STEPS, "guidance_scale": 3.0}
-    times = measure_times(Ways(pipe, tiny_vae, **call), arguments.rounds)
+    times = measure_times(Ways(pipe, tiny_vae, **call).named(), arguments.rounds)
     chance = random.Random(0)
     colours, shapes = ("red", "green", "blue", "yellow", "purple"), ("circle", "square", "star", "ring", "cross")
     prompts = [

@@ -14,7 +14,7 @@ from streamapp_client import Event, InvalidInput
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
-from apps.sdxl.app import EMBEDDED_MODEL, Sdxl
+from apps.sdxl.app import EMBEDDED_MODEL, Sdxl, load_pipeline
 
 # diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
@@ -54,6 +54,28 @@ def test_a_stream_shows_previews_and_ends_with_the_image(client: TestClient) -> 
     assert events[-1].data.keys() == {"image", "seed"}
     assert events[-1].data["image"]["content_type"] == "image/png"
     assert events[-1].image().size == (128, 128)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_it_draws_in_half_precision_what_the_prompt_says(client: TestClient) -> None:
+    assert_draws_the_prompt(client)
+    pipe = load_pipeline(str(EMBEDDED_MODEL))
+    assert (pipe.device.type, pipe.dtype) == ("cuda", torch.float16)
+
+
+def test_it_draws_what_the_prompt_says(client: TestClient) -> None:
+    assert_draws_the_prompt(client)
+
+
+def assert_draws_the_prompt(client: TestClient) -> None:
+    events = stream(client, seed=7, num_inference_steps=10)
+    assert of(events, "preview")
+    picture = events[-1].image().convert("RGB")
+    red, _, blue = picture.crop((4, 4, 5, 5)).tobytes()
+    assert blue > 2 * red, "the background"
+    red, _, blue = picture.crop((64, 64, 65, 65)).tobytes()
+    assert red > 2 * blue, "the circle"
 
 
 def test_the_plain_endpoint_returns_what_the_stream_ends_with(client: TestClient) -> None:

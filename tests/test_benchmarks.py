@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic, the load client's decoding, where Ray may start, and one small case."""
+"""The benchmarks' arithmetic, the load client's decoding, where Ray may start, one small case, and `make gpu`."""
 
 import json
 import os
@@ -6,19 +6,24 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+import torch
+from benchmarks import gpu, wheels
 from benchmarks.client import Connection, Decoder, NotOffered, read, reading
 from benchmarks.cores import beside, pinned
 from benchmarks.figures import Figure, markdown, percentile, spread
 from benchmarks.network import is_private, private
 from benchmarks.plot import draw
+from benchmarks.previews import EVERY_STEP, NONE
 from benchmarks.servers import PEERS, Served, serving
 from benchmarks.workload import Steps
+from packaging.requirements import Requirement
 
 # An interpreter that lives until its input is closed, with a thread beside its first one.
 _TWO_THREADS = "import sys, threading; threading.Thread(target=sys.stdin.read).start(); print(); sys.stdin.read()"
@@ -135,3 +140,131 @@ def test_a_small_run_against_streamapp_measures_and_is_drawn(tmp_path: Path) -> 
     assert report["cases"]["one_stream"]["peers"]["streamapp"]["events_per_s"]["median"] > 0
     assert report["machine"]["cores"]
     assert "streamapp" in draw(report)
+
+
+# A GPU machine
+
+
+def wheel(folder: Path, name: str, version: str, *requires: str) -> Path:
+    """Make a wheel that holds nothing but what it asks for."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    lines = [
+        "Metadata-Version: 2.4",
+        f"Name: {name}",
+        f"Version: {version}",
+        *(f"Requires-Dist: {r}" for r in requires),
+    ]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}-{version}.dist-info/METADATA", "\n".join(lines))
+    return path
+
+
+def choose(held: list[Path], *roots: str, **there: str) -> wheels.Choice:
+    """Choose for a machine that has these versions."""
+    return wheels.choose(
+        held, map(Requirement, roots), lambda name: wheels.Package(name, there[name], []) if name in there else None
+    )
+
+
+def test_a_machine_takes_the_wheels_of_what_it_lacks_and_of_what_these_need(tmp_path: Path) -> None:
+    held = [wheel(tmp_path, "web", "2.0", "core==1.5", "fast; extra == 'speed'"), wheel(tmp_path, "core", "1.5")]
+    held += [wheel(tmp_path, "fast", "1.0"), wheel(tmp_path, "unasked", "1.0")]
+    assert choose(held, "web").wheels == [held[1], held[0]]
+    assert choose(held, "web[speed]").wheels == [held[1], held[2], held[0]]
+
+
+def test_a_wheel_takes_the_place_only_of_a_version_that_will_not_do(tmp_path: Path) -> None:
+    held = [wheel(tmp_path, "web", "2.0")]
+    assert choose(held, "web>=2", web="2.3") == wheels.Choice([], [], [])
+    assert choose(held, "web>=2", web="1.9").wheels == held
+
+
+def test_what_no_wheel_can_give_is_named() -> None:
+    choice = choose([], "model>=5", "web", model="4.0")
+    assert choice == wheels.Choice([], ["model>=5 (4.0 is there)"], ["web"])
+
+
+def test_what_is_taken_along_has_no_torch_and_all_that_the_gpu_tests_need() -> None:
+    names = {package.name for package in wheels.carried("3.12", "x86_64")}
+    assert names >= {
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "pydantic-core",
+        "diffusers",
+        "pytest-asyncio",
+        "forbiddenfruit",
+    }
+    assert not names & {"torch", "transformers", "numpy", "triton", "streamapp", "streamapp-client"}
+
+
+def test_the_files_that_hold_gpu_tests_are_found_by_their_marks() -> None:
+    assert ROOT / "tests" / "test_diffusion.py" in gpu.gpu_tests(ROOT / "tests")
+    assert Path(__file__) not in gpu.gpu_tests(ROOT / "tests")
+
+
+def test_gpu_tests_are_counted(tmp_path: Path) -> None:
+    tests = tmp_path / "test_marked.py"
+    mark = f"@{gpu.MARK}"
+    tests.write_text(f"import pytest\n{mark}\ndef test_a(): pass\n{mark}\ndef test_b(): assert 0\ndef test_c(): pass\n")
+    assert gpu.run_tests([tests], marked_only=True) == {"passed": 1, "failed": 1, "skipped": 0}
+
+
+@pytest.mark.parametrize(
+    ("passed", "failed", "is_good"), [(9, 0, True), (9, 1, False), (0, 0, False)], ids=["all", "one fails", "none runs"]
+)
+def test_a_run_is_good_when_gpu_tests_ran_and_all_passed(
+    monkeypatch: pytest.MonkeyPatch, passed: int, failed: int, is_good: bool
+) -> None:
+    counts = {"passed": passed, "failed": failed, "skipped": 3}
+    monkeypatch.setattr(gpu, "run_tests", lambda files, marked_only: counts)
+    run = gpu.Run(1, is_tiny=True)
+    run.do("tests")
+    assert run.is_good is is_good
+
+
+def test_a_run_is_good_with_a_missed_target_but_not_with_a_part_that_broke_off() -> None:
+    run = gpu.Run(1, is_tiny=True)
+    run.found["previews"] = {"met": False}
+    assert run.is_good
+    run.found["cancel"] = {"error": "TimeoutError()", "met": False}
+    assert not run.is_good
+
+
+@pytest.mark.parametrize(
+    ("with_previews", "made", "is_met"), [(10.1, 20.0, True), (10.3, 20.0, False), (10.1, 15.0, False)]
+)
+def test_previews_are_within_the_target_when_all_are_made_and_cost_little(
+    with_previews: float, made: float, is_met: bool
+) -> None:
+    times = {NONE: spread([10.0, 20.0, 30.0]), EVERY_STEP: spread([with_previews * n for n in (1, 2, 3)])}
+    found = gpu.cost(times, made)
+    assert found["extra_percent"]["median"] == pytest.approx(10 * (with_previews - 10))
+    assert found["met"] is is_met
+
+
+def test_a_part_that_fails_leaves_the_others_their_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    def part() -> dict[str, float]:
+        raise MemoryError("full")
+
+    assert gpu.attempt(part).keys() == {"error", "met", "took_s"}
+    assert "MemoryError: full" in capsys.readouterr().err
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert gpu.main() == 0
+    assert "no CUDA device" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(300)
+def test_what_a_gpu_measures_can_be_tried_without_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--rounds", "1", "--part", "previews", "cancel"]
+    run = subprocess.run([*command, "--out", tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr
+    report = json.loads((tmp_path / "gpu-tiny.json").read_text())
+    assert report["previews"]["previews_per_run"] > 0
+    assert report["cancel"]["ways"]["the reader leaves"]["steps"]["high"] < 100
+    assert {"device", "torch", "diffusers", "took_s"} <= report.keys()
+    assert gpu.row(report).startswith("| 20 steps of a UNet of SDXL's full size")

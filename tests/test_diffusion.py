@@ -25,15 +25,25 @@ from diffusers import (
 )
 from PIL import Image, ImageChops, ImageStat
 
+from streamapp import App, endpoint
 from streamapp.channel import Channel
 from streamapp.diffusion import Previews, PreviewStatistics
 from streamapp.errors import Cancelled, ErrorReport
 from streamapp.settings import Settings
 from streamapp.stream import Stream
+from streamapp.testing import TestClient
 
 # diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+    ),
+]
+CUDA = DEVICES[1:]
 SCHEDULERS = ["EulerDiscrete", "EulerAncestralDiscrete", "DPMSolverMultistep", "UniPCMultistep", "DDIM", "LCM"]
 
 
@@ -45,6 +55,7 @@ class Watched(Stream):
         self.events: list[tuple[str, Any]] = []
         self.cancel_at = cancel_at
         self.last_n = 0
+        self.lock = threading.Lock()  # on CUDA previews come from a thread of their own
         super().__init__(self.channel, "0" * 32)
         self.take()
 
@@ -53,11 +64,12 @@ class Watched(Stream):
         self.take()
 
     def take(self) -> None:
-        for event in self.channel.events(after=self.last_n, shows_previews=True):
-            self.events.append((event.kind, event.json()))
-            self.last_n = event.n
-            if event.kind == "progress" and event.json()["step"] == self.cancel_at:
-                self.channel.cancel(ErrorReport(499, "cancelled", "by a reader"))
+        with self.lock:
+            for event in self.channel.events(after=self.last_n, shows_previews=True):
+                self.events.append((event.kind, event.json()))
+                self.last_n = event.n
+                if event.kind == "progress" and event.json()["step"] == self.cancel_at:
+                    self.channel.cancel(ErrorReport(499, "cancelled", "by a reader"))
 
     def of(self, kind: str) -> list[Any]:
         return [data for name, data in self.events if name == kind]
@@ -77,8 +89,19 @@ class Decoder(torch.nn.Module):
             raise self.error
         self.seen.append(latents)
         batch, _, height, width = latents.shape
-        shades = torch.linspace(-1, 1, batch).reshape(-1, 1, 1, 1)
+        shades = torch.linspace(-1, 1, batch, device=latents.device).reshape(-1, 1, 1, 1)
         return (shades.expand(batch, 3, height * 8, width * 8),)
+
+
+class SlowDecoder(Decoder):
+    """A decoder that shows the latents themselves, after some cycles of the GPU."""
+
+    cycles = 0
+
+    def decode(self, latents: torch.Tensor, return_dict: bool = True) -> tuple[torch.Tensor]:
+        if self.cycles:
+            torch.cuda._sleep(self.cycles)  # type: ignore[no-untyped-call]
+        return (torch.nn.functional.interpolate(latents[:, :3], scale_factor=8),)
 
 
 def picture(preview: dict[str, Any]) -> Image.Image:
@@ -168,7 +191,7 @@ def flux(vae: AutoencoderKL) -> FluxPipeline:
 
 def draw(pipe: Any, *, seed: int = 0, steps: int = 4, size: tuple[int, int] = (64, 64), **more: Any) -> torch.Tensor:
     """Run a pipeline and return the final latents."""
-    embeds = torch.linspace(-1, 1, 24).reshape(1, 3, 8)
+    embeds = torch.linspace(-1, 1, 24).reshape(1, 3, 8).to(pipe.device, pipe.dtype)
     arguments = {"prompt_embeds": embeds, "pooled_prompt_embeds": embeds[:, 0]}
     if isinstance(pipe, StableDiffusionXLPipeline):
         arguments |= {"negative_prompt_embeds": -embeds, "negative_pooled_prompt_embeds": -embeds[:, 0]}
@@ -182,6 +205,11 @@ def draw(pipe: Any, *, seed: int = 0, steps: int = 4, size: tuple[int, int] = (6
         **more,
     ).images
     return latents
+
+
+def on(device: str, module: Any, *dtype: torch.dtype) -> Any:
+    """Return a copy of a pipeline or a decoder that is there, and of another precision."""
+    return copy.deepcopy(module).to(device, *dtype)
 
 
 def with_scheduler(pipe: Any, name: str) -> Any:
@@ -347,9 +375,10 @@ def test_latents_packed_by_flux_are_unpacked_to_the_size_of_the_job(flux: Any, t
     assert picture(stream.of("preview")[0]).size == (96, 32)
 
 
-def test_without_a_small_decoder_colours_are_fitted_to_the_pipelines_own(sdxl: Any) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_without_a_small_decoder_colours_are_fitted_to_the_pipelines_own(sdxl: Any, device: str) -> None:
     stream = Watched()
-    with Previews(sdxl).to(stream) as pipe:
+    with Previews(on(device, sdxl)).to(stream) as pipe:
         draw(pipe)
     assert stream.of("preview")[0]["method"] == "latent_rgb"
     assert picture(stream.of("preview")[0]).size == (64, 64)
@@ -431,18 +460,38 @@ def test_every_shows_the_first_step_and_then_every_nth(sdxl: Any) -> None:
 # What is not touched
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_the_result_is_identical_with_and_without_previews(sdxl: Any, tiny_vae: AutoencoderTiny, name: str) -> None:
-    plain = with_scheduler(sdxl, name)
-    with Previews(plain, tiny_vae, max_fps=math.inf).to(Watched()) as pipe:
-        watched = draw(pipe, eta=0.5)
-    assert torch.equal(watched, draw(plain, eta=0.5))
+def test_the_result_is_identical_with_and_without_previews(
+    sdxl: Any, tiny_vae: AutoencoderTiny, name: str, device: str
+) -> None:
+    plain = with_scheduler(on(device, sdxl), name)
+    assert_result_is_identical(plain, on(device, tiny_vae), eta=0.5)
 
 
-def test_the_result_of_flux_is_identical_with_and_without_previews(flux: Any, tiny_vae: AutoencoderTiny) -> None:
-    with Previews(flux, tiny_vae, max_fps=math.inf).to(Watched()) as pipe:
-        watched = draw(pipe)
-    assert torch.equal(watched, draw(flux))
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_the_result_in_half_precision_is_identical_with_and_without_previews(
+    sdxl: Any, tiny_vae: AutoencoderTiny, dtype: torch.dtype, device: str
+) -> None:
+    assert_result_is_identical(on(device, sdxl, dtype), on(device, tiny_vae, dtype))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_result_of_flux_is_identical_with_and_without_previews(
+    flux: Any, tiny_vae: AutoencoderTiny, device: str
+) -> None:
+    assert_result_is_identical(on(device, flux), on(device, tiny_vae))
+
+
+def assert_result_is_identical(plain: Any, decoder: Any, **more: Any) -> None:
+    stream = Watched()
+    previews = Previews(plain, decoder, max_fps=math.inf)
+    with previews.to(stream) as pipe:
+        watched = draw(pipe, **more)
+    assert torch.equal(watched, draw(plain, **more))
+    assert stream.of("preview")
+    assert previews.statistics().failed == 0
 
 
 @pytest.mark.parametrize("name", ["EulerAncestralDiscrete", "LCM"])
@@ -500,18 +549,22 @@ def test_after_the_block_the_copy_reports_nothing(sdxl: Any) -> None:
     assert stream.events == []
 
 
-def test_a_cancelled_job_leaves_before_its_next_step(sdxl: Any) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_cancelled_job_leaves_before_its_next_step(sdxl: Any, device: str) -> None:
     calls: list[int] = []
-    hook = sdxl.unet.register_forward_hook(lambda *_: calls.append(1))
-    with pytest.raises(Cancelled), Previews(sdxl, Decoder()).to(Watched(cancel_at=2)) as pipe:
+    plain = on(device, sdxl)
+    plain.unet.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(Cancelled), Previews(plain, on(device, Decoder())).to(Watched(cancel_at=2)) as pipe:
         draw(pipe)
-    hook.remove()
     assert len(calls) == 2
 
 
-def test_a_failing_decoder_is_logged_once_and_the_job_goes_on(sdxl: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_failing_decoder_is_logged_once_and_the_job_goes_on(
+    sdxl: Any, caplog: pytest.LogCaptureFixture, device: str
+) -> None:
     stream = Watched()
-    previews = Previews(sdxl, Decoder(RuntimeError("no memory")), max_fps=math.inf)
+    previews = Previews(on(device, sdxl), on(device, Decoder(RuntimeError("no memory"))), max_fps=math.inf)
     with caplog.at_level(logging.WARNING, "streamapp"), previews.to(stream) as pipe:
         draw(pipe)
     assert len(caplog.records) == 1
@@ -560,16 +613,16 @@ def test_a_callback_on_flux_shows_progress_only(flux: Any, caplog: pytest.LogCap
 # On the GPU
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_inference_thread_never_waits_for_the_gpu(tiny_vae: AutoencoderTiny) -> None:
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # it calls itself a prototype
+@pytest.mark.parametrize("device", CUDA)
+def test_the_inference_thread_never_waits_for_the_gpu(tiny_vae: AutoencoderTiny, device: str) -> None:
     stream = Watched()
     pipe = SimpleNamespace(scheduler=scheduler("EulerDiscrete"))
-    previews = Previews(pipe, copy.deepcopy(tiny_vae).to("cuda"), max_fps=math.inf)
+    previews = Previews(pipe, on(device, tiny_vae), max_fps=math.inf)
     with previews.to(stream) as pipe:
-        pipe.scheduler.set_timesteps(5, device="cuda")
+        pipe.scheduler.set_timesteps(5, device=device)
         pipe.scheduler.set_begin_index(0)  # as pipelines do; else Euler's first step asks the GPU for its index
-        latents = torch.randn(1, 4, 64, 64, device="cuda") * pipe.scheduler.init_noise_sigma
+        latents = torch.randn(1, 4, 64, 64, device=device) * pipe.scheduler.init_noise_sigma
         torch.cuda.set_sync_debug_mode("error")
         try:
             for timestep in pipe.scheduler.timesteps:
@@ -581,13 +634,79 @@ def test_the_inference_thread_never_waits_for_the_gpu(tiny_vae: AutoencoderTiny)
     assert picture(stream.of("preview")[0]).size == (512, 512)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_result_on_the_gpu_is_identical_with_and_without_previews(sdxl: Any, tiny_vae: AutoencoderTiny) -> None:
-    pipe = copy.deepcopy(sdxl).to("cuda")
-    previews = Previews(pipe, copy.deepcopy(tiny_vae).to("cuda"), max_fps=math.inf)
-    stream = Watched()
-    with previews.to(stream) as job_pipe:
-        watched = draw(job_pipe, steps=10)
-    assert torch.equal(watched, draw(pipe, steps=10))
-    assert stream.of("preview")
+@pytest.mark.parametrize("device", CUDA)
+def test_a_preview_shows_its_step_although_the_gpu_is_behind_and_the_pipeline_writes_on(device: str) -> None:
+    """With this scheduler the clean estimate is the model's output itself."""
+    plain = SimpleNamespace(scheduler=scheduler("EulerDiscrete", prediction_type="sample"))
+    previews, stream = Previews(plain, SlowDecoder().to(device)), Watched()
+    for cycles in (0, 10**9):  # the first time is for CUDA, which loads a kernel when it is first asked for
+        with previews.to(stream) as pipe:
+            step = first_step(pipe, device)
+            predicted = torch.ones(1, 4, 8, 8, device=device)
+            torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
+            behind = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            behind.record()
+            step(predicted)
+            predicted.zero_()
+            was_behind = not behind.query()  # type: ignore[no-untyped-call]
+    assert was_behind
+    assert min(ImageStat.Stat(picture(stream.of("preview")[-1])).mean) > 250  # white; a zero is grey
+
+
+@pytest.mark.parametrize("device", CUDA)
+def test_the_gpu_computes_on_while_a_preview_is_decoded(device: str) -> None:
+    decoder = SlowDecoder().to(device)
+    previews = Previews(SimpleNamespace(scheduler=scheduler("EulerDiscrete")), decoder)
+    for cycles in (0, 10**9):  # as above
+        stream, decoder.cycles = Watched(), cycles
+        with previews.to(stream) as pipe:
+            first_step(pipe, device)(torch.ones(1, 4, 8, 8, device=device))
+            torch.cuda.current_stream().synchronize()
+            shown_meanwhile = stream.of("preview")
+        assert stream.of("preview")
+    assert shown_meanwhile == []
+
+
+def first_step(pipe: Any, device: str) -> Any:
+    """Return the first step of a scheduler, ready to be done without asking the GPU for anything."""
+    pipe.scheduler.set_timesteps(2, device=device)
+    pipe.scheduler.set_begin_index(0)
+    timestep = pipe.scheduler.timesteps[0]
+
+    def step(predicted: torch.Tensor) -> None:
+        latents = pipe.scheduler.scale_model_input(torch.ones_like(predicted), timestep)
+        pipe.scheduler.step(predicted, timestep, latents, return_dict=False)
+
+    return step
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_job_that_fills_the_gpu_can_be_sent_again_and_leaves_no_memory_taken(
+    device: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "streamapp")  # pytest keeps what is logged, and with it the failing frames
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    class Hungry(App):
+        @endpoint("/draw")
+        def draw(self) -> None:
+            latents = torch.ones(2**20, device=device)
+            held.append(weakref.ref(latents))
+            fill_memory(device)
+
+        @endpoint("/look")
+        def look(self) -> dict[str, bool]:
+            return {"is_taken": held[0]() is not None}
+
+    with TestClient(Hungry) as client:
+        answer = client.post("/draw")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.json()["error"]["code"] == "out_of_memory"
+        assert answer.json()["error"]["retryable"] is True
+        assert client.run("/look") == {"is_taken": False}
+
+
+def fill_memory(device: str) -> None:
+    if device == "cpu":  # says it otherwise
+        raise torch.OutOfMemoryError("out of memory")
+    torch.empty(2**50, dtype=torch.uint8, device=device)
