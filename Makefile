@@ -14,12 +14,13 @@ GPU_PLATFORM ?= x86_64
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 RUNTIME := ./client_sdk/python[images] .[diffusion]
 
 TESTED := tests/.venvs/fal/.installed $(addsuffix /node_modules/.installed,tests/js client_sdk/js)
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test chromium chaos bench bench-quick gpu gpu-wheels \
+.PHONY: help install install-runtime demo serve fmt check test test-all chromium chaos bench bench-quick gpu gpu-wheels \
   playground screenshots coverage build train evaluate clean
 
 help: ## list the targets
@@ -53,8 +54,11 @@ check: install ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: install chromium $(TESTED) ## run the tests, with fal's own packages and Chromium
-	$(BIN)/python -m pytest
+test: install chromium $(TESTED) ## run the tests, with fal's own packages and Chromium; of large matrices a sample
+	$(TEST)
+
+test-all: install chromium $(TESTED) ## run the tests, large matrices whole: before an issue is closed
+	$(TEST) --all
 
 chromium: # what the page is tested in; where it cannot be installed, those tests are skipped
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
@@ -110,7 +114,7 @@ build: install client_sdk/js/node_modules/.installed ## build both wheels, and t
 	@if command -v npm >/dev/null; then npm pack ./client_sdk/js --pack-destination dist --loglevel=error; fi
 
 train: install ## train the embedded model anew (an hour on 2 cores)
-	$(BIN)/python -m apps.sdxl.tiny.train
+	$(BIN)/python -m apps.sdxl.tiny.train --out apps/sdxl/tiny/model
 
 evaluate: install ## measure the embedded model's gates
 	$(BIN)/python -m apps.sdxl.tiny.evaluate

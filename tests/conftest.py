@@ -1,5 +1,6 @@
 """What tests share: no call of ours may block the loop, a clock that can be put forward, a server of raw bytes."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -7,9 +8,22 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from tests import sampling
+from tests.sampling import pytest_addoption, pytest_terminal_summary, pytest_testnodedown  # noqa: F401 - hooks
 from tests.scripted_server import Serve, serving
 
 from streamapp.events import Event
+
+# Several threads of torch wait for each other by spinning: four times the work, where others want the cores too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Half of the whole time. Begun last, one of them would run alone.
+SLOWEST = {"test_playground.py", "test_js_client.py", "test_fal_client.py", "test_fal_js.py", "test_tiny_model.py"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the sample has not, and begin with the slowest files."""
+    sampling.pytest_collection_modifyitems(config, items)
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tests.waiting import WAIT_S
+
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time: `close` sends RST
 
 
@@ -111,7 +113,7 @@ def cutting(target: int, *, seed: int = 1, cut: float = 0.5, most_bytes: int = 2
     loop.set_exception_handler(lambda loop, context: None)  # connections that were cut
     thread = threading.Thread(target=loop.run_until_complete, args=[proxy.serve(is_up, stop)])
     thread.start()
-    assert is_up.wait(10)
+    assert is_up.wait(WAIT_S)
     try:
         yield proxy
     finally:

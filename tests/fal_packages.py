@@ -15,13 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.processes import read_until
+from tests.waiting import WAIT_S
 
 TESTS = Path(__file__).parent
 JS = TESTS / "js"
 FAL = TESTS / ".venvs" / "fal" / "bin" / "fal"
 APP = TESTS / "apps" / "fal_calls.py"
 ID = "me/fal-calls"
-WAIT_S = 15.0
 
 
 def _needs(is_there: bool, reason: str) -> pytest.MarkDecorator:

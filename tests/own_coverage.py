@@ -41,7 +41,16 @@ def measure(module: str) -> tuple[str, int, str]:
     percent = 100 if module in WHOLE else REST_PERCENT
     with tempfile.TemporaryDirectory() as place:
         command = [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / f"test_{module}.py")),
+            *(
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "--all",
+                "-p",
+                "no:cacheprovider",
+                str(TESTS / f"test_{module}.py"),
+            ),
             *(f"--cov=streamapp.{module}", "--cov-branch", "--cov-report=term-missing"),
             f"--cov-fail-under={percent}",
         ]

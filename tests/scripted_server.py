@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from tests.waiting import WAIT_S
 
 # Steps of an answer besides bytes to send. After its last step the server closes the connection.
 HOLD = "hold"  # wait until the client has gone, then note it
@@ -68,11 +69,11 @@ class Server(socketserver.ThreadingTCPServer):
 
     def saw(self, count: int) -> list[str]:
         """Return the next `count` things that clients did, and fail if they do not happen."""
-        return [self.log.get(timeout=10) for _ in range(count)]
+        return [self.log.get(timeout=WAIT_S) for _ in range(count)]
 
     def sees(self, what: str) -> None:
         """Wait until clients do this; fail if it does not happen."""
-        while self.log.get(timeout=10) != what:
+        while self.log.get(timeout=WAIT_S) != what:
             pass
 
 
@@ -97,7 +98,7 @@ class Connection(socketserver.StreamRequestHandler):
         if isinstance(step, bytes):
             self.wfile.write(step)
         elif isinstance(step, threading.Event):
-            assert step.wait(10)
+            assert step.wait(WAIT_S)
         elif step == HOLD:
             self.wait_until_gone()
             self.server.log.put(f"gone {path}")

@@ -1,6 +1,6 @@
 """The client for apps in tests: a server, and endpoints as methods."""
 
-import time
+import threading
 
 import httpx
 import pytest
@@ -97,7 +97,7 @@ def test_a_setup_that_fails_is_told() -> None:
 def test_a_setup_that_takes_too_long_is_told() -> None:
     class Slow(streamapp.App):
         def setup(self) -> None:
-            time.sleep(0.2)
+            threading.Event().wait(3)
 
         @streamapp.endpoint("/")
         def run(self) -> None: ...

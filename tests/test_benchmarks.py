@@ -24,6 +24,7 @@ from benchmarks.previews import EVERY_STEP, NONE
 from benchmarks.servers import PEERS, Served, serving
 from benchmarks.workload import Steps
 from packaging.requirements import Requirement
+from tests.waiting import WAIT_S
 
 # An interpreter that lives until its input is closed, with a thread beside its first one.
 _TWO_THREADS = "import sys, threading; threading.Thread(target=sys.stdin.read).start(); print(); sys.stdin.read()"
@@ -135,7 +136,7 @@ def test_a_private_network_has_the_loopback_and_nothing_else() -> None:
 def test_a_small_run_against_streamapp_measures_and_is_drawn(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--peer", "streamapp", "--case", "one_stream"]
-    subprocess.run([*command, "--out", out], cwd=ROOT, check=True, capture_output=True, timeout=18)
+    subprocess.run([*command, "--out", out], cwd=ROOT, check=True, capture_output=True, timeout=WAIT_S)
     report = json.loads(out.read_text())
     assert report["cases"]["one_stream"]["peers"]["streamapp"]["events_per_s"]["median"] > 0
     assert report["machine"]["cores"]

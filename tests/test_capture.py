@@ -14,6 +14,7 @@ import pytest
 import rich.console
 import tqdm  # type: ignore[import-untyped]
 import tqdm.auto  # type: ignore[import-untyped]
+from tests.waiting import WAIT_S
 
 from streamapp.capture import capture
 from streamapp.channel import Channel
@@ -21,7 +22,6 @@ from streamapp.errors import Cancelled, ErrorReport
 from streamapp.events import Event
 from streamapp.settings import Settings
 
-WAIT_S = 10.0
 STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")
 logger = logging.getLogger("somewhere.deep")
 

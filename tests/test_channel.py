@@ -14,15 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.waiting import WAIT_S
 
 from streamapp.channel import Channel, Subscriber
 from streamapp.errors import Cancelled, ErrorReport, StreamAppError
 from streamapp.events import Event, Preview, Progress, to_event
 from streamapp.settings import Settings
 
-WAIT_S = 10.0
 Advance = Callable[[float], None]
 Interrupting = Callable[[Callable[[], None]], Event]
 STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")
@@ -70,7 +70,7 @@ class Producer(threading.Thread):
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(5000):
+    for _ in range(int(WAIT_S / 0.001)):
         if condition():
             return
         await asyncio.sleep(0.001)
@@ -424,11 +424,14 @@ async def test_lone_events_are_delivered_from_where_they_were_emitted(advance: A
     assert not task.done()
 
 
-async def test_events_in_quick_succession_are_left_to_the_readers_task(advance: Advance) -> None:
+async def test_events_in_quick_succession_are_left_to_the_readers_task(
+    monkeypatch: pytest.MonkeyPatch, advance: Advance
+) -> None:
+    monkeypatch.setattr("streamapp.channel._DELIVER_EVERY_S", WAIT_S)
     channel, delivered = channel_with(), []  # type: tuple[Channel, list[Any]]
     reader = channel.subscribe()
     task = await asleep(reader, into(delivered))
-    advance(0.01)
+    advance(2 * WAIT_S)
     for n in range(3):
         await channel.aemit(to_event(n))
     assert await task
@@ -469,7 +472,8 @@ async def test_a_lone_event_is_kept_and_let_go_of_as_others_are(advance: Advance
     assert channel.statistics().kept_events == 2
 
 
-async def test_nothing_is_offered_where_it_would_have_to_wait() -> None:
+async def test_nothing_is_offered_where_it_would_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.channel._YIELD_EVERY_S", WAIT_S)  # for the room, not for the loop
     channel = channel_with(ahead_events=1)
     reader = channel.subscribe(is_owner=True)
     assert [channel.offer(to_event(name)) for name in "abc"] == [True, False, False]
@@ -478,11 +482,14 @@ async def test_nothing_is_offered_where_it_would_have_to_wait() -> None:
     assert channel.last_n == 2
 
 
-async def test_a_producer_that_awaits_nothing_else_owes_the_loop_a_turn(advance: Advance) -> None:
+async def test_a_producer_that_awaits_nothing_else_owes_the_loop_a_turn(
+    monkeypatch: pytest.MonkeyPatch, advance: Advance
+) -> None:
+    monkeypatch.setattr("streamapp.channel._YIELD_EVERY_S", WAIT_S)
     channel = channel_with()
     channel.subscribe()
     assert channel.offer(to_event("a"))
-    advance(0.01)
+    advance(2 * WAIT_S)
     assert not channel.offer(to_event("b"))
     turns: list[int] = []
     asyncio.get_running_loop().call_soon(turns.append, channel.last_n)
@@ -686,7 +693,7 @@ class Model:
         assert all(a < b for a, b in pairwise(numbers(events)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=60), st.integers(1, 4), st.integers(0, 4))
 def test_any_interleaving_shows_every_reader_every_lasting_event_once_in_order(
     steps: list[Any], ahead: int, behind: int
@@ -828,7 +835,7 @@ async def test_a_turn_that_another_thread_has_given_the_loop_meanwhile_is_not_wa
     channel, now = channel_with(), time.monotonic()
     clock = iter([now + 1])  # as the event is offered the loop is due, and then no more
     monkeypatch.setattr("streamapp.channel.time", SimpleNamespace(monotonic=lambda: next(clock, now)))
-    await asyncio.wait_for(channel.aemit(to_event("a")), 1)
+    await asyncio.wait_for(channel.aemit(to_event("a")), WAIT_S)
     assert channel.last_n == 1
 
 
@@ -849,16 +856,16 @@ async def test_an_owner_who_uses_up_the_budget_is_dropped_and_the_producer_goes_
 
 
 async def test_the_budget_is_one_for_the_job_and_is_not_refilled(advance: Advance) -> None:
-    channel = channel_with(ahead_events=1, send_timeout_s=1)
+    channel = channel_with(ahead_events=1, send_timeout_s=100)
     first = channel.subscribe(is_owner=True)
     put(channel, "a")
     for _ in range(2):
         task = asyncio.create_task(channel.aemit(to_event("b")))
         await asyncio.sleep(0)
-        advance(0.6)
+        advance(60)
         first.take()
         await task
-    assert not first.is_dropped  # 1.2 s are spent, but it had read in time
+    assert not first.is_dropped  # 120 s are spent, but it had read in time
     await asyncio.wait_for(channel.aemit(to_event("c")), WAIT_S)
     assert first.is_dropped
     assert channel.subscribe(is_owner=True)
@@ -866,12 +873,12 @@ async def test_the_budget_is_one_for_the_job_and_is_not_refilled(advance: Advanc
 
 
 async def test_what_several_producers_wait_together_counts_once(advance: Advance) -> None:
-    channel = channel_with(ahead_events=5, send_timeout_s=1)
+    channel = channel_with(ahead_events=5, send_timeout_s=100)
     owner = channel.subscribe(is_owner=True)
     for _ in range(3):
         tasks = [asyncio.create_task(channel.aemit(to_event("a"))) for _ in range(10)]
         await asyncio.sleep(0)
-        advance(0.3)
+        advance(30)
         while not all(task.done() for task in tasks):
             owner.take()
             await asyncio.sleep(0)

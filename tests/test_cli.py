@@ -17,6 +17,7 @@ import httpx
 import pytest
 from PIL import Image
 from tests.processes import read_until
+from tests.waiting import WAIT_S
 from typer.testing import CliRunner, Result
 
 from streamapp.cli import cli, read_arguments, set_up_logging
@@ -83,7 +84,6 @@ class Broken(Painter):
     def setup(self):
         raise OSError("no model")
 """
-READY_S = 15.0
 COMMANDS = ("serve", "run", "call", "exec", "env", "new")
 
 
@@ -150,7 +150,7 @@ def test_the_version_is_shown() -> None:
 
 def test_it_runs_as_a_module() -> None:
     with started("--version") as process:
-        assert process.communicate(timeout=READY_S)[0].startswith("streamapp 0.")
+        assert process.communicate(timeout=WAIT_S)[0].startswith("streamapp 0.")
 
 
 def test_without_a_command_the_commands_are_listed() -> None:
@@ -173,9 +173,9 @@ def test_serve_says_what_it_serves_and_ends_by_sigterm() -> None:
         line = read_until(process.stdout, "painter: ")
         url = line.split()[1].removesuffix("/stream")
         assert read_until(process.stdout, "curl").startswith(f"curl -N {url}/stream")
-        assert httpx.get(f"{url}/health", timeout=READY_S).is_success
+        assert httpx.get(f"{url}/health", timeout=WAIT_S).is_success
         process.send_signal(signal.SIGTERM)
-        assert process.wait(READY_S) == -signal.SIGTERM
+        assert process.wait(WAIT_S) == -signal.SIGTERM
         assert process.stderr is not None
         assert "setup of painter took" in process.stderr.read()
 
@@ -184,7 +184,7 @@ def test_serve_ends_by_ctrl_c_without_a_traceback() -> None:
     with serving("app.py:Painter") as (_, process):
         read_until(process.stderr, "setup of painter")
         process.send_signal(signal.SIGINT)
-        assert process.wait(READY_S) == 130
+        assert process.wait(WAIT_S) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
 
@@ -296,13 +296,13 @@ def test_reload_serves_new_code_at_the_same_port_and_ends_open_streams(folder: P
         read_until(process.stdout, "begun")
         (folder / "app.py").write_text(APP.replace("2 * n", "20 * n"))
         read_until(process.stderr, "starting anew: app.py changed")
-        assert stream.wait(READY_S) == 1
+        assert stream.wait(WAIT_S) == 1
         assert stream.stderr is not None
         assert "draining" in stream.stderr.read()
         read_until(process.stdout, "painter: ")
-        assert httpx.post(f"{url}/double", json={"n": 1}, timeout=READY_S).json() == {"double": 20}
+        assert httpx.post(f"{url}/double", json={"n": 1}, timeout=WAIT_S).json() == {"double": 20}
         process.send_signal(signal.SIGTERM)
-        assert process.wait(READY_S) == 130
+        assert process.wait(WAIT_S) == 130
 
 
 def test_serve_with_tls_says_how_to_trust_it(folder: Path) -> None:
@@ -312,16 +312,16 @@ def test_serve_with_tls_says_how_to_trust_it(folder: Path) -> None:
         assert url.startswith("https://")
         assert f"https://{host}" == f"{url}/run"
         trusting = ssl.create_default_context(cafile=bundle)
-        assert httpx.get(f"{url}/health", timeout=READY_S, verify=trusting).is_success
+        assert httpx.get(f"{url}/health", timeout=WAIT_S, verify=trusting).is_success
 
 
 def test_reload_keeps_tls() -> None:
     with serving("app.py:Painter", "--tls", "--tls-dir", "tls", "--reload") as (url, process):
         bundle = shlex.split(read_until(process.stdout, "SSL_CERT_FILE"))[1].partition("=")[2]
         trusting = ssl.create_default_context(cafile=bundle)
-        assert httpx.get(f"{url}/health", timeout=READY_S, verify=trusting).is_success
+        assert httpx.get(f"{url}/health", timeout=WAIT_S, verify=trusting).is_success
         process.send_signal(signal.SIGTERM)
-        process.wait(READY_S)
+        process.wait(WAIT_S)
 
 
 def test_tls_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,12 +335,12 @@ def test_tls_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPa
 def test_exec_runs_a_script_with_its_own_options_in_an_environment_that_points_here(folder: Path) -> None:
     (folder / "script.py").write_text("import os, sys; print(os.environ['STREAMAPP_URL'], sys.argv[1:])")
     with started("exec", "--url", "http://127.0.0.1:7", sys.executable, "script.py", "--url", "x") as process:
-        assert process.communicate(timeout=READY_S)[0] == "http://127.0.0.1:7 ['--url', 'x']\n"
+        assert process.communicate(timeout=WAIT_S)[0] == "http://127.0.0.1:7 ['--url', 'x']\n"
 
 
 def test_the_exit_code_of_the_script_is_that_of_exec() -> None:
     with started("exec", "--", sys.executable, "-c", "raise SystemExit(7)") as process:
-        assert process.wait(READY_S) == 7
+        assert process.wait(WAIT_S) == 7
 
 
 def test_a_signal_to_exec_reaches_the_script() -> None:
@@ -348,7 +348,7 @@ def test_a_signal_to_exec_reaches_the_script() -> None:
     with started("exec", "--", sys.executable, "-c", code) as process:
         read_until(process.stdout, "waits")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(READY_S) == -signal.SIGTERM
+        assert process.wait(WAIT_S) == -signal.SIGTERM
 
 
 def test_exec_says_in_a_line_that_there_is_no_such_command() -> None:
@@ -415,7 +415,7 @@ def test_ctrl_c_cancels_a_run() -> None:
     with started("run", "app.py:Painter", "/endless") as process:
         read_until(process.stderr, "begun")
         process.send_signal(signal.SIGINT)
-        assert process.wait(READY_S) == 130
+        assert process.wait(WAIT_S) == 130
         assert process.communicate() == ("", "")
     assert Path("cancelled").exists()
 
@@ -481,7 +481,7 @@ def test_ctrl_c_cancels_the_job_of_a_call(folder: Path) -> None:
     with serving("app.py:Painter") as (url, server), started("call", url, "/endless") as process:
         read_until(server.stdout, "begun")
         process.send_signal(signal.SIGINT)
-        assert process.wait(READY_S) == 130
+        assert process.wait(WAIT_S) == 130
         read_until(server.stderr, "cancelled: /painter/endless")
 
 

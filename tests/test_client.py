@@ -12,6 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 from tests.scripted_server import END, HOLD, RESET, Serve, answer, block, chunk, head, refusal
+from tests.waiting import WAIT_S
 
 import streamapp_client
 from streamapp_client import (
@@ -203,7 +204,7 @@ def test_the_end_of_the_process_cancels_the_job(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), HOLD)
     code = f"from streamapp_client import Client; stream = Client({server.url!r}).stream('/stream'); next(stream)"
 
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=15)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=WAIT_S)
 
     assert server.saw(3)[1] == "POST /jobs/j1/cancel"
 
@@ -331,7 +332,7 @@ def test_a_stream_without_its_last_chunk_is_interrupted(serve: Serve, last: byte
 def test_a_stream_that_falls_silent_is_interrupted(serve: Serve) -> None:
     server = serve(head(), block("preview", 1), HOLD)
 
-    error = failure(Client(server.url, patience_s=0, silence_s=0.2).stream("/stream"))
+    error = failure(Client(server.url, patience_s=0, silence_s=2).stream("/stream"))
 
     assert isinstance(error, StreamInterrupted)
     assert "no heartbeat came" in str(error)
@@ -623,7 +624,7 @@ def test_an_event_without_an_image_says_what_it_has(serve: Serve, data: Any, mes
 
 
 def run_python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=15, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=WAIT_S, capture_output=True, text=True)
     return done.stdout
 
 

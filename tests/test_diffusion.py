@@ -24,6 +24,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from PIL import Image, ImageChops, ImageStat
+from tests.waiting import WAIT_S
 
 from streamapp import App, endpoint
 from streamapp.channel import Channel
@@ -507,7 +508,7 @@ def test_the_seed_decides_the_noise_of_every_step(sdxl: Any, name: str) -> None:
 
 def test_jobs_in_two_threads_get_the_results_that_they_get_alone(sdxl: Any, tiny_vae: AutoencoderTiny) -> None:
     previews = Previews(with_scheduler(sdxl, "DPMSolverMultistep"), tiny_vae, max_fps=math.inf)
-    together, barrier = {}, threading.Barrier(2, timeout=10)
+    together, barrier = {}, threading.Barrier(2, timeout=WAIT_S)
 
     def job(steps: int) -> None:
         with previews.to(Watched()) as pipe:
@@ -518,7 +519,7 @@ def test_jobs_in_two_threads_get_the_results_that_they_get_alone(sdxl: Any, tiny
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(15)
+        thread.join(WAIT_S)
     for steps in (5, 8):
         assert torch.equal(together[steps], draw(previews.pipe, steps=steps))
 

@@ -9,11 +9,10 @@ import textwrap
 from typing import Any
 
 import pytest
+from tests.waiting import WAIT_S
 
 from streamapp import ending
 from streamapp.ending import LastResort, end_process, leave_by
-
-WAIT_S = 60.0
 
 
 class Ended(BaseException):

@@ -16,6 +16,7 @@ from fastapi import Header
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.testclient import TestClient
+from tests.waiting import WAIT_S
 
 import streamapp
 import streamapp.testing
@@ -112,7 +113,7 @@ def status(client: TestClient, submitted: dict[str, Any], query: str = "") -> di
 
 
 def until(client: TestClient, submitted: dict[str, Any], *states: str) -> dict[str, Any]:
-    for _ in range(2000):
+    for _ in range(int(WAIT_S / 0.005)):
         told = status(client, submitted, "?logs=1")
         if told["status"] in states:
             return told
@@ -293,10 +294,12 @@ def test_the_status_stream_breaks_long_silences_with_a_comment(monkeypatch: pyte
 
 def test_the_time_is_not_negative_in_the_moment_before_the_end_is_noted() -> None:
     with serving() as client:
+        before = time.time()
         submitted = submit(client, "/", {"prompt": "x"})
         until(client, submitted, "COMPLETED")
         client.app.state.runtime.jobs.get(submitted["request_id"]).finished_at = None  # type: ignore[attr-defined]
-        assert 0 <= status(client, submitted)["metrics"]["inference_time"] < 60
+        told = status(client, submitted)
+        assert 0 <= told["metrics"]["inference_time"] <= time.time() - before
 
 
 @pytest.mark.parametrize("path", ["", "/stream"])
@@ -346,7 +349,7 @@ def test_a_cancel_reaches_the_app_beside_the_job_that_it_stops() -> None:
         until(client, submitted, "IN_PROGRESS")
         answer = client.put(submitted["cancel_url"])
         assert (answer.status_code, answer.json()) == (202, {"status": "CANCELLATION_REQUESTED"})
-        assert shop(client).is_told.wait(10)
+        assert shop(client).is_told.wait(WAIT_S)
         (told,) = shop(client).told
         assert told[0] == submitted["request_id"]
         assert not told[1].startswith("inference")
@@ -374,12 +377,12 @@ def test_at_the_root_it_is_cancel_that_hears_of_a_cancel_or_of_a_client_that_lea
     with streamapp.testing.TestClient(Rooted) as client:
         if how == "cancelled":
             submitted = client.http.post("/queue/me/rooted", json={}).json()
-            assert is_running.wait(10)
+            assert is_running.wait(WAIT_S)
             client.http.put(submitted["cancel_url"])
         else:
             with client.http.stream("POST", "/run/me/rooted", json={}) as answer:
                 next(answer.iter_bytes())
-        assert is_told.wait(10)
+        assert is_told.wait(WAIT_S)
 
 
 def test_a_queued_request_is_cancelled_without_a_word_to_the_app() -> None:

@@ -15,7 +15,8 @@ import pytest
 from fal_client.client import FalClientHTTPError, FalClientTimeoutError
 from httpx_sse import SSEError
 from PIL import Image
-from tests.fal_packages import FAL, ID, WAIT_S, environment, needs_fal, open_gate, serving, serving_tls
+from tests.fal_packages import FAL, ID, environment, needs_fal, open_gate, serving, serving_tls
+from tests.waiting import WAIT_S
 
 from streamapp_client.compat import fal
 
@@ -259,7 +260,7 @@ def test_an_id_that_nobody_gave_is_not_found(client: fal_client.SyncClient) -> N
 
 def test_a_subscription_that_takes_too_long_is_cancelled(client: fal_client.SyncClient) -> None:
     with pytest.raises(FalClientTimeoutError) as caught:
-        client.subscribe(ID, {}, path="/slow", client_timeout=1.1)
+        client.subscribe(ID, {}, path="/slow", client_timeout=5.1)
     assert caught.value.request_id is not None
     completed = client.status(ID, caught.value.request_id)
     assert isinstance(completed, fal_client.Completed)
@@ -270,7 +271,7 @@ def test_a_subscription_that_takes_too_long_is_cancelled(client: fal_client.Sync
 
 
 def test_uploaded_bytes_can_be_read_at_the_url(client: fal_client.SyncClient) -> None:
-    answer = httpx.get(client.upload(b"\0 bytes", "application/x-own", file_name="ö.bin"))
+    answer = httpx.get(client.upload(b"\0 bytes", "application/x-own", file_name="ö.bin"), timeout=WAIT_S)
     assert answer.content == b"\0 bytes"
     assert answer.headers["content-type"] == "application/x-own"
 
@@ -289,7 +290,7 @@ def test_an_uploaded_image_is_an_input(client: fal_client.SyncClient, repository
 
 def test_a_file_over_100_mb_is_uploaded_in_parts(client: fal_client.SyncClient) -> None:
     data = bytes(range(256)) * 4096 * 101
-    with httpx.stream("GET", client.upload(data, "application/octet-stream")) as answer:
+    with httpx.stream("GET", client.upload(data, "application/octet-stream"), timeout=WAIT_S) as answer:
         assert b"".join(answer.iter_bytes()) == data
 
 
@@ -381,7 +382,7 @@ def run_by_exec(url: str, *command: str, variables: dict[str, str] | None = None
 def test_a_script_runs_unchanged_by_exec(url: str) -> None:
     shown = run_by_exec(url, sys.executable, "-c", SCRIPT + UPLOAD)
     assert shown.startswith(SHOWN)
-    assert httpx.get(shown.splitlines()[-1]).content == b"bytes"
+    assert httpx.get(shown.splitlines()[-1], timeout=WAIT_S).content == b"bytes"
 
 
 def test_exec_sends_the_servers_key() -> None:

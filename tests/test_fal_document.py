@@ -233,7 +233,7 @@ def test_a_client_that_leaves_frees_the_inference_thread(app: Probed, client: Te
 
 
 def test_its_deadline_cuts_the_stream(app: Probed) -> None:
-    with TestClient(app, settings=Settings(drain_s=0, timeout_s=0.2)) as client:
+    with TestClient(app, settings=Settings(drain_s=0, timeout_s=2)) as client:
         app.pipeline.permits.release(1)
         with pytest.raises(httpx.RemoteProtocolError):
             client.post("/stream", json=SMALL)
@@ -253,7 +253,7 @@ def test_with_real_models_it_draws_previews_and_the_image(monkeypatch: pytest.Mo
             self.tiny_vae = diffusers.AutoencoderTiny.from_pretrained(MODEL / "vae_tiny")
 
     monkeypatch.setitem(globals(), "torch", real_torch)
-    with TestClient(Real, settings=Settings(drain_s=0, timeout_s=15)) as client:
+    with TestClient(Real, settings=Settings(drain_s=0)) as client:
         answer = client.post("/stream", json={**SMALL, "width": 64, "height": 64, "seed": 1})
     first, second, result = pictures(answer.text)
     assert {first.size, second.size, result.size} == {(64, 64)}

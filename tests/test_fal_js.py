@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from tests.fal_packages import ID, JS, WAIT_S, environment, needs_fal_js, serving, serving_tls
+from tests.fal_packages import ID, JS, environment, needs_fal_js, serving, serving_tls
+from tests.waiting import WAIT_S
 
 from streamapp.pointing import shim_variables
 
@@ -188,7 +189,7 @@ def test_a_subscription_to_a_request_that_fails_rejects(node: Node) -> None:
 def test_a_subscription_that_takes_too_long_is_cancelled(node: Node) -> None:
     answer = node("""
         let requestId;
-        const options = { input: {}, pollInterval: 20, timeout: 100, onEnqueue: (id) => (requestId = id) };
+        const options = { input: {}, pollInterval: 20, timeout: 2000, onEnqueue: (id) => (requestId = id) };
         const result = await fal.subscribe(`${id}/slow`, options).catch((error) => error.message);
         const sum = (await fal.run(id, { input: { a: 1, b: 1 } })).data.sum; // the slow one has ended
         return { result, status: await fal.queue.status(id, { requestId }), sum };
@@ -202,7 +203,7 @@ def test_a_subscription_that_takes_too_long_is_cancelled(node: Node) -> None:
 
 
 def test_an_uploaded_blob_can_be_read_at_the_url(node: Node) -> None:
-    answer = httpx.get(node('return fal.storage.upload(new Blob(["text"], { type: "text/plain" }));'))
+    answer = httpx.get(node('return fal.storage.upload(new Blob(["text"], { type: "text/plain" }));'), timeout=WAIT_S)
     assert answer.text == "text"
     assert answer.headers["content-type"].startswith("text/plain")
 
@@ -223,7 +224,7 @@ def test_a_file_over_90_mb_is_uploaded_in_parts(node: Node) -> None:
         const bytes = new Uint8Array(91 * 1024 * 1024).fill(7);
         return fal.storage.upload(new File([bytes], "big.bin", { type: "application/octet-stream" }));
     """)
-    assert httpx.get(file_url).content == b"\7" * 91 * 1024 * 1024
+    assert httpx.get(file_url, timeout=WAIT_S).content == b"\7" * 91 * 1024 * 1024
 
 
 # A script that says nothing of us

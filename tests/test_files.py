@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import WAIT_S
 
 from streamapp.errors import InvalidInput, NotFound, StorageFull
 from streamapp.files import FileStore, Part, Stored, TemporaryFolder
 from streamapp.media import File
 from streamapp.settings import Settings
 
-WAIT_S = 10
 FULL = Path("/dev/full")  # it opens, and has no room
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from starlette.responses import Response
+from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled, ErrorReport, InvalidInput, JobNotFound, OutOfMemory, StreamAppError
 from streamapp.events import to_event
@@ -17,7 +18,6 @@ from streamapp.jobs import Job, Jobs, JobStore, MemoryStore, RequestKey
 from streamapp.settings import Settings
 from streamapp.stream import Stream
 
-WAIT_S = 10.0
 Advance = Callable[[float], None]
 SETTINGS = Settings()
 

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cutting_proxy import CuttingProxy, cutting
+from tests.waiting import LONG_S, WAIT_S, until
 
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "client_sdk" / "js"
@@ -25,7 +25,7 @@ IS_CI = "CI" in os.environ  # where nothing may be missing
 IS_INSTALLED = (PACKAGE / "node_modules" / ".installed").exists()
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(LONG_S),
     pytest.mark.skipif(not IS_INSTALLED and not IS_CI, reason="the npm packages are missing; run `make test`"),
 ]
 
@@ -39,7 +39,7 @@ def built() -> None:
 def run(*command: str, **environment: str) -> str:
     """Run a command in the package, and return what it prints."""
     done = subprocess.run(
-        command, cwd=PACKAGE, env={**os.environ, **environment}, capture_output=True, text=True, timeout=280
+        command, cwd=PACKAGE, env={**os.environ, **environment}, capture_output=True, text=True, timeout=LONG_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -53,10 +53,7 @@ def serving(app: Path, **environment: str) -> Iterator[int]:
     command = [sys.executable, str(app), str(port)]
     process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 15
-        while not is_ready(port):
-            assert time.monotonic() < deadline, f"{app} did not start"
-            time.sleep(0.05)
+        until(lambda: is_ready(port))
         yield port
     finally:
         process.kill()
@@ -65,7 +62,7 @@ def serving(app: Path, **environment: str) -> Iterator[int]:
 
 def is_ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/ready").is_success
+        return httpx.get(f"http://127.0.0.1:{port}/ready", timeout=WAIT_S).is_success
     except httpx.TransportError:
         return False
 
@@ -176,6 +173,6 @@ def test_a_bundler_leaves_out_what_is_not_used() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=WAIT_S,
     ).stdout
     assert "Idempotency-Key" not in bundle

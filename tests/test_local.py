@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from fastapi import Request
 from starlette.responses import PlainTextResponse, Response
+from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import InvalidInput, MalformedRequest, NotFound
 from streamapp.jobs import Job
 from streamapp.local import run_once
 from streamapp.settings import Settings
-
-WAIT_S = 10.0
 
 
 class Worked(streamapp.App):

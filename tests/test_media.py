@@ -25,6 +25,7 @@ import pytest
 import trustme
 from pydantic import BaseModel, Field, RootModel, ValidationError
 from starlette.datastructures import Headers, UploadFile
+from tests.waiting import WAIT_S
 from typing_extensions import TypeAliasType
 
 from streamapp.errors import InvalidInput
@@ -387,7 +388,7 @@ async def test_no_more_than_a_few_images_are_decoded_at_once(monkeypatch: pytest
 
     def open_behind_the_gate(*arguments: Any, **options: Any) -> PIL.Image.Image:
         threads.add(threading.get_ident())
-        assert gate.wait(10)
+        assert gate.wait(WAIT_S)
         return open_image(*arguments, **options)
 
     monkeypatch.setattr(PIL.Image, "open", open_behind_the_gate)

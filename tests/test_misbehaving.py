@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,9 @@ from typing import Any
 import httpx
 import pytest
 from tests.processes import read_until
+from tests.waiting import WAIT_S, until
 
 APPS = Path(__file__).with_name("misbehaving.py")
-WAIT_S = 60.0
-pytestmark = pytest.mark.timeout(180)
 
 # Most cases end by this: a second on a free machine, which leaves `drain_s` + 5 s where the sin is bounded by it.
 BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)  # in order, or by the last resort
@@ -97,13 +96,6 @@ def sinning(app: str, *, waits: bool = True, **environment: str) -> Iterator[Sin
         process.communicate()
         for client in served.clients if served else ():
             client.close()
-
-
-def until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not is_true():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 def read_all(client: socket.socket) -> bytes:

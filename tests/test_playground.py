@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
 from tests.cutting_proxy import cutting
+from tests.waiting import LONG_S, WAIT_S, until
 
 ROOT = Path(__file__).parent.parent
 SDXL, CONTENTS = "apps/sdxl/app.py:Sdxl", "tests/apps/contents.py:Contents"
@@ -34,12 +34,15 @@ ARGUMENTS = [
     *("--no-sandbox", "--enable-unsafe-swiftshader", "--host-resolver-rules=MAP box.test 127.0.0.1"),
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 ]
-WAIT_MS = 60_000
+WAIT_MS = 1000 * WAIT_S
+# An image that takes too long to be finished before somebody cancels it.
+LONG = {"num_inference_steps": 50, "num_images": 4, "width": 256, "height": 256}
 PHONE = {"width": 390, "height": 844}
-# Every picture that an <img alt="preview"> has shown, once: [step, its pixels].
+# Every picture that an <img alt="preview"> has shown, once: [step, its pixels]; how many came before the first result.
 WATCH_PREVIEWS = """
 window.previews = new Map();
 document.addEventListener("load", ({ target }) => {
+  if (target.alt === "result") window.before ??= window.previews.size;
   if (target.alt !== "preview") return;
   const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 64 });
   canvas.getContext("2d").drawImage(target, 0, 0, 64, 64);
@@ -72,7 +75,7 @@ PIXELS = """image => {
   return canvas.toDataURL();
 }"""
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(LONG_S)
 expect.set_options(timeout=WAIT_MS)
 
 
@@ -91,14 +94,6 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def until(is_true: Callable[[], bool]) -> None:
-    """Wait for a condition that the browser does not show."""
-    deadline = time.monotonic() + WAIT_MS / 1000
-    while not is_true():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-
-
 @contextmanager
 def serving(app: str, *, port: int = 0, **environment: str) -> Iterator[str]:
     """Run a server as its users do, and open what it says; gives its URL when it is ready."""
@@ -111,7 +106,7 @@ def serving(app: str, *, port: int = 0, **environment: str) -> Iterator[str]:
         url = banner.split()[1].removesuffix("/playground")
         key = {"Authorization": f"Key {environment.get('STREAMAPP_API_KEY')}"}
         try:
-            until(lambda: httpx.get(f"{url}/ready", headers=key, timeout=60).is_success)
+            until(lambda: httpx.get(f"{url}/ready", headers=key, timeout=WAIT_S).is_success)
             yield url
         finally:
             server.kill()
@@ -214,15 +209,15 @@ def _note(message: ConsoleMessage, complaints: list[str]) -> None:
 
 
 def runs_of(server: str) -> int:
-    return int(httpx.post(f"{server}/open", json={"steps": 0}).json()["runs"])
+    return int(httpx.post(f"{server}/open", json={"steps": 0}, timeout=WAIT_S).json()["runs"])
 
 
 def let_through(server: str, steps: int) -> None:
-    httpx.post(f"{server}/open", json={"steps": steps}).raise_for_status()
+    httpx.post(f"{server}/open", json={"steps": steps}, timeout=WAIT_S).raise_for_status()
 
 
 def running_jobs(server: str) -> int:
-    lines = httpx.get(f"{server}/metrics").text.splitlines()
+    lines = httpx.get(f"{server}/metrics", timeout=WAIT_S).text.splitlines()
     line = next(line for line in lines if line.startswith("streamapp_jobs_running") and 'kind="sync"' in line)
     return int(float(line.rpartition(" ")[2]))
 
@@ -240,19 +235,18 @@ def test_a_generation_is_seen_step_by_step_and_then_finished(sdxl: str, playgrou
     tab = playground(sdxl, viewport={"width": 1280, "height": 860}).open("/stream", num_inference_steps=50, seed=7)
     tab.field("Prompt").fill("a red circle on a blue background")
     tab.run()
-    until(lambda: tab.previews() >= 5)
-    assert not tab.result.is_visible()
+    until(lambda: tab.previews() > 1)
     expect(tab.output.get_by_role("progressbar").first).to_have_attribute("aria-valuemax", "50")
     take_picture(tab, "playground-running")
     tab.ends()
     expect(tab.result).to_be_visible()
     assert tab.result.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [128, 128]
-    assert tab.previews() >= 5
+    assert tab.page.evaluate("window.before") > 1
     take_picture(tab, "playground-finished")
 
 
 def test_previews_can_be_looked_at_again(sdxl: str, playground: Opener) -> None:
-    tab = playground(sdxl).open("/stream", prompt="a green star", num_inference_steps=10).run().ends()
+    tab = playground(sdxl).open("/stream", prompt="a green star", num_inference_steps=30).run().ends()
     strip = tab.page.get_by_role("slider", name="Previews")
     strip.focus()
     strip.press("Home")
@@ -291,7 +285,7 @@ def test_running_again_with_the_same_seed_gives_the_same_image(sdxl: str, playgr
 
 
 def test_cancel_frees_the_worker(sdxl: str, playground: Opener) -> None:
-    tab = playground(sdxl).open("/stream", prompt="a red circle", num_inference_steps=50, num_images=4).run()
+    tab = playground(sdxl).open("/stream", prompt="a red circle", **LONG).run()
     expect(tab.preview.first).to_be_visible()
     tab.button("Cancel").click()
     tab.ends("cancelled")
@@ -419,7 +413,7 @@ def result_of(tab: Playground) -> Any:
     """Return the result of the job that the tab shows, from the server."""
     tab.button("Watch link").click()
     job_id = tab.copied().rpartition("/")[2]
-    return httpx.get(f"{tab.server}/jobs/{job_id}/result").json()
+    return httpx.get(f"{tab.server}/jobs/{job_id}/result", timeout=WAIT_S).json()
 
 
 def test_the_form_can_be_written_as_json(contents: str, playground: Opener) -> None:
@@ -445,9 +439,10 @@ def test_endpoints_are_chosen_from_a_list(contents: str, playground: Opener) -> 
 
 
 def test_several_images_stand_side_by_side(contents: str, playground: Opener) -> None:
-    tab = playground(contents).open("/images", steps=3, count=4).run().ends()
-    expect(tab.result).to_have_count(4)
-    assert tab.previews() >= 4
+    tab = playground(contents).open("/images", steps=3, count=4, is_held=True).run()
+    until(lambda: tab.previews() >= 4)
+    let_through(contents, 1)
+    expect(tab.ends().result).to_have_count(4)
     places = [image.bounding_box() for image in tab.result.all()]
     assert len({(place["x"], place["y"]) for place in places if place}) == 4
 
@@ -547,9 +542,7 @@ def test_an_event_of_20_megabytes_is_taken_and_the_page_stays_usable(contents: s
     tab = playground(contents).open("/large").run().ends()
     expect(tab.region("Timeline")).to_contain_text("20.0 MB")
     expect(tab.output).to_contain_text("after")
-    started = time.monotonic()
-    tab.button("Theme").click()
-    assert time.monotonic() - started < 5
+    assert tab.page.evaluate("document.body.textContent.length") < 100_000
     tab.open("/nested").run().ends()
 
 
@@ -683,7 +676,9 @@ def copied_code(tab: Playground, language: str) -> str:
 def call(command: list[str], path: str, folder: Path | None = None, **environment: str) -> None:
     """Run copied code, and see it print what the endpoint answers."""
     variables = {**os.environ, **environment}
-    run = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
     assert run.returncode == 0, run.stderr
     said = run.stdout.replace("\\", "")  # each language quotes in its own way
     assert [part for part in ANSWERED[path] if part not in said] == []
@@ -725,9 +720,10 @@ def test_copied_javascript_makes_the_same_call(contents: str, playground: Opener
     sdk = ROOT / "client_sdk" / "js"
     if not (sdk / "node_modules" / ".installed").exists():
         missing_tool("the npm packages are missing; run `make test`")
-    subprocess.run(["npm", "run", "build"], cwd=sdk, capture_output=True, timeout=60, check=True)
-    (tmp_path / "node_modules").mkdir()
-    (tmp_path / "node_modules" / "streamapp-client").symlink_to(sdk)
+    built = tmp_path / "node_modules" / "streamapp-client"
+    bundle = ["npx", "esbuild", "src/index.ts", "--bundle", "--format=esm", f"--outdir={built / 'dist'}"]
+    subprocess.run(bundle, cwd=sdk, capture_output=True, timeout=WAIT_S, check=True)
+    shutil.copy(sdk / "package.json", built)
     (tmp_path / "call.mjs").write_text(copied_code(playground(contents).open(path, **CALLS[path]), "JavaScript"))
     call(["node", "call.mjs"], path, tmp_path)
 
@@ -745,7 +741,7 @@ def tab_to(tab: Playground, control: Locator) -> None:
 
 
 def test_the_keyboard_is_enough(sdxl: str, playground: Opener) -> None:
-    tab = playground(sdxl).open()
+    tab = playground(sdxl).open("/stream", **LONG)
     expect(tab.button("Run")).to_be_visible()
     tab_to(tab, tab.field("Prompt"))
     tab.page.keyboard.press("Control+A")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.fal_packages import needs_node
+from tests.waiting import WAIT_S
 
 from streamapp.pointing import SHIMS, shim_variables, tls_variables
 
@@ -24,7 +25,7 @@ def run(*command: str, url: str = URL, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=15,
+        timeout=WAIT_S,
     ).stdout
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import WAIT_S
 
 from streamapp.reload import keep_running
 
-WAIT_S = 10.0
 CHILD = "import os, signal, sys; os.write(int(sys.argv[1]), b'{name}\\n'); {then}"
 WAITS = "signal.pause()"
 
@@ -50,7 +50,9 @@ class Scene:
             assert time.monotonic() < deadline, self._caplog.text
             time.sleep(0.01)
 
-    def play(self, *acts: Callable[[], object], stop_timeout_s: float = 5, by: int = signal.SIGTERM) -> list[object]:
+    def play(
+        self, *acts: Callable[[], object], stop_timeout_s: float = WAIT_S, by: int = signal.SIGTERM
+    ) -> list[object]:
         """Keep the child running, do one thing after another beside it, then end it by a signal."""
         done: list[object] = []
 

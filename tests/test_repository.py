@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import WAIT_S
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,7 +47,7 @@ def test_the_readmes_app_runs_as_the_readme_says(tmp_path: Path) -> None:
     assert code is not None
     (tmp_path / "counter.py").write_text(code[1])
     command = [sys.executable, "-m", "streamapp", "run", "counter.py:Counter", "/stream", "steps=2"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=15, check=False)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert run.returncode == 0, run.stderr
     assert '"count": 2' in run.stdout
 

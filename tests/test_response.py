@@ -15,6 +15,7 @@ import pytest
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
+from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
 from streamapp.events import Preview, Progress, to_event
@@ -701,7 +702,7 @@ async def test_a_client_that_leaves_a_response_ends_its_job(spec_version: str) -
 async def test_a_response_that_blocks_in_a_thread_does_not_hold_the_job_of_a_client_that_left() -> None:
     def chunks() -> Iterator[str]:
         yield "first"
-        may_end.wait(10)
+        may_end.wait(WAIT_S)
 
     may_end = threading.Event()
     job, client = make_job(), Client()

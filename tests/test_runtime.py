@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
+from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import DefinitionError, Draining, QueueFull
 from streamapp.jobs import Job
 from streamapp.runtime import Readiness, Runtime, bind
 from streamapp.settings import Settings
-
-WAIT_S = 10
 
 
 def unwrapping(function: Callable[..., Any]) -> Callable[..., Any]:

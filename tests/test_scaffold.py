@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import WAIT_S
 
 from streamapp.errors import InvalidInput
 from streamapp.loading import load_app
@@ -28,7 +29,7 @@ def test_the_app_draws_a_picture_with_previews(tmp_path: Path) -> None:
 def test_its_own_test_passes(tmp_path: Path) -> None:
     folder = write_app("my-app", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    assert subprocess.run(command, cwd=folder, timeout=18, check=False).returncode == 0
+    assert subprocess.run(command, cwd=folder, timeout=WAIT_S, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["", "My-App", "1st", "a b", "../up", "a/b"])

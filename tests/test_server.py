@@ -8,7 +8,6 @@ import gc
 import socket
 import ssl
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -20,13 +19,12 @@ import httpx
 import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.certificates import issue
 from streamapp.server import ForwardedHeaders, Server, Unwound, bind
 from streamapp.settings import Settings
-
-WAIT_S = 10
 
 
 class Counting(streamapp.App):
@@ -228,12 +226,10 @@ def test_shutdown_cuts_off_a_reader_that_does_not_read_over_tls_too(tls_folder: 
 
 
 def test_a_second_interrupt_does_not_wait_for_the_running_job() -> None:
-    with running(drain_s=60) as served, httpx.stream("POST", f"{served.url}/held", timeout=WAIT_S) as response:
+    with running(drain_s=3600) as served, httpx.stream("POST", f"{served.url}/held", timeout=WAIT_S) as response:
         read_lines(response, 1)
         served.server.force_exit = True
-        started = time.monotonic()
         served.stop()
-        assert time.monotonic() - started < 30
 
 
 class Broken(streamapp.App):
@@ -257,14 +253,14 @@ def test_a_setup_that_raises_leaves_a_reloading_server_up() -> None:
         assert served.stop() == 0
 
 
-class Stuck(streamapp.App):
+class Stuck(Counting):
     @streamapp.endpoint("/stream", timeout_s=0.05)
     def stream(self, stream: streamapp.Stream) -> None:
-        threading.Event().wait(1)
+        self.gate.wait(WAIT_S)
 
 
 def test_an_inference_thread_that_does_not_come_back_ends_the_server_with_exit_code_70() -> None:
-    with running(Stuck, stuck_s=0.05) as served:
+    with running(Stuck, stuck_s=0.05, first_event_wait_s=WAIT_S) as served:
         late = httpx.post(f"{served.url}/stream", timeout=WAIT_S)
         assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
         assert served.ended.result(WAIT_S) == 70
@@ -361,19 +357,23 @@ def test_a_slow_reader_gets_all_of_a_stream_that_failed() -> None:
         assert b"event: error" in received
 
 
-class Deaf(streamapp.App):
+class Deaf(Counting):
+    drains = 0
+
+    def handle_exit(self) -> None:
+        self.drains += 1
+
     @streamapp.endpoint("/deaf")
     def deaf(self, stream: streamapp.Stream) -> None:
         stream.emit("started")
-        threading.Event().wait(1.5)
+        self.gate.wait(WAIT_S)
 
 
 def test_shutdown_drains_once() -> None:
     with running(Deaf, drain_s=0.2) as served, httpx.stream("POST", f"{served.url}/deaf", timeout=WAIT_S) as response:
         next(response.iter_lines())
-        started = time.monotonic()
         served.stop()
-        assert time.monotonic() - started < 2 * (0.2 + 1)
+        assert served.app.drains == 1
 
 
 class Noting:

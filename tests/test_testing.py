@@ -13,14 +13,13 @@ from fastapi import Header
 from PIL import Image
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import Cancelled, DefinitionError, JobNotFound, SetupFailed
 from streamapp.settings import Settings
 from streamapp.testing import FakePipeline, TestClient
 from streamapp_client import EndpointFailed, InvalidInput, NotFound, StreamInterrupted, Unauthorized, UnexpectedAnswer
-
-WAIT_S = 10.0
 
 
 class Silent(Response):

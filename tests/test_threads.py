@@ -6,10 +6,10 @@ import threading
 from concurrent.futures import Future
 
 import pytest
+from tests.waiting import WAIT_S
 
 from streamapp.threads import DaemonPool, ends_within, in_own_thread, in_pool
 
-WAIT_S = 60.0
 word: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="")
 
 

@@ -19,6 +19,7 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
+from tests.waiting import WAIT_S
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from streamapp import media
@@ -251,7 +252,7 @@ def test_a_file_can_be_fetched_where_a_loop_runs() -> None:
         async def endpoint(): return File(url="data:,solid").as_bytes()
         print(asyncio.run(endpoint()))
     """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert run.stdout == "b'solid'\n"
 
 
@@ -588,7 +589,7 @@ def test_weights_are_downloaded_once(serve: Serve, persistent: Path) -> None:
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=n", "-c", "user.email=e@x.test", "-c", "commit.gpgsign=false")
     return subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=15
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=WAIT_S
     ).stdout.strip()
 
 
@@ -690,5 +691,5 @@ async def test_a_block_that_is_cancelled_on_disconnect_runs() -> None:
 def test_persistent_folders_are_where_the_environment_says(tmp_path: Path) -> None:
     code = "from streamapp.toolkit import FAL_MODEL_WEIGHTS_DIR; print(FAL_MODEL_WEIGHTS_DIR)"
     environment = {**os.environ, "STREAMAPP_PERSISTENT_DIR": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=15)
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=WAIT_S)
     assert run.stdout.strip() == str(tmp_path / ".fal" / "model_weights")

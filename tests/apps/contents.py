@@ -100,12 +100,14 @@ class Contents(streamapp.App):
         self.runs = 0
 
     @streamapp.endpoint("/images")
-    def images(self, steps: int = 4, count: int = 4) -> Iterator[Any]:
-        """Emit previews of several images side by side, then the images."""
+    def images(self, stream: streamapp.Stream, steps: int = 4, count: int = 4, is_held: bool = False) -> Iterator[Any]:
+        """Emit previews of several images side by side, then, when `/open` lets it, the images."""
         for step in range(1, steps + 1):
             for n in range(count):
                 yield streamapp.Preview(draw(n, step / steps), step=step, total=steps, key=str(n))
             time.sleep(0.05)
+        if is_held:
+            self.wait(stream)
         yield {"images": [draw(n, 1) for n in range(count)]}
 
     @streamapp.endpoint("/tokens")
@@ -173,11 +175,15 @@ class Contents(streamapp.App):
         """Emit numbers, each with a preview, when `/open` lets it."""
         self.runs += 1
         for step in range(1, steps + 1):
-            while not self.gate.acquire(timeout=0.05):
-                stream.check()
+            self.wait(stream)
             yield streamapp.Preview(draw(step, step / steps), step=step, total=steps)
             yield {"number": step}
         yield {"numbers": list(range(1, steps + 1)), "run": self.runs}
+
+    def wait(self, stream: streamapp.Stream) -> None:
+        """Wait for the gate to let one step through."""
+        while not self.gate.acquire(timeout=0.05):
+            stream.check()
 
     @streamapp.endpoint("/open")
     async def open(self, steps: int = 1) -> dict[str, int]:

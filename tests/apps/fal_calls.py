@@ -1,15 +1,12 @@
 """An app that the stock clients of fal call: each kind of endpoint once, and a gate that holds the slow one."""
 
 import threading
-import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
 from fastapi import HTTPException
 
 import streamapp
-
-WAIT_S = 5.0
 
 
 class FalCalls(streamapp.App):
@@ -53,10 +50,8 @@ class FalCalls(streamapp.App):
         """Log, wait for the gate to be opened, log and answer."""
         self.gate.clear()
         stream.log("before the gate")
-        deadline = time.monotonic() + WAIT_S
         while not self.gate.wait(0.01):
             stream.check()
-            assert time.monotonic() < deadline, "nobody opened the gate"
         stream.log("behind the gate")
         return {"status": "done"}
 

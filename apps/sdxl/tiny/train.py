@@ -1,7 +1,7 @@
 """Train the embedded text-to-image model: a latent diffusion model of SDXL's own structure, small enough for a CPU.
 
     python -m apps.sdxl.tiny.train --out apps/sdxl/tiny/model    # the shipped model, over an hour on two cores
-    python -m apps.sdxl.tiny.train --smoke --out /tmp/smoke      # the same path within a minute, of no quality
+    python -m apps.sdxl.tiny.train --smoke --out /tmp/smoke      # the same path in seconds, of no quality
 
 The data are drawn by `shapes.py` while training, nothing is downloaded. Stages, each with its checkpoint in `--work`:
 
@@ -80,9 +80,22 @@ class Recipe:
     latents: int = 20_000
     steps: int = 5000
     batch: int = 32
+    measured: int = 512
+    """Pictures that statistics are taken from."""
 
 
-SMOKE = Recipe(pictures=128, vae_steps=30, vae_fine_steps=10, tiny_steps=15, latents=128, steps=20, batch=16)
+SMOKE = Recipe(
+    pictures=8,
+    vae_steps=2,
+    vae_fine_steps=1,
+    vae_batch=2,
+    tiny_steps=2,
+    tiny_batch=2,
+    latents=8,
+    steps=2,
+    batch=4,
+    measured=16,
+)
 
 
 @dataclass(frozen=True)
@@ -227,7 +240,7 @@ def draw(run: Run, pool: Tensor, count: int, generator: Generator) -> Tensor:
 def test_pictures(run: Run) -> Tensor:
     """Pictures as captions describe them, on the device: what statistics are taken from."""
     generator = run.generator(0, 1)
-    return run.place(shapes.render(shapes.sample_scenes(512, generator), generator))
+    return run.place(shapes.render(shapes.sample_scenes(run.recipe.measured, generator), generator))
 
 
 def train_vae(run: Run) -> AutoencoderKL:
@@ -487,7 +500,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="steps of the diffusion stage; more are better")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--smoke", action="store_true", help="a model of no quality, within a minute")
+    parser.add_argument("--smoke", action="store_true", help="a model of no quality, in seconds")
     return parser.parse_args()
 
 

@@ -6,11 +6,12 @@ import { test } from "node:test";
 import { Client } from "streamapp-client";
 
 import { client, collect, cuttingUrl } from "./server.js";
+import { LONG_MS } from "./waiting.js";
 
 const CUTS = 1000;
 const AT_ONCE = 20;
 
-test(`${CUTS} cuts lose, double and move nothing`, { timeout: 240_000 }, async (t) => {
+test(`${CUTS} cuts lose, double and move nothing`, { timeout: LONG_MS }, async (t) => {
   const started = await client.run("/count");
   const cutClient = new Client(cuttingUrl);
   let cuts = 0, streams = 0;

@@ -40,16 +40,16 @@ for (const fixture of fixtures) {
   });
 }
 
-/** Return how long 20 MB in pieces of 1 kB take, the least of three times. */
+/** Return the processor's time for 20 MB in pieces of 1 kB, the least of three. */
 function timeOf(piece, events) {
   const times = Array.from({ length: 3 }, () => {
     const decoder = new SSEDecoder();
-    const start = performance.now();
+    const start = process.cpuUsage();
     let count = 0;
     for (let i = 0; i < 20_000; i++) count += decoder.feed(piece).length;
     count += decoder.feed(new TextEncoder().encode("\n\n")).length;
     assert.equal(count, events);
-    return performance.now() - start;
+    return process.cpuUsage(start).user / 1000;
   });
   return Math.min(...times);
 }
@@ -57,5 +57,5 @@ function timeOf(piece, events) {
 test("an event of 20 MB takes time in proportion to its size", () => {
   const small = timeOf(new TextEncoder().encode(`data: ${"x".repeat(992)}\n\n`), 20_000);
   const large = timeOf(new TextEncoder().encode("data: ".padEnd(1000, "x")), 1);
-  assert.ok(large < 10 * small, `20 000 events: ${small} ms, one event: ${large} ms`); // thousands of times if it were quadratic
+  assert.ok(large < 100 * small, `20 000 events: ${small} ms, one event: ${large} ms`); // thousands of times if it were quadratic
 });

@@ -7,6 +7,8 @@ import { test } from "node:test";
 
 import { Client } from "streamapp-client";
 
+import { WAIT_MS } from "./waiting.js";
+
 const JOB = "0123456789abcdef0123456789abcdef";
 const STREAM = { "Content-Type": "text/event-stream", "X-Streamapp-Job-Id": JOB };
 const JSON_ANSWER = { "Content-Type": "application/json" };
@@ -65,7 +67,7 @@ for (const call of ["submit", "subscribe"]) {
   });
 }
 
-test("a server that does not say whether it took a job keeps nobody", { timeout: 20_000 }, async (t) => {
+test("a server that does not say whether it took a job keeps nobody", { timeout: WAIT_MS }, async (t) => {
   const { timeout } = AbortSignal;
   t.mock.method(AbortSignal, "timeout", () => timeout.call(AbortSignal, 1)); // of 2 s
   const controller = new AbortController();
@@ -91,7 +93,7 @@ test("a stream that falls silent is resumed behind its last event", async (t) =>
   const silent = (response) => response.writeHead(200, STREAM).write(`event: output\nid: ${JOB}:1.1\ndata: 1\n\n`);
   const rest = (response) => response.writeHead(200, STREAM).end(`event: output\nid: ${JOB}:1.2\ndata: 2\n\nevent: done\nid: ${JOB}:1.3\ndata: {}\n\n`);
   const { url, requests } = await serving(t, silent, rest);
-  const stream = await new Client(url, { silenceMs: 100 }).stream("/stream");
+  const stream = await new Client(url, { silenceMs: 2000 }).stream("/stream");
   assert.equal(await stream.done(), 2);
   assert.equal(stream.reconnects, 1);
   assert.equal(requests[1].url, `/jobs/${JOB}/events?_events=named`);
@@ -116,16 +118,16 @@ test("a silent job is waited for as long as its connections live", async (t) => 
   assert.equal(stream.reconnects, 3);
 });
 
-test("a value that falls silent is asked for again", { timeout: 20_000 }, async (t) => {
+test("a value that falls silent is asked for again", { timeout: WAIT_MS }, async (t) => {
   const silent = (response) => response.writeHead(200, JSON_ANSWER).write("[");
   const { url, requests } = await serving(t, silent, (response) => response.writeHead(200, JSON_ANSWER).end('["ä"]'));
-  assert.deepEqual(await new Client(url, { silenceMs: 100 }).job(JOB).result(), ["ä"]);
+  assert.deepEqual(await new Client(url, { silenceMs: 2000 }).job(JOB).result(), ["ä"]);
   assert.equal(requests.length, 2);
 });
 
-test("a refusal whose body falls silent is told by its status", { timeout: 20_000 }, async (t) => {
+test("a refusal whose body falls silent is told by its status", { timeout: WAIT_MS }, async (t) => {
   const { url } = await serving(t, (response) => response.writeHead(403).write("<h1>"));
-  await assert.rejects(new Client(url, { silenceMs: 100 }).stream("/stream"), { code: "unauthorized", message: "HTTP 403 Forbidden: " });
+  await assert.rejects(new Client(url, { silenceMs: 2000 }).stream("/stream"), { code: "unauthorized", message: "HTTP 403 Forbidden: " });
 });
 
 test("listeners are told when the connection is lost, and when it is back", async (t) => {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { client, collect } from "./server.js";
+import { WAIT_MS } from "./waiting.js";
 
 test("run returns the value", async () => {
   assert.deepEqual(await client.run("/echo", { input: { value: [1, { a: "ä" }, null] } }), [1, { a: "ä" }, null]);
@@ -38,7 +39,7 @@ test("Blobs, Files and bytes become data URIs", async () => {
 
 test("a submitted job is followed by its handle", async () => {
   const job = await client.submit("/steps", { input: { n: 4 } });
-  assert.equal(await job.result({ timeoutMs: 15_000 }), 3);
+  assert.equal(await job.result({ timeoutMs: WAIT_MS }), 3);
   assert.equal((await job.status()).status, "succeeded");
   const events = await collect(await job.events());
   assert.deepEqual(events.filter(({ name }) => name === "output").map(({ data }) => data), [0, 1, 2, 3]);
@@ -49,7 +50,7 @@ test("a submitted job is followed by its handle", async () => {
 test("leaving the events of a submitted job does not cancel it", async () => {
   const job = await client.submit("/numbers", { input: { n: 1000 } });
   for await (const _ of await job.events()) break;
-  assert.equal((await job.result({ timeoutMs: 15_000 })).n, 999);
+  assert.equal((await job.result({ timeoutMs: WAIT_MS })).n, 999);
 });
 
 test("a stream that was read to its end ends at once", async () => {
@@ -96,7 +97,7 @@ test("subscribe throws what the job failed with", async () => {
 test("a subscription that is left cancels its job", async () => {
   let jobId;
   const onQueueUpdate = (status) => { jobId = status.job_id; };
-  const call = client.subscribe("/sleep", { input: { seconds: 60 }, onQueueUpdate, timeoutMs: 300 });
+  const call = client.subscribe("/sleep", { input: { seconds: 60 }, onQueueUpdate, timeoutMs: 3000 });
   await assert.rejects(call, { code: "deadline_exceeded" });
   assert.equal((await client.job(jobId).status()).status, "cancelled");
 });

@@ -10,6 +10,8 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 
+import { WAIT_MS } from "./waiting.js";
+
 const { STREAMAPP_PAINTER_URL: url, STREAMAPP_CUTTING_PAINTER_URL: cuttingUrl, CHROMIUM: executablePath } = process.env;
 const { STREAMAPP_URL: numbersUrl, STREAMAPP_HALF_CUTTING_URL: halfCuttingUrl } = process.env;
 const PAGES = new URL("../../../tests/pages/", import.meta.url);
@@ -34,6 +36,7 @@ async function bundled(name) {
 /** Open a page of tests/pages/ as if the app served it; all other requests go to the app. */
 async function open(t, name, origin = url, edit = (html) => html) {
   const page = await browser.newPage();
+  page.setDefaultTimeout(WAIT_MS);
   t.after(() => page.close());
   const serve = (path, contentType, body) => page.route(`${origin}${path}`, (route) => route.fulfill({ contentType, body }));
   await serve("/page", "text/html", edit(readFileSync(new URL(name, PAGES), "utf8")));
@@ -47,11 +50,11 @@ async function open(t, name, origin = url, edit = (html) => html) {
 }
 
 async function says(page, text) {
-  await page.waitForFunction((text) => document.getElementById("status").textContent === text, text, { timeout: 15_000 });
+  await page.waitForFunction((text) => document.getElementById("status").textContent === text, text, { timeout: WAIT_MS });
 }
 
 async function hasStatus(jobId, status) {
-  const deadline = performance.now() + 15_000;
+  const deadline = performance.now() + WAIT_MS;
   for (;;) {
     const job = await (await fetch(`${url}/jobs/${jobId}`)).json();
     if (job.status === status) return;
@@ -143,7 +146,7 @@ test("a page that is offline waits, and resumes when it is back", async (t) => {
   const { origin, cut } = await forwarding(t, numbersUrl);
   const page = await open(t, "sdk.html", origin);
   await page.evaluate(async () => {
-    window.stream = await new window.streamapp.Client("/").stream("/numbers", { input: { n: 3000 } });
+    window.stream = await new window.streamapp.Client("/").stream("/numbers", { input: { n: 10_000 } });
     window.numbers = [];
     window.stream.on("output", ({ n }) => window.numbers.push(n));
   });
@@ -153,10 +156,10 @@ test("a page that is offline waits, and resumes when it is back", async (t) => {
   const hasStopped = () => window.seen === (window.seen = window.numbers.length);
   await page.waitForFunction(hasStopped, null, { polling: 500 });
   const seen = await page.evaluate(() => window.seen);
-  assert.ok(seen < 3000);
+  assert.ok(seen < 10_000);
   await page.context().setOffline(false);
   await page.evaluate(() => window.stream.done());
-  assert.deepEqual(await page.evaluate(() => window.numbers), Array.from({ length: 3000 }, (_, n) => n));
+  assert.deepEqual(await page.evaluate(() => window.numbers), Array.from({ length: 10_000 }, (_, n) => n));
   assert.equal(await page.evaluate(() => window.stream.reconnects), 1);
 });
 

@@ -2,6 +2,8 @@
 
 import { Client } from "streamapp-client";
 
+import { WAIT_MS } from "./waiting.js";
+
 /** An app that numbers its events (tests/apps/numbered.py), reached directly, and through a proxy that cuts. */
 export const { STREAMAPP_URL: url, STREAMAPP_CUTTING_URL: cuttingUrl } = process.env;
 if (!url || !cuttingUrl) throw new Error("Run by `pytest tests/test_js_client.py`, which starts the servers");
@@ -10,7 +12,7 @@ export const client = new Client(url);
 
 /** Wait for a condition of another process. */
 export async function until(isTrue) {
-  const deadline = performance.now() + 15_000;
+  const deadline = performance.now() + WAIT_MS;
   while (!(await isTrue())) {
     if (performance.now() > deadline) throw new Error("the condition did not come true in time");
     await new Promise((resolve) => setTimeout(resolve, 10));
