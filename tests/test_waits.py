@@ -153,7 +153,7 @@ FOUND = {name: set(waits_of(path)) for name, path in sorted(SOURCES.items()) if 
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize(("name", "wait"), [(name, wait) for name, waits in FOUND.items() for wait in waits])
+@pytest.mark.parametrize(("name", "wait"), [(name, wait) for name, waits in FOUND.items() for wait in sorted(waits)])
 def test_a_wait_has_a_deadline_or_a_reason(name: str, wait: str) -> None:
     assert wait in WITHOUT.get(name, {})
 
