@@ -67,6 +67,18 @@ def test_of_several_deadlines_the_earliest_counts(monkeypatch: pytest.MonkeyPatc
     assert ended == [2]
 
 
+def test_a_process_that_goes_on_is_let_live(exits: list[int]) -> None:
+    for seconds in (0.01, WAIT_S):
+        last = LastResort()
+        last.arm(seconds, 1) if seconds == WAIT_S else None
+        last.disarm()
+    for thread in ending.threading.enumerate():  # type: ignore[attr-defined]
+        if thread.name == "last-resort":
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+    assert exits == []
+
+
 def run(code: str, **options: Any) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", textwrap.dedent(code)]
     return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False, **options)

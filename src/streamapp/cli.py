@@ -31,6 +31,7 @@ from . import __version__, server
 from .app import App
 from .banner import describe_server, shown_address
 from .compile import compile_app
+from .ending import LastResort
 from .errors import InvalidInput, StreamAppError
 from .loading import format_import_error, load_app, source_folder
 from .local import run_once
@@ -83,8 +84,13 @@ SavesPreviews = Annotated[bool, typer.Option("--previews/--no-previews", help="S
 
 
 def main() -> None:
-    """Run the command line."""
-    cli(prog_name="streamapp")
+    """Run the command line. When a server has ended, what Python would still wait for has a moment."""
+    try:
+        cli(prog_name="streamapp")
+    except SystemExit as end:
+        if sys.argv[1:2] == ["serve"]:
+            LastResort().arm(server.FORCED_END_S, end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 @cli.callback(invoke_without_command=True)

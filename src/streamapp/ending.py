@@ -30,7 +30,7 @@ class LastResort:
     """
 
     def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[tuple[float, int]] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
         self._at = math.inf
         threading.Thread(target=self._wait, name="last-resort", daemon=True).start()
 
@@ -43,12 +43,20 @@ class LastResort:
             faulthandler.dump_traceback_later(within_s + _GOODBYE_S + _GIL_S, exit=True, file=2)
             self._orders.put((at, code))
 
+    def disarm(self) -> None:
+        """Let the process go on: it has something else to do. For good."""
+        if self._at < math.inf:
+            faulthandler.cancel_dump_traceback_later()
+        self._orders.put(None)
+
     def _wait(self) -> None:
-        at, code = self._orders.get()
-        while (left_s := at - time.monotonic()) > 0:
+        order = self._orders.get()
+        while order is not None:
+            at, code = order
+            if (left_s := at - time.monotonic()) <= 0:
+                return end_process(code, "the process does not come to an end by itself: something of the app's keeps it")
             with suppress(queue.Empty):
-                at, code = self._orders.get(timeout=left_s)
-        end_process(code, "the process does not come to an end by itself: something of the app's keeps it")
+                order = self._orders.get(timeout=left_s)
 
 
 def end_process(code: int, why: str = "") -> None:

@@ -52,7 +52,7 @@ _TICK_S = 0.02
 # After `drain_s`: for readers to take their last events, and until the process ends whatever user code does.
 _SEE_OFF_S = 0.5
 _END_S = 3.5
-_FORCED_END_S = 1.0
+FORCED_END_S = 1.0
 _CLOSE_S = 0.5
 # How long the loop may keep the GIL while the inference thread waits for it, and the other way round. With Python's
 # 5 ms, inference beside 300 viewers runs at two thirds of the speed that it has with this (measured).
@@ -231,7 +231,7 @@ class Server(uvicorn.Server):
         self._begin_end()
 
     def _begin_end(self) -> None:
-        within_s = _FORCED_END_S if self.force_exit else self._runtime.settings.drain_s + _END_S
+        within_s = FORCED_END_S if self.force_exit else self._runtime.settings.drain_s + _END_S
         self.on_ending(within_s, self.exit_code or EXIT_STUCK)
 
     @contextmanager
@@ -338,14 +338,17 @@ def serve(
     app.state.runtime.on_blocked = partial(end_process, why="the event loop is blocked for good")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.set_threshold(_YOUNG_OBJECTS)
-    server.run(sockets=[listener])
-    number = server.signals[-1] if server.signals else 0
-    last_resort.arm(_FORCED_END_S, server.exit_code or 128 + number)
-    if server.exit_code == EXIT_STUCK:
-        end_process(EXIT_STUCK)
-    if number and not server.exit_code:
-        leave_by(number)
-    return server.exit_code
+    try:
+        server.run(sockets=[listener])
+        number = server.signals[-1] if server.signals else 0
+        if server.exit_code == EXIT_STUCK:
+            end_process(EXIT_STUCK)
+        if number and not server.exit_code:
+            last_resort.arm(FORCED_END_S, 128 + number)
+            leave_by(number)
+        return server.exit_code
+    finally:
+        last_resort.disarm()
 
 
 def _freeze(_: "Future[None]") -> None:
