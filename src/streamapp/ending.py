@@ -54,7 +54,7 @@ class LastResort:
         while order is not None:
             at, code = order
             if (left_s := at - time.monotonic()) <= 0:
-                return end_process(code, "the process does not come to an end by itself: something of the app's keeps it")
+                return end_process(code, "the process does not come to an end by itself: the app keeps it from that")
             with suppress(queue.Empty):
                 order = self._orders.get(timeout=left_s)
 
