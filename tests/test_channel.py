@@ -20,7 +20,7 @@ from tests.waiting import WAIT_S
 
 from streamapp.channel import Channel, Subscriber
 from streamapp.errors import Cancelled, ErrorReport, StreamAppError
-from streamapp.events import Event, Preview, Progress, to_event
+from streamapp.events import ATTEMPT, Event, Preview, Progress, to_event
 from streamapp.settings import Settings
 
 Advance = Callable[[float], None]
@@ -1105,3 +1105,262 @@ async def test_the_owner_counts_as_there_from_its_coming_to_its_leaving() -> Non
     assert channel.has_reading_owner
     owner.close()
     assert not channel.has_reading_owner
+
+
+# The start of an attempt
+
+
+def names(events: list[Event]) -> list[str]:
+    return [event.name for event in events]
+
+
+async def test_the_start_is_heard_by_those_who_ask_and_by_nobody_else() -> None:
+    channel = channel_with(awaits_owner=True, ahead_events=1)
+    before, hearing = channel.subscribe(is_owner=True), channel.subscribe(hears_start=True)
+    sleeping, listening = await asleep(before), await asleep(hearing)
+    channel.start()
+    assert await listening
+    assert names(hearing.take()) == ["started"]
+    assert not sleeping.done()
+    assert channel.offer(to_event("a"))  # the start did not use up what the owner may be behind
+    assert await sleeping
+    after = channel.subscribe()
+    assert [payloads(reader.take()) for reader in (before, after)] == [["a"], ["a"]]
+    assert numbers(channel.events()) == [1, 2]
+    assert (channel.events()[0].kind, channel.last_n) == ("started", 2)
+
+
+async def test_who_comes_after_the_start_waits_for_the_first_event() -> None:
+    channel = channel_with()
+    channel.start()
+    late = channel.subscribe()
+    assert not await late.wait(0.01)
+    assert late.take() == []
+
+
+async def test_the_expected_owner_is_not_behind_by_the_start() -> None:
+    channel = channel_with(awaits_owner=True, ahead_events=1)
+    channel.start()
+    assert channel.offer(to_event("a"))
+    assert not channel.offer(to_event("b"))
+
+
+def test_a_log_that_has_ended_is_not_begun() -> None:
+    channel = channel_with()
+    channel.cancel(STOPPED)
+    with pytest.raises(Cancelled):
+        channel.start()
+
+
+async def test_a_stream_goes_on_into_the_next_attempt() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    channel.start()
+    put(channel, "a", Preview({"step": 1}), "b")
+    channel.start(2)
+    put(channel, "c")
+    assert payloads(reader.take()) == ["a", "b", {"attempt": 2}, "c"]
+    assert numbers(channel.events()) == [1, 2, 4, ATTEMPT + 1, ATTEMPT + 2]
+    assert channel.attempt == 2
+    resumed = channel.subscribe(after=2)
+    assert names(resumed.take()) == ["output", "restarted", "output"]
+
+
+def test_what_an_attempt_that_is_lost_has_brought_is_no_result() -> None:
+    channel = channel_with()
+    channel.start()
+    put(channel, "a")
+    channel.start(2)
+    assert channel.last_output is None
+    put(channel, "b")
+    assert channel.last_output is not None and channel.last_output.json() == "b"
+
+
+async def test_a_preview_of_an_attempt_that_is_lost_is_not_shown_and_the_next_is_wanted() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    channel.start()
+    put(channel, Preview({"step": 1}))
+    assert not channel.wants_preview()
+    channel.start(2)
+    assert names(reader.take()) == ["restarted"]
+    assert channel.wants_preview()
+
+
+async def test_a_sleeping_reader_is_woken_by_a_restart_and_gets_it_by_its_task() -> None:
+    channel, delivered = channel_with(), []  # type: tuple[Channel, list[Any]]
+    reader = channel.subscribe()
+    task = await asleep(reader, into(delivered))
+    channel.start()
+    channel.start(2)
+    assert await task
+    assert (delivered, names(reader.take())) == ([], ["restarted"])
+
+
+# Mirrors of a log in another process
+
+
+def numbered(value: Any, n: int) -> Event:
+    event = value if isinstance(value, Event) else to_event(value)
+    event.n = n
+    return event
+
+
+async def test_a_mirror_keeps_the_numbers_and_leaves_out_what_came_before() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    task = await asleep(reader)
+    events = [
+        numbered(Event("started", b"{}"), 1),
+        numbered("a", 2),
+        numbered(Preview({"step": 1}), 5),
+        numbered("b", 7),
+    ]
+    assert channel.take_in(events)
+    assert channel.take_in(events[1:])
+    assert await task
+    assert numbers(reader.take()) == [2, 5, 7]
+    channel.cancel(STOPPED)  # the server's own events take the next number
+    assert numbers(channel.events(after=7)) == [8]
+    with pytest.raises(Cancelled):
+        channel.take_in([numbered("late", 9)])
+
+
+async def test_a_mirror_goes_on_into_the_next_attempt() -> None:
+    channel = channel_with()
+    reader = channel.subscribe()
+    channel.take_in([numbered(Event("started", b"{}"), 1), numbered("a", 2)])
+    channel.take_in([numbered(Event("restarted", b"{}"), ATTEMPT + 1), numbered("b", ATTEMPT + 2)])
+    assert channel.take_in([numbered("zombie", 3)])
+    assert numbers(reader.take()) == [2, ATTEMPT + 1, ATTEMPT + 2]
+    assert channel.last_output is not None and channel.last_output.json() == "b"
+
+
+async def test_a_mirror_takes_nothing_in_while_the_owner_is_far_behind() -> None:
+    channel = channel_with(ahead_events=2)
+    owner = channel.subscribe(is_owner=True)
+    assert channel.take_in([numbered("a", 1), numbered("b", 2)])
+    assert not channel.take_in([numbered("c", 3)])
+    waiting = asyncio.create_task(channel.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert payloads(owner.take()) == ["a", "b"]
+    await waiting
+    assert channel.take_in([numbered("c", 3)])
+    await channel.room()  # there is some: it does not wait
+
+
+async def test_who_waits_for_room_hears_of_the_end() -> None:
+    channel = channel_with(ahead_events=1)
+    channel.subscribe(is_owner=True)
+    put(channel, "a")
+    waiting = asyncio.create_task(channel.room())
+    await asyncio.sleep(0)
+    channel.cancel(STOPPED)
+    with pytest.raises(Cancelled):
+        await waiting
+
+
+async def test_a_mirror_without_an_owner_is_trimmed() -> None:
+    channel = channel_with(behind_events=2)
+    channel.take_in([numbered(n, n) for n in range(1, 9)])
+    assert numbers(channel.events()) == [7, 8]
+
+
+# Readers that are a store or a link
+
+
+async def test_a_store_misses_nothing_of_a_job_that_nobody_paces() -> None:
+    """A reader that takes every 50 ms had lost 31 508 of 60 000 events of a detached job."""
+    channel = channel_with(behind_events=4, ahead_events=4)
+    store = channel.subscribe(holds=True, is_counted=False, shows_previews=False)
+    producer = Producer(lambda: put(channel, *range(200), waits=True))
+    stored: list[Any] = []
+    while len(stored) < 200:
+        events = store.take()
+        stored += payloads(events)
+        if events:
+            store.settle(events[-1].n)
+        await asyncio.sleep(0)
+    await asyncio.to_thread(producer.join, WAIT_S)
+    assert stored == [*range(200)]
+    assert (producer.raised, channel.statistics().kept_events) == (None, 4)
+
+
+async def test_what_a_store_has_taken_is_kept_until_it_is_settled() -> None:
+    channel = channel_with(behind_events=1, ahead_events=8)
+    store = channel.subscribe(holds=True)
+    put(channel, *range(4))
+    assert payloads(store.take()) == [0, 1, 2, 3]
+    put(channel, 4)
+    assert len(channel.events()) == 5
+    store.settle(3)
+    assert payloads(channel.events()) == [3, 4]
+    store.close()
+    put(channel, 5, 6)
+    assert payloads(channel.events()) == [6]
+
+
+async def test_a_store_that_uses_up_the_budget_is_dropped_and_the_producer_goes_on(advance: Advance) -> None:
+    channel = channel_with(ahead_events=1, behind_events=2, send_timeout_s=30)
+    owner, store = channel.subscribe(is_owner=True), channel.subscribe(holds=True)
+    put(channel, "a", "b")
+    assert payloads(owner.take()) == ["a", "b"]
+    waiting = asyncio.create_task(channel.aemit(to_event("c")))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    advance(31)
+    await asyncio.wait_for(waiting, WAIT_S)
+    assert (store.is_dropped, owner.is_dropped) == (True, False)
+    store.close()
+
+
+async def test_a_store_that_keeps_too_many_bytes_is_waited_for() -> None:
+    channel = channel_with(ahead_bytes=10, behind_bytes=10)
+    store = channel.subscribe(holds=True)
+    put(channel, "x" * 30)
+    assert not channel.offer(to_event("y"))
+    store.settle(channel.last_n)
+    put(channel, "z")
+    store.settle(channel.last_n)
+    assert channel.offer(to_event("y"))
+
+
+async def test_a_store_does_not_count_as_a_reader() -> None:
+    channel = channel_with()
+    store = channel.subscribe(is_counted=False)
+    assert not channel.has_readers
+    reader = channel.subscribe()
+    assert channel.has_readers
+    reader.close()
+    assert not channel.has_readers
+    store.close()
+
+
+# Demand, listened to
+
+
+async def test_demand_is_told_when_it_changes() -> None:
+    channel, told = channel_with(), []  # type: tuple[Channel, list[bool]]
+    channel.listen_to_demand(told.append)
+    assert told == [False]
+    blind, viewer = channel.subscribe(shows_previews=False), channel.subscribe()
+    assert told == [False, True]
+    put(channel, Preview({"step": 1}))  # its maker knows that nobody wants the next yet
+    blind.take()
+    assert told == [False, True]
+    viewer.take()
+    assert told == [False, True, True]
+    viewer.close()
+    assert told == [False, True, True, False]
+    blind.close()
+
+
+async def test_demand_is_told_when_a_preview_was_delivered_to_a_sleeping_reader(advance: Advance) -> None:
+    channel, told, delivered = channel_with(), [], []  # type: tuple[Channel, list[bool], list[Any]]
+    task = await asleep(channel.subscribe(), into(delivered))
+    channel.listen_to_demand(told.append)
+    advance(1)
+    assert channel.offer(to_event(Preview({"step": 1})))
+    assert (delivered, told) == ([{"step": 1}], [True, True])
+    task.cancel()

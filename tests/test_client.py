@@ -92,13 +92,20 @@ def test_a_stream_knows_its_job_at_once(serve: Serve) -> None:
 
 def test_the_result_is_the_last_lasting_event_of_a_stream_that_ended_well(serve: Serve) -> None:
     """Previews, progress and log lines may come after it and are never the result."""
-    passing = [block(name, 0) for name in ("preview", "progress", "log", "lagged", "restarted")]
+    passing = [block(name, 0) for name in ("preview", "progress", "log", "lagged")]
     server = serve(head(), block("output", 1), block("stage", 2), *passing, END)
     stream = Client(server.url, patience_s=0).stream("/stream")
 
     results = [stream.result for _ in stream]
 
-    assert (results, stream.result) == ([None] * 7, 2)
+    assert (results, stream.result) == ([None] * 6, 2)
+
+
+@pytest.mark.parametrize(("rest", "result"), [([], None), ([block("output", 3)], 3)])
+def test_what_came_before_a_restart_is_no_result(serve: Serve, rest: list[bytes], result: Any) -> None:
+    stream = Client(serve(head(), block("output", 1), block("restarted", {}), *rest, END).url).stream("/stream")
+    assert len(list(stream)) == 2 + len(rest)
+    assert stream.result == result
 
 
 def test_a_stream_that_broke_off_has_no_result(serve: Serve) -> None:

@@ -849,7 +849,7 @@ def test_a_job_tells_its_status_position_and_times(gated: tuple[Gated, TestClien
     app.gate.release(3)
     finished(client, third)
     status = client.get(f"/jobs/{first}").json()
-    assert (status["status"], status["last_event_id"]) == ("succeeded", f"{first}:1.2")
+    assert (status["status"], status["last_event_id"]) == ("succeeded", f"{first}:1.3")
     assert status["created_at"] <= status["started_at"] <= status["finished_at"]
 
 
@@ -1105,10 +1105,10 @@ def test_a_get_stream_is_what_event_source_reads(kinds: TestClient) -> None:
     assert (job["event"], job["id"], job["retry"]) == ("job", f"{job_id}:1.0", "1000")
     assert set(json.loads(job["data"])) == {"job_id", "status", "position"}
     assert (first, second) == (
-        {"id": f"{job_id}:1.1", "data": '{"n":0}'},
-        {"id": f"{job_id}:1.2", "data": '{"n":1}'},
+        {"id": f"{job_id}:1.2", "data": '{"n":0}'},  # 1.1 is `started`, which is no part of the stream
+        {"id": f"{job_id}:1.3", "data": '{"n":1}'},
     )
-    assert (done["event"], done["id"]) == ("done", f"{job_id}:1.3")
+    assert (done["event"], done["id"]) == ("done", f"{job_id}:1.4")
 
 
 def test_a_get_stream_names_its_events_when_asked(kinds: TestClient) -> None:
@@ -1176,7 +1176,7 @@ def test_a_resumed_stream_is_served_to_its_end_while_draining(kinds: TestClient)
     with serving(Kinds) as client:
         job = client.get("/generator").headers["x-streamapp-job-id"]
         drain(client)
-        rest = client.get("/generator", headers={"Last-Event-ID": f"{job}:1.1"})
+        rest = client.get("/generator", headers={"Last-Event-ID": f"{job}:1.2"})
         assert shape(client.get("/generator")) == (503, "draining")
     assert data(rest.text)[0] == {"n": 1}
 

@@ -523,3 +523,48 @@ def test_a_key_is_forgotten_with_its_job(advance: Advance) -> None:
     advance(SETTINGS.job_ttl_s + 1)
     assert jobs.started_by(request) is None
     assert not jobs._by_key
+
+
+# Attempts
+
+
+def test_a_start_is_the_first_event_of_the_log() -> None:
+    job = new()
+    assert job.start()
+    assert [(event.kind, event.n) for event in job.channel.events()] == [("started", 1)]
+
+
+def test_a_job_that_ends_while_it_starts_does_not_run() -> None:
+    job = new()
+    job.channel.cancel(ErrorReport(499, "cancelled", "no"))
+    assert not job.start()
+
+
+def test_a_job_is_begun_again_in_the_same_log() -> None:
+    job = new()
+    job.start()
+    job.channel.emit(to_event("lost"), waits=False)
+    job.begin_again()
+    assert (job.status, job.attempt) == ("queued", 2)
+    assert job.start()
+    assert (job.status, job.result) == ("running", None)
+    job.succeed(to_event("kept"))
+    assert str(job.event_id(job.channel.last_n)) == f"{job.id}:2.3"
+    assert [event.json() for event in job.channel.events(after=job.attempt_began)][1] == "kept"
+
+
+async def test_a_store_and_a_link_do_not_keep_a_job_alive() -> None:
+    job = new()
+    store = job.channel.subscribe(is_counted=False)
+    reader = job.attach(takes_over=True)
+    job.detach(reader)
+    assert job.status == "cancelled"
+    store.close()
+
+
+async def test_who_asks_hears_that_the_job_runs() -> None:
+    job = new()
+    reader = job.attach(hears_start=True)
+    job.start()
+    assert [event.kind for event in reader.take()] == ["started"]
+    job.detach(reader)

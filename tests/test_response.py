@@ -753,3 +753,56 @@ async def test_a_response_of_a_job_that_is_out_of_time_is_cut() -> None:
     await asyncio.to_thread(job.expire)
     await answering
     assert (job.status, client.ended_by, client.is_complete) == ("failed", ["abort"], False)
+
+
+# A job that is begun again
+
+
+def begun_again() -> Job:
+    job = make_job()
+    job.start()
+    emit(job, "a")
+    job.begin_again()
+    job.start()
+    emit(job, "b")
+    job.succeed(None)
+    return job
+
+
+async def test_a_stream_goes_on_into_the_next_attempt() -> None:
+    job = begun_again()
+    client = await stream(job)
+    names = [block.splitlines()[0] for block in client.blocks]
+    assert names == ["event: output", "event: restarted", "event: output"]
+    assert [f"id: {job.id}:{place}" in client.body for place in ("1.2", "2.1", "2.2")] == [True] * 3
+    assert client.is_complete
+
+
+async def test_who_has_seen_the_attempt_that_is_lost_gets_the_rest_of_it_and_the_next() -> None:
+    job = begun_again()
+    client = await stream(job, after=1, is_get=True)
+    assert [line for line in client.body.splitlines() if line.startswith("data: ")][:3] == [
+        'data: "a"',
+        'data: {"attempt":2}',
+        'data: "b"',
+    ]
+
+
+@pytest.mark.parametrize("format", ["ndjson", "text"])
+async def test_lines_and_text_that_are_to_be_forgotten_are_cut(format: Any) -> None:
+    client = await stream(begun_again(), format=format)
+    assert client.ended_by == ["abort"]
+    assert "b" not in client.body
+
+
+async def test_the_start_of_a_job_does_not_begin_its_stream() -> None:
+    """A failure before the first output stays a normal HTTP error."""
+    job, client = make_job(), Client()
+    task = client.call(EventStreamResponse(job, SETTINGS))
+    await asyncio.sleep(0)
+    job.start()
+    await asyncio.sleep(0)
+    assert client.sent == []
+    job.fail(ValueError("no"))
+    await task
+    assert client.status == 500

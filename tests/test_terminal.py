@@ -100,6 +100,15 @@ def test_logs_and_gaps_are_shown_as_they_are(display: Display, capsys: pytest.Ca
     assert capsys.readouterr().err.splitlines() == ["[bold] loaded " + "x" * 100, 'lagged: {"skipped": 3}']
 
 
+def test_the_output_of_an_attempt_that_is_lost_is_not_shown(
+    display: Display, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, data in [("output", "lost"), ("restarted", {"attempt": 2}), ("output", "kept"), ("output", "result")]:
+        display.show(name, data)
+    shown = capsys.readouterr().err
+    assert ("lost" in shown, "restarted" in shown, "kept" in shown) == (False, True, True)
+
+
 def test_progress_moves_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr("sys.stderr", terminal)

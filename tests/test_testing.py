@@ -99,7 +99,7 @@ def test_a_stream_gives_events_with_name_data_and_rising_ids(client: TestClient)
     with client.stream("/count", {"to": 2}) as stream:
         events = list(stream)
         assert [(event.name, event.data) for event in events] == [("output", {"n": 1}), ("output", {"n": 2})]
-        assert [event.id for event in events] == [f"{stream.job_id}:1.1", f"{stream.job_id}:1.2"]
+        assert [event.id for event in events] == [f"{stream.job_id}:1.2", f"{stream.job_id}:1.3"]
 
 
 def test_events_arrive_while_the_endpoint_runs(app: Counter, client: TestClient) -> None:

@@ -281,14 +281,14 @@ def test_what_an_endpoint_returns_is_its_last_output(started: Started, returned:
     job = new(lambda stream: returned)
     started().submit(job)
     assert over(job).status == "succeeded"
-    assert [event.kind for event in job.channel.events()] == ["output", "done"]
+    assert [event.kind for event in job.channel.events()] == ["started", "output", "done"]
     assert job.result.json() == result  # type: ignore[union-attr]
 
 
 def test_without_a_return_value_the_last_output_is_the_result(started: Started) -> None:
     job = new(lambda stream: stream.output("last"))
     started().submit(job)
-    assert [event.kind for event in over(job).channel.events()] == ["output", "done"]
+    assert [event.kind for event in over(job).channel.events()] == ["started", "output", "done"]
 
 
 def test_an_image_is_encoded_while_the_next_job_runs(started: Started, gate: Gate) -> None:
@@ -757,7 +757,7 @@ async def test_async_jobs_run_at_the_same_time_on_the_loop(async_worker: AsyncWo
         async_worker.submit(job)
     for job in jobs:
         await aover(job)
-        assert [e.json() for e in job.channel.events()[:2]] == [True, threading.get_ident()]
+        assert [e.json() for e in job.channel.events()[1:3]] == [True, threading.get_ident()]
 
 
 async def test_more_async_jobs_than_the_limit_are_refused(async_worker: AsyncWorker) -> None:
@@ -889,7 +889,7 @@ async def test_large_files_of_an_async_endpoint_are_kept_off_the_loop(async_work
     job = contextvars.copy_context().run(new_with_a_store)
     async_worker.submit(job)
     assert (await aover(job)).status == "succeeded"
-    first, last, _ = (event.json() for event in job.channel.events())
+    _, first, last, _ = (event.json() for event in job.channel.events())
     assert (first["url"], last[0]["url"]) == ("http://x.test/files/1", "http://x.test/files/2")
     assert threading.get_ident() not in threads
 
@@ -904,7 +904,7 @@ async def test_what_an_async_endpoint_returns_is_its_last_output(
     job = new(answer)
     async_worker.submit(job)
     assert (await aover(job)).status == "succeeded"
-    assert [event.kind for event in job.channel.events()] == ["output", "done"]
+    assert [event.kind for event in job.channel.events()] == ["started", "output", "done"]
     assert job.result is not None and job.result.json() == result
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .errors import Cancelled, ErrorReport, StreamAppError
-from .events import REPLACEABLE, TERMINAL, Event, encode, terminal
+from .events import ATTEMPT, REPLACEABLE, TERMINAL, Event, encode, terminal
 from .settings import Settings
 
 # A tight producer holds the GIL and starves the loop that it has just woken. Giving the GIL up after a wake-up, at most
@@ -33,7 +33,8 @@ _FIRST_SENT_S = 0.002
 _DELIVER_EVERY_S = 0.001
 _POLLER_WATCHES_S = 10.0
 # What a sleeping reader's task has to see: the stream ends with it, or something is missing from it.
-_FOR_THE_TASK = TERMINAL | {"lagged"}
+_FOR_THE_TASK = TERMINAL | {"lagged", "restarted"}
+_BEGINNINGS = frozenset({"started", "restarted"})
 
 
 class ChannelStatistics(NamedTuple):
@@ -55,8 +56,10 @@ class ChannelStatistics(NamedTuple):
 class Channel:
     """Hold the log of one job.
 
-    Thread-safe: `emit`, `finish`, `fail`, `cancel`, `check`, `wants_preview` and `statistics` may be called from
-    any thread; `subscribe` and what a `Subscriber` offers only on one event loop.
+    Thread-safe: `start`, `emit`, `finish`, `fail`, `cancel`, `check`, `wants_preview`, `events` and `statistics` may be
+    called from any thread; `offer`, `aemit`, `take_in`, `subscribe` and what a `Subscriber` offers only on one loop.
+
+    Events are numbered here, or, where this mirrors the log of another process, were numbered there (`take_in`).
 
     Args:
         settings: the bounds ahead of the owner and behind it, and `send_timeout_s`.
@@ -89,6 +92,10 @@ class Channel:
         self._polled = (0.0, 0)
         self._terminal: Event | None = None
         self._last_output: Event | None = None
+        self._holders: list[Subscriber] = []
+        self._on_demand: Callable[[bool], None] | None = None
+        self._told_demand = False
+        self._start_n = 0  # the place of `started`, 0 where there is none
         self._subscribers: set[Subscriber] = set()
         self._sleepers: list[Subscriber] = []
         self._expected = Subscriber(self, 0, 0, False) if awaits_owner else None
@@ -128,10 +135,37 @@ class Channel:
         return self._trimmed_n
 
     @property
+    def attempt(self) -> int:
+        """Return which attempt at the job the log is in, 1 before the first."""
+        return self._n // ATTEMPT + 1
+
+    @property
+    def has_readers(self) -> bool:
+        """Say whether anybody reads that keeps the job alive: no store, no link."""
+        with self._lock:
+            return any(subscriber.is_counted for subscriber in self._subscribers)
+
+    @property
     def has_reading_owner(self) -> bool:
         """Say whether the reader that the producer waits for is there."""
         owner = self._owner
         return owner is not None and owner is not self._expected and not owner.is_closed
+
+    def start(self, attempt: int = 1) -> None:
+        """Begin an attempt at the job, in the log too: the first by `started`, which only readers get that ask for it,
+        a later one by `restarted`. What the attempt before brought can still be read, but is no result any more.
+
+        Args:
+            attempt: higher than any before.
+        Raises:
+            Cancelled: the log has ended.
+        """
+        event = Event("started" if attempt == 1 else "restarted", encode({"attempt": attempt}))
+        event.n = (attempt - 1) * ATTEMPT + 1
+        with self._lock:
+            self.check()
+            sleepers = self._begin(event)
+        self._wake(sleepers)
 
     def emit(self, event: Event, *, waits: bool = True) -> None:
         """Append an event; blocks while the log is full ahead of the owner.
@@ -148,7 +182,7 @@ class Channel:
             self.check()
             if waits and event.kind not in REPLACEABLE and self._is_full():
                 self._wait_for_room()
-            if waits and self._n == 0 and self._subscribers:
+            if waits and self._n == self._start_n and self._subscribers:
                 self._first_sent = threading.Event()
             self._append(event)
             if self._owner is None:
@@ -229,6 +263,47 @@ class Channel:
             sleeper.wake()
         return True
 
+    def take_in(self, events: Iterable[Event]) -> bool:
+        """Append events that were numbered elsewhere: this is the mirror of a log in another process. On the loop.
+
+        What is here already is left out, so the same events may come twice; they come in the order of their places. The
+        end does not come this way: `finish`, `fail` and `cancel` give it the next number.
+
+        Returns:
+            False, and nothing is appended, where the owner is too far behind: try again after `room`.
+        Raises:
+            Cancelled: the log has ended.
+        """
+        sleepers: list[Subscriber] = []
+        with self._lock:
+            self.check()
+            if self._is_full():
+                return False
+            for event in events:
+                if event.n <= self._n:
+                    continue
+                if event.kind in _BEGINNINGS:
+                    sleepers += self._begin(event)
+                    continue
+                self._n = event.n - 1
+                self._append(event)
+                sleepers += self._take_sleepers()
+            if self._owner is None:
+                self._trim()
+        for sleeper in sleepers:
+            sleeper.wake()
+        return True
+
+    async def room(self) -> None:
+        """Wait until an event can be appended, at most for what is left of the job's budget. On the loop.
+
+        Raises:
+            Cancelled: the log has ended.
+        """
+        while self._is_full():
+            await self._wait_for_async_room()
+        self.check()
+
     def finish(self, output: Event | None = None, data: Any = None) -> bool:
         """End the log as succeeded, after a last output where there is one; False when it had ended already."""
         return self._end(terminal("done", data or {}), output)
@@ -254,6 +329,14 @@ class Channel:
                 return True
             return any(s.shows_previews and s.n >= self._preview_n for s in self._subscribers)
 
+    def listen_to_demand(self, tell: Callable[[bool], None]) -> None:
+        """Have `wants_preview` told, now and whenever it changes, but for a preview's own doing: after each one nobody
+        wants the next until a reader has taken it. On the loop; `tell` is called there and must not wait.
+        """
+        self._on_demand = tell
+        self._told_demand = self.wants_preview()
+        tell(self._told_demand)
+
     def events(self, *, after: int = 0, shows_previews: bool = False) -> list[Event]:
         """Return what the log holds past `after`, without subscribing.
 
@@ -265,17 +348,35 @@ class Channel:
                 self._polled = (time.monotonic(), self._n)
             return self._past(self._index_after(after), after)
 
-    def subscribe(self, *, after: int = 0, is_owner: bool = False, shows_previews: bool = True) -> "Subscriber":
+    def subscribe(
+        self,
+        *,
+        after: int = 0,
+        is_owner: bool = False,
+        shows_previews: bool = True,
+        hears_start: bool = False,
+        is_counted: bool = True,
+        holds: bool = False,
+    ) -> "Subscriber":
         """Add a reader that starts behind event `after`; call it on the loop.
 
         Args:
             is_owner: the producer waits for this reader, and no longer for the one before it.
+            hears_start: it gets `started`, which is a fact of the log and no part of what the endpoint streams.
+            is_counted: it keeps the job alive; a store and a link do not.
+            holds: nothing is trimmed that it has not settled, and the producer waits where that becomes too much: it is
+                a store, which must not miss an event.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
             assert self._loop in (None, loop), "all readers of a channel live on one event loop"
             self._loop = loop
+            after = after if hears_start else max(after, self._start_n)
             subscriber = Subscriber(self, self._index_after(after), after, shows_previews)
+            subscriber.hears_start, subscriber.is_counted = hears_start, is_counted
+            if holds:
+                subscriber._settled = max(subscriber._index, self._base + self._head)
+                self._holders.append(subscriber)
             subscriber._missed = min(self._base + self._head, max(0, self._trimmed_n - after))
             self._subscribers.add(subscriber)
             if is_owner and self._send_budget_s > 0 and self._terminal is None:
@@ -284,13 +385,14 @@ class Channel:
             elif self._owner is self._expected:
                 self._owner = None
             self._give_room()
+        self._tell_demand()
         return subscriber
 
     def statistics(self) -> ChannelStatistics:
         """Return the channel's figures at this moment."""
         with self._lock:
             return ChannelStatistics(
-                emitted=self._n,
+                emitted=self._n % ATTEMPT,
                 replaced=self._replaced,
                 kept_events=len(self._log) - self._head,
                 kept_bytes=self._bytes - self._trimmed_bytes + sum(len(e.data) for e in self._slots.values()),
@@ -301,6 +403,27 @@ class Channel:
     # `_tell_sent`, `_end`, `_wake_all`, `_owes_a_turn`, `_give_async_room` and `_wait_for_async_room` run without the
     # lock, the rest under it.
 
+    def _begin(self, event: Event) -> "list[Subscriber]":
+        """Log that an attempt begins, and return the readers to wake."""
+        self._n = event.n - 1
+        self._slots.clear()
+        self._preview_n, self._last_output = event.n, None
+        self._append(event)
+        if event.kind == "restarted":
+            return self._take_sleepers()
+        self._start_n = event.n
+        for reader in filter(None, (*self._subscribers, self._expected)):
+            reader._skip_start()
+        hearing = [sleeper for sleeper in self._sleepers if sleeper.hears_start]
+        self._sleepers = [sleeper for sleeper in self._sleepers if not sleeper.hears_start]
+        return hearing
+
+    def _tell_demand(self) -> None:
+        if self._on_demand is None or self._told_demand == (wants := self.wants_preview()):
+            return
+        self._told_demand = wants
+        self._on_demand(wants)
+
     def _append(self, event: Event) -> None:
         """Number an event and log it."""
         self._n = event.n = self._n + 1
@@ -310,6 +433,7 @@ class Channel:
             self._slots[event.kind, event.key] = event
             if event.kind == "preview":
                 self._preview_n = event.n
+                self._told_demand = False
         else:
             self._log.append(event)
             self._bytes += len(event.data)
@@ -358,7 +482,7 @@ class Channel:
     def _wake_all(self, sleepers: "Iterable[Subscriber]") -> None:
         for sleeper in sleepers:
             sleeper.wake()
-        if self._owner is None:
+        if not self._is_full():
             self._give_async_room()
 
     def _index_after(self, n: int) -> int:
@@ -381,12 +505,23 @@ class Channel:
         return self._base + len(self._log) - self._owner._index
 
     def _is_full(self, bounds: tuple[int, ...] | None = None) -> bool:
-        """Say whether the owner is as far behind as the producer may be ahead: events, bytes."""
+        """Say whether the owner, or who holds, is as far behind as the producer may be ahead: events, bytes."""
+        if self._holders and bounds is None and self._full_holders():
+            return True
         owner = self._owner
         if owner is None:
             return False
         max_events, max_bytes = bounds or self._ahead
         return self._base + len(self._log) - owner._index >= max_events or self._bytes - owner._taken_bytes >= max_bytes
+
+    def _full_holders(self) -> "list[Subscriber]":
+        max_events, max_bytes = map(max, self._ahead, self._behind)
+        end = self._base + len(self._log)
+        return [
+            holder
+            for holder in self._holders
+            if end - holder._settled >= max_events or self._bytes - self._trimmed_bytes >= max_bytes + self._behind[1]
+        ]
 
     def _wait_for_room(self) -> None:
         while self._is_full():
@@ -442,21 +577,25 @@ class Channel:
         now = time.monotonic()
         self._send_budget_s -= now - max(since, self._charged_until)
         self._charged_until = now
-        owner = self._owner
-        if self._send_budget_s > 0 or owner is None or not self._is_full():
+        if self._send_budget_s > 0 or not self._is_full():
             return
         self._send_budget_s = 0
-        self._owner = None
-        owner.drop()
+        dropped = self._full_holders()
+        self._holders = [holder for holder in self._holders if holder not in dropped]
+        if self._owner is not None and self._is_full():
+            dropped.append(self._owner)
+            self._owner = None
+        for reader in dropped:
+            reader.drop()
         self._notify()  # of several producers that wait, all go on
-        self._wake([owner])
+        self._wake(dropped)
         self._trim()
 
     def _trim(self) -> None:
         """Let go of the oldest events that were taken and are over the bounds behind; never the newest."""
         owner = self._owner
         end = len(self._log) if owner is None else owner._index - self._base
-        until = min(end, len(self._log) - 1)
+        until = min([end, len(self._log) - 1, *(holder._settled - self._base for holder in self._holders)])
         taken_bytes = self._bytes if owner is None else owner._taken_bytes
         max_events, max_bytes = self._behind
         while self._head < until and (end - self._head > max_events or taken_bytes - self._trimmed_bytes > max_bytes):
@@ -480,6 +619,8 @@ class Subscriber:
         shows_previews: count this reader as watching.
         is_dropped: the producer waited for this reader as long as it may, and now goes on without it.
         is_closed: `close` was called.
+        hears_start: it gets `started`.
+        is_counted: it keeps the job alive.
     """
 
     __slots__ = (
@@ -490,10 +631,13 @@ class Subscriber:
         "_missed",
         "_returned",
         "_served_at",
+        "_settled",
         "_taken_bytes",
         "_timer",
         "_waiter",
+        "hears_start",
         "is_closed",
+        "is_counted",
         "is_dropped",
         "n",
         "shows_previews",
@@ -510,6 +654,8 @@ class Subscriber:
         self._served_at = 0.0
         self._returned: list[Event] = []  # those that `deliver` did not want
         self.n = n
+        self._settled = index  # of one that holds the trim: what is before may go
+        self.hears_start, self.is_counted = False, True
         self.shows_previews = shows_previews
         self.is_dropped = False
         self.is_closed = False
@@ -534,11 +680,26 @@ class Subscriber:
                 channel._give_room()
             if self._waiter is not None and self not in channel._sleepers:
                 channel._sleepers.append(self)
+        channel._tell_demand()
         if lagged is not None:
             events = sorted([lagged, *events], key=_number)
         if self._returned:
             events, self._returned = self._returned + events, []
         return events
+
+    def settle(self, n: int) -> None:
+        """Let events up to place `n` be trimmed, as a reader that holds the trim has them safe."""
+        channel = self._channel
+        with channel._lock:
+            self._settled = max(self._settled, channel._index_after(n))
+            channel._trim()
+            channel._give_room()
+
+    def _skip_start(self) -> None:
+        """Leave out `started`, just logged; under the lock."""
+        channel = self._channel
+        if not self.hears_start and self.n < channel._start_n:
+            self.n, self._index, self._taken_bytes = channel._start_n, channel._base + len(channel._log), channel._bytes
 
     def _catch_up(self) -> Event:
         channel = self._channel
@@ -631,6 +792,7 @@ class Subscriber:
 
     def _hand_over(self, events: list[Event]) -> None:
         assert self._deliver is not None
+        self._channel._tell_demand()
         if events and not self._deliver(events):
             self._return(events)
         elif self._channel._first_sent is not None:
@@ -650,6 +812,10 @@ class Subscriber:
         with self._channel._lock:
             self.is_closed = True
             self._channel._subscribers.discard(self)
+            if self in self._channel._holders:
+                self._channel._holders.remove(self)
+                self._channel._give_room()
+        self._channel._tell_demand()
         self.wake()
 
 

@@ -20,9 +20,10 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, core_sch
 from .errors import ErrorReport, NotEncodable
 from .media import File, HeldBack, HeldBackOnLoop, encode_media, inline
 
-Kind = Literal["output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
+Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
 
+ATTEMPT = 1 << 40  # more events than any attempt has
 REPLACEABLE: frozenset[str] = frozenset({"preview", "progress"})
 TERMINAL: frozenset[str] = frozenset({"done", "error", "cancelled"})
 _KINDS = frozenset({*get_args(Kind), "job"})
@@ -92,7 +93,8 @@ class Event:
         data: JSON in UTF-8 without a line break.
         text: the payload when it is a string, for text streams.
         error: what an `error` or `cancelled` event says.
-        n: the number in the job's log, rising, from 1; 0 before it is numbered.
+        n: the place in the job's log, rising; 0 before it has one. In the first attempt it is the number in the event's
+            id, 1 and up; each further attempt begins `ATTEMPT` higher, so that places compare as (attempt, number) do.
     """
 
     __slots__ = ("data", "error", "key", "kind", "n", "name", "text")

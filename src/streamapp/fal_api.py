@@ -228,12 +228,13 @@ async def _status_blocks(
                 yield b": ping\n"
             if told["status"] == "COMPLETED":
                 return
-            await subscriber.wait(_LOOK_S)
+            # That the job runs is an event; only the place in the queue has to be looked at.
+            await subscriber.wait(_LOOK_S if told["status"] == "IN_QUEUE" else _PING_S)
 
 
 @asynccontextmanager
 async def _reading(job: Job) -> AsyncIterator[Subscriber]:
-    subscriber = job.attach(shows_previews=False)
+    subscriber = job.attach(shows_previews=False, hears_start=True)
     try:
         yield subscriber
     finally:

@@ -30,7 +30,7 @@ from .errors import (
     JobNotFound,
     describe,
 )
-from .events import Event
+from .events import ATTEMPT, Event
 from .logs import logger
 from .settings import Settings
 from .stream import Stream
@@ -73,6 +73,7 @@ class Job:
         job_id: 32 hexadecimal digits, that nobody else has; made up when None.
     Attributes:
         own_response: whose headers and status the endpoint can set, where it takes a `Response`.
+        attempt: which one it is, or will be when it is queued: 1 and up.
         is_low_priority: it waits until no other job does.
         captures_logs: what it prints and logs becomes events, whatever its app says.
         has_own_answer: the endpoint made a Response itself, which can be sent once.
@@ -155,18 +156,36 @@ class Job:
         """Return how long the job may still wait for its turn; wall clocks jump, this does not."""
         return math.inf if self.queue_timeout_s is None else self._created + self.queue_timeout_s - time.monotonic()
 
+    @property
+    def attempt_began(self) -> int:
+        """Return the place in the log before the present attempt: what came before it does not count any more."""
+        return (self.attempt - 1) * ATTEMPT
+
     def event_id(self, n: int) -> EventId:
-        """Name the point `n` of this job's log."""
-        return EventId(self.id, self.attempt, n)
+        """Name the place `n` of this job's log."""
+        return EventId.at(self.id, n)
 
     def start(self) -> bool:
-        """Mark the job as running; False when it is over already. In any case `returned` has to follow."""
+        """Mark the job as running; False when it is over already. In any case `returned` has to follow.
+
+        The log's first event says so, or that the job begins anew: `started`, `restarted`.
+        """
         self._is_taken = True
         if self.is_over:
             return False
         self.started_at = time.time()
+        try:
+            self.channel.start(self.attempt)
+        except Cancelled:
+            return False
         logger.info("job %s started: %s", self.id, self.endpoint)
         return True
+
+    def begin_again(self) -> None:
+        """Queue the job for another attempt: its worker is lost, and whoever takes it next calls `start`."""
+        self.attempt += 1
+        self.started_at = None
+        self.has_returned = self._is_taken = False
 
     def returned(self) -> None:
         """Take note that the endpoint's code has returned; again is without effect."""
@@ -230,21 +249,26 @@ class Job:
             self.expire()
         self.channel.check()
 
-    def attach(self, *, after: int = 0, takes_over: bool = False, shows_previews: bool = True) -> Subscriber:
+    def attach(
+        self, *, after: int = 0, takes_over: bool = False, shows_previews: bool = True, hears_start: bool = False
+    ) -> Subscriber:
         """Add a reader behind event `after`.
 
         Args:
             takes_over: the producer waits for this reader: the one that started the job, or that one come back.
+            hears_start: it gets `started`.
         """
         self._stay()
         is_owner = takes_over and not self.is_detached
-        return self.channel.subscribe(after=after, is_owner=is_owner, shows_previews=shows_previews)
+        return self.channel.subscribe(
+            after=after, is_owner=is_owner, shows_previews=shows_previews, hears_start=hears_start
+        )
 
     def detach(self, subscriber: Subscriber) -> None:
         """Remove a reader; a streamed job that has no other is cancelled when its window has passed."""
         subscriber.close()
         self._stay()
-        if self.is_detached or self.is_over or self.channel.statistics().subscribers:
+        if self.is_detached or self.is_over or self.channel.has_readers:
             return
         if self.window_s <= 0:
             self._leave()

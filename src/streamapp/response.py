@@ -34,6 +34,7 @@ REMAINDER_EXTENSION = "streamapp.remainder"
 # Larger pieces would let one send take as long as a slow client needs for megabytes; uvicorn buffers as much anyway.
 _PIECE_BYTES = 64 * 1024
 _RETRY_MS = 1000
+_ABOUT_THE_STREAM = frozenset({"lagged", "restarted"})
 
 FindFile = Callable[[str], Stored | None]
 Respond = Callable[[Response], Awaitable[None]]
@@ -207,7 +208,7 @@ class EventStreamResponse(Response):
         self._takes_over = takes_over
         self._outlasts_app = outlasts_app
         self._position = position
-        self._id_prefix = f"{job.id}:{job.attempt}.".encode()
+        self._id_prefix = f"{job.id}:1.".encode()
         self.raw_headers = [_CONTENT_TYPES[format], (b"x-streamapp-job-id", job.id.encode()), *_STREAM_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -260,8 +261,8 @@ class EventStreamResponse(Response):
 
         while not subscriber.is_closed:
             if events:
-                if self._format != "sse" and any(event.kind == "lagged" for event in events):
-                    return connection.abort()  # what is missing has no place in these formats
+                if self._format != "sse" and any(event.kind in _ABOUT_THE_STREAM for event in events):
+                    return connection.abort()  # what is missing, or to be forgotten, has no place in these formats
                 body = self._frame(events)
                 if events[-1].kind == "done":
                     return await connection.end(body)

@@ -245,13 +245,13 @@ def _resumed(request: Request, job: Job, runtime: Runtime, after: int, *, takes_
 
 
 def _after(job: Job, last_event_id: str) -> int:
-    """Return the position that an event id names in a job's current attempt."""
+    """Return the place that an event id names in a job's log."""
     event_id = parse_event_id(last_event_id)
     if event_id.job_id != job.id:
         raise MalformedRequest(f"Last-Event-ID: {event_id.job_id} is not the job {job.id}")
-    if event_id.attempt > job.attempt or (event_id.attempt == job.attempt and event_id.n > job.channel.last_n):
+    if event_id.place > job.channel.last_n:
         raise MalformedRequest(f"Last-Event-ID: the job {job.id} has no event {event_id.attempt}.{event_id.n} yet")
-    return event_id.n if event_id.attempt == job.attempt else 0
+    return event_id.place
 
 
 def _format(request: Request, spec: EndpointSpec) -> Format:
@@ -338,11 +338,11 @@ def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
         if not job.is_over:
             raise JobUnfinished(f"job {job.id} is {job.status}; its result comes when it has ended")
         if aggregate and job.error is None:
-            if job.channel.trimmed_n:
+            if job.channel.trimmed_n > job.attempt_began:
                 raise NotFound(
                     f"the first outputs of job {job.id} are no longer kept; leave out aggregate for its result"
                 )
-            outputs = [event.json() for event in job.channel.events() if event.kind == "output"]
+            outputs = [event.json() for event in job.channel.events(after=job.attempt_began) if event.kind == "output"]
             return JSONResponse(outputs, headers={"X-Streamapp-Job-Id": job.id})
         return result_response(job, accept=request.headers.get("accept", ""), find_file=runtime.files.find)
 

@@ -57,7 +57,10 @@ class Display:
                 self._preview(data)
             case "log":
                 self._print(data["message"])
-            case "lagged" | "restarted":
+            case "lagged":
+                self._print(f"{name}: {json.dumps(data)}")
+            case "restarted":
+                self._outputs = 0  # the one held back was of the attempt that is lost
                 self._print(f"{name}: {json.dumps(data)}")
             case _:
                 self._output(data)

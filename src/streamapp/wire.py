@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .errors import MalformedRequest
-from .events import Event
+from .events import ATTEMPT, Event
 
 # Without a blank line: httpx-sse, and with it fal's Python client, takes one after a comment for an empty event.
 HEARTBEAT_SSE = b": ping\n"
@@ -29,6 +29,16 @@ class EventId(NamedTuple):
     attempt: int
     n: int
 
+    @classmethod
+    def at(cls, job_id: str, place: int) -> "EventId":
+        """Name a place of a log: an event's `n`."""
+        return cls(job_id, place // ATTEMPT + 1, place % ATTEMPT)
+
+    @property
+    def place(self) -> int:
+        """Return the place in the job's log."""
+        return (self.attempt - 1) * ATTEMPT + self.n
+
     def __str__(self) -> str:
         return f"{self.job_id}:{self.attempt}.{self.n}"
 
@@ -44,22 +54,35 @@ def parse_event_id(value: str) -> EventId:
         raise MalformedRequest(
             f"Last-Event-ID: expected an id of this server's streams, {{job}}:{{attempt}}.{{n}}, got {value[:80]!r}"
         )
-    return EventId(match[1], int(match[2]), int(match[3]))
+    event_id = EventId(match[1], int(match[2]), int(match[3]))
+    if not 1 <= event_id.attempt or event_id.n >= ATTEMPT:
+        raise MalformedRequest(f"Last-Event-ID: there is no attempt or event {match[2]}.{match[3]}")
+    return event_id
 
 
 def sse(events: Sequence[Event], id_prefix: bytes, *, is_named: bool) -> bytes:
     """Frame events as SSE blocks, joined for one send.
 
     Args:
-        id_prefix: `{job}:{attempt}.`, to which each event's number is appended.
+        id_prefix: `{job}:1.`, to which the number of each event of the first attempt is appended.
         is_named: write `event:` lines; without them EventSource's `onmessage` gets the events.
     """
+    if events and events[-1].n > ATTEMPT:
+        return b"".join([_sse_of_attempt(event, id_prefix, is_named=is_named) for event in events])
     if not is_named:
         return b"".join([_sse_unnamed(event, id_prefix) for event in events])
     if len(events) == 1:
         event = events[0]
         return _BLOCK % (event.name.encode(), id_prefix, event.n, event.data)
     return b"".join([_BLOCK % (event.name.encode(), id_prefix, event.n, event.data) for event in events])
+
+
+def _sse_of_attempt(event: Event, id_prefix: bytes, *, is_named: bool) -> bytes:
+    """Frame one event of whichever attempt."""
+    event_id = str(EventId.at(id_prefix.decode().partition(":")[0], event.n)).encode()
+    if is_named or event.kind in _ALWAYS_NAMED:
+        return b"event: %b\nid: %b\ndata: %b\n\n" % (event.name.encode(), event_id, event.data)
+    return b"id: %b\ndata: %b\n\n" % (event_id, event.data)
 
 
 def _sse_unnamed(event: Event, id_prefix: bytes) -> bytes:

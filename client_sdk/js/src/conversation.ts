@@ -49,7 +49,7 @@ const DECODERS: Record<string, new () => Decoder> = {
 // "\n", which other servers leave out behind their last line.
 const LINE_END = Uint8Array.of(10);
 // The last event that has none of these names is the job's result.
-const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged", "restarted"]);
+const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged"]);
 // No answer, and what is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job
 // is named.
 const PASSING: ReadonlySet<number | undefined> = new Set([undefined, 429, 502, 503, 504]);
@@ -171,7 +171,8 @@ export class Conversation {
       this.isOver = true;
       throw errorFromEvent(name, data, this.jobId);
     }
-    if (!NEVER_THE_RESULT.has(name)) this.#last = data;
+    // What the attempt before a restart has brought does not count any more.
+    if (!NEVER_THE_RESULT.has(name)) this.#last = name === "restarted" ? undefined : data;
     this.#hasEvents = true;
     this.#patience.renew();
     return { name, data, id };

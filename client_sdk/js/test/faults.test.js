@@ -36,6 +36,12 @@ test("a busy server is asked again, under the same key", async (t) => {
   assert.equal(requests[0].headers["streamapp-resume"], "10");
 });
 
+test("what came before a restart is no result", async (t) => {
+  const blocks = 'event: output\nid: 1\ndata: 7\n\nevent: restarted\nid: 2\ndata: {"attempt":2}\n\n';
+  const { url } = await serving(t, (response) => response.writeHead(200, STREAM).end(blocks));
+  assert.equal(await (await new Client(url).stream("/stream")).done(), undefined);
+});
+
 test("a busy server is not waited for longer than it is worth", async (t) => {
   const { url } = await serving(t, (response) => response.writeHead(503, { "Retry-After": "60" }).end());
   await assert.rejects(new Client(url).run("/echo"), { code: "unavailable", status: 503, retryAfter: 60 });

@@ -35,7 +35,7 @@ JSON = "application/json"
 CANCEL_TIMEOUT_S = 2.0
 
 # The last event that has none of these names is the job's result.
-_NEVER_THE_RESULT = frozenset({"preview", "progress", "log", "lagged", "restarted"})
+_NEVER_THE_RESULT = frozenset({"preview", "progress", "log", "lagged"})
 
 
 def client_options(url: str, key: str | None, silence_s: float) -> dict[str, Any]:
@@ -220,7 +220,8 @@ class Transcript:
             self.is_over = True
             raise error_from_event(raw.name, data, self.job_id)
         if raw.name not in _NEVER_THE_RESULT:
-            self._last = data
+            # What the attempt before a restart has brought does not count any more.
+            self._last = None if raw.name == "restarted" else data
         self._has_events = True
         return Event(raw.name, data, raw.id, self._download)
 
