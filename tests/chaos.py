@@ -25,6 +25,7 @@ from typing import Any
 
 import httpx
 from tests.cutting_proxy import cutting
+from tests.test_misbehaving import sinning
 
 from streamapp_client import AsyncClient, Client, SSEDecoder
 
@@ -255,6 +256,46 @@ def stuck(quick: bool) -> dict[str, Any]:
     return {"deadline s": 0.5, "exit after s": round(took_s, 2), "exit code": 70, "health said 503": 503 in codes}
 
 
+def sinning_apps(quick: bool) -> dict[str, Any]:
+    """Each app of misbehaving.py that can keep a server from ending: it ends within `drain_s` + 5 s of SIGTERM."""
+    took: dict[str, float] = {}
+    for app, (path, word) in SINS.items():
+        with sinning(app, waits=word != "setup", STREAMAPP_DRAIN_S="1", STREAMAPP_STUCK_S="600") as served:
+            if path:
+                served.send(path)
+            if word:
+                served.heard(word)
+            started = time.monotonic()
+            served.process.send_signal(signal.SIGTERM)
+            served.process.wait(60)
+            took[app] = round(time.monotonic() - started, 2)
+    slowest = max(took, key=lambda app: took[app])
+    assert took[slowest] <= 1 + 5, f"{slowest}: {took[slowest]} s"
+    return {"apps": len(took), "drain s": 1, "exit p50 s": quantile([*took.values()], 0.5), "exit max s": took[slowest]}
+
+
+# What a request of each has to have said before the server is told to end.
+SINS: dict[str, tuple[str, str]] = {
+    "HandlerBlocks": ("/sin", ""),
+    "FillsPool": ("/sin", ""),
+    "ExitHangs": ("", ""),
+    "ExitSwallows": ("", ""),
+    "ExitBlocks": ("", ""),
+    "SetupHangs": ("", "setup"),
+    "AsyncSetupHangs": ("", "setup"),
+    "TeardownHangs": ("", ""),
+    "AsyncTeardownSwallows": ("", ""),
+    "LoopSpins": ("/sin", "spinning"),
+    "RegexRunsAway": ("/sin", "matching"),
+    "SwallowsCancel": ("/sin", ""),
+    "NeverReturns": ("/sin", "stuck"),
+    "EncodingHangs": ("/sin", "encoding"),
+    "Forks": ("/process", "child"),
+    "AtExitHangs": ("", ""),
+    "ThreadStays": ("", ""),
+}
+
+
 def many_jobs(quick: bool) -> dict[str, Any]:
     """Ten thousand short jobs: the memory that they leave."""
     first, rest = (300, 700) if quick else (2000, 8000)
@@ -275,7 +316,7 @@ def many_jobs(quick: bool) -> dict[str, Any]:
     return {"jobs": first + rest, "resident kB": sizes[1], "growth %": round(growth * 100, 1)}
 
 
-SCENARIOS = (cut_streams, leaving, deaf_readers, slow_reader, sigterm, stuck, many_jobs)
+SCENARIOS = (cut_streams, leaving, deaf_readers, slow_reader, sigterm, stuck, sinning_apps, many_jobs)
 
 
 def main() -> int:
