@@ -451,3 +451,12 @@ def test_without_tqdm_there_are_no_bars_to_capture(channel: Channel, monkeypatch
     with capture(channel, logs=False, progress=True):
         write("works")
     assert channel.last_n == 0
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_prints_without_a_console_go_nowhere(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    channel = Channel(Settings())
+    monkeypatch.setattr(sys, name, None)
+    with capture(channel, logs=True, progress=False):
+        print("nobody sees it", file=getattr(sys, name))
+    assert getattr(sys, name) is None

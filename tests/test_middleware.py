@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -299,6 +300,12 @@ async def test_every_response_carries_the_apps_hints(caplog: pytest.LogCaptureFi
     app = RunnerHints(ok, [lambda: ["a", "c\r\nx: y", "d→"], no_hints, broken_hints])
     assert (await ask(app)).headers["x-fal-runner-hints"] == "a,d"
     assert "provide_hints failed" in caplog.text
+
+
+@pytest.mark.parametrize("provide", [lambda: [1], lambda: None, sys.exit])
+async def test_hints_of_a_wrong_kind_cost_no_answer(provide: Any) -> None:
+    answer = await ask(RunnerHints(ok, [provide, lambda: ["a"]]))
+    assert (answer.status, answer.headers["x-fal-runner-hints"]) == (200, "a")
 
 
 async def test_without_hints_there_is_no_header() -> None:

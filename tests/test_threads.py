@@ -2,12 +2,14 @@
 
 import asyncio
 import contextvars
+import ctypes
 import threading
 from concurrent.futures import Future
 
 import pytest
 from tests.waiting import WAIT_S
 
+from streamapp import threads
 from streamapp.threads import DaemonPool, ends_within, in_own_thread, in_pool
 
 word: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="")
@@ -70,6 +72,25 @@ def test_a_call_gives_its_exception_to_who_waits_and_the_thread_goes_on() -> Non
     pool.shutdown()
 
 
+def test_a_call_that_hangs_does_not_count_and_others_get_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, gate = DaemonPool(1, "hangs"), threading.Event()
+    hanging = pool.submit(gate.wait, WAIT_S)
+    monkeypatch.setattr(threads, "_HANGS_S", 0)
+    assert pool.submit(lambda: 1).result(WAIT_S) == 1
+    gate.set()
+    assert hanging.result(WAIT_S)
+    pool.shutdown()
+
+
+def test_a_thread_that_is_told_to_end_goes_on() -> None:
+    pool = DaemonPool(1, "told")
+    thread = pool.submit(threading.current_thread).result(WAIT_S)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+    pool.submit(int)  # it may get lost: the exception comes when the thread has just taken it
+    assert pool.submit(threading.current_thread).result(WAIT_S) is thread
+    pool.shutdown()
+
+
 def test_a_call_that_was_cancelled_in_the_queue_is_not_made() -> None:
     pool, gate = DaemonPool(1, "cancels"), threading.Event()
     blocking = pool.submit(gate.wait, WAIT_S)
@@ -98,6 +119,11 @@ async def test_what_a_call_raises_is_raised_here() -> None:
 
     with pytest.raises(ValueError, match="no"):
         await in_own_thread("fails", fail)
+
+
+async def test_stop_iteration_is_raised_as_another_error_which_a_future_can_hold() -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await in_own_thread("stops", next, iter(()))
 
 
 async def test_a_caller_that_is_cancelled_does_not_wait_for_the_thread() -> None:

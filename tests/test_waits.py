@@ -21,7 +21,17 @@ SOURCES = {
     for path in folder.rglob("*.py")
 }
 BLOCKING = {"wait", "wait_for", "result", "join", "acquire", "get"}
-ELSEWHERE = {"shield", "wrap_future", "gather", "to_thread", "run_sync", "run_in_executor", "in_own_thread", "hook"}
+ELSEWHERE = {
+    "shield",
+    "wrap_future",
+    "gather",
+    "to_thread",
+    "run_sync",
+    "run_in_executor",
+    "in_own_thread",
+    "in_encoder",
+    "hook",
+}
 BY_THE_JOB = "the job's deadline ends it"
 BY_THE_SCOPE = "resolve_media's asyncio.timeout"
 BY_THE_CALL = "the client's own deadlines end what this waits for"
@@ -72,13 +82,15 @@ WITHOUT = {
         "asyncio.wrap_future(job.sent)": BY_THE_JOB,
     },
     "streamapp/server.py": {"drain.result()": DONE, "rest": "the rest of a response, like the app itself"},
-    "streamapp/stream.py": {"rest": BY_THE_JOB},
+    "streamapp/stream.py": {"rest": BY_THE_JOB, "in_encoder(to_event, payload)": BY_THE_JOB},
     "streamapp/testing.py": {"self._is_over.wait()": "what an app receives: it waits for its client to leave"},
     "streamapp/threads.py": {
         "self._calls.get()": "a daemon, which waits for calls",
         "asyncio.get_running_loop().run_in_executor(pool, call)": "its callers are listed here themselves",
+        "asyncio.get_running_loop().run_in_executor(encoders, call)": "its callers are listed here themselves",
         "asyncio.wrap_future(future)": "its callers are listed here themselves",
     },
+    "streamapp/worker.py": {"in_encoder(_final_event, job, result)": BY_THE_JOB},
     "streamapp_client/_async_client.py": {
         "told": BY_THE_CALL,
         "submitting": BY_THE_CALL,

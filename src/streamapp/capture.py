@@ -108,8 +108,9 @@ def _install() -> None:
     with _install_lock:
         _forget_in_forks()
         for name, level in (("stdout", "STDOUT"), ("stderr", "STDERR")):
-            if not isinstance(getattr(sys, name), _Tee):
-                setattr(sys, name, _Tee(getattr(sys, name), level))  # type: ignore[arg-type]
+            target = getattr(sys, name)
+            if target is not None and not isinstance(target, _Tee):  # None where there is no console
+                setattr(sys, name, _Tee(target, level))  # type: ignore[arg-type]
         _take_records()
         tqdm = sys.modules.get("tqdm.std")
         if tqdm is not None and not hasattr(tqdm.tqdm, "streamapp_display"):

@@ -39,9 +39,10 @@ class LastResort:
         at = time.monotonic() + within_s
         if at < self._at:
             self._at = at
-            # Not a thread of Python's: it ends what keeps the GIL as well, a regular expression that runs away.
-            faulthandler.dump_traceback_later(within_s + _GOODBYE_S + _GIL_S, exit=True, file=2)
             self._orders.put((at, code))
+            # Not a thread of Python's: it ends what keeps the GIL as well, a regular expression that runs away.
+            with suppress(RuntimeError):  # there may be too many threads for one more
+                faulthandler.dump_traceback_later(within_s + _GOODBYE_S + _GIL_S, exit=True, file=2)
 
     def disarm(self) -> None:
         """Let the process go on: it has something else to do. For good."""
@@ -61,10 +62,12 @@ class LastResort:
 
 def end_process(code: int, why: str = "") -> None:
     """End at once, after the callbacks of `atexit` had a moment; from any thread. Does not return."""
-    goodbye = threading.Thread(target=_say_goodbye, args=[why], name="goodbye", daemon=True)
-    goodbye.start()
-    goodbye.join(_GOODBYE_S)
-    os._exit(code)
+    try:
+        goodbye = threading.Thread(target=_say_goodbye, args=[why], name="goodbye", daemon=True)
+        goodbye.start()
+        goodbye.join(_GOODBYE_S)
+    finally:  # there may be too many threads for one more
+        os._exit(code)
 
 
 def _say_goodbye(why: str) -> None:

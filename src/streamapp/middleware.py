@@ -195,12 +195,15 @@ class RunnerHints:
         hints: list[str] = []
         for provide in self._providers:
             try:
-                hints += provide()
+                hints += [hint for hint in provide() if hint.isprintable()]
             except NotImplementedError:
                 continue
-            except Exception:  # the app's own code: the answer goes out without its hints, the log says why
+            except (
+                Exception,
+                SystemExit,
+            ):  # the app's own code: the answer goes out without its hints, the log says why
                 logger.exception("provide_hints failed")
-        return ",".join(hint for hint in hints if hint.isprintable())
+        return ",".join(hints)
 
 
 class UnhandledErrors:

@@ -114,11 +114,18 @@ class ServedApp:
         result = hook()
         if inspect.isawaitable(result):  # what an async hook opens belongs to the loop
             assert self._loop is not None
-            asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop).result()
+            error = asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop).result()
+            if error is not None:
+                raise error
 
 
-async def _wait_for(awaitable: Any) -> None:
-    await awaitable
+async def _wait_for(awaitable: Any) -> BaseException | None:
+    """Return what a hook raised that would stop the loop if its task ended with it."""
+    try:
+        await awaitable
+    except (SystemExit, KeyboardInterrupt) as error:
+        return error
+    return None
 
 
 class Runtime:
@@ -147,7 +154,7 @@ class Runtime:
         self.on_blocked: Callable[[int], None] | None = None
         self._watchdog = LoopWatchdog(self._async_codes(), stuck_s=settings.stuck_s, on_stuck=self._blocked)
         self._drains_since: float | None = None
-        self._is_started = False
+        self._is_started = self._is_stopped = False
 
     def start(self) -> None:
         """Start the workers; again is without effect."""
@@ -244,23 +251,25 @@ class Runtime:
             result = await in_own_thread(f"exit-{served.name}", hook)  # it may block, and the loop has streams to serve
             if inspect.isawaitable(result):
                 await result
-        except Exception:  # the app's own code: the drain goes on, the log says why
+        except (Exception, SystemExit, KeyboardInterrupt):  # the app's own code: the drain goes on, the log says why
             logger.exception("handle_exit of %s failed", served.name)
 
     async def stop(self) -> None:
         """Run the apps' teardown and end the threads; of what does not end, nothing is waited for `_END_S` after the
-        drain's time is over.
+        drain's time is over. Again is without effect, unless it was broken off.
         """
+        if self._is_stopped:
+            return
         self.begin_drain()
         if self._kept:  # jobs have ended; what their dependencies gave is being closed, where their code has returned
             await asyncio.wait(self._kept, timeout=self._patience_s(self._is_idle()))
         closing = asyncio.ensure_future(in_own_thread("files", self.files.close))
         if not await ends_within(self._patience_s(True), closing):
             logger.error("the files could not be deleted in time; the next server does it")
-        if not self._is_started:
-            return
-        self._watchdog.stop()
-        await asyncio.gather(*map(self._join, self.served))
+        if self._is_started:
+            self._watchdog.stop()
+            await asyncio.gather(*map(self._join, self.served))
+        self._is_stopped = True
 
     async def _join(self, served: ServedApp) -> None:
         patience_s = self._patience_s(served.worker.is_idle)
@@ -287,11 +296,14 @@ class Runtime:
         if self.on_exit is not None:
             self.on_exit(EXIT_STUCK if isinstance(error, WorkerStuck) else EXIT_SETUP_FAILED)
 
-    def _blocked(self) -> None:
+    def _blocked(self) -> bool:
+        if any(served.worker.state == "starting" for served in self.served):  # an async setup may load a model
+            return False
         if self.on_blocked is None:
             logger.critical("the event loop is blocked for good; end this process")
-        elif not any(served.worker.state == "starting" for served in self.served):  # an async setup may load a model
+        else:
             self.on_blocked(EXIT_STUCK)
+        return True
 
     def _worker_statistics(self) -> Iterator[tuple[str, str, WorkerStatistics]]:
         for served in self.served:

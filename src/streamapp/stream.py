@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .channel import Channel
 from .errors import StreamAppError
 from .events import Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
-from .threads import in_pool
+from .threads import in_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -63,7 +63,7 @@ class Stream:
         return None if self._channel.offer(event) else self._channel.aemit(event)
 
     async def _aemit_media(self, payload: Any) -> None:
-        await self._channel.aemit(await in_pool(to_event, payload))
+        await self._channel.aemit(await in_encoder(to_event, payload))
 
     def preview(self, payload: Any, *, step: int | None = None, total: int | None = None, key: str = "") -> None:
         """Emit a replaceable preview; an image becomes `{"image": ...}` as JPEG."""

@@ -1,15 +1,17 @@
 """Call functions in threads that never keep the process from ending, and that user code cannot use up.
 
 The event loop's own pool is everybody's: a few dozen calls that block there, of an endpoint's `asyncio.to_thread`, and
-nothing else gets a thread. At its end Python waits for that pool without limit. So images are encoded in `pool`, and
-user code that may block gets a thread of its own; all of them are daemons.
+nothing else gets a thread. At its end Python waits for that pool without limit. So images are encoded in `encoders`,
+and user code that may block gets a thread of its own; all of them are daemons.
 """
 
 import asyncio
 import contextvars
+import math
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -19,9 +21,13 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# After that a call counts as lost, and its thread is replaced: user code that encodes may hang.
+_HANGS_S = 5.0
+
 
 class DaemonPool(Executor):
-    """Run calls in up to `most` daemon threads, made as they are needed. Thread-safe.
+    """Run calls in up to `most` daemon threads, made as they are needed, besides those in which a call hangs.
+    Thread-safe.
 
     Divergence: not a ThreadPoolExecutor, whose threads Python joins before it exits.
     """
@@ -32,7 +38,8 @@ class DaemonPool(Executor):
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._since: dict[threading.Thread, float] = {}  # when each began what it is at; `inf` when it waits
+        self._started = 0
 
     def submit(self, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> Future[T]:
         """Queue a call; never blocks."""
@@ -40,29 +47,40 @@ class DaemonPool(Executor):
         self._calls.put((future, partial(function, *arguments, **named)))
         if not self._idle.acquire(blocking=False):
             with self._lock:
-                if len(self._threads) < self._most:
-                    name = f"{self._name}-{len(self._threads)}"
-                    thread = threading.Thread(target=self._work, name=name, daemon=True)
-                    self._threads.append(thread)
+                if self._working() < self._most:
+                    thread = threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True)
+                    self._since[thread] = time.monotonic()
+                    self._started += 1
                     thread.start()
         return future
+
+    def _working(self) -> int:
+        """Count the threads on which a call can still hope; under the lock."""
+        hangs_since = time.monotonic() - _HANGS_S
+        return sum(since > hangs_since for thread, since in self._since.items())
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
         """Let the threads end when they have done what is queued; waits for none of them."""
         with self._lock:
-            for _ in self._threads:
+            for _ in self._since:
                 self._calls.put(None)
-            self._threads.clear()
+            self._since.clear()
 
     def _work(self) -> None:
-        while self._perform_next():
-            self._idle.release()
+        goes_on = True
+        while goes_on:
+            with suppress(BaseException):  # what is sent into a thread, as libraries do that end what takes too long
+                goes_on = self._perform_next()
+                self._idle.release()
 
     def _perform_next(self) -> bool:
         """Wait for a call and perform it; False when there will be none. A frame of its own lets go of the call."""
+        thread = threading.current_thread()
+        self._since[thread] = math.inf
         item = self._calls.get()
         if item is None:
             return False
+        self._since[thread] = time.monotonic()
         future, call = item
         with suppress(Exception):  # of the callbacks of a future that was waited for: they have logged it
             _perform(future, call)
@@ -74,20 +92,31 @@ def _perform(future: Future[Any], call: Callable[[], Any]) -> None:
         return
     try:
         result = call()
+    except StopIteration as error:  # asyncio's futures refuse it, and whoever awaits one would never hear of the end
+        future.set_exception(RuntimeError("the call raised StopIteration").with_traceback(error.__traceback__))
     except BaseException as error:  # it is the caller's, who gets it from the future
         future.set_exception(error)
     else:
         future.set_result(result)
 
 
-#: for what the server itself does off the loop: encoding, decoding, files
-pool = DaemonPool(min(32, (os.cpu_count() or 1) + 4), "streamapp")
+_MOST = min(32, (os.cpu_count() or 1) + 4)
+#: for what the server itself does off the loop: decoding, files
+pool = DaemonPool(_MOST, "streamapp")
+#: for what coroutines emit and return: it may run code of the app's, which the server's own must not wait for
+encoders = DaemonPool(_MOST, "encoder")
 
 
 async def in_pool(function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
     """Call a function in the server's own pool, in a copy of this context. A caller that is cancelled does not wait."""
     call = partial(contextvars.copy_context().run, function, *arguments, **named)
     return await asyncio.get_running_loop().run_in_executor(pool, call)
+
+
+async def in_encoder(function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
+    """Do as `in_pool` does, in the pool for encoding."""
+    call = partial(contextvars.copy_context().run, function, *arguments, **named)
+    return await asyncio.get_running_loop().run_in_executor(encoders, call)
 
 
 async def in_own_thread(name: str, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:

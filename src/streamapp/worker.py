@@ -43,7 +43,7 @@ from .jobs import Job
 from .logs import logger
 from .settings import Settings
 from .stream import Stream, enter_stream
-from .threads import DaemonPool, in_pool
+from .threads import DaemonPool, in_encoder
 
 State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "broken", "stopped"]
 Capture = Callable[[Job], AbstractContextManager[None]]
@@ -271,7 +271,8 @@ class Worker:
         started = time.monotonic()
         try:
             if self._setup is not None:
-                self._setup()
+                with ending_forks():
+                    self._setup()
         except BaseException as error:  # a model that cannot be loaded: whatever it raised, readers must hear of it
             logger.exception("setup of %s failed", self.name)
             self._break("setup_failed", SetupFailed(f"setup of {self.name} failed with {type(error).__name__}"))
@@ -348,7 +349,7 @@ class Worker:
             job.succeed(_final_event(job, result))
             return
         with self._changed:
-            while len(self._encoding) >= _MAX_ENCODING:
+            while sum(not encoded.is_over for encoded in self._encoding) >= _MAX_ENCODING:
                 self._changed.wait(_LOOK_S)
                 job.channel.check()
             self._encoding[job] = self._running_since
@@ -356,7 +357,8 @@ class Worker:
 
     def _encode(self, job: Job, result: Any) -> None:
         try:
-            job.succeed(_final_event(job, result))
+            if not job.is_over:
+                job.succeed(_final_event(job, result))
         except BaseException as error:  # reported like an error of the endpoint, whose result it is
             _report(job, error)
         finally:
@@ -375,7 +377,8 @@ class Worker:
         if self._teardown is None or self._state == "setup_failed":
             return
         try:
-            self._teardown()
+            with ending_forks():
+                self._teardown()
         except BaseException:  # the process ends anyway; what is left to do is to say so
             logger.exception("teardown of %s failed", self.name)
 
@@ -573,7 +576,7 @@ class AsyncWorker:
                     deadline = loop.call_later(job.timeout_s, job.expire)
                     stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
                     enter_stream(stream)
-                    with self._capture(job):
+                    with self._capture(job), ending_forks():
                         result = await job.call(job, stream)
                     job.returned()
                     await self._succeed(job, result)
@@ -605,7 +608,7 @@ class AsyncWorker:
             return
         event = to_event_at_once(result)
         if event is None or event.kind != "output":
-            event = await in_pool(_final_event, job, result)
+            event = await in_encoder(_final_event, job, result)
         job.succeed(event)
 
 
@@ -618,7 +621,8 @@ class LoopWatchdog:
 
     Args:
         codes: the endpoints' code objects, and what to call them.
-        on_stuck: called, in the watching thread, once per block. Not while a debugger stands there.
+        on_stuck: called, in the watching thread, until it returns True, once per block. Not while a debugger stands
+            there.
     """
 
     def __init__(
@@ -627,7 +631,7 @@ class LoopWatchdog:
         *,
         limit_s: float = 1.0,
         stuck_s: float = math.inf,
-        on_stuck: Callable[[], None] = lambda: None,
+        on_stuck: Callable[[], bool] = lambda: True,
     ) -> None:
         self._codes = codes
         self._limit_s = limit_s
@@ -669,8 +673,7 @@ class LoopWatchdog:
         while self._is_still_blocked():
             blocked_s += self._limit_s
             if blocked_s >= self._stuck_s and not is_told and not self._is_in_debugger():
-                is_told = True
-                self._on_stuck()
+                is_told = self._on_stuck()
 
     def _is_still_blocked(self) -> bool:
         assert self._loop is not None
