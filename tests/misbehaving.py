@@ -11,13 +11,15 @@ import logging
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import Annotated, Any
 
+import fastapi
 import PIL.Image
 import rich.console
 
@@ -263,11 +265,28 @@ class EncodingHangs(Sinner):
         hanging.__dict__.update(PIL.Image.new("RGB", (2, 2)).__dict__)
         return hanging
 
+    @streamapp.endpoint("/async_sin")
+    async def async_sin(self) -> Any:
+        return self.sin()
+
+    @streamapp.endpoint("/image")
+    def image(self) -> Any:
+        return PIL.Image.new("RGB", (8, 8))
+
+    @streamapp.endpoint("/async_image")
+    async def async_image(self) -> Any:
+        return PIL.Image.new("RGB", (8, 8))
+
 
 def sleep_long() -> None:
     """Live on in a child."""
     say("child")
     time.sleep(30)
+
+
+def exit_code(child: int) -> int:
+    """Wait for a child."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 class Forks(Sinner):
@@ -298,13 +317,33 @@ class Forks(Sinner):
         child = os.fork()
         if child == 0:
             sys.exit(7)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return exit_code(child)
 
     @streamapp.endpoint("/falls_through")
     def falls_through(self) -> int:
         """Fork, and have the child go on as if nothing had happened."""
         child = os.fork()
-        return 0 if child == 0 else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return 0 if child == 0 else exit_code(child)
+
+    @streamapp.endpoint("/async_falls_through")
+    async def async_falls_through(self) -> int:
+        child = os.fork()
+        return 0 if child == 0 else exit_code(child)
+
+    @streamapp.endpoint("/async_goes_on")
+    async def async_goes_on(self) -> int:
+        """Fork, and have the child go on with the loop."""
+        child = os.fork()
+        if child == 0:
+            await asyncio.Future[None](loop=self.loop)
+        return exit_code(child)
+
+    async def setup(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def health(self) -> dict[str, int]:
+        child = os.fork()
+        return {} if child == 0 else {"child": exit_code(child)}
 
     @streamapp.endpoint("/signals")
     def signals(self) -> int:
@@ -314,6 +353,15 @@ class Forks(Sinner):
         child.terminate()
         child.join(20)
         return child.exitcode or 0
+
+
+class SetupForks(Sinner):
+    def setup(self) -> None:
+        self.child = os.fork()
+
+    @streamapp.endpoint("/child")
+    def ended(self) -> int:
+        return exit_code(self.child)
 
 
 class AtExit(Sinner):
@@ -332,6 +380,125 @@ class ThreadStays(Sinner):
 
     def setup(self) -> None:
         threading.Thread(target=time.sleep, args=[FOR_EVER_S]).start()
+
+
+class StopsLoop(Sinner):
+    """What ends or cancels more than what is its own."""
+
+    @streamapp.endpoint("/sin")
+    async def sin(self, how: str) -> str:
+        async def leave(error: type[BaseException]) -> None:
+            raise error
+
+        loop = asyncio.get_running_loop()
+        match how:
+            case "exit":
+                self.leaving = asyncio.create_task(leave(SystemExit))
+            case "interrupt":
+                self.leaving = asyncio.create_task(leave(KeyboardInterrupt))
+            case "callback":
+                loop.call_soon(sys.exit)
+            case "handler":
+                loop.set_exception_handler(lambda *_: sys.exit())
+                loop.call_soon(int, "no number")
+            case "stop":
+                loop.stop()
+        return "done"
+
+    @streamapp.endpoint("/depends")
+    def depends(self, exits: Annotated[None, fastapi.Depends(sys.exit)]) -> None: ...
+
+
+def cancel_all() -> None:
+    """Cancel all tasks there are, as code that cleans up may."""
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task():
+            task.cancel()
+
+
+class CancelsAll(Sinner):
+    @streamapp.endpoint("/sin")
+    async def sin(self) -> None:
+        cancel_all()
+
+
+class ExitCancelsAll(Sinner):
+    async def handle_exit(self) -> None:
+        cancel_all()
+
+
+class TeardownCancelsAll(Sinner):
+    async def teardown(self) -> None:  # type: ignore[override]
+        cancel_all()
+        say("torn down")
+
+
+class AsyncSetupExits(Sinner):
+    async def setup(self) -> None:
+        sys.exit("no model")
+
+
+class ExitExits(Sinner):
+    def handle_exit(self) -> None:
+        sys.exit()
+
+
+class AsyncExitExits(Sinner):
+    async def handle_exit(self) -> None:
+        sys.exit()
+
+
+class ExitStopsIteration(Sinner):
+    def handle_exit(self) -> None:
+        next(iter(()))
+
+
+class AsyncTeardownExits(Sinner):
+    async def teardown(self) -> None:  # type: ignore[override]
+        say("torn down")
+        sys.exit()
+
+
+class TakesSignals(Sinner):
+    """Handlers of its own, as libraries set them that want to hear of the end."""
+
+    @streamapp.endpoint("/sin")
+    async def sin(self, how: str) -> str:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            match how:
+                case "exit":
+                    signal.signal(number, lambda *_: sys.exit())
+                case "ignore":
+                    signal.signal(number, signal.SIG_IGN)
+                case "loop":
+                    asyncio.get_running_loop().add_signal_handler(number, say, "heard")
+        return "done"
+
+
+class HealthBlocksInSetup(Sinner):
+    def setup(self) -> None:
+        self.asked = threading.Event()
+        say("setup")
+        self.asked.wait(FOR_EVER_S)
+        time.sleep(3)  # the loop counts as blocked for good before that
+
+    def health(self) -> None:
+        self.asked.set()
+        time.sleep(FOR_EVER_S)
+
+
+class NoThreads(Sinner):
+    """As many threads as the system allows."""
+
+    @streamapp.endpoint("/sin")
+    async def sin(self) -> None:
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        threading.Thread.start = start  # type: ignore[assignment,method-assign]
+        say("spinning")
+        while True:
+            pass
 
 
 class KeepsFiles(Sinner):

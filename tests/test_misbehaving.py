@@ -190,6 +190,16 @@ def test_a_result_that_cannot_be_encoded_holds_up_no_other_job() -> None:
         assert served.end() == -signal.SIGTERM
 
 
+def test_results_that_cannot_be_encoded_leave_threads_for_the_others() -> None:
+    with sinning("EncodingHangs", STREAMAPP_TIMEOUT_S="3") as served:
+        for path in ["/sin"] * 3 + ["/async_sin"] * 40:
+            served.send(path)
+        served.heard("encoding")
+        until(lambda: served.call("/async_image").get("content_type") == "image/png")
+        until(lambda: served.call("/image").get("content_type") == "image/png")
+        assert served.end() == -signal.SIGTERM
+
+
 # Hooks
 
 
@@ -304,6 +314,89 @@ def read_all_lines(lines: Any) -> None:
         pass
 
 
+# The loop, stopped
+
+
+@pytest.mark.parametrize("how", ["exit", "callback", "handler", "stop"])
+def test_what_stops_the_loop_ends_neither_the_server_nor_its_jobs(how: str) -> None:
+    with sinning("StopsLoop") as served:
+        running = served.send("/slow", steps=20)
+        assert running.recv(4096)
+        assert served.call("/sin", how=how) == "done"
+        assert served.call("/ok") == "ok"
+        assert b"data: 19" in read_all(running)
+        assert served.end() == -signal.SIGTERM
+        assert served.heard("torn down")
+        assert "the app has stopped the event loop" in served.log()
+
+
+def test_a_task_that_interrupts_the_server_ends_it_in_order() -> None:
+    with sinning("StopsLoop") as served:
+        running = served.send("/slow", steps=10)
+        assert running.recv(4096)
+        assert served.call("/sin", how="interrupt") == "done"
+        assert b"data: 9" in read_all(running)
+        assert served.process.wait(WAIT_S) == 130
+        assert served.heard("torn down")
+
+
+def test_a_dependency_that_exits_fails_its_request() -> None:
+    with sinning("StopsLoop") as served:
+        answer = httpx.post(served.url + "/depends", json={}, timeout=WAIT_S)
+        assert (answer.status_code, served.call("/ok")) == (500, "ok")
+        assert served.end() == -signal.SIGTERM
+
+
+def test_code_that_cancels_all_tasks_does_not_cancel_the_server() -> None:
+    with sinning("CancelsAll") as served:
+        served.send("/sin")
+        assert [served.call("/ok") for _ in range(3)] == ["ok"] * 3
+        assert served.end() == -signal.SIGTERM
+        assert served.heard("torn down")
+
+
+@pytest.mark.parametrize(
+    "app",
+    ["ExitExits", "AsyncExitExits", "ExitStopsIteration", "ExitCancelsAll", "TeardownCancelsAll", "AsyncTeardownExits"],
+)
+def test_a_hook_that_ends_more_than_itself_does_not_break_off_the_end(app: str) -> None:
+    with sinning(app, STREAMAPP_DRAIN_S="20") as served:
+        assert served.call("/ok") == "ok"
+        assert served.end() == -signal.SIGTERM
+        assert served.heard("torn down")
+
+
+def test_an_async_setup_that_exits_has_failed() -> None:
+    with sinning("AsyncSetupExits", waits=False) as served:
+        assert served.process.wait(WAIT_S) == 3
+
+
+@pytest.mark.parametrize("how", ["exit", "ignore", "loop"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_the_app_has_taken_end_the_server_all_the_same(how: str, number: int) -> None:
+    with sinning("TakesSignals") as served:
+        assert served.call("/sin", how=how) == "done"
+        lines = iter(served.process.stderr or ())
+        assert [name for name in ("SIGINT", "SIGTERM") if any(f"the app has taken {name}" in line for line in lines)]
+        assert served.end(number) in (-number, 128 + number)
+        assert served.heard("torn down")
+
+
+def test_a_loop_that_was_blocked_for_good_during_setup_ends_the_process_after_it() -> None:
+    with sinning("HealthBlocksInSetup", waits=False) as served:
+        served.heard("setup")
+        served.send_raw("GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert served.process.wait(WAIT_S) == 70
+
+
+@pytest.mark.parametrize("stuck_s", ["1", "600"])
+def test_a_process_without_a_thread_to_spare_ends_too(stuck_s: str) -> None:
+    with sinning("NoThreads", STREAMAPP_STUCK_S=stuck_s) as served:
+        served.send("/sin")
+        served.heard("spinning")
+        assert served.end() == 70
+
+
 # The way in and out
 
 
@@ -353,10 +446,19 @@ def test_children_of_all_kinds_do_their_work() -> None:
         assert served.call("/pool") not in (served.process.pid, 0)
         assert served.call("/raw") == 7
         assert served.call("/falls_through") == 0
+        assert served.call("/async_falls_through") == 0
+        assert served.call("/async_goes_on") == 0
+        assert served.get("/health").json()["child"] == 0
         assert served.call("/signals") == -signal.SIGTERM
         assert served.call("/ok") == "ok"
         assert served.end() in BY_SIGTERM
         assert served.heard("torn down")
+
+
+def test_a_child_that_setup_forks_does_not_wait_for_jobs() -> None:
+    with sinning("SetupForks") as served:
+        assert served.call("/child") == 0
+        assert served.end() == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])

@@ -3,10 +3,12 @@
 A fork copies every descriptor and signal handler: a stream that ended stays open for its reader as long as the child
 lives, the port stays taken after the server's end, and SIGTERM starts a drain in a process that serves nobody. In the
 child each of the server's descriptors is put to /dev/null, which keeps its number from being used again, and signals
-do what they do by default.
+do what they do by default. A child that was forked on the event loop ends when it comes back to it.
 """
 
+import asyncio
 import os
+import select
 import signal
 import sys
 import threading
@@ -19,6 +21,7 @@ Descriptors = Callable[[], Iterable[int]]
 _ENDING = {signal.SIGTERM, signal.SIGINT}
 
 _held: list[Descriptors] = []
+_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by the thread that runs it
 _masks: dict[int, set[signal.Signals]] = {}  # by thread: what it blocked before it began to fork
 
 
@@ -37,6 +40,17 @@ def held_here(descriptors: Descriptors) -> Iterator[None]:
         _held.remove(descriptors)
 
 
+@contextmanager
+def looping_here(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Keep the loop that this thread runs to this process: a child that comes back to it ends."""
+    _register()
+    _loops[threading.get_ident()] = loop
+    try:
+        yield
+    finally:
+        del _loops[threading.get_ident()]
+
+
 @lru_cache(maxsize=1)
 def _register() -> None:
     os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_let_go)
@@ -52,9 +66,14 @@ def _release_signals() -> None:
 
 
 def _let_go() -> None:
-    if _held:
-        _drop()
-    _release_signals()
+    try:
+        if _held:
+            _drop()
+        if threading.get_ident() in _loops:
+            _end_at(_loops[threading.get_ident()])
+        _loops.clear()
+    finally:
+        _release_signals()
 
 
 def _drop() -> None:
@@ -68,6 +87,19 @@ def _drop() -> None:
     signal.set_wakeup_fd(-1)  # it wakes the loop of the parent
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_at(loop: asyncio.AbstractEventLoop) -> None:
+    """End this child when it comes back to the loop, and have that hear nothing until then.
+
+    Both processes wait at one and the same epoll: what the child takes from there is lost to the parent.
+    """
+    if hasattr(select, "epoll"):  # a kqueue does not go on to a child
+        of_uvloop = getattr(loop, "_get_backend_id", None)
+        waits_at = of_uvloop() if of_uvloop else loop._selector.fileno()  # type: ignore[attr-defined]
+        with select.epoll() as nothing:
+            os.dup2(nothing.fileno(), waits_at, inheritable=False)
+    loop.call_soon(os._exit, 0)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ terminal event. That is switched off; responses of its kind that users return ar
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 import time
@@ -28,9 +29,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import HANDLED_SIGNALS
 
 from .ending import LastResort, end_process, leave_by
-from .forks import held_here
+from .forks import held_here, looping_here
 from .logs import logger
 from .response import REMAINDER_EXTENSION, TRANSPORT_EXTENSION
 from .runtime import EXIT_STUCK
@@ -180,6 +182,20 @@ class Unwound:
             await rest
 
 
+class _Lasting(asyncio.Task[None]):
+    """Run what the server itself does: code that cancels all tasks that there are, as a hook that cleans up may, does
+    not mean this one.
+    """
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Go on."""
+        return False
+
+    def give_up(self) -> None:
+        """Cancel it indeed."""
+        super().cancel()
+
+
 class Server(uvicorn.Server):
     """Serve one compiled app on one socket.
 
@@ -210,6 +226,7 @@ class Server(uvicorn.Server):
         self.signals: list[int] = []
         #: called, in a signal handler too, when an end begins: the seconds within which the process has to end, and how
         self.on_ending: Callable[[float, int], None] = _ignore
+        self._heard: list[int] = []  # none, where it does not run in the main thread
         self._stays_up = stays_up
         self._runtime: Runtime = app.state.runtime
         self._runtime.on_exit = self._leave
@@ -238,6 +255,7 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Take signals as uvicorn does; they are raised again by `serve`, when the loop has been closed."""
         with super().capture_signals():
+            self._heard = [number for number in HANDLED_SIGNALS if signal.getsignal(number) == self.handle_exit]
             yield
             self.signals, self._captured_signals = self._captured_signals, []
 
@@ -245,16 +263,40 @@ class Server(uvicorn.Server):
         """Serve until told to end; blocks. What then still runs of user code is not waited for."""
         loop = (self.config.get_loop_factory() or asyncio.new_event_loop)()
         try:
-            with held_here(partial(self._descriptors, sockets or [])):
-                loop.run_until_complete(self.serve(sockets))
+            with held_here(partial(self._descriptors, sockets or [])), looping_here(loop):
+                self._complete(_Lasting(self.serve(sockets), loop=loop), loop)
         finally:
             _close(loop)
+
+    def _complete(self, serving: "asyncio.Task[None]", loop: asyncio.AbstractEventLoop) -> None:
+        """Run the loop until the server has ended, whatever else stops it: `loop.stop`, or a task, a callback or a
+        signal's handler of the app's that exits.
+        """
+        while not serving.done():
+            try:
+                loop.run_until_complete(serving)
+            except BaseException as error:
+                if serving.done() or loop.is_closed():
+                    raise
+                if isinstance(error, KeyboardInterrupt):
+                    self.handle_exit(signal.SIGINT, None)
+                else:
+                    logger.error("the app has stopped the event loop; the server goes on", exc_info=error)
 
     def _descriptors(self, sockets: Sequence[socket.socket]) -> Iterator[int]:
         yield from (listener.fileno() for listener in sockets)
         for connection in self.server_state.connections:
             if isinstance(connection, LendingProtocol):
                 yield connection.descriptor
+
+    async def on_tick(self, counter: int) -> bool:
+        """Say whether to end, ten times a second; take the signals back from an app that has taken them meanwhile."""
+        for number in self._heard:
+            if signal.getsignal(number) != self.handle_exit:
+                signal.signal(number, self.handle_exit)
+                name = signal.Signals(number).name
+                logger.warning("the app has taken %s, which ends the server: write handle_exit to hear of it", name)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, see the readers off, then let uvicorn close the rest; teardown runs in its lifespan."""
@@ -263,14 +305,23 @@ class Server(uvicorn.Server):
         AppStatus.should_exit = True
         await self._see_off()
         await super().shutdown(sockets)
+        if not self.force_exit:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """Stop the apps where the lifespan has not done so: its task may have been cancelled."""
+        try:
+            await self._runtime.stop()
+        except Exception:
+            logger.exception("the apps could not be stopped in order")
 
     async def _drain(self) -> None:
-        drain = asyncio.create_task(self._runtime.drain())
+        drain = _Lasting(self._runtime.drain())
         while not drain.done() and not self.force_exit:
             await asyncio.wait({drain}, timeout=0.1)
         if drain.done():
             drain.result()
-        drain.cancel()
+        drain.give_up()
 
     async def _see_off(self) -> None:
         """Wait for readers that take their last events; cut off those that have taken nothing for a while.
