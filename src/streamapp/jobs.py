@@ -171,12 +171,11 @@ class Job:
         The log's first event says so, or that the job begins anew: `started`, `restarted`.
         """
         self._is_taken = True
-        if self.is_over:
-            return False
-        self.started_at = time.time()
+        self.started_at = time.time()  # before: who hears of the start may look
         try:
             self.channel.start(self.attempt)
         except Cancelled:
+            self.started_at = None
             return False
         logger.info("job %s started: %s", self.id, self.endpoint)
         return True
