@@ -243,6 +243,23 @@ class SwallowsCancel(Sinner):
                 pass
 
 
+class LeavesBehind(Sinner):
+    """Tasks and threads that are nobody's when the job is over."""
+
+    @streamapp.endpoint("/sin")
+    async def sin(self) -> str:
+        async def swallow() -> None:
+            while True:
+                try:
+                    await asyncio.sleep(FOR_EVER_S)
+                except asyncio.CancelledError:
+                    pass
+
+        self.tasks = [asyncio.create_task(swallow()), asyncio.create_task(asyncio.to_thread(time.sleep, 3))]
+        await asyncio.sleep(0)
+        return "done"
+
+
 class NeverReturns(Sinner):
     @streamapp.endpoint("/sin")
     def sin(self) -> None:

@@ -1,18 +1,20 @@
 """The end of the process in bounded time; what comes after it is tried in processes of their own."""
 
+import asyncio
 import atexit
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import Any
 
 import pytest
 from tests.waiting import WAIT_S
 
 from streamapp import ending
-from streamapp.ending import LastResort, end_process, leave_by
+from streamapp.ending import LastResort, close_loop, end_process, leave_by
 
 
 class Ended(BaseException):
@@ -52,7 +54,7 @@ def test_a_signal_with_the_programs_own_handler_is_left_to_it(exits: list[int]) 
 
 def test_of_several_deadlines_the_earliest_counts(monkeypatch: pytest.MonkeyPatch, exits: list[int]) -> None:
     ended: list[int] = []
-    told = ending.threading.Event()  # type: ignore[attr-defined]
+    told = threading.Event()
 
     def end(code: int, why: str) -> None:
         ended.append(code)
@@ -72,7 +74,7 @@ def test_a_process_that_goes_on_is_let_live(exits: list[int]) -> None:
         last = LastResort()
         last.arm(seconds, 1) if seconds == WAIT_S else None
         last.disarm()
-    for thread in ending.threading.enumerate():  # type: ignore[attr-defined]
+    for thread in threading.enumerate():
         if thread.name == "last-resort":
             thread.join(WAIT_S)
             assert not thread.is_alive()
@@ -113,3 +115,45 @@ def test_the_last_resort_ends_what_hangs(hanging: str, code: int) -> None:
     )
     assert ended.returncode == code
     assert "does not come to an end by itself" in ended.stderr or "Timeout" in ended.stderr
+
+
+async def swallow() -> None:
+    while True:
+        try:
+            await asyncio.sleep(WAIT_S)
+        except asyncio.CancelledError:
+            pass
+
+
+@pytest.mark.parametrize("is_stubborn", [False, True])
+def test_a_loop_is_closed_whatever_is_left_on_it(
+    is_stubborn: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ending, "_CLOSE_S", 0.05)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(swallow() if is_stubborn else asyncio.sleep(WAIT_S))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    close_loop(loop)
+    assert loop.is_closed()
+    assert task.cancelled() is not is_stubborn
+    assert caplog.messages == (["tasks of the app's do not end; they are left behind"] if is_stubborn else [])
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would tell of it again
+
+
+def test_an_empty_loop_is_closed() -> None:
+    loop = asyncio.new_event_loop()
+    close_loop(loop)
+    assert loop.is_closed()
+
+
+def test_where_no_thread_can_be_had_the_end_comes_all_the_same(
+    exits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(Ended):
+        end_process(7)
+    assert exits == [7]

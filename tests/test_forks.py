@@ -1,5 +1,6 @@
 """What a forked child has of the server: none of its sockets, and signals that end it. It becomes no second one."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamapp.forks import ending_forks, held_here
+from streamapp.forks import ending_forks, held_here, looping_here
 
 
 def in_child(work: Callable[[], int]) -> int:
@@ -91,3 +92,18 @@ def test_a_child_that_comes_out_of_an_endpoint_ends(end: Callable[[Any], Any], c
 def test_in_the_process_itself_errors_go_on(error: BaseException) -> None:
     with pytest.raises(type(error)), ending_forks():
         raise error
+
+
+def test_a_child_that_comes_back_to_the_loop_it_was_forked_on_ends() -> None:
+    async def fork() -> int:
+        child = os.fork()
+        if child == 0:
+            await asyncio.sleep(0)
+            os._exit(99)
+        return child
+
+    loop = asyncio.new_event_loop()
+    with looping_here(loop):
+        child = loop.run_until_complete(fork())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    loop.close()

@@ -298,6 +298,12 @@ def test_a_task_that_swallows_its_cancellation_does_not_keep_the_process() -> No
         assert b'"code":"draining"' in read_all(client)
 
 
+def test_what_a_job_has_left_behind_does_not_keep_a_single_run_from_its_result() -> None:
+    command = [sys.executable, "-m", "streamapp", "run", f"{APPS}:LeavesBehind", "/sin"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (ended.stdout.splitlines()[-1], ended.returncode) == ('"done"', 0)
+
+
 def test_prints_under_a_lock_stop_nobody() -> None:
     """The reader takes nothing: the job prints on, and the loop, which wants the same lock, answers."""
     with sinning("PrintsUnderLock") as served:

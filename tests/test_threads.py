@@ -82,11 +82,21 @@ def test_a_call_that_hangs_does_not_count_and_others_get_a_thread(monkeypatch: p
     pool.shutdown()
 
 
-def test_a_thread_that_is_told_to_end_goes_on() -> None:
-    pool = DaemonPool(1, "told")
-    thread = pool.submit(threading.current_thread).result(WAIT_S)
+def test_what_is_sent_into_a_call_ends_that_call_alone() -> None:
+    """Libraries do so to end what takes too long."""
+    pool, began = DaemonPool(1, "told"), threading.Event()
+
+    def work_on() -> None:
+        began.set()
+        while True:
+            pass
+
+    working = pool.submit(work_on)
+    assert began.wait(WAIT_S)
+    thread = next(thread for thread in threading.enumerate() if thread.name == "told-0")
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
-    pool.submit(int)  # it may get lost: the exception comes when the thread has just taken it
+    with pytest.raises(SystemExit):
+        working.result(WAIT_S)
     assert pool.submit(threading.current_thread).result(WAIT_S) is thread
     pool.shutdown()
 

@@ -125,7 +125,7 @@ def _forget_in_forks() -> None:
     os.register_at_fork(after_in_child=_forget)
 
 
-def _forget() -> None:
+def _forget() -> None:  # pragma: no cover - in a child, whose lines nobody counts
     _logs.set(None)
     _progress.set(None)
 

@@ -31,7 +31,7 @@ from . import __version__, server
 from .app import App
 from .banner import describe_server, shown_address
 from .compile import compile_app
-from .ending import LastResort
+from .ending import LastResort, close_loop
 from .errors import InvalidInput, StreamAppError
 from .loading import format_import_error, load_app, source_folder
 from .local import run_once
@@ -390,7 +390,11 @@ def _exports(variables: Mapping[str, str]) -> str:
 
 def _run(cls: type[App], path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
     with Display(out, saves_previews=previews) as display:
-        job = asyncio.run(run_once(cls, path, data, get_settings(), show=display.show, shows_previews=previews))
+        runner = asyncio.Runner()
+        try:
+            job = runner.run(run_once(cls, path, data, get_settings(), show=display.show, shows_previews=previews))
+        finally:
+            close_loop(runner.get_loop())
         if job.error is None:
             return display.finish(job.result.json() if job.result is not None else None)
     print_error(f"{job.error.code}: {job.error.message}")

@@ -4,6 +4,7 @@ After an orderly shutdown there is still much that can hang: callbacks of `atexi
 that multiprocessing waits for. `LastResort` waits beside all that and ends the process when its time is over.
 """
 
+import asyncio
 import atexit
 import faulthandler
 import math
@@ -17,6 +18,7 @@ from contextlib import suppress
 
 from .logs import logger
 
+_CLOSE_S = 0.5
 _GOODBYE_S = 0.5  # for the callbacks of `atexit`, when there is no more time
 # After that, until a thread of C's ends the process: some code has the GIL and never gives it.
 _GIL_S = 0.5
@@ -78,6 +80,9 @@ def _say_goodbye(why: str) -> None:
 
 def _run_exit_callbacks() -> None:
     """Do what Python does at its end: `atexit`, which flushes logs and deletes temporary folders, and the streams."""
+    processes = sys.modules.get("concurrent.futures.process")
+    if processes is not None:  # no callback of `atexit`: the workers of its pools would live on
+        processes._python_exit()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # closed, or nobody reads it
@@ -92,3 +97,19 @@ def leave_by(number: int) -> None:
     if signal.getsignal(number) is signal.SIG_DFL:
         _run_exit_callbacks()
     signal.raise_signal(number)
+
+
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left on a loop, which is not running, and close it; blocks for a second at most.
+
+    asyncio itself would wait without limit: for tasks that swallow their cancellation, and for the threads of the pool
+    that user code shares.
+    """
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks and loop.run_until_complete(asyncio.wait(tasks, timeout=_CLOSE_S))[1]:
+        logger.warning("tasks of the app's do not end; they are left behind")
+    generators = loop.create_task(loop.shutdown_asyncgens())
+    loop.run_until_complete(asyncio.wait({generators}, timeout=_CLOSE_S))
+    loop.close()

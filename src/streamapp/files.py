@@ -324,6 +324,7 @@ class FileStore:
         if folder is None:
             self._temporary = TemporaryFolder()
             return self._temporary.path
+        folder = folder.absolute()  # the app may change the working directory
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._delete_leftovers(folder)
         return folder

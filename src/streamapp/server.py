@@ -31,7 +31,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import HANDLED_SIGNALS
 
-from .ending import LastResort, end_process, leave_by
+from .ending import LastResort, close_loop, end_process, leave_by
 from .forks import held_here, looping_here
 from .logs import logger
 from .response import REMAINDER_EXTENSION, TRANSPORT_EXTENSION
@@ -55,7 +55,6 @@ _TICK_S = 0.02
 _SEE_OFF_S = 0.5
 _END_S = 3.5
 FORCED_END_S = 1.0
-_CLOSE_S = 0.5
 # How long the loop may keep the GIL while the inference thread waits for it, and the other way round. With Python's
 # 5 ms, inference beside 300 viewers runs at two thirds of the speed that it has with this (measured).
 _SWITCH_INTERVAL_S = 0.0005
@@ -266,7 +265,7 @@ class Server(uvicorn.Server):
             with held_here(partial(self._descriptors, sockets or [])), looping_here(loop):
                 self._complete(_Lasting(self.serve(sockets), loop=loop), loop)
         finally:
-            _close(loop)
+            close_loop(loop)
 
     def _complete(self, serving: "asyncio.Task[None]", loop: asyncio.AbstractEventLoop) -> None:
         """Run the loop until the server has ended, whatever else stops it: `loop.stop`, or a task, a callback or a
@@ -420,17 +419,3 @@ def _shut_down(descriptor: int) -> None:
     if descriptor >= 0:
         with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as held:  # the client may have gone already
             held.shutdown(socket.SHUT_RDWR)
-
-
-def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is left on a loop and close it. asyncio itself would wait without limit: for tasks that swallow
-    their cancellation, and for the threads of the pool that user code shares.
-    """
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks and loop.run_until_complete(asyncio.wait(tasks, timeout=_CLOSE_S))[1]:
-        logger.warning("tasks of the app's do not end; they are left behind")
-    generators = loop.create_task(loop.shutdown_asyncgens())
-    loop.run_until_complete(asyncio.wait({generators}, timeout=_CLOSE_S))
-    loop.close()

@@ -67,11 +67,8 @@ class DaemonPool(Executor):
             self._since.clear()
 
     def _work(self) -> None:
-        goes_on = True
-        while goes_on:
-            with suppress(BaseException):  # what is sent into a thread, as libraries do that end what takes too long
-                goes_on = self._perform_next()
-                self._idle.release()
+        while self._perform_next():
+            self._idle.release()
 
     def _perform_next(self) -> bool:
         """Wait for a call and perform it; False when there will be none. A frame of its own lets go of the call."""
