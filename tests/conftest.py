@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from blockbuster import blockbuster_ctx
 from tests import sampling
+from tests.at_work import Gate
 from tests.sampling import pytest_addoption, pytest_terminal_summary, pytest_testnodedown  # noqa: F401 - hooks
 from tests.scripted_server import Serve, serving
 
@@ -74,3 +75,11 @@ def interrupted_by() -> Interrupting:
         return Interrupted("output", b"1")
 
     return interrupted_by
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Keep the endpoints that run it; at the end of the test all go on."""
+    gate = Gate()
+    yield gate
+    gate.opened.set()

@@ -22,7 +22,11 @@ WHOLE = {
     "stream",
     "capture",
     "jobs",
+    "results",
     "worker",
+    "inference",
+    "tasks",
+    "watchdog",
     "response",
     "middleware",
 }

@@ -17,7 +17,8 @@ ORDER = (
     *("logs", "threads", "ending", "forks"),  # the process: its log, its threads, its end, its children
     *("errors", "settings", "media", "files", "events", "wire"),  # values
     *("exceptions", "toolkit"),  # fal's names for them
-    *("channel", "stream", "capture", "jobs", "store", "worker"),  # runtime
+    *("channel", "stream", "capture", "jobs", "store"),  # what happened to a job
+    *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it
     *("container", "endpoint", "app", "diffusion"),  # definition
     *("inputs", "response", "middleware", "metrics", "openapi", "page"),  # transport
     *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server", "app_client"),  # assembly
@@ -25,7 +26,10 @@ ORDER = (
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
-WITH_THREADS = {"threads", "ending", "forks", "files", "channel", "stream", "capture", "store", "worker", "diffusion"}
+WITH_THREADS = {
+    *("threads", "ending", "forks", "files", "channel", "stream", "capture", "store"),
+    *("worker", "inference", "tasks", "watchdog", "diffusion"),
+}
 # Whose code `import streamapp` runs: the more there are, the later a server starts.
 IMPORTED = {
     *("PIL", "annotated_doc", "annotated_types", "anyio", "click", "dotenv", "fastapi", "httpx", "idna"),

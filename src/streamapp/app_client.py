@@ -78,7 +78,7 @@ class AppClient:
             server = Server(app)
             serving = portal.start_task_soon(server.serve, [listener])
             try:
-                _wait_until_ready(app.state.runtime.served[0].worker.ready, startup_timeout)
+                _wait_until_ready(app.state.runtime.served[0].ready, startup_timeout)
                 yield cls(app_cls, f"http://127.0.0.1:{listener.getsockname()[1]}")
             finally:
                 server.should_exit = True

@@ -48,7 +48,7 @@ from .openapi import DescribedEndpoint, build_openapi
 from .page import add_page_routes, redirect_to_page
 from .response import ErrorResponse
 from .routes import EndpointRoute, LastingRoute, add_job_routes
-from .runtime import Runtime, ServedApp
+from .runtime import MakeWorkers, Runtime, ServedApp, thread_and_tasks
 from .settings import Settings, get_settings
 from .threads import ends_within
 
@@ -66,6 +66,7 @@ def compile_app(
     settings: Settings | None = None,
     store: JobStore | None = None,
     playground: bool = True,
+    workers: MakeWorkers = thread_and_tasks,
 ) -> FastAPI:
     """Return a FastAPI application that serves `apps`.
 
@@ -73,11 +74,12 @@ def compile_app(
 
     Args:
         playground: serve the page to try them on, at `/playground`.
+        workers: makes what runs an app's jobs.
     Raises:
         DefinitionError: an app is written wrongly, or its paths collide; says where and what to write.
     """
     settings = settings or get_settings()
-    runtime = Runtime([_instance(app) for app in apps], settings, store)
+    runtime = Runtime([_instance(app) for app in apps], settings, store, workers)
     if not runtime.served:
         raise DefinitionError("compile_app takes at least one App class")
     first = type(runtime.served[0].app)

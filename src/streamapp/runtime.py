@@ -1,13 +1,15 @@
 """Join apps with their workers, and carry them through the server's life: start, drain, stop.
 
 Knows no HTTP: `compile` puts it behind routes, `server` calls its drain, and `cli` and tests use it without either.
+What runs the jobs it knows as `Worker`s; `thread_and_tasks` alone says which classes they are of.
 """
 
 import asyncio
 import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, suppress
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -19,13 +21,17 @@ from .channel import ChannelStatistics
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, NotEncodable, SetupFailed, StreamAppError, WorkerStuck
 from .files import FileStore
+from .inference import ThreadWorker
 from .jobs import Job, Jobs, JobStore, RequestKey
 from .logs import logger
 from .metrics import Metrics
+from .results import exhaust
 from .settings import Settings
 from .stream import Stream
+from .tasks import TaskWorker
 from .threads import ends_within, in_own_thread
-from .worker import AsyncWorker, LoopWatchdog, Worker, WorkerStatistics
+from .watchdog import LoopWatchdog
+from .worker import OUT_OF_SERVICE, Worker, WorkerStatistics
 
 EXIT_SETUP_FAILED = 3
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h: a supervisor should start the process again
@@ -41,40 +47,64 @@ class Readiness(NamedTuple):
     reason: str
 
 
+class Workers(NamedTuple):
+    """Name the workers of an app; they may be one and the same."""
+
+    #: for `def` endpoints; it also runs the app's setup and teardown
+    sync: Worker
+    #: for `async def` endpoints, and those that run beside a job
+    tasks: Worker
+
+
 class ServedApp:
-    """Hold one app instance with its endpoints and workers."""
+    """Hold one app instance with its endpoints and workers.
 
-    def __init__(self, app: App, settings: Settings, on_broken: Callable[[StreamAppError], None]) -> None:
-        cls = type(app)
+    Args:
+        on_broken: for its workers to call, in any thread, when one is out of service; the process should end.
+        make_workers: called last, with all else in place.
+    """
+
+    def __init__(
+        self, app: App, settings: Settings, on_broken: Callable[[StreamAppError], None], make_workers: "MakeWorkers"
+    ) -> None:
         self.app = app
-        self._settings = settings
-        self.name = str(cls.app_name)
-        self.endpoints = cls.endpoints()
+        self.settings = settings
+        self.name = str(type(app).app_name)
+        self.endpoints = type(app).endpoints()
+        self.on_broken = on_broken
         self._loop: asyncio.AbstractEventLoop | None = None
-
-        def captured(job: Job) -> Any:
-            return capture(job.channel, logs=cls.capture_logs or job.captures_logs, progress=cls.capture_progress)
-
-        self.worker = Worker(
-            self.name,
-            settings,
-            max_queue=cls.max_queue,
-            setup=lambda: self._call_hook(app.setup),
-            teardown=lambda: self._call_hook(app.teardown),
-            capture=captured,
-            on_broken=on_broken,
-        )
-        self.async_worker = AsyncWorker(
-            self.name, settings, ready=self.worker.ready, max_running=cls.max_multiplexing, capture=captured
-        )
         paths = {spec.path for spec in self.endpoints}
         # What stops a job cannot wait until it has ended: fal calls these beside it.
         self._beside = paths & {f"{path.rstrip('/')}/cancel" for path in paths}
+        self.workers = make_workers(self)
+
+    @property
+    def ready(self) -> Future[None]:
+        """Return what is done when setup has returned, and holds `SetupFailed` when it raised."""
+        return self.workers.sync.ready
 
     def start(self) -> None:
-        """Start the inference thread; call it on the loop."""
+        """Start the workers; call it on the loop."""
         self._loop = asyncio.get_running_loop()
-        self.worker.start()
+        for worker in self.workers:
+            worker.start()
+
+    def worker_of(self, spec: EndpointSpec) -> Worker:
+        """Return the worker that runs an endpoint's jobs."""
+        return self.workers.tasks if spec.is_async or spec.path in self._beside else self.workers.sync
+
+    def setup(self) -> None:
+        """Run the app's setup; blocks, also where it is `async def` and runs on the loop."""
+        self._call_hook(self.app.setup)
+
+    def teardown(self) -> None:
+        """Run the app's teardown; blocks like `setup`."""
+        self._call_hook(self.app.teardown)
+
+    def capture(self, job: Job) -> AbstractContextManager[None]:
+        """Return what turns the prints and bars of a run into the job's events, where app or job asks for it."""
+        cls = type(self.app)
+        return capture(job.channel, logs=cls.capture_logs or job.captures_logs, progress=cls.capture_progress)
 
     def path_of(self, spec: EndpointSpec) -> str:
         """Return an endpoint's path with the app's name before it, which is the same wherever it is served."""
@@ -97,7 +127,7 @@ class ServedApp:
             bind(self.app, spec, arguments, in_thread=spec.path in self._beside),
             job_id=job_id,
             endpoint=self.path_of(spec),
-            settings=self._settings,
+            settings=self.settings,
             timeout_s=spec.mark.timeout_s or type(self.app).request_timeout,
             queue_timeout_s=next((seconds for seconds in patience if seconds is not None), None),
             window_s=window_s,
@@ -105,10 +135,6 @@ class ServedApp:
             request_key=request_key,
             may_answer=spec.kind != "stream",
         )
-
-    def submit(self, job: Job, spec: EndpointSpec) -> None:
-        """Give a job to the worker that runs its endpoint."""
-        (self.async_worker if spec.is_async or spec.path in self._beside else self.worker).submit(job)
 
     def _call_hook(self, hook: Callable[[], Any]) -> None:
         result = hook()
@@ -128,20 +154,48 @@ async def _wait_for(awaitable: Any) -> BaseException | None:
     return None
 
 
+MakeWorkers = Callable[[ServedApp], Workers]
+
+
+def thread_and_tasks(served: ServedApp) -> Workers:
+    """Make an app's workers: its inference thread, and tasks on the loop."""
+    cls = type(served.app)
+    thread = ThreadWorker(
+        served.name,
+        served.settings,
+        max_queue=cls.max_queue,
+        setup=served.setup,
+        teardown=served.teardown,
+        capture=served.capture,
+        on_broken=served.on_broken,
+    )
+    tasks = TaskWorker(
+        served.name, served.settings, ready=thread.ready, max_running=cls.max_multiplexing, capture=served.capture
+    )
+    return Workers(thread, tasks)
+
+
 class Runtime:
     """Run several apps in one process; every method runs on the loop unless it says otherwise.
 
     Args:
         store: keeps jobs by id; in memory when None.
+        make_workers: makes what runs an app's jobs.
     Attributes:
         on_exit: called, in any thread, with an exit code when the process should end.
     """
 
-    def __init__(self, apps: Iterable[App], settings: Settings, store: JobStore | None = None) -> None:
+    def __init__(
+        self,
+        apps: Iterable[App],
+        settings: Settings,
+        store: JobStore | None = None,
+        make_workers: MakeWorkers = thread_and_tasks,
+    ) -> None:
         self.settings = settings
         self.jobs = Jobs(settings, store)
         self.files = FileStore(settings)
-        self.served = [ServedApp(app, settings, self._broken) for app in apps]
+        self.served = [ServedApp(app, settings, self._broken, make_workers) for app in apps]
         names = [served.name for served in self.served]
         for name in names:
             if names.count(name) > 1:
@@ -177,14 +231,14 @@ class Runtime:
         job.on_ended.append(self.metrics.observe)
         self.jobs.add(job)
         try:
-            served.submit(job, spec)
+            served.worker_of(spec).submit(job)
         except StreamAppError:
             self.jobs.forget(job)
             raise
 
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one: 0 when it is next or running."""
-        return max(served.worker.position(job) for served in self.served)
+        return max(worker.position(job) for worker in self._workers())
 
     def call_on_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call something soon on the loop; from any thread."""
@@ -205,33 +259,31 @@ class Runtime:
         """Say whether jobs are taken."""
         if self.is_draining:
             return Readiness(False, "draining")
-        for served in self.served:
-            state = served.worker.state
+        for worker in self._workers():
+            state = worker.state
             if state != "ready":
-                return Readiness(False, f"{served.name}: {state}")
+                return Readiness(False, f"{worker.name}: {state}")
         return Readiness(True, "ready")
 
     def is_healthy(self) -> bool:
-        """Say whether every inference thread is alive and comes back from its jobs."""
-        return all(served.worker.is_alive() for served in self.served)
+        """Say whether every worker is in service: its threads are alive and come back from their jobs."""
+        return all(worker.state not in OUT_OF_SERVICE for worker in self._workers())
 
     def begin_drain(self) -> None:
         """Take no more jobs."""
         self.is_draining = True
         if self._drains_since is None:
             self._drains_since = time.monotonic()
-        for served in self.served:
-            served.worker.begin_drain()
-            served.async_worker.begin_drain()
+        for worker in self._workers():
+            worker.begin_drain()
 
     async def drain(self) -> None:
         """Take no more jobs, let the running ones and `handle_exit` end until `drain_s`, then end them."""
         self.begin_drain()
         hooks = [asyncio.create_task(self._tell_exit(served)) for served in self.served]
         if self._is_started and not await self._becomes_idle(self.drain_left_s()):
-            for served in self.served:
-                served.worker.cancel_running()
-                served.async_worker.cancel_running(self.jobs)
+            for worker in self._workers():
+                worker.cancel_running()
             await self._becomes_idle(_STUCK_PATIENCE_S)
         for served, hook in zip(self.served, hooks, strict=True):
             if not await ends_within(max(self.drain_left_s(), _STUCK_PATIENCE_S), hook):
@@ -268,19 +320,19 @@ class Runtime:
             logger.error("the files could not be deleted in time; the next server does it")
         if self._is_started:
             self._watchdog.stop()
-            await asyncio.gather(*map(self._join, self.served))
+            await asyncio.gather(*map(self._join, self._workers()))
         self._is_stopped = True
 
-    async def _join(self, served: ServedApp) -> None:
-        patience_s = self._patience_s(served.worker.is_idle)
-        if not await in_own_thread(f"join-{served.name}", served.worker.join, patience_s):
-            logger.error("the inference thread of %s did not end; its teardown is left out", served.name)
+    async def _join(self, worker: Worker) -> None:
+        patience_s = self._patience_s(worker.is_idle)
+        if not await in_own_thread(f"join-{worker.name}", worker.join, patience_s):
+            logger.error("the inference thread of %s did not end; its teardown is left out", worker.name)
 
     def _patience_s(self, is_idle: bool) -> float:
         return min(_TEARDOWN_S if is_idle else _STUCK_PATIENCE_S, self.drain_left_s(_END_S))
 
     def _is_idle(self) -> bool:
-        return all(served.worker.is_idle and served.async_worker.is_idle for served in self.served)
+        return all(worker.is_idle for worker in self._workers())
 
     async def _becomes_idle(self, timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
@@ -297,7 +349,7 @@ class Runtime:
             self.on_exit(EXIT_STUCK if isinstance(error, WorkerStuck) else EXIT_SETUP_FAILED)
 
     def _blocked(self) -> bool:
-        if any(served.worker.state == "starting" for served in self.served):  # an async setup may load a model
+        if any(worker.state == "starting" for worker in self._workers()):  # an async setup may load a model
             return False
         if self.on_blocked is None:
             logger.critical("the event loop is blocked for good; end this process")
@@ -305,10 +357,13 @@ class Runtime:
             self.on_blocked(EXIT_STUCK)
         return True
 
+    def _workers(self) -> Iterator[Worker]:
+        return (worker for served in self.served for worker in served.workers)
+
     def _worker_statistics(self) -> Iterator[tuple[str, str, WorkerStatistics]]:
         for served in self.served:
-            yield served.name, "sync", served.worker.statistics()
-            yield served.name, "async", served.async_worker.statistics()
+            yield served.name, "sync", served.workers.sync.statistics()
+            yield served.name, "async", served.workers.tasks.statistics()
 
     def _channel_statistics(self) -> Iterator[ChannelStatistics]:
         return (job.channel.statistics() for job in self.jobs)
@@ -325,7 +380,7 @@ class Runtime:
 def bind(
     app: App, spec: EndpointSpec, arguments: dict[str, Any], *, in_thread: bool = False
 ) -> Callable[[Job, Stream], Any]:
-    """Return what a worker calls to run an endpoint once.
+    """Return what a worker calls to run an endpoint once; an iterator that it returns is the worker's to go through.
 
     Args:
         arguments: the endpoint's keyword arguments, without its stream.
@@ -341,7 +396,7 @@ def bind(
         if isinstance(result, Response):
             _check_direct(job, spec)
             return job.hand_over(result)
-        return _exhaust(result, stream) if isinstance(result, Iterator) else result
+        return result
 
     async def acall(job: Job, stream: Stream) -> Any:
         result = method(**with_stream(stream))
@@ -350,21 +405,13 @@ def bind(
         if isinstance(result, Response):
             _check_direct(job, spec)
             return await _hand_over(job, result)
-        if not hasattr(result, "__aiter__"):
-            return result
-        try:  # here, not in a coroutine of its own, which each event would have to pass
-            async for item in result:
-                rest = stream.offer(item)
-                if rest is not None:
-                    await rest
-        finally:
-            close = getattr(result, "aclose", None)
-            if close is not None:
-                await close()
-        return None
+        return result
+
+    def call_to_the_end(job: Job, stream: Stream) -> Any:
+        return exhaust(call(job, stream), stream)
 
     async def call_in_thread(job: Job, stream: Stream) -> Any:
-        return await in_own_thread(f"beside-{job.id}", call, job, stream)
+        return await in_own_thread(f"beside-{job.id}", call_to_the_end, job, stream)
 
     if spec.is_async:
         return acall
@@ -383,18 +430,3 @@ async def _hand_over(job: Job, response: Response) -> None:
     """Do as `Job.hand_over` does, from the loop; a thread for each would soon use up the pool."""
     job.offer(response)
     await asyncio.shield(asyncio.wrap_future(job.sent))
-
-
-def _exhaust(items: Iterator[Any], stream: Stream) -> Any:
-    """Emit all items; close the iterator here, in the thread that ran it, however it ends."""
-    try:
-        while True:
-            try:
-                item = next(items)
-            except StopIteration as stop:
-                return stop.value
-            stream.emit(item)
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()

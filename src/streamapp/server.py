@@ -230,7 +230,7 @@ class Server(uvicorn.Server):
         self._runtime: Runtime = app.state.runtime
         self._runtime.on_exit = self._leave
         for served in self._runtime.served:
-            served.worker.ready.add_done_callback(_freeze)
+            served.ready.add_done_callback(_freeze)
         AppStatus.enable_automatic_graceful_drain = False
 
     def _leave(self, code: int) -> None:

@@ -37,6 +37,7 @@ from .app import App
 from .compile import compile_app
 from .jobs import Job
 from .response import TRANSPORT_EXTENSION
+from .runtime import MakeWorkers, thread_and_tasks
 from .settings import Settings
 
 _NOTICE_TIMEOUT_S = 10.0
@@ -54,6 +55,7 @@ class TestClient:
     Args:
         apps: classes or instances; with several, each is at `/{name}` and the first also at `/`.
         settings: the defaults when None, whatever the environment says.
+        workers: makes what runs an app's jobs, as for `compile_app`.
     Attributes:
         http: a plain `httpx.Client` of the app, for all that the methods here do not cover.
     Raises:
@@ -64,8 +66,10 @@ class TestClient:
 
     http: httpx.Client
 
-    def __init__(self, *apps: type[App] | App, settings: Settings | None = None) -> None:
-        self._api = compile_app(*apps, settings=settings or _SETTINGS)
+    def __init__(
+        self, *apps: type[App] | App, settings: Settings | None = None, workers: MakeWorkers = thread_and_tasks
+    ) -> None:
+        self._api = compile_app(*apps, settings=settings or _SETTINGS, workers=workers)
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
@@ -79,7 +83,7 @@ class TestClient:
             self._portal = stack.enter_context(start_blocking_portal())
             stack.enter_context(self._portal.wrap_async_context_manager(self._api.router.lifespan_context(self._api)))
             for served in self._api.state.runtime.served:
-                served.worker.ready.result(_SETUP_S)
+                served.ready.result(_SETUP_S)
             transport = _Transport(self._api, self._portal)
             self.http = stack.enter_context(httpx.Client(transport=transport, base_url="http://testserver"))
             self._exit = stack.pop_all()

@@ -1,58 +1,34 @@
-"""Run jobs: one inference thread per app for sync endpoints, tasks on the loop for `async def` ones.
+"""Say what a worker is, and hold once what every worker needs: its lane.
 
-`Worker` owns the inference thread: setup, every sync endpoint and teardown run in it, one after another, as
-CUDA streams, `inference_mode` and thread-locals want. Jobs wait in a bounded FIFO; a second thread watches
-deadlines. `AsyncWorker` has the same face for coroutines: `submit`, `begin_drain`, `statistics`.
-`LoopWatchdog` names the `async def` endpoint that blocked the loop.
-
-The worker takes callables: it knows neither apps nor HTTP. Results that hold images are encoded in a thread of
-their own, since a PNG of a megapixel takes 60 ms, for which the GPU would idle; those of coroutines that hold large
-files too, for which the loop would stand.
+`Worker` is the seam between the runtime and whatever runs an app's jobs: the inference thread (`inference`), tasks on
+the loop (`tasks`), several jobs in one step, other processes. A `Lane` is the waiting line of one worker and its
+state: who is let in, whose turn it is, which jobs run and since when, what is overdue, when it ends. It knows neither
+apps nor HTTP, and runs no job.
 """
 
-import asyncio
-import contextvars
-import gc
 import math
 import statistics
-import sys
 import threading
 import time
-import traceback
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, suppress
-from types import CodeType, FrameType
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AbstractContextManager, suppress
+from typing import Literal, NamedTuple, Protocol
 
-from .errors import (
-    Cancelled,
-    Draining,
-    OutOfMemory,
-    QueueFull,
-    QueueTimeout,
-    SetupFailed,
-    StreamAppError,
-    WorkerStuck,
-    is_out_of_memory,
-)
-from .events import Event, has_pending_media, to_event, to_event_at_once
-from .forks import ending_forks
+from .errors import Draining, QueueFull, QueueTimeout, SetupFailed, StreamAppError, WorkerStuck
 from .jobs import Job
 from .logs import logger
 from .settings import Settings
-from .stream import Stream, enter_stream
-from .threads import DaemonPool, in_encoder
 
 State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "broken", "stopped"]
+#: wraps each run of a job, for example to turn its prints into `log` events
 Capture = Callable[[Job], AbstractContextManager[None]]
 
-_AT_WORK: tuple[State, ...] = ("starting", "ready", "draining")  # in these both threads of a worker run
+#: a worker in one of these serves no more; its process should end
+OUT_OF_SERVICE: tuple[State, ...] = ("setup_failed", "stuck", "broken")
+_AT_WORK: tuple[State, ...] = ("starting", "ready", "draining")  # in these both threads of a lane run
 
-_MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
-_LOOK_S = 0.1  # how often it looks, while it waits for them, whether the job is still wanted
-_DEBUGGERS = {"bdb", "pdb", "pydevd", "_pydevd_bundle", "debugpy", "pudb", "IPython"}
 _LOOK_AGAIN_S = 5.0  # how often both threads look around when nothing happens: no wait is for ever
 
 
@@ -72,7 +48,70 @@ class WorkerStatistics(NamedTuple):
     median_run_s: float
 
 
-class _RunTimes:
+class Worker(Protocol):
+    """Run the jobs of an app.
+
+    A worker calls `job.start()` when it is a job's turn, `job.call` in `job.context`, and drives what that returns:
+    a generator is advanced and closed in one thread. It ends the job with the result or the error (`results`), and
+    calls `job.returned()` when none of the job's code runs any more. That a job is over already, cancelled for
+    example, `start` says before it runs; while it runs, its next emit or `check` raises `Cancelled`.
+
+    `start`, `submit`, `begin_drain` and `cancel_running` are called on the event loop; `join`, which blocks, in a
+    thread of its own; `state`, `is_idle`, `position` and `statistics` by any thread. None but `join` waits.
+
+    Attributes:
+        name: the app's.
+        ready: done when the app's setup has returned; holds `SetupFailed` when it raised.
+    """
+
+    name: str
+    ready: Future[None]
+
+    @property
+    def state(self) -> State:
+        """Return what the worker is doing; looks whether what runs its jobs is still there."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job waits, runs or is being encoded."""
+        ...
+
+    def start(self) -> None:
+        """Begin with setup; jobs queue meanwhile."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job in.
+
+        Raises:
+            QueueFull: with `retry_after_s`.
+            Draining, SetupFailed, WorkerStuck: no jobs are taken.
+        """
+        ...
+
+    def position(self, job: Job) -> int:
+        """Return how many jobs are before this one: 0 when it is next, running or not this worker's."""
+        ...
+
+    def begin_drain(self) -> None:
+        """Take no more jobs, and let the running ones go on; again is without effect."""
+        ...
+
+    def cancel_running(self) -> None:
+        """End the running jobs; their readers are told that the server is shutting down."""
+        ...
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for teardown and the end of what ran the jobs; False when it did not end in time. Blocks."""
+        ...
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        ...
+
+
+class RunTimes:
     """Remember how long the last jobs ran, and estimate from it when to come back."""
 
     def __init__(self) -> None:
@@ -80,10 +119,12 @@ class _RunTimes:
         self.finished = 0
 
     def add(self, seconds: float) -> None:
+        """Count a job that ran to any end."""
         self.finished += 1
         self._seconds.append(seconds)
 
     def median_s(self) -> float:
+        """Return the median of the last run times; 0 before the first."""
         return statistics.median(list(self._seconds)) if self._seconds else 0.0
 
     def retry_after_s(self, queued: int) -> int:
@@ -91,15 +132,30 @@ class _RunTimes:
         return max(1, min(60, math.ceil(queued * self.median_s())))
 
 
-class Worker:
-    """Run sync jobs in one thread.
+class Lane:
+    """Hold the jobs of one worker from `submit` to `done`, and the worker's state. Thread-safe.
+
+        starting -> ready -> draining -> stopped        a drain may begin while setup runs
+        starting -> setup_failed                        and from any of the first three: stuck, broken
+
+    Jobs wait in a bounded FIFO, those of low priority behind all others. `take` gives the worker the next ones: from
+    then on they run, until `done`. A thread of the lane's own, the watcher, ends what is overdue: jobs that waited or
+    ran too long, and the worker when one of them does not come back. It is the only one that looks at deadlines.
+
+    The worker's threads call `open`, `take`, `done`, `begin_encoding`, `end_encoding` and `close`; any thread the rest.
+
+    Where threads meet:
+
+    - One lock guards queue, jobs and state. Under it no job is ended and no callback called: a job's end takes its
+      channel's lock, calls `_discard`, which takes this one, and logs, where a handler of the user's may block.
+    - Whoever takes a job out of the queue, under the lock, is the one that deals with it: `take` runs it, a drain
+      or a break ends it. A job that ends while it waits leaves the queue by `_discard`.
+    - Nobody is taken in once the queue was emptied: both are decided by the state, under the lock.
+    - Jobs may be over while they are in here; who ends a job first is settled in its channel.
 
     Args:
-        name: the app's, for the thread's name and messages.
-        setup, teardown: the app's hooks, run in the inference thread.
-        capture: wraps each run, for example to turn its prints into `log` events.
-        on_broken: called, in any thread, when setup failed, the thread is stuck, or one of the two has ended for
-            whatever reason; the process should end.
+        on_broken: called, in any thread, when setup failed, a job does not come back, or one of the two threads has
+            ended for whatever reason; the process should end.
     """
 
     def __init__(
@@ -108,48 +164,56 @@ class Worker:
         settings: Settings,
         *,
         max_queue: int | None = None,
-        setup: Callable[[], None] | None = None,
-        teardown: Callable[[], None] | None = None,
-        capture: Capture | None = None,
         on_broken: Callable[[StreamAppError], None] | None = None,
     ) -> None:
         self.name = name
         self.max_queue = settings.max_queue if max_queue is None else max_queue
-        #: done when setup has returned; holds `SetupFailed` when it raised
         self.ready: Future[None] = Future()
-        self.on_broken = on_broken
-        self._settings = settings
-        self._setup = setup
-        self._teardown = teardown
-        self._capture = capture or (lambda job: nullcontext())
+        self._stuck_s = settings.stuck_s
+        self._on_broken = on_broken
         self._state: State = "starting"
         self._queue: OrderedDict[str, Job] = OrderedDict()
+        self._running: dict[Job, float] = {}  # since when; also when they are over, until the worker is back from them
+        self._encoding: dict[Job, float] = {}  # since when each has run; their code has returned
+        self._refused = 0
+        self._times = RunTimes()
+        # One lock for both; re-entrant, as the garbage collector may run a finalizer in here that ends a job.
         lock = threading.RLock()
-        self._changed = threading.Condition(lock)  # for the inference thread
-        # For the watching thread, which is told of no job but one that is due before it looks again: each wake-up takes
-        # the GIL from the loop and the inference thread just when both are at a new job.
+        self._changed = threading.Condition(lock)  # for `take`
+        # For the watcher, which is told of no job but one that is due before it looks again: each wake-up takes the GIL
+        # from the loop and the inference thread just when both are at a new job.
         self._due_sooner = threading.Condition(lock)
         self._looks_again_at = math.inf
-        self._running: Job | None = None
-        self._running_since = 0.0
-        self._encoding: dict[Job, float] = {}  # since when each has run
-        self._refused = 0
-        self._times = _RunTimes()
-        self._thread = threading.Thread(target=self._guard, args=[self._work], name=f"inference-{name}", daemon=True)
-        self._watch_thread = threading.Thread(
-            target=self._guard, args=[self._watch], name=f"deadlines-{name}", daemon=True
-        )
-        self._encoder = DaemonPool(1, f"encode-{name}")
+        self._threads: list[threading.Thread] = []
 
     @property
     def state(self) -> State:
-        """Return what the worker is doing."""
+        """Return what the worker is doing; a thread that has ended without a word is noticed here."""
+        self._notice_ended_threads()
         return self._state
 
-    def start(self) -> None:
-        """Start the thread; setup is its first item, jobs queue meanwhile."""
-        self._thread.start()
-        self._watch_thread.start()
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job waits, runs or is being encoded."""
+        with self._changed:
+            return not (self._queue or self._running or self._encoding)
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Start the worker's thread, which does `work`, and the watcher; once."""
+        self._threads += [
+            threading.Thread(target=self._guard, args=[does], name=f"{kind}-{self.name}", daemon=True)
+            for kind, does in (("inference", work), ("deadlines", self._watch))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the worker's thread; False when it did not end in time. Blocks."""
+        if not self._threads:
+            return True
+        worker = self._threads[0]
+        worker.join(timeout_s)
+        return not worker.is_alive()
 
     def submit(self, job: Job) -> None:
         """Queue a job.
@@ -158,7 +222,7 @@ class Worker:
             QueueFull: with `retry_after_s`.
             Draining, SetupFailed, WorkerStuck: no jobs are taken.
         """
-        self.is_alive()
+        self._notice_ended_threads()
         job.on_ended.append(self._discard)  # before it is queued: it can end at once
         with self._changed:
             self._raise_if_refusing()
@@ -173,67 +237,129 @@ class Worker:
             self._watch_within(job.queue_time_left_s)
 
     def position(self, job: Job) -> int:
-        """Return how many jobs are before this one in the queue: 0 when it is next or running."""
+        """Return how many jobs are before this one in the queue: 0 when it is next, running or not here."""
         with self._changed:
             return self._in_turn().index(job) if job.id in self._queue else 0
 
-    def _in_turn(self) -> list[Job]:
-        return sorted(self._queue.values(), key=_is_low_priority)
+    def open(self) -> None:
+        """Say that setup has returned, and jobs may be taken."""
+        with self._changed:
+            if self._state == "starting":
+                self._state = "ready"
+        with suppress(InvalidStateError):  # it broke meanwhile, and whoever waits has heard of that
+            self.ready.set_result(None)
+
+    def take(self, at_most: int = 1, timeout_s: float | None = None) -> list[Job]:
+        """Return the next jobs, which run from now on until `done`; waits for the first.
+
+        Args:
+            timeout_s: how long to wait. None is until there is one, or none will come any more: then nothing is
+                returned.
+        """
+        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while not self._queue and self._state == "ready" and (left_s := until - time.monotonic()) > 0:
+                self._changed.wait(min(left_s, _LOOK_AGAIN_S))
+            jobs = self._in_turn()[:at_most]
+            for job in jobs:
+                del self._queue[job.id]
+                self._running[job] = time.monotonic()
+                self._watch_within(job.timeout_s)
+        return jobs
+
+    def done(self, job: Job) -> None:
+        """Say that the worker is back from a job that it took."""
+        with self._changed:
+            self._times.add(time.monotonic() - self._running.pop(job))
+
+    def begin_encoding(self, job: Job) -> None:
+        """Have the deadline of a running job hold on after `done`, while its result is made elsewhere."""
+        with self._changed:
+            self._encoding[job] = self._running[job]
+
+    def end_encoding(self, job: Job) -> None:
+        """Say that the result was made."""
+        with self._changed:
+            del self._encoding[job]
+
+    def busy(self) -> list[Job]:
+        """Return the jobs that run or are being encoded."""
+        with self._changed:
+            return list(self._busy())
 
     def begin_drain(self) -> None:
-        """Take no more jobs; end the queued ones with a retryable error, let the running one go on."""
+        """Take no more jobs; end the queued ones with a retryable error, let the running ones go on."""
         with self._changed:
             if self._state not in ("starting", "ready"):
                 return
             self._state = "draining"
             queued = self._empty_queue()
         for job in queued:
-            job.fail(_draining())
+            job.fail(draining())
 
     def cancel_running(self) -> None:
-        """End the running job, and those being encoded; their readers are told that the server is shutting down."""
+        """End the running jobs, and those being encoded; their readers are told that the server is shutting down."""
+        for job in self.busy():
+            job.fail(draining())
+
+    def close(self) -> None:
+        """Say that no more jobs run, and teardown has returned."""
         with self._changed:
-            jobs = [job for job, _ in self._busy()]
-        for job in jobs:
-            job.fail(_draining())
+            if self._state == "draining":  # what broke the worker is what later callers should hear
+                self._state = "stopped"
+            self._due_sooner.notify()
 
-    def is_alive(self) -> bool:
-        """Say whether both threads run, as long as they should; one that has ended without a word is noticed here."""
-        if self._thread.ident is not None and self._state in _AT_WORK:
-            for thread in (self._thread, self._watch_thread):
-                if not thread.is_alive() and self._state in _AT_WORK:  # they may just have ended as they should
-                    self._break("broken", WorkerStuck(f"the thread {thread.name} has ended"))
-        return self._state not in ("setup_failed", "stuck", "broken")
-
-    @property
-    def is_idle(self) -> bool:
-        """Say whether no job runs or is being encoded."""
+    def break_off(self, state: State, error: StreamAppError) -> None:
+        """End all jobs, and take no more; of several reasons the first counts."""
         with self._changed:
-            return self._running is None and not self._queue and not self._encoding
-
-    def join(self, timeout_s: float) -> bool:
-        """Wait for teardown and the end of the thread; False when it did not end in time. Blocks."""
-        if not self._thread.is_alive():
-            return True
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+            if self._state not in _AT_WORK:
+                return
+            self._state = state
+            jobs = [*self._empty_queue(), *self._busy()]
+        try:
+            if self._on_broken is not None:
+                self._on_broken(error)
+        finally:
+            for job in jobs:  # each logs its end, and a handler of the user's may block: nothing else waits for that
+                job.fail(error)
+            with suppress(InvalidStateError):  # setup has returned
+                self.ready.set_exception(error)
 
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
+        state = self.state
         with self._changed:
             return WorkerStatistics(
-                state=self._state,
+                state=state,
                 queued=len(self._queue),
-                running=int(self._running is not None),
+                running=len(self._running),
                 finished=self._times.finished,
                 refused=self._refused,
                 median_run_s=self._times.median_s(),
             )
 
+    def end_overdue(self) -> None:
+        """End what is out of time: jobs, and the worker when one of them does not come back."""
+        with self._changed:
+            queued, busy, running = list(self._queue.values()), self._busy(), set(self._running)
+        now = time.monotonic()
+        for job in queued:
+            if job.queue_time_left_s <= 0:
+                job.fail(waited_too_long(job))
+                self._discard(job)  # one that was over before it came is told nothing more, and would stay due
+        for job, since in busy.items():
+            if now < since + job.timeout_s:
+                continue
+            if not job.is_expired:
+                job.expire()
+            elif now >= since + job.timeout_s + self._stuck_s and job in running:
+                self.break_off("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
+                logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
+
     def _raise_if_refusing(self) -> None:
         match self._state:
             case "draining" | "stopped":
-                raise _draining()
+                raise draining()
             case "setup_failed":
                 raise SetupFailed(f"setup of {self.name} failed; the server's log says why")
             case "stuck":
@@ -251,454 +377,75 @@ class Worker:
             work()
         except BaseException as error:
             name = threading.current_thread().name
-            self._break("broken", WorkerStuck(f"the thread {name} has ended with {type(error).__name__}"))
+            self.break_off("broken", WorkerStuck(f"the thread {name} has ended with {type(error).__name__}"))
             logger.critical("the thread %s has ended", name, exc_info=error)
 
-    # The inference thread.
+    def _notice_ended_threads(self) -> None:
+        for thread in self._threads:
+            # The state is looked at last: they may just have ended as they should.
+            if thread.ident is not None and not thread.is_alive() and self._state in _AT_WORK:
+                self.break_off("broken", WorkerStuck(f"the thread {thread.name} has ended"))
+                logger.critical("the thread %s has ended", thread.name)
 
-    def _work(self) -> None:
-        if self._run_setup():
-            while self._run_next():
-                pass
-        self._finish_encoding()
-        self._run_teardown()
-        with self._changed:
-            if self._state == "draining":  # what broke the worker is what later callers should hear
-                self._state = "stopped"
-            self._due_sooner.notify()
+    # Those from here to `_due_s` run under the lock.
 
-    def _run_setup(self) -> bool:
-        started = time.monotonic()
-        try:
-            if self._setup is not None:
-                with ending_forks():
-                    self._setup()
-        except BaseException as error:  # a model that cannot be loaded: whatever it raised, readers must hear of it
-            logger.exception("setup of %s failed", self.name)
-            self._break("setup_failed", SetupFailed(f"setup of {self.name} failed with {type(error).__name__}"))
-            return False
-        logger.info("setup of %s took %.1f s", self.name, time.monotonic() - started)
-        with self._changed:
-            if self._state == "starting":
-                self._state = "ready"
-        self.ready.set_result(None)
-        return True
+    def _in_turn(self) -> list[Job]:
+        return sorted(self._queue.values(), key=_is_low_priority)
 
-    def _break(self, state: State, error: StreamAppError) -> None:
-        with self._changed:
-            self._state = state
-            jobs = [*self._empty_queue(), *(job for job, _ in self._busy())]
-        try:
-            if self.on_broken is not None:
-                self.on_broken(error)
-        finally:
-            for job in jobs:  # each logs its end, and a handler of the user's may block: nothing else waits for that
-                job.fail(error)
-            if not self.ready.done():
-                self.ready.set_exception(error)
+    def _busy(self) -> dict[Job, float]:
+        """Return the jobs that run or are being encoded, and since when."""
+        return {**self._running, **self._encoding}
 
     def _empty_queue(self) -> list[Job]:
         queued = list(self._queue.values())
         self._queue.clear()
-        self._changed.notify()
+        self._changed.notify_all()
         self._due_sooner.notify()
         return queued
 
-    def _run_next(self) -> bool:
-        """Wait for a job and run it; False when no more will come. A frame of its own lets go of the job."""
-        job = self._next()
-        if job is not None:
-            self._run(job)
-        return job is not None
-
-    def _next(self) -> Job | None:
-        with self._changed:
-            while not self._queue:
-                if self._state != "ready":
-                    return None
-                self._changed.wait(_LOOK_AGAIN_S)
-            job = min(self._queue.values(), key=_is_low_priority)  # the first of the lowest
-            del self._queue[job.id]
-            self._running = job
-            self._running_since = time.monotonic()
-            self._watch_within(job.timeout_s)
-        return job
-
-    def _run(self, job: Job) -> None:
-        try:
-            if job.start():
-                job.context.run(self._call, job)
-        except Cancelled:
-            job.cancel()  # user code raised it on its own: without effect on a job that is over already
-        except BaseException as error:  # whatever user code raises, SystemExit included, ends this job and no other
-            _report(job, error)
-        finally:
-            job.returned()
-            with self._changed:
-                self._running = None
-                self._times.add(time.monotonic() - self._running_since)
-
-    def _call(self, job: Job) -> None:
-        stream = Stream(job.channel, job.id)
-        enter_stream(stream)
-        with self._capture(job):
-            with ending_forks():
-                result = job.call(job, stream)
-        job.returned()
-        if not has_pending_media(result):
-            job.succeed(_final_event(job, result))
-            return
-        with self._changed:
-            while sum(not encoded.is_over for encoded in self._encoding) >= _MAX_ENCODING:
-                self._changed.wait(_LOOK_S)
-                job.channel.check()
-            self._encoding[job] = self._running_since
-        self._encoder.submit(contextvars.copy_context().run, self._encode, job, result)
-
-    def _encode(self, job: Job, result: Any) -> None:
-        try:
-            if not job.is_over:
-                job.succeed(_final_event(job, result))
-        except BaseException as error:  # reported like an error of the endpoint, whose result it is
-            _report(job, error)
-        finally:
-            with self._changed:
-                del self._encoding[job]
-                self._changed.notify()
-
-    def _finish_encoding(self) -> None:
-        """Wait for the results that are still wanted; an encoder of the user's may hang."""
-        with self._changed:
-            while not all(job.is_over for job in self._encoding):
-                self._changed.wait(_LOOK_S)
-        self._encoder.shutdown()
-
-    def _run_teardown(self) -> None:
-        if self._teardown is None or self._state == "setup_failed":
-            return
-        try:
-            with ending_forks():
-                self._teardown()
-        except BaseException:  # the process ends anyway; what is left to do is to say so
-            logger.exception("teardown of %s failed", self.name)
-
-    # The thread that watches deadlines.
-
-    def _watch(self) -> None:
-        while self._wait_until_due():
-            self._act()
-
-    def _wait_until_due(self) -> bool:
-        """Wait for a deadline; False when no more will come. Between two looks nothing here holds a job."""
-        with self._changed:
-            while self._state in _AT_WORK:
-                due_s = self._due_s()
-                if due_s <= 0:
-                    return True
-                due_s = min(due_s, _LOOK_AGAIN_S)
-                self._looks_again_at = time.monotonic() + due_s
-                self._due_sooner.wait(due_s)
-                if not self._thread.is_alive() and self._state in _AT_WORK:
-                    raise WorkerStuck(f"the thread {self._thread.name} has ended")
-        return False
-
     def _watch_within(self, due_s: float) -> None:
-        """Have the watching thread look at the jobs by then; under the lock."""
+        """Have the watcher look at the jobs by then."""
         if time.monotonic() + due_s < self._looks_again_at:
             self._due_sooner.notify()
 
-    def _busy(self) -> list[tuple[Job, float]]:
-        """Return the jobs that run or are being encoded, and since when; under the lock."""
-        running = [] if self._running is None else [(self._running, self._running_since)]
-        return running + list(self._encoding.items())
-
     def _due_s(self) -> float:
-        """Return the seconds until the next deadline; under the lock."""
+        """Return the seconds until the next deadline."""
         now = time.monotonic()
         dues = [math.inf, *(waiting.queue_time_left_s for waiting in self._queue.values())]
-        for job, since in self._busy():
+        for job, since in self._busy().items():
             if not job.is_expired:
                 dues.append(since + job.timeout_s - now)
-            elif job is self._running:
-                dues.append(since + job.timeout_s + self._settings.stuck_s - now)
+            elif job in self._running:
+                dues.append(since + job.timeout_s + self._stuck_s - now)
         return min(dues)
 
-    def _act(self) -> None:
+    # The watcher's thread.
+
+    def _watch(self) -> None:
+        while self._wait_until_due():
+            self._notice_ended_threads()
+            self.end_overdue()
+
+    def _wait_until_due(self) -> bool:
+        """Wait for the next deadline; False when no more will come. Between two looks nothing here holds a job."""
         with self._changed:
-            queued, busy = list(self._queue.values()), self._busy()
-        now = time.monotonic()
-        for job in queued:
-            if job.queue_time_left_s <= 0:
-                job.fail(_waited_too_long(job))
-        for job, since in busy:
-            if now >= since + job.timeout_s and not job.is_expired:
-                job.expire()
-            elif now >= since + job.timeout_s + self._settings.stuck_s and self._running is job:
-                self._break("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
-                logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
+            due_s = max(0, min(self._due_s(), _LOOK_AGAIN_S))
+            # Who changes what is due compares it with this, under the lock, which `wait` gives back: none is missed.
+            self._looks_again_at = time.monotonic() + due_s
+            if due_s and self._state in _AT_WORK:
+                self._due_sooner.wait(due_s)
+            return self._state in _AT_WORK
 
 
 def _is_low_priority(job: Job) -> bool:
     return job.is_low_priority
 
 
-def _draining() -> Draining:
+def draining() -> Draining:
+    """Return what the caller of a job hears that a drain has ended or refused."""
     return Draining("the server is shutting down; send the job again")
 
 
-def _waited_too_long(job: Job) -> QueueTimeout:
+def waited_too_long(job: Job) -> QueueTimeout:
+    """Return what the caller of a job hears whose turn did not come in time."""
     return QueueTimeout(f"the job waited longer than queue_timeout_s={job.queue_timeout_s}")
-
-
-def _report(job: Job, error: BaseException) -> None:
-    """End a job with what it raised."""
-    job.fail(error)
-    if not isinstance(error, StreamAppError):
-        logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
-    try:
-        if is_out_of_memory(error) or isinstance(error, OutOfMemory):
-            error.__traceback__ = None  # its frames hold the tensors
-            empty_gpu_cache()
-    except Exception:  # a GPU that failed for good, an error that breaks when it is read: the thread has other jobs
-        logger.exception("job %s failed, and its memory could not be given back", job.id)
-
-
-def _final_event(job: Job, result: Any) -> Event | None:
-    """Encode what an endpoint returned; None when its last output is the result already."""
-    if result is None and job.result is not None:
-        return None
-    event = to_event(result)
-    return event if event.kind == "output" else to_event(event.json())
-
-
-def empty_gpu_cache() -> None:
-    """Give cached GPU memory back after an out-of-memory error; torch is not imported for it."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-class AsyncWorker:
-    """Run jobs of `async def` endpoints as tasks on the loop; every method runs there.
-
-    Args:
-        ready: tasks wait for it: the app's setup.
-        max_running: of them that run at a time; the others wait. All up to `max_async_jobs` when None.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        settings: Settings,
-        *,
-        ready: Future[None],
-        max_running: int | None = None,
-        capture: Capture | None = None,
-    ) -> None:
-        self.name = name
-        self.max_jobs = settings.max_async_jobs
-        self._ready = ready
-        self._turns = asyncio.Semaphore(max_running or self.max_jobs)
-        self._capture = capture or (lambda job: nullcontext())
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._refused = 0
-        self._is_draining = False
-        self._times = _RunTimes()
-
-    def submit(self, job: Job) -> None:
-        """Start a job.
-
-        Raises:
-            QueueFull: `max_jobs` run already.
-            Draining: no jobs are taken.
-        """
-        if self._is_draining:
-            raise _draining()
-        if len(self._tasks) >= self.max_jobs:
-            self._refused += 1
-            raise QueueFull(
-                f"{self.name} runs {len(self._tasks)} async jobs already", retry_after_s=self._times.retry_after_s(1)
-            )
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(job), context=job.context, name=f"job-{job.id}")
-        self._tasks[job.id] = task
-
-        def stop(job: Job) -> None:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(task.cancel)
-
-        job.on_ended.append(stop)
-
-    def begin_drain(self) -> None:
-        """Take no more jobs; let the running ones go on."""
-        self._is_draining = True
-
-    def cancel_running(self, jobs: Iterable[Job]) -> None:
-        """End the running jobs; their readers are told that the server is shutting down."""
-        for job in jobs:
-            if job.id in self._tasks:
-                job.fail(_draining())
-
-    @property
-    def is_idle(self) -> bool:
-        """Say whether no job runs."""
-        return not self._tasks
-
-    def statistics(self) -> WorkerStatistics:
-        """Return the worker's figures."""
-        return WorkerStatistics(
-            state=self._state(),
-            queued=0,
-            running=len(self._tasks),
-            finished=self._times.finished,
-            refused=self._refused,
-            median_run_s=self._times.median_s(),
-        )
-
-    def _state(self) -> State:
-        if self._is_draining:
-            return "draining"
-        if not self._ready.done():
-            return "starting"
-        return "ready" if self._ready.exception() is None else "setup_failed"
-
-    async def _run(self, job: Job) -> None:
-        # One coroutine for all of it: each one between the task and the endpoint is gone through twice per event.
-        started, deadline = time.monotonic(), None
-        loop = asyncio.get_running_loop()
-        try:
-            await self._become_ready(job)
-            started = time.monotonic()
-            try:
-                if job.start():
-                    # Readers get the error at the deadline, whenever the task has cleaned up after its cancellation.
-                    deadline = loop.call_later(job.timeout_s, job.expire)
-                    stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
-                    enter_stream(stream)
-                    with self._capture(job), ending_forks():
-                        result = await job.call(job, stream)
-                    job.returned()
-                    await self._succeed(job, result)
-            finally:
-                self._turns.release()
-        except (Cancelled, asyncio.CancelledError):
-            job.cancel()  # without effect on a job that is over already, which is why it was cancelled
-        except BaseException as error:  # whatever user code raises ends this job and no other
-            _report(job, error)
-        finally:
-            if deadline is not None:
-                deadline.cancel()
-            job.returned()
-            del self._tasks[job.id]
-            self._times.add(time.monotonic() - started)
-
-    async def _become_ready(self, job: Job) -> None:
-        left_s = None if job.queue_timeout_s is None else job.queue_time_left_s
-        try:
-            async with asyncio.timeout(left_s):
-                await asyncio.shield(asyncio.wrap_future(self._ready))
-                await self._turns.acquire()
-        except TimeoutError:
-            raise _waited_too_long(job) from None
-
-    async def _succeed(self, job: Job, result: Any) -> None:
-        if result is None:
-            job.succeed(_final_event(job, None))
-            return
-        event = to_event_at_once(result)
-        if event is None or event.kind != "output":
-            event = await in_encoder(_final_event, job, result)
-        job.succeed(event)
-
-
-class LoopWatchdog:
-    """Name the `async def` endpoint that keeps the event loop from running, and end what is blocked for good.
-
-    A thread asks the loop for a sign of life; when none comes within `limit_s`, it looks for an endpoint's code on
-    the loop's stack, and logs what it finds, once per block. After `stuck_s` nobody can be helped any more but by a
-    new process.
-
-    Args:
-        codes: the endpoints' code objects, and what to call them.
-        on_stuck: called, in the watching thread, until it returns True, once per block. Not while a debugger stands
-            there.
-    """
-
-    def __init__(
-        self,
-        codes: dict[CodeType, str],
-        *,
-        limit_s: float = 1.0,
-        stuck_s: float = math.inf,
-        on_stuck: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self._codes = codes
-        self._limit_s = limit_s
-        self._stuck_s = stuck_s
-        self._on_stuck = on_stuck
-        self._stop = threading.Event()
-        self._alive = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_thread = 0
-        self._thread = threading.Thread(target=self._watch, name="loop-watchdog", daemon=True)
-
-    def start(self) -> None:
-        """Start watching the running loop."""
-        self._loop = asyncio.get_running_loop()
-        self._loop_thread = threading.get_ident()
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop watching."""
-        self._stop.set()
-
-    def _watch(self) -> None:
-        assert self._loop is not None
-        while not self._stop.wait(self._limit_s / 2):
-            self._alive.clear()
-            try:
-                self._loop.call_soon_threadsafe(self._alive.set)
-            except RuntimeError:  # the loop is closed
-                return
-            if not self._alive.wait(self._limit_s) and self._loop.is_running():
-                self._wait_for_its_end()
-
-    def _wait_for_its_end(self) -> None:
-        # In a thread of its own: the handlers' lock may be what the loop waits for.
-        threading.Thread(target=self._report, name="loop-report", daemon=True).start()
-        blocked_s, is_told = self._limit_s, False
-        # Counted in waits of this thread's, not by the clock: a process that was stopped for an hour (SIGSTOP, a
-        # machine that slept), or a call that kept the GIL, has kept this thread as well.
-        while self._is_still_blocked():
-            blocked_s += self._limit_s
-            if blocked_s >= self._stuck_s and not is_told and not self._is_in_debugger():
-                is_told = self._on_stuck()
-
-    def _is_still_blocked(self) -> bool:
-        assert self._loop is not None
-        return not self._alive.wait(self._limit_s) and self._loop.is_running() and not self._stop.is_set()
-
-    def _stack(self) -> list[FrameType]:
-        """Return the loop's frames, innermost first; none when its thread has ended."""
-        frame = sys._current_frames().get(self._loop_thread)
-        return [] if frame is None else [found for found, _ in traceback.walk_stack(frame)]
-
-    def _is_in_debugger(self) -> bool:
-        names = (str(frame.f_globals.get("__name__")).partition(".")[0] for frame in self._stack())
-        return any(name in _DEBUGGERS for name in names)
-
-    def _report(self) -> None:
-        stack = self._stack()
-        if not stack:
-            return
-        names = [self._codes[frame.f_code] for frame in stack if frame.f_code in self._codes]
-        where = f"async endpoint {names[0]}" if names else "code on the event loop"
-        place = f"{stack[0].f_code.co_filename}:{stack[0].f_lineno}"
-        logger.warning(
-            "%s blocks the event loop for more than %.1f s at %s: no stream moves meanwhile; make the endpoint `def`, "
-            "or await asyncio.to_thread(...)",
-            where,
-            self._limit_s,
-            place,
-        )

@@ -1,0 +1,72 @@
+"""What the tests of workers share: jobs made of a function, and a gate that keeps them until the test opens it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import PIL.Image
+from tests.waiting import WAIT_S
+
+from streamapp.jobs import Job
+from streamapp.settings import Settings
+from streamapp.stream import Stream
+
+SETTINGS = Settings()
+Call = Callable[[Stream], Any]
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch's, which is known by this name only."""
+
+
+class Gate:
+    """Keep the endpoints that run it until the test opens it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Semaphore(0)
+        self.opened = threading.Event()
+
+    def __call__(self, stream: Stream | None = None) -> str:
+        self.reached.release()
+        assert self.opened.wait(WAIT_S)
+        return "passed"
+
+    def wait(self) -> None:
+        """Wait until an endpoint stands here."""
+        assert self.reached.acquire(timeout=WAIT_S)
+
+
+class Pixels(PIL.Image.Image):
+    """An image that is encoded when the test says so, and knows in which thread."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self.__dict__.update(PIL.Image.new("RGB", (2, 2)).__dict__)
+        self.gate = gate
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.thread = threading.get_ident()
+        self.gate()
+        PIL.Image.new("RGB", (2, 2)).save(*args, **kwargs)
+
+
+def new(call: Call = lambda stream: None, **options: Any) -> Job:
+    settings = options.pop("settings", SETTINGS)
+    return Job(lambda job, stream: call(stream), endpoint="/app/x", settings=settings, is_detached=True, **options)
+
+
+def over(job: Job) -> Job:
+    """Wait for a job's end."""
+    job.sent.result(WAIT_S)
+    return job
+
+
+def code(job: Job) -> str | None:
+    return None if job.error is None else job.error.code
+
+
+def wait_for_thread(name: str) -> None:
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(WAIT_S)
+            assert not thread.is_alive()

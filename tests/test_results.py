@@ -1,0 +1,133 @@
+"""How jobs end: with what their endpoints returned, yielded or raised."""
+
+import sys
+import threading
+from collections.abc import Generator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.at_work import OutOfMemoryError, code, new
+
+from streamapp.errors import Cancelled, OutOfMemory
+from streamapp.events import Output, Preview
+from streamapp.jobs import Job
+from streamapp.results import empty_gpu_cache, exhaust, final_event, report
+from streamapp.stream import Stream
+
+
+def stream_of(job: Job) -> Stream:
+    return Stream(job.channel, job.id)
+
+
+def outputs(job: Job) -> list[Any]:
+    return [event.json() for event in job.channel.events() if event.kind == "output"]
+
+
+def counted(closed: list[int]) -> Generator[int, None, str]:
+    try:
+        yield 1
+        yield 2
+    finally:
+        closed.append(threading.get_ident())
+    return "end"
+
+
+# What is yielded
+
+
+@pytest.mark.parametrize("result", [None, 1, "text", [1, 2], {"a": 1}])
+def test_what_is_no_iterator_is_the_result(result: Any) -> None:
+    job = new()
+    assert exhaust(result, stream_of(job)) == result
+    assert outputs(job) == []
+
+
+def test_all_that_a_generator_yields_is_emitted_and_its_return_value_is_the_result() -> None:
+    job, closed = new(), list[int]()
+    assert exhaust(counted(closed), stream_of(job)) == "end"
+    assert outputs(job) == [1, 2]
+    assert closed == [threading.get_ident()]
+
+
+def test_an_iterator_that_cannot_be_closed_is_gone_through() -> None:
+    job = new()
+    assert exhaust(iter([1, 2]), stream_of(job)) is None
+    assert outputs(job) == [1, 2]
+
+
+def test_a_generator_is_closed_when_its_job_is_over() -> None:
+    job, closed = new(), list[int]()
+    job.cancel()
+    with pytest.raises(Cancelled):
+        exhaust(counted(closed), stream_of(job))
+    assert closed == [threading.get_ident()]
+
+
+# What is returned
+
+
+@pytest.mark.parametrize(
+    ("returned", "result"), [(1, 1), (None, None), (Output("a", event="token"), "a"), (Preview({"x": 1}), {"x": 1})]
+)
+def test_what_is_returned_becomes_an_output(returned: Any, result: Any) -> None:
+    event = final_event(new(), returned)
+    assert event is not None
+    assert (event.kind, event.json()) == ("output", result)
+
+
+def test_without_a_return_value_the_last_output_is_the_result() -> None:
+    job = new()
+    stream_of(job).output("last")
+    assert final_event(job, None) is None
+
+
+# What is raised
+
+
+def test_an_error_ends_the_job_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    job = new()
+    report(job, ValueError("no"))
+    assert code(job) == "endpoint_failed"
+    assert caplog.messages == [f"job {job.id} failed: /app/x"]
+
+
+@pytest.fixture
+def emptied(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Note when the cache of the GPU is emptied."""
+    emptied: list[bool] = []
+    cuda = SimpleNamespace(is_available=lambda: True, empty_cache=lambda: emptied.append(True))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    return emptied
+
+
+@pytest.mark.parametrize("error", [OutOfMemory("ask for less"), OutOfMemoryError("2 GiB")])
+def test_where_memory_is_short_the_cache_is_emptied(emptied: list[bool], error: Exception) -> None:
+    job = new()
+    report(job, error)
+    assert code(job) == "out_of_memory"
+    assert emptied == [True]
+
+
+def test_a_cache_that_cannot_be_emptied_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a sticky error of CUDA every call to it raises: https://github.com/pytorch/pytorch/issues/25873."""
+
+    def is_available() -> bool:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(is_available=is_available)))
+    job = new()
+    report(job, OutOfMemory("ask for less"))
+    assert caplog.messages == [f"job {job.id} failed, and its memory could not be given back"]
+
+
+def test_without_a_gpu_there_is_no_cache_to_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied = threading.Event()
+    cuda = SimpleNamespace(is_available=lambda: False, empty_cache=emptied.set)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    empty_gpu_cache()
+    monkeypatch.delitem(sys.modules, "torch")
+    empty_gpu_cache()
+    assert not emptied.is_set()
