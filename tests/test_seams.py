@@ -316,8 +316,7 @@ def test_when_the_drain_is_over_the_whole_batch_is_told() -> None:
     with batching() as b:
         running = [b.stream("/paced", user=f"{n}") for n in range(2)]
         b.wait_for(readers=2)
-        until(lambda: b.worker.statistics().running == 1)  # at its first step, which the other waits for
-        b.app.pace.release(1)
+        b.app.pace.release(1)  # where one came after the other, that one joins behind its first step
         until(lambda: b.worker.statistics().running == 2)
         b.client._portal.call(b.runtime.drain)
         for stream in running:

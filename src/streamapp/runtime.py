@@ -48,7 +48,7 @@ class Readiness(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """Name the workers of an app; they may be one and the same."""
+    """Name the workers of an app."""
 
     #: for `def` endpoints; it also runs the app's setup and teardown
     sync: Worker

@@ -200,12 +200,13 @@ class Lane:
 
     def start(self, work: Callable[[], None]) -> None:
         """Start the worker's thread, which does `work`, and the watcher; once."""
-        self._threads += [
+        threads = [
             threading.Thread(target=self._guard, args=[does], name=f"{kind}-{self.name}", daemon=True)
             for kind, does in (("inference", work), ("deadlines", self._watch))
         ]
-        for thread in self._threads:
+        for thread in threads:
             thread.start()
+        self._threads = threads  # only now: one that has not begun looks like one that has ended
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end of the worker's thread; False when it did not end in time. Blocks."""
@@ -383,7 +384,7 @@ class Lane:
     def _notice_ended_threads(self) -> None:
         for thread in self._threads:
             # The state is looked at last: they may just have ended as they should.
-            if thread.ident is not None and not thread.is_alive() and self._state in _AT_WORK:
+            if not thread.is_alive() and self._state in _AT_WORK:
                 self.break_off("broken", WorkerStuck(f"the thread {thread.name} has ended"))
                 logger.critical("the thread %s has ended", thread.name)
 
