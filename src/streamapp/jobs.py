@@ -300,8 +300,9 @@ class Job:
                 self.returned()
         finally:  # whoever waits, goes on
             for future in (self.outcome, self.sent):
-                with suppress(InvalidStateError):
-                    future.set_result(None)
+                if not future.done():  # that of a stream is: what refuses it would first write out what it holds
+                    with suppress(InvalidStateError):
+                        future.set_result(None)
         # Jobs are kept for long: let go of the arguments, and of a Response whose iterator may hold tensors (`sent` is
         # done with None).
         self.call, self.context, self.outcome = _ended_call, contextvars.Context(), self.sent

@@ -42,10 +42,16 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._by_labels: dict[tuple[str, str], Histogram] = {}
+
     def observe(self, job: Job) -> None:
         """Count a job that is over; may be called from any thread."""
         if job.started_at is not None and job.finished_at is not None:
-            self._job_seconds.labels(job.endpoint, job.status).observe(job.finished_at - job.started_at)
+            labels = (job.endpoint, job.status)
+            seconds = self._by_labels.get(labels)
+            if seconds is None:
+                seconds = self._by_labels[labels] = self._job_seconds.labels(*labels)
+            seconds.observe(job.finished_at - job.started_at)
 
     def render(self) -> bytes:
         """Return all metrics in the text format."""
