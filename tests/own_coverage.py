@@ -27,6 +27,7 @@ WHOLE = {
     "inference",
     "tasks",
     "watchdog",
+    "call",
     "response",
     "middleware",
 }

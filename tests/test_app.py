@@ -163,14 +163,13 @@ def test_the_other_hooks_are_optional_too() -> None:
     ],
 )
 def test_a_request_is_told_by_its_headers(preference: bytes, read: Any) -> None:
-    headers = [(b"x-fal-request-id", b"1"), (b"x-fal-object-lifecycle-preference", preference)]
-    request = RequestContext(headers, "/stream")
+    request = RequestContext(b"x-fal-request-id:1\nx-fal-object-lifecycle-preference:" + preference, "/stream")
     assert (request.request_id, request.endpoint, request.lifecycle_preference) == ("1", "/stream", read)
-    assert RequestContext([], "/").lifecycle_preference is None
+    assert RequestContext(b"", "/").lifecycle_preference is None
 
 
 def test_the_current_request_is_that_of_its_context() -> None:
-    request = RequestContext([], "/")
+    request = RequestContext(b"", "/")
     context = contextvars.copy_context()
     context.run(enter_request, request)
     app: Any = Base()

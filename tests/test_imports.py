@@ -20,7 +20,7 @@ ORDER = (
     *("channel", "stream", "capture", "jobs", "store"),  # what happened to a job
     *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it
     *("container", "endpoint", "app", "diffusion"),  # definition
-    *("inputs", "response", "middleware", "metrics", "openapi", "page"),  # transport
+    *("call", "inputs", "response", "middleware", "metrics", "openapi", "page"),  # transport
     *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server", "app_client"),  # assembly
     # the command line, and tests
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),

@@ -20,6 +20,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 import streamapp
+from streamapp.call import Call
 from streamapp.endpoint import inspect_endpoint
 from streamapp.errors import DefinitionError
 from streamapp.inputs import InputReader
@@ -37,6 +38,10 @@ class Prompt(BaseModel):
 
 def reader(function: Callable[..., Any], path: str = "/x") -> InputReader:
     return InputReader(inspect_endpoint(streamapp.endpoint(path)(function)), LIMITS)
+
+
+async def read(reading: InputReader, request: Request) -> dict[str, Any]:
+    return await reading.read(request, Call.of(request.scope))
 
 
 def whole(self: Any, input: Prompt) -> None:
@@ -76,7 +81,7 @@ def multipart(*parts: tuple[str, str | bytes]) -> Request:
 
 async def refused(reading: InputReader, request: Request) -> list[dict[str, Any]]:
     with pytest.raises(RequestValidationError) as caught:
-        await reading.read(request)
+        await read(reading, request)
     return list(caught.value.errors())
 
 
@@ -84,24 +89,24 @@ async def refused(reading: InputReader, request: Request) -> list[dict[str, Any]
 
 
 async def test_one_model_is_the_whole_body() -> None:
-    arguments = await WHOLE.read(post(b'{"prompt": "a cat", "steps": 3}'))
+    arguments = await read(WHOLE, post(b'{"prompt": "a cat", "steps": 3}'))
     assert arguments == {"input": Prompt(prompt="a cat", steps=3)}
 
 
 async def test_what_the_endpoint_fetches_itself_is_limited_like_its_input() -> None:
-    await WHOLE.read(post(b'{"prompt": "a cat"}'))
+    await read(WHOLE, post(b'{"prompt": "a cat"}'))
     assert limits_here() == LIMITS
 
 
 async def test_several_parameters_are_keys_of_the_body() -> None:
-    arguments = await KEYS.read(post(b'{"prompt": "a cat", "tags": ["x"]}'))
+    arguments = await read(KEYS, post(b'{"prompt": "a cat", "tags": ["x"]}'))
     assert arguments == {"prompt": "a cat", "steps": 20, "tags": ["x"]}
 
 
 async def test_two_models_are_keys_of_the_body() -> None:
     def endpoint(self: Any, a: Prompt, b: Prompt) -> None: ...
 
-    arguments = await reader(endpoint).read(post(b'{"a": {"prompt": "x"}, "b": {"prompt": "y"}}'))
+    arguments = await read(reader(endpoint), post(b'{"a": {"prompt": "x"}, "b": {"prompt": "y"}}'))
     assert [arguments["a"].prompt, arguments["b"].prompt] == ["x", "y"]
 
 
@@ -110,7 +115,7 @@ async def test_an_endpoint_without_inputs_takes_no_body() -> None:
 
     reading = reader(endpoint)
     for body in (b"", b"{}", b' {"left": "over"} '):
-        assert await reading.read(post(body)) == {}
+        assert await read(reading, post(body)) == {}
 
 
 async def test_an_empty_body_is_an_empty_object() -> None:
@@ -122,7 +127,7 @@ async def test_an_empty_body_is_an_empty_object() -> None:
     "content_type", [None, "application/json; charset=utf-8", "application/ld+json", "APPLICATION/JSON"]
 )
 async def test_json_goes_by_several_names(content_type: str | None) -> None:
-    assert (await KEYS.read(post(b'{"prompt": "x"}', content_type)))["prompt"] == "x"
+    assert (await read(KEYS, post(b'{"prompt": "x"}', content_type)))["prompt"] == "x"
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"text"', b"3"])
@@ -161,13 +166,13 @@ async def test_every_wrong_field_is_named() -> None:
 @pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", "image/png", ""])
 async def test_other_types_are_refused_with_the_way_out(content_type: str) -> None:
     with pytest.raises(HTTPException, match="with curl add -H 'Content-Type: application/json'") as caught:
-        await KEYS.read(post(b'{"prompt": "x"}', content_type))
+        await read(KEYS, post(b'{"prompt": "x"}', content_type))
     assert caught.value.status_code == 415
 
 
 async def test_json_under_curls_own_type_is_refused_with_the_way_out() -> None:
     with pytest.raises(HTTPException, match="with curl add"):
-        await KEYS.read(post(b' {"prompt": "x"}', "application/x-www-form-urlencoded"))
+        await read(KEYS, post(b' {"prompt": "x"}', "application/x-www-form-urlencoded"))
 
 
 async def test_a_validators_own_error_is_told() -> None:
@@ -189,7 +194,7 @@ async def test_a_validators_own_error_is_told() -> None:
 async def test_parameters_may_be_called_what_models_call_their_own() -> None:
     def endpoint(self: Any, model_name: str, model_config_name: str = "x") -> None: ...
 
-    assert (await reader(endpoint).read(post(b'{"model_name": "sdxl"}')))["model_name"] == "sdxl"
+    assert (await read(reader(endpoint), post(b'{"model_name": "sdxl"}')))["model_name"] == "sdxl"
 
 
 # Forms
@@ -199,14 +204,14 @@ async def test_a_form_gives_values_lists_and_uploads() -> None:
     def endpoint(self: Any, steps: int, tags: list[str], file: UploadFile) -> None: ...
 
     request = multipart(("steps", "3"), ("tags", "a"), ("tags", "b"), ("file", b"content"))
-    arguments = await reader(endpoint).read(request)
+    arguments = await read(reader(endpoint), request)
     assert (arguments["steps"], arguments["tags"], arguments["file"].file.read()) == (3, ["a", "b"], b"content")
 
 
 async def test_an_upload_is_closed_when_nobody_holds_it() -> None:
     def endpoint(self: Any, file: UploadFile) -> None: ...
 
-    arguments = await reader(endpoint).read(multipart(("file", b"x" * 2_000_000)))  # more than is kept in memory
+    arguments = await read(reader(endpoint), multipart(("file", b"x" * 2_000_000)))  # more than is kept in memory
     file = arguments["file"].file
     assert not file.closed
     del arguments
@@ -215,18 +220,18 @@ async def test_an_upload_is_closed_when_nobody_holds_it() -> None:
 
 async def test_an_urlencoded_form_is_read() -> None:
     request = post(b"prompt=a+cat&steps=3&tags=x&tags=y", "application/x-www-form-urlencoded")
-    assert await KEYS.read(request) == {"prompt": "a cat", "steps": 3, "tags": ["x", "y"]}
+    assert await read(KEYS, request) == {"prompt": "a cat", "steps": 3, "tags": ["x", "y"]}
 
 
 @pytest.mark.parametrize("body", [b"", b"--b\r\nContent-Disposition: nonsense\r\n\r\nx\r\n--b--\r\n"])
 async def test_a_broken_form_is_refused(body: bytes) -> None:
     with pytest.raises((HTTPException, RequestValidationError)):
-        await KEYS.read(post(body, "multipart/form-data; boundary=b"))
+        await read(KEYS, post(body, "multipart/form-data; boundary=b"))
 
 
 async def test_a_form_without_a_boundary_is_refused() -> None:
     with pytest.raises(HTTPException) as caught:
-        await KEYS.read(post(b"prompt=x", "multipart/form-data"))
+        await read(KEYS, post(b"prompt=x", "multipart/form-data"))
     assert caught.value.status_code == 400
 
 
@@ -234,13 +239,13 @@ async def test_a_form_without_a_boundary_is_refused() -> None:
 
 
 async def test_a_query_fills_the_same_endpoint() -> None:
-    assert await WHOLE.read(get("prompt=a%20cat&steps=3&tags=x&tags=y")) == {
+    assert await read(WHOLE, get("prompt=a%20cat&steps=3&tags=x&tags=y")) == {
         "input": Prompt(prompt="a cat", steps=3, tags=["x", "y"])
     }
 
 
 async def test_of_a_name_given_twice_the_last_counts() -> None:
-    assert (await KEYS.read(get("prompt=a&prompt=b")))["prompt"] == "b"
+    assert (await read(KEYS, get("prompt=a&prompt=b")))["prompt"] == "b"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +255,7 @@ async def test_a_list_takes_all_values_of_its_name(annotation: Any) -> None:
     def endpoint(self: Any, tags: Any = None) -> None: ...
 
     endpoint.__annotations__["tags"] = annotation
-    assert sorted((await reader(endpoint).read(get("tags=a&tags=b")))["tags"]) == ["a", "b"]
+    assert sorted((await read(reader(endpoint), get("tags=a&tags=b")))["tags"]) == ["a", "b"]
 
 
 async def test_a_list_takes_all_values_of_its_alias() -> None:
@@ -259,12 +264,12 @@ async def test_a_list_takes_all_values_of_its_alias() -> None:
 
     def endpoint(self: Any, input: Aliased) -> None: ...
 
-    assert (await reader(endpoint).read(get("imageUrls=a&imageUrls=b")))["input"].image_urls == ["a", "b"]
+    assert (await read(reader(endpoint), get("imageUrls=a&imageUrls=b")))["input"].image_urls == ["a", "b"]
 
 
 async def test_a_whole_object_fits_into_one_query_parameter() -> None:
     given = quote(json.dumps({"prompt": "a cat", "tags": ["x"]}))
-    assert await KEYS.read(get(f"_input={given}&steps=3")) == {"prompt": "a cat", "steps": 3, "tags": ["x"]}
+    assert await read(KEYS, get(f"_input={given}&steps=3")) == {"prompt": "a cat", "steps": 3, "tags": ["x"]}
 
 
 @pytest.mark.parametrize("given", ["[]", "null", "3", "", "{", "%ff"])
@@ -273,7 +278,7 @@ async def test_an_input_parameter_that_is_no_object_is_refused(given: str) -> No
 
 
 async def test_the_servers_own_parameters_are_no_input() -> None:
-    assert (await KEYS.read(get("prompt=x&_events=named&_token=secret")))["prompt"] == "x"
+    assert (await read(KEYS, get("prompt=x&_events=named&_token=secret")))["prompt"] == "x"
 
 
 async def test_errors_say_that_they_are_in_the_query() -> None:
@@ -300,12 +305,12 @@ EDIT = reader(edit)
 async def test_an_image_comes_as_a_data_uri_or_an_object(is_object: bool) -> None:
     uri = "data:image/png;base64," + base64.b64encode(png()).decode()
     body = {"image": {"url": uri} if is_object else uri}
-    image = (await EDIT.read(post(json.dumps(body).encode())))["image"]
+    image = (await read(EDIT, post(json.dumps(body).encode())))["image"]
     assert (image.width, image.height, image.to_pil().getpixel((0, 0))) == (3, 2, (255, 0, 0))
 
 
 async def test_an_image_comes_as_an_upload() -> None:
-    arguments = await EDIT.read(multipart(("image", png()), ("strength", "0.7")))
+    arguments = await read(EDIT, multipart(("image", png()), ("strength", "0.7")))
     assert (arguments["image"].width, arguments["strength"]) == (3, 0.7)
 
 
@@ -314,7 +319,7 @@ async def test_a_data_uri_in_a_form_may_be_as_large_as_media_may() -> None:
 
     def endpoint(self: Any, mesh: streamapp.File) -> None: ...
 
-    assert len((await reader(endpoint).read(multipart(("mesh", uri))))["mesh"].data) == 2_000_000
+    assert len((await read(reader(endpoint), multipart(("mesh", uri))))["mesh"].data) == 2_000_000
 
 
 @pytest.mark.parametrize("content", [b"no image", png((100, 100)), png()[:30]])
@@ -371,14 +376,14 @@ async def test_the_request_itself_is_filled_beside_the_whole_body() -> None:
     def endpoint(self: Any, input: Prompt, request: Request) -> None: ...
 
     request = post(b'{"prompt": "x"}')
-    assert await reader(endpoint).read(request) == {"input": Prompt(prompt="x"), "request": request}
+    assert await read(reader(endpoint), request) == {"input": Prompt(prompt="x"), "request": request}
 
 
 async def test_a_response_to_set_headers_on_is_made_for_each_request() -> None:
     def endpoint(self: Any, input: Prompt, response: Response) -> None: ...
 
     own = reader(endpoint)
-    first, second = [await own.read(post(b'{"prompt": "x"}')) for _ in range(2)]
+    first, second = [await read(own, post(b'{"prompt": "x"}')) for _ in range(2)]
     assert isinstance(own.own_response(first), Response)
     assert own.own_response(first) is not own.own_response(second)
 

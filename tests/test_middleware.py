@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import uuid
 from typing import Any
 
 import pytest
@@ -108,6 +109,12 @@ async def test_every_response_gets_an_id_of_its_own() -> None:
     ids = [(await ask(RequestId(ok))).headers["x-fal-request-id"] for _ in range(2)]
     assert [len(value) for value in ids] == [HEX, HEX]
     assert ids[0] != ids[1]
+
+
+async def test_an_id_is_a_random_uuid() -> None:
+    """fal's clients write it with dashes, and some read it as a UUID."""
+    told = uuid.UUID((await ask(RequestId(ok))).headers["x-fal-request-id"])
+    assert (told.version, told.variant) == (4, uuid.RFC_4122)
 
 
 async def test_the_id_of_a_job_is_the_id_of_its_request() -> None:

@@ -240,10 +240,11 @@ def _add_endpoints(
         cancel_path = f"{spec.path.rstrip('/')}/cancel"
         on_cancelled = tell_cancelled(api, f"/{served.name}{cancel_path}") if cancel_path in paths else None
         methods = ["POST", "GET"] if spec.kind == "stream" else ["POST"]
+        endpoint = EndpointRoute(runtime, served, spec, reader, on_cancelled)
         for method in methods:
             api.router.add_api_route(
                 path,
-                EndpointRoute(runtime, served, spec, reader, on_cancelled).function(),
+                endpoint.function(),
                 route_class_override=LastingRoute if reader.has_dependencies else None,
                 methods=[method],
                 name=spec.name,

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .call import Call
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput, MalformedRequest
 from .media import MediaLimits, has_media_fields, limit_by, resolve_media
@@ -52,10 +53,11 @@ class InputReader:
         self.model: type[BaseModel] = own[0].annotation if self._whole else _make_model(spec, own)
         self._limits = limits
         self._has_media = has_media_fields(self.model)
+        self._names = tuple(self.model.model_fields)
         fields = self.model.model_fields.items()
         self._lists = {key for name, field in fields if _is_list(field.annotation) for key in (name, field.alias)}
 
-    async def read(self, request: Request) -> dict[str, Any]:
+    async def read(self, request: Request, call: Call) -> dict[str, Any]:
         """Return the keyword arguments that the request's input gives.
 
         Raises:
@@ -63,24 +65,35 @@ class InputReader:
             HTTPException: 415 for a body of an unknown type, 413 for one over the limit.
             MalformedRequest: a form cannot be decoded.
         """
-        is_query = request.method == "GET"
-        data = self._from_query(request) if is_query else await self._from_body(request)
-        arguments = await self.validate(data, location="query" if is_query else "body")
-        own_response = {} if self._response is None else {self._response: Response()}
-        return {**arguments, **dict.fromkeys(self._requests, request), **own_response}
+        limit_by(self._limits)
+        if call.is_get:
+            value = self._check(self._from_query(request), "query")
+        else:
+            value = await self._from_body(request, call)
+        arguments = await self._arguments(value, "query" if call.is_get else "body")
+        if self._response is not None:
+            arguments[self._response] = Response()
+        for name in self._requests:
+            arguments[name] = request
+        return arguments
 
     def own_response(self, arguments: dict[str, Any]) -> Response | None:
         """Return the response among the arguments whose headers the endpoint can set."""
         return None if self._response is None else arguments[self._response]
 
-    async def validate(self, data: Any, *, location: str = "body") -> dict[str, Any]:
+    async def validate(self, data: Any) -> dict[str, Any]:
         """Return the keyword arguments for input that came another way."""
         limit_by(self._limits)
+        return await self._arguments(self._check(data, "body"), "body")
+
+    def _check(self, data: Any, location: str) -> BaseModel:
         try:
-            value = self.model.model_validate(data)
+            return self.model.model_validate(data)
         except ValidationError as error:
             errors = error.errors(include_url=False)
             raise RequestValidationError([{**e, "loc": (location, *e["loc"])} for e in errors]) from None
+
+    async def _arguments(self, value: BaseModel, location: str) -> dict[str, Any]:
         if self._has_media:
             try:
                 value = await resolve_media(value, limits=self._limits)
@@ -88,7 +101,7 @@ class InputReader:
                 raise _invalid((location,), error.message, None) from error
         if self._whole is not None:
             return {self._whole: value}
-        return {name: getattr(value, name) for name in type(value).model_fields}
+        return {name: getattr(value, name) for name in self._names}
 
     def _from_query(self, request: Request) -> dict[str, Any]:
         query = request.query_params
@@ -98,15 +111,15 @@ class InputReader:
             raise _invalid(("query", "_input"), "_input is a JSON object", given)
         return {**data, **self._pairs(query, [name for name in query if not name.startswith("_")])}
 
-    async def _from_body(self, request: Request) -> Any:
-        content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    async def _from_body(self, request: Request, call: Call) -> BaseModel:
+        content_type = (call.content_type or "").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data":
-            return await self._from_form(request)
+            return self._check(await self._from_form(request), "body")
         body = await request.body()
-        if content_type == "application/json" or content_type.endswith("+json"):
-            return _parse_json(body, ("body",)) if body.strip() else {}
+        if call.content_type is None or content_type == "application/json" or content_type.endswith("+json"):
+            return self._check(_parse_json(body, ("body",)) if body.strip() else {}, "body")
         if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
-            return await self._from_form(request)
+            return self._check(await self._from_form(request), "body")
         raise HTTPException(
             415,
             f"Expected a body of application/json or multipart/form-data, got {content_type[:80]!r}; "

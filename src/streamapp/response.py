@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from pydantic_core import to_json
 from starlette.responses import FileResponse, Response
@@ -26,6 +26,7 @@ from .files import Stored
 from .jobs import Job
 from .media import File
 from .settings import Settings
+from .wire import Format
 
 TRANSPORT_EXTENSION = "streamapp.transport"
 # A list of what remains to be sent when the app has returned. The frames, exit stacks and scopes of a dozen layers of
@@ -38,7 +39,6 @@ _ABOUT_THE_STREAM = frozenset({"lagged", "restarted"})
 
 FindFile = Callable[[str], Stored | None]
 Respond = Callable[[Response], Awaitable[None]]
-Format = Literal["sse", "ndjson", "text"]
 _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
     "sse": (b"content-type", b"text/event-stream; charset=utf-8"),
     "ndjson": (b"content-type", b"application/x-ndjson"),

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from .app import RequestContext, enter_request
+from .call import Call, Origin
 from .endpoint import EndpointSpec
 from .errors import JobUnfinished, MalformedRequest, NotFound
 from .files import FileStore
@@ -27,19 +28,12 @@ from .jobs import Job, RequestKey
 from .logs import logger
 from .media import File, publish_by
 from .middleware import REQUEST_ID
-from .response import TRANSPORT_EXTENSION, EventStreamResponse, Format, ResultResponse, result_response
+from .response import TRANSPORT_EXTENSION, EventStreamResponse, ResultResponse, result_response
 from .runtime import Runtime, ServedApp
 from .wire import parse_event_id
 
 SUBMISSION = "streamapp.submission"
 _ANSWERED = "streamapp.answered"  # a future in the scope of a request to a `LastingRoute`
-_FORMATS: dict[str, Format] = {
-    "text/event-stream": "sse",
-    "application/x-ndjson": "ndjson",
-    "application/jsonl": "ndjson",
-    "text/plain": "text",
-}
-_MAX_KEY = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +49,10 @@ class _Publisher:
     """Keep files in the store, under the address that the client knows; lasts as long as the job, so it is small."""
 
     files: FileStore
-    base_url: str
+    origin: Origin
 
     def __call__(self, file: File) -> str | None:
-        return self.files.publish(file, base_url=self.base_url)
+        return self.files.publish(file, base_url=self.origin.base_url)
 
 
 class EndpointRoute:
@@ -100,40 +94,44 @@ class EndpointRoute:
         return answer
 
     async def _answer(self, request: Request, injected: dict[str, Any], ended: asyncio.Event | None) -> Response:
-        last_event_id = request.headers.get("last-event-id") if request.method == "GET" else None
-        if last_event_id:
-            return self._resume(request, last_event_id)
-        arguments = {**await self._reader.read(request), **injected}
+        call = Call.of(request.scope)
+        if call.is_get and call.last_event_id:
+            return self._resume(request, call)
+        arguments = {**await self._reader.read(request, call), **injected}
         # A Response of the endpoint's own is not kept: there is nothing that a second request could be answered with.
-        request_key = None if self._spec.kind == "response" else await _request_key(request)
+        request_key = None if self._spec.kind == "response" else await _request_key(request, call)
         job = None if request_key is None else self._runtime.jobs.started_by(request_key)
+        submission: Submission | None = request.scope.get(SUBMISSION)
         if job is None:
-            job = self._submit(request, arguments, request_key, ended)
+            job = self._submit(call, arguments, request_key, ended, submission, request.scope.get(REQUEST_ID))
         if job.is_detached:
-            submission: Submission | None = request.scope.get(SUBMISSION)
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
         if self._spec.kind == "stream":
-            return self._stream(request, job)
-        accept = request.headers.get("accept", "")
-        return ResultResponse(job, self._settings, accept=accept, find_file=self._runtime.files.find)
+            return self._stream(request, call, job)
+        return ResultResponse(job, self._settings, accept=call.accept, find_file=self._runtime.files.find)
 
     def _submit(
-        self, request: Request, arguments: dict[str, Any], request_key: RequestKey | None, ended: asyncio.Event | None
+        self,
+        call: Call,
+        arguments: dict[str, Any],
+        request_key: RequestKey | None,
+        ended: asyncio.Event | None,
+        submission: Submission | None,
+        job_id: str | None,
     ) -> Job:
-        enter_request(RequestContext(request.scope["headers"], self._spec.path))
-        publish_by(_Publisher(self._runtime.files, base_url(request)))
-        submission: Submission | None = request.scope.get(SUBMISSION)
+        enter_request(RequestContext(call.headers, self._spec.path))
+        publish_by(_Publisher(self._runtime.files, call.origin))
         job = self._served.job(
             self._spec,
             arguments,
-            job_id=request.scope.get(REQUEST_ID),
-            window_s=self._window_s(request),
-            queue_timeout_s=_start_timeout_s(request),
-            is_detached=submission is not None or _prefers_async(request),
+            job_id=job_id,
+            window_s=self._window_s(call),
+            queue_timeout_s=call.start_timeout_s,
+            is_detached=submission is not None or call.prefers_async,
             request_key=request_key,
         )
         job.own_response = self._reader.own_response(arguments)
-        job.is_low_priority = request.headers.get("x-fal-queue-priority", "").strip().lower() == "low"
+        job.is_low_priority = call.is_low_priority
         job.captures_logs = submission is not None and submission.captures_logs
         if self._on_cancelled is not None:
             job.on_ended.append(self._tell_cancelled)
@@ -154,33 +152,33 @@ class EndpointRoute:
         if job.status == "cancelled" and job.started_at is not None:
             self._runtime.call_on_loop(self._on_cancelled, job)
 
-    def _window_s(self, request: Request) -> float:
+    def _window_s(self, call: Call) -> float:
         """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
-        asked = request.headers.get("streamapp-resume")
-        if asked is None or self._spec.kind != "stream":
-            return self._settings.resume_window_s if request.method == "GET" else 0
-        most = self._spec.mark.max_resume_window_s
-        return min(_seconds("Streamapp-Resume", asked), self._settings.max_resume_window_s if most is None else most)
+        asked_s = call.resume_window_s if self._spec.kind == "stream" else None
+        if asked_s is None:
+            return self._settings.resume_window_s if call.is_get else 0
+        most_s = self._spec.mark.max_resume_window_s
+        return min(asked_s, self._settings.max_resume_window_s if most_s is None else most_s)
 
-    def _stream(self, request: Request, job: Job) -> Response:
+    def _stream(self, request: Request, call: Call, job: Job) -> Response:
         if TRANSPORT_EXTENSION not in request.scope.get("extensions", {}):
             _warn_about_foreign_server()
         return EventStreamResponse(
             job,
             self._settings,
-            format=_format(request, self._spec),
-            is_get=request.method == "GET",
-            is_named=_is_named(request),
+            format=call.format(self._spec.mark.media_type),
+            is_get=call.is_get,
+            is_named=call.is_named,
             outlasts_app=not self._reader.injected,  # a dependency may close what it gave when the app returns
-            position=self._runtime.position(job),
+            position=self._runtime.position(job) if call.is_get else 0,
         )
 
-    def _resume(self, request: Request, last_event_id: str) -> Response:
-        event_id = parse_event_id(last_event_id)
+    def _resume(self, request: Request, call: Call) -> Response:
+        event_id = parse_event_id(call.last_event_id)
         job = self._runtime.jobs.get(event_id.job_id)
         if job.endpoint != self._served.path_of(self._spec):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.endpoint}, not of {request.url.path}")
-        return _resumed(request, job, self._runtime, _after(job, last_event_id))
+        return _resumed(call, job, self._runtime, _after(job, call.last_event_id))
 
 
 async def _until_ended(request: Request) -> AsyncIterator[asyncio.Event]:
@@ -229,7 +227,7 @@ def _warn_about_foreign_server() -> None:
     logger.warning("not run by `streamapp serve`: failed streams and the drain are left to this server's own ways")
 
 
-def _resumed(request: Request, job: Job, runtime: Runtime, after: int, *, takes_over: bool = True) -> Response:
+def _resumed(call: Call, job: Job, runtime: Runtime, after: int, *, takes_over: bool = True) -> Response:
     if job.is_over and after >= job.channel.last_n:
         return Response(status_code=204)  # the one answer that stops an EventSource
     return EventStreamResponse(
@@ -237,7 +235,7 @@ def _resumed(request: Request, job: Job, runtime: Runtime, after: int, *, takes_
         runtime.settings,
         after=after,
         is_get=True,
-        is_named=_is_named(request),
+        is_named=call.is_named,
         takes_over=takes_over,
         outlasts_app=True,
         position=runtime.position(job),
@@ -254,50 +252,14 @@ def _after(job: Job, last_event_id: str) -> int:
     return event_id.place
 
 
-def _format(request: Request, spec: EndpointSpec) -> Format:
-    """Choose the stream's format: SSE whatever Accept says, another only when it names exactly that one."""
-    accept = request.headers.get("accept", "").strip().lower()
-    if accept in _FORMATS:
-        return _FORMATS[accept]
-    return _FORMATS[spec.mark.media_type or "text/event-stream"]
-
-
-def _is_named(request: Request) -> bool:
-    return request.method == "POST" or request.query_params.get("_events") == "named"
-
-
-async def _request_key(request: Request) -> RequestKey | None:
-    """Read `Idempotency-Key`: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/."""
-    key = request.headers.get("idempotency-key")
-    if key is None or request.method != "POST":
+async def _request_key(request: Request, call: Call) -> RequestKey | None:
+    key = call.key
+    if key is None:
         return None
-    if not 0 < len(key) <= _MAX_KEY:
-        raise MalformedRequest(f"Idempotency-Key: expected 1 to {_MAX_KEY} characters, got {len(key)}")
-    is_form = request.headers.get("content-type", "").startswith("multipart/")
+    is_form = call.content_type is not None and call.content_type.startswith("multipart/")
     # A form's body has gone into its files, and the line between its parts differs at each sending.
-    body = request.headers.get("content-length", "").encode() if is_form else await request.body()
+    body = call.content_length.encode() if is_form else await request.body()
     return RequestKey(f"{request.url.path} {key}", zlib.crc32(body))
-
-
-def _prefers_async(request: Request) -> bool:
-    preferences = ",".join(request.headers.getlist("prefer")).lower()
-    return any(part.partition(";")[0].strip() == "respond-async" for part in preferences.split(","))
-
-
-def _start_timeout_s(request: Request) -> float | None:
-    """Return how long the client lets its job wait for its turn, as fal's clients say it."""
-    asked = request.headers.get("x-fal-request-timeout")
-    return None if asked is None else max(_seconds("X-Fal-Request-Timeout", asked), 0.001)
-
-
-def _seconds(header: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds < float("inf"):
-        raise MalformedRequest(f"{header}: expected seconds, 0 or more, got {text[:40]!r}")
-    return seconds
 
 
 # Jobs by id
@@ -348,12 +310,12 @@ def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
 
     async def job_events(request: Request, job_id: str) -> Response:
         job = runtime.jobs.get(job_id)
-        last_event_id = request.headers.get("last-event-id")
-        after = _after(job, last_event_id) if last_event_id else 0
+        call = Call.of(request.scope)
+        after = _after(job, call.last_event_id) if call.last_event_id else 0
         # Clients of ours say by the header that they started the job; its old connection may not be known to be dead.
-        is_owner = "streamapp-resume" in request.headers or not job.channel.has_reading_owner
-        takes_over = bool(last_event_id) and is_owner
-        return _resumed(request, job, runtime, after, takes_over=takes_over)
+        is_owner = call.resume is not None or not job.channel.has_reading_owner
+        takes_over = bool(call.last_event_id) and is_owner
+        return _resumed(call, job, runtime, after, takes_over=takes_over)
 
     async def job_cancel(job_id: str) -> Response:
         job = runtime.jobs.get(job_id)

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import HANDLED_SIGNALS
 
+from .call import header_in
 from .ending import LastResort, close_loop, end_process, leave_by
 from .forks import held_here, looping_here
 from .logs import logger
@@ -138,18 +138,19 @@ class ForwardedHeaders(ProxyHeadersMiddleware):
         """Answer one request."""
         client = scope.get("client")
         if scope["type"] != "lifespan" and client and client[0] in self.trusted_hosts:
-            forwarded = Headers(scope=scope)
-            if host := _first(forwarded.get("x-forwarded-host", "")):
+            if host := _first(scope, b"x-forwarded-host"):
                 others = [pair for pair in scope["headers"] if pair[0] != b"host"]
                 scope["headers"] = [*others, (b"host", host.encode("latin-1"))]
-            if prefix := _first(forwarded.get("x-forwarded-prefix", "")).strip("/"):
+            if prefix := _first(scope, b"x-forwarded-prefix").strip("/"):
                 scope["root_path"] = f"/{prefix}"
                 scope["path"] = scope["root_path"] + scope["path"]
         await super().__call__(scope, receive, send)
 
 
-def _first(values: str) -> str:
-    return values.partition(",")[0].strip()
+def _first(scope: Scope, name: bytes) -> str:
+    """Return the first value of a header."""
+    values = header_in(scope["headers"], name)
+    return "" if values is None else values.decode("latin-1").partition(",")[0].strip()
 
 
 class Unwound:

@@ -7,10 +7,12 @@ JSON has no raw line break, so a payload never needs a second `data:` line.
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .errors import MalformedRequest
 from .events import ATTEMPT, Event
+
+Format = Literal["sse", "ndjson", "text"]
 
 # Without a blank line: httpx-sse, and with it fal's Python client, takes one after a comment for an empty event.
 HEARTBEAT_SSE = b": ping\n"

@@ -1,0 +1,168 @@
+"""Calls: what a job needs to know of a request, read from its scope in one pass."""
+
+import json
+import pickle
+from dataclasses import FrozenInstanceError, asdict
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from streamapp.call import CALLER, Call, Origin, header_in
+from streamapp.errors import MalformedRequest
+
+SERVER = ("127.0.0.1", 8000)
+
+
+def scope(*headers: tuple[str, str], method: str = "POST", **others: Any) -> dict[str, Any]:
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+    return {"type": "http", "method": method, "path": "/x", "query_string": b"", "headers": raw, **others}
+
+
+def call(*headers: tuple[str, str], method: str = "POST", **others: Any) -> Call:
+    return Call.of(scope(*headers, method=method, **others))
+
+
+def test_a_request_without_headers_asks_for_nothing() -> None:
+    plain = call()
+    assert (plain.accept, plain.content_type, plain.last_event_id, plain.key) == ("", None, "", None)
+    assert (plain.start_timeout_s, plain.resume_window_s, plain.prefers_async) == (None, None, False)
+    assert (plain.is_low_priority, plain.caller, plain.is_get, plain.headers) == (False, "", False, b"")
+
+
+def test_a_call_is_plain_data_that_does_not_change() -> None:
+    told = call(("Accept", "text/plain"), ("X-Other", "é"), server=SERVER)
+    assert pickle.loads(pickle.dumps(told)) == told
+    assert json.dumps(asdict(told), default=repr)
+    with pytest.raises(FrozenInstanceError):
+        told.accept = ""  # type: ignore[misc]
+
+
+def test_the_first_of_several_headers_counts() -> None:
+    assert call(("Accept", "a"), ("Accept", "b")).accept == "a"
+
+
+def test_all_headers_are_kept_as_they_came() -> None:
+    assert call(("A", "1"), ("b", "é"), ("A", "2")).headers == b"a:1\nb:\xe9\na:2"
+
+
+def test_one_header_is_found_in_a_list() -> None:
+    headers = [(b"a", b"1"), (b"b", b"2"), (b"b", b"3")]
+    assert (header_in(headers, b"b"), header_in(headers, b"c")) == (b"2", None)
+
+
+def test_whoever_knows_the_caller_says_it_in_the_scope() -> None:
+    assert call(**{CALLER: "key-1"}).caller == "key-1"
+
+
+# What headers mean
+
+
+@pytest.mark.parametrize(
+    ("prefer", "is_async"),
+    [
+        (["respond-async"], True),
+        (["Respond-Async; wait=10"], True),
+        (["return=minimal, respond-async"], True),
+        (["return=minimal", "respond-async"], True),
+        (["respond-asynchronously"], False),
+        (["wait=respond-async"], False),
+    ],
+)
+def test_a_job_that_runs_on_is_asked_for_by_any_preference(prefer: list[str], is_async: bool) -> None:
+    assert call(*(("Prefer", value) for value in prefer)).prefers_async == is_async
+
+
+@pytest.mark.parametrize(("priority", "is_low"), [("low", True), (" LOW ", True), ("normal", False)])
+def test_a_low_priority_is_asked_for_by_its_name(priority: str, is_low: bool) -> None:
+    assert call(("X-Fal-Queue-Priority", priority)).is_low_priority == is_low
+
+
+def test_seconds_are_read_as_numbers() -> None:
+    told = call(("Streamapp-Resume", "2.5"), ("X-Fal-Request-Timeout", "30"))
+    assert (told.resume_window_s, told.start_timeout_s) == (2.5, 30)
+
+
+def test_a_job_that_may_not_wait_waits_for_a_moment() -> None:
+    assert call(("X-Fal-Request-Timeout", "0")).start_timeout_s == 0.001
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "inf", "nan"])
+def test_what_is_no_number_of_seconds_is_refused(text: str) -> None:
+    told = call(("Streamapp-Resume", text), ("X-Fal-Request-Timeout", text))
+    with pytest.raises(MalformedRequest, match=r"^Streamapp-Resume: expected seconds, 0 or more, got '"):
+        _ = told.resume_window_s
+    with pytest.raises(MalformedRequest, match=r"^X-Fal-Request-Timeout: expected seconds, 0 or more, got '"):
+        _ = told.start_timeout_s
+
+
+def test_a_request_that_may_come_again_has_a_key() -> None:
+    assert call(("Idempotency-Key", "k" * 255)).key == "k" * 255
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+def test_a_key_that_is_too_long_or_empty_is_refused(key: str) -> None:
+    with pytest.raises(MalformedRequest, match=f"expected 1 to 255 characters, got {len(key)}$"):
+        _ = call(("Idempotency-Key", key)).key
+
+
+def test_a_get_has_no_key() -> None:
+    assert call(("Idempotency-Key", ""), method="GET").key is None
+
+
+@pytest.mark.parametrize(
+    ("accept", "declared", "form"),
+    [
+        ("", None, "sse"),
+        ("application/json", None, "sse"),
+        (" Text/Plain ", None, "text"),
+        ("application/x-ndjson", "text/plain", "ndjson"),
+        ("application/jsonl", None, "ndjson"),
+        ("application/x-ndjson, text/plain", None, "sse"),
+        ("*/*", "text/plain", "text"),
+    ],
+)
+def test_another_format_comes_only_when_it_alone_is_named(accept: str, declared: str | None, form: str) -> None:
+    assert call(("Accept", accept)).format(declared) == form
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "is_named"),
+    [
+        ("POST", b"", True),
+        ("GET", b"", False),
+        ("GET", b"_events=named", True),
+        ("GET", b"_events=named&_events=", False),
+        ("GET", b"a=%C3%A9&_events=n%61med", True),
+    ],
+)
+def test_event_source_gets_unnamed_blocks_unless_it_asks(method: str, query: bytes, is_named: bool) -> None:
+    assert call(method=method, query_string=query).is_named == is_named
+
+
+# Where the client reached the server
+
+
+@pytest.mark.parametrize(
+    ("headers", "others", "url"),
+    [
+        ([], {"server": SERVER}, "http://127.0.0.1:8000"),
+        ([], {"server": ("::1", 80)}, "http://[::1]"),
+        ([], {"server": ("/run/socket", None)}, "http:///run/socket:None"),
+        ([], {}, ""),
+        ([("Host", "example.org")], {"scheme": "https", "server": SERVER}, "https://example.org"),
+        ([("Host", "example.org:99"), ("Host", "other")], {"server": SERVER}, "http://example.org:99"),
+        ([("Host", "not a host")], {"server": SERVER}, "http://127.0.0.1:8000"),
+        ([("Host", "a.b")], {"root_path": "/proxy"}, "http://a.b/proxy"),
+        ([("Host", "a.b")], {"root_path": "/proxy/"}, "http://a.b/proxy"),
+        ([("Host", "a.b")], {"root_path": "/outer/mount", "app_root_path": "/outer"}, "http://a.b/outer"),
+        ([("Host", "a.b")], {"root_path": "/a b?"}, "http://a.b/a b%3F"),
+    ],
+)
+def test_the_base_url_is_starlettes(headers: list[tuple[str, str]], others: dict[str, Any], url: str) -> None:
+    asked = scope(*headers, **others)
+    assert Call.of(asked).origin.base_url == str(Request(asked).base_url).rstrip("/") == url
+
+
+def test_an_origin_is_told_by_values_alone() -> None:
+    assert call(("Host", "a.b"), server=SERVER).origin == Origin("http", "a.b", SERVER, "")
