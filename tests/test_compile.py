@@ -427,6 +427,13 @@ class Inputs(streamapp.App):
     ) -> list[str]:
         return [request.url.path, prompt, agent, cookie, user]
 
+    @streamapp.endpoint("/again")
+    async def again(self, request: Request, prompt: str) -> str:
+        try:
+            return (await request.body()).decode()
+        except RuntimeError as error:
+            return str(error)
+
     @streamapp.endpoint("/upload")
     def upload(self, file: UploadFile) -> list[Any]:
         return [file.filename, file.file.read().decode()]
@@ -455,6 +462,17 @@ def test_several_parameters_are_keys_of_the_body_or_the_query(inputs: TestClient
 def test_path_parameters_are_filled(inputs: TestClient) -> None:
     assert inputs.post("/documents/report/3", json={"zoom": 2}).json() == ["report", 3, 2]
     assert inputs.post("/documents/report/three").status_code == 404
+
+
+def test_a_body_may_come_in_pieces(inputs: TestClient) -> None:
+    pieces = (piece for piece in (b'{"prompt": ', b'"a cat"', b"", b"}"))
+    assert inputs.post("/model", content=pieces).json() == {"prompt": "a cat", "steps": 1}
+
+
+def test_an_endpoint_may_read_its_request_again(inputs: TestClient) -> None:
+    assert inputs.post("/again", json={"prompt": "x"}).json() == '{"prompt":"x"}'
+    form = {"prompt": (None, "x")}
+    assert inputs.post("/again", files=form).json() == "Stream consumed"
 
 
 def test_requests_headers_cookies_and_dependencies_are_filled(inputs: TestClient) -> None:
@@ -1624,6 +1642,19 @@ async def test_mounted_in_another_app_it_starts_at_its_first_request() -> None:
         client.get(answer.headers["location"] + "/events")
     await inner.state.runtime.stop()
     assert len(app.threads) == 4
+
+
+async def test_included_in_another_app_its_endpoints_have_the_dependencies_of_that() -> None:
+    def refuse(secret: Annotated[str, Header()] = "") -> None:
+        if secret != "right":
+            raise HTTPException(401)
+
+    inner, outer = streamapp.compile_app(Living), FastAPI()
+    outer.include_router(inner.router, dependencies=[Depends(refuse)])
+    with TestClient(outer) as client:
+        assert client.post("/x", headers={"secret": "wrong"}).status_code == 401
+        assert client.post("/x", headers={"secret": "right"}).status_code == 200
+    await inner.state.runtime.stop()
 
 
 def colliding(path: str = "/x", app_name: str = "", method: str = "x") -> type[streamapp.App]:

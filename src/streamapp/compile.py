@@ -255,6 +255,10 @@ def _add_endpoints(
                 response_model=None,
                 tags=[served.name],
             )
+            if not reader.injected:
+                route = api.router.routes[-1]
+                assert isinstance(route, Route)
+                route.app = endpoint.serve
         if in_schema:
             described.append(DescribedEndpoint(compile_path(path)[1], spec, reader.model))
     return described

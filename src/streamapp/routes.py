@@ -14,7 +14,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -92,6 +92,11 @@ class EndpointRoute:
             parameters.append(inspect.Parameter("streamapp_ended", inspect.Parameter.KEYWORD_ONLY, default=until_ended))
         answer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return answer
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request where FastAPI has nothing to fill: its dependencies cost as much as the whole job."""
+        response = await self._answer(_Request(scope, receive, send), {}, None)
+        await response(scope, receive, send)
 
     async def _answer(self, request: Request, injected: dict[str, Any], ended: asyncio.Event | None) -> Response:
         call = Call.of(request.scope)
@@ -179,6 +184,23 @@ class EndpointRoute:
         if job.endpoint != self._served.path_of(self._spec):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.endpoint}, not of {request.url.path}")
         return _resumed(call, job, self._runtime, _after(job, call.last_event_id))
+
+
+class _Request(Request):
+    """Read a body without a generator, which takes ten times as long for one that comes in one piece."""
+
+    async def body(self) -> bytes:
+        if hasattr(self, "_body") or self._stream_consumed:
+            return await super().body()
+        pieces: list[bytes] = []
+        while not self._stream_consumed:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            pieces.append(message.get("body", b""))
+            self._stream_consumed = not message.get("more_body", False)
+        self._body = b"".join(pieces)
+        return self._body
 
 
 async def _until_ended(request: Request) -> AsyncIterator[asyncio.Event]:
