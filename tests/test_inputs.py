@@ -1,17 +1,28 @@
 """Inputs: from a request's JSON, form or query to an endpoint's keyword arguments."""
 
+import asyncio
 import base64
+import dataclasses
+import datetime
+import decimal
+import enum
 import io
 import json
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Optional
+import pathlib
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Optional
 from urllib.parse import quote
 
 import PIL.Image
 import pytest
 from fastapi import Depends, Header, UploadFile
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, field_validator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import AliasPath, AllowInfNan, BaseModel, ConfigDict, Field, Json, ValidationInfo, field_validator
+from pydantic import Strict as Strictly
+from pydantic_core import from_json
 from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -195,6 +206,183 @@ async def test_parameters_may_be_called_what_models_call_their_own() -> None:
     def endpoint(self: Any, model_name: str, model_config_name: str = "x") -> None: ...
 
     assert (await read(reader(endpoint), post(b'{"model_name": "sdxl"}')))["model_name"] == "sdxl"
+
+
+# Bodies in one pass: what is made of the bytes is what was made of the values that they hold.
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = "b"
+
+
+class Nested(BaseModel):
+    n: int = 1
+    inner: "Nested | None" = None
+    more: dict[str, list[float]] = {}
+
+
+class Checked(BaseModel):
+    name: str = Field(default="x", alias="theName", max_length=3)
+
+    @field_validator("name")
+    @classmethod
+    def _lower(cls, name: str) -> str:
+        return name.lower()
+
+
+class Told(BaseModel):
+    how: str = ""
+
+    @field_validator("how")
+    @classmethod
+    def _tell(cls, how: str, info: ValidationInfo) -> str:
+        return f"{how} {info.mode}"
+
+
+class Before(BaseModel):
+    value: set[int] = set()
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else {value}
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    day: datetime.date | None = None
+    pair: tuple[int, int] = (1, 2)
+
+
+class Texts(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True, extra="allow")
+    text: str = ""
+
+
+class Base64(BaseModel):
+    model_config = ConfigDict(val_json_bytes="base64")
+    data: bytes = b""
+
+
+class Deep(BaseModel):
+    first: int = Field(default=0, validation_alias=AliasPath("list", 0))
+
+
+class Pair(NamedTuple):
+    a: int
+    b: str = ""
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: float = 0
+
+
+ONE_PASS = [
+    *(Any, bool, int, float, str, None, int | None, list[int], list[Any]),
+    *(dict[str, int], dict[int, str], dict[str, Any]),
+    *(Literal[1, "a", True], dict[Literal["a", "1"], int], Nested, Checked, list[Checked], streamapp.File),
+    *(Annotated[int, Field(ge=1, multiple_of=2)], Annotated[dict[str, int], Field(min_length=2)]),
+    *(Annotated[str, Field(pattern="^a", max_length=3)], Annotated[float, AllowInfNan(True)]),
+]
+TWO_PASSES = [
+    *(bytes, datetime.date, datetime.timedelta, decimal.Decimal, uuid.UUID, Color, Pair, Point, set[int], complex),
+    *(tuple[int, str], frozenset[str], int | str, str | datetime.date, float | int, Json[list[int]], pathlib.Path),
+    *(Told, Before, Strict, Texts, Base64, Deep, Annotated[int, Strictly()]),
+]
+ODD = [
+    *(b"1", b"1.0", b"-0", b"-0.0", b"1e2", b"1e400", b"9007199254740993", b"1" * 40, b"1" * 5000, b"true", b"null"),
+    *(b'"1"', b'" 1 "', b'"1_000"', b'"yes"', b'"b"', b'"2020-01-01"', b'"PT1S"', b'"\\u0000"', b'"\xc3\xa9"'),
+    *(b'"\\ud83d\\ude00"', b'"\\ud800"', b'"\xff"', b'"NaN"', b"NaN", b"-Infinity", b'"Infinity"', b'"aGk="', b'"[1]"'),
+    *(b"[]", b"[1]", b'[1, "2"]', b"[1, 1]", b"[[1]]", b"{}", b'{"a": 1}', b'{"a": 1, "a": 2}', b'{"a": "x", "a": 2}'),
+    *(b'{"1": "a", "1.0": "b"}', b'{"a": 1, "b": "2"}', b'{"": 1}', b'{"n": "3", "inner": {"n": 2.0}, "x": 1}'),
+    *(b'{"theName": "ABC", "name": "d"}', b'{"theName": "long"}', b'{"more": {"a": [1, "2"]}}', b'{"how": "so"}'),
+    *(b'{"day": "2020-01-01"}', b'{"pair": [1, 2]}', b'{"text": 1.0}', b'{"data": "aGk="}', b'{"list": [7]}'),
+    *(b'{"value": 3}', b'{"url": "data:text/plain,x"}', b'"data:;base64,aGk="', b'{"x": 1}', b"[1, 2,]", b"{'a': 1}"),
+    *(b'{"n": 1, "more": {"a": [NaN]}}', b"0.1", b"0.10000000000000000001", b"1 2", b"[" * 300 + b"]" * 300),
+]
+FILE = b'"data:text/plain;base64,aGk="'
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["1", "a", "b"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "1", "n", "more"]), inner),
+    max_leaves=6,
+)
+
+
+def taking(annotation: Any) -> InputReader:
+    def endpoint(self: Any, x: Any) -> None: ...
+
+    endpoint.__annotations__["x"] = annotation
+    return reader(endpoint)
+
+
+async def outcome(arguments: Awaitable[dict[str, Any]]) -> str:
+    try:
+        return repr(await arguments)
+    except RequestValidationError as error:
+        return repr(error.errors())
+
+
+async def assert_alike(reading: InputReader, body: bytes) -> None:
+    """Compare what a body gives with what the values give that it holds; both may be refused."""
+    try:
+        values = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        assert f"JSON decode error: {error}" in await outcome(read(reading, post(body)))
+    else:
+        assert await outcome(read(reading, post(body))) == await outcome(reading.validate(values))
+
+
+@pytest.mark.parametrize("annotation", [*ONE_PASS, *TWO_PASSES], ids=str)
+async def test_a_text_gives_what_its_values_give(annotation: Any) -> None:
+    reading = taking(annotation)
+    for value in ODD:
+        for body in [value] if reading.model is annotation else [b'{"x": %b}' % value, b'{"x": 0, "x": %b}' % value]:
+            await assert_alike(reading, body)
+
+
+@settings(max_examples=25, deadline=None)
+@given(value=JSON)
+@pytest.mark.parametrize("annotation", ONE_PASS, ids=str)
+def test_any_text_gives_what_its_values_give(annotation: Any, value: Any) -> None:
+    """The json module writes NaN and Infinity, which are refused both ways."""
+    asyncio.run(assert_alike(taking(annotation), json.dumps({"x": value}).encode()))
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Note what is read before it is validated."""
+    noted: list[bytes] = []
+
+    def reading(body: bytes, **options: Any) -> Any:
+        noted.append(body)
+        return from_json(body, **options)
+
+    monkeypatch.setattr("streamapp.inputs.from_json", reading)
+    return noted
+
+
+@pytest.mark.parametrize("annotation", ONE_PASS, ids=str)
+async def test_a_body_of_plain_types_is_validated_as_it_is_read(annotation: Any, readings: list[bytes]) -> None:
+    bodies = [b'{"x": %b}' % value for value in (b"1", b"2", b"true", b"null", b'"abc"', b"[1]", b"{}", FILE)]
+    bodies += [b'{"x": {"1": %b, "2": %b}}' % values for values in ((b"1", b"2"), (b'"a"', b'"b"'))]
+    bodies += [b'{"x": {"a": 1, "1": 2}}', b'{"x": [{}]}', b"{}"]
+    tried = [await outcome(read(taking(annotation), post(body))) for body in bodies]
+    assert len(readings) < len(tried)  # only those that are refused are read again, to be told as ever
+
+
+async def test_a_large_body_is_read_first(readings: list[bytes]) -> None:
+    body = json.dumps({"prompt": "x" * 70_000}).encode()
+    assert (await read(KEYS, post(body)))["prompt"] == "x" * 70_000
+    assert readings == [body]
+
+
+@pytest.mark.parametrize("annotation", TWO_PASSES, ids=str)
+async def test_a_body_of_other_types_is_read_first(annotation: Any, readings: list[bytes]) -> None:
+    await outcome(read(taking(annotation), post(b'{"x": 1}')))
+    assert readings == [b'{"x": 1}']
 
 
 # Forms
