@@ -23,7 +23,7 @@ from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.certificates import issue
-from streamapp.server import ForwardedHeaders, Server, Unwound, bind
+from streamapp.server import Flow, ForwardedHeaders, Server, Unwound, bind
 from streamapp.settings import Settings
 
 
@@ -405,6 +405,19 @@ async def test_only_where_no_middleware_of_others_looks_on_a_stream_outlasts_its
     assert answer.text.endswith("data: 1\n\n")
     assert answer.headers["x-fal-request-id"] == answer.headers["x-streamapp-job-id"]
     assert seen[-2:] == ["end", "returned"]
+
+
+async def test_writers_wait_until_the_client_has_taken_enough() -> None:
+    flow = Flow(asyncio.Transport())
+    await flow.drain()
+    for _ in range(2):
+        flow.pause_writing()
+        waiting = [asyncio.create_task(flow.drain()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert flow.write_paused
+        assert not any(task.done() for task in waiting)
+        flow.resume_writing()
+        await asyncio.gather(*waiting)
 
 
 class Brief(streamapp.App):

@@ -71,6 +71,8 @@ class _Connection:
             None when there may be middleware of others.
     """
 
+    __slots__ = ("_is_direct", "_send", "_send_body", "_send_timeout_s", "_transport", "listener")
+
     def __init__(
         self,
         scope: Scope,
@@ -243,8 +245,10 @@ class EventStreamResponse(Response):
             if refusal is not None:
                 assert respond is not None
                 return await respond(ErrorResponse(refusal, {"X-Streamapp-Job-Id": self.job.id}))
-            respond = None  # with it go the scope and the closures of all middleware
-            await self._stream(connection, subscriber, events)
+            streaming = self._stream(connection, subscriber, events)
+            # With `respond` go the scope and the closures of all middleware.
+            del events, refusal, respond
+            await streaming
         except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
             connection.abort()
         finally:
@@ -253,6 +257,7 @@ class EventStreamResponse(Response):
 
     async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
         await connection.start(self.status_code, [*self.raw_headers, *self.job.own_headers])
+        self.raw_headers = []  # sent; an open stream would keep 0.3 kB of them
         if opening := self._opening(events):
             await connection.write(opening)
 
@@ -269,6 +274,8 @@ class EventStreamResponse(Response):
                 await connection.write(body)
                 if events[-1].is_terminal:
                     return await connection.fail()
+                del body  # a stream that waits keeps nothing of what it has sent
+            del events
             if subscriber.is_dropped:
                 return connection.abort()
             if not await subscriber.wait(self._settings.heartbeat_s, deliver):
