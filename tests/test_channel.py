@@ -309,6 +309,18 @@ async def test_a_sleeping_reader_is_woken_once(monkeypatch: pytest.MonkeyPatch) 
     assert len(reader.take()) == 50
 
 
+async def test_a_producer_that_has_just_given_way_only_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.channel._YIELD_EVERY_S", WAIT_S)
+    channel, slept = channel_with(), []  # type: tuple[Channel, list[float]]
+    put(channel, "a")
+    reader = channel.subscribe(after=1)
+    monkeypatch.setattr("streamapp.channel.time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
+    task = await asleep(reader)
+    Producer(lambda: put(channel, "b", waits=True)).join(WAIT_S)
+    assert await task
+    assert slept == []
+
+
 async def test_an_awake_reader_is_never_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     channel = channel_with()
     reader = channel.subscribe()
@@ -399,6 +411,83 @@ async def test_a_producer_waits_for_its_first_reader_only_a_moment() -> None:
     channel.subscribe(is_owner=True)
     await asyncio.to_thread(put, channel, "a", "b", waits=True)
     assert channel.last_n == 2
+
+
+# A reader that falls behind takes in bulk
+
+
+@pytest.fixture
+async def resting(monkeypatch: pytest.MonkeyPatch) -> "tuple[Channel, Subscriber, asyncio.Task[bool]]":
+    """Return an owner that has taken in bulk and lets the next events pile up, until something ends that."""
+    monkeypatch.setattr("streamapp.channel._REST_S", WAIT_S)
+    channel = channel_with(ahead_events=40)
+    reader = channel.subscribe(is_owner=True)
+    put(channel, *range(40))
+    assert len(reader.take()) == 40
+    put(channel, "a")
+    return channel, reader, await asleep(reader)
+
+
+Resting = tuple[Channel, Subscriber, "asyncio.Task[bool]"]
+
+
+async def test_a_reader_that_took_in_bulk_lets_events_pile_up(
+    monkeypatch: pytest.MonkeyPatch, resting: Resting, advance: Advance
+) -> None:
+    channel, reader, task = resting
+    calls = count_wake_ups(monkeypatch)
+    put(channel, "b")
+    await asyncio.sleep(0)
+    assert not task.done()
+    advance(WAIT_S)
+    assert await task
+    assert payloads(reader.take()) == ["a", "b"]
+    assert calls == []
+    task = await asleep(reader)
+    put(channel, "c")  # which wakes it: it is not behind any more
+    assert await task
+    assert len(calls) == 1
+
+
+async def test_a_producer_without_room_ends_the_rest(resting: Resting) -> None:
+    channel, reader, task = resting
+    producer = Producer(lambda: put(channel, *range(40), waits=True))
+    assert await task
+    assert len(reader.take()) == 40
+    producer.join(WAIT_S)
+    assert payloads(reader.take()) == [39]
+
+
+async def test_an_async_producer_without_room_ends_the_rest(resting: Resting) -> None:
+    channel, reader, task = resting
+    put(channel, *range(39))
+    producer = asyncio.create_task(channel.aemit(to_event("b")))
+    assert await task
+    assert len(reader.take()) == 40
+    await producer
+
+
+@pytest.mark.parametrize("ending", [Channel.finish, Subscriber.close], ids=["end", "leave"])
+async def test_what_ends_a_wait_ends_the_rest(resting: Resting, ending: Any) -> None:
+    channel, reader, task = resting
+    ending(reader if ending is Subscriber.close else channel)
+    assert await task
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_where_the_log_is_full_or_has_ended_already_a_reader_does_not_rest(
+    monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    monkeypatch.setattr("streamapp.channel._REST_S", WAIT_S)
+    channel = channel_with(ahead_events=40)
+    reader = channel.subscribe(is_owner=True)
+    put(channel, *range(40))
+    assert len(reader.take()) == 40
+    put(channel, *range(0 if is_over else 40))
+    if is_over:
+        channel.finish()
+    task = await asleep(reader)
+    assert task.done()
 
 
 # Delivery to a reader that sleeps on
