@@ -138,6 +138,8 @@ def to_event(value: Any, *, at_once: bool = False) -> Event:
     Raises:
         NotEncodable: a value in it has no form on the wire; says which type.
     """
+    if type(value) is dict and not at_once:  # what most endpoints emit, before six questions of what else it may be
+        return Event("output", _to_json(value, _fallback))
     match value:
         case Preview():
             payload = _preview_payload(value)

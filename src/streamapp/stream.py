@@ -43,7 +43,7 @@ class Stream:
             NotEncodable: the payload has no form on the wire.
             StreamAppError: called on the event loop; write `await stream.aemit(...)` there.
         """
-        if threading.get_ident() == self._loop_thread:
+        if self._loop_thread is not None and threading.get_ident() == self._loop_thread:
             raise StreamAppError(
                 "stream.emit would block the event loop; in an async endpoint write await stream.aemit()"
             )
