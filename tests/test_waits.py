@@ -80,7 +80,11 @@ WITHOUT = {
         "asyncio.shield(asyncio.wrap_future(job.sent))": BY_THE_JOB,
         "asyncio.wrap_future(job.sent)": BY_THE_JOB,
     },
-    "streamapp/server.py": {"drain.result()": DONE, "rest": "the rest of a response, like the app itself"},
+    "streamapp/server.py": {
+        "drain.result()": DONE,
+        "rest": "the rest of a response, like the app itself",
+        "self._writable.wait()": "uvicorn's, until the client has taken enough or left; responses limit it",
+    },
     "streamapp/stream.py": {"rest": BY_THE_JOB, "in_encoder(to_event, payload)": BY_THE_JOB},
     "streamapp/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
     "streamapp/testing.py": {"self._is_over.wait()": "what an app receives: it waits for its client to leave"},

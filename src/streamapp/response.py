@@ -245,10 +245,8 @@ class EventStreamResponse(Response):
             if refusal is not None:
                 assert respond is not None
                 return await respond(ErrorResponse(refusal, {"X-Streamapp-Job-Id": self.job.id}))
-            streaming = self._stream(connection, subscriber, events)
-            # With `respond` go the scope and the closures of all middleware.
-            del events, refusal, respond
-            await streaming
+            respond = None  # with it go the scope and the closures of all middleware
+            await self._stream(connection, subscriber, events)
         except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
             connection.abort()
         finally:
@@ -275,7 +273,7 @@ class EventStreamResponse(Response):
                 if events[-1].is_terminal:
                     return await connection.fail()
                 del body  # a stream that waits keeps nothing of what it has sent
-            del events
+                events.clear()
             if subscriber.is_dropped:
                 return connection.abort()
             if not await subscriber.wait(self._settings.heartbeat_s, deliver):

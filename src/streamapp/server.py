@@ -10,7 +10,6 @@ terminal event. That is switched off; responses of its kind that users return ar
 
 import asyncio
 import gc
-import os
 import signal
 import socket
 import sys
@@ -326,8 +325,11 @@ class Server(uvicorn.Server):
                 yield connection.descriptor
 
     async def on_tick(self, counter: int) -> bool:
-        """Say whether to end, ten times a second; take the signals back from an app that has taken them meanwhile."""
-        for number in self._heard:
+        """Say whether to end, ten times a second; each second take the signals back from an app that has taken them.
+
+        To ask for a handler takes the signal module 25 000 instructions.
+        """
+        for number in self._heard if counter % 10 == 0 else ():
             if signal.getsignal(number) != self.handle_exit:
                 signal.signal(number, self.handle_exit)
                 name = signal.Signals(number).name
@@ -453,6 +455,12 @@ def _ignore(within_s: float, code: int) -> None:
 
 def _shut_down(descriptor: int) -> None:
     """End a connection for all who hold its socket."""
-    if descriptor >= 0:
-        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as held:  # the client may have gone already
+    if descriptor < 0:
+        return
+    with suppress(OSError):  # the client may have gone already
+        # Of whatever family it is: to ask for that, and to copy the descriptor, would be five more system calls.
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
+        try:
             held.shutdown(socket.SHUT_RDWR)
+        finally:
+            held.detach()
