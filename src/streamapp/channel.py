@@ -473,6 +473,11 @@ class Channel:
         if self._owner is None:
             self._trim()
 
+    def _take_sleepers(self) -> "list[Subscriber]":
+        """Return the readers to wake; they do not count as asleep from now on."""
+        sleepers, self._sleepers = self._sleepers, []
+        return sleepers
+
     def _tell_sent(self, n: int) -> None:
         """Let the producer go on when a reader has sent what came until `n`."""
         first_sent = self._first_sent
@@ -552,15 +557,16 @@ class Channel:
             if end - holder._settled >= max_events or self._bytes - self._trimmed_bytes >= max_bytes + self._behind[1]
         ]
 
+    def _pacing(self) -> "list[Subscriber]":
+        """Return the readers that the producer waits for."""
+        return [*self._holders, *filter(None, [self._owner])]
+
     def _wait_for_room(self) -> None:
         while self._is_full():
             started = time.monotonic()
             if self._room is None:
                 self._room = threading.Condition(self._lock)
-            owner = self._owner
-            assert owner is not None
-            if owner.is_asleep:  # it rests
-                self._wake([owner])
+            self._wake([reader for reader in self._pacing() if reader.is_asleep])  # they rest
             self._room.wait(self._send_budget_s)
             self._spend(started)
             self.check()
@@ -579,9 +585,8 @@ class Channel:
                 return
             self._loop = loop
             self._async_waiters.append(room)
-            owner = self._owner
-        assert owner is not None
-        owner.wake()  # it may rest
+        for reader in self._pacing():
+            reader.wake()  # it may rest
         timer = loop.call_later(self._send_budget_s, self._give_async_room)
         try:
             await room
