@@ -974,16 +974,13 @@ async def test_what_several_producers_wait_together_counts_once(advance: Advance
     assert not owner.is_dropped
 
 
-async def test_an_end_that_comes_just_before_an_async_producer_waits_is_not_missed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    channel = channel_with(ahead_events=1, awaits_owner=True)
+async def test_an_end_that_comes_just_before_an_async_producer_waits_is_not_missed() -> None:
+    class Ending(Channel):
+        def offer(self, event: Event) -> bool:
+            return super().offer(event) or not self.finish()
 
-    def offer(event: Event) -> bool:
-        return Channel.offer(channel, event) or not channel.finish()
-
+    channel = Ending(Settings(ahead_events=1), awaits_owner=True)
     await channel.aemit(to_event("a"))
-    monkeypatch.setattr(channel, "offer", offer)
     with pytest.raises(Cancelled):
         await asyncio.wait_for(channel.aemit(to_event("b")), WAIT_S)
 

@@ -72,6 +72,43 @@ class Channel:
         awaits_owner: the producer is paced from the start, by the owner who is about to come.
     """
 
+    # A dictionary of more than 30 names shares its keys with no other (CPython): it would cost each job a kilobyte.
+    __slots__ = (
+        "_ahead",
+        "_async_waiters",
+        "_base",
+        "_behind",
+        "_bytes",
+        "_charged_until",
+        "_expected",
+        "_first_sent",
+        "_head",
+        "_holders",
+        "_is_held_here",
+        "_last_output",
+        "_lock",
+        "_log",
+        "_loop",
+        "_n",
+        "_on_demand",
+        "_on_terminal",
+        "_owner",
+        "_polled",
+        "_preview_n",
+        "_replaced",
+        "_room",
+        "_send_budget_s",
+        "_sleepers",
+        "_slots",
+        "_start_n",
+        "_subscribers",
+        "_terminal",
+        "_told_demand",
+        "_trimmed_bytes",
+        "_trimmed_n",
+        "_yielded_at",
+    )
+
     def __init__(
         self, settings: Settings, *, on_terminal: Callable[[], None] | None = None, awaits_owner: bool = False
     ) -> None:
@@ -170,7 +207,8 @@ class Channel:
         with self._lock:
             self.check()
             sleepers = self._begin(event)
-        self._wake(sleepers)
+        if sleepers:
+            self._wake(sleepers)
 
     def emit(self, event: Event, *, waits: bool = True) -> None:
         """Append an event; blocks while the log is full ahead of the owner.
@@ -516,7 +554,7 @@ class Channel:
     def _wake_all(self, sleepers: "Iterable[Subscriber]") -> None:
         for sleeper in sleepers:
             sleeper.wake()
-        if not self._is_full():
+        if self._async_waiters and not self._is_full():
             self._give_async_room()
 
     def _index_after(self, n: int) -> int:
@@ -636,7 +674,9 @@ class Channel:
         """Let go of the oldest events that were taken and are over the bounds behind; never the newest."""
         owner = self._owner
         end = len(self._log) if owner is None else owner._index - self._base
-        until = min([end, len(self._log) - 1, *(holder._settled - self._base for holder in self._holders)])
+        until = min(end, len(self._log) - 1)
+        for holder in self._holders:
+            until = min(until, holder._settled - self._base)
         taken_bytes = self._bytes if owner is None else owner._taken_bytes
         max_events, max_bytes = self._behind
         while self._head < until and (end - self._head > max_events or taken_bytes - self._trimmed_bytes > max_bytes):
@@ -724,7 +764,8 @@ class Subscriber:
             if self._waiter is not None and self not in channel._sleepers:
                 channel._sleepers.append(self)
         self._is_behind = len(events) > _BULK
-        channel._tell_demand()
+        if channel._on_demand is not None:
+            channel._tell_demand()
         if lagged is not None:
             events = sorted([lagged, *events], key=_number)
         if self._returned:
@@ -862,7 +903,8 @@ class Subscriber:
 
     def _hand_over(self, events: list[Event]) -> None:
         assert self._deliver is not None
-        self._channel._tell_demand()
+        if self._channel._on_demand is not None:
+            self._channel._tell_demand()
         if events and not self._deliver(events):
             self._return(events)
         elif self._channel._first_sent is not None:
