@@ -1,5 +1,6 @@
 """What tests share: no call of ours may block the loop, a clock that can be put forward, a server of raw bytes."""
 
+import logging
 import os
 import signal
 import time
@@ -38,6 +39,17 @@ def nothing_blocks_the_loop() -> Iterator[None]:
 def children_hear_ctrl_c() -> None:
     """Give started processes the usual SIGINT: a shell that runs the tests in the background has them ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a command that a test has run does to the loggers: later tests of the process count their lines."""
+    loggers = [logging.getLogger(name) for name in ("streamapp", "uvicorn")]
+    before = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
+    yield
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate, logger.handlers = propagate, handlers
 
 
 @pytest.fixture

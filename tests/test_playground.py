@@ -382,6 +382,8 @@ def test_every_kind_of_input_arrives(contents: str, playground: Opener, tmp_path
     tab.field("Lens").select_option(label="tele")
     tab.field("Image").set_input_files(picture)
     tab.field("File").set_input_files(tmp_path / "note.txt")
+    for name in ("picture.png", "note.txt"):  # the page has read it
+        expect(tab.page.get_by_role("code").filter(has_text=name)).to_be_visible()
     tab.run().ends()
     taken = result_of(tab)
     expected = {"text": "two words", "story": "once", "count": 7, "strength": 0.25, "style": "chalk"}

@@ -321,10 +321,10 @@ class Lane:
             if self._on_broken is not None:
                 self._on_broken(error)
         finally:
-            for job in jobs:  # each logs its end, and a handler of the user's may block: nothing else waits for that
-                job.fail(error)
             with suppress(InvalidStateError):  # setup has returned
                 self.ready.set_exception(error)
+            for job in jobs:  # last: each logs its end, and a handler of the user's may block
+                job.fail(error)
 
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
