@@ -429,3 +429,46 @@ async def test_metrics_show_workers_jobs_and_readers() -> None:
             assert line in page.splitlines()
         app.gate.release()
         await ended(waiting)
+
+
+async def test_an_exit_hook_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    class Hanging(Example):
+        async def handle_exit(self) -> None:
+            await asyncio.sleep(3600)
+
+    async with running(Hanging()):
+        pass
+    assert "handle_exit of hanging has not returned; the drain goes on" in caplog.messages
+
+
+async def test_an_async_exit_hook_runs_on_the_loop() -> None:
+    threads: list[int] = []
+
+    class Leaving(Example):
+        async def handle_exit(self) -> None:
+            threads.append(threading.get_ident())
+
+    async with running(Leaving()):
+        pass
+    assert threads == [threading.get_ident()]
+
+
+async def test_a_loop_that_is_blocked_for_good_ends_the_process_once_setup_has_returned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An `async def setup` may load a model on the loop."""
+    gate, codes = threading.Event(), []  # type: tuple[threading.Event, list[int]]
+
+    class Loading(Example):
+        def setup(self) -> None:
+            gate.wait(WAIT_S)
+
+    async with running(Loading()) as runtime:
+        assert not runtime._blocked()
+        gate.set()
+        await asyncio.wrap_future(runtime.served[0].ready)
+        assert runtime._blocked()
+        assert caplog.messages[-1] == "the event loop is blocked for good; end this process"
+        runtime.on_blocked = codes.append
+        assert runtime._blocked()
+    assert codes == [70]
