@@ -214,7 +214,7 @@ class Channel:
         """Append an event; blocks while the log is full ahead of the owner.
 
         Args:
-            waits: False appends in any case, for the few lines that come from the loop.
+            waits: False appends in any case: what is bounded otherwise, a bar or a line.
         Raises:
             Cancelled: the log has ended, or ended while this waited.
             StreamAppError: called by a finalizer that interrupted this very channel.
@@ -604,7 +604,9 @@ class Channel:
             started = time.monotonic()
             if self._room is None:
                 self._room = threading.Condition(self._lock)
-            self._wake([reader for reader in self._pacing() if reader.is_asleep])  # they rest
+            resting = [reader for reader in self._pacing() if reader.is_asleep]
+            if resting:
+                self._wake(resting)
             self._room.wait(self._send_budget_s)
             self._spend(started)
             self.check()

@@ -350,7 +350,7 @@ class Server(uvicorn.Server):
         """Stop the apps where the lifespan has not done so: its task may have been cancelled."""
         try:
             await self._runtime.stop()
-        except Exception:
+        except Exception:  # the process ends anyway; what is left to do is to say so
             logger.exception("the apps could not be stopped in order")
 
     async def _drain(self) -> None:
