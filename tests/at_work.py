@@ -2,17 +2,19 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import PIL.Image
 from tests.waiting import WAIT_S
 
-from streamapp.jobs import Job
+from streamapp.answer import Answer
+from streamapp.job import Job, JobRequest, new_job_id
 from streamapp.settings import Settings
 from streamapp.stream import Stream
 
 SETTINGS = Settings()
 Call = Callable[[Stream], Any]
+J = TypeVar("J", bound=Job)
 
 
 class OutOfMemoryError(RuntimeError):
@@ -50,14 +52,33 @@ class Pixels(PIL.Image.Image):
         PIL.Image.new("RGB", (2, 2)).save(*args, **kwargs)
 
 
-def new(call: Call = lambda stream: None, **options: Any) -> Job:
-    settings = options.pop("settings", SETTINGS)
-    return Job(lambda job, stream: call(stream), endpoint="/app/x", settings=settings, is_detached=True, **options)
+def request(settings: Settings = SETTINGS, **asked: Any) -> JobRequest:
+    limits = {"timeout_s": settings.timeout_s, "queue_timeout_s": settings.queue_timeout_s}
+    return JobRequest(**{"id": new_job_id(), "app": "app", "endpoint": "/x", **limits, **asked})
+
+
+def new(call: Call = lambda stream: None, **asked: Any) -> Job:
+    """Make a detached job of a function, for a worker that runs it by `run`."""
+    return new_of(Job, call, **asked)
+
+
+def new_of(cls: type[J], call: Call = lambda stream: None, *, settings: Settings = SETTINGS, **asked: Any) -> J:
+    """Make such a job of a class of the test's own."""
+    wanted = request(settings, **{"is_detached": True, **asked})
+    return cls(wanted, settings, arguments={"call": call}, answer=Answer())
+
+
+def run(job: Job, stream: Stream) -> Any:
+    """Run what a job was made of."""
+    job.channel.check()
+    assert job.arguments is not None
+    return job.arguments["call"](stream)
 
 
 def over(job: Job) -> Job:
-    """Wait for a job's end."""
-    job.sent.result(WAIT_S)
+    """Wait for a job's end, and until all have heard of it."""
+    assert isinstance(job.answer, Answer)
+    job.answer.ended.result(WAIT_S)
     return job
 
 

@@ -21,7 +21,10 @@ WHOLE = {
     "channel",
     "stream",
     "capture",
+    "job",
     "jobs",
+    "answer",
+    "binding",
     "results",
     "worker",
     "inference",
@@ -36,6 +39,7 @@ REST_PERCENT = 90
 ELSEWHERE = {
     "routes": "test_compile.py",
     "server": "test_end_to_end.py",
+    "store": "test_jobs.py",
     "__init__": "test_imports.py",
     "__main__": "test_cli.py",
 }

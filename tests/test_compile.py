@@ -28,8 +28,9 @@ from tests.waiting import WAIT_S
 
 import streamapp
 import streamapp.testing
+from streamapp.answer import answer_of
 from streamapp.errors import DefinitionError
-from streamapp.jobs import Job, JobStore, MemoryStore
+from streamapp.job import Job
 from streamapp.routes import _warn_about_foreign_server as warn_about_foreign_server
 from streamapp.runtime import Runtime
 from streamapp.settings import Settings
@@ -38,9 +39,9 @@ PICTURE = PIL.Image.new("RGB", (2, 2), "red")
 ASYNC = {"Prefer": "respond-async"}
 
 
-def serving(*apps: Any, root_path: str = "", store: JobStore | None = None, **settings: Any) -> TestClient:
+def serving(*apps: Any, root_path: str = "", **settings: Any) -> TestClient:
     """Run apps with the settings of a test: nothing is waited for at the end."""
-    app = streamapp.compile_app(*apps, settings=Settings(**{"drain_s": 0, **settings}), store=store)
+    app = streamapp.compile_app(*apps, settings=Settings(**{"drain_s": 0, **settings}))
     return TestClient(app, root_path=root_path, raise_server_exceptions=False)
 
 
@@ -1226,28 +1227,17 @@ def test_a_job_waits_for_its_reader_as_long_as_it_was_asked_to(
 
 def test_how_long_a_job_waits_is_capped_by_its_endpoint(gated: tuple[Gated, TestClient]) -> None:
     app, client = gated
-    with client.stream("GET", "/stream", headers={"Streamapp-Resume": "3600"}) as answer:
-        job = runtime_of(client).jobs.get(answer.headers["x-streamapp-job-id"])
-    assert job.window_s == 5
-
-
-class Recording(MemoryStore):
-    """A store that shows the jobs of which no response tells the id."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.saved: list[Job] = []
-
-    def save(self, job: Job) -> None:
-        super().save(job)
-        self.saved.append(job)
+    with client.stream("GET", "/stream", headers={"Streamapp-Resume": "3600"}):
+        (job,) = runtime_of(client).jobs
+    assert job.request.window_s == 5
 
 
 def test_an_endpoint_that_answers_once_does_not_outlive_its_client() -> None:
     """Nobody learns the id of such a job before it has ended."""
-    with serving(Kinds, store=(store := Recording())) as client:
+    with serving(Kinds) as client:
+        runtime_of(client).observers.append((ended := list[Job]()).append)
         client.post("/value", headers={"Streamapp-Resume": "60"})
-    assert [job.window_s for job in store.saved] == [0]
+    assert [job.request.window_s for job in ended] == [0]
 
 
 # Full, draining, out of order
@@ -1509,9 +1499,13 @@ def test_context_variables_reach_the_endpoint() -> None:
 
 def test_a_job_lets_go_of_its_response() -> None:
     """Jobs are kept for minutes; what the iterator of a response holds can be tensors."""
-    with serving(Kinds, store=(store := Recording())) as client:
+    with serving(Kinds) as client:
+        runtime_of(client).observers.append((ended := list[Job]()).append)
         client.post("/async-response")
-    assert [(job.status, job.outcome.result()) for job in store.saved] == [("succeeded", None)]
+    (job,) = ended
+    answer = answer_of(job)
+    assert answer is not None
+    assert (job.status, answer.outcome.result()) == ("succeeded", None)
 
 
 def test_a_base_http_middleware_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:

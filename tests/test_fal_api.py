@@ -299,7 +299,7 @@ def test_the_time_is_not_negative_in_the_moment_before_the_end_is_noted() -> Non
         before = time.time()
         submitted = submit(client, "/", {"prompt": "x"})
         until(client, submitted, "COMPLETED")
-        client.app.state.runtime.jobs.get(submitted["request_id"]).finished_at = None  # type: ignore[attr-defined]
+        client.app.state.runtime.jobs._kept[submitted["request_id"]].finished_at = None  # type: ignore[attr-defined]
         told = status(client, submitted)
         assert 0 <= told["metrics"]["inference_time"] <= time.time() - before
 
@@ -318,7 +318,7 @@ def test_no_line_is_missed_when_a_job_ends_while_its_log_is_read(path: str, monk
     with serving() as client:
         submitted = submit(client)
         until(client, submitted, "IN_PROGRESS")
-        job = client.app.state.runtime.jobs.get(submitted["request_id"])  # type: ignore[attr-defined]
+        job = client.app.state.runtime.jobs._kept[submitted["request_id"]]  # type: ignore[attr-defined]
         monkeypatch.setattr(fal_api, "_log_lines", read_and_see_the_end)
         answer = client.get(submitted["status_url"] + path + "?logs=1")
     assert '"COMPLETED"' not in answer.text or '"done"' in answer.text

@@ -17,11 +17,12 @@ ORDER = (
     *("logs", "threads", "ending", "forks"),  # the process: its log, its threads, its end, its children
     *("errors", "settings", "media", "files", "events", "wire"),  # values
     *("exceptions", "toolkit"),  # fal's names for them
-    *("channel", "stream", "capture", "jobs", "store"),  # what happened to a job
+    *("channel", "stream", "capture", "job", "store", "jobs"),  # what happened to a job
     *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it
     *("container", "endpoint", "app", "diffusion"),  # definition
-    *("call", "inputs", "response", "middleware", "metrics", "openapi", "page"),  # transport
-    *("runtime", "routes", "realtime", "fal_api", "runpod_api", "compile", "server", "app_client"),  # assembly
+    *("call", "inputs", "answer", "response", "middleware", "metrics", "openapi", "page"),  # transport
+    *("binding", "runtime", "routes", "realtime"),  # assembly
+    *("fal_api", "runpod_api", "compile", "server", "app_client"),
     # the command line, and tests
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
 )
@@ -105,6 +106,13 @@ def test_torch_is_imported_by_one_module(module: str) -> None:
 def test_nothing_is_imported_inside_a_function(module: str) -> None:
     functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert {function.name: list(imported(function)) for function in functions if [*imported(function)]} == {}
+
+
+@pytest.mark.parametrize("module", [*ORDER[ORDER.index("channel") : ORDER.index("container")], "runtime"])
+def test_jobs_and_the_runtime_know_neither_http_nor_metrics_nor_fal(module: str) -> None:
+    others = {"starlette", "fastapi", "prometheus_client", ".metrics", ".fal_api", ".routes", ".response", ".answer"}
+    if module in MODULES:
+        assert set(imported(tree(module))) & others == set()
 
 
 def test_importing_streamapp_imports_no_torch() -> None:

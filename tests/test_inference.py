@@ -14,13 +14,13 @@ from typing import Any
 
 import PIL.Image
 import pytest
-from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, over, wait_for_thread
+from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, new_of, over, run, wait_for_thread
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.events import Output, Preview
 from streamapp.inference import ThreadWorker
-from streamapp.jobs import Job
+from streamapp.job import Job, JobRequest
 from streamapp.settings import Settings
 from streamapp.stream import Stream, current_stream
 
@@ -33,7 +33,7 @@ def started() -> Iterator[Callable[..., ThreadWorker]]:
     workers: list[ThreadWorker] = []
 
     def started(**options: Any) -> ThreadWorker:
-        worker = ThreadWorker("app", options.pop("settings", SETTINGS), **options)
+        worker = ThreadWorker("app", options.pop("settings", SETTINGS), run=run, **options)
         workers.append(worker)
         worker.start()
         return worker
@@ -54,7 +54,7 @@ def test_setup_every_job_and_teardown_run_in_one_thread() -> None:
     def note(*_: Any) -> None:
         threads.append(threading.get_ident())
 
-    worker = ThreadWorker("app", SETTINGS, setup=note, teardown=note)
+    worker = ThreadWorker("app", SETTINGS, run=run, setup=note, teardown=note)
     worker.start()
     for _ in range(3):
         job = new(note)
@@ -105,8 +105,8 @@ def test_a_job_of_low_priority_waits_for_all_others(started: Started, gate: Gate
     worker.submit(new(gate))
     gate.wait()
     order: list[str] = []
-    low, normal = new(lambda stream: order.append("low")), new(lambda stream: order.append("normal"))
-    low.is_low_priority = True
+    low = new(lambda stream: order.append("low"), is_low_priority=True)
+    normal = new(lambda stream: order.append("normal"))
     worker.submit(low)
     worker.submit(normal)
     assert (worker.position(low), worker.position(normal)) == (1, 0)
@@ -512,27 +512,28 @@ class Watched(Job):
     is_watched: threading.Event
 
     @property
-    def timeout_s(self) -> float:
+    def request(self) -> JobRequest:
         thread = threading.current_thread().name
         self.seen_by.add(thread)
         if thread == "deadlines-app":
             self.is_watched.set()
-        return 600
+        return self._request
 
-    @timeout_s.setter
-    def timeout_s(self, seconds: float) -> None:
+    @request.setter
+    def request(self, request: JobRequest) -> None:
+        self._request = request
         self.seen_by, self.is_watched = set(), threading.Event()
 
 
 def test_the_watching_thread_is_woken_only_for_what_is_due_before_it_looks_again(started: Started, gate: Gate) -> None:
     worker = started()
-    first, second = (Watched(lambda job, stream: gate(), endpoint="/app/x", settings=SETTINGS) for _ in range(2))
+    first, second = (new_of(Watched, gate) for _ in range(2))
     worker.submit(first)
     assert first.is_watched.wait(WAIT_S)
     gate.opened.set()
     worker.submit(second)
     over(second)
-    assert second.seen_by == {"inference-app"}
+    assert "deadlines-app" not in second.seen_by
     let_go_of = threading.Event()
     weakref.finalize(first, let_go_of.set)
     del first
@@ -610,7 +611,7 @@ def test_after_a_failed_setup_there_is_no_teardown() -> None:
     def setup() -> None:
         raise OSError
 
-    worker = ThreadWorker("app", SETTINGS, setup=setup, teardown=lambda: torn_down.append(True))
+    worker = ThreadWorker("app", SETTINGS, run=run, setup=setup, teardown=lambda: torn_down.append(True))
     worker.start()
     assert worker.join(WAIT_S)
     assert torn_down == []
@@ -661,7 +662,7 @@ def test_a_teardown_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> N
     def teardown() -> None:
         raise OSError
 
-    worker = ThreadWorker("app", SETTINGS, teardown=teardown)
+    worker = ThreadWorker("app", SETTINGS, run=run, teardown=teardown)
     assert worker.join(0)  # never started
     worker.start()
     worker.begin_drain()

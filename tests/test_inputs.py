@@ -52,7 +52,7 @@ def reader(function: Callable[..., Any], path: str = "/x") -> InputReader:
 
 
 async def read(reading: InputReader, request: Request) -> dict[str, Any]:
-    return await reading.read(request, Call.of(request.scope))
+    return (await reading.read(request, Call.of(request.scope))).arguments
 
 
 def whole(self: Any, input: Prompt) -> None:

@@ -12,7 +12,7 @@ from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import InvalidInput, MalformedRequest, NotFound
-from streamapp.jobs import Job
+from streamapp.job import Job
 from streamapp.local import run_once
 from streamapp.settings import Settings
 

@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator
 
 from prometheus_client.parser import text_string_to_metric_families
+from tests.at_work import request
 
 from streamapp.channel import ChannelStatistics
 from streamapp.errors import Draining
-from streamapp.jobs import Job, JobsStatistics
+from streamapp.job import Job
+from streamapp.jobs import JobsStatistics
 from streamapp.metrics import Metrics
 from streamapp.settings import Settings
 from streamapp.worker import WorkerStatistics
@@ -60,7 +62,7 @@ def test_readers_and_bytes_are_summed_over_the_channels() -> None:
 
 def test_how_long_a_job_ran_is_counted_by_endpoint_and_status() -> None:
     metrics = make()
-    job = Job(lambda job, stream: None, endpoint="/sdxl/stream", settings=Settings())
+    job = Job(request(app="sdxl", endpoint="/stream"), Settings())
     started = time.time()
     job.start()
     job.fail(Draining("later"))
@@ -73,7 +75,7 @@ def test_how_long_a_job_ran_is_counted_by_endpoint_and_status() -> None:
 
 def test_a_job_that_never_ran_has_no_duration() -> None:
     metrics = make()
-    job = Job(lambda job, stream: None, endpoint="/x", settings=Settings())
+    job = Job(request(), Settings())
     job.cancel()
     metrics.observe(job)
     assert not any(name.startswith("streamapp_job_seconds") for name in samples(metrics))

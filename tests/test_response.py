@@ -15,12 +15,14 @@ import pytest
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
+from tests.at_work import request
 from tests.waiting import WAIT_S
 
+from streamapp.answer import Answer, answer_of
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
 from streamapp.events import Preview, Progress, to_event
 from streamapp.files import FileStore
-from streamapp.jobs import Job
+from streamapp.job import Job
 from streamapp.media import File
 from streamapp.response import (
     REMAINDER_EXTENSION,
@@ -129,8 +131,14 @@ class Client:
         return self.sent[-1]["type"] == "http.response.body" and not self.sent[-1].get("more_body", False)
 
 
-def make_job(**options: Any) -> Job:
-    return Job(lambda job, stream: None, endpoint="/test", **{"settings": SETTINGS, **options})
+def make_job(settings: Settings = SETTINGS, **asked: Any) -> Job:
+    return Job(request(**asked), settings, answer=Answer())
+
+
+def answer_to(job: Job) -> Answer:
+    answer = answer_of(job)
+    assert answer is not None
+    return answer
 
 
 def emit(job: Job, *values: Any) -> None:
@@ -472,7 +480,7 @@ async def test_a_client_that_does_not_read_is_cut_off(stage: str) -> None:
 
 async def test_a_reader_that_the_producer_gave_up_is_cut_off() -> None:
     settings = SETTINGS.model_copy(update={"ahead_events": 1, "send_timeout_s": 0.01})
-    job, client = Job(lambda job, stream: None, endpoint="/test", settings=settings), Client()
+    job, client = Job(request(), settings), Client()
     client.is_stuck_at = "http.response.body"
     answer = client.call(EventStreamResponse(job, SETTINGS))
     await client.until(": open")
@@ -532,7 +540,7 @@ async def test_a_response_that_is_cancelled_lets_go_of_its_job() -> None:
 
 async def answer(job: Job, *, accept: str = "") -> Client:
     client = Client()
-    await client.call(result_response(job, accept=accept))
+    await client.call(await result_response(job, accept=accept))
     return client
 
 
@@ -601,7 +609,7 @@ async def test_an_image_in_the_file_store_is_sent_bare_from_there(tmp_path: Path
     files, client = FileStore(Settings(files_dir=tmp_path)), Client()
     url = await asyncio.to_thread(files.publish, File(b"pixels", "image/png"), base_url="http://x.test")
     result = {"image": {"url": url, "content_type": "image/png"}}
-    await client.call(result_response(succeeded(result), accept="image/png", find_file=files.find))
+    await client.call(await result_response(succeeded(result), accept="image/png", find_file=files.find))
     assert (client.body, client.headers["content-type"]) == ("pixels", "image/png")
 
 
@@ -638,7 +646,7 @@ async def test_a_content_type_that_the_app_made_up_is_no_header() -> None:
 
 
 def pass_through(job: Job, client: Client, response: Response) -> "asyncio.Task[None]":
-    job.outcome.set_result(response)
+    answer_to(job).outcome.set_result(response)
     return client.call(ResultResponse(job, SETTINGS))
 
 
@@ -667,7 +675,7 @@ async def test_a_response_of_the_endpoint_passes_unchanged_and_the_job_ends_with
         "hi",
         {"x-own": "1", "content-length": "2", "content-type": "text/plain; charset=utf-8"},
     )
-    assert (job.status, job.sent.done()) == ("succeeded", True)
+    assert (job.status, answer_to(job).ended.done()) == ("succeeded", True)
 
 
 async def test_a_response_of_the_endpoint_is_sent_to_one_request() -> None:

@@ -11,7 +11,7 @@ from tests.at_work import OutOfMemoryError, code, new
 
 from streamapp.errors import Cancelled, OutOfMemory
 from streamapp.events import Output, Preview
-from streamapp.jobs import Job
+from streamapp.job import Job
 from streamapp.results import empty_gpu_cache, exhaust, final_event, report
 from streamapp.stream import Stream
 

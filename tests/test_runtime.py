@@ -13,9 +13,11 @@ from starlette.responses import PlainTextResponse
 from tests.waiting import WAIT_S
 
 import streamapp
+from streamapp.answer import Answer, StreamAnswer, answer_of
 from streamapp.errors import DefinitionError, Draining, QueueFull
-from streamapp.jobs import Job
-from streamapp.runtime import Readiness, Runtime, bind
+from streamapp.job import Job, new_job_id
+from streamapp.metrics import Metrics
+from streamapp.runtime import Readiness, Runtime
 from streamapp.settings import Settings
 
 
@@ -146,13 +148,13 @@ async def running(*apps: streamapp.App, **settings: Any) -> AsyncIterator[Runtim
         await runtime.stop()
 
 
-def submit(runtime: Runtime, path: str, *, is_detached: bool = True, **arguments: Any) -> Job:
+async def submit(runtime: Runtime, path: str, *, is_detached: bool = True, **arguments: Any) -> Job:
     """Submit a job to the first app."""
     served = runtime.served[0]
     spec = next(spec for spec in served.endpoints if spec.path == path)
-    job = Job(bind(served.app, spec, arguments), endpoint=path, settings=runtime.settings, is_detached=is_detached)
-    runtime.submit(job, served, spec)
-    return job
+    request = served.request(spec, new_job_id(), is_detached=is_detached)
+    answer = StreamAnswer() if spec.kind == "stream" else Answer()
+    return await runtime.submit(Job(request, runtime.settings, arguments=arguments, answer=answer), served, spec)
 
 
 async def ended(job: Job) -> Job:
@@ -181,19 +183,19 @@ def outputs(job: Job) -> list[Any]:
 )
 async def test_a_job_runs_its_endpoint(path: str, arguments: dict[str, Any], given: list[Any]) -> None:
     async with running() as runtime:
-        job = await ended(submit(runtime, path, **arguments))
+        job = await ended(await submit(runtime, path, **arguments))
         assert (job.status, outputs(job)) == ("succeeded", given)
 
 
 async def test_a_stream_parameter_gets_the_stream_of_the_job() -> None:
     async with running() as runtime:
-        job = await ended(submit(runtime, "/with-stream", n=7))
+        job = await ended(await submit(runtime, "/with-stream", n=7))
         assert outputs(job) == [7, job.id]
 
 
 async def test_a_generator_is_closed_in_the_thread_that_ran_it() -> None:
     async with running(app := Example()) as runtime:
-        job = submit(runtime, "/gated")
+        job = await submit(runtime, "/gated")
         app.gate.release()
         subscriber = job.attach()
         await subscriber.wait(WAIT_S)
@@ -204,31 +206,37 @@ async def test_a_generator_is_closed_in_the_thread_that_ran_it() -> None:
 
 async def test_an_async_generator_is_closed_when_its_job_is_cancelled() -> None:
     async with running(app := Example()) as runtime:
-        job = submit(runtime, "/async-generator")
+        job = await submit(runtime, "/async-generator")
         await job.attach().wait(WAIT_S)
         job.cancel()
         assert await asyncio.to_thread(app.closed_in.get, timeout=WAIT_S) == "loop"
 
 
+def answer_to(job: Job) -> Answer:
+    answer = answer_of(job)
+    assert answer is not None
+    return answer
+
+
 async def response_of(job: Job) -> Any:
     """Take the Response that a job hands over; the job goes on until somebody says that it was sent."""
     async with asyncio.timeout(WAIT_S):
-        return await asyncio.wrap_future(job.outcome)
+        return await asyncio.wrap_future(answer_to(job).outcome)
 
 
 async def test_a_job_that_hands_over_a_response_lasts_until_it_was_sent() -> None:
     async with running() as runtime:
-        job = submit(runtime, "/response", is_detached=False)
+        job = await submit(runtime, "/response", is_detached=False)
         assert isinstance(await response_of(job), PlainTextResponse)
         assert job.status == "running"
         job.succeed(None)
-        assert job.outcome.result() is None  # let go of
+        assert answer_to(job).outcome.result() is None  # let go of
 
 
 async def test_many_async_endpoints_hand_over_responses_at_once() -> None:
     """None of them holds a thread while its response is sent."""
     async with running() as runtime:
-        jobs = [submit(runtime, "/async-response", is_detached=False) for _ in range(50)]
+        jobs = [await submit(runtime, "/async-response", is_detached=False) for _ in range(50)]
         assert {type(await response_of(job)) for job in jobs} == {PlainTextResponse}
         assert {job.status for job in jobs} == {"running"}
         for job in jobs:
@@ -238,14 +246,14 @@ async def test_many_async_endpoints_hand_over_responses_at_once() -> None:
 @pytest.mark.parametrize("path", ["/response", "/async-response"])
 async def test_a_response_is_refused_when_its_job_is_detached(path: str) -> None:
     async with running() as runtime:
-        job = await ended(submit(runtime, path))
+        job = await ended(await submit(runtime, path))
         assert job.error is not None
         assert job.error.message.endswith("which no job can keep; call it directly")
 
 
 async def test_a_response_is_refused_when_a_stream_was_declared() -> None:
     async with running() as runtime:
-        job = await ended(submit(runtime, "/misdeclared-response", is_detached=False))
+        job = await ended(await submit(runtime, "/misdeclared-response", is_detached=False))
         assert job.error is not None
         assert job.error.message.endswith("declare -> Response instead")
 
@@ -255,7 +263,7 @@ async def test_prints_become_log_events_when_the_app_asks() -> None:
         capture_logs = True
 
     async with running(Captured()) as runtime:
-        job = await ended(submit(runtime, "/printing"))
+        job = await ended(await submit(runtime, "/printing"))
         assert [event.json()["message"] for event in job.channel.events() if event.kind == "log"] == ["hello"]
 
 
@@ -264,10 +272,10 @@ async def test_prints_become_log_events_when_the_app_asks() -> None:
 
 async def test_a_job_that_is_refused_is_not_kept() -> None:
     async with running(app := Example(), max_queue=1) as runtime:
-        jobs = [submit(runtime, "/wait")]
+        jobs = [await submit(runtime, "/wait")]
         with pytest.raises(QueueFull):
             while True:
-                jobs.append(submit(runtime, "/wait"))
+                jobs.append(await submit(runtime, "/wait"))
         assert {job.id for job in runtime.jobs} == {job.id for job in jobs}
         assert len(jobs) <= 2
         app.gate.release(9)
@@ -284,7 +292,7 @@ def test_two_apps_of_one_name_are_refused() -> None:
 async def test_workers_start_at_the_first_job_when_nobody_started_them() -> None:
     runtime = Runtime([Example()], Settings())
     assert runtime.readiness() == Readiness(False, "example: starting")
-    assert (await ended(submit(runtime, "/value"))).status == "succeeded"
+    assert (await ended(await submit(runtime, "/value"))).status == "succeeded"
     assert runtime.readiness() == Readiness(True, "ready")
     runtime.start()
     await runtime.stop()
@@ -310,12 +318,12 @@ async def test_nothing_is_started_to_be_stopped() -> None:
     await runtime.drain()
     await runtime.stop()
     with pytest.raises(Draining):
-        submit(runtime, "/value")
+        await submit(runtime, "/value")
 
 
 async def test_a_drain_lets_the_running_job_end() -> None:
     async with running(app := Example(), drain_s=WAIT_S) as runtime:
-        job = submit(runtime, "/wait")
+        job = await submit(runtime, "/wait")
         await asyncio.to_thread(app.started.wait, WAIT_S)
         runtime.begin_drain()
         assert runtime.readiness() == Readiness(False, "draining")
@@ -326,7 +334,7 @@ async def test_a_drain_lets_the_running_job_end() -> None:
 
 async def test_at_its_deadline_a_drain_ends_the_running_jobs() -> None:
     async with running(app := Example()) as runtime:
-        jobs = [submit(runtime, "/gated"), submit(runtime, "/async-generator")]
+        jobs = [await submit(runtime, "/gated"), await submit(runtime, "/async-generator")]
         await asyncio.to_thread(app.started.wait, WAIT_S)
         await jobs[1].attach().wait(WAIT_S)
         draining = asyncio.create_task(runtime.drain())
@@ -339,7 +347,7 @@ async def test_at_its_deadline_a_drain_ends_the_running_jobs() -> None:
 
 async def test_a_thread_that_does_not_come_back_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
     async with running(app := Example()) as runtime:
-        submit(runtime, "/wait")
+        await submit(runtime, "/wait")
         await asyncio.to_thread(app.started.wait, WAIT_S)
     assert "the inference thread of example did not end; its teardown is left out" in caplog.messages
     app.gate.release()
@@ -376,7 +384,7 @@ async def test_async_hooks_run_on_the_loop() -> None:
             self.loops.append(asyncio.get_running_loop())
 
     async with running(Async()) as runtime:
-        await ended(submit(runtime, "/value"))
+        await ended(await submit(runtime, "/value"))
     assert Async.loops == [asyncio.get_running_loop()] * 2
 
 
@@ -392,7 +400,7 @@ async def test_when_setup_fails_the_process_is_told_to_end(has_exit: bool) -> No
     runtime = Runtime([app := Broken()], Settings())
     if has_exit:
         runtime.on_exit = codes.put
-    job = submit(runtime, "/value")
+    job = await submit(runtime, "/value")
     app.gate.release()
     await ended(job)
     assert job.error is not None
@@ -405,7 +413,7 @@ async def test_when_the_thread_is_stuck_the_process_is_told_to_end() -> None:
     codes: queue.Queue[int] = queue.Queue()
     async with running(app := Example(), timeout_s=0.01, stuck_s=0.01) as runtime:
         runtime.on_exit = codes.put
-        job = await ended(submit(runtime, "/wait"))
+        job = await ended(await submit(runtime, "/wait"))
         assert job.error is not None
         assert job.error.code == "deadline_exceeded"
         assert await asyncio.to_thread(codes.get, timeout=WAIT_S) == 70
@@ -415,16 +423,18 @@ async def test_when_the_thread_is_stuck_the_process_is_told_to_end() -> None:
 
 async def test_metrics_show_workers_jobs_and_readers() -> None:
     async with running(app := Example()) as runtime:
-        submit(runtime, "/value")
-        waiting = submit(runtime, "/wait")
+        metrics = Metrics(runtime.worker_statistics, runtime.jobs.statistics, runtime.channel_statistics)
+        runtime.observers.append(metrics.observe)
+        await submit(runtime, "/value")
+        waiting = await submit(runtime, "/wait")
         waiting.attach()
         await asyncio.to_thread(app.started.wait, WAIT_S)  # which the thread comes to when the other job is counted
-        page = runtime.metrics.render().decode()
+        page = metrics.render().decode()
         for line in (
             'streamapp_ready{app="example",kind="async"} 1.0',
             'streamapp_jobs_total{status="succeeded"} 1.0',
             "streamapp_readers 1.0",
-            'streamapp_job_seconds_count{endpoint="/value",status="succeeded"} 1.0',
+            'streamapp_job_seconds_count{endpoint="/example/value",status="succeeded"} 1.0',
         ):
             assert line in page.splitlines()
         app.gate.release()

@@ -17,7 +17,7 @@ from tests.waiting import WAIT_S, until
 
 import streamapp
 from streamapp.errors import Cancelled
-from streamapp.jobs import Job
+from streamapp.job import Job
 from streamapp.results import final_event, report
 from streamapp.runtime import Runtime, ServedApp, Workers
 from streamapp.settings import Settings
@@ -61,7 +61,7 @@ class BatchWorker:
         stream, items = Stream(job.channel, job.id), iter(())
         try:
             if job.start():
-                items = job.context.run(job.call, job, stream)
+                items = job.context.run(self._served.run, job, stream)
                 while True:
                     stream.emit(job.context.run(next, items))
                     yield
@@ -204,7 +204,7 @@ def batching(**settings: Any) -> Iterator[Batching]:
 
     def make(served: ServedApp) -> Workers:
         made.append(BatchWorker(served))
-        return Workers(made[0], TaskWorker(served.name, served.settings, ready=made[0].ready))
+        return Workers(made[0], TaskWorker(served.name, served.settings, run=served.run, ready=made[0].ready))
 
     app = Denoiser()
     with ThreadPoolExecutor(16) as users:

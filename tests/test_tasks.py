@@ -8,12 +8,13 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new
+from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, run
 from tests.waiting import WAIT_S
 
+from streamapp.answer import Answer
 from streamapp.errors import Draining, QueueFull, SetupFailed
 from streamapp.events import Preview, to_event
-from streamapp.jobs import Job
+from streamapp.job import Job
 from streamapp.media import File, publish_by
 from streamapp.settings import Settings
 from streamapp.stream import Stream, current_stream
@@ -28,7 +29,7 @@ def ready() -> Future[None]:
 
 @pytest.fixture
 async def async_worker() -> AsyncIterator[TaskWorker]:
-    worker = TaskWorker("app", Settings(max_async_jobs=2), ready=ready())
+    worker = TaskWorker("app", Settings(max_async_jobs=2), run=run, ready=ready())
     yield worker
     await idle(worker)
 
@@ -41,12 +42,13 @@ async def idle(worker: TaskWorker) -> None:
 
 async def aover(job: Job) -> Job:
     async with asyncio.timeout(WAIT_S):
-        await asyncio.shield(asyncio.wrap_future(job.sent))
+        assert isinstance(job.answer, Answer)
+        await asyncio.shield(asyncio.wrap_future(job.answer.ended))
     return job
 
 
 async def test_async_jobs_over_the_apps_limit_wait_for_their_turn() -> None:
-    worker = TaskWorker("app", SETTINGS, ready=ready(), max_running=1)
+    worker = TaskWorker("app", SETTINGS, run=run, ready=ready(), max_running=1)
     begun, may_end, running = asyncio.Event(), asyncio.Event(), [0]
 
     async def work(stream: Stream) -> int:
@@ -309,7 +311,7 @@ async def test_what_an_async_endpoint_returns_is_its_last_output(
 
 async def test_async_jobs_wait_for_setup() -> None:
     setup: Future[None] = Future()
-    worker = TaskWorker("app", SETTINGS, ready=setup)
+    worker = TaskWorker("app", SETTINGS, run=run, ready=setup)
 
     async def answer(stream: Stream) -> int:
         return 1
@@ -338,7 +340,7 @@ async def test_an_async_job_that_is_over_already_does_not_run(async_worker: Task
 
 async def test_setup_counts_as_waiting_for_async_jobs_too() -> None:
     setup: Future[None] = Future()
-    worker = TaskWorker("app", SETTINGS, ready=setup)
+    worker = TaskWorker("app", SETTINGS, run=run, ready=setup)
     job = new(queue_timeout_s=0.01)
     worker.submit(job)
     assert code(await aover(job)) == "queue_timeout"
@@ -347,7 +349,7 @@ async def test_setup_counts_as_waiting_for_async_jobs_too() -> None:
 
 async def test_when_setup_failed_async_jobs_get_its_error() -> None:
     setup: Future[None] = Future()
-    worker = TaskWorker("app", SETTINGS, ready=setup)
+    worker = TaskWorker("app", SETTINGS, run=run, ready=setup)
     job = new()
     worker.submit(job)
     setup.set_exception(SetupFailed("setup of app failed with OSError"))
@@ -380,7 +382,7 @@ def test_a_job_that_outlives_the_loop_can_still_be_cancelled() -> None:
     async def main() -> Job:
         job = new(lambda stream: asyncio.sleep(WAIT_S))
         job.channel.emit(to_event(1), waits=False)
-        TaskWorker("app", SETTINGS, ready=Future()).submit(job)
+        TaskWorker("app", SETTINGS, run=run, ready=Future()).submit(job)
         return job
 
     loop = asyncio.new_event_loop()

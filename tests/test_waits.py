@@ -38,7 +38,15 @@ BY_THE_CALL = "the client's own deadlines end what this waits for"
 DONE = "it is done"
 # By module, the source of the wait: why it needs no deadline of its own.
 WITHOUT = {
+    "streamapp/answer.py": {
+        "asyncio.shield(asyncio.wrap_future(self.ended))": BY_THE_JOB,
+        "asyncio.wrap_future(self.ended)": BY_THE_JOB,
+    },
     "streamapp/app_client.py": {"serving.result()": "the server's own end, which is bounded"},
+    "streamapp/binding.py": {
+        "result": "an endpoint's coroutine, whose task ends at the job's deadline",
+        "in_own_thread(f'beside-{job.id}', self._run_to_the_end, job, stream)": BY_THE_JOB,
+    },
     "streamapp/channel.py": {
         "self._lock.acquire()": "held for a few lines, none of which waits",
         "room": "a timer gives it after what is left of the budget",
@@ -59,8 +67,8 @@ WITHOUT = {
         "sending.result()": DONE,
         "asyncio.shield(self.listener)": "what an endpoint's own Response receives: it waits for its client to leave",
         "asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
-        "asyncio.wrap_future(self.job.outcome)": BY_THE_JOB,
-        "asyncio.wrap_future(self.job.sent)": BY_THE_JOB,
+        "asyncio.wrap_future(answer.outcome)": BY_THE_JOB,
+        "asyncio.wrap_future(answer.ended)": BY_THE_JOB,
     },
     "streamapp/routes.py": {
         "serving.result()": DONE,
@@ -75,10 +83,7 @@ WITHOUT = {
         "in_own_thread('files', self.files.close)": "`ends_within`, a line later",
         "in_own_thread(f'join-{worker.name}', worker.join, patience_s)": "`join` has it",
         "asyncio.gather(*map(self._join, self._workers()))": "`join` has it",
-        "result": "an endpoint's coroutine, whose task ends at the job's deadline; `handle_exit`'s, see above",
-        "in_own_thread(f'beside-{job.id}', call_to_the_end, job, stream)": BY_THE_JOB,
-        "asyncio.shield(asyncio.wrap_future(job.sent))": BY_THE_JOB,
-        "asyncio.wrap_future(job.sent)": BY_THE_JOB,
+        "result": "`handle_exit`'s, see above",
     },
     "streamapp/server.py": {
         "drain.result()": DONE,

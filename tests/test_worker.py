@@ -13,12 +13,14 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.at_work import SETTINGS, Gate, code, new, over, wait_for_thread
+from tests.at_work import SETTINGS, Gate, code, new, new_of, over, wait_for_thread
+from tests.at_work import run as run_call
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Draining, QueueFull, SetupFailed, StreamAppError, WorkerStuck
-from streamapp.jobs import Job
+from streamapp.job import Job
 from streamapp.settings import Settings
+from streamapp.stream import Stream
 from streamapp.worker import OUT_OF_SERVICE, Lane, State
 
 Advance = Callable[[float], None]
@@ -37,9 +39,7 @@ def queued(lane: Lane, *jobs: Job) -> None:
 
 
 def low(**options: Any) -> Job:
-    job = new(**options)
-    job.is_low_priority = True
-    return job
+    return new(is_low_priority=True, **options)
 
 
 # Turns
@@ -287,7 +287,7 @@ def serve(lane: Lane) -> Callable[[], None]:
 
 def run(lane: Lane, job: Job) -> None:
     job.start()
-    job.call(job, None)  # type: ignore[arg-type]
+    run_call(job, Stream(job.channel, job.id))
     job.succeed(None)
     job.returned()
     lane.done(job)
@@ -405,7 +405,7 @@ def test_a_watcher_that_ends_is_told_of(started: Started, gate: Gate) -> None:
     lane, running = started(on_broken=broken.set_result), new(gate)
     lane.submit(running)
     gate.wait()
-    lane.submit(Unwatchable(lambda job, stream: None, endpoint="/app/x", settings=SETTINGS))
+    lane.submit(new_of(Unwatchable))
     assert broken.result(WAIT_S).message == "the thread deadlines-app has ended with Unruly"
     assert code(over(running)) == "worker_stuck"
 
@@ -479,12 +479,11 @@ class Traffic(RuleBasedStateMachine):
 
     def waiting(self) -> list[Job]:
         jobs = [job for job in self.came if not job.is_over]
-        return sorted(jobs, key=lambda job: job.is_low_priority)
+        return sorted(jobs, key=lambda job: job.request.is_low_priority)
 
     @rule(is_low=st.booleans(), queue_s=st.sampled_from([None, 1.0, 4.0]), run_s=st.sampled_from([1.0, 4.0]))
     def submit(self, is_low: bool, queue_s: float | None, run_s: float) -> None:
-        job = new(queue_timeout_s=queue_s, timeout_s=run_s)
-        job.is_low_priority = is_low
+        job = new(queue_timeout_s=queue_s, timeout_s=run_s, is_low_priority=is_low)
         job.on_ended.append(lambda job: self.ends.update([job.id]))
         is_full = len(self.waiting()) == 3
         try:

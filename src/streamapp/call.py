@@ -6,13 +6,14 @@ runs. Headers are kept as they came; what they mean is read from them where it i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import URL
 from starlette.types import Scope
 
 from .errors import MalformedRequest
+from .job import Origin
 from .wire import Format
 
 #: in the scope, put there by whoever knows it: who sends the request, "" for the holder of the deployment's one key
@@ -52,22 +53,17 @@ def header_in(headers: HeaderList, name: bytes) -> bytes | None:
     return None
 
 
-class Origin(NamedTuple):
-    """Say where the client reached the server; small, since a job keeps it to its end."""
+def url_of(origin: Origin) -> str:
+    """Return the URL under which a client reached the server, without a slash at its end."""
+    headers = [] if origin.host is None else [(b"host", origin.host.encode("latin-1"))]
+    scope = {"scheme": origin.scheme, "server": origin.server, "path": f"{origin.root_path}/", "headers": headers}
+    return str(URL(scope=scope)).rstrip("/")
 
-    scheme: str
-    #: the header
-    host: str | None
-    #: the socket's address and port
-    server: tuple[str, int | None] | None
-    root_path: str
 
-    @property
-    def base_url(self) -> str:
-        """Return the URL, without a slash at its end."""
-        headers = [] if self.host is None else [(b"host", self.host.encode("latin-1"))]
-        scope = {"scheme": self.scheme, "server": self.server, "path": f"{self.root_path}/", "headers": headers}
-        return str(URL(scope=scope)).rstrip("/")
+def caller_in(scope: Scope) -> str:
+    """Return who sends a request."""
+    caller: str = scope.get(CALLER, "")
+    return caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +109,7 @@ class Call:
             is_get=scope["method"] == "GET",
             query=scope["query_string"],
             origin=Origin(scope.get("scheme", "http"), told.pop("host", None), scope.get("server"), root_path),
-            caller=scope.get(CALLER, ""),
+            caller=caller_in(scope),
             headers=b"\n".join([b"%b:%b" % pair for pair in scope["headers"]]),
             **told,
         )

@@ -327,8 +327,8 @@ class Channel:
     def take_in(self, events: Iterable[Event]) -> bool:
         """Append events that were numbered elsewhere: this is the mirror of a log in another process. On the loop.
 
-        What is here already is left out, so the same events may come twice; they come in the order of their places. The
-        end does not come this way: `finish`, `fail` and `cancel` give it the next number.
+        What is here already is left out, so the same events may come twice; they come in the order of their places. An
+        end that comes this way keeps its number, as that of a log out of a store; one that is made here gets the next.
 
         Returns:
             False, and nothing is appended, where the owner is too far behind: try again after `room`.
@@ -336,6 +336,7 @@ class Channel:
             Cancelled: the log has ended.
         """
         sleepers: list[Subscriber] = []
+        ending: Event | None = None
         with self._lock:
             self.check()
             if self._is_full():
@@ -343,6 +344,10 @@ class Channel:
             for event in events:
                 if event.n <= self._n:
                     continue
+                if event.is_terminal:
+                    self._n = event.n - 1
+                    ending = event
+                    break
                 if event.kind in _BEGINNINGS:
                     sleepers += self._begin(event)
                     continue
@@ -353,6 +358,8 @@ class Channel:
                 self._trim()
         for sleeper in sleepers:
             sleeper.wake()
+        if ending is not None:
+            self._end(ending)
         return True
 
     async def room(self) -> None:

@@ -38,11 +38,8 @@ from .errors import (
     describe,
 )
 from .fal_api import ASKED_PATH, FalPaths, add_fal_routes, tell_cancelled
-from .inputs import InputReader
-from .jobs import JobStore
 from .logs import logger
-from .media import MediaLimits
-from .metrics import CONTENT_TYPE
+from .metrics import CONTENT_TYPE, Metrics
 from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, RunnerHints, UnhandledErrors
 from .openapi import DescribedEndpoint, build_openapi
 from .page import add_page_routes, redirect_to_page
@@ -50,6 +47,7 @@ from .response import ErrorResponse
 from .routes import EndpointRoute, LastingRoute, add_job_routes
 from .runtime import MakeWorkers, Runtime, ServedApp, thread_and_tasks
 from .settings import Settings, get_settings
+from .store import JobStore
 from .threads import ends_within
 
 _FIXED_PATHS = (
@@ -73,6 +71,7 @@ def compile_app(
     With several, each is at `/{name}`, and the first also at `/`. The `Runtime` is at `app.state.runtime`.
 
     Args:
+        store: keeps jobs beyond this process; nothing does when None.
         playground: serve the page to try them on, at `/playground`.
         workers: makes what runs an app's jobs.
     Raises:
@@ -230,17 +229,16 @@ def _echo(value: Any) -> Any:
 def _add_endpoints(
     api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, *, in_schema: bool = True
 ) -> list[DescribedEndpoint]:
-    limits = MediaLimits.of(runtime.settings, runtime.files.find)
     paths = {spec.path for spec in served.endpoints}
     described = []
     for spec in served.endpoints:
         path = (prefix + spec.path).rstrip("/") or "/"
         _check_path(path, served, spec)
-        reader = InputReader(spec, limits)
+        reader = served.reader_of(spec)
         cancel_path = f"{spec.path.rstrip('/')}/cancel"
         on_cancelled = tell_cancelled(api, f"/{served.name}{cancel_path}") if cancel_path in paths else None
         methods = ["POST", "GET"] if spec.kind == "stream" else ["POST"]
-        endpoint = EndpointRoute(runtime, served, spec, reader, on_cancelled)
+        endpoint = EndpointRoute(runtime, served, spec, on_cancelled)
         for method in methods:
             api.router.add_api_route(
                 path,
@@ -268,6 +266,9 @@ def _add_endpoints(
 
 
 def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
+    figures = Metrics(runtime.worker_statistics, runtime.jobs.statistics, runtime.channel_statistics)
+    runtime.observers.append(figures.observe)
+
     async def health() -> Response:
         is_healthy, detail = runtime.is_healthy(), runtime.readiness().reason
         own = runtime.served[0].app.health()
@@ -289,7 +290,7 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
         )
 
     async def metrics() -> Response:
-        return Response(runtime.metrics.render(), media_type=CONTENT_TYPE)
+        return Response(figures.render(), media_type=CONTENT_TYPE)
 
     for path, route in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
         api.add_api_route(path, route, methods=["GET"], tags=["server"], response_model=None)

@@ -27,11 +27,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .call import caller_in
 from .channel import Subscriber
 from .errors import JobNotFound, MalformedRequest, describe
 from .events import Event
 from .files import FileStore, Stored
-from .jobs import Job
+from .job import Job
 from .logs import logger
 from .middleware import INTERNAL
 from .response import INERT_HEADERS, ErrorResponse, result_response
@@ -136,34 +137,34 @@ def add_fal_routes(api: FastAPI, runtime: Runtime) -> None:
 
 
 def _add_queue_routes(api: FastAPI, runtime: Runtime) -> None:
-    def find(name: str, request_id: str) -> Job:
-        job = runtime.jobs.get(request_id.replace("-", ""))
-        if job.endpoint != f"/{name}" and not job.endpoint.startswith(f"/{name}/"):
+    async def find(request: Request, name: str, request_id: str) -> Job:
+        job = await runtime.jobs.find(request_id.replace("-", ""), caller_in(request.scope))
+        if job.request.app != name:
             raise JobNotFound(f"request {request_id[:64]!r} is not one of {name}")
         return job
 
     async def status(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
-        job = find(name, request_id)
+        job = await find(request, name, request_id)
         told = _status(request, runtime, job, f"/queue/{owner}/{name}")
         lines = _log_lines(job.channel.events()) if _is_true(logs) else None
         code = 200 if told["status"] == "COMPLETED" else 202
         return JSONResponse({**told, "logs": lines}, code, {"X-Streamapp-Job-Id": job.id})
 
     async def status_stream(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
-        job = find(name, request_id)
+        job = await find(request, name, request_id)
         blocks = _status_blocks(request, runtime, job, f"/queue/{owner}/{name}", with_logs=_is_true(logs))
         headers = {"X-Streamapp-Job-Id": job.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(blocks, headers=headers, media_type="text/event-stream")
 
-    async def result(owner: str, name: str, request_id: str) -> Response:
-        job = find(name, request_id)
+    async def result(request: Request, owner: str, name: str, request_id: str) -> Response:
+        job = await find(request, name, request_id)
         if not job.is_over:
             raise MalformedRequest("Request is still in progress")
-        return result_response(job)
+        return await result_response(job)
 
-    async def cancel(owner: str, name: str, request_id: str) -> Response:
+    async def cancel(request: Request, owner: str, name: str, request_id: str) -> Response:
         try:
-            job = find(name, request_id)
+            job = await find(request, name, request_id)
         except JobNotFound:
             return JSONResponse({"status": "NOT_FOUND"}, 404)
         if not job.cancel("Request cancelled by the client."):

@@ -116,7 +116,7 @@ class FileStore:
         self._temporary: TemporaryFolder | None = None
         self._lock = threading.Lock()  # for `_folder`, and for uploads that end and their parts
 
-    def publish(self, media: File, *, base_url: str) -> str | None:
+    def publish(self, media: File, *, base_url: str, caller: str = "") -> str | None:
         """Keep a result's media; return its absolute URL, or None when there is no room for it."""
         try:
             stored = self.put(media.data, media.content_type, media.file_name or "")

@@ -15,13 +15,13 @@ from typing import Any
 from .errors import Cancelled, SetupFailed, StreamAppError
 from .events import has_pending_media
 from .forks import ending_forks
-from .jobs import Job
+from .job import Job
 from .logs import logger
 from .results import exhaust, final_event, report
 from .settings import Settings
 from .stream import Stream, enter_stream
 from .threads import DaemonPool
-from .worker import Capture, Lane, State, WorkerStatistics
+from .worker import Capture, Lane, Run, State, WorkerStatistics
 
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
 _LOOK_S = 0.1  # how often it looks, while it waits for them, whether the job is still wanted
@@ -32,7 +32,8 @@ class ThreadWorker:
 
     Args:
         name: the app's, for the thread's name and messages.
-        setup, teardown: the app's hooks, run in the inference thread.
+        run: runs a job's endpoint, in the inference thread.
+        setup, teardown: the app's hooks, run there too.
         on_broken: called, in any thread, when the worker is out of service; the process should end.
     """
 
@@ -41,6 +42,7 @@ class ThreadWorker:
         name: str,
         settings: Settings,
         *,
+        run: Run,
         max_queue: int | None = None,
         setup: Callable[[], None] | None = None,
         teardown: Callable[[], None] | None = None,
@@ -50,6 +52,7 @@ class ThreadWorker:
         self.name = name
         self._lane = Lane(name, settings, max_queue=max_queue, on_broken=on_broken)
         self.ready = self._lane.ready
+        self._run_endpoint = run
         self._setup = setup
         self._teardown = teardown
         self._capture = capture or (lambda job: nullcontext())
@@ -142,7 +145,7 @@ class ThreadWorker:
         stream = Stream(job.channel, job.id)
         enter_stream(stream)
         with self._capture(job), ending_forks():
-            result = exhaust(job.call(job, stream), stream)
+            result = exhaust(self._run_endpoint(job, stream), stream)
         job.returned()
         if not has_pending_media(result):
             job.succeed(final_event(job, result))

@@ -3,6 +3,8 @@
 One pydantic model is the whole body; several plain parameters are keys of the body; on GET both come from the
 query. Parameters that FastAPI fills itself (path parameters, `Header()`, `Depends()` ...) are left to it. Media are
 downloaded, checked and decoded before the inference thread sees them.
+
+What was read is also given as plain data, for a `JobRequest`, of which the same arguments can be read again elsewhere.
 """
 
 import collections.abc
@@ -10,12 +12,12 @@ import inspect
 import typing
 import weakref
 from types import UnionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastapi.params
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,8 +25,10 @@ from starlette.responses import Response
 
 from .call import Call
 from .endpoint import EndpointSpec
-from .errors import DefinitionError, InvalidInput, MalformedRequest
-from .media import MediaLimits, has_media_fields, limit_by, resolve_media
+from .errors import DefinitionError, InvalidInput, MalformedRequest, StreamAppError
+from .job import JobRequest
+from .media import File, MediaLimits, has_media_fields, limit_by, resolve_media
+from .threads import in_pool
 
 _LISTS = (list, set, frozenset, tuple, collections.abc.Sequence)
 # In one pass over its bytes a small body takes 14 000 instructions instead of 22 000; a string of a megabyte, twice the
@@ -42,6 +46,15 @@ _ALIKE = frozenset(
 _UNLIKE = frozenset({"strict", "coerce_numbers_to_str", "val_json_bytes", "validate_default", "custom_init"})
 _BELOW = ("schema", "items_schema", "keys_schema", "values_schema")
 _MARKERS = (fastapi.params.Param, fastapi.params.Body, fastapi.params.Depends)
+
+
+class Input(NamedTuple):
+    """Hold what was read of a request."""
+
+    #: the endpoint's keyword arguments
+    arguments: dict[str, Any]
+    #: as `JobRequest` has it
+    plain: bytes | None
 
 
 class InputReader:
@@ -71,9 +84,12 @@ class InputReader:
         self._names = tuple(self.model.model_fields)
         fields = self.model.model_fields.items()
         self._lists = {key for name, field in fields if _is_list(field.annotation) for key in (name, field.alias)}
+        # What reads the injected ones again elsewhere; None where that cannot be had.
+        is_bound = self.has_dependencies or bool(self._requests) or self._response is not None
+        self._adapters = None if is_bound else _adapters(self.injected)
 
-    async def read(self, request: Request, call: Call) -> dict[str, Any]:
-        """Return the keyword arguments that the request's input gives.
+    async def read(self, request: Request, call: Call) -> Input:
+        """Return what the request's input gives.
 
         Raises:
             RequestValidationError: what is wrong, as FastAPI's list of errors.
@@ -81,16 +97,44 @@ class InputReader:
             MalformedRequest: a form cannot be decoded.
         """
         limit_by(self._limits)
-        if call.is_get:
-            value = self._check(self._from_query(request), "query")
-        else:
-            value = await self._from_body(request, call)
-        arguments = await self._arguments(value, "query" if call.is_get else "body")
+        given = self._from_query(request) if call.is_get else await self._from_body(request, call)
+        location = "query" if call.is_get else "body"
+        value = self._check_json(given) if isinstance(given, bytes) else self._check(given, location)
+        fetched: dict[Any, File] = {}
+        arguments = await self._arguments(value, location, fetched)
         if self._response is not None:
             arguments[self._response] = Response()
         for name in self._requests:
             arguments[name] = request
-        return arguments
+        return Input(arguments, None if self._adapters is None else await _plain(given, fetched))
+
+    def plain_parameters(self, injected: dict[str, Any]) -> bytes:
+        """Return what FastAPI filled as `JobRequest.parameters`."""
+        if not self._adapters:
+            return b""
+        return to_json(
+            {name: adapter.dump_python(injected[name], mode="json") for name, adapter in self._adapters.items()}
+        )
+
+    async def read_again(self, request: JobRequest) -> dict[str, Any]:
+        """Return the keyword arguments that a job's request gives.
+
+        Raises:
+            StreamAppError: the endpoint asks for what has not left the process that took the request in.
+            RequestValidationError: the endpoint does not take this input.
+        """
+        if request.input is None or self._adapters is None:
+            raise StreamAppError(
+                f"{request.path} takes a Request, a Response, an upload or a dependency, which do not leave the "
+                "process that took the request in; take plain values, or streamapp.File"
+            )
+        arguments = await self.validate(self._check_json(request.input))
+        parameters = from_json(request.parameters or b"{}")
+        return {**arguments, **{n: adapter.validate_python(parameters[n]) for n, adapter in self._adapters.items()}}
+
+    def enter(self) -> None:
+        """Let what user code fetches in this context be limited as its inputs are."""
+        limit_by(self._limits)
 
     def own_response(self, arguments: dict[str, Any]) -> Response | None:
         """Return the response among the arguments whose headers the endpoint can set."""
@@ -99,7 +143,7 @@ class InputReader:
     async def validate(self, data: Any) -> dict[str, Any]:
         """Return the keyword arguments for input that came another way."""
         limit_by(self._limits)
-        return await self._arguments(self._check(data, "body"), "body")
+        return await self._arguments(self._check(data, "body"), "body", {})
 
     def _check(self, data: Any, location: str) -> BaseModel:
         try:
@@ -118,10 +162,10 @@ class InputReader:
                 pass
         return self._check(_parse_json(body, ("body",)) if body.strip() else {}, "body")
 
-    async def _arguments(self, value: BaseModel, location: str) -> dict[str, Any]:
+    async def _arguments(self, value: BaseModel, location: str, fetched: dict[Any, File]) -> dict[str, Any]:
         if self._has_media:
             try:
-                value = await resolve_media(value, limits=self._limits)
+                value = await resolve_media(value, limits=self._limits, fetched=fetched)
             except InvalidInput as error:
                 raise _invalid((location,), error.message, None) from error
         if self._whole is not None:
@@ -136,15 +180,16 @@ class InputReader:
             raise _invalid(("query", "_input"), "_input is a JSON object", given)
         return {**data, **self._pairs(query, [name for name in query if not name.startswith("_")])}
 
-    async def _from_body(self, request: Request, call: Call) -> BaseModel:
+    async def _from_body(self, request: Request, call: Call) -> bytes | dict[str, Any]:
+        """Return a body's JSON text, or the pairs of a form."""
         content_type = (call.content_type or "").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data":
-            return self._check(await self._from_form(request), "body")
+            return await self._from_form(request)
         body = await request.body()
         if call.content_type is None or content_type == "application/json" or content_type.endswith("+json"):
-            return self._check_json(body)
+            return body
         if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
-            return self._check(await self._from_form(request), "body")
+            return await self._from_form(request)
         raise HTTPException(
             415,
             f"Expected a body of application/json or multipart/form-data, got {content_type[:80]!r}; "
@@ -164,6 +209,45 @@ class InputReader:
     def _pairs(self, pairs: Any, names: list[str]) -> dict[str, Any]:
         """Return single values and, for fields that are lists, all values of a name."""
         return {name: pairs.getlist(name) if name in self._lists else pairs[name] for name in names}
+
+
+async def _plain(given: bytes | dict[str, Any], fetched: dict[Any, File]) -> bytes | None:
+    """Return an input as JSON that needs nothing but the server's own files; None where it cannot be had."""
+    if isinstance(given, bytes) and not fetched:
+        return given if given.strip() else b"{}"
+    return await in_pool(_written, given, fetched) if fetched else _written(given, fetched)
+
+
+def _written(given: bytes | dict[str, Any], fetched: dict[Any, File]) -> bytes | None:
+    data = from_json(given) if isinstance(given, bytes) else given
+    try:
+        return to_json(_with_fetched(data, fetched))
+    except PydanticSerializationError:  # an upload as such, which is no media
+        return None
+
+
+def _with_fetched(value: Any, fetched: dict[Any, File]) -> Any:
+    """Put data URIs in the place of what was fetched: URLs, also where they stand for nothing but text, and uploads."""
+    match value:
+        case dict():
+            return {key: _with_fetched(item, fetched) for key, item in value.items()}
+        case list():
+            return [_with_fetched(item, fetched) for item in value]
+        case str() if value in fetched:
+            return fetched[value].data_uri()
+        case UploadFile() if value in fetched:
+            file = fetched[value]
+            return {"url": file.data_uri(), "content_type": file.content_type, "file_name": file.file_name}
+    return value
+
+
+def _adapters(injected: list[inspect.Parameter]) -> dict[str, TypeAdapter[Any]] | None:
+    if any(isinstance(marker, fastapi.params.File) for parameter in injected for marker in _markers(parameter)):
+        return None
+    try:
+        return {parameter.name: TypeAdapter(parameter.annotation) for parameter in injected}
+    except PydanticUserError:  # FastAPI takes more than that
+        return None
 
 
 def _parse_json(body: bytes, location: tuple[str, ...]) -> Any:

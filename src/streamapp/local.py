@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
 
 from .app import App
 from .endpoint import EndpointSpec
 from .errors import InvalidInput, MalformedRequest, NotFound
 from .events import Event
-from .inputs import InputReader
-from .jobs import Job
-from .media import MediaLimits
+from .job import Job, new_job_id
 from .runtime import Runtime, ServedApp
 from .settings import Settings
 from .threads import in_own_thread
@@ -43,12 +42,11 @@ async def run_once(
     runtime = Runtime([app()], settings)
     (served,) = runtime.served
     spec = _find(served, path)
-    arguments = await _read(spec, data, settings)
-    # Detached: a Response that it returns unannounced is refused then, as nobody would send it.
-    job = served.job(spec, arguments, is_detached=True)
+    arguments = await _read(served, spec, data)
+    job = Job(served.request(spec, new_job_id(), input=to_json(data), is_detached=True), settings, arguments=arguments)
     subscriber = job.channel.subscribe(is_owner=True, shows_previews=shows_previews)
     try:
-        runtime.submit(job, served, spec)
+        await runtime.submit(job, served, spec)
         while not job.is_over or subscriber.n < job.channel.last_n:
             await subscriber.wait(_TICK_S)
             await in_own_thread("display", _show, subscriber.take(), show)
@@ -73,9 +71,9 @@ def _find(served: ServedApp, path: str) -> EndpointSpec:
     raise NotFound(f"{type(served.app).__name__} has no endpoint {path!r}; it has {paths}")
 
 
-async def _read(spec: EndpointSpec, data: dict[str, Any], settings: Settings) -> dict[str, Any]:
+async def _read(served: ServedApp, spec: EndpointSpec, data: dict[str, Any]) -> dict[str, Any]:
     try:
-        arguments = await InputReader(spec, MediaLimits.of(settings)).validate(data)
+        arguments = await served.reader_of(spec).validate(data)
     except RequestValidationError as error:
         wrong = (f"{'.'.join(map(str, e['loc'][1:])) or 'input'}: {e['msg']}" for e in error.errors())
         raise InvalidInput("; ".join(wrong)) from None

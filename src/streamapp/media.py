@@ -343,7 +343,7 @@ class MediaLimits:
         max_pixels: of each image, from its header. Above 178 million Pillow's own guard refuses as well.
         timeout_s: for fetching and verifying all media of one input.
         allow_private_urls: also download from loopback and local networks.
-        stored: returns the server's own file that a URL names; it is not downloaded.
+        stored: returns the server's own file that a URL names, which is not downloaded; it may block.
     """
 
     max_bytes: int
@@ -403,17 +403,20 @@ def _mentions_media(schema: Any) -> bool:
     return False
 
 
-async def resolve_media(value: T, *, limits: MediaLimits) -> T:
+async def resolve_media(value: T, *, limits: MediaLimits, fetched: "dict[Any, File] | None" = None) -> T:
     """Return the validated input with all media fetched and verified; runs on the event loop, decodes in threads.
 
     Walks models, dicts, lists, tuples and sets. Private addresses are refused unless the limits allow them.
 
+    Args:
+        fetched: takes what did not stand in the input itself, by its URL or its upload.
     Raises:
         InvalidInput: media that is unreachable, too large, too slow or damaged; names the field.
     """
     try:
         async with asyncio.timeout(limits.timeout_s):
-            resolved: T = await _Resolver(limits, limits.max_bytes).walk(value, ())
+            resolver = _Resolver(limits, limits.max_bytes, {} if fetched is None else fetched)
+            resolved: T = await resolver.walk(value, ())
             return resolved
     except TimeoutError:
         raise InvalidInput(f"the input's media took longer than {limits.timeout_s:g} s to fetch and verify") from None
@@ -425,6 +428,7 @@ class _Resolver:
 
     limits: MediaLimits
     bytes_left: int
+    fetched: dict[Any, File]
 
     async def walk(self, value: Any, path: tuple[str, ...]) -> Any:
         match value:
@@ -455,22 +459,28 @@ class _Resolver:
             raise InvalidInput(f"{'.'.join(path) or 'input'}: {reason} (from {came})") from error
 
     async def _load(self, reference: MediaReference) -> File:
+        is_fetched = False
         match reference.source:
             case bytes() as data:
                 content_type = ""
             case str() as uri if uri[:5].lower() == "data:":
                 self._spend(len(uri) * 3 // 4)
                 return await in_pool(reference.kind.from_data_uri, uri, reference.file_name)
-            case str() as url if self.limits.stored is not None and (own := self.limits.stored(url)):
+            case str() as url if self.limits.stored is not None and (own := await in_pool(self.limits.stored, url)):
                 data = await in_pool(_read_up_to, own.path, self.bytes_left + 1)
                 content_type = own.content_type
             case str() as url:
                 data, content_type = await _download(url, self.bytes_left, self.limits.allow_private_urls)
+                is_fetched = True
             case upload:
                 data, content_type = await upload.read(self.bytes_left + 1), ""
+                is_fetched = True
         self._spend(len(data))
         content_type = reference.content_type or content_type
-        return await in_pool(reference.kind, data, content_type, reference.file_name)
+        file = await in_pool(reference.kind, data, content_type, reference.file_name)
+        if is_fetched:
+            self.fetched[reference.source] = file
+        return file
 
     def _spend(self, size: int) -> None:
         if size > self.bytes_left:

@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from .channel import ChannelStatistics
-from .jobs import Job, JobsStatistics
+from .job import Job
+from .jobs import JobsStatistics
 from .worker import WorkerStatistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,7 +48,7 @@ class Metrics:
     def observe(self, job: Job) -> None:
         """Count a job that is over; may be called from any thread."""
         if job.started_at is not None and job.finished_at is not None:
-            labels = (job.endpoint, job.status)
+            labels = (job.request.path, job.status)
             seconds = self._by_labels.get(labels)
             if seconds is None:
                 seconds = self._by_labels[labels] = self._job_seconds.labels(*labels)

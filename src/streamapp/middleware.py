@@ -5,7 +5,6 @@ that failed into one that ended well.
 """
 
 import hmac
-import os
 from collections.abc import Callable, Collection
 from urllib.parse import parse_qs
 
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .call import HeaderList, header_in
 from .errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
+from .job import new_job_id
 from .logs import logger
 from .response import ErrorResponse
 
@@ -44,7 +44,7 @@ class RequestId:
         """Label the response."""
         if scope["type"] != "http" or INTERNAL in scope:
             return await self.app(scope, receive, send)
-        request_id = _new_id()
+        request_id = new_job_id()
         others = [pair for pair in scope["headers"] if pair[0] != b"x-fal-request-id"]
         labels = [*others, (b"x-fal-request-id", request_id.encode())]
         scope = {**scope, "headers": labels, REQUEST_ID: request_id}
@@ -242,12 +242,6 @@ class UnhandledErrors:
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
             await ErrorResponse(self._describe(error))(scope, receive, send)
-
-
-def _new_id() -> str:
-    """Return a UUID of version 4, as RFC 9562 has it, in a tenth of the time that `uuid.uuid4` takes."""
-    digits = os.urandom(16).hex()
-    return f"{digits[:12]}4{digits[13:16]}a{digits[17:]}"
 
 
 async def _refuse(error: ErrorReport, headers: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:

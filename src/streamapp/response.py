@@ -19,13 +19,15 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from . import wire
+from .answer import Answer, answer_of, own_headers
 from .channel import Subscriber
 from .errors import ErrorReport, InvalidInput, describe
 from .events import Event, encode
 from .files import Stored
-from .jobs import Job
+from .job import Job
 from .media import File
 from .settings import Settings
+from .threads import in_pool
 from .wire import Format
 
 TRANSPORT_EXTENSION = "streamapp.transport"
@@ -254,7 +256,7 @@ class EventStreamResponse(Response):
             self.job.detach(subscriber)
 
     async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
-        await connection.start(self.status_code, [*self.raw_headers, *self.job.own_headers])
+        await connection.start(self.status_code, [*self.raw_headers, *own_headers(self.job)])
         self.raw_headers = []  # sent; an open stream would keep 0.3 kB of them
         if opening := self._opening(events):
             await connection.write(opening)
@@ -331,14 +333,15 @@ class ResultResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the job and answer; a client that leaves before cancels the job."""
         subscriber = self.job.attach(shows_previews=False)
-        outcome = asyncio.wrap_future(self.job.outcome)
+        answer = answer_of(self.job) or _awaited(self.job)
+        outcome = asyncio.wrap_future(answer.outcome)
         connection = _Connection(
             scope, receive, send, send_timeout_s=self._settings.send_timeout_s, on_disconnect=subscriber.close
         )
         try:
             await _first_of(outcome, connection.listener)
             if outcome.done():
-                await self._answer(outcome.result(), connection, scope, receive, send)
+                await self._answer(answer, outcome.result(), connection, scope, receive, send)
         finally:
             connection.listener.cancel()
             self.job.detach(subscriber)
@@ -346,27 +349,35 @@ class ResultResponse(Response):
             await self.background()
 
     async def _answer(
-        self, response: Response | None, connection: _Connection, scope: Scope, receive: Receive, send: Send
+        self,
+        answer: Answer,
+        response: Response | None,
+        connection: _Connection,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         if response is None:
-            await result_response(self.job, accept=self._accept, find_file=self._find_file)(scope, receive, send)
-            return
-        if self.job.is_answering:  # a request with the same Idempotency-Key came while the endpoint was at it
+            kept = await result_response(self.job, accept=self._accept, find_file=self._find_file)
+            return await kept(scope, receive, send)
+        if answer.is_sending:  # a request with the same Idempotency-Key came while the endpoint was at it
             error = InvalidInput(
                 "Idempotency-Key: what the endpoint answers is sent once, to the first of the requests"
             )
             await ErrorResponse(describe(error))(scope, receive, send)
             return
-        self.job.is_answering = True
+        answer.is_sending = True
         try:
-            await self._pass_through(response, connection, scope, send)
+            await self._pass_through(answer, response, connection, scope, send)
         except Exception as error:  # the endpoint's own response raised: the job fails, and the server hears it too
             self.job.fail(error)
             raise
         finally:
             self.job.cancel("the client left before the end of the response")  # unless it is over
 
-    async def _pass_through(self, response: Response, connection: _Connection, scope: Scope, send: Send) -> None:
+    async def _pass_through(
+        self, answer: Answer, response: Response, connection: _Connection, scope: Scope, send: Send
+    ) -> None:
         """Send the endpoint's own response until it ends, the job does, or the client leaves."""
         is_sent = False
 
@@ -377,7 +388,7 @@ class ResultResponse(Response):
                 await send(message)
 
         sending = asyncio.ensure_future(response(scope, connection.disconnect, noted))
-        ended = asyncio.wrap_future(self.job.sent)
+        ended = asyncio.wrap_future(answer.ended)
         try:
             await _first_of(sending, ended, connection.listener)
             if is_sent:  # servers call the end of a response a disconnect, too; what it does afterwards may go on
@@ -391,27 +402,37 @@ class ResultResponse(Response):
             sending.cancel()  # and not waited for: its iterator may block in a thread
 
 
-def result_response(job: Job, *, accept: str = "", find_file: FindFile | None = None) -> Response:
+def _awaited(job: Job) -> Answer:
+    """Return what is done when a job has ended that no request has started."""
+    answer = Answer()
+    job.on_ended.append(lambda job: answer.end())
+    if job.is_over:
+        answer.end()
+    return answer
+
+
+async def result_response(job: Job, *, accept: str = "", find_file: FindFile | None = None) -> Response:
     """Answer with the result, or the error, of a job that is over.
 
     Args:
-        find_file: returns the server's own file that a URL names.
+        find_file: returns the server's own file that a URL names; it may block.
     """
     headers = {"X-Streamapp-Job-Id": job.id}
     if job.error is not None:
         return ErrorResponse(job.error, headers)
-    status = 200 if job.own_response is None else job.own_response.status_code
-    response = _bare_media(job.result, status, accept, find_file)
+    answer = answer_of(job)
+    status = 200 if answer is None or answer.own is None else answer.own.status_code
+    response = await _bare_media(job.result, status, accept, find_file)
     if response is None:
         response = Response(job.result.data if job.result is not None else b"null", status, None, "application/json")
     else:
         headers |= INERT_HEADERS
     response.headers.update(headers)
-    response.raw_headers += job.own_headers
+    response.raw_headers += own_headers(job)
     return response
 
 
-def _bare_media(result: Event | None, status: int, accept: str, find_file: FindFile | None) -> Response | None:
+async def _bare_media(result: Event | None, status: int, accept: str, find_file: FindFile | None) -> Response | None:
     """Answer with the one image or file of a result when the request names its type; `*/*` does not."""
     wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     if result is None or not any(kind and kind not in ("*/*", "application/json") for kind in wanted):
@@ -419,7 +440,7 @@ def _bare_media(result: Event | None, status: int, accept: str, find_file: FindF
     media = list(_find_media(result.json()))
     if len(media) != 1:
         return None
-    kept = None if find_file is None else find_file(media[0])
+    kept = None if find_file is None else await in_pool(find_file, media[0])
     if kept is not None and _is_wanted(kept.content_type, wanted):
         return FileResponse(kept.path, status, media_type=kept.content_type)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import OutOfMemory, StreamAppError, is_out_of_memory
 from .events import Event, to_event
-from .jobs import Job
+from .job import Job
 from .logs import logger
 from .stream import Stream
 
@@ -47,7 +47,7 @@ def report(job: Job, error: BaseException) -> None:
     """End a job with what its code raised; log it, unless it was meant for the caller."""
     job.fail(error)
     if not isinstance(error, StreamAppError):
-        logger.error("job %s failed: %s", job.id, job.endpoint, exc_info=error)
+        logger.error("job %s failed: %s", job.id, job.request.path, exc_info=error)
     try:
         if is_out_of_memory(error) or isinstance(error, OutOfMemory):
             error.__traceback__ = None  # its frames hold the tensors

@@ -18,15 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from .app import RequestContext, enter_request
-from .call import Call, Origin
+from .answer import NO_ANSWER, Answer, StreamAnswer
+from .call import Call, caller_in
 from .endpoint import EndpointSpec
 from .errors import JobUnfinished, MalformedRequest, NotFound
-from .files import FileStore
-from .inputs import InputReader
-from .jobs import Job, RequestKey
+from .inputs import Input
+from .job import Job, RequestKey, new_job_id
 from .logs import logger
-from .media import File, publish_by
 from .middleware import REQUEST_ID
 from .response import TRANSPORT_EXTENSION, EventStreamResponse, ResultResponse, result_response
 from .runtime import Runtime, ServedApp
@@ -44,17 +42,6 @@ class Submission:
     captures_logs: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Publisher:
-    """Keep files in the store, under the address that the client knows; lasts as long as the job, so it is small."""
-
-    files: FileStore
-    origin: Origin
-
-    def __call__(self, file: File) -> str | None:
-        return self.files.publish(file, base_url=self.origin.base_url)
-
-
 class EndpointRoute:
     """Turn requests for one endpoint into jobs and answers.
 
@@ -67,13 +54,12 @@ class EndpointRoute:
         runtime: Runtime,
         served: ServedApp,
         spec: EndpointSpec,
-        reader: InputReader,
         on_cancelled: Callable[[Job], None] | None = None,
     ) -> None:
         self._runtime = runtime
         self._served = served
         self._spec = spec
-        self._reader = reader
+        self._reader = served.reader_of(spec)
         self._settings = runtime.settings
         self._on_cancelled = on_cancelled
 
@@ -101,43 +87,48 @@ class EndpointRoute:
     async def _answer(self, request: Request, injected: dict[str, Any], ended: asyncio.Event | None) -> Response:
         call = Call.of(request.scope)
         if call.is_get and call.last_event_id:
-            return self._resume(request, call)
-        arguments = {**await self._reader.read(request, call), **injected}
+            return await self._resume(request, call)
+        given = await self._reader.read(request, call)
         # A Response of the endpoint's own is not kept: there is nothing that a second request could be answered with.
-        request_key = None if self._spec.kind == "response" else await _request_key(request, call)
-        job = None if request_key is None else self._runtime.jobs.started_by(request_key)
+        key = None if self._spec.kind == "response" else await _request_key(request, call)
+        job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
         submission: Submission | None = request.scope.get(SUBMISSION)
         if job is None:
-            job = self._submit(call, arguments, request_key, ended, submission, request.scope.get(REQUEST_ID))
-        if job.is_detached:
+            job_id = request.scope.get(REQUEST_ID) or new_job_id()
+            job = await self._submit(job_id, call, given, injected, key, ended, submission)
+        if job.request.is_detached:
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
         if self._spec.kind == "stream":
             return self._stream(request, call, job)
         return ResultResponse(job, self._settings, accept=call.accept, find_file=self._runtime.files.find)
 
-    def _submit(
+    async def _submit(
         self,
+        job_id: str,
         call: Call,
-        arguments: dict[str, Any],
-        request_key: RequestKey | None,
+        given: Input,
+        injected: dict[str, Any],
+        key: RequestKey | None,
         ended: asyncio.Event | None,
         submission: Submission | None,
-        job_id: str | None,
     ) -> Job:
-        enter_request(RequestContext(call.headers, self._spec.path))
-        publish_by(_Publisher(self._runtime.files, call.origin))
-        job = self._served.job(
+        request = self._served.request(
             self._spec,
-            arguments,
-            job_id=job_id,
-            window_s=self._window_s(call),
+            job_id,
             queue_timeout_s=call.start_timeout_s,
+            input=given.plain,
+            parameters=self._reader.plain_parameters(injected),
+            headers=call.headers,
+            caller=call.caller,
+            origin=call.origin,
+            window_s=self._window_s(call),
             is_detached=submission is not None or call.prefers_async,
-            request_key=request_key,
+            is_low_priority=call.is_low_priority,
+            captures_logs=submission is not None and submission.captures_logs,
+            key=key,
         )
-        job.own_response = self._reader.own_response(arguments)
-        job.is_low_priority = call.is_low_priority
-        job.captures_logs = submission is not None and submission.captures_logs
+        arguments = {**given.arguments, **injected}
+        job = Job(request, self._settings, arguments=arguments, answer=self._answer_of(arguments))
         if self._on_cancelled is not None:
             job.on_ended.append(self._tell_cancelled)
         if ended is not None:
@@ -149,8 +140,13 @@ class EndpointRoute:
 
             job.on_ended.append(close)
             job.on_returned.append(close)
-        self._runtime.submit(job, self._served, self._spec)
-        return job
+        return await self._runtime.submit(job, self._served, self._spec)
+
+    def _answer_of(self, arguments: dict[str, Any]) -> Answer:
+        own = self._reader.own_response(arguments)
+        if self._spec.kind != "stream":
+            return Answer(own)
+        return NO_ANSWER if own is None else StreamAnswer(own)
 
     def _tell_cancelled(self, job: Job) -> None:
         assert self._on_cancelled is not None
@@ -178,11 +174,11 @@ class EndpointRoute:
             position=self._runtime.position(job) if call.is_get else 0,
         )
 
-    def _resume(self, request: Request, call: Call) -> Response:
+    async def _resume(self, request: Request, call: Call) -> Response:
         event_id = parse_event_id(call.last_event_id)
-        job = self._runtime.jobs.get(event_id.job_id)
-        if job.endpoint != self._served.path_of(self._spec):
-            raise MalformedRequest(f"Last-Event-ID: the job is one of {job.endpoint}, not of {request.url.path}")
+        job = await self._runtime.jobs.find(event_id.job_id, call.caller)
+        if job.request.path != self._served.path_of(self._spec):
+            raise MalformedRequest(f"Last-Event-ID: the job is one of {job.request.path}, not of {request.url.path}")
         return _resumed(call, job, self._runtime, _after(job, call.last_event_id))
 
 
@@ -300,7 +296,7 @@ def _status(job: Job, runtime: Runtime) -> dict[str, Any]:
     status: dict[str, Any] = {
         "job_id": job.id,
         "status": job.status,
-        "endpoint": job.endpoint,
+        "endpoint": job.request.path,
         "position": runtime.position(job),
         "created_at": job.created_at,
         "started_at": job.started_at,
@@ -313,12 +309,12 @@ def _status(job: Job, runtime: Runtime) -> dict[str, Any]:
 def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
     """Serve jobs by id: status, result, events, cancel."""
 
-    async def job_status(job_id: str) -> Response:
-        job = runtime.jobs.get(job_id)
+    async def job_status(request: Request, job_id: str) -> Response:
+        job = await runtime.jobs.find(job_id, caller_in(request.scope))
         return JSONResponse(_status(job, runtime), headers={"X-Streamapp-Job-Id": job.id})
 
     async def job_result(request: Request, job_id: str, aggregate: bool = False) -> Response:
-        job = runtime.jobs.get(job_id)
+        job = await runtime.jobs.find(job_id, caller_in(request.scope))
         if not job.is_over:
             raise JobUnfinished(f"job {job.id} is {job.status}; its result comes when it has ended")
         if aggregate and job.error is None:
@@ -328,19 +324,19 @@ def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
                 )
             outputs = [event.json() for event in job.channel.events(after=job.attempt_began) if event.kind == "output"]
             return JSONResponse(outputs, headers={"X-Streamapp-Job-Id": job.id})
-        return result_response(job, accept=request.headers.get("accept", ""), find_file=runtime.files.find)
+        return await result_response(job, accept=request.headers.get("accept", ""), find_file=runtime.files.find)
 
     async def job_events(request: Request, job_id: str) -> Response:
-        job = runtime.jobs.get(job_id)
         call = Call.of(request.scope)
+        job = await runtime.jobs.find(job_id, call.caller)
         after = _after(job, call.last_event_id) if call.last_event_id else 0
         # Clients of ours say by the header that they started the job; its old connection may not be known to be dead.
         is_owner = call.resume is not None or not job.channel.has_reading_owner
         takes_over = bool(call.last_event_id) and is_owner
         return _resumed(call, job, runtime, after, takes_over=takes_over)
 
-    async def job_cancel(job_id: str) -> Response:
-        job = runtime.jobs.get(job_id)
+    async def job_cancel(request: Request, job_id: str) -> Response:
+        job = await runtime.jobs.find(job_id, caller_in(request.scope))
         job.cancel()
         return JSONResponse(_status(job, runtime), 202, {"X-Streamapp-Job-Id": job.id})
 

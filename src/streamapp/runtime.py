@@ -13,20 +13,21 @@ from contextlib import AbstractContextManager, suppress
 from types import CodeType
 from typing import Any, NamedTuple
 
-from starlette.responses import Response
-
 from .app import App
+from .binding import Binding
 from .capture import capture
 from .channel import ChannelStatistics
 from .endpoint import EndpointSpec
-from .errors import DefinitionError, NotEncodable, SetupFailed, StreamAppError, WorkerStuck
+from .errors import DefinitionError, SetupFailed, StreamAppError, WorkerStuck
 from .files import FileStore
 from .inference import ThreadWorker
-from .jobs import Job, Jobs, JobStore, RequestKey
+from .inputs import InputReader
+from .job import Job, JobRequest
+from .jobs import Jobs
 from .logs import logger
-from .metrics import Metrics
-from .results import exhaust
+from .media import MediaLimits
 from .settings import Settings
+from .store import JobStore
 from .stream import Stream
 from .tasks import TaskWorker
 from .threads import ends_within, in_own_thread
@@ -60,12 +61,18 @@ class ServedApp:
     """Hold one app instance with its endpoints and workers.
 
     Args:
+        files: where the app's inputs and results may have files.
         on_broken: for its workers to call, in any thread, when one is out of service; the process should end.
         make_workers: called last, with all else in place.
     """
 
     def __init__(
-        self, app: App, settings: Settings, on_broken: Callable[[StreamAppError], None], make_workers: "MakeWorkers"
+        self,
+        app: App,
+        settings: Settings,
+        files: FileStore,
+        on_broken: Callable[[StreamAppError], None],
+        make_workers: "MakeWorkers",
     ) -> None:
         self.app = app
         self.settings = settings
@@ -76,6 +83,11 @@ class ServedApp:
         paths = {spec.path for spec in self.endpoints}
         # What stops a job cannot wait until it has ended: fal calls these beside it.
         self._beside = paths & {f"{path.rstrip('/')}/cancel" for path in paths}
+        limits = MediaLimits.of(settings, files.find)
+        self._bindings = {
+            spec.path: Binding(app, spec, InputReader(spec, limits), files, is_beside=spec.path in self._beside)
+            for spec in self.endpoints
+        }
         self.workers = make_workers(self)
 
     @property
@@ -104,36 +116,41 @@ class ServedApp:
     def capture(self, job: Job) -> AbstractContextManager[None]:
         """Return what turns the prints and bars of a run into the job's events, where app or job asks for it."""
         cls = type(self.app)
-        return capture(job.channel, logs=cls.capture_logs or job.captures_logs, progress=cls.capture_progress)
+        logs = cls.capture_logs or job.request.captures_logs
+        return capture(job.channel, logs=logs, progress=cls.capture_progress)
+
+    def reader_of(self, spec: EndpointSpec) -> InputReader:
+        """Return what reads an endpoint's input."""
+        return self._bindings[spec.path].reader
+
+    def run(self, job: Job, stream: Stream) -> Any:
+        """Run a job's endpoint, as `Run` says; in the job's context."""
+        return self._bindings[job.request.endpoint].run(job, stream)
 
     def path_of(self, spec: EndpointSpec) -> str:
         """Return an endpoint's path with the app's name before it, which is the same wherever it is served."""
         return f"/{self.name}{spec.path}".rstrip("/")
 
-    def job(
-        self,
-        spec: EndpointSpec,
-        arguments: dict[str, Any],
-        *,
-        job_id: str | None = None,
-        window_s: float = 0,
-        queue_timeout_s: float | None = None,
-        is_detached: bool = False,
-        request_key: RequestKey | None = None,
-    ) -> Job:
-        """Make a job of an endpoint's; `submit` takes it in."""
-        patience = (queue_timeout_s, spec.mark.queue_timeout_s, type(self.app).request_start_timeout)
-        return Job(
-            bind(self.app, spec, arguments, in_thread=spec.path in self._beside),
-            job_id=job_id,
-            endpoint=self.path_of(spec),
-            settings=self.settings,
-            timeout_s=spec.mark.timeout_s or type(self.app).request_timeout,
-            queue_timeout_s=next((seconds for seconds in patience if seconds is not None), None),
-            window_s=window_s,
-            is_detached=is_detached,
-            request_key=request_key,
-            may_answer=spec.kind != "stream",
+    def request(
+        self, spec: EndpointSpec, job_id: str, *, queue_timeout_s: float | None = None, **asked: Any
+    ) -> JobRequest:
+        """Describe a job of an endpoint's, with the limits that hold for it.
+
+        Args:
+            queue_timeout_s: what the caller asks for, where it does.
+            asked: the other fields of a `JobRequest`.
+        """
+        mark, cls = spec.mark, type(self.app)
+        if queue_timeout_s is None:
+            patience = (mark.queue_timeout_s, cls.request_start_timeout, self.settings.queue_timeout_s)
+            queue_timeout_s = next((seconds for seconds in patience if seconds is not None), None)
+        return JobRequest(
+            id=job_id,
+            app=self.name,
+            endpoint=spec.path,
+            timeout_s=mark.timeout_s or cls.request_timeout or self.settings.timeout_s,
+            queue_timeout_s=queue_timeout_s,
+            **asked,
         )
 
     def _call_hook(self, hook: Callable[[], Any]) -> None:
@@ -163,6 +180,7 @@ def thread_and_tasks(served: ServedApp) -> Workers:
     thread = ThreadWorker(
         served.name,
         served.settings,
+        run=served.run,
         max_queue=cls.max_queue,
         setup=served.setup,
         teardown=served.teardown,
@@ -170,7 +188,12 @@ def thread_and_tasks(served: ServedApp) -> Workers:
         on_broken=served.on_broken,
     )
     tasks = TaskWorker(
-        served.name, served.settings, ready=thread.ready, max_running=cls.max_multiplexing, capture=served.capture
+        served.name,
+        served.settings,
+        run=served.run,
+        ready=thread.ready,
+        max_running=cls.max_multiplexing,
+        capture=served.capture,
     )
     return Workers(thread, tasks)
 
@@ -179,10 +202,11 @@ class Runtime:
     """Run several apps in one process; every method runs on the loop unless it says otherwise.
 
     Args:
-        store: keeps jobs by id; in memory when None.
+        store: keeps jobs beyond this process; nothing does when None.
         make_workers: makes what runs an app's jobs.
     Attributes:
         on_exit: called, in any thread, with an exit code when the process should end.
+        observers: called with each job that has ended, in any thread.
     """
 
     def __init__(
@@ -195,12 +219,12 @@ class Runtime:
         self.settings = settings
         self.jobs = Jobs(settings, store)
         self.files = FileStore(settings)
-        self.served = [ServedApp(app, settings, self._broken, make_workers) for app in apps]
+        self.served = [ServedApp(app, settings, self.files, self._broken, make_workers) for app in apps]
         names = [served.name for served in self.served]
         for name in names:
             if names.count(name) > 1:
                 raise DefinitionError(f"two apps are named {name!r}; give one a class keyword name=...")
-        self.metrics = Metrics(self._worker_statistics, self.jobs.statistics, self._channel_statistics)
+        self.observers: list[Callable[[Job], None]] = []
         self.on_exit: Callable[[int], None] | None = None
         self.is_draining = False
         self._kept: set[asyncio.Task[None]] = set()
@@ -220,21 +244,24 @@ class Runtime:
         for served in self.served:
             served.start()
 
-    def submit(self, job: Job, served: ServedApp, spec: EndpointSpec) -> None:
-        """Take a job in.
+    async def submit(self, job: Job, served: ServedApp, spec: EndpointSpec) -> Job:
+        """Take a job in, and return it; or that of an earlier request with the same key.
 
         Raises:
             QueueFull, Draining, SetupFailed, WorkerStuck: it is refused.
         """
         if not self.is_draining:
             self.start()
-        job.on_ended.append(self.metrics.observe)
-        self.jobs.add(job)
+        kept = await self.jobs.add(job)
+        if kept is not job:
+            return kept
+        job.on_ended += self.observers
         try:
             served.worker_of(spec).submit(job)
         except StreamAppError:
-            self.jobs.forget(job)
+            await self.jobs.forget(job)
             raise
+        return job
 
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one: 0 when it is next or running."""
@@ -318,6 +345,7 @@ class Runtime:
         closing = asyncio.ensure_future(in_own_thread("files", self.files.close))
         if not await ends_within(self._patience_s(True), closing):
             logger.error("the files could not be deleted in time; the next server does it")
+        await self.jobs.close(self._patience_s(True))
         if self._is_started:
             self._watchdog.stop()
             await asyncio.gather(*map(self._join, self._workers()))
@@ -360,12 +388,14 @@ class Runtime:
     def _workers(self) -> Iterator[Worker]:
         return (worker for served in self.served for worker in served.workers)
 
-    def _worker_statistics(self) -> Iterator[tuple[str, str, WorkerStatistics]]:
+    def worker_statistics(self) -> Iterator[tuple[str, str, WorkerStatistics]]:
+        """Yield the figures of each worker: the app's name, "sync" or "async", and what the worker says."""
         for served in self.served:
             yield served.name, "sync", served.workers.sync.statistics()
             yield served.name, "async", served.workers.tasks.statistics()
 
-    def _channel_statistics(self) -> Iterator[ChannelStatistics]:
+    def channel_statistics(self) -> Iterator[ChannelStatistics]:
+        """Yield the figures of the channels of all jobs that are queued or running."""
         return (job.channel.statistics() for job in self.jobs)
 
     def _async_codes(self) -> dict[CodeType, str]:
@@ -375,58 +405,3 @@ class Runtime:
             for spec in served.endpoints
             if spec.is_async
         }
-
-
-def bind(
-    app: App, spec: EndpointSpec, arguments: dict[str, Any], *, in_thread: bool = False
-) -> Callable[[Job, Stream], Any]:
-    """Return what a worker calls to run an endpoint once; an iterator that it returns is the worker's to go through.
-
-    Args:
-        arguments: the endpoint's keyword arguments, without its stream.
-        in_thread: run a sync endpoint in a thread of its own, beside the inference thread, for the loop's worker.
-    """
-    method = spec.function.__get__(app)  # not by name: a decorator may have left the function another one
-
-    def with_stream(stream: Stream) -> dict[str, Any]:
-        return arguments if spec.stream_parameter is None else {**arguments, spec.stream_parameter: stream}
-
-    def call(job: Job, stream: Stream) -> Any:
-        result = method(**with_stream(stream))
-        if isinstance(result, Response):
-            _check_direct(job, spec)
-            return job.hand_over(result)
-        return result
-
-    async def acall(job: Job, stream: Stream) -> Any:
-        result = method(**with_stream(stream))
-        if inspect.isawaitable(result):
-            result = await result
-        if isinstance(result, Response):
-            _check_direct(job, spec)
-            return await _hand_over(job, result)
-        return result
-
-    def call_to_the_end(job: Job, stream: Stream) -> Any:
-        return exhaust(call(job, stream), stream)
-
-    async def call_in_thread(job: Job, stream: Stream) -> Any:
-        return await in_own_thread(f"beside-{job.id}", call_to_the_end, job, stream)
-
-    if spec.is_async:
-        return acall
-    return call_in_thread if in_thread else call
-
-
-def _check_direct(job: Job, spec: EndpointSpec) -> None:
-    """Refuse a Response that nobody waits for."""
-    if job.is_detached:
-        raise NotEncodable("the endpoint answers with a response of its own, which no job can keep; call it directly")
-    if spec.kind == "stream":
-        raise NotEncodable("the endpoint is declared as a stream and returned a Response; declare -> Response instead")
-
-
-async def _hand_over(job: Job, response: Response) -> None:
-    """Do as `Job.hand_over` does, from the loop; a thread for each would soon use up the pool."""
-    job.offer(response)
-    await asyncio.shield(asyncio.wrap_future(job.sent))

@@ -17,18 +17,19 @@ from typing import Any
 from .errors import Cancelled, QueueFull
 from .events import to_event_at_once
 from .forks import ending_forks
-from .jobs import Job
+from .job import Job
 from .results import final_event, report
 from .settings import Settings
 from .stream import Stream, enter_stream
 from .threads import in_encoder
-from .worker import Capture, RunTimes, State, WorkerStatistics, draining, waited_too_long
+from .worker import Capture, Run, RunTimes, State, WorkerStatistics, draining, waited_too_long
 
 
 class TaskWorker:
     """Run jobs as tasks on the loop: a `Worker`.
 
     Args:
+        run: runs a job's endpoint; returns a coroutine.
         ready: tasks wait for it: the app's setup.
         max_running: of them that run at a time; the others wait. All up to `max_async_jobs` when None.
     """
@@ -38,6 +39,7 @@ class TaskWorker:
         name: str,
         settings: Settings,
         *,
+        run: Run,
         ready: Future[None],
         max_running: int | None = None,
         capture: Capture | None = None,
@@ -45,6 +47,7 @@ class TaskWorker:
         self.name = name
         self.max_jobs = settings.max_async_jobs
         self.ready = ready
+        self._run_endpoint = run
         self._turns = asyncio.Semaphore(max_running or self.max_jobs)
         self._capture = capture or (lambda job: nullcontext())
         self._tasks: dict[Job, asyncio.Task[None]] = {}
@@ -130,11 +133,11 @@ class TaskWorker:
             try:
                 if job.start():
                     # Readers get the error at the deadline, whenever the task has cleaned up after its cancellation.
-                    deadline = asyncio.get_running_loop().call_later(job.timeout_s, job.expire)
+                    deadline = asyncio.get_running_loop().call_later(job.request.timeout_s, job.expire)
                     stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
                     enter_stream(stream)
                     with self._capture(job), ending_forks():
-                        result = await job.call(job, stream)
+                        result = await self._run_endpoint(job, stream)
                         if hasattr(result, "__aiter__"):
                             try:
                                 async for item in result:
@@ -160,7 +163,7 @@ class TaskWorker:
             self._times.add(time.monotonic() - started)
 
     async def _become_ready(self, job: Job) -> None:
-        left_s = None if job.queue_timeout_s is None else job.queue_time_left_s
+        left_s = None if job.request.queue_timeout_s is None else job.queue_time_left_s
         try:
             async with asyncio.timeout(left_s):
                 await asyncio.shield(asyncio.wrap_future(self.ready))

@@ -35,7 +35,7 @@ from streamapp_client._errors import error_from_response
 
 from .app import App
 from .compile import compile_app
-from .jobs import Job
+from .job import Job
 from .response import TRANSPORT_EXTENSION
 from .runtime import MakeWorkers, thread_and_tasks
 from .settings import Settings
@@ -157,7 +157,7 @@ class TestClient:
         Raises:
             JobNotFound: there never was such a job.
         """
-        job: Job = self._portal.call(self._api.state.runtime.jobs.get, job_id)
+        job: Job = self._portal.call(self._api.state.runtime.jobs.find, job_id, "")
         return job
 
     def _download(self, url: str) -> bytes:

@@ -14,14 +14,17 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, suppress
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from .errors import Draining, QueueFull, QueueTimeout, SetupFailed, StreamAppError, WorkerStuck
-from .jobs import Job
+from .job import Job
 from .logs import logger
 from .settings import Settings
+from .stream import Stream
 
 State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "broken", "stopped"]
+#: runs a job's endpoint: returns what that returns, or on the loop a coroutine of it
+Run = Callable[[Job, Stream], Any]
 #: wraps each run of a job, for example to turn its prints into `log` events
 Capture = Callable[[Job], AbstractContextManager[None]]
 
@@ -51,7 +54,7 @@ class WorkerStatistics(NamedTuple):
 class Worker(Protocol):
     """Run the jobs of an app.
 
-    A worker calls `job.start()` when it is a job's turn, `job.call` in `job.context`, and drives what that returns:
+    A worker calls `job.start()` when it is a job's turn, its `Run` in `job.context`, and drives what that returns:
     a generator is advanced and closed in one thread. It ends the job with the result or the error (`results`), and
     calls `job.returned()` when none of the job's code runs any more. That a job is over already, cancelled for
     example, `start` says before it runs; while it runs, its next emit or `check` raises `Cancelled`.
@@ -265,7 +268,7 @@ class Lane:
             for job in jobs:
                 del self._queue[job.id]
                 self._running[job] = time.monotonic()
-                self._watch_within(job.timeout_s)
+                self._watch_within(job.request.timeout_s)
         return jobs
 
     def done(self, job: Job) -> None:
@@ -349,13 +352,15 @@ class Lane:
                 job.fail(waited_too_long(job))
                 self._discard(job)  # one that was over before it came is told nothing more, and would stay due
         for job, since in busy.items():
-            if now < since + job.timeout_s:
+            if now < since + job.request.timeout_s:
                 continue
             if not job.is_expired:
                 job.expire()
-            elif now >= since + job.timeout_s + self._stuck_s and job in running:
+            elif now >= since + job.request.timeout_s + self._stuck_s and job in running:
                 self.break_off("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
-                logger.critical("the inference thread of %s is stuck in %s, job %s", self.name, job.endpoint, job.id)
+                logger.critical(
+                    "the inference thread of %s is stuck in %s, job %s", self.name, job.request.path, job.id
+                )
 
     def _raise_if_refusing(self) -> None:
         match self._state:
@@ -415,9 +420,9 @@ class Lane:
         dues = [math.inf, *(waiting.queue_time_left_s for waiting in self._queue.values())]
         for job, since in self._busy().items():
             if not job.is_expired:
-                dues.append(since + job.timeout_s - now)
+                dues.append(since + job.request.timeout_s - now)
             elif job in self._running:
-                dues.append(since + job.timeout_s + self._stuck_s - now)
+                dues.append(since + job.request.timeout_s + self._stuck_s - now)
         return min(dues)
 
     # The watcher's thread.
@@ -439,7 +444,7 @@ class Lane:
 
 
 def _is_low_priority(job: Job) -> bool:
-    return job.is_low_priority
+    return job.request.is_low_priority
 
 
 def draining() -> Draining:
@@ -449,4 +454,4 @@ def draining() -> Draining:
 
 def waited_too_long(job: Job) -> QueueTimeout:
     """Return what the caller of a job hears whose turn did not come in time."""
-    return QueueTimeout(f"the job waited longer than queue_timeout_s={job.queue_timeout_s}")
+    return QueueTimeout(f"the job waited longer than queue_timeout_s={job.request.queue_timeout_s}")

@@ -1,0 +1,78 @@
+"""Say what keeps jobs beyond the process that runs them: a `JobStore`, which is given plain data.
+
+The log of a job that runs is its channel; a store is one of its readers, which must not miss an event. Without a store
+jobs last as long as their process, in memory (`jobs`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .events import Event
+from .job import JobRequest, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """Describe a job and how far it is: plain data.
+
+    Attributes:
+        attempt: which attempt it is, or will be when it is queued: 1 and up.
+        created_at, started_at, finished_at: by `time.time()`; the start is that of the present attempt.
+    """
+
+    request: JobRequest
+    created_at: float
+    status: Status = "queued"
+    attempt: int = 1
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class JobStore(Protocol):
+    """Keep jobs and their logs. Every method runs on the loop, and must not block it.
+
+    What a method has written is durable when it returns. Events have their places in the job's log (`Event.n`), which
+    rise and may have gaps; those that are replaceable are not kept. The same events may come twice.
+    """
+
+    async def add(self, record: JobRecord) -> JobRecord:
+        """Keep a job. Where the same caller sent a request with the same key before, whose job was not cancelled, that
+        job's record is returned instead, and this one is not kept.
+
+        Raises:
+            StreamAppError: it cannot be kept, and so is refused.
+        """
+        ...
+
+    async def append(self, job_id: str, events: Sequence[Event]) -> None:
+        """Keep the next events of a job's log."""
+        ...
+
+    async def update(self, record: JobRecord) -> None:
+        """Take note of how far a job is."""
+        ...
+
+    async def delete(self, job_id: str) -> None:
+        """Let go of a job and its log; unknown ids are ignored."""
+        ...
+
+    async def load(self, job_id: str) -> JobRecord | None:
+        """Return a job, or None when it is not kept."""
+        ...
+
+    async def events(self, job_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        """Return the first events of a job's log behind the place `after`, in order."""
+        ...
+
+    async def unfinished(self) -> Sequence[JobRecord]:
+        """Return the jobs that are queued or running."""
+        ...
+
+    async def expire(self, before: float) -> None:
+        """Let go of jobs that ended before a moment, by `time.time()`."""
+        ...
+
+    async def close(self) -> None:
+        """End what the store has open; nothing is asked of it any more."""
+        ...

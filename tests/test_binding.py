@@ -1,0 +1,265 @@
+"""Endpoints run for jobs: with what the request was validated to, or, from elsewhere, with its plain data."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Annotated, Any
+
+import PIL.Image
+import pytest
+from fastapi import Depends, Header, Request, Response, UploadFile
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
+
+import streamapp
+from streamapp.answer import Answer
+from streamapp.binding import Binding
+from streamapp.errors import Cancelled, StreamAppError
+from streamapp.files import FileStore
+from streamapp.inputs import InputReader
+from streamapp.job import Job, JobRequest, Origin, new_job_id
+from streamapp.media import MediaLimits
+from streamapp.settings import Settings
+from streamapp.stream import Stream
+
+SETTINGS = Settings(drain_s=0)
+PIXEL = streamapp.Image.from_pil(PIL.Image.new("RGB", (1, 1))).data_uri()
+
+
+class Wanted(BaseModel):
+    prompt: str
+    image: streamapp.Image | None = None
+
+
+def anything() -> str:
+    return "from a dependency"
+
+
+class Asked(streamapp.App):
+    """Endpoints that answer with what they were given."""
+
+    @cached_property
+    def ran_in(self) -> list[str]:
+        return []
+
+    @streamapp.endpoint("/whole")
+    def whole(self, wanted: Wanted) -> Any:
+        return [wanted.prompt, wanted.image and [wanted.image.width, wanted.image.file_name]]
+
+    @streamapp.endpoint("/parts/{name}")
+    def parts(self, name: int, prompt: str, x_tenant: Annotated[str, Header()] = "none", n: int = 3) -> Any:
+        return [name, prompt, x_tenant, n]
+
+    @streamapp.endpoint("/async")
+    async def asynchronous(self, prompt: str = "default") -> str:
+        return prompt
+
+    @streamapp.endpoint("/generator")
+    def generator(self, n: int, stream: streamapp.Stream) -> Iterator[int]:
+        self.ran_in.append(threading.current_thread().name)
+        stream.emit("first")
+        yield from range(n)
+
+    @streamapp.endpoint("/own")
+    def own(self) -> PlainTextResponse:
+        return PlainTextResponse("own")
+
+    @streamapp.endpoint("/async-own")
+    async def async_own(self) -> PlainTextResponse:
+        return PlainTextResponse("own")
+
+    @streamapp.endpoint("/async-generator")
+    async def async_generator(self, n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield i
+
+    @streamapp.endpoint("/context")
+    def context(self) -> Any:
+        asked = self.current_request
+        assert asked is not None
+        return [asked.headers["a"], asked.endpoint, streamapp.media.limits_here().max_pixels]
+
+    @streamapp.endpoint("/large")
+    def large(self) -> Any:
+        return {"file": streamapp.File(bytes(2_000_000), "application/pdf", "a.pdf")}
+
+    @streamapp.endpoint("/dependency")
+    def dependency(self, told: Annotated[str, Depends(anything)]) -> str:
+        return told
+
+    @streamapp.endpoint("/request")
+    def request(self, request: Request) -> str:
+        return request.method
+
+    @streamapp.endpoint("/response")
+    def response(self, response: Response) -> str:
+        return "set"
+
+    @streamapp.endpoint("/upload")
+    def upload(self, file: UploadFile) -> str:
+        return str(file.filename)
+
+
+def elsewhere(request: JobRequest) -> list[Any]:
+    """Run a job of which nothing but its plain data is here; return its outputs."""
+    app, job = Asked(), Job(request, SETTINGS, is_live=False)
+    endpoints = {spec.path: spec for spec in Asked.endpoints()}
+    limits = MediaLimits.of(SETTINGS.model_copy(update={"max_image_pixels": 77}))
+    spec = endpoints[request.endpoint]
+    stream = Stream(job.channel, job.id)
+    files = FileStore(SETTINGS)
+
+    async def to_the_end(given: Any) -> Any:
+        given = await given
+        return [item async for item in given] if hasattr(given, "__aiter__") else given
+
+    def run() -> Any:
+        given = Binding(app, spec, InputReader(spec, limits), files).run(job, stream)
+        if inspect.iscoroutine(given):
+            given = asyncio.run(to_the_end(given))
+        given = list(given) if isinstance(given, Iterator) else given
+        return [*(event.json() for event in job.channel.events()), streamapp.events.to_event(given).json()]
+
+    try:
+        outputs: list[Any] = job.context.run(run)
+        return outputs
+    finally:
+        files.close()
+
+
+def request(path: str, **asked: Any) -> JobRequest:
+    return JobRequest(id=new_job_id(), app="asked", endpoint=path, **asked)
+
+
+def asked_over_http(method: str, path: str, **options: Any) -> tuple[Any, JobRequest]:
+    """Ask for a job; return its answer, and what was asked for as plain data."""
+    api = streamapp.compile_app(Asked, settings=SETTINGS)
+    ended: list[Job] = []
+    with TestClient(api) as client:
+        api.state.runtime.observers.append(ended.append)
+        answer = client.request(method, path, **options)
+        assert answer.status_code == 200, answer.text
+    return answer.json(), ended[0].request
+
+
+def binding_of(app: Asked, path: str, *, is_beside: bool = False) -> Binding:
+    spec = next(spec for spec in Asked.endpoints() if spec.path == path)
+    return Binding(app, spec, InputReader(spec, MediaLimits.of(SETTINGS)), FileStore(SETTINGS), is_beside=is_beside)
+
+
+# What a request gives can be run again elsewhere
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/whole", {"json": {"prompt": "ä"}}),
+        ("/whole", {"content": b' {"prompt": "x"} '}),
+        ("/whole", {"data": {"prompt": "form"}}),
+        ("/parts/7", {"json": {"prompt": "p"}, "headers": {"X-Tenant": "ann"}}),
+        ("/async", {"content": b""}),
+        ("/async", {"json": {"prompt": "given"}}),
+    ],
+)
+def test_the_same_arguments_are_read_again_from_plain_data(path: str, options: dict[str, Any]) -> None:
+    answer, asked = asked_over_http("POST", path, **options)
+    assert elsewhere(replace(asked, id=new_job_id())) == [answer]
+
+
+def test_an_image_that_stands_in_the_input_stays_there() -> None:
+    answer, asked = asked_over_http("POST", "/whole", json={"prompt": "p", "image": PIXEL})
+    assert answer == ["p", [1, None]]
+    assert elsewhere(asked) == [answer]
+
+
+def test_an_upload_is_put_into_the_input() -> None:
+    pixels = streamapp.Image.from_data_uri(PIXEL).data
+    answer, asked = asked_over_http(
+        "POST", "/whole", data={"prompt": "p"}, files={"image": ("dot.png", pixels, "image/png")}
+    )
+    assert answer == ["p", [1, "dot.png"]]
+    assert elsewhere(asked) == [answer]
+
+
+def test_what_is_fetched_is_put_into_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def download(url: str, max_bytes: int, allow_private: bool) -> tuple[bytes, str]:
+        return streamapp.Image.from_data_uri(PIXEL).data, "image/png"
+
+    monkeypatch.setattr("streamapp.media._download", download)
+    body = {"prompt": "p", "image": {"url": "https://a.example/b.png", "file_name": "b.png"}}
+    answer, asked = asked_over_http("POST", "/whole", json=body)
+    assert asked.input is not None
+    assert b"a.example" not in asked.input
+    assert answer == ["p", [1, "b.png"]]
+    assert elsewhere(asked) == [answer]
+
+
+@pytest.mark.parametrize("path", ["/generator", "/async-generator"])
+def test_input_of_the_query_is_plain_data_too(path: str) -> None:
+    api = streamapp.compile_app(Asked, settings=SETTINGS)
+    asked: list[JobRequest] = []
+    with TestClient(api) as client:
+        api.state.runtime.observers.append(lambda job: asked.append(job.request))
+        client.get(path, params={"n": "2"})
+    assert elsewhere(asked[0])[-1] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [("/dependency", {}), ("/request", {}), ("/response", {}), ("/upload", {"files": {"file": ("a", b"b")}})],
+)
+def test_what_cannot_leave_the_process_is_said_to_be_bound_to_it(path: str, options: dict[str, Any]) -> None:
+    _, asked = asked_over_http("POST", path, **options)
+    assert asked.input is None
+    with pytest.raises(StreamAppError, match=f"/asked{path} takes a Request, a Response, an upload or a dependency"):
+        elsewhere(asked)
+
+
+# How it is run
+
+
+def test_a_stream_parameter_gets_the_stream_of_the_job() -> None:
+    assert elsewhere(request("/generator", input=b'{"n": 1}')) == ["first", [0]]
+
+
+def test_the_endpoint_sees_the_request_and_the_limits_of_its_deployment() -> None:
+    assert elsewhere(request("/context", headers=b"a:b")) == [["b", "/context", 77]]
+
+
+def test_large_files_are_kept_under_the_address_that_the_client_knows() -> None:
+    origin = Origin("https", "a.example", None, "/sub")
+    (answer,) = elsewhere(request("/large", origin=origin))
+    assert answer["file"]["url"].startswith("https://a.example/sub/files/")
+
+
+@pytest.mark.parametrize("path", ["/whole", "/async"])
+def test_a_job_that_has_just_ended_is_not_read_again(path: str) -> None:
+    job = Job(request(path), SETTINGS, arguments={"prompt": "gone"})
+    job.cancel()
+    with pytest.raises(Cancelled):
+        asyncio.run(job.context.run(binding_of(Asked(), path).run, job, Stream(job.channel, job.id)))
+
+
+async def test_beside_the_inference_thread_a_sync_endpoint_runs_to_its_end_in_a_thread_of_its_own() -> None:
+    job = Job(request("/generator"), SETTINGS, arguments={"n": 2})
+    binding = binding_of(app := Asked(), "/generator", is_beside=True)
+    assert await binding.run(job, Stream(job.channel, job.id)) is None
+    assert [event.json() for event in job.channel.events()] == ["first", 0, 1]
+    assert app.ran_in == [f"beside-{job.id}"]
+
+
+@pytest.mark.parametrize("path", ["/own", "/async-own"])
+async def test_what_an_endpoint_answers_itself_goes_to_who_waits_for_it(path: str) -> None:
+    answer = Answer()
+    job = Job(request(path), SETTINGS, arguments={}, answer=answer)
+    given = asyncio.to_thread(binding_of(Asked(), path).run, job, Stream(job.channel, job.id))
+    running = asyncio.ensure_future(given if path == "/own" else await given)
+    response = await asyncio.wrap_future(answer.outcome)
+    assert response is not None
+    assert response.body == b"own"
+    job.cancel()
+    await asyncio.wait([running])
