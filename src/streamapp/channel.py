@@ -305,12 +305,14 @@ class Channel:
         try:
             if self._terminal is not None:
                 raise Cancelled
-            if event.kind not in REPLACEABLE and self._is_full():
+            sleepers = self._sleepers
+            # Who sleeps has taken all that came before.
+            may_be_full = self._holders or self._owner not in sleepers
+            if may_be_full and event.kind not in REPLACEABLE and self._is_full():
                 return False
             self._append(event)
             if self._owner is None:
                 self._trim()
-            sleepers = self._sleepers
             # The common case, one event for one reader, who need not even be woken.
             is_lone = len(sleepers) == 1 and sleepers[0]._passes(event)
             if not is_lone:
@@ -683,11 +685,13 @@ class Channel:
         """Let go of the oldest events that were taken and are over the bounds behind; never the newest."""
         owner = self._owner
         end = len(self._log) if owner is None else owner._index - self._base
+        taken_bytes = self._bytes if owner is None else owner._taken_bytes
+        max_events, max_bytes = self._behind
+        if end - self._head <= max_events and taken_bytes - self._trimmed_bytes <= max_bytes:
+            return
         until = min(end, len(self._log) - 1)
         for holder in self._holders:
             until = min(until, holder._settled - self._base)
-        taken_bytes = self._bytes if owner is None else owner._taken_bytes
-        max_events, max_bytes = self._behind
         while self._head < until and (end - self._head > max_events or taken_bytes - self._trimmed_bytes > max_bytes):
             event = self._log[self._head]
             assert event is not None

@@ -260,10 +260,7 @@ class EventStreamResponse(Response):
         self.raw_headers = []  # sent; an open stream would keep 0.3 kB of them
         if opening := self._opening(events):
             await connection.write(opening)
-
-        def deliver(events: list[Event]) -> bool:
-            return connection.write_at_once(self._frame(events))
-
+        self._connection = connection
         while not subscriber.is_closed:
             if events:
                 if self._format != "sse" and any(event.kind in _ABOUT_THE_STREAM for event in events):
@@ -278,9 +275,15 @@ class EventStreamResponse(Response):
                 events.clear()
             if subscriber.is_dropped:
                 return connection.abort()
-            if not await subscriber.wait(self._settings.heartbeat_s, deliver):
+            if not await subscriber.wait(self._settings.heartbeat_s, self._deliver):
                 await connection.write(self._heartbeat())
             events = subscriber.take()
+
+    def _deliver(self, events: list[Event]) -> bool:
+        """Write events that have come while the stream waits, if that can be done at once; the end is none of them."""
+        if self._format == "sse":
+            return self._connection.write_at_once(wire.sse(events, self._id_prefix, is_named=self._is_named))
+        return self._connection.write_at_once(self._frame(events))
 
     async def _hold(self, subscriber: Subscriber) -> list[Event]:
         """Wait a little for the first event, so that a failure before it can be a normal HTTP error."""
