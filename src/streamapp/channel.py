@@ -84,7 +84,6 @@ class Channel:
         "_first_sent",
         "_head",
         "_holders",
-        "_is_held_here",
         "_last_output",
         "_lock",
         "_log",
@@ -116,11 +115,9 @@ class Channel:
         self._ahead = (settings.ahead_events, settings.ahead_bytes)
         self._behind = (settings.behind_events, settings.behind_bytes)
         self._on_terminal = on_terminal
-        lock = threading.RLock()  # never taken twice, but it knows whose it is
-        self._lock = lock
-        self._is_held_here = lock._is_owned  # type: ignore[attr-defined]  # what `threading.Condition` asks
+        self._lock = threading.RLock()  # never taken twice, but it knows whose it is
         self._room: threading.Condition | None = None  # made when a producer waits: it takes a kilobyte
-        self._async_waiters: list[asyncio.Future[None]] = []
+        self._async_waiters: tuple[asyncio.Future[None], ...] = ()  # a tuple: without any it is no object of its own
         self._n = 0
         self._log: list[Event | None] = []  # lasting events; those before `_head` are trimmed (None)
         self._head = 0
@@ -134,7 +131,7 @@ class Channel:
         self._polled = (0.0, 0)
         self._terminal: Event | None = None
         self._last_output: Event | None = None
-        self._holders: list[Subscriber] = []
+        self._holders: tuple[Subscriber, ...] = ()
         self._on_demand: Callable[[bool], None] | None = None
         self._told_demand = False
         self._start_n = 0  # the place of `started`, 0 where there is none
@@ -169,7 +166,7 @@ class Channel:
 
         The garbage collector runs wherever objects are made; what it finalizes may print, and so emit a log line.
         """
-        return bool(self._is_held_here())
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # what `threading.Condition` asks
 
     @property
     def trimmed_n(self) -> int:
@@ -219,7 +216,7 @@ class Channel:
             Cancelled: the log has ended, or ended while this waited.
             StreamAppError: called by a finalizer that interrupted this very channel.
         """
-        if self._is_held_here():
+        if self._lock._is_owned():  # type: ignore[attr-defined]
             raise StreamAppError("a finalizer cannot emit: the garbage collector has run it inside of the stream")
         max_events, max_bytes = self._ahead
         self._lock.acquire()  # `with` takes twice as long
@@ -446,12 +443,12 @@ class Channel:
             subscriber.hears_start, subscriber.is_counted = hears_start, is_counted
             if holds:
                 subscriber._settled = max(subscriber._index, self._base + self._head)
-                self._holders.append(subscriber)
+                self._holders += (subscriber,)
             subscriber._missed = min(self._base + self._head, max(0, self._trimmed_n - after))
             self._subscribers.add(subscriber)
             if is_owner and self._send_budget_s > 0 and self._terminal is None:
                 subscriber._taken_bytes = self._bytes_before(subscriber._index)
-                self._owner = subscriber
+                self._owner, self._expected = subscriber, None
             elif self._owner is self._expected:
                 self._owner = None
             self._give_room()
@@ -633,7 +630,7 @@ class Channel:
             if not self._is_full():  # `offer` had another reason, which has just gone
                 return
             self._loop = loop
-            self._async_waiters.append(room)
+            self._async_waiters += (room,)
         for reader in self._pacing():
             reader.wake()  # it may rest
         timer = loop.call_later(self._send_budget_s, self._give_async_room)
@@ -654,7 +651,7 @@ class Channel:
             self._room.notify_all()
 
     def _give_async_room(self) -> None:
-        waiters, self._async_waiters = self._async_waiters, []
+        waiters, self._async_waiters = self._async_waiters, ()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -671,7 +668,7 @@ class Channel:
             return
         self._send_budget_s = 0
         dropped = self._full_holders()
-        self._holders = [holder for holder in self._holders if holder not in dropped]
+        self._holders = tuple(holder for holder in self._holders if holder not in dropped)
         if self._owner is not None and self._is_full():
             dropped.append(self._owner)
             self._owner = None
@@ -748,7 +745,7 @@ class Subscriber:
         self._timer: asyncio.TimerHandle | None = None
         self._deliver: Deliver | None = None
         self._served_at = 0.0
-        self._returned: list[Event] = []  # those that `deliver` did not want
+        self._returned: list[Event] | None = None  # those that `deliver` did not want
         self.n = n
         self._settled = index  # of one that holds the trim: what is before may go
         self.hears_start, self.is_counted = False, True
@@ -782,7 +779,7 @@ class Subscriber:
         if lagged is not None:
             events = sorted([lagged, *events], key=_number)
         if self._returned:
-            events, self._returned = self._returned + events, []
+            events, self._returned = self._returned + events, None
         return events
 
     def settle(self, n: int) -> None:
@@ -938,7 +935,7 @@ class Subscriber:
             self.is_closed = True
             self._channel._subscribers.discard(self)
             if self in self._channel._holders:
-                self._channel._holders.remove(self)
+                self._channel._holders = tuple(holder for holder in self._channel._holders if holder is not self)
                 self._channel._give_room()
         self._channel._tell_demand()
         self.wake()
