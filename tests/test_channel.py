@@ -174,8 +174,11 @@ def test_statistics_describe_the_channel() -> None:
     async def main() -> None:
         channel = channel_with()
         channel.subscribe(is_owner=True)
-        put(channel, "ab", "cd", Preview({}))
+        put(channel, "ab", "cd")
+        assert channel.kept_bytes == 8
+        put(channel, Preview({}))
         assert channel.statistics() == (3, 0, 2, 10, 2, 1)
+        assert channel.kept_bytes == 10
 
     asyncio.run(main())
 
@@ -559,6 +562,17 @@ async def test_a_lone_event_is_kept_and_let_go_of_as_others_are(advance: Advance
     assert delivered == [0, 1, 2, 3, 4]
     assert payloads(channel.events())[-2:] == [3, 4]
     assert channel.statistics().kept_events == 2
+
+
+async def test_a_reader_that_sleeps_counts_as_far_behind_once_it_does_not_take(advance: Advance) -> None:
+    """An event that cannot be written at once is left to the reader's task: what follows has no room before that."""
+    channel = channel_with(ahead_events=1)
+    reader = channel.subscribe(is_owner=True)
+    task = await asleep(reader, into([], takes=False))
+    advance(0.01)
+    assert [channel.offer(to_event(name)) for name in "abc"] == [True, True, False]
+    assert await task
+    assert payloads(reader.take()) == ["a", "b"]
 
 
 async def test_nothing_is_offered_where_it_would_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1385,6 +1399,24 @@ async def test_what_a_store_has_taken_is_kept_until_it_is_settled() -> None:
     store.close()
     put(channel, 5, 6)
     assert payloads(channel.events()) == [6]
+
+
+async def test_a_store_that_is_far_behind_holds_a_producer_whose_owner_sleeps(
+    monkeypatch: pytest.MonkeyPatch, advance: Advance
+) -> None:
+    monkeypatch.setattr("streamapp.channel._YIELD_EVERY_S", WAIT_S)  # for the room, not for the loop
+    channel, delivered = channel_with(ahead_events=1, behind_events=2), []  # type: tuple[Channel, list[Any]]
+    await asleep(channel.subscribe(is_owner=True), into(delivered))
+    store = channel.subscribe(holds=True)
+    for n in range(2):
+        advance(0.01)
+        assert channel.offer(to_event(n))
+    assert not channel.offer(to_event(2))
+    assert channel.offer(to_event(Progress(1)))  # what is replaceable waits for nobody
+    store.settle(2)
+    advance(0.01)
+    assert channel.offer(to_event(2))
+    assert delivered[:2] == [0, 1]
 
 
 async def test_a_store_that_uses_up_the_budget_is_dropped_and_the_producer_goes_on(advance: Advance) -> None:

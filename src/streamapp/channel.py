@@ -61,8 +61,9 @@ class ChannelStatistics(NamedTuple):
 class Channel:
     """Hold the log of one job.
 
-    Thread-safe: `start`, `emit`, `finish`, `fail`, `cancel`, `check`, `wants_preview`, `events` and `statistics` may be
-    called from any thread; `offer`, `aemit`, `take_in`, `subscribe` and what a `Subscriber` offers only on one loop.
+    Thread-safe: `start`, `emit`, `finish`, `fail`, `cancel`, `check`, `wants_preview`, `events`, `kept_bytes` and
+    `statistics` may be called from any thread; `offer`, `aemit`, `take_in`, `subscribe` and what a `Subscriber` offers
+    only on one loop.
 
     Events are numbered here, or, where this mirrors the log of another process, were numbered there (`take_in`).
 
@@ -117,7 +118,9 @@ class Channel:
         self._on_terminal = on_terminal
         self._lock = threading.RLock()  # never taken twice, but it knows whose it is
         self._room: threading.Condition | None = None  # made when a producer waits: it takes a kilobyte
-        self._async_waiters: tuple[asyncio.Future[None], ...] = ()  # a tuple: without any it is no object of its own
+        # Tuples: most logs have none of these, and then it is no object of their own.
+        self._async_waiters: tuple[asyncio.Future[None], ...] = ()
+        self._holders: tuple[Subscriber, ...] = ()
         self._n = 0
         self._log: list[Event | None] = []  # lasting events; those before `_head` are trimmed (None)
         self._head = 0
@@ -131,7 +134,6 @@ class Channel:
         self._polled = (0.0, 0)
         self._terminal: Event | None = None
         self._last_output: Event | None = None
-        self._holders: tuple[Subscriber, ...] = ()
         self._on_demand: Callable[[bool], None] | None = None
         self._told_demand = False
         self._start_n = 0  # the place of `started`, 0 where there is none
@@ -177,6 +179,12 @@ class Channel:
     def attempt(self) -> int:
         """Return which attempt at the job the log is in, 1 before the first."""
         return self._n // ATTEMPT + 1
+
+    @property
+    def kept_bytes(self) -> int:
+        """Return the bytes of events in memory, in a third of the time that `statistics` takes."""
+        with self._lock:
+            return self._kept_bytes()
 
     @property
     def has_readers(self) -> bool:
@@ -462,13 +470,17 @@ class Channel:
                 emitted=self._n % ATTEMPT,
                 replaced=self._replaced,
                 kept_events=len(self._log) - self._head,
-                kept_bytes=self._bytes - self._trimmed_bytes + sum(len(e.data) for e in self._slots.values()),
+                kept_bytes=self._kept_bytes(),
                 ahead_events=self._ahead_events(),
                 subscribers=len(self._subscribers),
             )
 
     # `_tell_sent`, `_end`, `_wake_all`, `_owes_a_turn`, `_give_async_room` and `_wait_for_async_room` run without the
     # lock, the rest under it.
+
+    def _kept_bytes(self) -> int:
+        replaceable = sum([len(event.data) for event in self._slots.values()]) if self._slots else 0
+        return self._bytes - self._trimmed_bytes + replaceable
 
     def _begin(self, event: Event) -> "list[Subscriber]":
         """Log that an attempt begins, and return the readers to wake."""

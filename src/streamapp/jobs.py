@@ -158,7 +158,7 @@ class Jobs:
             if self._active.pop(job.id, None) is None:
                 continue
             self._counts[job.status] += 1
-            size = job.channel.statistics().kept_bytes + _JOB_BYTES
+            size = job.channel.kept_bytes + _JOB_BYTES
             self._kept_bytes += size
             self._finished.append((ended, job, size))
 
