@@ -63,8 +63,9 @@ class Answer:
     def end(self) -> None:
         """Let whoever waits go on: the job is over."""
         for future in (self.outcome, self.ended):
-            with suppress(InvalidStateError):
-                future.set_result(None)
+            if not future.done():  # what refuses a second result would first write out what it holds
+                with suppress(InvalidStateError):
+                    future.set_result(None)
         # Jobs are kept for long: let go of a Response whose iterator may hold tensors.
         self.outcome = self.ended
 
@@ -87,6 +88,9 @@ class StreamAnswer(Answer):
         self.own = own
         self.outcome = self.ended = _ENDED  # futures of each job's own take a kilobyte each
         self.is_sending = False
+
+    def end(self) -> None:
+        """Do nothing: nobody waits."""
 
     def _offer(self, job: Job, response: Response) -> None:
         raise NotEncodable("the endpoint is declared as a stream and returned a Response; declare -> Response instead")
