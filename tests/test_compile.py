@@ -1346,13 +1346,9 @@ def test_an_app_says_what_it_likes_about_its_health(is_async: bool) -> None:
         async def later(self) -> dict[str, str]:
             return {"gpu": "warm"}
 
-        def provide_hints(self) -> list[str]:
-            return ["sdxl"]
-
     with serving(Healthy) as client:
         answer = client.get("/health")
     assert (answer.json()["gpu"], answer.json()["status"]) == ("warm", "ok")
-    assert answer.headers["x-fal-runner-hints"] == "sdxl"
 
 
 def test_jobs_wait_for_setup(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -477,7 +477,42 @@ def test_the_proxy_leads_nowhere_else(target: str) -> None:
         assert client.post("/api/fal/proxy", json={}, headers={"x-fal-target-url": target}).status_code == 404
 
 
-# Storage and files
+# Hints
+
+
+def hinting(name: str, provide: Callable[[], Any]) -> type[streamapp.App]:
+    return type("Hinting", (Shop,), {"app_name": name, "provide_hints": lambda self: provide()})
+
+
+def no_hints() -> list[str]:
+    raise NotImplementedError
+
+
+def broken_hints() -> list[str]:
+    raise ValueError("no")
+
+
+def test_every_response_carries_the_apps_hints(caplog: pytest.LogCaptureFixture) -> None:
+    apps = [hinting("a", lambda: ["a", "c\r\nx: y", "d→"]), hinting("b", no_hints), hinting("c", broken_hints)]
+    with serving(*apps) as client:
+        for path in ("/health", "/run/me/nothing"):
+            assert client.get(path).headers["x-fal-runner-hints"] == "a,d"
+    assert "provide_hints failed" in caplog.text
+
+
+@pytest.mark.parametrize("provide", [lambda: [1], lambda: None, sys.exit])
+def test_hints_of_a_wrong_kind_cost_no_answer(provide: Any) -> None:
+    with serving(hinting("a", provide), hinting("b", lambda: ["b"])) as client:
+        answer = client.get("/health")
+    assert (answer.status_code, answer.headers["x-fal-runner-hints"]) == (200, "b")
+
+
+def test_without_hints_there_is_no_header() -> None:
+    with serving(hinting("a", no_hints)) as client:
+        assert "x-fal-runner-hints" not in client.get("/health").headers
+
+
+# Storage
 
 
 def test_a_whole_upload_is_read_back_in_ranges_and_only_once() -> None:
@@ -523,14 +558,6 @@ def test_an_upload_in_parts(kind: str) -> None:
         assert client.get(file_url).content == b"abcd"
 
 
-@pytest.mark.parametrize("body", ["[]", "{}", '{"parts": [1]}', '{"parts": [{}]}', "nothing", "[" * 100_000])
-def test_parts_that_cannot_be_read_are_a_400(body: str) -> None:
-    with serving() as client:
-        begun = client.post("/rest/storage/upload/initiate-multipart", json={}).json()
-        answer = client.post(f"{begun['upload_url']}/complete", content=body)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_request")
-
-
 def test_an_upload_over_the_quota_is_refused_and_leaves_nothing() -> None:
     with serving(max_files_bytes=10) as client:
         answer = client.post("/rest/files/upload", content=b"x" * 11)
@@ -555,17 +582,6 @@ def test_an_upload_is_kept_as_long_as_it_says_up_to_the_settings_time(preference
         url = client.post("/rest/files/upload", content=b"x", headers=headers).json()["access_url"]
         age = re.search(r"max-age=(\d+)", client.get(url).headers["cache-control"])
     assert age is not None and most_s - 10 <= int(age[1]) <= most_s
-
-
-@pytest.mark.parametrize(("content_type", "shown"), [("image/png", "inline"), ("text/html", "attachment")])
-def test_what_could_run_as_this_servers_page_is_downloaded(content_type: str, shown: str) -> None:
-    with serving() as client:
-        headers = {"Content-Type": content_type}
-        url = client.post("/rest/files/upload", content=b"<script>", headers=headers).json()["access_url"]
-        answer = client.get(url)
-    assert answer.headers["content-disposition"].startswith(shown)
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "sandbox" in answer.headers["content-security-policy"]
 
 
 def test_a_result_over_a_mebibyte_is_a_file_of_the_server() -> None:

@@ -21,8 +21,9 @@ ORDER = (
     *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it
     *("container", "endpoint", "app", "diffusion"),  # definition
     *("call", "inputs", "answer", "response", "middleware", "metrics", "openapi", "page"),  # transport
-    *("binding", "runtime", "routes", "realtime"),  # assembly
-    *("fal_api", "runpod_api", "compile", "server", "app_client"),
+    *("binding", "runtime", "routes", "realtime", "file_routes"),  # jobs and files over HTTP
+    *("face", "fal_api", "runpod_api"),  # other protocols
+    *("compile", "server", "app_client"),  # assembly
     # the command line, and tests
     *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
 )

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import uuid
 from typing import Any
 
@@ -13,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamapp.errors import describe
-from streamapp.middleware import INTERNAL, ApiKey, BodyLimit, CrossSite, RequestId, RunnerHints, UnhandledErrors
+from streamapp.middleware import INTERNAL, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 
 HEX = 32
 
@@ -95,7 +94,6 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         CrossSite(ok, ()),
         BodyLimit(ok, 1),
         UnhandledErrors(ok),
-        RunnerHints(ok, [lambda: ["a"]]),
     ],
 )
 async def test_the_lifespan_passes(app: ASGIApp) -> None:
@@ -274,9 +272,10 @@ async def test_a_body_in_chunks_is_refused_when_it_has_become_larger() -> None:
     assert (answer.status, b"7 bytes" in answer.sent[1]["body"]) == (413, True)
 
 
-@pytest.mark.parametrize("path", ["/files/0/a.png", "/rest/files/upload"])
-async def test_uploads_have_a_limit_of_their_own(path: str) -> None:
-    assert (await ask(BodyLimit(echo, 4), path, method="PUT", body=(b"12345",))).status == 200
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/files/0/a.png"), ("POST", "/upload")])
+async def test_uploads_have_a_limit_of_their_own(method: str, path: str) -> None:
+    app = BodyLimit(echo, 4, upload_paths=["/upload"])
+    assert (await ask(app, path, method=method, body=(b"12345",))).status == 200
 
 
 async def test_what_completes_an_upload_is_limited() -> None:
@@ -290,33 +289,6 @@ async def test_a_length_that_says_nothing_is_not_relied_on(length: str) -> None:
 
 
 # Exceptions that nothing handled
-
-
-# Hints
-
-
-def no_hints() -> list[str]:
-    raise NotImplementedError
-
-
-def broken_hints() -> list[str]:
-    raise ValueError("no")
-
-
-async def test_every_response_carries_the_apps_hints(caplog: pytest.LogCaptureFixture) -> None:
-    app = RunnerHints(ok, [lambda: ["a", "c\r\nx: y", "d→"], no_hints, broken_hints])
-    assert (await ask(app)).headers["x-fal-runner-hints"] == "a,d"
-    assert "provide_hints failed" in caplog.text
-
-
-@pytest.mark.parametrize("provide", [lambda: [1], lambda: None, sys.exit])
-async def test_hints_of_a_wrong_kind_cost_no_answer(provide: Any) -> None:
-    answer = await ask(RunnerHints(ok, [provide, lambda: ["a"]]))
-    assert (answer.status, answer.headers["x-fal-runner-hints"]) == (200, "a")
-
-
-async def test_without_hints_there_is_no_header() -> None:
-    assert "x-fal-runner-hints" not in (await ask(RunnerHints(ok, [no_hints]))).headers
 
 
 async def fail(scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,7 +13,7 @@ Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since mi
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,10 +37,12 @@ from .errors import (
     StreamAppError,
     describe,
 )
-from .fal_api import ASKED_PATH, FalPaths, add_fal_routes, tell_cancelled
+from .face import ASKED_PATH, Face
+from .fal_api import FAL, tell_cancelled
+from .file_routes import add_file_routes
 from .logs import logger
 from .metrics import CONTENT_TYPE, Metrics
-from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, RunnerHints, UnhandledErrors
+from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 from .openapi import DescribedEndpoint, build_openapi
 from .page import add_page_routes, redirect_to_page
 from .response import ErrorResponse
@@ -52,7 +54,7 @@ from .threads import ends_within
 
 _FIXED_PATHS = (
     *("/health", "/ready", "/metrics", "/openapi.json", "/docs", "/playground"),
-    *("/jobs", "/files", "/rest", "/api/fal"),
+    *("/jobs", "/files"),
 )
 _HEALTH_S = 5.0  # for an `async def health`
 _MAX_ECHO = 200
@@ -65,6 +67,7 @@ def compile_app(
     store: JobStore | None = None,
     playground: bool = True,
     workers: MakeWorkers = thread_and_tasks,
+    faces: Sequence[Face] = (FAL,),
 ) -> FastAPI:
     """Return a FastAPI application that serves `apps`.
 
@@ -74,6 +77,7 @@ def compile_app(
         store: keeps jobs beyond this process; nothing does when None.
         playground: serve the page to try them on, at `/playground`.
         workers: makes what runs an app's jobs.
+        faces: the protocols that are spoken besides the server's own.
     Raises:
         DefinitionError: an app is written wrongly, or its paths collide; says where and what to write.
     """
@@ -87,7 +91,7 @@ def compile_app(
         version=first.version,
         description=inspect.getdoc(first) or "",
         lifespan=_lifespan(runtime),
-        middleware=_middleware(settings, runtime),
+        middleware=_middleware(settings, runtime, faces),
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -100,13 +104,18 @@ def compile_app(
     if playground:
         add_page_routes(api)
     add_job_routes(api, runtime)
-    add_fal_routes(api, runtime)
+    add_file_routes(api, runtime)
+    for face in faces:
+        face.add_routes(api, runtime)
+    owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
+        path: face.name for face in faces for path in face.fixed_paths
+    }
     described: list[DescribedEndpoint] = []
     others = len(api.router.routes)
     for served in runtime.served:
-        described += _add_endpoints(api, runtime, served, f"/{served.name}", in_schema=len(runtime.served) > 1)
+        described += _add_endpoints(api, runtime, served, f"/{served.name}", owners, in_schema=len(runtime.served) > 1)
     # Last: a path parameter of the first app must not hide the others.
-    described += _add_endpoints(api, runtime, runtime.served[0], "")
+    described += _add_endpoints(api, runtime, runtime.served[0], "", owners)
     _check_routes(api)
     _try_endpoints_first(api, others)
     api.openapi = lambda: _openapi(api, described)  # type: ignore[method-assign]
@@ -142,7 +151,7 @@ def _lifespan(runtime: Runtime) -> Any:
     return lifespan
 
 
-def _middleware(settings: Settings, runtime: Runtime) -> list[Middleware]:
+def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> list[Middleware]:
     def describe_error(error: BaseException) -> ErrorReport:
         return describe(error, where="the server", debug=settings.debug)
 
@@ -154,23 +163,17 @@ def _middleware(settings: Settings, runtime: Runtime) -> list[Middleware]:
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "HEAD", "POST", "PUT"],
                 allow_headers=["*"],
-                expose_headers=EXPOSED_HEADERS,
+                expose_headers=[*EXPOSED_HEADERS, *(name for face in faces for name in face.exposed_headers)],
             )
         )
     layers.append(Middleware(CrossSite, origins=settings.cors_origins))
     if settings.api_key is not None:
         home = () if _streams_at_root(runtime) else ("/",)
         layers.append(Middleware(ApiKey, key=settings.api_key.get_secret_value(), open_pages=home))
-    layers.append(Middleware(BodyLimit, max_bytes=settings.max_body_bytes))
-    providers = [served.app.provide_hints for served in runtime.served if _overrides(served.app, "provide_hints")]
-    if providers:
-        layers.append(Middleware(RunnerHints, providers=providers))
+    upload_paths = [path for face in faces for path in face.upload_paths]
+    layers.append(Middleware(BodyLimit, max_bytes=settings.max_body_bytes, upload_paths=upload_paths))
     layers.append(Middleware(UnhandledErrors, describe_error=describe_error))
-    return [*layers, Middleware(FalPaths, app_names=[served.name for served in runtime.served])]
-
-
-def _overrides(app: App, hook: str) -> bool:
-    return getattr(type(app), hook) is not getattr(App, hook)
+    return [*layers, *(layer for face in faces for layer in face.middleware(runtime))]
 
 
 # Errors
@@ -227,13 +230,13 @@ def _echo(value: Any) -> Any:
 
 
 def _add_endpoints(
-    api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, *, in_schema: bool = True
+    api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, owners: Mapping[str, str], *, in_schema: bool = True
 ) -> list[DescribedEndpoint]:
     paths = {spec.path for spec in served.endpoints}
     described = []
     for spec in served.endpoints:
         path = (prefix + spec.path).rstrip("/") or "/"
-        _check_path(path, served, spec)
+        _check_path(path, served, spec, owners)
         reader = served.reader_of(spec)
         cancel_path = f"{spec.path.rstrip('/')}/cancel"
         on_cancelled = tell_cancelled(api, f"/{served.name}{cancel_path}") if cancel_path in paths else None
@@ -317,11 +320,11 @@ def _streams_at_root(runtime: Runtime) -> bool:
     return any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints)
 
 
-def _check_path(path: str, served: ServedApp, spec: EndpointSpec) -> None:
-    fixed = next((f for f in _FIXED_PATHS if path == f or path.startswith(f + "/")), None)
+def _check_path(path: str, served: ServedApp, spec: EndpointSpec, owners: Mapping[str, str]) -> None:
+    fixed = next((f for f in owners if path == f or path.startswith(f + "/")), None)
     if fixed is not None:
         raise DefinitionError(
-            f"{spec.function.__qualname__}: {path} is under the server's own path {fixed}; "
+            f"{spec.function.__qualname__}: {path} is under {owners[fixed]}'s own path {fixed}; "
             + (f"name the app {served.name!r} differently" if fixed == f"/{served.name}" else "choose another path")
         )
 

@@ -3,7 +3,7 @@
 `FalPaths` leads requests with fal's paths to the apps' own routes: `/run/{owner}/{app}/...` answers as the endpoint
 does, `/queue/{owner}/{app}/...` lets its job run on without readers and says where to ask for it, and
 `/api/fal/proxy`, fal-js' `proxyUrl`, to wherever its header says. The routes here are those that no app has: the
-queue's requests by id, storage, and files. Any owner is accepted; an app goes by its name.
+queue's requests by id, and storage. `FAL` is all of it. Any owner is accepted; an app goes by its name.
 
 Source: the stock clients, fal_client 1.0.3 and @fal-ai/client 1.10.1, and https://docs.fal.ai/model-apis/model-endpoints/queue.
 Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-Retry-Config` have nothing to change.
@@ -23,24 +23,27 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic_core import from_json
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .app import App
 from .call import caller_in
 from .channel import Subscriber
 from .errors import JobNotFound, MalformedRequest, describe
 from .events import Event
-from .files import FileStore, Stored
+from .face import ASKED_PATH, Face
+from .file_routes import json_object, receive_part
+from .files import Stored
 from .job import Job
 from .logs import logger
 from .middleware import INTERNAL
-from .response import INERT_HEADERS, ErrorResponse, result_response
+from .response import ErrorResponse, result_response
 from .routes import SUBMISSION, Submission, base_url
 from .runtime import Runtime
 from .threads import in_pool
 
-ASKED_PATH = "streamapp.asked_path"  # in the scope of a request that was led elsewhere
 PROXY_PATH = "/api/fal/proxy"
 _APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")
 _REQUEST_PATH = re.compile(r"/requests/[^/]+(/.*)?")
@@ -50,8 +53,6 @@ _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
 _LOOK_S = 0.5  # a job's start and its place in the queue are no events; fal-js polls as often
 _MAX_SHOWN = 200
-# What a browser may show; the rest, HTML and SVG above all, it has to download.
-_SHOWN = re.compile(r"(image/(png|jpeg|webp|gif|avif)|audio/.*|video/.*)", re.IGNORECASE)
 
 
 class FalPaths:
@@ -126,11 +127,41 @@ def _urls(request: Request, app_path: str, job: Job) -> dict[str, Any]:
     }
 
 
-def add_fal_routes(api: FastAPI, runtime: Runtime) -> None:
-    """Serve the queue's requests by id, storage, and files."""
-    _add_queue_routes(api, runtime)
-    _add_storage_routes(api, runtime)
-    _add_file_routes(api, runtime)
+class RunnerHints:
+    """Put what the apps' `provide_hints` say on every response but the refusals of the server's own guards.
+
+    Args:
+        providers: return hints, or raise NotImplementedError where there are none.
+    """
+
+    def __init__(self, app: ASGIApp, providers: Collection[Callable[[], list[str]]]) -> None:
+        self.app = app
+        self._providers = providers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Label the response."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def labelled(message: Message) -> None:
+            hints = self._hints() if message["type"] == "http.response.start" else ""
+            if hints:
+                label = (b"x-fal-runner-hints", hints.encode("latin-1", "ignore"))
+                message = {**message, "headers": [*message.get("headers", []), label]}
+            await send(message)
+
+        await self.app(scope, receive, labelled)
+
+    def _hints(self) -> str:
+        hints: list[str] = []
+        for provide in self._providers:
+            try:
+                hints += [hint for hint in provide() if hint.isprintable()]
+            except NotImplementedError:
+                continue
+            except (Exception, SystemExit):  # the app's own code: the answer goes out without its hints
+                logger.exception("provide_hints failed")
+        return ",".join(hints)
 
 
 # The queue
@@ -267,7 +298,7 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
     async def upload_whole(request: Request) -> Response:
         stored = await _begin(request, *_named_in_headers(request))
         try:
-            await _receive(request, files, stored, 1)
+            await receive_part(request, files, stored, 1)
             await in_pool(files.complete, stored.id, stored.key, [1])
         except BaseException:  # whatever ends it, a cancel too: what came so far must not stay in the quota
             await in_pool(files.discard, stored)
@@ -291,18 +322,8 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
         api.add_api_route(path, route, methods=["POST"], include_in_schema=False, response_model=None)
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
-    try:
-        body = from_json(await request.body())
-    except ValueError as error:
-        raise MalformedRequest(f"expected a JSON object: {error}") from None
-    if not isinstance(body, dict):
-        raise MalformedRequest(f"expected a JSON object, got {type(body).__name__}")
-    return body
-
-
 async def _named_in_body(request: Request) -> tuple[str, str]:
-    asked = await _json_object(request)
+    asked = await json_object(request)
     return str(asked.get("content_type") or ""), str(asked.get("file_name") or "")
 
 
@@ -323,82 +344,35 @@ def _lifetime_s(request: Request) -> float | None:
     return None
 
 
-async def _receive(request: Request, files: FileStore, stored: Stored, number: int) -> str:
-    """Write the body into a part of an upload; return its ETag."""
-    part = await in_pool(files.open_part, stored.id, stored.key, number)
-    try:
-        async for chunk in request.stream():
-            await in_pool(part.write, chunk)
-        await in_pool(files.end_part, stored, number, part)
-    except BaseException:  # whatever ends it, a cancel too: what came so far must not stay in the quota
-        await in_pool(part.discard)
-        raise
-    return part.etag
+# The face
 
 
-# Files
+def _middleware(runtime: Runtime) -> list[Middleware]:
+    providers = [served.app.provide_hints for served in runtime.served if _has_hints(served.app)]
+    hints = [Middleware(RunnerHints, providers=providers)] if providers else []
+    return [*hints, Middleware(FalPaths, app_names=[served.name for served in runtime.served])]
 
 
-def _add_file_routes(api: FastAPI, runtime: Runtime) -> None:
-    files = runtime.files
-
-    async def read(request: Request, file_id: str, name: str = "") -> Response:
-        return _file_response(files.get(file_id), request.headers.get("if-none-match", ""))
-
-    async def put(request: Request, file_id: str, name: str, upload: str = "") -> Response:
-        stored = files.upload(file_id, upload)
-        etag = await _receive(request, files, stored, 1)
-        await in_pool(files.complete, stored.id, upload, [1])
-        return JSONResponse({"file_url": base_url(request) + stored.url_path}, headers={"ETag": etag})
-
-    async def put_part(request: Request, file_id: str, name: str, key: str, number: int) -> Response:
-        etag = await _receive(request, files, files.upload(file_id, key), number)
-        return JSONResponse({"partNumber": number, "etag": etag}, headers={"ETag": etag})
-
-    async def complete(request: Request, file_id: str, name: str, key: str) -> Response:
-        files.upload(file_id, key)
-        numbers = _part_numbers(await _json_object(request))
-        stored = await in_pool(files.complete, file_id, key, numbers)
-        return JSONResponse({"access_url": base_url(request) + stored.url_path})
-
-    file_path = "/files/{file_id}/{name}"
-    for path, route, methods in (
-        ("/files/{file_id}", read, ["GET", "HEAD"]),
-        (file_path, read, ["GET", "HEAD"]),
-        (file_path, put, ["PUT"]),
-        (file_path + "/multipart/{key}/complete", complete, ["POST"]),
-        (file_path + "/multipart/{key}/{number}", put_part, ["PUT"]),
-    ):
-        api.add_api_route(path, route, methods=methods, include_in_schema=False, response_model=None)
+def _has_hints(app: App) -> bool:
+    return type(app).provide_hints is not App.provide_hints
 
 
-def _file_response(stored: Stored, known_etags: str) -> Response:
-    etag = f'"{stored.id}"'
-    headers = {
-        "ETag": etag,
-        "Cache-Control": f"private, immutable, max-age={max(0, int(stored.expires_at - time.time()))}",
-        **INERT_HEADERS,
-        "Cross-Origin-Resource-Policy": "cross-origin",
-    }
-    if etag in known_etags:
-        return Response(status_code=304, headers=headers)
-    return FileResponse(
-        stored.path,
-        headers=headers,
-        media_type=stored.content_type,
-        filename=stored.name,
-        content_disposition_type="inline" if _SHOWN.fullmatch(stored.content_type) else "attachment",
-    )
+def _add_routes(api: FastAPI, runtime: Runtime) -> None:
+    _add_queue_routes(api, runtime)
+    _add_storage_routes(api, runtime)
 
 
-def _part_numbers(body: dict[str, Any]) -> list[int]:
-    parts = body.get("parts")
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise MalformedRequest('expected {"parts": [{"partNumber": 1, "etag": ...}, ...]}')
-    numbers = [part.get("partNumber") for part in parts]
-    if not all(isinstance(number, int) for number in numbers):
-        raise MalformedRequest("expected each part with its partNumber")
-    return numbers
+FAL = Face(
+    name="fal",
+    fixed_paths=("/rest", "/api/fal"),
+    exposed_headers=(
+        *("x-fal-request-id", "x-fal-billable-units", "X-Fal-Error-Type", "X-Fal-Request-Timeout-Type"),
+        "X-Fal-Runner-Hints",
+    ),
+    upload_paths=("/rest/files/upload",),
+    middleware=_middleware,
+    add_routes=_add_routes,
+)
 
 
 # Cancel

@@ -17,18 +17,13 @@ from .job import new_job_id
 from .logs import logger
 from .response import ErrorResponse
 
-EXPOSED_HEADERS = (
-    *("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range"),
-    *("x-fal-request-id", "x-fal-billable-units", "X-Fal-Error-Type", "X-Fal-Request-Timeout-Type"),
-    "X-Fal-Runner-Hints",
-)
+EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")
 INTERNAL = "streamapp.internal"  # in the scope of a request that the server sends itself
 REQUEST_ID = "streamapp.request_id"
 _OPEN_PATHS = frozenset({"/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 _FILES = "/files/"
 _OPEN_FOLDERS = (_FILES, "/playground/")  # the page has no data in it, and asks for the key itself
-_UPLOAD = "/rest/files/upload"
 
 
 class RequestId:
@@ -143,16 +138,20 @@ class BodyLimit:
 
     Divergence: not FastAPI's `max_body_size`, whose answer comes from outside of all other middleware: plain text,
     without a request id, without CORS.
+
+    Args:
+        upload_paths: where uploads arrive, besides the PUTs below `/files/`.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, *, upload_paths: Collection[str] = ()) -> None:
         self.app = app
         self._max_bytes = max_bytes
+        self._upload_paths = frozenset(upload_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, as long as its body is not too large."""
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or path == _UPLOAD or (scope["method"] == "PUT" and path.startswith(_FILES)):
+        if scope["type"] != "http" or self._is_upload(scope["method"], path):
             return await self.app(scope, receive, send)
         length = header_in(scope["headers"], b"content-length") or b""
         if length.isdigit() and int(length) > self._max_bytes:
@@ -169,48 +168,11 @@ class BodyLimit:
 
         await self.app(scope, limited, send)
 
+    def _is_upload(self, method: str, path: str) -> bool:
+        return path in self._upload_paths or (method == "PUT" and path.startswith(_FILES))
+
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"the body is larger than {self._max_bytes} bytes (STREAMAPP_MAX_BODY_BYTES)")
-
-
-class RunnerHints:
-    """Put what the apps' `provide_hints` say on every response.
-
-    Args:
-        providers: return hints, or raise NotImplementedError where there are none.
-    """
-
-    def __init__(self, app: ASGIApp, providers: Collection[Callable[[], list[str]]]) -> None:
-        self.app = app
-        self._providers = providers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Label the response."""
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-
-        async def labelled(message: Message) -> None:
-            hints = self._hints() if message["type"] == "http.response.start" else ""
-            if hints:
-                label = (b"x-fal-runner-hints", hints.encode("latin-1", "ignore"))
-                message = {**message, "headers": [*message.get("headers", []), label]}
-            await send(message)
-
-        await self.app(scope, receive, labelled)
-
-    def _hints(self) -> str:
-        hints: list[str] = []
-        for provide in self._providers:
-            try:
-                hints += [hint for hint in provide() if hint.isprintable()]
-            except NotImplementedError:
-                continue
-            except (
-                Exception,
-                SystemExit,
-            ):  # the app's own code: the answer goes out without its hints, the log says why
-                logger.exception("provide_hints failed")
-        return ",".join(hints)
 
 
 class UnhandledErrors:

@@ -1,0 +1,150 @@
+"""A protocol that no module of ours has heard of is spoken when its `Face` is given."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import streamapp
+from streamapp.errors import DefinitionError
+from streamapp.face import ASKED_PATH, Face
+from streamapp.runtime import Runtime
+from streamapp.settings import Settings
+
+
+class Enveloped:
+    """Lead `/v9/{app}` to the app, and put what it answers into an envelope."""
+
+    def __init__(self, app: ASGIApp, app_names: Sequence[str]) -> None:
+        self.app = app
+        self._names = app_names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match = re.fullmatch("/v9/(.+)", scope.get("path", ""))
+        if match is None or match[1].partition("/")[0] not in self._names:
+            return await self.app(scope, receive, send)
+
+        async def enveloped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                pairs = [pair for pair in message["headers"] if pair[0] != b"content-length"]
+                message = {**message, "headers": [*pairs, (b"x-v9-version", b"9.0")]}
+            elif message["type"] == "http.response.body":
+                message = {**message, "body": b'{"output":%b}' % message["body"]}
+            await send(message)
+
+        await self.app({**scope, "path": f"/{match[1]}", ASKED_PATH: scope["path"]}, receive, enveloped)
+
+
+def middleware(runtime: Runtime) -> Sequence[Middleware]:
+    return [Middleware(Enveloped, app_names=[served.name for served in runtime.served])]
+
+
+def add_routes(api: FastAPI, runtime: Runtime) -> None:
+    async def version() -> dict[str, Any]:
+        return {"version": 9, "apps": len(runtime.served)}
+
+    api.add_api_route("/v9-version", version, methods=["GET"])
+
+
+V9 = Face(
+    name="v9",
+    fixed_paths=("/v9", "/v9-version"),
+    exposed_headers=("X-V9-Version",),
+    upload_paths=("/twice/upload",),
+    middleware=middleware,
+    add_routes=add_routes,
+)
+
+
+class Twice(streamapp.App):
+    @streamapp.endpoint("/")
+    def home(self, n: int) -> int:
+        return 2 * n
+
+    @streamapp.endpoint("/upload")
+    def upload(self, text: str) -> int:
+        return len(text)
+
+    @streamapp.endpoint("/limited")
+    def limited(self, text: str) -> int:
+        return len(text)
+
+
+ORIGIN = {"Origin": "https://a.example"}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    settings = Settings(drain_s=0, cors_origins=["https://a.example"], max_body_bytes=100, api_key=None)
+    app = streamapp.compile_app(Twice, settings=settings, faces=(V9,))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_a_face_leads_requests_to_the_apps_and_answers_in_its_own_way(client: TestClient) -> None:
+    answer = client.post("/v9/twice", json={"n": 3})
+    assert (answer.json(), answer.headers["x-v9-version"]) == ({"output": 6}, "9.0")
+    assert client.post("/twice", json={"n": 3}).json() == 6
+
+
+def test_a_face_has_routes_of_its_own(client: TestClient) -> None:
+    assert client.get("/v9-version").json() == {"version": 9, "apps": 1}
+
+
+def test_what_is_not_served_is_told_as_the_client_asked_for_it(client: TestClient) -> None:
+    answer = client.post("/v9/twice/nothing")
+    assert answer.status_code == 404
+    assert "nothing is served at POST /v9/twice/nothing" in answer.text
+
+
+def test_pages_of_named_origins_may_read_a_faces_headers(client: TestClient) -> None:
+    exposed = client.post("/v9/twice", json={"n": 3}, headers=ORIGIN).headers["access-control-expose-headers"]
+    assert {"X-V9-Version", "X-Streamapp-Job-Id"} <= {*exposed.split(", ")}
+
+
+def test_the_limit_of_bodies_leaves_out_a_faces_uploads(client: TestClient) -> None:
+    answers = [client.post(path, json={"text": "x" * 200}) for path in ("/twice/upload", "/twice/limited")]
+    assert [answer.status_code for answer in answers] == [200, 413]
+
+
+@pytest.mark.parametrize("path", ["/v9", "/v9/mine", "/v9-version"])
+def test_no_endpoint_may_be_at_a_faces_own_path(path: str) -> None:
+    class Colliding(streamapp.App):
+        @streamapp.endpoint(path)
+        def give(self) -> int:
+            return 1
+
+    with pytest.raises(DefinitionError, match=f"give: {path} is under v9's own path /v9"):
+        streamapp.compile_app(Colliding, faces=(V9,))
+    assert streamapp.compile_app(Colliding)
+
+
+def test_a_face_may_be_less_than_all_that() -> None:
+    with TestClient(streamapp.compile_app(Twice, faces=(Face(name="little"),))) as client:
+        assert client.post("/twice", json={"n": 3}).json() == 6
+
+
+def test_without_a_face_its_protocol_is_not_spoken() -> None:
+    with TestClient(streamapp.compile_app(Twice, faces=())) as client:
+        assert client.post("/run/me/twice", json={"n": 3}).status_code == 404
+        assert client.post("/rest/storage/auth/token").status_code == 404
+
+
+def test_two_faces_are_spoken_side_by_side() -> None:
+    faces = (V9, Face(name="v8", middleware=lambda runtime: [Middleware(Version8)]))
+    with TestClient(streamapp.compile_app(Twice, faces=faces)) as client:
+        assert client.post("/v8", json={"n": 3}).json() == 6
+        assert client.post("/v9/twice", json={"n": 3}).json() == {"output": 6}
+
+
+class Version8:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app({**scope, "path": "/"} if scope.get("path") == "/v8" else scope, receive, send)
