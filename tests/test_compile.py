@@ -6,6 +6,7 @@ import contextvars
 import json
 import logging
 import queue
+import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from typing import Annotated, Any
 import numpy
 import PIL.Image
 import pytest
-from fastapi import Body, Cookie, Depends, FastAPI, Header, HTTPException, UploadFile
+from fastapi import BackgroundTasks, Body, Cookie, Depends, FastAPI, Header, HTTPException, UploadFile
 from pydantic import BaseModel, Field, field_validator
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -24,7 +26,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 from starlette.websockets import WebSocketDisconnect
-from tests.waiting import WAIT_S
+from tests.waiting import WAIT_S, until
 
 import streamapp
 import streamapp.testing
@@ -1112,6 +1114,323 @@ def test_a_dependency_that_cannot_close_what_it_opened_is_logged(caplog: pytest.
         finished(client, job)
     assert "a request failed after its answer" in caplog.text
     assert "the disk is full" in caplog.text
+
+
+# What hears of cancels
+
+
+class Force(BaseModel):
+    force: bool = False
+
+
+def agent(x_fal_request_id: str = Header(), user_agent: str = Header("nobody")) -> list[str]:
+    return [x_fal_request_id, user_agent]
+
+
+async def shared(background: BackgroundTasks, request: Request) -> str:
+    background.add_task(request.app.state.runtime.served[0].app.heard.put, "afterwards")
+    return "shared"
+
+
+class Hearing(Gated):
+    @cached_property
+    def heard(self) -> queue.Queue[Any]:
+        return queue.Queue()
+
+    @cached_property
+    def sessions(self) -> list[Session]:
+        return []
+
+    def hears(self) -> Any:
+        return self.heard.get(timeout=WAIT_S)
+
+
+at_cancel = streamapp.endpoint("/wait/cancel")
+
+
+def hearing(cancel: Any) -> Hearing:
+    """Make an app whose `cancel` hears of the cancels of its `/wait`."""
+    cls = type("Hearing", (Hearing,), {"cancel": cancel, "app_name": "hearing"})
+    app: Hearing = cls()
+    return app
+
+
+def cancelled(client: TestClient, app: Hearing) -> str:
+    """Cancel a job that runs."""
+    job = submit(client, "/wait")
+    assert app.started.wait(WAIT_S)
+    assert client.post(f"/jobs/{job}/cancel").json()["status"] == "cancelled"
+    app.gate.release()
+    return job
+
+
+@at_cancel
+def with_nothing(self: Hearing) -> None:
+    self.heard.put([])
+
+
+@at_cancel
+def with_plain_parameters(self: Hearing, force: bool = False, tags: list[str] | None = None) -> None:
+    self.heard.put([force, tags])
+
+
+@at_cancel
+def with_a_model(self: Hearing, input: Force) -> None:
+    self.heard.put([input.force])
+
+
+@at_cancel
+def with_a_body(self: Hearing, input: Annotated[Force, Body()]) -> None:
+    self.heard.put([input.force])
+
+
+@at_cancel
+def with_the_request(self: Hearing, request: Request) -> None:
+    self.heard.put([request.method, request.url.path, request.headers["x-fal-request-id"]])
+
+
+@at_cancel
+async def with_the_request_read(self: Hearing, request: Request) -> None:
+    self.heard.put([await request.json(), await request.is_disconnected(), request.client])
+
+
+@at_cancel
+def with_a_header(self: Hearing, x_fal_request_id: Annotated[str, Header()]) -> None:
+    self.heard.put([x_fal_request_id])
+
+
+@at_cancel
+def with_a_response(self: Hearing, response: Response) -> None:
+    response.headers["x-heard"] = "yes"
+    self.heard.put([])
+
+
+@at_cancel
+def with_a_dependency(self: Hearing, agent: list[str] = Depends(agent)) -> None:
+    self.heard.put(agent)
+
+
+@at_cancel
+def with_the_current_request(self: Hearing) -> None:
+    request = self.current_request
+    assert request is not None
+    self.heard.put([request.request_id, request.endpoint])
+
+
+@at_cancel
+async def as_a_coroutine(self: Hearing) -> None:
+    self.heard.put([])
+
+
+@at_cancel
+def as_a_stream(self: Hearing, stream: streamapp.Stream) -> Iterator[int]:
+    for n in range(5000):
+        yield n
+    self.heard.put([n])
+
+
+@at_cancel
+def as_a_response(self: Hearing) -> Response:
+    return Response(background=BackgroundTask(self.heard.put, []))
+
+
+@at_cancel
+async def as_an_unannounced_response(self: Hearing) -> Any:
+    return Response(background=BackgroundTask(self.heard.put, []))
+
+
+@pytest.mark.parametrize(
+    ("cancel", "heard"),
+    [
+        (with_nothing, []),
+        (with_plain_parameters, [False, None]),
+        (with_a_model, [False]),
+        (with_a_body, [False]),
+        (with_the_request, ["POST", "/hearing/wait/cancel", "{id}"]),
+        (with_the_request_read, [{}, False, None]),
+        (with_a_header, ["{id}"]),
+        (with_a_response, []),
+        (with_a_dependency, ["{id}", "nobody"]),
+        (with_the_current_request, ["{id}", "/wait/cancel"]),
+        (as_a_coroutine, []),
+        (as_a_stream, [4999]),
+        (as_a_response, []),
+        (as_an_unannounced_response, []),
+    ],
+)
+def test_an_endpoint_that_hears_of_a_cancel_may_ask_for(
+    cancel: Any, heard: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(app := hearing(cancel), api_key=None, drain_s=WAIT_S) as client:
+        job = cancelled(client, app)
+        assert app.hears() == [job if value == "{id}" else value for value in heard]
+    assert "answered the cancel" not in caplog.text
+
+
+def test_what_hears_of_a_cancel_is_a_job_of_its_own() -> None:
+    @at_cancel
+    def cancel(self: Hearing, stream: streamapp.Stream) -> None:
+        self.heard.put(stream.job_id)
+
+    with serving(app := hearing(cancel)) as client:
+        job = cancelled(client, app)
+        own = app.hears()
+        assert own != job
+        assert finished(client, own)
+        assert client.get(f"/jobs/{own}").json()["endpoint"] == "/hearing/wait/cancel"
+        assert client.get(f"/jobs/{own}").json()["status"] == "succeeded"
+
+
+def test_it_needs_no_key_and_a_key_lets_nobody_else_in() -> None:
+    with serving(app := hearing(with_nothing), api_key="secret") as client:
+        assert client.post("/wait/cancel").status_code == 401
+        client.headers["Authorization"] = "Key secret"
+        cancelled(client, app)
+        assert app.hears() == []
+
+
+@pytest.mark.parametrize("open_it", [open_session, open_async_session])
+def test_what_its_dependency_opened_is_closed_when_it_has_ended(open_it: Any) -> None:
+    @at_cancel
+    def cancel(self: Hearing, session: Session = Depends(open_it)) -> None:
+        self.gate.acquire()
+        self.heard.put(session.closed.is_set())
+
+    with serving(app := hearing(cancel)) as client:
+        cancelled(client, app)
+        app.gate.release()
+        assert app.hears() is False
+        assert app.sessions[0].closed.wait(WAIT_S)
+
+
+def test_what_a_dependency_leaves_for_afterwards_is_done() -> None:
+    @at_cancel
+    def cancel(self: Hearing, shared: str = Depends(shared)) -> None:
+        self.heard.put(shared)
+
+    with serving(app := hearing(cancel)) as client:
+        cancelled(client, app)
+        assert [app.hears(), app.hears()] == ["shared", "afterwards"]
+
+
+def test_a_dependency_that_a_test_replaces_is_replaced_here_too() -> None:
+    with serving(app := hearing(with_a_dependency)) as client:
+        client.app.dependency_overrides[agent] = lambda: ["replaced"]  # type: ignore[attr-defined]
+        cancelled(client, app)
+        assert app.hears() == ["replaced"]
+
+
+@pytest.mark.parametrize("path", ["/wait", "/hearing/wait"])
+async def test_a_client_that_leaves_is_told_of_wherever_the_app_is_served(path: str) -> None:
+    async def receive() -> Message:
+        if body:
+            return body.pop()
+        assert await asyncio.to_thread(app.started.wait, WAIT_S)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None: ...
+
+    body: list[Message] = [{"type": "http.request", "body": b""}]
+    scope: Scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
+    api = streamapp.compile_app(app := hearing(with_nothing), settings=Settings(drain_s=0))
+    await api(scope, receive, send)
+    app.gate.release()
+    assert await asyncio.to_thread(app.hears) == []
+    await api.state.runtime.stop()
+
+
+def test_a_job_that_ends_well_or_never_ran_is_not_told_of() -> None:
+    with serving(app := hearing(with_nothing)) as client:
+        running = submit(client, "/wait")
+        assert app.started.wait(WAIT_S)
+        waiting = submit(client, "/wait")
+        client.post(f"/jobs/{waiting}/cancel")
+        app.gate.release()
+        finished(client, running)
+        cancelled(client, app)
+        assert app.hears() == []
+        assert app.heard.empty()
+
+
+def exits() -> None:
+    sys.exit()
+
+
+def refuses() -> None:
+    raise HTTPException(418)
+
+
+def breaks() -> None:
+    raise KeyError("secret")
+
+
+@at_cancel
+def fails(self: Hearing) -> None:
+    raise ValueError("no")
+
+
+@at_cancel
+def answers_with_an_error(self: Hearing) -> Response:
+    return Response(status_code=410)
+
+
+@at_cancel
+def asks_for_more(self: Hearing, reason: str) -> None: ...
+
+
+@at_cancel
+def asks_for_another_header(self: Hearing, x_reason: str = Header()) -> None: ...
+
+
+@at_cancel
+def needs_what_exits(self: Hearing, needed: None = Depends(exits)) -> None: ...
+
+
+@at_cancel
+def needs_what_refuses(self: Hearing, needed: None = Depends(refuses)) -> None: ...
+
+
+@at_cancel
+def needs_what_breaks(self: Hearing, needed: None = Depends(breaks)) -> None: ...
+
+
+@at_cancel
+def needs_what_does_not_close(self: Hearing, needed: None = Depends(open_broken_session)) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("cancel", "status", "told"),
+    [
+        (fails, 500, "ValueError: no"),
+        (answers_with_an_error, 410, ""),
+        (asks_for_more, 422, ""),
+        (asks_for_another_header, 422, ""),
+        (needs_what_exits, 500, "SystemExit"),
+        (needs_what_refuses, 418, ""),
+        (needs_what_breaks, 500, "KeyError: 'secret'"),
+        (needs_what_does_not_close, 500, "the disk is full"),
+    ],
+)
+def test_what_fails_at_a_cancel_is_logged_and_reaches_nobody(
+    cancel: Any, status: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(app := hearing(cancel)) as client:
+        job = cancelled(client, app)
+        until(lambda: f"/hearing/wait/cancel answered the cancel of {job} with {status}" in caplog.text)
+        assert shape(client.get(f"/jobs/{job}/result")) == (499, "cancelled")
+        assert client.get("/health").status_code == 200
+    assert told in caplog.text
+
+
+def test_a_server_that_takes_no_more_jobs_hears_of_no_cancel(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(app := hearing(with_nothing)) as client:
+        job = submit(client, "/wait")
+        assert app.started.wait(WAIT_S)
+        drain(client)
+        client.post(f"/jobs/{job}/cancel")
+        app.gate.release()
+        until(lambda: f"answered the cancel of {job} with 503" in caplog.text)
+    assert app.heard.empty()
 
 
 # GET streams

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamapp.errors import describe
-from streamapp.middleware import INTERNAL, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
+from streamapp.middleware import ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 
 HEX = 32
 
@@ -185,13 +185,6 @@ async def test_a_websocket_with_the_key_passes() -> None:
 @pytest.mark.parametrize(("path", "status"), [("/files/0/a.png", 200), ("/files", 401), ("/rest/files/upload", 401)])
 async def test_who_knows_the_url_of_a_file_needs_no_key(path: str, status: int) -> None:
     assert (await ask(ApiKey(ok, "secret"), path, method="GET")).status == status
-
-
-async def test_a_request_of_the_servers_own_needs_no_key_and_keeps_its_id() -> None:
-    answer = Answer()
-    scope: Scope = {"type": "http", "path": "/x", "query_string": b"", "headers": [], INTERNAL: True}
-    await RequestId(ApiKey(ok, "secret"))(scope, ok, answer.send)  # type: ignore[arg-type]
-    assert (answer.status, "x-fal-request-id" in answer.headers) == (200, False)
 
 
 # Other web sites

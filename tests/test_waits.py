@@ -54,7 +54,6 @@ WITHOUT = {
     },
     "streamapp/compile.py": {"asking.result()": DONE},
     "streamapp/ending.py": {"self._orders.get()": "a daemon, which waits to be armed"},
-    "streamapp/fal_api.py": {"asyncio.Event().wait()": "the receive of a request whose client does not leave"},
     "streamapp/local.py": {
         "in_own_thread('display', _show, subscriber.take(), show)": "a terminal stands still as long as its user wants"
     },
@@ -73,6 +72,7 @@ WITHOUT = {
     "streamapp/routes.py": {
         "serving.result()": DONE,
         "ended.wait()": BY_THE_JOB,
+        "asyncio.Event().wait()": "the receive of a request whose client does not leave",
         "asyncio.wait({serving, answered}, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
     },
     "streamapp/runtime.py": {

@@ -38,7 +38,7 @@ from .errors import (
     describe,
 )
 from .face import ASKED_PATH, Face
-from .fal_api import FAL, tell_cancelled
+from .fal_api import FAL
 from .file_routes import add_file_routes
 from .logs import logger
 from .metrics import CONTENT_TYPE, Metrics
@@ -232,16 +232,14 @@ def _echo(value: Any) -> Any:
 def _add_endpoints(
     api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, owners: Mapping[str, str], *, in_schema: bool = True
 ) -> list[DescribedEndpoint]:
-    paths = {spec.path for spec in served.endpoints}
+    endpoints: dict[str, EndpointRoute] = {}
     described = []
     for spec in served.endpoints:
         path = (prefix + spec.path).rstrip("/") or "/"
         _check_path(path, served, spec, owners)
         reader = served.reader_of(spec)
-        cancel_path = f"{spec.path.rstrip('/')}/cancel"
-        on_cancelled = tell_cancelled(api, f"/{served.name}{cancel_path}") if cancel_path in paths else None
         methods = ["POST", "GET"] if spec.kind == "stream" else ["POST"]
-        endpoint = EndpointRoute(runtime, served, spec, on_cancelled)
+        endpoint = endpoints[spec.path] = EndpointRoute(runtime, served, spec)
         for method in methods:
             api.router.add_api_route(
                 path,
@@ -262,6 +260,9 @@ def _add_endpoints(
                 route.app = endpoint.serve
         if in_schema:
             described.append(DescribedEndpoint(compile_path(path)[1], spec, reader.model))
+    for path, endpoint in endpoints.items():
+        if (cancel := endpoints.get(f"{path.rstrip('/')}/cancel")) is not None:
+            endpoint.tell_of_cancels(cancel, api)
     return described
 
 

@@ -9,7 +9,6 @@ Source: the stock clients, fal_client 1.0.3 and @fal-ai/client 1.10.1, and https
 Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-Retry-Config` have nothing to change.
 """
 
-import asyncio
 import json
 import re
 import time
@@ -38,7 +37,6 @@ from .file_routes import json_object, receive_part
 from .files import Stored
 from .job import Job
 from .logs import logger
-from .middleware import INTERNAL
 from .response import ErrorResponse, result_response
 from .routes import SUBMISSION, Submission, base_url
 from .runtime import Runtime
@@ -373,52 +371,3 @@ FAL = Face(
     middleware=_middleware,
     add_routes=_add_routes,
 )
-
-
-# Cancel
-
-
-def tell_cancelled(api: FastAPI, path: str) -> Callable[[Job], None]:
-    """Return what posts a cancelled job's request id to the app's own `{endpoint}/cancel` at `path`, as fal does."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    def tell(job: Job) -> None:
-        task = asyncio.create_task(_post(api, path, job.id))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    return tell
-
-
-async def _post(api: FastAPI, path: str, request_id: str) -> None:
-    """Send the app a request of the server's own."""
-    headers = [(b"content-type", b"application/json"), (b"x-fal-request-id", request_id.encode())]
-    body = [{"type": "http.request", "body": b"{}", "more_body": False}]
-    scope: Scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": headers,
-        "client": None,
-        "server": None,
-        "state": {},
-        INTERNAL: True,
-    }
-
-    async def receive() -> Message:
-        if body:
-            return body.pop()
-        await asyncio.Event().wait()
-        raise AssertionError  # nobody leaves
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            logger.warning("%s answered the cancel of %s with %s", path, request_id, message["status"])
-
-    await api(scope, receive, send)

@@ -18,7 +18,6 @@ from .logs import logger
 from .response import ErrorResponse
 
 EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")
-INTERNAL = "streamapp.internal"  # in the scope of a request that the server sends itself
 REQUEST_ID = "streamapp.request_id"
 _OPEN_PATHS = frozenset({"/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
@@ -37,7 +36,7 @@ class RequestId:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Label the response."""
-        if scope["type"] != "http" or INTERNAL in scope:
+        if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request_id = new_job_id()
         others = [pair for pair in scope["headers"] if pair[0] != b"x-fal-request-id"]
@@ -81,7 +80,7 @@ class ApiKey:
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         is_page = scope.get("method") == "GET" and path in self._open_pages
-        return is_page or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS) or INTERNAL in scope
+        return is_page or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)
 
     def _is_allowed(self, scope: Scope) -> bool:
         told = header_in(scope["headers"], b"authorization") or b""

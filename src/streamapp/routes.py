@@ -1,27 +1,40 @@
 """Turn requests into jobs and answers: one route for each endpoint, and those for jobs by id.
 
 An input is read and checked, a job is made of it and given to `runtime`, and `response` answers. What another
-protocol wants to be done differently it hands in through the request's scope, as a `Submission`.
+protocol wants to be done differently it hands in through the request's scope, as a `Submission`. An endpoint at
+`{path}/cancel` hears of the jobs of `{path}` that were cancelled while they ran: it is run as a job, without a request.
 """
 
 import asyncio
 import inspect
 import zlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from fastapi.dependencies.utils import SolvedDependency, get_dependant, solve_dependencies
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from .answer import NO_ANSWER, Answer, StreamAnswer
-from .call import Call, caller_in
+from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
+from .call import CALLER, Call, caller_in
 from .endpoint import EndpointSpec
-from .errors import JobUnfinished, MalformedRequest, NotFound
+from .errors import (
+    EndpointFailed,
+    InvalidInput,
+    JobUnfinished,
+    MalformedRequest,
+    NotFound,
+    StreamAppError,
+    describe,
+)
 from .inputs import Input
 from .job import Job, RequestKey, new_job_id
 from .logs import logger
@@ -43,25 +56,16 @@ class Submission:
 
 
 class EndpointRoute:
-    """Turn requests for one endpoint into jobs and answers.
+    """Turn requests for one endpoint into jobs and answers."""
 
-    Args:
-        on_cancelled: called on the loop with a job of this endpoint's that was cancelled while it ran.
-    """
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        served: ServedApp,
-        spec: EndpointSpec,
-        on_cancelled: Callable[[Job], None] | None = None,
-    ) -> None:
+    def __init__(self, runtime: Runtime, served: ServedApp, spec: EndpointSpec) -> None:
         self._runtime = runtime
         self._served = served
         self._spec = spec
         self._reader = served.reader_of(spec)
         self._settings = runtime.settings
-        self._on_cancelled = on_cancelled
+        #: called on the loop with a job of this endpoint's that was cancelled while it ran
+        self._on_cancelled: Callable[[Job], None] | None = None
 
     def function(self) -> Any:
         """Return a coroutine function with the signature that FastAPI needs to fill the endpoint's own parameters."""
@@ -153,6 +157,63 @@ class EndpointRoute:
         if job.status == "cancelled" and job.started_at is not None:
             self._runtime.call_on_loop(self._on_cancelled, job)
 
+    # What hears of cancels: an endpoint at `{path}/cancel`
+
+    def tell_of_cancels(self, cancel: "EndpointRoute", api: FastAPI) -> None:
+        """Have the endpoint `cancel` run whenever a job of this one was cancelled, or lost its client, while it ran."""
+
+        def run(job: Job) -> None:
+            self._runtime.keep(asyncio.create_task(cancel._hear_of(job, api)))
+
+        self._on_cancelled = run
+
+    async def _hear_of(self, job: Job, api: FastAPI) -> None:
+        """Run the endpoint for a job that was cancelled; whatever comes of it is for the log alone."""
+        path = self._served.path_of(self._spec)
+        try:
+            status = await self._run_beside(_own_request(api, path, job), api)
+        except RequestValidationError:  # it asks for more than an empty input and an id can give
+            status = InvalidInput.status_code
+        except (StreamAppError, HTTPException) as error:
+            status = describe(error).status_code
+        except (Exception, SystemExit):  # of dependencies; the endpoint's own fail its job
+            logger.exception("%s failed at the cancel of %s", path, job.id)
+            status = EndpointFailed.status_code
+        if status >= 400:
+            logger.warning("%s answered the cancel of %s with %s", path, job.id, status)
+
+    async def _run_beside(self, request: Request, api: FastAPI) -> int:
+        """Run the endpoint once for a request that nobody sent; return the status that its client would have got."""
+        async with AsyncExitStack() as stack:
+            solved = await self._solve(request, api, stack)
+            injected = {parameter.name: solved.values[parameter.name] for parameter in self._reader.injected}
+            call = Call.of(request.scope)
+            given = await self._reader.read(request, call)
+            ended = asyncio.Event()
+            job = await self._submit(new_job_id(), call, given, injected, None, ended, None)
+            response = await _own_response(job, ended)
+            background = None if response is None else response.background
+            for tasks in filter(None, (solved.background_tasks, background)):
+                await tasks()
+        if job.error is not None:
+            return job.error.status_code
+        return 200 if response is None else response.status_code
+
+    async def _solve(self, request: Request, api: FastAPI, stack: AsyncExitStack) -> SolvedDependency:
+        """Fill the endpoint's own parameters as `fastapi.routing` does; what dependencies open, `stack` closes."""
+        request.scope.update(fastapi_inner_astack=stack, fastapi_function_astack=stack)
+        solved = await solve_dependencies(
+            request=request,
+            dependant=get_dependant(path=self._spec.path, call=self.function()),
+            body={},
+            dependency_overrides_provider=api,
+            async_exit_stack=stack,
+            embed_body_fields=False,
+        )
+        if solved.errors:
+            raise RequestValidationError(solved.errors)
+        return solved
+
     def _window_s(self, call: Call) -> float:
         """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
         asked_s = call.resume_window_s if self._spec.kind == "stream" else None
@@ -197,6 +258,45 @@ class _Request(Request):
             self._stream_consumed = not message.get("more_body", False)
         self._body = b"".join(pieces)
         return self._body
+
+
+def _own_request(api: FastAPI, path: str, cancelled: Job) -> Request:
+    """Make what stands for a request where the server runs an endpoint: an empty input, and the id of another job."""
+    body: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": False}]
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), (b"x-fal-request-id", cancelled.id.encode())],
+        "app": api,
+        CALLER: cancelled.request.caller,
+    }
+
+    async def receive() -> Message:
+        if body:
+            return body.pop()
+        await asyncio.Event().wait()
+        raise AssertionError  # nobody leaves
+
+    return Request(scope, receive)
+
+
+async def _own_response(job: Job, ended: asyncio.Event) -> Response | None:
+    """Wait for the end of a job that nobody reads; return the Response that the endpoint made itself, and nobody gets.
+
+    The reader here takes nothing, and the producer does not wait for it.
+    """
+    reader = job.attach(shows_previews=False)
+    try:
+        answer = answer_of(job)
+        response = None if answer is None else await asyncio.wrap_future(answer.outcome)
+        if response is not None:
+            job.succeed(None)
+        await ended.wait()
+    finally:
+        job.detach(reader)
+    return response
 
 
 async def _until_ended(request: Request) -> AsyncIterator[asyncio.Event]:
