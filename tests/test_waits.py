@@ -72,6 +72,7 @@ WITHOUT = {
     "streamapp/routes.py": {
         "serving.result()": DONE,
         "ended.wait()": BY_THE_JOB,
+        "asyncio.wrap_future(answer.outcome)": BY_THE_JOB,
         "asyncio.Event().wait()": "the receive of a request whose client does not leave",
         "asyncio.wait({serving, answered}, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
     },
