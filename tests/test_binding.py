@@ -19,7 +19,7 @@ import streamapp
 from streamapp.answer import Answer
 from streamapp.binding import Binding
 from streamapp.errors import Cancelled, StreamAppError
-from streamapp.files import FileStore
+from streamapp.files import LocalFiles
 from streamapp.inputs import InputReader
 from streamapp.job import Job, JobRequest, Origin, new_job_id
 from streamapp.media import MediaLimits
@@ -111,7 +111,7 @@ def elsewhere(request: JobRequest) -> list[Any]:
     limits = MediaLimits.of(SETTINGS.model_copy(update={"max_image_pixels": 77}))
     spec = endpoints[request.endpoint]
     stream = Stream(job.channel, job.id)
-    files = FileStore(SETTINGS)
+    files = LocalFiles(SETTINGS)
 
     async def to_the_end(given: Any) -> Any:
         given = await given
@@ -148,7 +148,7 @@ def asked_over_http(method: str, path: str, **options: Any) -> tuple[Any, JobReq
 
 def binding_of(app: Asked, path: str, *, is_beside: bool = False) -> Binding:
     spec = next(spec for spec in Asked.endpoints() if spec.path == path)
-    return Binding(app, spec, InputReader(spec, MediaLimits.of(SETTINGS)), FileStore(SETTINGS), is_beside=is_beside)
+    return Binding(app, spec, InputReader(spec, MediaLimits.of(SETTINGS)), LocalFiles(SETTINGS), is_beside=is_beside)
 
 
 # What a request gives can be run again elsewhere

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import streamapp
-from streamapp.files import FileStore, Stored
+from streamapp.files import LocalFiles, Stored
 from streamapp.settings import Settings
 
 
@@ -22,8 +22,8 @@ def serving(**settings: Any) -> TestClient:
     return TestClient(app, base_url="http://here:1", raise_server_exceptions=False)
 
 
-def store(client: TestClient) -> FileStore:
-    files: FileStore = client.app.state.runtime.files  # type: ignore[attr-defined]
+def store(client: TestClient) -> LocalFiles:
+    files: LocalFiles = client.app.state.runtime.files  # type: ignore[attr-defined]
     return files
 
 

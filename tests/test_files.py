@@ -14,7 +14,7 @@ import pytest
 from tests.waiting import WAIT_S
 
 from streamapp.errors import InvalidInput, NotFound, StorageFull
-from streamapp.files import FileStore, Part, Stored, TemporaryFolder
+from streamapp.files import LocalFiles, LocalPart, Stored, TemporaryFolder
 from streamapp.media import File
 from streamapp.settings import Settings
 
@@ -22,13 +22,13 @@ FULL = Path("/dev/full")  # it opens, and has no room
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[FileStore]:
-    files = FileStore(Settings(files_dir=tmp_path / "files", file_ttl_s=60, max_files_bytes=100))
+def store(tmp_path: Path) -> Iterator[LocalFiles]:
+    files = LocalFiles(Settings(files_dir=tmp_path / "files", file_ttl_s=60, max_files_bytes=100))
     yield files
     files.close()
 
 
-def send(store: FileStore, stored: Stored, number: int, data: bytes) -> str:
+def send(store: LocalFiles, stored: Stored, number: int, data: bytes) -> str:
     part = store.open_part(stored.id, stored.key, number)
     part.write(data)
     store.end_part(stored, number, part)
@@ -39,7 +39,7 @@ def names(stored: Stored) -> list[str]:
     return [path.name for path in stored.path.parent.iterdir()]
 
 
-def test_a_file_is_read_back_by_its_url_whatever_the_host(store: FileStore) -> None:
+def test_a_file_is_read_back_by_its_url_whatever_the_host(store: LocalFiles) -> None:
     stored = store.put(b"abc", "text/plain", "a b.txt")
     assert stored.url_path == f"/files/{stored.id}/a_b.txt"
     assert store.find("https://elsewhere" + stored.url_path) is stored
@@ -47,24 +47,24 @@ def test_a_file_is_read_back_by_its_url_whatever_the_host(store: FileStore) -> N
 
 
 @pytest.mark.parametrize("url", [f"http://x/files/{'0' * 32}/a", "http://x/files/short/name", "http://x/", "data:,x"])
-def test_other_urls_are_not_the_stores(store: FileStore, url: str) -> None:
+def test_other_urls_are_not_the_stores(store: LocalFiles, url: str) -> None:
     assert store.find(url) is None
 
 
-def test_a_long_url_is_looked_at_once(store: FileStore) -> None:
+def test_a_long_url_is_looked_at_once(store: LocalFiles) -> None:
     """One of 72 kB took 4.5 s, in which the process did nothing else; twice as much, four times as long."""
     assert store.find("http://a/" * 500_000) is None
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/", "..", "", "a" * 500, "\x00\n"])
-def test_a_name_is_no_path(store: FileStore, tmp_path: Path, name: str) -> None:
+def test_a_name_is_no_path(store: LocalFiles, tmp_path: Path, name: str) -> None:
     stored = store.put(b"", "", name)
     assert stored.path.parent == tmp_path / "files"
     assert 0 < len(stored.name) <= 100
     assert "/" not in stored.name and not stored.name.startswith(".")
 
 
-def test_an_upload_is_the_parts_in_order_whichever_came_first(store: FileStore) -> None:
+def test_an_upload_is_the_parts_in_order_whichever_came_first(store: LocalFiles) -> None:
     stored = store.begin("video/mp4", "a.mp4")
     send(store, stored, 2, b"second")
     first = send(store, stored, 1, b"?")
@@ -74,14 +74,14 @@ def test_an_upload_is_the_parts_in_order_whichever_came_first(store: FileStore) 
     assert (names(stored), store.size) == ([stored.id], len("first second"))
 
 
-def test_an_upload_is_nothing_to_read_before_it_is_complete(store: FileStore) -> None:
+def test_an_upload_is_nothing_to_read_before_it_is_complete(store: LocalFiles) -> None:
     stored = store.begin("", "")
     with pytest.raises(NotFound, match="no file"):
         store.get(stored.id)
 
 
 @pytest.mark.parametrize("numbers", [[], [1], [1, 2, 3]])
-def test_an_upload_is_completed_with_the_parts_that_came(store: FileStore, numbers: list[int]) -> None:
+def test_an_upload_is_completed_with_the_parts_that_came(store: LocalFiles, numbers: list[int]) -> None:
     stored = store.begin("", "")
     for number in (1, 2):
         send(store, stored, number, b"x")
@@ -90,26 +90,26 @@ def test_an_upload_is_completed_with_the_parts_that_came(store: FileStore, numbe
 
 
 @pytest.mark.parametrize("number", [0, -1, 10_001])
-def test_a_part_has_a_number_in_range(store: FileStore, number: int) -> None:
+def test_a_part_has_a_number_in_range(store: LocalFiles, number: int) -> None:
     stored = store.begin("", "")
     with pytest.raises(InvalidInput, match="a part's number is 1 to 10000"):
         store.open_part(stored.id, stored.key, number)
 
 
 @pytest.mark.parametrize("key", ["", "0" * 32, "ä"])
-def test_only_who_began_an_upload_writes_it(store: FileStore, key: str) -> None:
+def test_only_who_began_an_upload_writes_it(store: LocalFiles, key: str) -> None:
     stored = store.begin("", "")
     with pytest.raises(NotFound, match="no such upload"):
         store.open_part(stored.id, key, 1)
 
 
-def test_a_complete_file_is_not_written_again(store: FileStore) -> None:
+def test_a_complete_file_is_not_written_again(store: LocalFiles) -> None:
     stored = store.put(b"abc", "", "")
     with pytest.raises(NotFound, match="no such upload"):
         store.open_part(stored.id, "", 1)
 
 
-def test_files_expire_at_the_latest_after_the_settings_time(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_expire_at_the_latest_after_the_settings_time(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     short, long = (store.begin("", "", ttl_s=seconds) for seconds in (10, 1000))
     for stored in (short, long):
         send(store, stored, 1, b"x")
@@ -124,7 +124,7 @@ def test_files_expire_at_the_latest_after_the_settings_time(store: FileStore, mo
     assert not names(long)
 
 
-def test_what_does_not_fit_into_the_quota_is_refused_and_nothing_is_lost(store: FileStore) -> None:
+def test_what_does_not_fit_into_the_quota_is_refused_and_nothing_is_lost(store: LocalFiles) -> None:
     kept = store.put(b"x" * 90, "", "")
     with pytest.raises(StorageFull, match="quota of 100 bytes"):
         store.put(b"x" * 11, "", "")
@@ -132,12 +132,12 @@ def test_what_does_not_fit_into_the_quota_is_refused_and_nothing_is_lost(store: 
     assert store.get(kept.id) is kept
 
 
-def test_a_published_file_has_an_absolute_url(store: FileStore) -> None:
+def test_a_published_file_has_an_absolute_url(store: LocalFiles) -> None:
     url = store.publish(File(b"x", "image/png", "x.png"), base_url="http://here:1")
     assert url is not None and url.startswith("http://here:1/files/") and url.endswith("/x.png")
 
 
-def test_an_upload_that_was_given_up_leaves_nothing(store: FileStore) -> None:
+def test_an_upload_that_was_given_up_leaves_nothing(store: LocalFiles) -> None:
     stored = store.begin("", "")
     send(store, stored, 1, b"x")
     store.discard(stored)
@@ -145,7 +145,7 @@ def test_an_upload_that_was_given_up_leaves_nothing(store: FileStore) -> None:
 
 
 def test_without_a_folder_of_their_own_the_files_end_with_the_store() -> None:
-    files = FileStore(Settings())
+    files = LocalFiles(Settings())
     stored = files.put(b"abc", "", "")
     assert stored.path.exists()
     files.close()
@@ -215,7 +215,7 @@ def test_the_first_files_at_once_share_one_folder(monkeypatch: pytest.MonkeyPatc
         return mkdtemp(*arguments, **options)
 
     monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp_when_both_are_here)
-    files = FileStore(Settings())
+    files = LocalFiles(Settings())
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda data: files.put(data, "", ""), [b"first", b"second"])
     assert first.path.parent == second.path.parent
@@ -223,7 +223,7 @@ def test_the_first_files_at_once_share_one_folder(monkeypatch: pytest.MonkeyPatc
     files.close()
 
 
-def test_a_part_that_is_sent_twice_at_once_is_one_of_the_two(store: FileStore) -> None:
+def test_a_part_that_is_sent_twice_at_once_is_one_of_the_two(store: LocalFiles) -> None:
     stored = store.begin("", "")
     parts = [store.open_part(stored.id, stored.key, 1) for _ in range(2)]
     for data in (b"aa", b"bb"):
@@ -235,7 +235,7 @@ def test_a_part_that_is_sent_twice_at_once_is_one_of_the_two(store: FileStore) -
     assert (store.get(stored.id).path.read_bytes(), names(stored)) == (b"ab", [stored.id])
 
 
-def test_a_part_that_breaks_off_leaves_the_one_that_came_before(store: FileStore) -> None:
+def test_a_part_that_breaks_off_leaves_the_one_that_came_before(store: LocalFiles) -> None:
     stored = store.begin("", "")
     send(store, stored, 1, b"whole")
     again = store.open_part(stored.id, stored.key, 1)
@@ -245,7 +245,7 @@ def test_a_part_that_breaks_off_leaves_the_one_that_came_before(store: FileStore
     assert store.get(stored.id).path.read_bytes() == b"whole"
 
 
-def test_what_is_still_being_sent_does_not_change_a_complete_file(store: FileStore) -> None:
+def test_what_is_still_being_sent_does_not_change_a_complete_file(store: LocalFiles) -> None:
     stored = store.begin("", "")
     send(store, stored, 1, b"first")
     late = store.open_part(stored.id, stored.key, 1)
@@ -257,12 +257,12 @@ def test_what_is_still_being_sent_does_not_change_a_complete_file(store: FileSto
     assert (store.get(stored.id).path.read_bytes(), names(stored)) == (b"first", [stored.id])
 
 
-def test_a_part_that_comes_again_while_its_upload_is_completed_takes_nothing_away(store: FileStore) -> None:
+def test_a_part_that_comes_again_while_its_upload_is_completed_takes_nothing_away(store: LocalFiles) -> None:
     """The former part would be deleted while it is joined."""
     completing: list[Future[Stored]] = []
     is_joined, has_ended = threading.Event(), threading.Event()
 
-    class Parts(dict[int, Part]):
+    class Parts(dict[int, LocalPart]):
         """Have the upload completed as soon as the former part was looked up, and joined when it has been replaced."""
 
         def get(self, number: int, default: Any = None, /) -> Any:
@@ -290,7 +290,7 @@ def test_a_part_that_comes_again_while_its_upload_is_completed_takes_nothing_awa
     assert (names(stored), store.size) == ([stored.id], len("again"))
 
 
-def test_of_two_that_complete_an_upload_at_once_one_does(store: FileStore) -> None:
+def test_of_two_that_complete_an_upload_at_once_one_does(store: LocalFiles) -> None:
     stored = store.begin("", "")
     send(store, stored, 1, b"x" * 20)
     send(store, stored, 2, b"y" * 20)
@@ -306,7 +306,7 @@ def test_of_two_that_complete_an_upload_at_once_one_does(store: FileStore) -> No
     assert store.get(stored.id).path.read_bytes() == b"x" * 20 + b"y" * 20
 
 
-def test_uploads_at_once_do_not_get_over_the_quota_together(store: FileStore) -> None:
+def test_uploads_at_once_do_not_get_over_the_quota_together(store: LocalFiles) -> None:
     stored = store.begin("", "")
     first, second = (store.open_part(stored.id, stored.key, number) for number in (1, 2))
     first.write(b"x" * 60)
@@ -318,7 +318,7 @@ def test_uploads_at_once_do_not_get_over_the_quota_together(store: FileStore) ->
     assert store.size == 100
 
 
-def test_what_expires_while_it_is_sent_leaves_nothing(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_expires_while_it_is_sent_leaves_nothing(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = store.begin("", "", ttl_s=1)
     part = store.open_part(stored.id, stored.key, 1)
     now = time.time()
@@ -331,14 +331,14 @@ def test_what_expires_while_it_is_sent_leaves_nothing(store: FileStore, monkeypa
     assert (store.size, names(stored)) == (0, [])
 
 
-def test_expired_files_make_room_for_results(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_files_make_room_for_results(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(b"x" * 100, "", "")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 61)
     assert store.publish(File(b"y" * 100), base_url="") is not None
 
 
-def test_only_so_many_files_are_kept(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_many_files_are_kept(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty one takes nothing of the quota, but memory."""
     monkeypatch.setattr("streamapp.files._MAX_FILES", 2)
     stored = store.begin("", "")
@@ -352,14 +352,14 @@ def test_only_so_many_files_are_kept(store: FileStore, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("content_type", ["text/html\r\nX-Own: 1", "no type", "a/ü", "a/b; " + "x" * 300])
-def test_a_content_type_can_be_a_header(store: FileStore, content_type: str) -> None:
+def test_a_content_type_can_be_a_header(store: LocalFiles, content_type: str) -> None:
     with pytest.raises(InvalidInput, match="expected a content type"):
         store.begin(content_type, "")
 
 
 @pytest.mark.parametrize("when", ["opened", "written"])
 def test_a_full_disk_is_told_as_the_quota_is(tmp_path: Path, when: str) -> None:
-    store = FileStore(Settings(files_dir=tmp_path))
+    store = LocalFiles(Settings(files_dir=tmp_path))
     stored = store.begin("", "")
     if when == "opened":
         tmp_path.rmdir()
@@ -376,7 +376,7 @@ def test_a_full_disk_is_told_as_the_quota_is(tmp_path: Path, when: str) -> None:
     assert (store.size, len(store._sizes)) == (0, 1)
 
 
-def test_an_upload_that_finds_the_disk_full_at_its_end_is_lost(store: FileStore) -> None:
+def test_an_upload_that_finds_the_disk_full_at_its_end_is_lost(store: LocalFiles) -> None:
     stored = store.begin("", "")
     for number in (1, 2):
         send(store, stored, number, b"x")
@@ -394,5 +394,20 @@ def test_what_a_killed_process_left_is_deleted_when_it_is_too_old_for_any_other(
         path.touch()
     for path in (old, foreign):
         os.utime(path, (1, 1))
-    FileStore(Settings(files_dir=tmp_path)).begin("", "")
+    LocalFiles(Settings(files_dir=tmp_path)).begin("", "")
     assert sorted(tmp_path.iterdir()) == [young, foreign]
+
+
+def test_an_upload_that_was_begun_by_somebody_else_is_not_found(store: LocalFiles) -> None:
+    mine = store.begin("text/plain", "a.txt", caller="ann")
+    assert store.upload(mine.id, mine.key, caller="ann") is mine
+    assert store.upload(mine.id, mine.key) is mine  # as clients send bodies: by the URL alone
+    with pytest.raises(NotFound):
+        store.upload(mine.id, mine.key, caller="bob")
+
+
+def test_a_result_is_its_callers(store: LocalFiles) -> None:
+    url = store.publish(File(b"a", "text/plain"), base_url="http://x", caller="ann")
+    found = store.find(str(url))
+    assert found is not None
+    assert found.caller == "ann"

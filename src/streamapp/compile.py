@@ -40,6 +40,7 @@ from .errors import (
 from .face import ASKED_PATH, Face
 from .fal_api import FAL
 from .file_routes import add_file_routes
+from .files import FileStore
 from .logs import logger
 from .metrics import CONTENT_TYPE, Metrics
 from .middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
@@ -65,6 +66,7 @@ def compile_app(
     *apps: type[App] | App,
     settings: Settings | None = None,
     store: JobStore | None = None,
+    files: FileStore | None = None,
     playground: bool = True,
     workers: MakeWorkers = thread_and_tasks,
     faces: Sequence[Face] = (FAL,),
@@ -75,6 +77,7 @@ def compile_app(
 
     Args:
         store: keeps jobs beyond this process; nothing does when None.
+        files: keeps uploads and large results; on this machine's disk when None.
         playground: serve the page to try them on, at `/playground`.
         workers: makes what runs an app's jobs.
         faces: the protocols that are spoken besides the server's own.
@@ -82,7 +85,7 @@ def compile_app(
         DefinitionError: an app is written wrongly, or its paths collide; says where and what to write.
     """
     settings = settings or get_settings()
-    runtime = Runtime([_instance(app) for app in apps], settings, store, workers)
+    runtime = Runtime([_instance(app) for app in apps], settings, store, files, workers)
     if not runtime.served:
         raise DefinitionError("compile_app takes at least one App class")
     first = type(runtime.served[0].app)

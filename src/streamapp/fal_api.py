@@ -16,7 +16,6 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -308,7 +307,8 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
         return JSONResponse({"access_url": base_url(request) + stored.url_path, "uploadId": stored.key})
 
     async def _begin(request: Request, content_type: str, name: str) -> Stored:
-        return await in_pool(partial(files.begin, content_type, name, ttl_s=_lifetime_s(request)))
+        caller, ttl_s = caller_in(request.scope), _lifetime_s(request)
+        return await in_pool(files.begin, content_type, name, caller=caller, ttl_s=ttl_s)
 
     for path, route in (
         ("/rest/storage/auth/token", token),

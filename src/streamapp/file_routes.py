@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from .call import caller_in
 from .errors import MalformedRequest
 from .files import FileStore, Stored
 from .response import INERT_HEADERS
@@ -29,23 +30,26 @@ def add_file_routes(api: FastAPI, runtime: Runtime) -> None:
     files = runtime.files
 
     async def read(request: Request, file_id: str, name: str = "") -> Response:
-        return _file_response(files.get(file_id), request.headers.get("if-none-match", ""))
+        return _file_response(await in_pool(files.get, file_id), request.headers.get("if-none-match", ""))
 
     async def put(request: Request, file_id: str, name: str, upload: str = "") -> Response:
-        stored = files.upload(file_id, upload)
+        stored = await begun(request, file_id, upload)
         etag = await receive_part(request, files, stored, 1)
         await in_pool(files.complete, stored.id, upload, [1])
         return JSONResponse({"file_url": base_url(request) + stored.url_path}, headers={"ETag": etag})
 
     async def put_part(request: Request, file_id: str, name: str, key: str, number: int) -> Response:
-        etag = await receive_part(request, files, files.upload(file_id, key), number)
+        etag = await receive_part(request, files, await begun(request, file_id, key), number)
         return JSONResponse({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
     async def complete(request: Request, file_id: str, name: str, key: str) -> Response:
-        files.upload(file_id, key)
+        await begun(request, file_id, key)
         numbers = _part_numbers(await json_object(request))
         stored = await in_pool(files.complete, file_id, key, numbers)
         return JSONResponse({"access_url": base_url(request) + stored.url_path})
+
+    async def begun(request: Request, file_id: str, key: str) -> Stored:
+        return await in_pool(files.upload, file_id, key, caller=caller_in(request.scope))
 
     file_path = "/files/{file_id}/{name}"
     for path, route, methods in (

@@ -1,8 +1,9 @@
-"""Keep files on this machine's disk, each under an id that cannot be guessed: uploads, and results too large to inline.
+"""Keep files, each under an id that cannot be guessed: uploads, and results too large to inline.
 
-A file is written in parts, then completed; what is complete never changes. Whoever knows a file's URL may read it, so
-that an `<img>` can; whoever began an upload may write it. Files expire; what does not fit into the quota is refused.
-Any thread may call; only `get`, `find` and `upload` do not touch the disk.
+`FileStore` says what a store does, `LocalFiles` does it on this machine's disk. A file is written in parts, then
+completed; what is complete never changes. Whoever knows a file's URL may read it, so that an `<img>` can, and whoever
+has the key of an upload may write it, unless they say to be somebody else than the one who began it. Files expire;
+what does not fit into the quota is refused.
 
 Divergence: this module uses `threading`, for one lock: requests are served in several threads at once, and what one of
 them takes for its own, a folder or the parts of an upload, none of the others may delete.
@@ -22,6 +23,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from .errors import InvalidInput, NotFound, StorageFull
 from .media import File
@@ -46,7 +48,9 @@ class Stored:
     Attributes:
         id: 32 hexadecimal digits.
         key: with it the upload goes on, until it is complete.
+        path: where its content can be read on this machine.
         expires_at: by `time.time()`.
+        caller: whose it is.
         parts: those of an upload that came whole.
     """
 
@@ -56,7 +60,8 @@ class Stored:
     name: str
     path: Path
     expires_at: float
-    parts: "dict[int, Part]" = field(default_factory=dict)
+    caller: str = ""
+    parts: "dict[int, LocalPart]" = field(default_factory=dict)
 
     @property
     def url_path(self) -> str:
@@ -64,14 +69,108 @@ class Stored:
         return f"/files/{self.id}/{urllib.parse.quote(self.name)}"
 
 
-class Part:
-    """Write one part of an upload into a file of its own: what is sent twice at once does not mix.
+class Part(Protocol):
+    """Write one part of an upload, apart from all others: what is sent twice at once does not mix.
 
     Attributes:
         etag: tells it from what is sent again for the same part.
     """
 
-    def __init__(self, store: "FileStore", path: Path) -> None:
+    etag: str
+
+    def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises:
+            StorageFull: there is no room for it.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        ...
+
+
+class FileStore(Protocol):
+    """Keep files. Any thread may call; every method may block, so that the loop calls it in a thread."""
+
+    def publish(self, media: File, *, base_url: str, caller: str = "") -> str | None:
+        """Keep a result's media; return its absolute URL, or None when there is no room for it."""
+        ...
+
+    def begin(self, content_type: str, name: str, *, caller: str = "", ttl_s: float | None = None) -> Stored:
+        """Begin an upload.
+
+        Args:
+            ttl_s: how long the file is kept at most; as long as all files where None.
+        Raises:
+            InvalidInput: the content type cannot be one.
+            StorageFull: there are too many files.
+        """
+        ...
+
+    def upload(self, file_id: str, key: str, *, caller: str = "") -> Stored:
+        """Return an upload that is under way.
+
+        Raises:
+            NotFound: there is none with this id and key, or it is somebody else's.
+        """
+        ...
+
+    def open_part(self, file_id: str, key: str, number: int) -> Part:
+        """Begin a part of an upload.
+
+        Raises:
+            NotFound: no such upload is under way.
+            InvalidInput: the number is out of range.
+            StorageFull: there is no room for it.
+        """
+        ...
+
+    def end_part(self, stored: Stored, number: int, part: Part) -> None:
+        """Take a part that came whole; it replaces one of the same number.
+
+        Raises:
+            NotFound: the upload is over, or has expired.
+            StorageFull: there is no room for it.
+        """
+        ...
+
+    def complete(self, file_id: str, key: str, numbers: Collection[int]) -> Stored:
+        """Make a file of an upload's parts.
+
+        Raises:
+            NotFound: no such upload is under way.
+            InvalidInput: the parts are not those that came.
+            StorageFull: there is no room for it; the upload is lost.
+        """
+        ...
+
+    def discard(self, stored: Stored) -> None:
+        """Give an upload up."""
+        ...
+
+    def get(self, file_id: str) -> Stored:
+        """Return a complete file.
+
+        Raises:
+            NotFound: it never was, is not complete, or has expired.
+        """
+        ...
+
+    def find(self, url: str) -> Stored | None:
+        """Return the file that a URL names, whatever its host; None when it is none of this store's."""
+        ...
+
+    def close(self) -> None:
+        """End what is this process's own."""
+        ...
+
+
+class LocalPart:
+    """Write a part into a file of its own: a `Part`."""
+
+    def __init__(self, store: "LocalFiles", path: Path) -> None:
         self.path = path
         self.etag = f'"{path.suffix[1:]}"'
         self._store = store
@@ -104,8 +203,11 @@ class Part:
         self._store.delete(self.path)
 
 
-class FileStore:
-    """Keep files in a folder: the settings' `files_dir`, else one that ends with the process."""
+class LocalFiles:
+    """Keep files in a folder, the settings' `files_dir`, else one that ends with the process: a `FileStore`.
+
+    `get`, `find` and `upload` do not touch the disk.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -119,18 +221,18 @@ class FileStore:
     def publish(self, media: File, *, base_url: str, caller: str = "") -> str | None:
         """Keep a result's media; return its absolute URL, or None when there is no room for it."""
         try:
-            stored = self.put(media.data, media.content_type, media.file_name or "")
+            stored = self.put(media.data, media.content_type, media.file_name or "", caller=caller)
         except StorageFull:
             return None
         return base_url + stored.url_path
 
-    def put(self, data: bytes, content_type: str, name: str) -> Stored:
+    def put(self, data: bytes, content_type: str, name: str, *, caller: str = "") -> Stored:
         """Keep a whole file.
 
         Raises:
             StorageFull: the quota is used up, or the disk is full.
         """
-        stored = self.begin(content_type, name)
+        stored = self.begin(content_type, name, caller=caller)
         try:
             part = stored.parts[1] = self.open_part(stored.id, stored.key, 1)
             part.write(data)
@@ -140,7 +242,7 @@ class FileStore:
             self.discard(stored)
             raise
 
-    def begin(self, content_type: str, name: str, *, ttl_s: float | None = None) -> Stored:
+    def begin(self, content_type: str, name: str, *, caller: str = "", ttl_s: float | None = None) -> Stored:
         """Begin an upload.
 
         Args:
@@ -159,12 +261,13 @@ class FileStore:
             name=_UNSAFE.sub("_", name)[-_MAX_NAME:].lstrip(".") or "file",
             path=self._own_folder() / file_id,
             expires_at=time.time() + (most_s if ttl_s is None else min(ttl_s, most_s)),
+            caller=caller,
         )
         self._count(stored.path)
         self._uploads[file_id] = stored
         return stored
 
-    def open_part(self, file_id: str, key: str, number: int) -> Part:
+    def open_part(self, file_id: str, key: str, number: int) -> LocalPart:
         """Begin a part of an upload.
 
         Raises:
@@ -178,7 +281,7 @@ class FileStore:
         path = stored.path.with_suffix(f".{secrets.token_hex(4)}")
         self._count(path)
         try:
-            return Part(self, path)
+            return LocalPart(self, path)
         except StorageFull:
             self.delete(path)
             raise
@@ -190,6 +293,7 @@ class FileStore:
             NotFound: the upload is over, or has expired.
             StorageFull: the disk is full.
         """
+        assert isinstance(part, LocalPart)
         part.close()
         with self._lock:
             self.upload(stored.id, stored.key)
@@ -222,7 +326,7 @@ class FileStore:
         self._files[file_id] = stored
         return stored
 
-    def _join(self, path: Path, parts: Sequence[Part]) -> None:
+    def _join(self, path: Path, parts: Sequence[LocalPart]) -> None:
         """Put the parts into one file: the others behind the first, where most often there are none."""
         self._sizes[path] = sum(self._sizes.pop(part.path) for part in parts)
         first, *others = parts
@@ -234,14 +338,17 @@ class FileStore:
                     part.discard()
             first.path.rename(path)
 
-    def upload(self, file_id: str, key: str) -> Stored:
+    def upload(self, file_id: str, key: str, *, caller: str = "") -> Stored:
         """Return an upload that is under way.
 
+        Args:
+            caller: "" where nobody is told: clients send bodies to an upload's URL without their API key.
         Raises:
-            NotFound: there is none with this id and key.
+            NotFound: there is none with this id and key, or it is somebody else's.
         """
         stored = self._uploads.get(file_id)
-        if stored is None or not secrets.compare_digest(stored.key.encode(), key.encode()):
+        is_known = stored is not None and secrets.compare_digest(stored.key.encode(), key.encode())
+        if stored is None or not is_known or caller not in ("", stored.caller):
             raise NotFound("no such upload is under way; begin another")
         return stored
 

@@ -19,7 +19,7 @@ from .capture import capture
 from .channel import ChannelStatistics
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, SetupFailed, StreamAppError, WorkerStuck
-from .files import FileStore
+from .files import FileStore, LocalFiles
 from .inference import ThreadWorker
 from .inputs import InputReader
 from .job import Job, JobRequest
@@ -203,6 +203,7 @@ class Runtime:
 
     Args:
         store: keeps jobs beyond this process; nothing does when None.
+        files: keeps uploads and large results; on this machine's disk when None.
         make_workers: makes what runs an app's jobs.
     Attributes:
         on_exit: called, in any thread, with an exit code when the process should end.
@@ -214,11 +215,12 @@ class Runtime:
         apps: Iterable[App],
         settings: Settings,
         store: JobStore | None = None,
+        files: FileStore | None = None,
         make_workers: MakeWorkers = thread_and_tasks,
     ) -> None:
         self.settings = settings
         self.jobs = Jobs(settings, store)
-        self.files = FileStore(settings)
+        self.files: FileStore = LocalFiles(settings) if files is None else files
         self.served = [ServedApp(app, settings, self.files, self._broken, make_workers) for app in apps]
         names = [served.name for served in self.served]
         for name in names:
