@@ -19,6 +19,7 @@ import pytest
 from fastapi import BackgroundTasks, Body, Cookie, Depends, FastAPI, Header, HTTPException, UploadFile
 from pydantic import BaseModel, Field, field_validator
 from starlette.background import BackgroundTask
+from starlette.datastructures import Headers
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -31,6 +32,7 @@ from tests.waiting import WAIT_S, until
 import streamapp
 import streamapp.testing
 from streamapp.answer import answer_of
+from streamapp.call import CALLER
 from streamapp.errors import DefinitionError
 from streamapp.job import Job
 from streamapp.routes import _warn_about_foreign_server as warn_about_foreign_server
@@ -1557,6 +1559,55 @@ def test_an_endpoint_that_answers_once_does_not_outlive_its_client() -> None:
         runtime_of(client).observers.append((ended := list[Job]()).append)
         client.post("/value", headers={"Streamapp-Resume": "60"})
     assert [job.request.window_s for job in ended] == [0]
+
+
+# Whose it is
+
+
+class Named:
+    """Say who sends a request, as a middleware of several keys will."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, CALLER: Headers(scope=scope).get("x-caller", "")}
+        await self.app(scope, receive, send)
+
+
+def test_a_job_is_found_by_who_started_it_and_by_nobody_else() -> None:
+    api = streamapp.compile_app(Kinds, settings=Settings(drain_s=0))
+    api.add_middleware(Named)
+    ann, bob = {"X-Caller": "ann"}, {"X-Caller": "bob"}
+    with TestClient(api) as client:
+        job_id = client.post("/generator", headers=ann).headers["x-streamapp-job-id"]
+        for method, path in (
+            ("GET", f"/jobs/{job_id}"),
+            ("GET", f"/jobs/{job_id}/result"),
+            ("GET", f"/jobs/{job_id}/events"),
+            ("POST", f"/jobs/{job_id}/cancel"),
+            ("GET", f"/queue/me/kinds/requests/{job_id}/status"),
+            ("GET", f"/queue/me/kinds/requests/{job_id}"),
+        ):
+            assert client.request(method, path, headers=ann).status_code < 400
+            for others in (bob, {}):
+                assert client.request(method, path, headers=others).status_code == 404
+        event = {"Last-Event-ID": f"{job_id}:1.1"}
+        assert client.get("/generator", headers={**ann, **event}).status_code == 200
+        assert client.get("/generator", headers={**bob, **event}).status_code == 404
+
+
+def test_an_idempotency_key_is_its_callers_own() -> None:
+    api = streamapp.compile_app(Kinds, settings=Settings(drain_s=0))
+    api.add_middleware(Named)
+
+    def job_id(caller: str) -> str:
+        headers = {"X-Caller": caller, "Idempotency-Key": "1"}
+        return str(client.post("/value", headers=headers).headers["x-streamapp-job-id"])
+
+    with TestClient(api) as client:
+        assert job_id("ann") == job_id("ann") != job_id("bob")
 
 
 # Full, draining, out of order

@@ -3,20 +3,28 @@
 Nothing but the worker is replaced: channel, responses, client and apps are what they are for the inference thread.
 """
 
+import asyncio
+import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from threading import Semaphore, current_thread
 from typing import Any
 
+import PIL.Image
 import pytest
 from tests.at_work import Gate
 from tests.waiting import WAIT_S, until
 
 import streamapp
 from streamapp.errors import Cancelled
+from streamapp.events import Event as LoggedEvent
 from streamapp.job import Job
 from streamapp.results import final_event, report
 from streamapp.runtime import Runtime, ServedApp, Workers
@@ -333,3 +341,241 @@ def test_those_who_wait_know_their_position_and_a_full_queue_refuses() -> None:
         refused = b.client.post("/denoise", json={"user": "late"})
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert b.client.run("/beside") == "on the loop"  # which the thread does not hold up
+
+
+# Another process
+
+
+class ProcessWorker:
+    """Run each job in a process that has an instance of the app and the runtime's own workers; another when it dies.
+
+    The log of a job is there; here is its mirror, with the numbers that the events have there.
+    """
+
+    def __init__(self, served: ServedApp) -> None:
+        self.name, self._served = served.name, served
+        self._lane = Lane(served.name, served.settings, on_broken=served.on_broken)
+        self.ready = self._lane.ready
+        self.processes: list[BaseProcess] = []
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lane.start(self._work)
+
+    def _work(self) -> None:
+        self._connect()
+        self._lane.open()
+        while jobs := self._lane.take():
+            self._run(jobs[0])
+        self._pipe.close()
+        self.processes[-1].join(WAIT_S)
+        self._lane.close()
+
+    def _connect(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far = context.Pipe()
+        arguments = (far, type(self._served.app), self._served.settings)
+        self.processes.append(context.Process(target=run_elsewhere, args=arguments, daemon=True))
+        self.processes[-1].start()
+        far.close()
+        assert self._pipe.recv() == "ready"
+
+    def _run(self, job: Job) -> None:
+        job.on_ended.append(lambda job: self._tell("cancel", job.id))
+        while job.start():
+            self._tell("run", job.request, job.attempt)
+            self._loop.call_soon_threadsafe(job.channel.listen_to_demand, lambda wants: self._tell("demand", wants))
+            try:
+                while events := self._pipe.recv():
+                    with suppress(Cancelled):
+                        asyncio.run_coroutine_threadsafe(take_in(job, events), self._loop).result(WAIT_S)
+                break
+            except EOFError:  # the process is dead
+                self._connect()
+                job.begin_again()
+        job.returned()
+        self._lane.done(job)
+
+    def _tell(self, *order: Any) -> None:
+        with suppress(OSError):
+            self._pipe.send(order)
+
+    @property
+    def state(self) -> State:
+        return self._lane.state
+
+    @property
+    def is_idle(self) -> bool:
+        return self._lane.is_idle
+
+    def submit(self, job: Job) -> None:
+        self._lane.submit(job)
+
+    def position(self, job: Job) -> int:
+        return self._lane.position(job)
+
+    def begin_drain(self) -> None:
+        self._lane.begin_drain()
+
+    def cancel_running(self) -> None:
+        self._lane.cancel_running()
+
+    def join(self, timeout_s: float) -> bool:
+        return self._lane.join(timeout_s)
+
+    def statistics(self) -> WorkerStatistics:
+        return self._lane.statistics()
+
+
+async def take_in(job: Job, events: list[LoggedEvent]) -> None:
+    while not job.channel.take_in(events):
+        await job.channel.room()
+
+
+def run_elsewhere(pipe: Connection, app: type[streamapp.App], settings: Settings) -> None:
+    asyncio.run(serve_pipe(pipe, app, settings))
+
+
+async def serve_pipe(pipe: Connection, app: type[streamapp.App], settings: Settings) -> None:
+    """Be the other end: give the jobs that come to a runtime, and send back what is new in their logs."""
+    runtime = Runtime([app()], settings)
+    (served,), specs = runtime.served, {spec.path: spec for spec in app.endpoints()}
+    runtime.start()
+    await asyncio.wrap_future(served.ready)
+    pipe.send("ready")
+
+    async def report() -> None:
+        events: list[LoggedEvent] = []
+        while not (events and events[-1].is_terminal):
+            await reader.wait(WAIT_S)
+            if events := reader.take():
+                await asyncio.to_thread(pipe.send, events)
+        await asyncio.to_thread(pipe.send, [])
+
+    with suppress(EOFError):
+        while order := await asyncio.to_thread(pipe.recv):
+            match order:
+                case ("run", request, attempt):
+                    job = Job(request, settings, attempt=attempt)
+                    reader = job.attach(takes_over=True, hears_start=True)
+                    await runtime.submit(job, served, specs[request.endpoint])
+                    reporting = asyncio.create_task(report())
+                case ("demand", wants):
+                    reader.shows_previews = wants
+                case ("cancel", job_id) if job_id == job.id:
+                    job.cancel()
+    reporting.cancel()
+    await runtime.drain()
+    await runtime.stop()
+
+
+class Elsewhere(streamapp.App):
+    """Endpoints whose steps the test allows, in whatever process they run, by files in a folder."""
+
+    @streamapp.endpoint("/steps")
+    def run_steps(self, folder: str, stream: streamapp.Stream, steps: int = 5) -> Iterator[Any]:
+        for step in range(steps):
+            until((Path(folder) / f"{step}").exists)
+            (Path(folder) / "made").write_text(f"{step}")
+            if stream.wants_preview():
+                stream.preview({"step": step})
+            yield {"pid": os.getpid(), "step": step}
+
+    @streamapp.endpoint("/size")
+    def size(self, image: streamapp.Image, times: int = 2) -> Any:
+        return [image.width * times, os.getpid(), self.current_request.headers["x-tenant"]]  # type: ignore[union-attr]
+
+    @streamapp.endpoint("/fail")
+    def fail(self) -> None:
+        raise ValueError("no such seed")
+
+    @streamapp.endpoint("/many")
+    def many(self) -> Iterator[int]:
+        yield from range(20_000)
+
+
+@contextmanager
+def elsewhere() -> Iterator[tuple[TestClient, ProcessWorker]]:
+    made: list[ProcessWorker] = []
+
+    def make(served: ServedApp) -> Workers:
+        made.append(ProcessWorker(served))
+        return Workers(made[0], TaskWorker(served.name, served.settings, run=served.run, ready=made[0].ready))
+
+    with TestClient(Elsewhere, settings=Settings(drain_s=0), workers=make) as client:
+        yield client, made[0]
+
+
+def allow(folder: Path, *steps: int) -> None:
+    for step in steps:
+        (folder / f"{step}").touch()
+
+
+def test_a_job_runs_in_another_process_and_its_previews_are_made_for_those_who_watch(tmp_path: Path) -> None:
+    allow(tmp_path, *range(5))
+    with elsewhere() as (client, worker):
+        events = list(client.stream("/steps", {"folder": str(tmp_path)}))
+        unwatched = client.post("/steps", json={"folder": str(tmp_path)}, headers=ASYNC)
+        until(lambda: client.get(unwatched.headers["location"]).json()["status"] == "succeeded")
+        read = client.get(unwatched.headers["location"] + "/events")
+    assert named(events, "output") == [{"pid": worker.processes[0].pid, "step": step} for step in range(5)]
+    assert named(events, "preview")
+    assert "preview" not in read.text
+
+
+def test_what_a_request_brings_is_there(tmp_path: Path) -> None:
+    image = streamapp.Image.from_pil(PIL.Image.new("RGB", (7, 1)))
+    with elsewhere() as (client, worker):
+        answer = client.post(
+            "/size", data={"times": "3"}, files={"image": ("a.png", image.data)}, headers={"X-Tenant": "ann"}
+        )
+    assert answer.json() == [21, worker.processes[0].pid, "ann"]
+
+
+def test_what_is_raised_there_is_told_here_and_the_next_job_runs() -> None:
+    with elsewhere() as (client, _):
+        for _ in range(2):
+            assert client.post("/fail").json()["error"]["message"].startswith("endpoint /elsewhere/fail failed with V")
+
+
+def test_a_job_there_stops_when_its_client_leaves(tmp_path: Path) -> None:
+    allow(tmp_path, 0, 1)
+    with elsewhere() as (client, worker):
+        leaving = client.stream("/steps", {"folder": str(tmp_path), "steps": 1000})
+        while next(leaving).data != {"pid": worker.processes[0].pid, "step": 1}:
+            pass
+        leaving.close()
+        allow(tmp_path, *range(2, 1000))
+        until(lambda: worker.is_idle)
+        assert int((tmp_path / "made").read_text()) <= 2
+
+
+def test_many_events_come_whole_and_in_order() -> None:
+    with elsewhere() as (client, _):
+        assert named(list(client.stream("/many")), "output") == list(range(20_000))
+
+
+def test_a_stream_from_there_is_resumed_without_a_lost_event(tmp_path: Path) -> None:
+    allow(tmp_path, 0, 1)
+    with elsewhere() as (client, _):
+        first = client.stream("/steps", {"folder": str(tmp_path)}, headers={"Streamapp-Resume": "60"})
+        last = next(event for event in first if event.name == "output")
+        first.close()
+        allow(tmp_path, 2, 3, 4)
+        rest = list(client.resume(last.id))
+    assert [event["step"] for event in named(rest, "output")] == [1, 2, 3, 4]
+
+
+def test_when_the_process_dies_the_stream_goes_on_in_another_attempt(tmp_path: Path) -> None:
+    allow(tmp_path, 0, 1)
+    with elsewhere() as (client, worker):
+        stream = client.stream("/steps", {"folder": str(tmp_path)})
+        seen = [next(event for event in stream if event.name == "output")]
+        worker.processes[0].kill()
+        allow(tmp_path, 2, 3, 4)
+        seen += list(stream)
+        assert client.job(stream.job_id).attempt == 2
+    assert [event.name for event in seen if event.name in ("restarted", "done")] == ["restarted"]
+    restarted = next(n for n, event in enumerate(seen) if event.name == "restarted")
+    after = named(seen[restarted:], "output")
+    assert after == [{"pid": worker.processes[1].pid, "step": step} for step in range(5)]
