@@ -135,10 +135,20 @@ def test_another_format_comes_only_when_it_alone_is_named(accept: str, declared:
         ("GET", b"_events=named", True),
         ("GET", b"_events=named&_events=", False),
         ("GET", b"a=%C3%A9&_events=n%61med", True),
+        ("GET", b"_events=all", True),
+        ("GET", b"_events=all&_events=named", True),
     ],
 )
 def test_event_source_gets_unnamed_blocks_unless_it_asks(method: str, query: bytes, is_named: bool) -> None:
     assert call(method=method, query_string=query).is_named == is_named
+
+
+@pytest.mark.parametrize(
+    ("query", "follows"),
+    [(b"", False), (b"_events=named", False), (b"_events=all", True), (b"_events=all&_events=named", True)],
+)
+def test_who_asks_for_all_follows_the_job(query: bytes, follows: bool) -> None:
+    assert call(method="GET", query_string=query).follows == follows
 
 
 # Where the client reached the server

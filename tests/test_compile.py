@@ -8,7 +8,7 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Annotated, Any
@@ -933,6 +933,85 @@ def test_the_first_block_of_a_waiting_job_tells_its_position(gated: tuple[Gated,
     job = [submit(client, "/wait") for _ in range(3)][-1]
     with client.stream("GET", f"/jobs/{job}/events") as answer:
         assert data(next(answer.iter_text()))[0] == {"job_id": job, "status": "queued", "position": 2}
+
+
+def followed(client: TestClient, job_id: str, **headers: str) -> str:
+    """Follow a job to its end."""
+    return client.get(f"/jobs/{job_id}/events?_events=all", headers=headers).text
+
+
+def states(text: str) -> list[tuple[str, int]]:
+    told = [json.loads(block["data"]) for block in blocks(text) if block["event"] == "job"]
+    return [(state["status"], state["position"]) for state in told]
+
+
+def test_who_follows_a_job_hears_of_its_place_its_start_and_its_end(gated: tuple[Gated, TestClient]) -> None:
+    """The places are no events: they have no id, and are not in the log."""
+    app, client = gated
+    first = submit(client, "/wait")
+    assert app.started.wait(WAIT_S)
+    second, job = submit(client, "/wait"), submit(client)
+    turns: Iterator[Callable[[], object]] = iter(
+        [lambda: client.post(f"/jobs/{second}/cancel"), app.gate.release, lambda: app.gate.release(3), bool]
+    )
+    came = ""
+    with client.stream("GET", f"/jobs/{job}/events?_events=all") as answer:
+        for text in answer.iter_text():
+            for _ in states(text):
+                next(turns)()
+            came += text
+    assert client.get(f"/jobs/{first}").json()["status"] == "succeeded"
+    assert states(came) == [("queued", 1), ("queued", 0), ("running", 0), ("succeeded", 0)]
+    assert [name for name in names(came) if name != "job"] == ["started", "output", "output", "output", "done"]
+    assert [block.get("id") for block in blocks(came) if block["event"] == "job"] == [f"{job}:1.0", None, None, None]
+    assert [block["id"] for block in blocks(came) if block["event"] == "started"] == [f"{job}:1.1"]
+    assert names(finished(client, job)) == ["job", "output", "output", "output", "done"]
+
+
+def test_who_follows_a_job_is_told_its_state_as_it_is_asked_for(gated: tuple[Gated, TestClient]) -> None:
+    app, client = gated
+    app.gate.release(3)
+    job = submit(client)
+    finished(client, job)
+    assert data(followed(client, job))[0] == client.get(f"/jobs/{job}").json()
+
+
+def test_who_comes_back_to_follow_a_job_misses_and_doubles_nothing(gated: tuple[Gated, TestClient]) -> None:
+    app, client = gated
+    app.gate.release(3)
+    job = submit(client)
+    whole = followed(client, job)
+    assert names(whole) == ["job", "started", "output", "output", "output", "done"]
+    events = [block for block in blocks(whole) if block["event"] != "job"]
+    for n, event in enumerate(events[:-1], 1):
+        rest = followed(client, job, **{"Last-Event-ID": event["id"]})
+        assert [block for block in blocks(rest) if block["event"] != "job"] == events[n:]
+        assert states(rest) == [("succeeded", 0)]
+    ended = client.get(f"/jobs/{job}/events?_events=all", headers={"Last-Event-ID": events[-1]["id"]})
+    assert ended.status_code == 204
+
+
+def test_who_follows_a_job_is_always_told_when_it_ended(gated: tuple[Gated, TestClient]) -> None:
+    """The time is noted a moment after the job is over."""
+    app, client = gated
+    app.gate.release(3)
+    job = submit(client)
+    finished(client, job)
+    client.app.state.runtime.jobs.get(job).finished_at = None  # type: ignore[attr-defined]
+    state, *_ = data(followed(client, job))
+    assert state["finished_at"] >= state["started_at"]
+
+
+def test_who_follows_a_failed_job_is_told_what_it_failed_with(failing: tuple[Failing, TestClient]) -> None:
+    app, client = failing
+    app.error = HTTPException(402, {"credits": 0})
+    job = submit(client, "/value")
+    state, *_ = data(followed(client, job))
+    assert (state["status"], state["error"]["code"], state["finished_at"] >= state["started_at"]) == (
+        "failed",
+        "refused",
+        True,
+    )
 
 
 def test_a_job_is_cancelled_on_request_and_its_readers_are_told(gated: tuple[Gated, TestClient]) -> None:

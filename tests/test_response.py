@@ -422,6 +422,36 @@ async def test_silence_is_filled_with_heartbeats(format: Any, heartbeat: str) ->
     await answer
 
 
+WAITING = {"status": "queued", "position": 1, "started_at": None}
+
+
+async def test_a_state_is_told_once_and_what_waits_is_looked_at_between_heartbeats() -> None:
+    job, client = make_job(is_detached=True), Client()
+    told = dict(WAITING)
+    answer = client.call(EventStreamResponse(job, SETTINGS, is_get=True, state=lambda: dict(told)))
+    await client.until("job", messages=3)
+    told["position"] = 0
+    await client.until('"position":0')
+    job.start()
+    told.update(status="running", started_at=1)
+    emit(job, "first")
+    await client.until("first")
+    client.leave()
+    await answer
+    assert client.body.count("event: job") == 3
+    names = [line for line in client.body.split("\n") if line.startswith("event")]
+    assert names[-3:] == ["event: job", "event: started", "event: output"]
+
+
+async def test_who_follows_a_job_does_not_count_as_one_that_shows_previews() -> None:
+    job, client = make_job(is_detached=True), Client()
+    answer = client.call(EventStreamResponse(job, SETTINGS, is_get=True, state=lambda: WAITING))
+    await client.until("job")
+    assert (job.channel.has_readers, job.channel.wants_preview()) == (True, False)
+    client.leave()
+    await answer
+
+
 async def test_a_client_that_leaves_before_the_first_event_cancels_the_job() -> None:
     job, client = make_job(), Client()
     settings = SETTINGS.model_copy(update={"first_event_wait_s": 30})

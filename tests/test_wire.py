@@ -52,6 +52,10 @@ def test_the_first_block_of_a_get_stream_carries_an_id_and_the_retry_time() -> N
     )
 
 
+def test_a_state_has_no_place_in_the_log() -> None:
+    assert wire.sse_state(b"{}") == b"event: job\ndata: {}\n\n"
+
+
 def test_ndjson_is_one_value_a_line() -> None:
     assert wire.ndjson(numbered(to_event({"a": 1}), to_event("b"))) == b'{"a":1}\n"b"\n'
 

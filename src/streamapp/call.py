@@ -117,7 +117,15 @@ class Call:
     @property
     def is_named(self) -> bool:
         """Say whether the stream's blocks carry the events' names; EventSource's `onmessage` gets only unnamed ones."""
-        return not self.is_get or dict(_pairs(self.query)).get("_events") == "named"
+        return not self.is_get or dict(_pairs(self.query)).get("_events") in ("named", "all")
+
+    @property
+    def follows(self) -> bool:
+        """Say whether who reads a job's events also hears of its start, and of its place in the queue.
+
+        Clients ask for "all" and for "named": servers that do not know the one take the other.
+        """
+        return ("_events", "all") in _pairs(self.query)
 
     @property
     def prefers_async(self) -> bool:

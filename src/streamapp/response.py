@@ -37,6 +37,7 @@ REMAINDER_EXTENSION = "streamapp.remainder"
 # Larger pieces would let one send take as long as a slow client needs for megabytes; uvicorn buffers as much anyway.
 _PIECE_BYTES = 64 * 1024
 _RETRY_MS = 1000
+_LOOK_S = 0.5  # a job's place in the queue is no event; clients that follow their jobs would poll as often
 _ABOUT_THE_STREAM = frozenset({"lagged", "restarted"})
 
 FindFile = Callable[[str], Stored | None]
@@ -186,6 +187,8 @@ class EventStreamResponse(Response):
         is_named: write event names; EventSource's `onmessage` gets only unnamed blocks.
         takes_over: the producer waits for this reader.
         outlasts_app: nothing that the app closes when it returns is needed to the end of the stream.
+        state: for a reader that follows the job: gives its state, which is told whenever it has changed. Such a reader
+            hears of the start, too, and does not count as one that shows previews.
     """
 
     def __init__(
@@ -200,6 +203,7 @@ class EventStreamResponse(Response):
         takes_over: bool = True,
         outlasts_app: bool = False,
         position: int = 0,
+        state: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self.job = job
         self.status_code = 200
@@ -212,6 +216,8 @@ class EventStreamResponse(Response):
         self._takes_over = takes_over
         self._outlasts_app = outlasts_app
         self._position = position
+        self._state = state
+        self._told: tuple[Any, ...] = ()
         self._id_prefix = f"{job.id}:1.".encode()
         self.raw_headers = [_CONTENT_TYPES[format], (b"x-streamapp-job-id", job.id.encode()), *_STREAM_HEADERS]
 
@@ -227,7 +233,10 @@ class EventStreamResponse(Response):
 
     def _run(self, scope: Scope, send: Send, receive: Receive, send_body: Send | None) -> Coroutine[Any, Any, None]:
         # Not a coroutine function: its frame would keep the scope for as long as the stream is open.
-        subscriber = self.job.attach(after=self._after, takes_over=self._takes_over)
+        follows = self._state is not None
+        subscriber = self.job.attach(
+            after=self._after, takes_over=self._takes_over, shows_previews=not follows, hears_start=follows
+        )
         connection = _Connection(
             scope,
             receive,
@@ -258,14 +267,14 @@ class EventStreamResponse(Response):
     async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
         await connection.start(self.status_code, [*self.raw_headers, *own_headers(self.job)])
         self.raw_headers = []  # sent; an open stream would keep 0.3 kB of them
-        if opening := self._opening(events):
+        if opening := self._opening(events) + self._news():
             await connection.write(opening)
         self._connection = connection
         while not subscriber.is_closed:
             if events:
                 if self._format != "sse" and any(event.kind in _ABOUT_THE_STREAM for event in events):
                     return connection.abort()  # what is missing, or to be forgotten, has no place in these formats
-                body = self._frame(events)
+                body = self._news() + self._frame(events)
                 if events[-1].kind == "done":
                     return await connection.end(body)
                 await connection.write(body)
@@ -275,8 +284,9 @@ class EventStreamResponse(Response):
                 events.clear()
             if subscriber.is_dropped:
                 return connection.abort()
-            if not await subscriber.wait(self._settings.heartbeat_s, self._deliver):
-                await connection.write(self._heartbeat())
+            deliver = self._deliver if self._state is None else None
+            if not await subscriber.wait(self._wait_s, deliver):
+                await connection.write(self._news() or self._heartbeat())
             events = subscriber.take()
 
     def _deliver(self, events: list[Event]) -> bool:
@@ -293,11 +303,32 @@ class EventStreamResponse(Response):
 
     def _opening(self, events: list[Event]) -> bytes:
         if self._is_get and self._after == 0:
-            status = {"job_id": self.job.id, "status": self.job.status, "position": self._position}
+            status = self._changed() or {
+                "job_id": self.job.id,
+                "status": self.job.status,
+                "position": self._position,
+            }
             return wire.sse_job(self.job.event_id(0), encode(status), retry_ms=_RETRY_MS)
         if self._format == "sse" and not events:
             return wire.OPEN_SSE
         return b""
+
+    @property
+    def _wait_s(self) -> float:
+        looks = self._state is not None and self.job.status == "queued"
+        return min(_LOOK_S, self._settings.heartbeat_s) if looks else self._settings.heartbeat_s
+
+    def _changed(self) -> dict[str, Any] | None:
+        """Return the job's state, where it is to be told and is not the one that was told last."""
+        if self._state is None:
+            return None
+        state = self._state()
+        seen, self._told = self._told, (state["status"], state["position"], state["started_at"])
+        return None if self._told == seen else state
+
+    def _news(self) -> bytes:
+        state = self._changed()
+        return b"" if state is None else wire.sse_state(encode(state))
 
     def _heartbeat(self) -> bytes:
         match self._format:

@@ -7,6 +7,7 @@ protocol wants to be done differently it hands in through the request's scope, a
 
 import asyncio
 import inspect
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -345,7 +346,15 @@ def _warn_about_foreign_server() -> None:
     logger.warning("not run by `streamapp serve`: failed streams and the drain are left to this server's own ways")
 
 
-def _resumed(call: Call, job: Job, runtime: Runtime, after: int, *, takes_over: bool = True) -> Response:
+def _resumed(
+    call: Call, job: Job, runtime: Runtime, after: int, *, takes_over: bool = True, follows: bool = False
+) -> Response:
+    def state() -> dict[str, Any]:
+        told = _status(job, runtime)
+        if told["status"] not in ("queued", "running"):
+            told["finished_at"] = told["finished_at"] or time.time()  # it is noted a moment after the job is over
+        return told
+
     if job.is_over and after >= job.channel.last_n:
         return Response(status_code=204)  # the one answer that stops an EventSource
     return EventStreamResponse(
@@ -357,6 +366,7 @@ def _resumed(call: Call, job: Job, runtime: Runtime, after: int, *, takes_over: 
         takes_over=takes_over,
         outlasts_app=True,
         position=runtime.position(job),
+        state=state if follows else None,
     )
 
 
@@ -433,7 +443,7 @@ def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
         # Clients of ours say by the header that they started the job; its old connection may not be known to be dead.
         is_owner = call.resume is not None or not job.channel.has_reading_owner
         takes_over = bool(call.last_event_id) and is_owner
-        return _resumed(call, job, runtime, after, takes_over=takes_over)
+        return _resumed(call, job, runtime, after, takes_over=takes_over, follows=call.follows)
 
     async def job_cancel(request: Request, job_id: str) -> Response:
         job = await runtime.jobs.find(job_id, caller_in(request.scope))

@@ -98,6 +98,11 @@ def sse_job(event_id: EventId, data: bytes, *, retry_ms: int) -> bytes:
     return b"event: job\nid: %b\nretry: %d\ndata: %b\n\n" % (str(event_id).encode(), retry_ms, data)
 
 
+def sse_state(data: bytes) -> bytes:
+    """Frame a change of a job's state, which has no place in its log: who resumes does so behind the event before."""
+    return b"event: job\ndata: %b\n\n" % data
+
+
 def ndjson(events: Iterable[Event]) -> bytes:
     """Frame events as one JSON value a line; names and ids have no place in this format."""
     return b"".join([event.data + b"\n" for event in events])
