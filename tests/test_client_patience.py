@@ -25,7 +25,6 @@ BUSY = answer(
 )
 GAVE_UP = answer(b"<html>", "504 Gateway Timeout", "text/html")
 QUEUED = answer(json.dumps({"job_id": "j1", "status": "queued", "position": 0, **TIMES}).encode(), "202 Accepted")
-RUNNING = answer(json.dumps({"job_id": "j1", "status": "running", "position": 0, **TIMES}).encode())
 EVENTS = "jobs/j1/events?_events=named"
 CUT = httpx.ReadError("cut")
 
@@ -174,13 +173,6 @@ def test_a_result_is_waited_for_no_longer_than_told(serve: Serve) -> None:
     with pytest.raises(DeadlineExceeded, match="job j1 did not end within timeout_s=0.2") as raised:
         Client(serve(**{"jobs/j1/result": [HOLD]}).url).job("j1").result(timeout_s=0.2)
     assert raised.value.job_id == "j1"
-
-
-def test_subscribe_takes_no_longer_than_told_with_logs_too(serve: Serve) -> None:
-    server = serve(work=[QUEUED], **{"jobs/j1": [RUNNING], EVENTS: [head(), HOLD]})
-    with pytest.raises(DeadlineExceeded, match="job j1 did not end within timeout_s=5"):
-        Client(server.url).subscribe("/work", logs=True, timeout_s=5)
-    server.sees("POST /jobs/j1/cancel")
 
 
 def test_an_answer_that_comes_in_drops_is_not_waited_for_either(advance: Callable[[float], None]) -> None:

@@ -194,6 +194,31 @@ def test_subscribe_tells_states_and_logs_and_returns_the_result(url: str) -> Non
     assert updates[-1].status == "succeeded"
 
 
+def test_a_subscription_is_one_request_and_one_stream(url: str) -> None:
+    client, updates, sent = Client(url), list[JobStatus](), list[str]()
+    client._http.event_hooks = {
+        "request": [lambda request: sent.append(f"{request.method} {request.url.raw_path.decode()}")]
+    }
+    assert client.subscribe("/steps", {"n": 100}, on_update=updates.append, logs=True) == 99
+    assert sent == ["POST /steps", f"GET /jobs/{updates[0].id}/events?_events=all&_events=named"]
+    states = list(dict.fromkeys(update.status for update in updates))
+    assert states[-2:] == ["running", "succeeded"]
+    assert updates[-1] == client.job(updates[0].id).status()
+
+
+def test_a_subscription_over_connections_that_are_cut_tells_each_line_and_state_once(port: int) -> None:
+    with cutting(port, cut=0.8, most_bytes=3000, seed=7) as proxy:
+        for _ in range(5):
+            updates: list[JobStatus] = []
+            client = Client(f"http://127.0.0.1:{proxy.port}")
+            assert client.subscribe("/steps", {"n": 50}, on_update=updates.append, logs=True) == 49
+            lines = [line["message"] for update in updates for line in update.logs]
+            assert lines == [f"step {n}" for n in range(50)]
+            states = [update.status for update in updates if not update.logs]
+            assert states == sorted(set(states), key=["queued", "running", "succeeded"].index)
+    assert proxy.cuts
+
+
 async def test_the_asynchronous_client_does_the_same(url: str) -> None:
     updates: list[JobStatus] = []
 

@@ -162,9 +162,9 @@ class AsyncClient:
         except asyncio.CancelledError:
             self._end(self._cancel_submitted(submitting))
             raise
-        reader = self._conversation("", None, job_id=job.id, deadline=deadline) if logs else None
+        reader = self._conversation("", None, job_id=job.id, deadline=deadline, follows=True)
         try:
-            return await self._do(calls.follow, job, on_update, self._patience, deadline, logs=reader)
+            return await self._do(calls.follow, job, on_update, reader, self._patience, deadline, logs=logs)
         except BaseException:
             await asyncio.shield(self._cancel(job.id))  # without effect on a job that is over
             raise

@@ -4,6 +4,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -52,41 +53,81 @@ def result(job_id: str, patience: Callable[[], Patience], deadline: Deadline) ->
 def follow(
     job: JobStatus,
     tell: Callable[[JobStatus], Any],
+    reader: Conversation,
     patience: Callable[[], Patience],
     deadline: Deadline,
     *,
-    logs: Conversation | None,
+    logs: bool,
 ) -> Call[Any]:
-    """Tell each change of a job's state and place, and its new log lines; return its result or raise its error."""
+    """Tell each change of a job's state and place, and its new log lines; return its result or raise its error.
+
+    All of it comes in one stream; an older server does not tell there how the job is: it is asked at the end.
+    """
     yield Tell(tell, job)
-    for wait in _polls():
-        seen, job = job, (yield from status(job.id, patience(), deadline))
-        if (job.status, job.position) != (seen.status, seen.position) and not (job.is_over and logs):
-            yield Tell(tell, job)
-        if job.is_over or (logs is not None and job.status == "running"):
-            break
-        yield Sleep(deadline.within(wait))
-    if logs is not None:
-        yield from _tell_logs(job, tell, logs)
-        yield Tell(tell, (yield from status(job.id, patience(), deadline)))
-    return (yield from result(job.id, patience, deadline))
-
-
-def _tell_logs(job: JobStatus, tell: Callable[[JobStatus], Any], logs: Conversation) -> Call[None]:
-    """Read a job's stream to its end, and hand out its log lines instead of its events."""
-    yield from logs.start()
-    events, outcome, lost = logs.events(), None, None
+    yield from reader.start()
+    story = _Story(job)
+    events, outcome, lost = reader.events(), None, None
     with suppress(StopIteration, ApiError):  # the end; the result says how
         while True:
             step = events.send(outcome) if lost is None else events.throw(lost)
             outcome = lost = None
-            if not isinstance(step, Event):
-                try:
-                    outcome = yield step
-                except httpx.RequestError as error:
-                    lost = error
-            elif step.name == "log":
-                yield Tell(tell, job.with_logs([step.data]))
+            if isinstance(step, Event):
+                for update in story.hear(step, logs=logs):
+                    yield Tell(tell, update)
+                continue
+            try:
+                outcome = yield step
+            except httpx.RequestError as error:
+                lost = error
+    end = story.end or (yield from status(job.id, patience(), deadline))
+    if _has_changed(story.told, end):
+        yield Tell(tell, end)
+    if reader.transcript.may_end:
+        return reader.transcript.result
+    return (yield from result(job.id, patience, deadline))
+
+
+class _Story:
+    """Put together, from a stream that follows a job, what is told of it.
+
+    Attributes:
+        told: the state that was told last, or would have been, had anything changed.
+        end: the last state, where the server has told it: before the last events, which are told first.
+    """
+
+    def __init__(self, job: JobStatus) -> None:
+        self.told = job
+        self.end: JobStatus | None = None
+        self._tells_states = False
+
+    def hear(self, event: Event, *, logs: bool) -> Iterator[JobStatus]:
+        """Yield what an event has to tell."""
+        if event.name == "job":
+            yield from self._hear_state(event.data)
+            return
+        # The job ran and ended before it was looked at, or by a server that does not say that it runs.
+        if self.told.status == "queued" and (self.end is not None or not self._tells_states):
+            ran = self.end or self.told
+            self.told = replace(ran, status="running", position=0, finished_at=None, error=None)
+            yield self.told
+        if logs and event.name == "log":
+            yield self.told.with_logs([event.data])
+
+    def _hear_state(self, data: dict[str, Any]) -> Iterator[JobStatus]:
+        if "created_at" not in data:  # an older server, which says at the beginning only which job it is
+            return
+        self._tells_states = True
+        state = _read_status(data)
+        if state.is_over:
+            self.end = state
+            return
+        seen, self.told = self.told, state
+        if _has_changed(seen, state):
+            yield state
+
+
+def _has_changed(seen: JobStatus, state: JobStatus) -> bool:
+    return (seen.status, seen.position) != (state.status, state.position)
 
 
 def _polls() -> Iterator[float]:
@@ -98,7 +139,10 @@ def _polls() -> Iterator[float]:
 
 
 def _status_of(request: Send, patience: Patience, deadline: Deadline, *, job_id: str | None = None) -> Call[JobStatus]:
-    data = yield from read_json(request, patience, deadline, job_id=job_id)
+    return _read_status((yield from read_json(request, patience, deadline, job_id=job_id)))
+
+
+def _read_status(data: dict[str, Any]) -> JobStatus:
     error = error_from_event(data["status"], data, data["job_id"]) if "error" in data else None
     return JobStatus.read(data, error)
 

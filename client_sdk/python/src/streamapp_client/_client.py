@@ -168,18 +168,20 @@ class Client:
         """Start a job, tell how it goes, and return its result.
 
         Args:
-            on_update: called, in this thread, with each change of the job's state or place in the queue.
+            on_update: called, in this thread, with each change of the job's state or place in the queue, as the server
+                tells them in the one stream that this reads.
             logs: call it with new lines of the job's log too, in `status.logs`.
-            timeout_s: how long the whole may take; then the job is cancelled.
+            timeout_s: how long the whole may take; then the job is cancelled. Looked at with every event and heartbeat,
+                and where none comes.
 
         Raises:
             DeadlineExceeded: `timeout_s` has passed.
         """
         deadline = Deadline(timeout_s)
         job = self._submit(path, input, deadline)
-        reader = self._conversation("", None, job_id=job.id, deadline=deadline) if logs else None
+        reader = self._conversation("", None, job_id=job.id, deadline=deadline, follows=True)
         try:
-            return self._do(calls.follow(job, on_update, self._patience, deadline, logs=reader))
+            return self._do(calls.follow(job, on_update, reader, self._patience, deadline, logs=logs))
         except BaseException:
             self._cancel(job.id)  # without effect on a job that is over
             raise

@@ -35,7 +35,7 @@ JSON = "application/json"
 CANCEL_TIMEOUT_S = 2.0
 
 # The last event that has none of these names is the job's result.
-_NEVER_THE_RESULT = frozenset({"preview", "progress", "log", "lagged"})
+_NEVER_THE_RESULT = frozenset({"preview", "progress", "log", "lagged", "job", "started"})
 
 
 def client_options(url: str, key: str | None, silence_s: float) -> dict[str, Any]:
@@ -165,14 +165,24 @@ _DECODERS: dict[str, Callable[[], _Decoder]] = {EVENT_STREAM: SSEDecoder, NDJSON
 class Transcript:
     """Turn the bytes of one stream into events, over any number of connections, and remember what it said.
 
+    Args:
+        shows_states: hand out the blocks named `job` too, which tell how the job is and are no events of its log.
     Attributes:
         job_id: the job that speaks, None when the server has no jobs.
         result: the data of the last lasting event, once the stream has ended well.
         is_over: whether the job needs no cancel: it has ended, or its server has lost us anyway.
     """
 
-    def __init__(self, job_id: str | None, download: Callable[[str], bytes], *, after: str | None = None) -> None:
+    def __init__(
+        self,
+        job_id: str | None,
+        download: Callable[[str], bytes],
+        *,
+        after: str | None = None,
+        shows_states: bool = False,
+    ) -> None:
         self.job_id = job_id
+        self._shows_states = shows_states
         self.result: Any = None
         self.is_over = False
         self._decoder: _Decoder = SSEDecoder()
@@ -211,7 +221,7 @@ class Transcript:
         for raw in self._decoder.feed(chunk):
             if self._is_get and raw.name == "done":
                 self._is_done = True
-            elif not (self._is_get and raw.name == "job"):
+            elif self._shows_states or not (self._is_get and raw.name == "job"):
                 yield self._read(raw)
 
     def _read(self, raw: ServerSentEvent) -> Event:

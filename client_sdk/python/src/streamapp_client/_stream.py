@@ -1,5 +1,6 @@
 """Carry one stream over as many connections as it takes: start, read, lose, resume. A call, as `_steps.py` explains."""
 
+import math
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,11 @@ from ._steps import Call, Deadline, Patience, Read, Send, Sleep
 _BUSY = frozenset({429, 502, 503, 504})
 # Plain text has no heartbeats. This is a minute over the server's own deadline, so that the server is first.
 _TEXT_SILENCE_S = 660.0
+# "named", which comes last, is what servers read that do not know "all".
+_FOLLOWING = "_events=all&_events=named"
+# How often the server says something. A read waits as long as was said when its request was sent, and so, begun after a
+# heartbeat, beyond the end of the time: who follows a job comes back once before that, to wait for what is left.
+_HEARTBEAT_S = 10.0
 
 
 class Conversation:
@@ -28,6 +34,7 @@ class Conversation:
         patience: how long to go on trying.
         deadline: how long the whole stream may take.
         download: gets a file of the same server.
+        follows: hear how the job is as well, by `started` and `job`; silence does not outlast the deadline.
     Attributes:
         transcript: what the stream said.
         reconnects: how often it came back.
@@ -46,8 +53,9 @@ class Conversation:
         patience: Patience,
         deadline: Deadline,
         download: Callable[[str], bytes],
+        follows: bool = False,
     ) -> None:
-        self.transcript = core.Transcript(job_id, download, after=after)
+        self.transcript = core.Transcript(job_id, download, after=after, shows_states=follows)
         self.reconnects = 0
         self._path = path
         self._content = content
@@ -57,6 +65,8 @@ class Conversation:
         self._silence_s = _TEXT_SILENCE_S if accept == core.TEXT else silence_s
         self._patience = patience
         self._deadline = deadline
+        self._follows = follows
+        self._read_s = math.inf
 
     def start(self) -> Call[None]:
         """Get the answer that the events come in; returns when the first one has begun, or is over."""
@@ -85,6 +95,10 @@ class Conversation:
             try:
                 while (chunk := (yield Read())) is not None:
                     yield from self._take(chunk)
+                    if self._follows and self._would_wait_too_long():
+                        yield from self.start()
+                        if self.transcript.is_over:
+                            return
                 yield from self.transcript.end_body()
                 if self.transcript.may_end:
                     return self.transcript.end()
@@ -99,7 +113,8 @@ class Conversation:
 
     def _take(self, chunk: bytes) -> Iterator[Any]:
         for event in self.transcript.feed(chunk):
-            self._patience.renew()
+            if event.name != "job":  # which each connection begins with
+                self._patience.renew()
             yield event
         self._patience.heard()
         self._check_time()
@@ -107,11 +122,16 @@ class Conversation:
     def _request(self) -> Send:
         job_id = self.transcript.job_id
         self._check_time()
-        read_s = self._deadline.within(self._silence_s)
+        read_s = self._read_s = self._deadline.within(self._silence_s)
         if job_id is None:
             return Send("POST", self._path, self._starting, self._content, read_s)
+        events = _FOLLOWING if self._follows else "_events=named"
         headers = {**self._resuming, "Last-Event-ID": self.transcript.last_event_id}
-        return Send("GET", f"/jobs/{job_id}/events?_events=named", headers, None, read_s)
+        return Send("GET", f"/jobs/{job_id}/events?{events}", headers, None, read_s)
+
+    def _would_wait_too_long(self) -> bool:
+        is_near = self._deadline.within(_HEARTBEAT_S) < _HEARTBEAT_S <= self._read_s
+        return is_near and not self.transcript.may_end
 
     def _check_time(self) -> None:
         self._deadline.check(self._path, self.transcript.job_id)
