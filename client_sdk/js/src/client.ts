@@ -92,8 +92,7 @@ export class Client {
     return new Deadline(limits).hold(async (signal) => {
       const job = await this.submit<Result>(path, { input, signal });
       try {
-        await follow(job, onQueueUpdate, logs, signal);
-        return await job.result({ signal });
+        return await follow(this.#server, job, onQueueUpdate, logs, signal);
       } catch (error) {
         await this.#server.cancel(job.id); // without effect on a job that is over
         throw error;

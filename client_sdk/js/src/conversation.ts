@@ -38,6 +38,8 @@ export interface Subject {
   jobId?: string;
   /** The id of the event to begin behind. */
   after?: string | undefined;
+  /** Hear how the job is as well: `started`, and `job` with each change of its state or place. */
+  follows?: boolean;
 }
 
 const JOB_ID = /^[0-9a-f]{32}$/;
@@ -49,7 +51,7 @@ const DECODERS: Record<string, new () => Decoder> = {
 // "\n", which other servers leave out behind their last line.
 const LINE_END = Uint8Array.of(10);
 // The last event that has none of these names is the job's result.
-const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged"]);
+const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged", "job", "started"]);
 // No answer, and what is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job
 // is named.
 const PASSING: ReadonlySet<number | undefined> = new Set([undefined, 429, 502, 503, 504]);
@@ -138,7 +140,8 @@ export class Conversation {
     if (accept === EVENT_STREAM) shared["Streamapp-Resume"] = String(resumeWindowMs / 1000); // others cannot be resumed
     if (this.jobId !== undefined) {
       const resuming = { ...shared, "Last-Event-ID": this.#lastEventId || `${this.jobId}:1.0` };
-      return { method: "GET", url: `${url}/jobs/${this.jobId}/events?_events=named`, headers: resuming };
+      const all = this.#subject.follows ? "all&_events=" : ""; // older servers do not know "all", and take the last
+      return { method: "GET", url: `${url}/jobs/${this.jobId}/events?_events=${all}named`, headers: resuming };
     }
     const starting = { ...shared, "Content-Type": JSON_TYPE, "Idempotency-Key": this.#key };
     return { method: "POST", url: url + path, headers: starting, body: body! };
@@ -160,7 +163,7 @@ export class Conversation {
     for (const raw of this.#decoder.feed(chunk)) {
       this.#signal.throwIfAborted();
       if (this.#isGet && raw.name === "done") this.#isDone = true;
-      else if (!this.#isGet || raw.name !== "job") yield this.#read(raw);
+      else if (!this.#isGet || raw.name !== "job" || this.#subject.follows) yield this.#read(raw);
     }
     this.#lastEventId = this.#decoder.lastEventId || this.#lastEventId;
   }
@@ -174,7 +177,7 @@ export class Conversation {
     // What the attempt before a restart has brought does not count any more.
     if (!NEVER_THE_RESULT.has(name)) this.#last = name === "restarted" ? undefined : data;
     this.#hasEvents = true;
-    this.#patience.renew();
+    if (name !== "job") this.#patience.renew(); // each connection begins with one
     return { name, data, id };
   }
 

@@ -3,7 +3,7 @@
 import { Deadline, type Limits } from "./deadline.js";
 import { StreamappError } from "./errors.js";
 import { sleep } from "./patience.js";
-import type { JobStatus, Server } from "./server.js";
+import { type JobStatus, type Server, statusOf } from "./server.js";
 import type { Stream } from "./stream.js";
 
 const FIRST_POLL_MS = 50;
@@ -54,31 +54,44 @@ export class JobHandle<Result = any> {
   }
 }
 
-/** Tell each change of a job's state and place, and, if `logs`, its new log lines; returns when it is over. */
-export async function follow(
-  job: JobHandle,
+/**
+ * Tell each change of a job's state and place, and, if `logs`, its new log lines; return its result or throw its error.
+ *
+ * All of it comes in one stream; an older server does not say there how the job goes on: it is asked at the end.
+ */
+export async function follow<Result>(
+  server: Server,
+  job: JobHandle<Result>,
   tell: (status: JobStatus) => void,
   logs: boolean,
   signal: AbortSignal,
-): Promise<void> {
-  let status = await job.status({ signal });
-  tell(status);
-  for (let wait = FIRST_POLL_MS; !isOver(status) && !(logs && status.status === "running"); wait = longer(wait)) {
-    await sleep(wait, signal);
-    const seen = status;
-    status = await job.status({ signal });
-    const isNews = status.status !== seen.status || status.position !== seen.position;
-    if (isNews && !(logs && isOver(status))) tell(status);
+): Promise<Result> {
+  let told = {} as JobStatus; // or would have been, had anything changed
+  let end: JobStatus | undefined; // comes before the last events, which are told first
+  const tellChange = (state: JobStatus) => {
+    if (told.status !== state.status || told.position !== state.position) tell(state);
+    told = state;
+  };
+  const stream = await server.stream({ jobId: job.id, follows: true }, { signal });
+  const events = stream[Symbol.asyncIterator]();
+  // What the job failed with is the end of its events; its result says it.
+  for (let step; (step = await events.next().catch(() => undefined)) && !step.done; ) {
+    const { name, data } = step.value;
+    if (name === "job") {
+      const state = statusOf(data);
+      if (state.status === "queued" || state.status === "running") tellChange(state);
+      else end = state;
+    } else {
+      // The job ran and ended before it was looked at, or by a server that tells states without times, and only once.
+      if (told.status !== "running" && (end || !told.created_at)) {
+        const { error, ...ran } = end ?? told;
+        tellChange({ ...ran, status: "running", position: 0, finished_at: null });
+      }
+      if (logs && name === "log") tell({ ...told, logs: [data] });
+    }
   }
-  if (!logs) return;
-  const stream = await job.events({ signal });
-  stream.on("log", (line) => tell({ ...status, logs: [line] }));
-  await stream.done().catch(() => signal.throwIfAborted()); // the job's failure; its result says it
-  tell(await job.status({ signal }));
-}
-
-function isOver({ status }: JobStatus): boolean {
-  return status !== "queued" && status !== "running";
+  tellChange(end?.created_at ? end : await job.status({ signal }));
+  return stream.done().then((result) => result ?? null, () => job.result({ signal }));
 }
 
 function longer(wait: number): number {

@@ -54,10 +54,7 @@ export class Server {
 
   /** Send a request about a job, and return the state that it answers. */
   async status(method: "GET" | "POST", path: string, signal: AbortSignal): Promise<JobStatus> {
-    const body = await this.ask(method, path, signal);
-    const { error, detail, error_type, ...status } = body;
-    const failure = error && { error: errorFromEvent(status.status, body, status.job_id) };
-    return { ...status, ...failure, logs: [] };
+    return statusOf(await this.ask(method, path, signal));
   }
 
   /** Read a stream; leaving it ends the job if this stream has started it. */
@@ -97,4 +94,11 @@ export class Server {
   #request(method: "GET" | "POST", path: string, headers: Record<string, string> = {}): Request {
     return { method, url: this.url + path, headers: { ...this.#manners.headers, Accept: JSON_TYPE, ...headers } };
   }
+}
+
+/** Read a job's state as the server tells it. */
+export function statusOf(body: any): JobStatus {
+  const { error, detail, error_type, ...status } = body;
+  const failure = error && { error: errorFromEvent(status.status, body, status.job_id) };
+  return { ...status, ...failure, logs: [] };
 }

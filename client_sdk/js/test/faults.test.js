@@ -106,6 +106,105 @@ test("a stream that falls silent is resumed behind its last event", async (t) =>
   assert.equal(requests[1].headers["last-event-id"], `${JOB}:1.1`);
 });
 
+// A subscription: its submission, and what its stream is made of.
+
+const accepted = (response) => response.writeHead(202, JSON_ANSWER).end(JSON.stringify(state("queued", 1)));
+const block = (name, data, n) => `event: ${name}\n${n === undefined ? "" : `id: ${JOB}:1.${n}\n`}data: ${JSON.stringify(data)}\n\n`;
+const streaming = (...blocks) => (response) => response.writeHead(200, STREAM).end(blocks.join(""));
+const line = (message, n) => block("log", { message, level: "INFO", source: "app" }, n);
+const FOLLOWED = `/jobs/${JOB}/events?_events=all&_events=named`;
+const STARTED = block("started", { attempt: 1 }, 1);
+const DONE = block("done", {}, 9);
+
+function state(status, position = 0, more = {}) {
+  const isOver = status !== "queued" && status !== "running";
+  const times = { created_at: 1, started_at: status === "queued" ? null : 2, finished_at: isOver ? 3 : null };
+  return { job_id: JOB, status, position, ...times, ...more };
+}
+
+async function subscribe(url, options) {
+  const updates = [];
+  const tell = ({ status, position, logs }) => updates.push([status, position, ...logs.map(({ message }) => message)]);
+  const result = await new Client(url).subscribe("/work", { onQueueUpdate: tell, ...options });
+  return { result, updates };
+}
+
+test("a subscription is told state, place and lines by one stream", async (t) => {
+  const waits = [block("job", state("queued", 1), 0), block("job", state("queued"))];
+  const runs = [block("job", state("running")), STARTED, line("a", 2), block("output", 7, 3)];
+  // The state at the end stands before the last events.
+  const ends = [block("job", state("succeeded")), line("b", 4), DONE];
+  const { url, requests } = await serving(t, accepted, streaming(...waits, ...runs, ...ends));
+  const { result, updates } = await subscribe(url, { logs: true });
+  assert.equal(result, 7);
+  const running = [["running", 0], ["running", 0, "a"], ["running", 0, "b"]];
+  assert.deepEqual(updates, [["queued", 1], ["queued", 0], ...running, ["succeeded", 0]]);
+  assert.deepEqual(requests.map(({ url }) => url), ["/work", FOLLOWED]);
+});
+
+test("a subscription that is cut is told nothing twice", async (t) => {
+  const first = streaming(block("job", state("running"), 0), STARTED, line("a", 2), block("output", 7, 3));
+  const rest = streaming(block("job", state("running")), line("b", 4), block("job", state("succeeded")), DONE);
+  const { url, requests } = await serving(t, accepted, first, rest);
+  const { result, updates } = await subscribe(url, { logs: true });
+  assert.equal(result, 7);
+  assert.deepEqual(updates, [["running", 0], ["running", 0, "a"], ["running", 0, "b"], ["succeeded", 0]]);
+  assert.deepEqual(requests.slice(1).map(({ headers }) => headers["last-event-id"]), [`${JOB}:1.0`, `${JOB}:1.3`]);
+});
+
+test("of a job that was over before it was looked at is told that it ran", async (t) => {
+  const { url } = await serving(t, accepted, streaming(block("job", state("succeeded"), 0), STARTED, DONE));
+  assert.deepEqual(await subscribe(url), { result: null, updates: [["running", 0], ["succeeded", 0]] });
+});
+
+test("a job that begins anew waits and runs again", async (t) => {
+  const lost = [block("job", state("running"), 0), STARTED, block("output", 1, 2), block("job", state("queued"))];
+  const again = [block("job", state("running")), block("restarted", { attempt: 2 }, 3), block("job", state("succeeded"))];
+  const { url } = await serving(t, accepted, streaming(...lost, ...again, DONE));
+  const { result, updates } = await subscribe(url);
+  assert.equal(result, null);
+  assert.deepEqual(updates.map(([status]) => status), ["running", "queued", "running", "succeeded"]);
+});
+
+test("a subscription is told what its job failed with, and throws it", async (t) => {
+  const said = { error: { code: "endpoint_failed", message: "Boom.", retryable: false } };
+  const blocks = [block("job", state("running"), 0), STARTED, block("job", state("failed", 0, said)), block("error", said, 2)];
+  const failed = (response) => response.writeHead(500, { "X-Streamapp-Job-Id": JOB }).end(JSON.stringify(said));
+  const { url, requests } = await serving(t, accepted, streaming(...blocks), failed);
+  const updates = [];
+  const call = new Client(url).subscribe("/work", { onQueueUpdate: (status) => updates.push(status) });
+  await assert.rejects(call, { code: "endpoint_failed", status: 500 });
+  assert.equal(updates.at(-1).error.message, "Boom.");
+  assert.deepEqual(requests.slice(0, 3).map(({ url }) => url), ["/work", FOLLOWED, `/jobs/${JOB}/result`]);
+});
+
+test("an older server says by its first event that a job runs, and is asked at the end", async (t) => {
+  const older = block("job", { job_id: JOB, status: "queued", position: 1 }, 0);
+  const ended = (response) => response.writeHead(200, JSON_ANSWER).end(JSON.stringify(state("succeeded")));
+  const { url, requests } = await serving(t, accepted, streaming(older, line("a", 1), block("output", 7, 2), DONE), ended);
+  const { result, updates } = await subscribe(url, { logs: true });
+  assert.equal(result, 7);
+  assert.deepEqual(updates, [["queued", 1], ["running", 0], ["running", 0, "a"], ["succeeded", 0]]);
+  assert.deepEqual(requests.map(({ url }) => url), ["/work", FOLLOWED, `/jobs/${JOB}`]);
+});
+
+test("what onQueueUpdate throws ends the subscription, and its job", async (t) => {
+  const reason = new Error("mine");
+  const runs = (response) => response.writeHead(200, STREAM).write(block("job", state("running"), 0));
+  const { url, requests } = await serving(t, accepted, runs, (response) => response.end("{}"));
+  await assert.rejects(subscribe(url, { onQueueUpdate: () => { throw reason; } }), reason);
+  assert.equal(requests.at(-1).url, `/jobs/${JOB}/cancel`);
+});
+
+test("connections that bring nothing but the state are no progress", { timeout: WAIT_MS }, async (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const cut = (response) => { now += 20_000; streaming(block("job", state("queued", 1), 0))(response); };
+  const { url, requests } = await serving(t, accepted, cut);
+  await assert.rejects(subscribe(url), { code: "unexpected_answer" }); // of the job, which is asked for then
+  assert.deepEqual(requests.slice(-3).map(({ url }) => url), [FOLLOWED, `/jobs/${JOB}`, `/jobs/${JOB}/cancel`]);
+});
+
 test("a silent job is waited for as long as its connections live", async (t) => {
   let now = 0;
   t.mock.method(performance, "now", () => now);

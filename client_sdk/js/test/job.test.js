@@ -89,6 +89,24 @@ test("subscribe tells states and logs, and returns the result", async () => {
   assert.equal(updates.at(-1).status, "succeeded");
 });
 
+test("a subscription is one request and one stream", async (t) => {
+  const { mock } = t.mock.method(globalThis, "fetch");
+  const updates = [];
+  const onQueueUpdate = (status) => updates.push(status);
+  assert.equal(await client.subscribe("/steps", { input: { n: 100 }, logs: true, onQueueUpdate }), 99);
+  const jobId = updates[0].job_id;
+  const sent = mock.calls.map(({ arguments: [sentTo, { method }] }) => `${method} ${new URL(sentTo).pathname}`);
+  assert.deepEqual(sent, ["POST /steps", `GET /jobs/${jobId}/events`]);
+  assert.equal(updates.flatMap(({ logs }) => logs).length, 100);
+  const states = [...new Set(updates.map(({ status }) => status))];
+  assert.deepEqual(states.slice(-2), ["running", "succeeded"]);
+  assert.deepEqual({ ...updates.at(-1), last_event_id: "" }, { ...(await client.job(jobId).status()), last_event_id: "" });
+});
+
+test("subscribe returns null where there is no value", async () => {
+  assert.equal(await client.subscribe("/echo"), null);
+});
+
 test("subscribe throws what the job failed with", async () => {
   await assert.rejects(client.subscribe("/lines", { input: { fails: true } }), { code: "endpoint_failed" });
   await assert.rejects(client.subscribe("/lines", { input: { fails: true }, logs: true }), { code: "endpoint_failed" });
