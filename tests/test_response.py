@@ -443,6 +443,27 @@ async def test_a_state_is_told_once_and_what_waits_is_looked_at_between_heartbea
     assert names[-3:] == ["event: job", "event: started", "event: output"]
 
 
+async def test_a_state_that_came_with_an_event_is_told_with_it_where_events_are_written_at_once(
+    advance: Advance,
+) -> None:
+    job, through_app, beyond = make_job(is_detached=True), Client(), Client()
+    remainder: list[Any] = []
+    through_app.unsent_bytes = 0
+    through_app.scope["extensions"][REMAINDER_EXTENSION] = remainder
+    told = dict(WAITING)
+    response = EventStreamResponse(job, SETTINGS, is_get=True, outlasts_app=True, state=lambda: dict(told))
+    await through_app.call(response)
+    answer = asyncio.ensure_future(remainder.pop()(beyond.receive, beyond.send))
+    await beyond.until("job")
+    advance(0.01)
+    told.update(status="running")
+    job.start()
+    await beyond.until("event: started")
+    assert beyond.body.index("running") < beyond.body.index("event: started")
+    beyond.leave()
+    await answer
+
+
 async def test_who_follows_a_job_does_not_count_as_one_that_shows_previews() -> None:
     job, client = make_job(is_detached=True), Client()
     answer = client.call(EventStreamResponse(job, SETTINGS, is_get=True, state=lambda: WAITING))
