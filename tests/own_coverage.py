@@ -16,6 +16,7 @@ WHOLE = {
     "errors",
     "settings",
     "media",
+    "fetch",
     "events",
     "wire",
     "channel",

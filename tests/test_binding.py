@@ -19,10 +19,10 @@ import streamapp
 from streamapp.answer import Answer
 from streamapp.binding import Binding
 from streamapp.errors import Cancelled, StreamAppError
+from streamapp.fetch import MediaLimits, limits_here
 from streamapp.files import LocalFiles
 from streamapp.inputs import InputReader
 from streamapp.job import Job, JobRequest, Origin, new_job_id
-from streamapp.media import MediaLimits
 from streamapp.settings import Settings
 from streamapp.stream import Stream
 
@@ -81,7 +81,7 @@ class Asked(streamapp.App):
     def context(self) -> Any:
         asked = self.current_request
         assert asked is not None
-        return [asked.headers["a"], asked.endpoint, streamapp.media.limits_here().max_pixels]
+        return [asked.headers["a"], asked.endpoint, limits_here().max_pixels]
 
     @streamapp.endpoint("/large")
     def large(self) -> Any:
@@ -189,7 +189,7 @@ def test_what_is_fetched_is_put_into_the_input(monkeypatch: pytest.MonkeyPatch) 
     async def download(url: str, max_bytes: int, allow_private: bool) -> tuple[bytes, str]:
         return streamapp.Image.from_data_uri(PIXEL).data, "image/png"
 
-    monkeypatch.setattr("streamapp.media._download", download)
+    monkeypatch.setattr("streamapp.fetch._download", download)
     body = {"prompt": "p", "image": {"url": "https://a.example/b.png", "file_name": "b.png"}}
     answer, asked = asked_over_http("POST", "/whole", json=body)
     assert asked.input is not None

@@ -15,7 +15,7 @@ SOURCE = Path(streamapp.__file__).parent
 # Design, section 5, and where the modules that it does not name have their place: a module imports only ones before it.
 ORDER = (
     *("logs", "threads", "ending", "forks"),  # the process: its log, its threads, its end, its children
-    *("errors", "settings", "media", "files", "events", "wire"),  # values
+    *("errors", "settings", "media", "fetch", "files", "events", "wire"),  # values
     *("exceptions", "toolkit"),  # fal's names for them
     *("channel", "stream", "capture", "job", "store", "jobs"),  # what happened to a job
     *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it

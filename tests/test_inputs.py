@@ -34,8 +34,8 @@ import streamapp
 from streamapp.call import Call
 from streamapp.endpoint import inspect_endpoint
 from streamapp.errors import DefinitionError
+from streamapp.fetch import MediaLimits, limits_here
 from streamapp.inputs import InputReader
-from streamapp.media import MediaLimits, limits_here
 
 OPTIONAL = Optional[list[str]]  # noqa: UP045 - as older code writes it, which is another type
 LIMITS = MediaLimits(max_bytes=4_000_000, max_pixels=1000, timeout_s=5, allow_private_urls=False)

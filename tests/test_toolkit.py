@@ -22,7 +22,7 @@ from starlette.requests import Request
 from tests.waiting import WAIT_S
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from streamapp import media
+from streamapp import fetch, media
 from streamapp.errors import InvalidInput
 from streamapp.settings import Settings, get_settings
 from streamapp.toolkit import (
@@ -261,7 +261,7 @@ def test_the_servers_own_files_are_not_downloaded(tmp_path: Path) -> None:
     kept.path.write_bytes(b"mine")
 
     def read() -> tuple[bytes, bytes]:
-        media.limit_by(media.MediaLimits.of(Settings(), stored=lambda url: kept))
+        fetch.limit_by(fetch.MediaLimits.of(Settings(), stored=lambda url: kept))
         file = File(url="http://x.test/files/1/a.txt")
         return file.save(tmp_path / "b.txt").read_bytes(), file.as_bytes()
 
@@ -501,7 +501,7 @@ def test_a_url_of_an_image_becomes_a_pil_image(url: str, tmp_path: Path) -> None
     RED.save(kept.path)
 
     def read() -> PIL.Image.Image | None:
-        media.limit_by(media.MediaLimits.of(Settings(), stored=lambda url: kept))
+        fetch.limit_by(fetch.MediaLimits.of(Settings(), stored=lambda url: kept))
         photo = Urls.model_validate({"photo": url}).photo
         return None if photo is None else photo.to_pil()
 

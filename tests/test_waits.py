@@ -57,7 +57,7 @@ WITHOUT = {
     "streamapp/local.py": {
         "in_own_thread('display', _show, subscriber.take(), show)": "a terminal stands still as long as its user wants"
     },
-    "streamapp/media.py": {
+    "streamapp/fetch.py": {
         "loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)": BY_THE_SCOPE,
     },
     "streamapp/reload.py": {"child.wait()": "it was killed"},

@@ -26,8 +26,9 @@ from starlette.responses import Response
 from .call import Call
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput, MalformedRequest, StreamAppError
+from .fetch import MediaLimits, limit_by, resolve_media
 from .job import JobRequest
-from .media import File, MediaLimits, has_media_fields, limit_by, resolve_media
+from .media import File, has_media_fields
 from .threads import in_pool
 
 _LISTS = (list, set, frozenset, tuple, collections.abc.Sequence)

@@ -19,13 +19,13 @@ from .capture import capture
 from .channel import ChannelStatistics
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, SetupFailed, StreamAppError, WorkerStuck
+from .fetch import MediaLimits
 from .files import FileStore, LocalFiles
 from .inference import ThreadWorker
 from .inputs import InputReader
 from .job import Job, JobRequest
 from .jobs import Jobs
 from .logs import logger
-from .media import MediaLimits
 from .settings import Settings
 from .store import JobStore
 from .stream import Stream

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, PrivateAttr, model_validator
 from starlette.requests import Request
 
 from ... import media
+from ...fetch import limits_here, resolve_media
 from .._fields import ui_field
 from ..utils.download_utils import download_to
 from .providers.fal import FalFileRepository, InMemoryRepository
@@ -180,9 +181,9 @@ def fetch(kind: type[M], url: str) -> M:
         InvalidInput: says why not.
     """
     reference: Any = media.MediaReference(kind, url)
-    limits = media.limits_here()
+    limits = limits_here()
     with start_blocking_portal() as portal:  # a loop of its own: an `async def` endpoint may call this, too
-        fetched: M = portal.call(functools.partial(media.resolve_media, reference, limits=limits))
+        fetched: M = portal.call(functools.partial(resolve_media, reference, limits=limits))
     return fetched
 
 

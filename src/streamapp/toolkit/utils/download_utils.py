@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from ... import media
+from ... import fetch, media
 from ...settings import MIB
 
 FAL_PERSISTENT_DIR = Path(os.environ.get("STREAMAPP_PERSISTENT_DIR") or os.path.expanduser("~/.cache/streamapp"))
@@ -177,7 +177,7 @@ class _Download:
 
 @contextmanager
 def _opened(url: str, headers: dict[str, str] | None = None) -> Iterator[_Download]:
-    limits = media.limits_here()
+    limits = fetch.limits_here()
     try:
         if url[:5].lower() == "data:":
             data = media.File.from_data_uri(url).data
@@ -187,7 +187,7 @@ def _opened(url: str, headers: dict[str, str] | None = None) -> Iterator[_Downlo
             with own.path.open("rb") as file:
                 yield _Download(_file_name(url), own.path.stat().st_size, iter(partial(file.read, _CHUNK_BYTES), b""))
             return
-        opening = media.open_url(url, allow_private=limits.allow_private_urls, headers=headers, timeout_s=_SILENCE_S)
+        opening = fetch.open_url(url, allow_private=limits.allow_private_urls, headers=headers, timeout_s=_SILENCE_S)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(opening) as response:
             size = response.headers.get("Content-Length")
             name = _file_name(url, response.headers.get("Content-Disposition", ""))

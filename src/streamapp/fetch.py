@@ -1,0 +1,286 @@
+"""Get the content of an input's media: decode base64, download, read what is stored, and verify it, within limits.
+
+`resolve_media` runs when an input's form has been checked, and puts a `File` in the place of each `MediaReference`.
+Downloads reach no private address unless the limits allow it, also not by a redirect or a name that changes.
+"""
+
+import asyncio
+import contextvars
+import functools
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import anyio
+import httpx
+from pydantic import BaseModel
+
+from .errors import InvalidInput
+from .media import File, Image, MediaReference, shown
+from .settings import Settings, get_settings
+from .threads import DaemonPool, in_pool
+
+T = TypeVar("T")
+
+_MAX_REDIRECTS = 5
+# Images that are checked at once: one of 260 kB and 64 megapixels takes 512 MiB meanwhile. They have threads of their
+# own, as a limiter would count no longer what a request that timed out has left behind.
+_MAX_CHECKED = 4
+_checking = DaemonPool(_MAX_CHECKED, "check-image")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+# Public for `ipaddress` (Python 3.11.7), but the metadata services of Oracle's and Azure's machines.
+_METADATA = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16"))
+
+
+class KeptFile(Protocol):
+    """Be a file of the server's own."""
+
+    path: Path
+    content_type: str
+
+
+FindKept = Callable[[str], KeptFile | None]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """Limit what the media of an input may cost.
+
+    Args:
+        max_bytes: of all media of one input together, encoded; else a list of URLs would multiply it.
+        max_pixels: of each image, from its header. Above 178 million Pillow's own guard refuses as well.
+        timeout_s: for fetching and verifying all media of one input.
+        allow_private_urls: also download from loopback and local networks.
+        stored: returns the server's own file that a URL names, which is not downloaded; it may block.
+    """
+
+    max_bytes: int
+    max_pixels: int
+    timeout_s: float
+    allow_private_urls: bool
+    stored: FindKept | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, stored: FindKept | None = None) -> Self:
+        """Return the limits that a deployment sets."""
+        return cls(
+            stored=stored,
+            max_bytes=settings.max_media_bytes,
+            max_pixels=settings.max_image_pixels,
+            timeout_s=settings.media_timeout_s,
+            allow_private_urls=settings.allow_private_urls,
+        )
+
+
+_limits: contextvars.ContextVar[MediaLimits | None] = contextvars.ContextVar("streamapp_limits", default=None)
+
+
+def limit_by(limits: MediaLimits) -> None:
+    """In this context, let what is fetched for user code be limited by `limits`."""
+    _limits.set(limits)
+
+
+def limits_here() -> MediaLimits:
+    """Return the limits of this context; outside of any, those of the process's settings."""
+    return _limits.get() or MediaLimits.of(get_settings())
+
+
+async def resolve_media(value: T, *, limits: MediaLimits, fetched: "dict[Any, File] | None" = None) -> T:
+    """Return the validated input with all media fetched and verified; runs on the event loop, decodes in threads.
+
+    Walks models, dicts, lists, tuples and sets. Private addresses are refused unless the limits allow them.
+
+    Args:
+        fetched: takes what did not stand in the input itself, by its URL or its upload.
+    Raises:
+        InvalidInput: media that is unreachable, too large, too slow or damaged; names the field.
+    """
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            resolver = _Resolver(limits, limits.max_bytes, {} if fetched is None else fetched)
+            resolved: T = await resolver.walk(value, ())
+            return resolved
+    except TimeoutError:
+        raise InvalidInput(f"the input's media took longer than {limits.timeout_s:g} s to fetch and verify") from None
+
+
+@dataclass(slots=True)
+class _Resolver:
+    """Walk one input and count down the bytes that its media may still have."""
+
+    limits: MediaLimits
+    bytes_left: int
+    fetched: dict[Any, File]
+
+    async def walk(self, value: Any, path: tuple[str, ...]) -> Any:
+        match value:
+            case File() | MediaReference():
+                return await self._settle(value, path)
+            case BaseModel():
+                resolved = value.model_copy()
+                # Not `model_copy(update=...)`, which marks every field as set: `exclude_unset` must stay true.
+                resolved.__dict__.update(await self.walk(value.__dict__, path))
+                return resolved
+            case dict():
+                return {key: await self.walk(item, (*path, str(key))) for key, item in value.items()}
+            case list() | tuple() | set() | frozenset():
+                make = getattr(value, "_make", type(value))  # a NamedTuple's own constructor takes no list
+                return make([await self.walk(item, (*path, str(n))) for n, item in enumerate(value)])
+        return value
+
+    async def _settle(self, value: File | MediaReference, path: tuple[str, ...]) -> File:
+        try:
+            media = await self._load(value) if isinstance(value, MediaReference) else value
+            if isinstance(media, Image):
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)
+            return media
+        except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+            came = shown(value.source if isinstance(value, MediaReference) else value)
+            reason = (str(error) or type(error).__name__)[:200]
+            raise InvalidInput(f"{'.'.join(path) or 'input'}: {reason} (from {came})") from error
+
+    async def _load(self, reference: MediaReference) -> File:
+        is_fetched = False
+        match reference.source:
+            case bytes() as data:
+                content_type = ""
+            case str() as uri if uri[:5].lower() == "data:":
+                self._spend(len(uri) * 3 // 4)
+                return await in_pool(reference.kind.from_data_uri, uri, reference.file_name)
+            case str() as url if self.limits.stored is not None and (own := await in_pool(self.limits.stored, url)):
+                data = await in_pool(_read_up_to, own.path, self.bytes_left + 1)
+                content_type = own.content_type
+            case str() as url:
+                data, content_type = await _download(url, self.bytes_left, self.limits.allow_private_urls)
+                is_fetched = True
+            case upload:
+                data, content_type = await upload.read(self.bytes_left + 1), ""
+                is_fetched = True
+        self._spend(len(data))
+        content_type = reference.content_type or content_type
+        file = await in_pool(reference.kind, data, content_type, reference.file_name)
+        if is_fetched:
+            self.fetched[reference.source] = file
+        return file
+
+    def _spend(self, size: int) -> None:
+        if size > self.bytes_left:
+            limit = f"{self.limits.max_bytes} bytes (STREAMAPP_MAX_MEDIA_BYTES)"
+            raise ValueError(f"the media of one input must not exceed {limit}")
+        self.bytes_left -= size
+
+
+def _read_up_to(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+async def _download(url: str, max_bytes: int, allow_private: bool) -> tuple[bytes, str]:
+    """Return the body, cut off soon after `max_bytes`, and its content type."""
+    body = bytearray()
+    async with open_url(url, allow_private=allow_private) as response:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > max_bytes:
+                break
+    return bytes(body), response.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+@asynccontextmanager
+async def open_url(
+    url: str, *, allow_private: bool, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
+) -> AsyncIterator[httpx.Response]:
+    """Request a URL and give the answer with its body unread, redirects followed.
+
+    Args:
+        allow_private: also connect to loopback and local networks.
+        timeout_s: for connecting and for each wait for more data.
+    Raises:
+        ValueError: the answer's status is not 200, or it is compressed, or the address is private.
+        httpx.HTTPError, OSError: there is no answer.
+    """
+    tls = await in_pool(_tls_context)
+    own = {"Accept-Encoding": "identity", "User-Agent": "streamapp"}
+    transport = _CheckedTransport(tls, allow_private)
+    # httpx's own redirects read bodies unbounded.
+    async with httpx.AsyncClient(transport=transport, headers=own, timeout=timeout_s, trust_env=False) as client:
+        request = client.build_request("GET", url, headers=headers)
+        for _ in range(_MAX_REDIRECTS + 1):
+            async with aclosing(await client.send(request, stream=True)) as response:
+                if response.next_request is None:
+                    _check_answer(response)
+                    yield response
+                    return
+                request = response.next_request
+    raise ValueError(f"expected at most {_MAX_REDIRECTS} redirects")
+
+
+def _check_answer(response: httpx.Response) -> None:
+    if response.status_code != 200:
+        raise ValueError(f"expected status 200, the URL answered {response.status_code}")
+    if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
+        # A few kilobytes of gzip can hold gigabytes.
+        raise ValueError(f"expected an uncompressed answer, the URL sent Content-Encoding: {encoding}")
+
+
+class _CheckedTransport(httpx.AsyncHTTPTransport):
+    """Look a host up once, refuse it unless public, and connect to the very addresses that were checked.
+
+    A second look-up could answer otherwise (DNS rebinding). `Host` and the certificate stay those of the name.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, allow_private: bool) -> None:
+        # No connection is kept: it would be reused by address, for another name than its certificate's.
+        super().__init__(verify=tls, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+        self._allow_private = allow_private
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        *others, last = await self._addresses(request.url.raw_host)
+        for address in others:
+            with suppress(httpx.ConnectError):
+                return await self._send(request, address)
+        return await self._send(request, last)
+
+    async def _addresses(self, host: bytes) -> list[str]:
+        found = await anyio.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(sockaddr[0] for *_, sockaddr in found))
+        if not self._allow_private and not all(map(is_public_address, addresses)):
+            raise ValueError("expected a public address (STREAMAPP_ALLOW_PRIVATE_URLS=true allows others)")
+        return addresses
+
+    async def _send(self, request: httpx.Request, address: str) -> httpx.Response:
+        url = request.url.copy_with(host=address)
+        extensions = {**request.extensions, "sni_hostname": request.url.raw_host.decode()}
+        pinned = httpx.Request(request.method, url, headers=request.headers, extensions=extensions)
+        return await super().handle_async_request(pinned)
+
+
+def is_public_address(address: str) -> bool:
+    """Tell whether an IP address belongs to the public internet.
+
+    Of IPv6 only global unicast without 6to4 counts: mapped, NAT64 and tunnel addresses carry an IPv4 address
+    that may be private.
+    """
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        return ip in _GLOBAL_UNICAST and ip.is_global and ip.sixtofour is None
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _METADATA)
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    # 27 ms to read the root certificates; `SSL_CERT_FILE` of the deployment counts.
+    return httpx.create_ssl_context()
+
+
+def _verify(image: Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        limit = f"{max_pixels} pixels (STREAMAPP_MAX_IMAGE_PIXELS)"
+        raise ValueError(f"expected at most {limit}, got {image.width}x{image.height}")
+    image.to_pil()

@@ -1,0 +1,57 @@
+"""Pictures and inputs that the tests of media share."""
+
+import base64
+import io
+import struct
+import zlib
+from typing import Any, NamedTuple
+
+import PIL.Image
+from pydantic import BaseModel
+from starlette.datastructures import Headers, UploadFile
+
+from streamapp.media import Audio, File, Image
+
+
+class In(BaseModel):
+    photo: Image
+    clip: Audio | None = None
+    many: list[Image] = []
+
+
+class Part(NamedTuple):
+    file: File
+    number: int
+
+
+class Attachment(BaseModel):
+    file: File
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (6, 4), color: Any = None) -> PIL.Image.Image:
+    return PIL.Image.new(mode, size, color) if color is not None else PIL.Image.new(mode, size)
+
+
+def encoded(pil: PIL.Image.Image, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    pil.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+PNG = encoded(picture(), "PNG")
+NOISE = encoded(PIL.Image.effect_noise((64, 64), 60), "JPEG")
+PNG_URI = "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def upload(data: bytes, content_type: str = "image/png", name: str = "a.png") -> UploadFile:
+    return UploadFile(io.BytesIO(data), filename=name, headers=Headers({"content-type": content_type}))
