@@ -17,7 +17,8 @@ from starlette.responses import PlainTextResponse
 
 import streamapp
 from streamapp.answer import Answer
-from streamapp.binding import Binding
+from streamapp.binding import Binding, url_of
+from streamapp.call import Call
 from streamapp.errors import Cancelled, StreamAppError
 from streamapp.fetch import MediaLimits, limits_here
 from streamapp.files import LocalFiles
@@ -27,6 +28,7 @@ from streamapp.settings import Settings
 from streamapp.stream import Stream
 
 SETTINGS = Settings(drain_s=0)
+SERVER = ("127.0.0.1", 8000)
 PIXEL = streamapp.Image.from_pil(PIL.Image.new("RGB", (1, 1))).data_uri()
 
 
@@ -263,3 +265,25 @@ async def test_what_an_endpoint_answers_itself_goes_to_who_waits_for_it(path: st
     assert response.body == b"own"
     job.cancel()
     await asyncio.wait([running])
+
+
+@pytest.mark.parametrize(
+    ("headers", "others", "url"),
+    [
+        ([], {"server": SERVER}, "http://127.0.0.1:8000"),
+        ([], {"server": ("::1", 80)}, "http://[::1]"),
+        ([], {"server": ("/run/socket", None)}, "http:///run/socket:None"),
+        ([], {}, ""),
+        ([("Host", "example.org")], {"scheme": "https", "server": SERVER}, "https://example.org"),
+        ([("Host", "example.org:99"), ("Host", "other")], {"server": SERVER}, "http://example.org:99"),
+        ([("Host", "not a host")], {"server": SERVER}, "http://127.0.0.1:8000"),
+        ([("Host", "a.b")], {"root_path": "/proxy"}, "http://a.b/proxy"),
+        ([("Host", "a.b")], {"root_path": "/proxy/"}, "http://a.b/proxy"),
+        ([("Host", "a.b")], {"root_path": "/outer/mount", "app_root_path": "/outer"}, "http://a.b/outer"),
+        ([("Host", "a.b")], {"root_path": "/a b?"}, "http://a.b/a b%3F"),
+    ],
+)
+def test_the_base_url_is_starlettes(headers: list[tuple[str, str]], others: dict[str, Any], url: str) -> None:
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+    asked = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": raw, **others}
+    assert url_of(Call.of(asked).origin) == str(Request(asked).base_url).rstrip("/") == url

@@ -6,9 +6,8 @@ from dataclasses import FrozenInstanceError, asdict
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 
-from streamapp.call import CALLER, Call, header_in, url_of
+from streamapp.call import CALLER, Call, header_in
 from streamapp.errors import MalformedRequest
 from streamapp.job import Origin
 
@@ -152,27 +151,6 @@ def test_who_asks_for_all_follows_the_job(query: bytes, follows: bool) -> None:
 
 
 # Where the client reached the server
-
-
-@pytest.mark.parametrize(
-    ("headers", "others", "url"),
-    [
-        ([], {"server": SERVER}, "http://127.0.0.1:8000"),
-        ([], {"server": ("::1", 80)}, "http://[::1]"),
-        ([], {"server": ("/run/socket", None)}, "http:///run/socket:None"),
-        ([], {}, ""),
-        ([("Host", "example.org")], {"scheme": "https", "server": SERVER}, "https://example.org"),
-        ([("Host", "example.org:99"), ("Host", "other")], {"server": SERVER}, "http://example.org:99"),
-        ([("Host", "not a host")], {"server": SERVER}, "http://127.0.0.1:8000"),
-        ([("Host", "a.b")], {"root_path": "/proxy"}, "http://a.b/proxy"),
-        ([("Host", "a.b")], {"root_path": "/proxy/"}, "http://a.b/proxy"),
-        ([("Host", "a.b")], {"root_path": "/outer/mount", "app_root_path": "/outer"}, "http://a.b/outer"),
-        ([("Host", "a.b")], {"root_path": "/a b?"}, "http://a.b/a b%3F"),
-    ],
-)
-def test_the_base_url_is_starlettes(headers: list[tuple[str, str]], others: dict[str, Any], url: str) -> None:
-    asked = scope(*headers, **others)
-    assert url_of(Call.of(asked).origin) == str(Request(asked).base_url).rstrip("/") == url
 
 
 def test_an_origin_is_told_by_values_alone() -> None:

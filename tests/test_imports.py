@@ -19,8 +19,8 @@ ORDER = (
     *("exceptions", "toolkit"),  # fal's names for them
     *("channel", "stream", "capture", "job", "store", "jobs"),  # what happened to a job
     *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it
-    *("container", "endpoint", "app", "diffusion"),  # definition
-    *("call", "inputs", "answer", "response", "middleware", "metrics", "openapi", "page"),  # transport
+    *("container", "endpoint", "app", "inputs", "diffusion"),  # definition
+    *("call", "answer", "response", "middleware", "metrics", "openapi", "page"),  # transport
     *("binding", "runtime", "routes", "realtime", "file_routes"),  # jobs and files over HTTP
     *("face", "fal_api", "runpod_api"),  # other protocols
     *("compile", "server", "app_client"),  # assembly

@@ -31,7 +31,6 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 import streamapp
-from streamapp.call import Call
 from streamapp.endpoint import inspect_endpoint
 from streamapp.errors import DefinitionError
 from streamapp.fetch import MediaLimits, limits_here
@@ -52,7 +51,9 @@ def reader(function: Callable[..., Any], path: str = "/x") -> InputReader:
 
 
 async def read(reading: InputReader, request: Request) -> dict[str, Any]:
-    return (await reading.read(request, Call.of(request.scope))).arguments
+    content_type = request.headers.get("content-type")
+    given = await reading.read(request, is_get=request.method == "GET", content_type=content_type)
+    return given.arguments
 
 
 def whole(self: Any, input: Prompt) -> None:

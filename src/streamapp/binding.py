@@ -9,8 +9,9 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.datastructures import URL
+
 from .app import App, RequestContext, enter_request
-from .call import url_of
 from .endpoint import EndpointSpec
 from .files import FileStore
 from .inputs import InputReader
@@ -31,6 +32,13 @@ class _Publisher:
 
     def __call__(self, file: File) -> str | None:
         return self.files.publish(file, base_url=url_of(self.origin), caller=self.caller)
+
+
+def url_of(origin: Origin) -> str:
+    """Return the URL under which a client reached the server, without a slash at its end."""
+    headers = [] if origin.host is None else [(b"host", origin.host.encode("latin-1"))]
+    scope = {"scheme": origin.scheme, "server": origin.server, "path": f"{origin.root_path}/", "headers": headers}
+    return str(URL(scope=scope)).rstrip("/")
 
 
 class Binding:

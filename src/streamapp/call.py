@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import URL
 from starlette.types import Scope
 
 from .errors import MalformedRequest
@@ -51,13 +50,6 @@ def header_in(headers: HeaderList, name: bytes) -> bytes | None:
         if pair[0] == name:
             return pair[1]
     return None
-
-
-def url_of(origin: Origin) -> str:
-    """Return the URL under which a client reached the server, without a slash at its end."""
-    headers = [] if origin.host is None else [(b"host", origin.host.encode("latin-1"))]
-    scope = {"scheme": origin.scheme, "server": origin.server, "path": f"{origin.root_path}/", "headers": headers}
-    return str(URL(scope=scope)).rstrip("/")
 
 
 def caller_in(scope: Scope) -> str:

@@ -23,7 +23,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .call import Call
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput, MalformedRequest, StreamAppError
 from .fetch import MediaLimits, limit_by, resolve_media
@@ -89,8 +88,8 @@ class InputReader:
         is_bound = self.has_dependencies or bool(self._requests) or self._response is not None
         self._adapters = None if is_bound else _adapters(self.injected)
 
-    async def read(self, request: Request, call: Call) -> Input:
-        """Return what the request's input gives.
+    async def read(self, request: Request, *, is_get: bool, content_type: str | None) -> Input:
+        """Return what the request's input gives: on GET the query, else the body.
 
         Raises:
             RequestValidationError: what is wrong, as FastAPI's list of errors.
@@ -98,8 +97,8 @@ class InputReader:
             MalformedRequest: a form cannot be decoded.
         """
         limit_by(self._limits)
-        given = self._from_query(request) if call.is_get else await self._from_body(request, call)
-        location = "query" if call.is_get else "body"
+        given = self._from_query(request) if is_get else await self._from_body(request, content_type)
+        location = "query" if is_get else "body"
         value = self._check_json(given) if isinstance(given, bytes) else self._check(given, location)
         fetched: dict[Any, File] = {}
         arguments = await self._arguments(value, location, fetched)
@@ -181,13 +180,13 @@ class InputReader:
             raise _invalid(("query", "_input"), "_input is a JSON object", given)
         return {**data, **self._pairs(query, [name for name in query if not name.startswith("_")])}
 
-    async def _from_body(self, request: Request, call: Call) -> bytes | dict[str, Any]:
+    async def _from_body(self, request: Request, declared: str | None) -> bytes | dict[str, Any]:
         """Return a body's JSON text, or the pairs of a form."""
-        content_type = (call.content_type or "").partition(";")[0].strip().lower()
+        content_type = (declared or "").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data":
             return await self._from_form(request)
         body = await request.body()
-        if call.content_type is None or content_type == "application/json" or content_type.endswith("+json"):
+        if declared is None or content_type == "application/json" or content_type.endswith("+json"):
             return body
         if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
             return await self._from_form(request)

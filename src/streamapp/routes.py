@@ -93,7 +93,7 @@ class EndpointRoute:
         call = Call.of(request.scope)
         if call.is_get and call.last_event_id:
             return await self._resume(request, call)
-        given = await self._reader.read(request, call)
+        given = await self._reader.read(request, is_get=call.is_get, content_type=call.content_type)
         # A Response of the endpoint's own is not kept: there is nothing that a second request could be answered with.
         key = None if self._spec.kind == "response" else await _request_key(request, call)
         job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
@@ -189,7 +189,7 @@ class EndpointRoute:
             solved = await self._solve(request, api, stack)
             injected = {parameter.name: solved.values[parameter.name] for parameter in self._reader.injected}
             call = Call.of(request.scope)
-            given = await self._reader.read(request, call)
+            given = await self._reader.read(request, is_get=call.is_get, content_type=call.content_type)
             ended = asyncio.Event()
             job = await self._submit(new_job_id(), call, given, injected, None, ended, None)
             response = await _own_response(job, ended)
