@@ -32,6 +32,7 @@ WHOLE = {
     "tasks",
     "watchdog",
     "call",
+    "connection",
     "response",
     "middleware",
 }

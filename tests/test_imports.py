@@ -20,7 +20,7 @@ ORDER = (
     *("channel", "stream", "capture", "job", "store", "jobs"),  # what happened to a job
     *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it
     *("container", "endpoint", "app", "inputs", "diffusion"),  # definition
-    *("call", "answer", "response", "middleware", "metrics", "openapi", "page"),  # transport
+    *("call", "answer", "connection", "response", "middleware", "metrics", "openapi", "page"),  # transport
     *("binding", "runtime", "routes", "realtime", "file_routes"),  # jobs and files over HTTP
     *("face", "fal_api", "runpod_api"),  # other protocols
     *("compile", "server", "app_client"),  # assembly

@@ -14,7 +14,8 @@ import PIL.Image
 import pytest
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
+from tests.asgi_client import Client
 from tests.at_work import request
 from tests.waiting import WAIT_S
 
@@ -24,111 +25,12 @@ from streamapp.events import Preview, Progress, to_event
 from streamapp.files import LocalFiles
 from streamapp.job import Job
 from streamapp.media import File
-from streamapp.response import (
-    REMAINDER_EXTENSION,
-    TRANSPORT_EXTENSION,
-    ErrorResponse,
-    EventStreamResponse,
-    ResultResponse,
-    result_response,
-)
+from streamapp.response import REMAINDER_EXTENSION, ErrorResponse, EventStreamResponse, ResultResponse, result_response
 from streamapp.settings import Settings
 
 SETTINGS = Settings(first_event_wait_s=0.02, heartbeat_s=60, send_timeout_s=30)
 Advance = Callable[[float], None]
 PICTURE = PIL.Image.new("RGB", (2, 2), "red")
-
-
-class Client:
-    """A client and its connection: records what the app sends, leaves when told, can be stuck.
-
-    As a transport it records how the app ended the connection; closing it is a disconnect, as with real ones.
-    """
-
-    def __init__(self, *, lends_transport: bool = True, spec_version: str = "2.3") -> None:
-        self.sent: list[Message] = []
-        self.ended_by: list[str] = []
-        self.stays_open = False
-        self.unsent_bytes = 1
-        self.written = b""
-        self.is_stuck_at = ""
-        self.messages: list[Message] = []
-        self.raises: type[OSError] | None = None
-        self._reads_on = asyncio.Event()
-        self._has_left = asyncio.Event()
-        self._news = asyncio.Event()
-        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self} if lends_transport else {}
-        asgi = {"spec_version": spec_version}
-        self.scope: Scope = {"type": "http", "asgi": asgi, "method": "GET", "headers": [], "extensions": extensions}
-
-    def call(self, response: Response) -> "asyncio.Task[None]":
-        return asyncio.create_task(response(self.scope, self.receive, self.send))
-
-    async def receive(self) -> Message:
-        if self.messages:
-            return self.messages.pop(0)
-        await self._has_left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        self.sent.append(message)
-        self._news.set()
-        if self.raises is not None:
-            raise self.raises
-        if message["type"] == self.is_stuck_at:
-            await self._reads_on.wait()
-
-    def get_write_buffer_size(self) -> int:
-        if self.ended_by:  # as asyncio's do over TLS
-            raise AttributeError("the transport has closed")
-        return self.unsent_bytes
-
-    def is_closing(self) -> bool:
-        return bool(self.ended_by)
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def read_on(self) -> None:
-        self._reads_on.set()
-
-    def leave(self) -> None:
-        self._has_left.set()
-
-    def close(self) -> None:
-        self.ended_by.append("close")
-        if not self.stays_open:
-            self.leave()
-
-    def abort(self) -> None:
-        self.ended_by.append("abort")
-        self.leave()
-
-    async def until(self, text: str = "", messages: int = 0) -> None:
-        """Wait until the app has sent `text`, and so many messages."""
-        while text not in self.body or len(self.sent) < messages:
-            self._news.clear()
-            await self._news.wait()
-
-    @property
-    def status(self) -> int:
-        return int(self.sent[0]["status"])
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
-
-    @property
-    def body(self) -> str:
-        return b"".join(message.get("body", b"") for message in self.sent).decode()
-
-    @property
-    def blocks(self) -> list[str]:
-        return [block for block in self.body.split("\n\n") if block]
-
-    @property
-    def is_complete(self) -> bool:
-        return self.sent[-1]["type"] == "http.response.body" and not self.sent[-1].get("more_body", False)
 
 
 def make_job(settings: Settings = SETTINGS, **asked: Any) -> Job:
@@ -310,7 +212,7 @@ async def test_a_failure_after_the_stream_has_opened_is_an_error_event_even_as_t
 
 
 async def test_a_failed_stream_is_cut_when_its_client_had_time_to_read_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamapp.response._LINGER_S", 60)
+    monkeypatch.setattr("streamapp.connection._LINGER_S", 60)
     job, client = make_job(), Client()
     emit(job, 1)
     job.cancel()
@@ -865,3 +767,16 @@ async def test_the_start_of_a_job_does_not_begin_its_stream() -> None:
     job.fail(ValueError("no"))
     await task
     assert client.status == 500
+
+
+@pytest.mark.parametrize("ends", ["before", "later"])
+async def test_a_job_that_no_request_started_is_waited_for(ends: str) -> None:
+    """One that came out of a store, or from another face."""
+    job, client = Job(request(), SETTINGS), Client()
+    if ends == "before":
+        job.succeed(to_event(1))
+    answering = client.call(ResultResponse(job, SETTINGS))
+    await asyncio.sleep(0)
+    job.succeed(to_event(1))
+    await answering
+    assert (client.status, client.body) == (200, "1")

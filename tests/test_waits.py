@@ -53,6 +53,9 @@ WITHOUT = {
         "waiter": "a timer ends it",
     },
     "streamapp/compile.py": {"asking.result()": DONE},
+    "streamapp/connection.py": {
+        "asyncio.shield(self.listener)": "what an endpoint's own Response receives: it waits for its client to leave",
+    },
     "streamapp/ending.py": {"self._orders.get()": "a daemon, which waits to be armed"},
     "streamapp/local.py": {
         "in_own_thread('display', _show, subscriber.take(), show)": "a terminal stands still as long as its user wants"
@@ -64,7 +67,6 @@ WITHOUT = {
     "streamapp/response.py": {
         "outcome.result()": DONE,
         "sending.result()": DONE,
-        "asyncio.shield(self.listener)": "what an endpoint's own Response receives: it waits for its client to leave",
         "asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
         "asyncio.wrap_future(answer.outcome)": BY_THE_JOB,
         "asyncio.wrap_future(answer.ended)": BY_THE_JOB,

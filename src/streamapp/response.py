@@ -21,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from . import wire
 from .answer import Answer, answer_of, own_headers
 from .channel import Subscriber
+from .connection import Connection
 from .errors import ErrorReport, InvalidInput, describe
 from .events import Event, encode
 from .files import Stored
@@ -30,12 +31,9 @@ from .settings import Settings
 from .threads import in_pool
 from .wire import Format
 
-TRANSPORT_EXTENSION = "streamapp.transport"
 # A list of what remains to be sent when the app has returned. The frames, exit stacks and scopes of a dozen layers of
 # middleware and routing would cost each open stream 14 kB.
 REMAINDER_EXTENSION = "streamapp.remainder"
-# Larger pieces would let one send take as long as a slow client needs for megabytes; uvicorn buffers as much anyway.
-_PIECE_BYTES = 64 * 1024
 _RETRY_MS = 1000
 _LOOK_S = 0.5  # a job's place in the queue is no event; clients that follow their jobs would poll as often
 _ABOUT_THE_STREAM = frozenset({"lagged", "restarted"})
@@ -47,8 +45,6 @@ _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
     "ndjson": (b"content-type", b"application/x-ndjson"),
     "text": (b"content-type", b"text/plain; charset=utf-8"),
 }
-# From the event that says why to the cut: when a connection fails, Chromium's fetch drops what the page has not read.
-_LINGER_S = 0.1
 # Of media, whose bytes may be anybody's: opened as a page of this server's own, HTML and SVG run no script.
 INERT_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -63,111 +59,6 @@ class ErrorResponse(Response):
         body = to_json(error.body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
         told = {"X-Fal-Error-Type": error.code, **error.response_headers, **(headers or {})}
         super().__init__(body, error.status_code, told)
-
-
-class _Connection:
-    """Hold what a response needs of its connection: sending with a time limit, and ending it without a word.
-
-    Args:
-        on_disconnect: called on the loop when the client has left.
-        send_body: the server's own, for what comes after the start, which is all that middleware of ours looks at;
-            None when there may be middleware of others.
-    """
-
-    __slots__ = ("_is_direct", "_send", "_send_body", "_send_timeout_s", "_transport", "listener")
-
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        send_timeout_s: float,
-        on_disconnect: Callable[[], None],
-        send_body: Send | None = None,
-    ) -> None:
-        self._transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
-        self._send = send
-        self._send_body = send_body or send
-        self._is_direct = send_body is not None
-        self._send_timeout_s = send_timeout_s
-        self.listener = asyncio.create_task(_listen(receive, on_disconnect))
-
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        await self._send_in_time({"type": "http.response.start", "status": status, "headers": headers})
-        self._send = self._send_body
-
-    async def write(self, body: bytes) -> None:
-        """Send a part of the body; a client may be slow, as long as it takes 64 KiB in each `send_timeout_s`.
-
-        Raises:
-            TimeoutError: the client did not read.
-        """
-        for start in range(0, max(len(body), 1), _PIECE_BYTES):
-            piece = body[start : start + _PIECE_BYTES]
-            await self._send_in_time({"type": "http.response.body", "body": piece, "more_body": True})
-
-    def write_at_once(self, body: bytes) -> bool:
-        """Write without waiting; False, and nothing is written, where that may not be had."""
-        transport = self._transport
-        # A transport that has closed may not even be asked for its size.
-        if not self._is_direct or transport is None or transport.is_closing() or transport.get_write_buffer_size():
-            return False
-        if len(body) > _PIECE_BYTES:
-            return False
-        if body:  # an empty chunk is the last one
-            transport.write(b"%x\r\n%b\r\n" % (len(body), body))  # as uvicorn's `send` does
-        return True
-
-    def _is_drained(self) -> bool:
-        """Say whether the client has taken all that came before."""
-        transport = self._transport
-        return transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
-
-    async def end(self, body: bytes) -> None:
-        """Send the last part of the body, as `write` does the others."""
-        if len(body) > _PIECE_BYTES:
-            await self.write(body)
-            body = b""
-        await self._send_in_time({"type": "http.response.body", "body": body, "more_body": False})
-
-    async def _send_in_time(self, message: Message) -> None:
-        if self._is_drained():
-            return await self._send(message)
-        async with asyncio.timeout(self._send_timeout_s):
-            await self._send(message)
-
-    async def fail(self) -> None:
-        """End the connection without the final chunk, after what was written has gone out.
-
-        Under a foreign server, which does not lend its transport, returning without the final chunk has to do.
-        """
-        if self._transport is None:
-            return
-        # A BaseHTTPMiddleware hands chunks on one by one: this empty one returns when the last real one is written.
-        await self.write(b"")
-        await asyncio.wait([self.listener], timeout=_LINGER_S)
-        self._transport.close()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._send_timeout_s):
-                await asyncio.shield(self.listener)
-        self.abort()
-
-    async def disconnect(self) -> Message:
-        """Receive what a response listens for."""
-        return await asyncio.shield(self.listener)
-
-    def abort(self) -> None:
-        """End the connection now, whatever it still holds."""
-        if self._transport is not None:
-            self._transport.abort()
-
-
-async def _listen(receive: Receive, on_disconnect: Callable[[], None]) -> Message:
-    while (message := await receive())["type"] != "http.disconnect":
-        pass
-    on_disconnect()
-    return message
 
 
 async def _respond(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
@@ -237,7 +128,7 @@ class EventStreamResponse(Response):
         subscriber = self.job.attach(
             after=self._after, takes_over=self._takes_over, shows_previews=not follows, hears_start=follows
         )
-        connection = _Connection(
+        connection = Connection(
             scope,
             receive,
             send,
@@ -247,7 +138,7 @@ class EventStreamResponse(Response):
         )
         return self._send_all(connection, subscriber, partial(_respond, scope, receive, send))
 
-    async def _send_all(self, connection: _Connection, subscriber: Subscriber, respond: Respond | None) -> None:
+    async def _send_all(self, connection: Connection, subscriber: Subscriber, respond: Respond | None) -> None:
         try:
             events = await self._hold(subscriber)
             refusal = events[0].error if events and not self._is_get else None
@@ -264,7 +155,7 @@ class EventStreamResponse(Response):
             connection.listener.cancel()
             self.job.detach(subscriber)
 
-    async def _stream(self, connection: _Connection, subscriber: Subscriber, events: list[Event]) -> None:
+    async def _stream(self, connection: Connection, subscriber: Subscriber, events: list[Event]) -> None:
         await connection.start(self.status_code, [*self.raw_headers, *own_headers(self.job)])
         self.raw_headers = []  # sent; an open stream would keep 0.3 kB of them
         if opening := self._opening(events) + self._news():
@@ -369,7 +260,7 @@ class ResultResponse(Response):
         subscriber = self.job.attach(shows_previews=False)
         answer = answer_of(self.job) or _awaited(self.job)
         outcome = asyncio.wrap_future(answer.outcome)
-        connection = _Connection(
+        connection = Connection(
             scope, receive, send, send_timeout_s=self._settings.send_timeout_s, on_disconnect=subscriber.close
         )
         try:
@@ -386,7 +277,7 @@ class ResultResponse(Response):
         self,
         answer: Answer,
         response: Response | None,
-        connection: _Connection,
+        connection: Connection,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -410,7 +301,7 @@ class ResultResponse(Response):
             self.job.cancel("the client left before the end of the response")  # unless it is over
 
     async def _pass_through(
-        self, answer: Answer, response: Response, connection: _Connection, scope: Scope, send: Send
+        self, answer: Answer, response: Response, connection: Connection, scope: Scope, send: Send
     ) -> None:
         """Send the endpoint's own response until it ends, the job does, or the client leaves."""
         is_sent = False

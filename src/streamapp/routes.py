@@ -26,6 +26,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
 from .call import CALLER, Call, caller_in
+from .connection import TRANSPORT_EXTENSION
 from .endpoint import EndpointSpec
 from .errors import (
     EndpointFailed,
@@ -40,7 +41,7 @@ from .inputs import Input
 from .job import Job, RequestKey, new_job_id
 from .logs import logger
 from .middleware import REQUEST_ID
-from .response import TRANSPORT_EXTENSION, EventStreamResponse, ResultResponse, result_response
+from .response import EventStreamResponse, ResultResponse, result_response
 from .runtime import Runtime, ServedApp
 from .wire import parse_event_id
 

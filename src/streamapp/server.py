@@ -31,10 +31,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import HANDLED_SIGNALS
 
 from .call import header_in
+from .connection import TRANSPORT_EXTENSION
 from .ending import LastResort, close_loop, end_process, leave_by
 from .forks import held_here, looping_here
 from .logs import logger
-from .response import REMAINDER_EXTENSION, TRANSPORT_EXTENSION
+from .response import REMAINDER_EXTENSION
 from .runtime import EXIT_STUCK
 
 if TYPE_CHECKING:

@@ -35,8 +35,8 @@ from streamapp_client._errors import error_from_response
 
 from .app import App
 from .compile import compile_app
+from .connection import TRANSPORT_EXTENSION
 from .job import Job
-from .response import TRANSPORT_EXTENSION
 from .runtime import MakeWorkers, thread_and_tasks
 from .settings import Settings
 
