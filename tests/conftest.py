@@ -1,4 +1,4 @@
-"""What tests share: no call of ours may block the loop, a clock that can be put forward, a server of raw bytes."""
+"""What tests share: nothing blocks the loop, a clock to put forward, a server of raw bytes, apps that are served."""
 
 import logging
 import os
@@ -13,6 +13,7 @@ from tests import sampling
 from tests.at_work import Gate
 from tests.sampling import pytest_addoption, pytest_terminal_summary, pytest_testnodedown  # noqa: F401 - hooks
 from tests.scripted_server import Serve, serving
+from tests.served import failing, gated, inputs, kinds, results  # noqa: F401 - fixtures
 
 from streamapp.events import Event
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from starlette.responses import Response
+from starlette.testclient import TestClient
 from tests.at_work import SETTINGS, request
+from tests.served import ASYNC, Kinds, runtime_of, serving
 
 from streamapp.answer import NO_ANSWER, Answer, StreamAnswer, answer_of, own_headers
 from streamapp.errors import Cancelled, NotEncodable
@@ -90,3 +92,29 @@ def test_the_endpoints_own_headers_leave_the_body_as_it_is() -> None:
 def test_a_job_that_no_request_started_has_no_answer() -> None:
     assert answer_of(new(None)) is None
     assert answer_of(new(NO_ANSWER)) is NO_ANSWER
+
+
+# Over HTTP
+
+
+def test_a_response_that_no_job_can_keep_is_refused(kinds: TestClient) -> None:
+    job_id = kinds.post("/response", headers=ASYNC).json()["job_id"]
+    kinds.post("/value")  # behind it in the queue
+    assert "call it directly" in kinds.get(f"/jobs/{job_id}/result").json()["detail"]
+
+
+def test_a_response_of_an_endpoint_that_is_declared_a_stream_is_refused(kinds: TestClient) -> None:
+    answer = kinds.post("/misdeclared-response")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "not_encodable")
+    assert "declare -> Response instead" in answer.json()["detail"]
+
+
+def test_a_job_lets_go_of_its_response() -> None:
+    """Jobs are kept for minutes; what the iterator of a response holds can be tensors."""
+    with serving(Kinds) as client:
+        runtime_of(client).observers.append((ended := list[Job]()).append)
+        client.post("/async-response")
+    (job,) = ended
+    answer = answer_of(job)
+    assert answer is not None
+    assert (job.status, answer.outcome.result()) == ("succeeded", None)

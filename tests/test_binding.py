@@ -1,6 +1,7 @@
 """Endpoints run for jobs: with what the request was validated to, or, from elsewhere, with its plain data."""
 
 import asyncio
+import contextvars
 import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ from fastapi import Depends, Header, Request, Response, UploadFile
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse
+from tests.served import serving
 
 import streamapp
 from streamapp.answer import Answer
@@ -287,3 +289,26 @@ def test_the_base_url_is_starlettes(headers: list[tuple[str, str]], others: dict
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
     asked = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": raw, **others}
     assert url_of(Call.of(asked).origin) == str(Request(asked).base_url).rstrip("/") == url
+
+
+# Over HTTP
+
+
+def test_context_variables_reach_the_endpoint() -> None:
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant")
+
+    async def enter(x_tenant: str = Header()) -> None:
+        tenant.set(x_tenant)
+
+    class Tenants(streamapp.App):
+        @streamapp.endpoint("/sync")
+        def sync(self, entered: None = Depends(enter)) -> str:
+            return tenant.get()
+
+        @streamapp.endpoint("/async")
+        async def asynchronous(self, entered: None = Depends(enter)) -> str:
+            return tenant.get()
+
+    with serving(Tenants) as client:
+        for path in ("/sync", "/async"):
+            assert client.post(path, headers={"X-Tenant": "a"}).json() == "a"

@@ -6,6 +6,8 @@ from dataclasses import FrozenInstanceError, asdict
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
+from tests.served import names
 
 from streamapp.call import CALLER, Call, header_in
 from streamapp.errors import MalformedRequest
@@ -155,3 +157,39 @@ def test_who_asks_for_all_follows_the_job(query: bytes, follows: bool) -> None:
 
 def test_an_origin_is_told_by_values_alone() -> None:
     assert call(("Host", "a.b"), server=SERVER).origin == Origin("http", "a.b", SERVER, "")
+
+
+# Over HTTP
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/json", "*/*", "text/event-stream", "text/html", "application/x-ndjson, */*"]
+)
+def test_a_stream_is_sse_whatever_accept_says(kinds: TestClient, accept: str) -> None:
+    answer = kinds.post("/generator", headers={"Accept": accept})
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "application/jsonl"])
+def test_accept_that_names_exactly_ndjson_gets_it(kinds: TestClient, accept: str) -> None:
+    assert kinds.post("/generator", headers={"Accept": accept}).text == '{"n":0}\n{"n":1}\n'
+
+
+def test_accept_that_names_exactly_text_gets_it(kinds: TestClient) -> None:
+    assert kinds.post("/returning-generator", headers={"Accept": "text/plain"}).text == "tokenwhole text"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_endpoint_declares_its_own_format(kinds: TestClient, method: str) -> None:
+    assert kinds.request(method, "/lines").text == '{"n":1}\n{"n":2}\n'
+    assert kinds.request(method, "/text").text == "Hello, wörld"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_names_sse_gets_it_from_an_endpoint_of_another_format(kinds: TestClient, method: str) -> None:
+    answer = kinds.request(method, "/lines", headers={"Accept": "text/event-stream"})
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
+def test_a_get_stream_names_its_events_when_asked(kinds: TestClient) -> None:
+    assert names(kinds.get("/generator?_events=named").text) == ["job", "output", "output", "done"]

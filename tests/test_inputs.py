@@ -27,8 +27,10 @@ from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocket
+from tests.served import ASYNC, PNG, data
 
 import streamapp
 from streamapp.endpoint import inspect_endpoint
@@ -584,3 +586,35 @@ def test_a_type_that_no_request_can_hold_is_refused(annotation: Any) -> None:
     paint.__annotations__["thing"] = annotation
     with pytest.raises(DefinitionError, match=r"on .*paint: no request can hold a parameter of this type: .*; take"):
         reader(paint)
+
+
+# Over HTTP
+
+
+def test_one_model_is_the_body(inputs: TestClient) -> None:
+    assert inputs.post("/model", json={"prompt": "a cat"}).json() == {"prompt": "a cat", "steps": 1}
+
+
+def test_several_parameters_are_keys_of_the_body_or_the_query(inputs: TestClient) -> None:
+    assert data(inputs.post("/keys", json={"prompt": "x", "tags": ["a"]}).text) == [["x", ["a"]]]
+    assert data(inputs.get("/keys?prompt=x&tags=a&tags=b").text)[1] == ["x", ["a", "b"]]
+    assert data(inputs.get("/keys", params={"_input": '{"prompt":"y"}'}).text)[1] == ["y", None]
+
+
+@pytest.mark.parametrize("headers", [{}, ASYNC])
+def test_an_upload_is_open_while_the_endpoint_runs(inputs: TestClient, headers: dict[str, str]) -> None:
+    answer = inputs.post("/upload", files={"file": ("a.txt", b"content")}, headers=headers)
+    if headers:
+        inputs.post("/model", json={"prompt": "behind it in the queue"})
+        answer = inputs.get(answer.headers["location"] + "/result")
+    assert answer.json() == ["a.txt", "content"]
+
+
+def test_an_image_is_decoded_before_the_inference_thread_sees_it(inputs: TestClient) -> None:
+    assert inputs.post("/image", json={"image": f"data:image/png;base64,{PNG}"}).json() == [2, "inference-inputs"]
+
+
+def test_an_image_by_a_private_url_is_refused(inputs: TestClient) -> None:
+    answer = inputs.post("/image", json={"image": "http://127.0.0.1/secret.png"})
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])
+    assert "expected a public address" in answer.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""Middleware: each class alone, around the smallest ASGI application that shows what it does."""
+"""Middleware: each class alone, around the smallest ASGI application that shows what it does; then all of a server."""
 
 import json
 import logging
@@ -6,11 +6,15 @@ import uuid
 from typing import Any
 
 import pytest
+from fastapi import Depends
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tests.served import Kinds, serving, shape
 
+import streamapp
 from streamapp.errors import describe
 from streamapp.middleware import ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 
@@ -308,3 +312,67 @@ async def test_an_exception_after_the_start_goes_on_to_the_server() -> None:
 
     with pytest.raises(KeyError):
         await ask(UnhandledErrors(starts))
+
+
+# All that stands around a server
+
+
+def test_the_key_guards_every_route_but_health() -> None:
+    with serving(Kinds, api_key="secret") as client:
+        guarded = [("GET", p) for p in ("/ready", "/metrics", "/openapi.json", "/docs", "/jobs/x", "/generator", "/no")]
+        for method, path in [*guarded, ("POST", "/value"), ("POST", "/jobs/x/cancel")]:
+            assert shape(client.request(method, path)) == (401, "unauthorized")
+        assert client.get("/health").status_code == 200
+        for scheme in ("Key", "Bearer"):
+            assert client.post("/value", headers={"Authorization": f"{scheme} secret"}).status_code == 200
+        assert client.get("/generator?_token=secret").status_code == 200
+        assert client.post("/value", headers={"Authorization": "Key wrong"}).status_code == 401
+
+
+def test_a_preflight_needs_no_key() -> None:
+    with serving(Kinds, cors_origins=["https://a.example"], api_key="secret") as client:
+        headers = {
+            "Origin": "https://a.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,streamapp-resume",
+        }
+        assert client.options("/value", headers=headers).status_code == 200
+
+
+def test_other_origins_are_closed_out_by_default(kinds: TestClient) -> None:
+    answer = kinds.post("/value", headers={"Origin": "https://a.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    assert shape(kinds.post("/value", headers={"Sec-Fetch-Site": "cross-site"})) == (403, "cross_site")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/value", 200), ("GET", "/no", 404), ("POST", "/unencodable", 401)]
+)
+def test_named_origins_may_read_answers_and_errors(method: str, path: str, status: int) -> None:
+    key = {"Authorization": "Key secret"} if status != 401 else {}
+    with serving(Kinds, cors_origins=["https://a.example"], api_key="secret") as client:
+        headers = {"Origin": "https://a.example", "Sec-Fetch-Site": "cross-site", **key}
+        answer = client.request(method, path, headers=headers)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, "https://a.example")
+    assert "x-fal-request-id" in answer.headers["access-control-expose-headers"].lower()
+    assert "x-streamapp-job-id" in answer.headers["access-control-expose-headers"].lower()
+
+
+def test_unhandled_errors_and_large_bodies_are_readable_for_named_origins() -> None:
+    with serving(Kinds, cors_origins=["*"], max_body_bytes=10) as client:
+        answer = client.post("/value", content=b"x" * 20, headers={"Origin": "https://a.example"})
+    assert (shape(answer), answer.headers["access-control-allow-origin"]) == ((413, "payload_too_large"), "*")
+
+
+def test_an_exception_outside_of_endpoints_is_no_bare_500() -> None:
+    def broken() -> None:
+        raise KeyError("/secret/path")
+
+    class Dependent(streamapp.App):
+        @streamapp.endpoint("/x")
+        def x(self, broken: None = Depends(broken)) -> None: ...
+
+    with serving(Dependent) as client:
+        answer = client.post("/x")
+    assert shape(answer) == (500, "endpoint_failed")
+    assert "/secret" not in answer.text

@@ -10,6 +10,7 @@ import pytest
 from fastapi import Body, Header, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
+from starlette.testclient import TestClient
 
 import streamapp
 
@@ -253,3 +254,11 @@ def test_every_route_tells_invalid_input_in_the_one_shape(document: dict[str, An
     answer = document["paths"]["/jobs/{job_id}"]["get"]["responses"]["422"]
     schema = resolve(document, answer["content"]["application/json"]["schema"])
     assert set(schema["properties"]) == {"error", "detail", "error_type"}
+
+
+# Over HTTP
+
+
+def test_the_page_and_the_document_are_there(kinds: TestClient) -> None:
+    assert "swagger" in kinds.get("/docs").text
+    assert kinds.get("/openapi.json").json() == kinds.get("/openapi.json").json()

@@ -1,24 +1,29 @@
 """Responses: a job's events or its result on the wire, and the job tied to its reader's connection.
 
-The test plays both sides: the worker, by emitting on the job's channel, and the server, by ASGI messages.
+The test plays both sides: the worker, by emitting on the job's channel, and the server, by ASGI messages. What an app's
+clients see of it comes last.
 """
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import pytest
+from fastapi import HTTPException
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from tests.asgi_client import Client
-from tests.at_work import request
+from tests.at_work import OutOfMemoryError, request
+from tests.served import PICTURE, PNG, Failing, Results, blocks, data, names, shape
 from tests.waiting import WAIT_S
 
+import streamapp
 from streamapp.answer import Answer, answer_of
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
 from streamapp.events import Preview, Progress, to_event
@@ -30,7 +35,6 @@ from streamapp.settings import Settings
 
 SETTINGS = Settings(first_event_wait_s=0.02, heartbeat_s=60, send_timeout_s=30)
 Advance = Callable[[float], None]
-PICTURE = PIL.Image.new("RGB", (2, 2), "red")
 
 
 def make_job(settings: Settings = SETTINGS, **asked: Any) -> Job:
@@ -780,3 +784,85 @@ async def test_a_job_that_no_request_started_is_waited_for(ends: str) -> None:
     job.succeed(to_event(1))
     await answering
     assert (client.status, client.body) == (200, "1")
+
+
+# Over HTTP
+
+
+def test_the_headers_of_a_stream(kinds: TestClient) -> None:
+    headers = kinds.post("/generator").headers
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
+    assert headers["x-streamapp-job-id"] == headers["x-fal-request-id"]
+
+
+def test_a_get_stream_is_what_event_source_reads(kinds: TestClient) -> None:
+    answer = kinds.get("/generator?n=2")
+    job, first, second, done = blocks(answer.text)
+    job_id = answer.headers["x-streamapp-job-id"]
+    assert (job["event"], job["id"], job["retry"]) == ("job", f"{job_id}:1.0", "1000")
+    assert set(json.loads(job["data"])) == {"job_id", "status", "position"}
+    assert (first, second) == (
+        {"id": f"{job_id}:1.2", "data": '{"n":0}'},  # 1.1 is `started`, which is no part of the stream
+        {"id": f"{job_id}:1.3", "data": '{"n":1}'},
+    )
+    assert (done["event"], done["id"]) == ("done", f"{job_id}:1.4")
+
+
+FAILURES = pytest.mark.parametrize(
+    ("error", "status", "code", "retryable"),
+    [
+        (ValueError("/secret/path"), 500, "endpoint_failed", False),
+        (HTTPException(402, {"credits": 0}), 402, "refused", False),
+        (streamapp.StreamAppError("told as it is"), 500, "internal_error", False),
+        (OutOfMemoryError("CUDA out of memory"), 503, "out_of_memory", True),
+        (SystemExit(1), 500, "endpoint_failed", False),
+        (StopIteration(), 500, "endpoint_failed", False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+
+
+@FAILURES
+@pytest.mark.parametrize("path", ["/value", "/async-value", "/stream", "/async-stream"])
+def test_a_failure_before_the_first_event_is_an_http_error(
+    failing: tuple[Failing, TestClient], path: str, error: BaseException, status: int, code: str, retryable: bool
+) -> None:
+    app, client = failing
+    app.error = error
+    answer = client.post(path)
+    assert shape(answer) == (status, code)
+    assert answer.json()["error"]["retryable"] is retryable
+    assert "/secret" not in answer.text
+    assert client.post("/fine").json() == 1
+
+
+@FAILURES
+def test_a_failure_after_the_first_event_is_an_error_event(
+    failing: tuple[Failing, TestClient], error: BaseException, status: int, code: str, retryable: bool
+) -> None:
+    app, client = failing
+    app.error, app.events = error, 2
+    answer = client.post("/stream")
+    assert (answer.status_code, names(answer.text)) == (200, ["output", "output", "error"])
+    assert data(answer.text)[-1]["error"]["code"] == code
+    assert client.post("/fine").json() == 1
+
+
+def test_a_picture_is_sent_bare_to_who_names_its_type(results: tuple[Results, TestClient]) -> None:
+    app, client = results
+    app.value = {"image": PICTURE}
+    answer = client.post("/value", headers={"Accept": "image/png"})
+    assert (answer.headers["content-type"], answer.content) == ("image/png", base64.b64decode(PNG))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [("/response", 418, "own"), ("/async-response", 200, "ab"), ("/undeclared-response", 200, "own")],
+)
+def test_a_response_passes_through_unchanged(kinds: TestClient, path: str, status: int, body: str) -> None:
+    answer = kinds.post(path)
+    assert (answer.status_code, answer.text, answer.headers.get("x-own")) == (
+        status,
+        body,
+        "1" if status == 418 else None,
+    )

@@ -6,9 +6,14 @@ from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
+from fastapi import HTTPException
+from starlette.testclient import TestClient
 from tests.at_work import OutOfMemoryError, code, new
+from tests.served import PICTURE, PNG, Failing, Prompt, Results, data, names, serving
 
+import streamapp
 from streamapp.errors import Cancelled, OutOfMemory
 from streamapp.events import Output, Preview
 from streamapp.job import Job
@@ -131,3 +136,95 @@ def test_without_a_gpu_there_is_no_cache_to_empty(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delitem(sys.modules, "torch")
     empty_gpu_cache()
     assert not emptied.is_set()
+
+
+# Over HTTP
+
+
+class Custom:
+    """What a torch tensor looks like to one who does not import torch."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def numel(self) -> int:
+        return self.items
+
+    def tolist(self) -> list[int]:
+        return [7] * self.items
+
+
+PICTURE_JSON = {"url": f"data:image/png;base64,{PNG}", "content_type": "image/png", "width": 2, "height": 2}
+WAV = b"RIFF\x24\0\0\0WAVEfmt "
+
+
+@pytest.mark.parametrize("path", ["/value", "/async-value", "/stream"])
+@pytest.mark.parametrize(
+    ("value", "result"),
+    [
+        ({"a": 1}, {"a": 1}),
+        ([1, None, True], [1, None, True]),
+        (Prompt(prompt="x"), {"prompt": "x", "steps": 1}),
+        ("text\nü", "text\nü"),
+        (b"\x00\xff", "AP8="),
+        (None, None),
+        ({"n": float("nan")}, {"n": None}),
+        (numpy.float32(0.5), 0.5),
+        (numpy.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        ({"tensor": Custom(2)}, {"tensor": [7, 7]}),
+        (streamapp.File(b"x", "model/obj"), {"url": "data:model/obj;base64,eA==", "content_type": "model/obj"}),
+        ([streamapp.Audio(WAV)], [{"content_type": "audio/wav"}]),
+        (PICTURE, PICTURE_JSON),
+        ({"image": PICTURE}, {"image": PICTURE_JSON}),
+        (streamapp.Output({"a": 1}, event="mesh"), {"a": 1}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_an_endpoint_may_give(results: tuple[Results, TestClient], path: str, value: Any, result: Any) -> None:
+    app, client = results
+    app.value = value
+    answer = client.post(path)
+    assert contains(data(answer.text)[-1] if path == "/stream" else answer.json(), result)
+
+
+def contains(given: Any, expected: Any) -> bool:
+    """Compare; of media only what `expected` names."""
+    match expected:
+        case dict():
+            return all(contains(given[key], expected[key]) for key in expected)
+        case list():
+            return len(given) == len(expected) and all(map(contains, given, expected))
+    return bool(given == expected)
+
+
+@pytest.mark.parametrize("path", ["/value", "/async-value", "/stream"])
+@pytest.mark.parametrize("value", [object(), {"a": {1, object()}}, Custom(100_000), "\ud800", threading.Lock()])
+def test_what_cannot_be_encoded_is_an_error_that_names_it(
+    results: tuple[Results, TestClient], path: str, value: Any
+) -> None:
+    app, client = results
+    app.value = value
+    answer = client.post(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "not_encodable")
+
+
+def test_an_http_exception_keeps_its_detail_and_headers(failing: tuple[Failing, TestClient]) -> None:
+    app, client = failing
+    app.error = HTTPException(402, {"credits": 0}, {"X-Left": "0"})
+    answer = client.post("/value")
+    assert (answer.json()["detail"], answer.headers["x-left"]) == ({"credits": 0}, "0")
+
+
+def test_debug_shows_what_was_raised() -> None:
+    app = Failing()
+    app.error = ValueError("the reason")
+    with serving(app, debug=True) as client:
+        answer = client.post("/value").json()
+    assert "the reason" in answer["error"]["message"]
+    assert "Traceback" in answer["detail"]
+
+
+def test_a_value_without_a_form_ends_a_stream_that_has_begun(failing: tuple[Failing, TestClient]) -> None:
+    text = failing[1].post("/unencodable").text
+    assert names(text) == ["output", "error"]
+    assert data(text)[-1]["error"]["code"] == "not_encodable"

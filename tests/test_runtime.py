@@ -1,4 +1,4 @@
-"""The runtime: apps joined with their workers, run without HTTP."""
+"""The runtime: apps joined with their workers, run without HTTP; what clients are told of it, over HTTP."""
 
 import asyncio
 import queue
@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from tests.served import Failing, Gated, Kinds, data, drain, finished, runtime_of, serving, shape
+from tests.served import submit as submit_over_http
 from tests.waiting import WAIT_S
 
 import streamapp
@@ -482,3 +485,176 @@ async def test_a_loop_that_is_blocked_for_good_ends_the_process_once_setup_has_r
         runtime.on_blocked = codes.append
         assert runtime._blocked()
     assert codes == [70]
+
+
+# Over HTTP
+
+
+def test_a_full_queue_answers_429_and_when_to_come_back() -> None:
+    with serving(app := Gated(), max_queue=1) as client:
+        submit_over_http(client, "/wait")
+        assert app.started.wait(WAIT_S)
+        submit_over_http(client, "/wait")
+        for answer in (client.post("/wait"), client.post("/stream"), client.get("/stream")):
+            assert shape(answer) == (429, "queue_full")
+            assert answer.json()["error"]["retryable"] is True
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+        app.gate.release(9)
+
+
+def test_too_many_async_jobs_are_refused_as_well() -> None:
+    class Waiting(streamapp.App):
+        @streamapp.endpoint("/x")
+        async def x(self) -> None:
+            await asyncio.Event().wait()
+
+    with serving(Waiting, max_async_jobs=1) as client:
+        submit_over_http(client, "/x")
+        assert shape(client.post("/x")) == (429, "queue_full")
+
+
+def test_only_so_many_async_jobs_run_at_a_time_as_max_multiplexing_says() -> None:
+    class Waiting(streamapp.App, max_multiplexing=1):
+        @streamapp.endpoint("/x")
+        async def x(self) -> None:
+            await asyncio.Event().wait()
+
+        @streamapp.endpoint("/sync")
+        def sync(self) -> int:
+            return 1
+
+    with serving(Waiting) as client:
+        jobs = [submit_over_http(client, "/x") for _ in range(2)]
+        client.post("/sync")  # meanwhile the loop has started what it may
+        assert [client.get(f"/jobs/{job}").json()["status"] for job in jobs] == ["running", "queued"]
+
+
+class Limited(Gated):
+    max_queue = 1
+    request_timeout = 0.05
+
+    @streamapp.endpoint("/own-limit", timeout_s=60)
+    def own_limit(self) -> int:
+        return self.wait()
+
+    @streamapp.endpoint("/impatient", timeout_s=60, queue_timeout_s=0.01)
+    def impatient(self) -> int:
+        return 1
+
+    @streamapp.endpoint("/async")
+    async def asynchronous(self) -> str:
+        return "not in the queue"
+
+
+def test_a_class_sets_the_limits_of_its_endpoints() -> None:
+    with serving(app := Limited()) as client:
+        submit_over_http(client, "/own-limit")
+        assert app.started.wait(WAIT_S)
+        waiting = submit_over_http(client, "/wait")
+        assert shape(client.post("/wait")) == (429, "queue_full")
+        app.gate.release()
+        finished(client, waiting)
+        assert shape(client.get(f"/jobs/{waiting}/result")) == (504, "deadline_exceeded")
+        app.gate.release()
+
+
+def test_a_job_that_waited_too_long_for_its_turn_is_told_so() -> None:
+    with serving(app := Limited()) as client:
+        submit_over_http(client, "/own-limit")
+        assert app.started.wait(WAIT_S)
+        answer = client.post("/impatient")
+        assert (shape(answer), answer.json()["error"]["retryable"]) == ((504, "queue_timeout"), True)
+        app.gate.release()
+
+
+@pytest.mark.parametrize("path", ["/slow", "/async-slow"])
+def test_a_job_out_of_time_is_told_so(failing: tuple[Failing, TestClient], path: str) -> None:
+    assert shape(failing[1].post(path)) == (504, "deadline_exceeded")
+    assert failing[1].post("/fine").json() == 1
+
+
+def test_async_endpoints_do_not_wait_for_the_inference_thread() -> None:
+    with serving(app := Limited()) as client:
+        submit_over_http(client, "/own-limit")
+        assert client.post("/async").json() == "not in the queue"
+        app.gate.release()
+
+
+def test_a_draining_server_takes_no_jobs() -> None:
+    with serving(Kinds) as client:
+        drain(client)
+        for path in ("/value", "/async-value", "/generator"):
+            answer = client.post(path)
+            assert (shape(answer), answer.headers["retry-after"]) == ((503, "draining"), "1")
+        assert client.get("/ready").json() == {"ready": False, "reason": "draining"}
+        assert client.get("/health").status_code == 200
+
+
+def test_jobs_wait_for_setup(caplog: pytest.LogCaptureFixture) -> None:
+    class Loading(streamapp.App):
+        may_load = threading.Event()
+
+        def setup(self) -> None:
+            self.may_load.wait(WAIT_S)
+
+        @streamapp.endpoint("/x")
+        def x(self) -> int:
+            return 1
+
+        @streamapp.endpoint("/async-x")
+        async def async_x(self) -> int:
+            return 2
+
+    with serving(Loading) as client:
+        answer = client.get("/ready")
+        assert (answer.status_code, answer.json()) == (503, {"ready": False, "reason": "loading: starting"})
+        jobs = [submit_over_http(client, path) for path in ("/x", "/async-x")]
+        Loading.may_load.set()
+        assert [data(finished(client, job))[1] for job in jobs] == [1, 2]
+        assert client.get("/ready").json() == {"ready": True, "reason": "ready"}
+
+
+def test_when_setup_raises_waiting_readers_get_the_error() -> None:
+    class Broken(streamapp.App):
+        may_fail = threading.Event()
+
+        def setup(self) -> None:
+            self.may_fail.wait(WAIT_S)
+            raise FileNotFoundError("/secret/model")
+
+        @streamapp.endpoint("/x")
+        def x(self) -> Iterator[int]:
+            yield 1
+
+        @streamapp.endpoint("/async-x")
+        async def async_x(self) -> int:
+            return 2
+
+    codes: queue.Queue[int] = queue.Queue()
+    with serving(Broken, first_event_wait_s=0) as client:
+        runtime_of(client).on_exit = codes.put
+        with client.stream("POST", "/x") as answer:
+            job = submit_over_http(client, "/async-x")
+            Broken.may_fail.set()
+            text = "".join(answer.iter_text())
+        assert data(text)[-1]["error"] == {
+            "code": "setup_failed",
+            "message": "setup of broken failed with FileNotFoundError",
+            "retryable": False,
+        }
+        finished(client, job)
+        assert shape(client.get(f"/jobs/{job}/result")) == (503, "setup_failed")
+        assert shape(client.post("/x")) == (503, "setup_failed")
+        assert (codes.get(timeout=WAIT_S), client.get("/health").status_code) == (3, 503)
+
+
+def test_a_thread_that_does_not_come_back_makes_the_server_unhealthy() -> None:
+    codes: queue.Queue[int] = queue.Queue()
+    with serving(app := Gated(), timeout_s=0.01, stuck_s=0.01) as client:
+        runtime_of(client).on_exit = codes.put
+        assert shape(client.post("/wait")) == (504, "deadline_exceeded")
+        assert codes.get(timeout=WAIT_S) == 70
+        answer = client.get("/health")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "gated: stuck")
+        assert shape(client.post("/wait")) == (503, "worker_stuck")
+        app.gate.release()

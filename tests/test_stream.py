@@ -6,6 +6,8 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from starlette.testclient import TestClient
+from tests.served import names
 
 from streamapp.channel import Channel
 from streamapp.errors import Cancelled, ErrorReport, StreamAppError
@@ -80,3 +82,16 @@ async def test_code_far_below_an_endpoint_finds_its_stream() -> None:
     stream = Stream(Channel(Settings()), "1" * 32)
     enter_stream(stream)
     assert await asyncio.to_thread(current_stream) is stream
+
+
+# Over HTTP
+
+
+def test_an_event_carries_the_apps_own_name(kinds: TestClient) -> None:
+    assert names(kinds.post("/with-stream").text) == ["token", "output"]
+
+
+def test_an_async_endpoint_that_emits_on_the_loop_is_told_so(kinds: TestClient) -> None:
+    answer = kinds.post("/emit-on-loop")
+    assert answer.status_code == 500
+    assert "write await stream.aemit()" in answer.json()["detail"]
