@@ -737,6 +737,7 @@ def test_a_job_that_ends_well_or_never_ran_is_not_told_of() -> None:
         client.post(f"/jobs/{waiting}/cancel")
         app.gate.release()
         finished(client, running)
+        app.started.clear()
         cancelled(client, app)
         assert app.hears() == []
         assert app.heard.empty()
