@@ -224,11 +224,12 @@ def test_the_end_is_logged_when_all_have_heard_of_it(caplog: pytest.LogCaptureFi
 def test_what_a_job_was_called_with_is_freed_when_it_ends(size: int, no_collection: None) -> None:
     big = Big()
     freed = weakref.ref(big)
-    job = new(input=b"x" * size, arguments={"big": big})
+    job = new(input=b"x" * (size - 3), headers=b"a:b", arguments={"big": big})
     del big
     job.succeed(None)
     assert (freed(), job.arguments) == (None, None)
-    assert job.request.input == (b"x" * size if size == 1024 else None)
+    kept = (b"x" * (size - 3), b"a:b") if size == 1024 else (None, b"")
+    assert (job.request.input, job.request.headers) == kept
 
 
 def test_a_callback_may_take_any_lock_of_the_job() -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _TERMINAL_STATUS: dict[str, Status] = {"done": "succeeded", "error": "failed", "cancelled": "cancelled"}
-_KEPT_INPUT = 1024  # bytes of an input that a job keeps when it is over; larger ones are let go of
+_KEPT_REQUEST = 1024  # bytes of input and headers that a job keeps when it is over; more is let go of
 
 
 class RequestKey(NamedTuple):
@@ -352,5 +352,6 @@ class Job:
                 self.answer.end()
         # Jobs are kept for long: let go of what can be megabytes.
         self.arguments, self.context = None, contextvars.Context()
-        if self.request.input is not None and len(self.request.input) > _KEPT_INPUT:
-            self.request = replace(self.request, input=None)
+        request = self.request
+        if len(request.input or b"") + len(request.headers) > _KEPT_REQUEST:
+            self.request = replace(request, input=None, headers=b"")

@@ -50,7 +50,7 @@ class JobStore(Protocol):
         ...
 
     async def update(self, record: JobRecord) -> None:
-        """Take note of how far a job is."""
+        """Take note of how far a job is; its request stays as it was added."""
         ...
 
     async def delete(self, job_id: str) -> None:
