@@ -21,7 +21,7 @@ import streamapp
 from streamapp.answer import Answer
 from streamapp.binding import Binding, url_of
 from streamapp.call import Call
-from streamapp.errors import Cancelled, StreamAppError
+from streamapp.errors import Cancelled, InvalidInput, StreamAppError
 from streamapp.fetch import MediaLimits, limits_here
 from streamapp.files import LocalFiles
 from streamapp.inputs import InputReader
@@ -312,3 +312,18 @@ def test_context_variables_reach_the_endpoint() -> None:
     with serving(Tenants) as client:
         for path in ("/sync", "/async"):
             assert client.post(path, headers={"X-Tenant": "a"}).json() == "a"
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "message"),
+    [
+        ("/whole", {"input": b"{}"}, "prompt: Field required"),
+        ("/parts/{name}", {"input": b'{"prompt": "p"}', "parameters": b'{"name": "x"}'}, "valid integer"),
+    ],
+)
+def test_an_input_that_the_endpoint_does_not_take_is_said_to_be_invalid(
+    path: str, asked: dict[str, bytes], message: str
+) -> None:
+    """The request was taken in by another version of the app."""
+    with pytest.raises(InvalidInput, match=message):
+        elsewhere(request(path, **asked))

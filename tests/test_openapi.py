@@ -185,7 +185,7 @@ def test_the_docstring_describes_the_endpoint(document: dict[str, Any]) -> None:
 
 def test_a_stream_describes_its_events(document: dict[str, Any]) -> None:
     events = stream_events(document, "post")
-    assert list(events) == ["output", "preview", "progress", "log", "lagged", "error", "cancelled"]
+    assert list(events) == ["output", "preview", "progress", "log", "lagged", "restarted", "error", "cancelled"]
     drawn = resolve(document, events["output"])
     assert set(drawn["properties"]) == {"size", "root"}
     node = resolve(document, drawn["properties"]["root"])

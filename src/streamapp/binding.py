@@ -62,7 +62,7 @@ class Binding:
         """Run the endpoint once, in the job's context; returns a coroutine where the job is for the loop's worker.
 
         Raises:
-            StreamAppError: the job's input is not here, or is not what the endpoint takes.
+            StreamAppError: the job's input is not here, or is not what the endpoint takes (`InvalidInput`).
         """
         self._enter(job.request)
         if self.spec.is_async:

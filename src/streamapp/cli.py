@@ -125,7 +125,7 @@ def serve(
 ) -> None:
     """Serve apps over HTTP until a signal comes.
 
-    STREAMAPP_API_KEY=... guards all routes but /health; other STREAMAPP_... variables set limits.
+    STREAMAPP_API_KEY=... guards all routes but /health, page and files; other STREAMAPP_... variables set limits.
     """
     with explaining():
         if workers != 1:

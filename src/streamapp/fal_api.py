@@ -48,7 +48,7 @@ _TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest"
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
-_LOOK_S = 0.5  # a job's start and its place in the queue are no events; fal-js polls as often
+_LOOK_S = 0.5  # a job's place in the queue is no event; fal-js polls as often
 _MAX_SHOWN = 200
 
 

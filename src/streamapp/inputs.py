@@ -121,16 +121,22 @@ class InputReader:
 
         Raises:
             StreamAppError: the endpoint asks for what has not left the process that took the request in.
-            RequestValidationError: the endpoint does not take this input.
+            InvalidInput: the endpoint does not take this input, as it is another version's, say.
         """
         if request.input is None or self._adapters is None:
             raise StreamAppError(
                 f"{request.path} takes a Request, a Response, an upload or a dependency, which do not leave the "
                 "process that took the request in; take plain values, or streamapp.File"
             )
-        arguments = await self.validate(self._check_json(request.input))
-        parameters = from_json(request.parameters or b"{}")
-        return {**arguments, **{n: adapter.validate_python(parameters[n]) for n, adapter in self._adapters.items()}}
+        try:
+            arguments = await self.validate(self._check_json(request.input))
+            given = from_json(request.parameters or b"{}")
+            parameters = {name: a.validate_python(given.get(name)) for name, a in self._adapters.items()}
+        except RequestValidationError as error:
+            raise InvalidInput(described(error), detail=error.errors()) from None
+        except ValidationError as error:
+            raise InvalidInput(f"{request.path}: {error}") from None
+        return {**arguments, **parameters}
 
     def enter(self) -> None:
         """Let what user code fetches in this context be limited as its inputs are."""
@@ -209,6 +215,11 @@ class InputReader:
     def _pairs(self, pairs: Any, names: list[str]) -> dict[str, Any]:
         """Return single values and, for fields that are lists, all values of a name."""
         return {name: pairs.getlist(name) if name in self._lists else pairs[name] for name in names}
+
+
+def described(error: RequestValidationError) -> str:
+    """Say in one line which values are wrong, and how."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'input'}: {e['msg']}" for e in error.errors())
 
 
 async def _plain(given: bytes | dict[str, Any], fetched: dict[Any, File]) -> bytes | None:

@@ -10,6 +10,7 @@ from .app import App
 from .endpoint import EndpointSpec
 from .errors import InvalidInput, MalformedRequest, NotFound
 from .events import Event
+from .inputs import described
 from .job import Job, new_job_id
 from .runtime import Runtime, ServedApp
 from .settings import Settings
@@ -75,8 +76,7 @@ async def _read(served: ServedApp, spec: EndpointSpec, data: dict[str, Any]) -> 
     try:
         arguments = await served.reader_of(spec).validate(data)
     except RequestValidationError as error:
-        wrong = (f"{'.'.join(map(str, e['loc'][1:])) or 'input'}: {e['msg']}" for e in error.errors())
-        raise InvalidInput("; ".join(wrong)) from None
+        raise InvalidInput(described(error)) from None
     if spec.kind == "response" or any(parameter.name not in arguments for parameter in spec.parameters):
         raise MalformedRequest(f"{spec.path} needs a request of its own; use `streamapp serve` and `streamapp call`")
     return arguments

@@ -48,9 +48,15 @@ _EVENT_DATA: dict[str, dict[str, Any]] = {
     },
     "log": {
         "type": "object",
-        "properties": {"message": {"type": "string"}, "level": {"type": "string"}, "source": {"type": "string"}},
+        "properties": {
+            "message": {"type": "string"},
+            "level": {"type": "string"},
+            "source": {"type": "string"},
+            "timestamp": {"type": "string", "format": "date-time"},
+        },
     },
     "lagged": {"type": "object", "properties": {"skipped": {"type": "integer"}}},
+    "restarted": {"type": "object", "properties": {"attempt": {"type": "integer"}}},
 }
 _STATUS = {
     "type": "object",

@@ -1,6 +1,6 @@
 """Send a job's events or its result as an ASGI response, and tie the job to its reader's connection.
 
-Each response attaches to its job when it is called and detaches when the call ends, however it ends: a client
+Each response attaches to its job when it is called and detaches when it has been sent, however that ends: a client
 that leaves is noticed by a listener on `receive`, whatever ASGI version the server announces.
 
 Divergence: this is not a subclass of sse-starlette's `EventSourceResponse`. That class keeps four tasks and two

@@ -419,7 +419,7 @@ def serve(
 
     Args:
         listener: from `bind`.
-        stays_up: keep answering when setup failed, as `--reload` wants.
+        stays_up: keep answering when the app is out of service, its setup failed for example, as `--reload` wants.
         certificate: speak TLS with this certificate and key, in one PEM file.
     """
     server = Server(app, log_level=log_level, stays_up=stays_up, certificate=certificate)

@@ -20,7 +20,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STREAMAPP_", frozen=True, extra="ignore", allow_inf_nan=False)
 
-    api_key: SecretStr | None = Field(default=None, min_length=1, description="guards every route but health")
+    api_key: SecretStr | None = Field(
+        default=None, min_length=1, description="guards every route but /health, the playground and files"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="origins of web pages that may call, with commas between them; * for all"
     )

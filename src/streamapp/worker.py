@@ -139,7 +139,7 @@ class Lane:
     """Hold the jobs of one worker from `submit` to `done`, and the worker's state. Thread-safe.
 
         starting -> ready -> draining -> stopped        a drain may begin while setup runs
-        starting -> setup_failed                        and from any of the first three: stuck, broken
+        starting, draining -> setup_failed              and from any of the first three: stuck, broken
 
     Jobs wait in a bounded FIFO, those of low priority behind all others. `take` gives the worker the next ones: from
     then on they run, until `done`. A thread of the lane's own, the watcher, ends what is overdue: jobs that waited or
