@@ -248,6 +248,18 @@ def test_sigterm_ends_every_stream_with_a_terminal_event() -> None:
             client.close()
 
 
+def test_a_stream_of_sse_starlette_goes_on_while_the_server_drains() -> None:
+    """Left to itself it ends within half a second of the signal, in the middle of a chunk."""
+    with (
+        serving(STREAMAPP_DRAIN_S="60") as served,
+        httpx.stream("POST", f"{served.url}/foreign", json={"ticks": 40}, timeout=WAIT_S) as response,
+    ):
+        lines = (line for line in response.iter_lines() if line)
+        assert next(lines) == "data: tick 0"
+        served.process.send_signal(signal.SIGTERM)
+        assert [*lines] == [f"data: tick {n}" for n in range(1, 40)]
+
+
 def test_readers_that_come_back_while_draining_are_served_and_new_jobs_are_refused() -> None:
     with serving(STREAMAPP_DRAIN_S="60") as served:
         ids, _ = get_stream(served, "", path="/ticks", count=3)

@@ -4,8 +4,9 @@ uvicorn waits for open streams for ever, and runs the lifespan's shutdown only a
 while the socket still listens: new jobs are refused, readers that come back are served, running jobs end, every
 stream gets its terminal event, and readers that do not read are cut off.
 
-Importing sse-starlette patches uvicorn so that its streams are cancelled as soon as a signal arrives, without a
-terminal event. That is switched off; responses of its kind that users return are told when the drain has ended.
+Users may return responses of sse-starlette's, which is all that it is a dependency for: nothing here is made of it, and
+it is loaded by whoever uses it. Importing it patches uvicorn so that its streams are cancelled as soon as a signal
+arrives, without a terminal event. That is switched off when a drain begins; they are told when the drain has ended.
 """
 
 import asyncio
@@ -23,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
-from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -268,7 +268,6 @@ class Server(uvicorn.Server):
         self._runtime.on_exit = self._leave
         for served in self._runtime.served:
             served.ready.add_done_callback(_freeze)
-        AppStatus.enable_automatic_graceful_drain = False
 
     def _leave(self, code: int) -> None:
         if self._stays_up:
@@ -280,6 +279,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Hear a signal, even while the loop is blocked; the second Ctrl-C forces the end."""
+        _tell_sse_starlette(is_drained=False)
         super().handle_exit(sig, frame)
         self._begin_end()
 
@@ -328,8 +328,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Say whether to end, ten times a second; each second take the signals back from an app that has taken them.
 
-        To ask for a handler takes the signal module 25 000 instructions.
+        The app may load sse-starlette at any time. To ask for a handler takes the signal module 25 000 instructions.
         """
+        _tell_sse_starlette(is_drained=False)
         for number in self._heard if counter % 10 == 0 else ():
             if signal.getsignal(number) != self.handle_exit:
                 signal.signal(number, self.handle_exit)
@@ -341,7 +342,7 @@ class Server(uvicorn.Server):
         """Drain, see the readers off, then let uvicorn close the rest; teardown runs in its lifespan."""
         logger.info("draining: no new jobs; running ones may go on for %g s", self._runtime.settings.drain_s)
         await self._drain()
-        AppStatus.should_exit = True
+        _tell_sse_starlette(is_drained=True)
         await self._see_off()
         await super().shutdown(sockets)
         if not self.force_exit:
@@ -448,6 +449,14 @@ def _freeze(_: "Future[None]") -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def _tell_sse_starlette(*, is_drained: bool) -> None:
+    """Have its streams, where the app uses it, end when the drain has, and not by a signal."""
+    status = getattr(sys.modules.get("sse_starlette.sse"), "AppStatus", None)
+    if status is not None:
+        status.enable_automatic_graceful_drain = False
+        status.should_exit = status.should_exit or is_drained
 
 
 def _ignore(within_s: float, code: int) -> None:

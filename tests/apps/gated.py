@@ -4,6 +4,7 @@ Run as a script it serves itself: `python gated.py PORT [middleware]`.
 """
 
 import asyncio
+import importlib
 import itertools
 import sys
 import threading
@@ -69,6 +70,19 @@ class Gated(streamapp.App):
         for step in itertools.count():
             time.sleep(step_s)
             yield {"step": step}
+
+    @streamapp.endpoint("/foreign")
+    async def foreign(self, ticks: int) -> Response:
+        """Return a response of sse-starlette's, which nobody has imported before."""
+        responses = importlib.import_module("sse_starlette")
+
+        async def tick() -> AsyncIterator[str]:
+            for n in range(ticks):
+                yield f"tick {n}"
+                await asyncio.sleep(0.05)
+
+        response: Response = responses.EventSourceResponse(tick())
+        return response
 
     @streamapp.endpoint("/flood")
     async def flood(self, stream: streamapp.Stream) -> None:
