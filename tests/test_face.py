@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 import streamapp
 from streamapp.errors import DefinitionError
@@ -122,6 +124,42 @@ def test_no_endpoint_may_be_at_a_faces_own_path(path: str) -> None:
     with pytest.raises(DefinitionError, match=f"give: {path} is under v9's own path /v9"):
         streamapp.compile_app(Colliding, faces=(V9,))
     assert streamapp.compile_app(Colliding)
+
+
+def test_a_face_may_have_websockets_mounts_and_paths_that_take_an_endpoints() -> None:
+    """What a face has added comes before endpoints; of these its routes take one, and hide no other."""
+
+    async def echo(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text(await socket.receive_text())
+        await socket.close()
+
+    def add_routes(api: FastAPI, runtime: Runtime) -> None:
+        api.add_api_route("/limited/{name}", lambda name: f"{name} of the face", methods=["POST"])
+        api.add_api_websocket_route("/{app}/echo", echo)
+        api.mount("/pages", PlainTextResponse("a page"))
+
+    class Under(streamapp.App):
+        @streamapp.endpoint("/limited/x")
+        def taken(self) -> str:
+            return "of the app"
+
+        @streamapp.endpoint("/pages/x")
+        def covered(self) -> str:
+            return "of the app"
+
+        @streamapp.endpoint("/me/echo")
+        def beside_a_websocket(self) -> str:
+            return "of the app"
+
+    with TestClient(streamapp.compile_app(Under, faces=(Face(name="wide", add_routes=add_routes),))) as client:
+        paths = ("/limited/x", "/pages/x", "/me/echo", "/under/limited/x")
+        answers = [client.post(path).text for path in paths]
+        assert answers == ['"x of the face"', "a page", '"of the app"', '"of the app"']
+        with client.websocket_connect("/me/echo") as socket:
+            socket.send_text("hello")
+            assert socket.receive_text() == "hello"
+        assert "/me/echo" in client.get("/openapi.json").json()["paths"]
 
 
 def test_a_face_may_be_less_than_all_that() -> None:

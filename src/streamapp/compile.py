@@ -15,6 +15,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,7 +26,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route, compile_path
+from starlette.routing import BaseRoute, Match, Route, compile_path
 
 from .app import App, is_app_class
 from .endpoint import EndpointSpec
@@ -113,14 +114,14 @@ def compile_app(
     owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
         path: face.name for face in faces for path in face.fixed_paths
     }
-    described: list[DescribedEndpoint] = []
-    others = len(api.router.routes)
+    places: list[_Place] = []
     for served in runtime.served:
-        described += _add_endpoints(api, runtime, served, f"/{served.name}", owners, in_schema=len(runtime.served) > 1)
+        places += _places(api, runtime, served, f"/{served.name}", owners, in_schema=len(runtime.served) > 1)
     # Last: a path parameter of the first app must not hide the others.
-    described += _add_endpoints(api, runtime, runtime.served[0], "", owners)
-    _check_routes(api)
-    _try_endpoints_first(api, others)
+    places += _places(api, runtime, runtime.served[0], "", owners)
+    _check_routes(api, places)
+    _add_endpoints(api, places)
+    described = [place.described for place in places if place.in_schema]
     api.openapi = lambda: _openapi(api, described)  # type: ignore[method-assign]
     return api
 
@@ -232,41 +233,95 @@ def _echo(value: Any) -> Any:
 # Endpoints
 
 
-def _add_endpoints(
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Hold an endpoint and one of the paths that it is served at."""
+
+    path: str
+    prefix: str
+    served: ServedApp
+    spec: EndpointSpec
+    endpoint: EndpointRoute
+    in_schema: bool
+
+    @property
+    def methods(self) -> list[str]:
+        """Return what it is asked by; browsers GET a stream."""
+        return ["POST", "GET"] if self.spec.kind == "stream" else ["POST"]
+
+    @property
+    def described(self) -> DescribedEndpoint:
+        """Return what the description of this place needs."""
+        return DescribedEndpoint(compile_path(self.path)[1], self.spec, self.served.reader_of(self.spec).model)
+
+
+def _places(
     api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, owners: Mapping[str, str], *, in_schema: bool = True
-) -> list[DescribedEndpoint]:
+) -> list[_Place]:
     endpoints: dict[str, EndpointRoute] = {}
-    described = []
+    places = []
     for spec in served.endpoints:
         path = (prefix + spec.path).rstrip("/") or "/"
         _check_path(path, served, spec, owners)
-        reader = served.reader_of(spec)
-        methods = ["POST", "GET"] if spec.kind == "stream" else ["POST"]
         endpoint = endpoints[spec.path] = EndpointRoute(runtime, served, spec)
-        for method in methods:
-            api.router.add_api_route(
-                path,
-                endpoint.function(),
-                route_class_override=LastingRoute if reader.has_dependencies else None,
-                methods=[method],
-                name=spec.name,
-                operation_id=f"{spec.name}_{method.lower()}{prefix.replace('/', '_')}",
-                summary=spec.summary,
-                description=spec.description,
-                include_in_schema=in_schema,
-                response_model=None,
-                tags=[served.name],
-            )
-            if not reader.injected:
-                route = api.router.routes[-1]
-                assert isinstance(route, Route)
-                route.app = endpoint.serve
-        if in_schema:
-            described.append(DescribedEndpoint(compile_path(path)[1], spec, reader.model))
+        places.append(_Place(path, prefix, served, spec, endpoint, in_schema))
     for path, endpoint in endpoints.items():
         if (cancel := endpoints.get(f"{path.rstrip('/')}/cancel")) is not None:
             endpoint.tell_of_cancels(cancel, api)
-    return described
+    return places
+
+
+def _add_endpoints(api: FastAPI, places: Iterable[_Place]) -> None:
+    """Add endpoints, those without the app's name first, before all other routes: a request would try thirty of them.
+
+    A path with parameters comes behind the others, since it could hide them; so does one that such a path, or whatever
+    else a face has added, would take first.
+    """
+    others = api.router.routes[:]
+    first, last = list[_Place](), list[_Place]()
+    for place in places:
+        is_hidden = any(_takes(route, place.path) for route in others) or any(
+            compile_path(before.path)[0].match(place.path) for before in last
+        )
+        (last if "{" in place.path or is_hidden else first).append(place)
+    api.router.routes.clear()
+    for place in first:
+        if not place.prefix:
+            _add_endpoint(api, place)
+    for place in first:
+        if place.prefix:
+            _add_endpoint(api, place)
+    api.router.routes.extend(others)
+    for place in last:
+        _add_endpoint(api, place)
+
+
+def _takes(route: BaseRoute, path: str) -> bool:
+    """Say whether a route takes requests for a path that is not its own."""
+    match, _ = route.matches({"type": "http", "path": path, "method": "POST", "headers": []})
+    return match is not Match.NONE and getattr(route, "path", None) != path
+
+
+def _add_endpoint(api: FastAPI, place: _Place) -> None:
+    spec, reader = place.spec, place.served.reader_of(place.spec)
+    for method in place.methods:
+        api.router.add_api_route(
+            place.path,
+            place.endpoint.function(),
+            route_class_override=LastingRoute if reader.has_dependencies else None,
+            methods=[method],
+            name=spec.name,
+            operation_id=f"{spec.name}_{method.lower()}{place.prefix.replace('/', '_')}",
+            summary=spec.summary,
+            description=spec.description,
+            include_in_schema=place.in_schema,
+            response_model=None,
+            tags=[place.served.name],
+        )
+        if not reader.injected:
+            route = api.router.routes[-1]
+            assert isinstance(route, Route)
+            route.app = place.endpoint.serve
 
 
 # Jobs and the server itself
@@ -333,33 +388,15 @@ def _check_path(path: str, served: ServedApp, spec: EndpointSpec, owners: Mappin
         )
 
 
-def _check_routes(api: FastAPI) -> None:
-    """Refuse two routes for one path and method."""
+def _check_routes(api: FastAPI, places: Iterable[_Place]) -> None:
+    """Refuse two routes for one path and method; `places` are still to be added."""
     seen: dict[tuple[str, str], str] = {}
-    for route in api.routes:
-        path, name = getattr(route, "path", ""), getattr(route, "name", "")
-        for method in getattr(route, "methods", None) or ():
+    served = [(getattr(r, "path", ""), getattr(r, "methods", None) or (), getattr(r, "name", "")) for r in api.routes]
+    for path, methods, name in [*served, *((place.path, place.methods, place.spec.name) for place in places)]:
+        for method in methods:
             if (path, method) in seen:
                 raise DefinitionError(f"{method} {path} is served by {seen[path, method]} and by {name}; rename one")
             seen[path, method] = name
-
-
-def _try_endpoints_first(api: FastAPI, others: int) -> None:
-    """Move endpoints, those without the app's name first, before the `others`: a request would try thirty routes else.
-
-    A path with parameters stays where it is, since it could hide others; so does one that such a path before it takes.
-    """
-    routes = api.router.routes
-    plain: list[Route] = []
-    with_parameters: list[Route] = []
-    for n, route in enumerate(routes):
-        assert isinstance(route, Route)
-        if "{" in route.path:
-            with_parameters.append(route)
-        elif n >= others and not any(before.path_regex.match(route.path) for before in with_parameters):
-            plain.append(route)
-    plain.sort(key=lambda route: route.path.count("/"))
-    routes[:] = [*plain, *(route for route in routes if route not in plain)]
 
 
 def _openapi(api: FastAPI, described: Iterable[DescribedEndpoint]) -> dict[str, Any]:
