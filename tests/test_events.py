@@ -4,10 +4,12 @@ import base64
 import contextvars
 import io
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import numpy
 import PIL.Image
@@ -16,6 +18,7 @@ from pydantic import BaseModel
 
 from streamapp.errors import ErrorReport, NotEncodable
 from streamapp.events import (
+    KINDS,
     Event,
     Kind,
     Log,
@@ -29,6 +32,9 @@ from streamapp.events import (
     to_event_at_once,
 )
 from streamapp.media import File, Image, publish_by
+from streamapp_client._core import MEANINGS
+
+JAVASCRIPT = Path(__file__).parent.parent / "client_sdk" / "js" / "src"
 
 PIXELS = PIL.Image.new("RGB", (4, 2), "red")
 LARGE = File(bytes(2**20 + 1))
@@ -160,7 +166,7 @@ def test_an_output_can_have_a_name_of_its_own() -> None:
     assert to_event(Output({"a": 1})).text is None
 
 
-@pytest.mark.parametrize("name", ["done", "error", "job", "preview", "lagged"])
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"output"}))
 def test_a_name_of_the_frameworks_own_is_refused(name: str) -> None:
     with pytest.raises(NotEncodable, match=f'"{name}" is the framework\'s own'):
         to_event(Output(1, event=name))
@@ -223,6 +229,38 @@ def test_an_error_whose_detail_has_no_form_is_told_without_it() -> None:
 )
 def test_three_kinds_end_a_log(kind: Kind, is_terminal: bool) -> None:
     assert Event(kind, b"{}").is_terminal == is_terminal
+
+
+def test_the_table_of_kinds_has_them_all() -> None:
+    assert KINDS.keys() == {*get_args(Kind), "job"}
+
+
+def test_what_a_kind_is_said_to_be_goes_together() -> None:
+    for traits in KINDS.values():
+        assert traits.is_terminal == (traits.meaning in ("end", "failure"))
+        assert not (traits.is_replaceable and (traits.is_terminal or traits.meaning == "result"))
+
+
+def meaning(*meanings: str) -> set[str]:
+    return {kind for kind, traits in KINDS.items() if traits.meaning in meanings}
+
+
+def test_the_python_client_takes_names_for_what_the_server_means() -> None:
+    """It is a distribution of its own, and has the table too."""
+    assert {kind: traits.meaning for kind, traits in KINDS.items()} == MEANINGS
+
+
+def test_the_javascript_client_takes_names_for_what_the_server_means() -> None:
+    """Its source names each where it is used: a table would take 90 of the 6000 bytes that it may have."""
+    conversation, client = ((JAVASCRIPT / file).read_text() for file in ("conversation.ts", "client.ts"))
+    passing = re.search(r"NEVER_THE_RESULT: .* = new Set\(\[(.*)\]\);", conversation)
+    ends = re.search(r"for \(const name of \[(.*)\]\)", client)
+    assert passing is not None
+    assert ends is not None
+    assert set(re.findall(r"\w+", passing[1])) == meaning("passing", "opening")
+    assert set(re.findall(r"\w+", ends[1])) == meaning("end", "failure")
+    compared = re.findall(r'\bname [!=]== "(\w+)"', conversation)
+    assert set(compared) == meaning("restart", "opening", "end", "failure")
 
 
 @pytest.mark.parametrize(

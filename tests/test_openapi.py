@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
 
 import streamapp
+from streamapp.events import KINDS
 
 
 class Size(BaseModel):
@@ -191,6 +192,11 @@ def test_a_stream_describes_its_events(document: dict[str, Any]) -> None:
     node = resolve(document, drawn["properties"]["root"])
     assert resolve(document, node["properties"]["children"]["items"]) == node
     assert set(resolve(document, events["error"])["properties"]) == {"error", "detail", "error_type"}
+
+
+def test_every_kind_that_is_sent_is_described(document: dict[str, Any]) -> None:
+    """But `started`, which is in no endpoint's stream."""
+    assert KINDS.keys() - set(stream_events(document, "get")) == {"started"}
 
 
 def test_a_get_stream_has_the_job_and_its_end_as_well(document: dict[str, Any]) -> None:

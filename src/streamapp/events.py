@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple
 
 import PIL.Image
 from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
@@ -21,12 +21,48 @@ from .errors import ErrorReport, NotEncodable
 from .media import File, HeldBack, HeldBackOnLoop, encode_media, inline
 
 Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
+Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
 LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
 
 ATTEMPT = 1 << 40  # more events than any attempt has
-REPLACEABLE: frozenset[str] = frozenset({"preview", "progress"})
-TERMINAL: frozenset[str] = frozenset({"done", "error", "cancelled"})
-_KINDS = frozenset({*get_args(Kind), "job"})
+
+
+class Traits(NamedTuple):
+    """Say how events of one kind are treated."""
+
+    #: what it is to a client: an opening and an end are only in GET streams, a start only where it was asked for, and text
+    #: carries nothing but results. The clients are distributions of their own, and say it themselves; a test compares
+    #: them.
+    meaning: Meaning
+    #: a newer one with the same key takes its place while it is unread; what is not replaceable is lasting
+    is_replaceable: bool = False
+    #: it ends the log
+    is_terminal: bool = False
+    #: an attempt at the job begins with it
+    begins_attempt: bool = False
+    #: it says that something is missing from the stream, or void. Text and NDJSON have no place for that: they are cut
+    is_about_stream: bool = False
+
+
+#: all names that are the framework's own; each is a `Kind` but "job", a block that is in no log
+KINDS: Mapping[str, Traits] = {
+    "started": Traits("passing", begins_attempt=True),
+    "output": Traits("result"),
+    "preview": Traits("passing", is_replaceable=True),
+    "progress": Traits("passing", is_replaceable=True),
+    "log": Traits("passing"),
+    "lagged": Traits("passing", is_about_stream=True),
+    "restarted": Traits("restart", begins_attempt=True, is_about_stream=True),
+    "error": Traits("failure", is_terminal=True),
+    "cancelled": Traits("failure", is_terminal=True),
+    "job": Traits("opening"),
+    "done": Traits("end", is_terminal=True),
+}
+REPLACEABLE = frozenset(kind for kind, traits in KINDS.items() if traits.is_replaceable)
+TERMINAL = frozenset(kind for kind, traits in KINDS.items() if traits.is_terminal)
+BEGINNINGS = frozenset(kind for kind, traits in KINDS.items() if traits.begins_attempt)
+ABOUT_STREAM = frozenset(kind for kind, traits in KINDS.items() if traits.is_about_stream)
+RESULTS = frozenset(kind for kind, traits in KINDS.items() if traits.meaning == "result")
 _MAX_ARRAY_ITEMS = 65_536
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
 # As `pydantic_core.to_json` writes, with its options read once.
@@ -288,7 +324,7 @@ def _array_to_list(array: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def _check_name(name: str) -> str:
-    if name != "output" and name in _KINDS:
+    if name in KINDS and name not in RESULTS:
         raise NotEncodable(f'event name "{name}" is the framework\'s own; choose another, for example "{name}_event"')
     if not _NAME.fullmatch(name):
         raise NotEncodable(f"event name {name!r} must match {_NAME.pattern}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .errors import InvalidInput, JobNotFound, JobUnfinished, StreamAppError
-from .events import REPLACEABLE, TERMINAL, Event
+from .events import BEGINNINGS, REPLACEABLE, TERMINAL, Event
 from .job import Job, RequestKey
 from .logs import logger
 from .settings import Settings
@@ -20,7 +20,7 @@ from .store import JobRecord, JobStore
 _JOB_BYTES = 4096  # what a finished job takes besides its events: 3.6 kB measured
 _LOOK_S = 60.0  # how often a job's log is looked at where nothing happens, and the store told to let go of old jobs
 _PAGE = 1000
-_STATES = TERMINAL | {"started", "restarted"}  # events after which a job's record has changed
+_STATES = TERMINAL | BEGINNINGS  # events after which a job's record has changed
 
 
 class JobsStatistics(NamedTuple):

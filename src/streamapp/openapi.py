@@ -13,6 +13,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
 from .endpoint import EndpointSpec
+from .events import KINDS
 
 OPENAPI_VERSION = "3.2.0"
 _REF = "#/components/schemas/{model}"
@@ -27,6 +28,35 @@ _MEDIA = {
         "height": {"type": "integer"},
     },
 }
+_STATUS = {
+    "type": "object",
+    "required": ["job_id", "status"],
+    "properties": {
+        "job_id": {"type": "string"},
+        "status": {"type": "string"},
+        "position": {"type": "integer", "description": "jobs before this one in the queue"},
+    },
+}
+ERROR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["error", "detail", "error_type"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "retryable"],
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "retryable": {"type": "boolean"},
+            },
+        },
+        "detail": {"description": "the message; for invalid input the list of errors"},
+        "error_type": {"type": "string"},
+    },
+}
+_ERROR_NAME = "streamapp.Error"  # a class of the app's own can be called Error, but not this
+_ERROR_REF = {"$ref": _REF.format(model=_ERROR_NAME)}
+# By kind, in which order `events.KINDS` says; what an output is the endpoint says.
 _EVENT_DATA: dict[str, dict[str, Any]] = {
     "preview": {
         "type": "object",
@@ -57,35 +87,11 @@ _EVENT_DATA: dict[str, dict[str, Any]] = {
     },
     "lagged": {"type": "object", "properties": {"skipped": {"type": "integer"}}},
     "restarted": {"type": "object", "properties": {"attempt": {"type": "integer"}}},
+    "error": _ERROR_REF,
+    "cancelled": _ERROR_REF,
+    "job": _STATUS,
+    "done": _STATUS,
 }
-_STATUS = {
-    "type": "object",
-    "required": ["job_id", "status"],
-    "properties": {
-        "job_id": {"type": "string"},
-        "status": {"type": "string"},
-        "position": {"type": "integer", "description": "jobs before this one in the queue"},
-    },
-}
-ERROR_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["error", "detail", "error_type"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "retryable"],
-            "properties": {
-                "code": {"type": "string"},
-                "message": {"type": "string"},
-                "retryable": {"type": "boolean"},
-            },
-        },
-        "detail": {"description": "the message; for invalid input the list of errors"},
-        "error_type": {"type": "string"},
-    },
-}
-_ERROR_NAME = "streamapp.Error"  # a class of the app's own can be called Error, but not this
-_ERROR_REF = {"$ref": _REF.format(model=_ERROR_NAME)}
 _ERRORS = {
     "401": "The API key is missing or wrong.",
     "422": "The input is invalid.",
@@ -183,17 +189,16 @@ def _error(status: str) -> dict[str, Any]:
 
 
 def _stream_content(item: dict[str, Any], method: str) -> dict[str, Any]:
-    # anyOf: the blocks of a GET stream have no name, by which oneOf could tell them apart.
-    around = [_event("job", _STATUS), _event("done", _STATUS)] if method == "get" else []
+    data = {"output": item, **_EVENT_DATA}
+    around = () if method == "get" else ("opening", "end")
+    events = [
+        _event(kind, data[kind]) for kind, traits in KINDS.items() if kind in data and traits.meaning not in around
+    ]
     return {
-        "text/event-stream": {"itemSchema": {"anyOf": [_event("output", item), *_common_events(), *around]}},
+        # anyOf: the blocks of a GET stream have no name, by which oneOf could tell them apart.
+        "text/event-stream": {"itemSchema": {"anyOf": events}},
         "application/x-ndjson": {"itemSchema": item},
     }
-
-
-def _common_events() -> list[dict[str, Any]]:
-    events = [_event(name, schema) for name, schema in _EVENT_DATA.items()]
-    return [*events, _event("error", _ERROR_REF), _event("cancelled", _ERROR_REF)]
 
 
 def _event(name: str, schema: dict[str, Any]) -> dict[str, Any]:

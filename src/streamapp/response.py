@@ -23,7 +23,7 @@ from .answer import Answer, answer_of, own_headers
 from .channel import Subscriber
 from .connection import Connection
 from .errors import ErrorReport, InvalidInput, describe
-from .events import Event, encode
+from .events import ABOUT_STREAM, Event, encode
 from .files import Stored
 from .job import Job
 from .media import File
@@ -36,7 +36,6 @@ from .wire import Format
 REMAINDER_EXTENSION = "streamapp.remainder"
 _RETRY_MS = 1000
 _LOOK_S = 0.5  # a job's place in the queue is no event; clients that follow their jobs would poll as often
-_ABOUT_THE_STREAM = frozenset({"lagged", "restarted"})
 
 FindFile = Callable[[str], Stored | None]
 Respond = Callable[[Response], Awaitable[None]]
@@ -163,7 +162,7 @@ class EventStreamResponse(Response):
         self._connection = connection
         while not subscriber.is_closed:
             if events:
-                if self._format != "sse" and any(event.kind in _ABOUT_THE_STREAM for event in events):
+                if self._format != "sse" and any(event.kind in ABOUT_STREAM for event in events):
                     return connection.abort()  # what is missing, or to be forgotten, has no place in these formats
                 body = self._news() + self._frame(events)
                 if events[-1].kind == "done":

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from .events import ABOUT_STREAM, BEGINNINGS
 from .media import File
 
 
@@ -57,10 +58,9 @@ class Display:
                 self._preview(data)
             case "log":
                 self._print(data["message"])
-            case "lagged":
-                self._print(f"{name}: {json.dumps(data)}")
-            case "restarted":
-                self._outputs = 0  # the one held back was of the attempt that is lost
+            case _ if name in ABOUT_STREAM:
+                if name in BEGINNINGS:
+                    self._outputs = 0  # the one held back was of the attempt that is lost
                 self._print(f"{name}: {json.dumps(data)}")
             case _:
                 self._output(data)

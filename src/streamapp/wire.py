@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from .errors import MalformedRequest
-from .events import ATTEMPT, Event
+from .events import ABOUT_STREAM, ATTEMPT, RESULTS, TERMINAL, Event
 
 Format = Literal["sse", "ndjson", "text"]
 
@@ -20,7 +20,7 @@ OPEN_SSE = b": open\n"
 HEARTBEAT_NDJSON = b"\n"
 _BLOCK = b"event: %b\nid: %b%d\ndata: %b\n\n"
 # Named even on streams that EventSource reads through `onmessage`: they are about the stream, not of it.
-_ALWAYS_NAMED = frozenset({"lagged", "restarted", "done", "error", "cancelled"})
+_ALWAYS_NAMED = TERMINAL | ABOUT_STREAM
 _EVENT_ID = re.compile(r"([0-9a-f]{32}):([0-9]{1,9})\.([0-9]{1,18})")
 
 
@@ -110,7 +110,7 @@ def ndjson(events: Iterable[Event]) -> bytes:
 
 def text(events: Iterable[Event]) -> bytes:
     """Frame outputs as plain text: strings as they are, other values as a line of JSON, but no null."""
-    return b"".join([_text(event) for event in events if event.kind == "output" and event.data != b"null"])
+    return b"".join([_text(event) for event in events if event.kind in RESULTS and event.data != b"null"])
 
 
 def _text(event: Event) -> bytes:

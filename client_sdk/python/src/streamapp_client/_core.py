@@ -34,8 +34,21 @@ TEXT = "text/plain"
 JSON = "application/json"
 CANCEL_TIMEOUT_S = 2.0
 
-# The last event that has none of these names is the job's result.
-_NEVER_THE_RESULT = frozenset({"preview", "progress", "log", "lagged", "job", "started"})
+#: What events mean by their names, those of the server's own: the last result is the job's; a failure, and in streams
+#: that were asked for by GET an opening and an end, are no events to whoever reads. Any other name is a result's.
+MEANINGS = {
+    "output": "result",
+    "preview": "passing",
+    "progress": "passing",
+    "log": "passing",
+    "lagged": "passing",
+    "started": "passing",
+    "restarted": "restart",
+    "error": "failure",
+    "cancelled": "failure",
+    "job": "opening",
+    "done": "end",
+}
 
 
 def client_options(url: str, key: str | None, silence_s: float) -> dict[str, Any]:
@@ -219,19 +232,20 @@ class Transcript:
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that these bytes complete; raise what an `error` or `cancelled` event says."""
         for raw in self._decoder.feed(chunk):
-            if self._is_get and raw.name == "done":
+            meaning = MEANINGS.get(raw.name, "result")
+            if self._is_get and meaning == "end":
                 self._is_done = True
-            elif self._shows_states or not (self._is_get and raw.name == "job"):
-                yield self._read(raw)
+            elif self._shows_states or not (self._is_get and meaning == "opening"):
+                yield self._read(raw, meaning)
 
-    def _read(self, raw: ServerSentEvent) -> Event:
+    def _read(self, raw: ServerSentEvent, meaning: str) -> Event:
         data = decode_json(raw.data, f"the event {raw.name!r}")
-        if raw.name in ("error", "cancelled"):
+        if meaning == "failure":
             self.is_over = True
             raise error_from_event(raw.name, data, self.job_id)
-        if raw.name not in _NEVER_THE_RESULT:
+        if meaning not in ("passing", "opening"):
             # What the attempt before a restart has brought does not count any more.
-            self._last = None if raw.name == "restarted" else data
+            self._last = None if meaning == "restart" else data
         self._has_events = True
         return Event(raw.name, data, raw.id, self._download)
 
