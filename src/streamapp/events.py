@@ -30,9 +30,9 @@ ATTEMPT = 1 << 40  # more events than any attempt has
 class Traits(NamedTuple):
     """Say how events of one kind are treated."""
 
-    #: what it is to a client: an opening and an end are only in GET streams, a start only where it was asked for, and text
-    #: carries nothing but results. The clients are distributions of their own, and say it themselves; a test compares
-    #: them.
+    #: what it is to a client: an opening and an end are only in GET streams, a start only where it was asked for, and
+    #: text carries nothing but results. The clients are distributions of their own, and say it themselves; a test
+    #: compares them.
     meaning: Meaning
     #: a newer one with the same key takes its place while it is unread; what is not replaceable is lasting
     is_replaceable: bool = False
