@@ -18,7 +18,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .errors import Cancelled, ErrorReport, StreamAppError
-from .events import ATTEMPT, REPLACEABLE, TERMINAL, Event, encode, terminal
+from .events import ABOUT_STREAM, ATTEMPT, REPLACEABLE, TERMINAL, Event, encode, terminal
+from .events import BEGINNINGS as _BEGINNINGS
 from .settings import Settings
 
 # A tight producer holds the GIL and starves the loop that it has just woken. Giving the GIL up after a wake-up, at most
@@ -38,8 +39,7 @@ _BULK = 32
 _REST_S = 0.001
 _POLLER_WATCHES_S = 10.0
 # What a sleeping reader's task has to see: the stream ends with it, or something is missing from it.
-_FOR_THE_TASK = TERMINAL | {"lagged", "restarted"}
-_BEGINNINGS = frozenset({"started", "restarted"})
+_FOR_THE_TASK = TERMINAL | ABOUT_STREAM
 
 
 class ChannelStatistics(NamedTuple):
