@@ -26,7 +26,6 @@ from streamapp.events import (
     Preview,
     Progress,
     encode,
-    has_pending_media,
     terminal,
     to_event,
     to_event_at_once,
@@ -264,29 +263,11 @@ def test_the_javascript_client_takes_names_for_what_the_server_means() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "is_pending"),
-    [
-        (PIXELS, True),
-        ({"images": [PIXELS]}, True),
-        (Output({"a": {"b": PIXELS}}), True),
-        ([[[[[PIXELS]]]]], False),  # deeper than one looks
-        ("text", False),
-        (b"bytes", False),
-        ({"a": 1, "b": None}, False),
-        (MappingProxyType({"a": [PIXELS]}), True),
-        (File(b"x"), False),
-        (Image.from_pil(PIXELS), False),
-        (Point(x=1), False),
-    ],
-)
-def test_pending_media_are_images_that_are_still_pixels(payload: Any, is_pending: bool) -> None:
-    assert has_pending_media(payload) == is_pending
-
-
-@pytest.mark.parametrize(
     "payload",
     [
         {"a": 1},
+        b"bytes",
+        {"image": Image.from_pil(PIXELS)},
         {"file": File(b"x")},
         {"file": File(bytes(2**20))},
         File(b"x"),
@@ -306,7 +287,19 @@ def test_what_has_no_images_and_no_large_files_is_encoded_at_once(payload: Any) 
     assert event.kind == "log" or event.data == expected.data
 
 
-@pytest.mark.parametrize("payload", [PIXELS, {"a": PIXELS}, {"a": [[[[[PIXELS]]]]]}, Preview(PIXELS), {"a": object()}])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        PIXELS,
+        {"a": PIXELS},
+        {"images": [PIXELS]},
+        {"a": [[[[[PIXELS]]]]]},
+        Output({"a": {"b": PIXELS}}),
+        MappingProxyType({"a": [PIXELS]}),
+        Preview(PIXELS),
+        {"a": object()},
+    ],
+)
 def test_images_and_what_cannot_be_encoded_are_left_to_a_thread(payload: Any) -> None:
     assert to_event_at_once(payload) is None
 

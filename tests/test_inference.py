@@ -21,6 +21,7 @@ from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupF
 from streamapp.events import Output, Preview
 from streamapp.inference import ThreadWorker
 from streamapp.job import Job, JobRequest
+from streamapp.media import File, publish_by
 from streamapp.settings import Settings
 from streamapp.stream import Stream, current_stream
 
@@ -246,6 +247,30 @@ def test_an_image_is_encoded_while_the_next_job_runs(started: Started, gate: Gat
     gate.opened.set()
     assert over(job).result.json()["image"]["content_type"] == "image/png"  # type: ignore[union-attr]
     assert image.thread != inference_thread
+
+
+def test_a_large_file_is_kept_while_the_next_job_runs(started: Started, gate: Gate) -> None:
+    threads: list[int] = []
+
+    def publish(file: File) -> str:
+        threads.append(threading.get_ident())
+        gate()
+        return "http://x.test/files/1"
+
+    def new_with_a_store() -> Job:
+        publish_by(publish)
+        return new(lambda stream: [File(bytes(2**20 + 1))])
+
+    worker = started()
+    job, following = contextvars.copy_context().run(new_with_a_store), new(lambda stream: threading.get_ident())
+    worker.submit(job)
+    worker.submit(following)
+    gate.wait()
+    inference_thread = over(following).result.json()  # type: ignore[union-attr]
+    assert (job.is_over, worker.is_idle) == (False, False)
+    gate.opened.set()
+    assert over(job).result.json()[0]["url"] == "http://x.test/files/1"  # type: ignore[union-attr]
+    assert threads != [inference_thread]
 
 
 def test_no_more_than_a_few_results_wait_for_their_encoding(started: Started, gate: Gate) -> None:

@@ -18,7 +18,7 @@ from streamapp.media import (
     Audio,
     File,
     HeldBack,
-    HeldBackOnLoop,
+    HeldBackAtOnce,
     Image,
     encode_media,
     has_media_fields,
@@ -379,7 +379,7 @@ def test_small_files_and_those_without_room_are_inline(size: int, url: str | Non
 
 
 def test_on_the_loop_files_over_a_mebibyte_are_refused() -> None:
-    held = HeldBackOnLoop()
+    held = HeldBackAtOnce()
     assert File(bytes(2**20)).url(held).startswith("data:")
     with pytest.raises(ValueError, match="a file of 1048577 bytes takes too long"):
         File(bytes(2**20 + 1)).url(held)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy
+import PIL.Image
 import pytest
 from fastapi import HTTPException
 from starlette.testclient import TestClient
@@ -17,7 +18,8 @@ import streamapp
 from streamapp.errors import Cancelled, OutOfMemory
 from streamapp.events import Output, Preview
 from streamapp.job import Job
-from streamapp.results import empty_gpu_cache, exhaust, final_event, report
+from streamapp.media import File
+from streamapp.results import empty_gpu_cache, exhaust, final_event, report, succeed_at_once
 from streamapp.stream import Stream
 
 
@@ -85,6 +87,20 @@ def test_without_a_return_value_the_last_output_is_the_result() -> None:
     job = new()
     stream_of(job).output("last")
     assert final_event(job, None) is None
+
+
+@pytest.mark.parametrize("returned", [None, 1, {"a": File(b"x")}, Output("a", event="token")])
+def test_what_is_encoded_at_once_ends_its_job(returned: Any) -> None:
+    job = new()
+    assert succeed_at_once(job, returned)
+    assert (job.status, job.result.json()) == ("succeeded", final_event(new(), returned).json())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("returned", [[PIL.Image.new("L", (1, 1))], File(bytes(2**20 + 1)), Preview(1), object()])
+def test_what_may_take_long_is_left_to_another_thread(returned: Any) -> None:
+    job = new()
+    assert not succeed_at_once(job, returned)
+    assert not job.is_over
 
 
 # What is raised

@@ -7,18 +7,17 @@ that the channel numbers and that every reader shares. Framing for a protocol is
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 import PIL.Image
 from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
 
 from .errors import ErrorReport, NotEncodable
-from .media import File, HeldBack, HeldBackOnLoop, encode_media, inline
+from .media import File, HeldBack, HeldBackAtOnce, encode_media, inline
 
 Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
@@ -67,7 +66,6 @@ _MAX_ARRAY_ITEMS = 65_536
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
 # As `pydantic_core.to_json` writes, with its options read once.
 _ANYTHING = SchemaSerializer(core_schema.any_schema(), {"ser_json_bytes": "base64", "ser_json_inf_nan": "null"})
-_PLAIN = frozenset({str, int, float, bool, bytes, bytearray, NoneType})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +202,12 @@ def to_event(value: Any, *, at_once: bool = False) -> Event:
 
 
 def to_event_at_once(value: Any) -> Event | None:
-    """Do as `to_event` does, on the loop; None where that would block it: images to compress, or files over 1 MiB."""
+    """Do as `to_event` does where nothing may take long, as on the loop: None for what holds images to compress (PNG of
+    1024x1024: 60 ms) or files over 1 MiB, and for what cannot be encoded at all.
+    """
     try:  # to encode, rather than to look for media first, which costs as much
         if type(value) is dict:
-            return Event("output", _to_json(value, _fallback_at_once, HeldBackOnLoop))
+            return Event("output", _to_json(value, _fallback_at_once, HeldBackAtOnce))
         return to_event(value, at_once=True)
     except NotEncodable:
         return None
@@ -233,7 +233,7 @@ def encode(payload: Any, *, at_once: bool = False) -> bytes:
         NotEncodable: a value in it has no JSON form.
     """
     if at_once:
-        return _to_json(payload, _fallback_at_once, HeldBackOnLoop)
+        return _to_json(payload, _fallback_at_once, HeldBackAtOnce)
     return _to_json(payload, _fallback)
 
 
@@ -245,29 +245,6 @@ def _to_json(payload: Any, fallback: Callable[[Any], Any], holding: type[HeldBac
         reason = str(error).removeprefix("Error calling `fallback`: ")
         raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {reason[:500]}") from error
     return held.put_into(written) if held else written
-
-
-def has_pending_media(payload: Any, *, depth: int = 4) -> bool:
-    """Tell whether encoding `payload` means compressing an image, which is slow (PNG of 1024x1024: 60 ms).
-
-    Looks into mappings and sequences `depth` levels deep.
-    """
-    kind = type(payload)  # most payloads are plain values in dicts, and this is called for every event
-    if kind in _PLAIN:
-        return False
-    items: Iterable[Any] = ()
-    if kind is dict:
-        items = payload.values()
-    elif isinstance(payload, Output | Preview):
-        return has_pending_media(payload.payload, depth=depth)
-    elif isinstance(payload, Mapping):
-        items = payload.values()
-    elif isinstance(payload, Sequence) and not isinstance(payload, str | bytes | bytearray):
-        items = payload
-    for item in items if depth else ():
-        if type(item) not in _PLAIN and has_pending_media(item, depth=depth - 1):
-            return True
-    return isinstance(payload, PIL.Image.Image)
 
 
 def _preview_payload(preview: Preview) -> Any:
@@ -305,7 +282,7 @@ def _fallback(value: Any, image_format: Literal["PNG", "JPEG"] = "PNG", quality:
 
 def _fallback_at_once(value: Any) -> Any:
     if isinstance(value, PIL.Image.Image):
-        raise NotEncodable("an image takes too long to compress on the event loop")
+        raise NotEncodable("an image takes too long to be compressed at once")
     return _fallback(value)
 
 

@@ -1,8 +1,8 @@
 """Run jobs one after another in the app's inference thread.
 
 Setup, every sync endpoint and teardown run in that one thread, as CUDA streams, `inference_mode` and thread-locals
-want. Results that hold images are encoded in a thread of their own, since a PNG of a megapixel takes 60 ms, for which
-the GPU would idle.
+want. Results that hold images or large files are encoded in a thread of their own, since a PNG of a megapixel takes
+60 ms, for which the GPU would idle.
 """
 
 import contextvars
@@ -13,11 +13,10 @@ from contextlib import nullcontext
 from typing import Any
 
 from .errors import Cancelled, SetupFailed, StreamAppError
-from .events import has_pending_media
 from .forks import ending_forks
 from .job import Job
 from .logs import logger
-from .results import exhaust, final_event, report
+from .results import exhaust, final_event, report, succeed_at_once
 from .settings import Settings
 from .stream import Stream, enter_stream
 from .threads import DaemonPool
@@ -147,8 +146,7 @@ class ThreadWorker:
         with self._capture(job), ending_forks():
             result = exhaust(self._run_endpoint(job, stream), stream)
         job.returned()
-        if not has_pending_media(result):
-            job.succeed(final_event(job, result))
+        if succeed_at_once(job, result):
             return
         self._wait_for_encoder(job)
         self._lane.begin_encoding(job)

@@ -64,10 +64,10 @@ class HeldBack(list[bytes]):
     It is the `context` of `pydantic_core.to_json`, and completes what that returns.
 
     Attributes:
-        is_on_loop: files over 1 MiB are refused.
+        is_at_once: files over 1 MiB are refused.
     """
 
-    is_on_loop: ClassVar[bool] = False
+    is_at_once: ClassVar[bool] = False
 
     def hold(self, data: bytes) -> str:
         """Return what stands for the base64 of `data`."""
@@ -81,10 +81,10 @@ class HeldBack(list[bytes]):
         return b"".join(pieces)
 
 
-class HeldBackOnLoop(HeldBack):
-    """Do so on the event loop, where files over 1 MiB take too long: they are written to the disk, or large in JSON."""
+class HeldBackAtOnce(HeldBack):
+    """Do so where nothing may take long, as files over 1 MiB do: they are written to the disk, or large in JSON."""
 
-    is_on_loop = True
+    is_at_once = True
 
 
 def _dump(media: "File", info: SerializationInfo) -> dict[str, Any]:
@@ -150,8 +150,8 @@ class File:
         """Return what stands for the file in JSON: a data URI; over 1 MiB a URL, where a store is at hand."""
         if len(self.data) <= _INLINE_BYTES:
             return self.data_uri(held)
-        if held is not None and held.is_on_loop:
-            raise ValueError(f"a file of {len(self.data)} bytes takes too long to encode on the event loop")
+        if held is not None and held.is_at_once:
+            raise ValueError(f"a file of {len(self.data)} bytes takes too long to be encoded at once")
         publish = _publish.get()
         url = None if publish is None else publish(self)
         return url or self.data_uri(held)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .errors import OutOfMemory, StreamAppError, is_out_of_memory
-from .events import Event, to_event
+from .events import Event, to_event, to_event_at_once
 from .job import Job
 from .logs import logger
 from .stream import Stream
@@ -41,6 +41,18 @@ def final_event(job: Job, result: Any) -> Event | None:
         return None
     event = to_event(result)
     return event if event.kind == "output" else to_event(event.json())
+
+
+def succeed_at_once(job: Job, result: Any) -> bool:
+    """End a job with what its endpoint returned; False, and it goes on, where encoding that may take long."""
+    if result is None:
+        job.succeed(final_event(job, None))
+        return True
+    event = to_event_at_once(result)
+    if event is None or event.kind != "output":
+        return False
+    job.succeed(event)
+    return True
 
 
 def report(job: Job, error: BaseException) -> None:

@@ -15,10 +15,9 @@ from contextlib import nullcontext, suppress
 from typing import Any
 
 from .errors import Cancelled, QueueFull
-from .events import to_event_at_once
 from .forks import ending_forks
 from .job import Job
-from .results import final_event, report
+from .results import final_event, report, succeed_at_once
 from .settings import Settings
 from .stream import Stream, enter_stream
 from .threads import in_encoder
@@ -181,10 +180,5 @@ async def _close(items: Any) -> None:
 
 async def _succeed(job: Job, result: Any) -> None:
     """End a job with its result; a thread encodes what takes long."""
-    if result is None:
-        job.succeed(final_event(job, None))
-        return
-    event = to_event_at_once(result)
-    if event is None or event.kind != "output":
-        event = await in_encoder(final_event, job, result)
-    job.succeed(event)
+    if not succeed_at_once(job, result):
+        job.succeed(await in_encoder(final_event, job, result))
