@@ -228,7 +228,6 @@ class Runtime:
                 raise DefinitionError(f"two apps are named {name!r}; give one a class keyword name=...")
         self.observers: list[Callable[[Job], None]] = []
         self.on_exit: Callable[[int], None] | None = None
-        self.is_draining = False
         self._kept: set[asyncio.Task[None]] = set()
         #: called, in any thread, with an exit code when the loop is blocked for good: nobody else can end the process
         self.on_blocked: Callable[[int], None] | None = None
@@ -298,9 +297,13 @@ class Runtime:
         """Say whether every worker is in service: its threads are alive and come back from their jobs."""
         return all(worker.state not in OUT_OF_SERVICE for worker in self._workers())
 
+    @property
+    def is_draining(self) -> bool:
+        """Say whether no more jobs are taken, as the server is about to end."""
+        return self._drains_since is not None
+
     def begin_drain(self) -> None:
         """Take no more jobs."""
-        self.is_draining = True
         if self._drains_since is None:
             self._drains_since = time.monotonic()
         for worker in self._workers():
