@@ -183,9 +183,9 @@ def test_nothing_of_a_job_is_kept_when_it_is_over(started: Started) -> None:
         gc.enable()
 
 
-def test_statistics_describe_the_worker(started: Started, gate: Gate, advance: Advance) -> None:
+def test_statistics_describe_the_worker(started: Started, gate: Gate) -> None:
     worker = started(max_queue=1)
-    first = new(lambda stream: advance(5))
+    first = new()
     worker.submit(first)
     over(first)
     worker.submit(new(gate))
@@ -193,9 +193,7 @@ def test_statistics_describe_the_worker(started: Started, gate: Gate, advance: A
     worker.submit(new())
     with pytest.raises(QueueFull):
         worker.submit(new())
-    *figures, median_s = worker.statistics()
-    assert figures == ["ready", 1, 1, 1, 1]
-    assert median_s >= 5
+    assert worker.statistics() == ("ready", 1, 1, 1)
     assert not worker.is_idle
 
 

@@ -14,7 +14,7 @@ from streamapp.metrics import Metrics
 from streamapp.settings import Settings
 from streamapp.worker import WorkerStatistics
 
-IDLE = WorkerStatistics(state="ready", queued=0, running=0, finished=0, refused=0, median_run_s=0)
+IDLE = WorkerStatistics(state="ready", queued=0, running=0, refused=0)
 
 
 def make(
@@ -22,7 +22,7 @@ def make(
     jobs: JobsStatistics | None = None,
     channels: tuple[ChannelStatistics, ...] = (),
 ) -> Metrics:
-    counts = jobs or JobsStatistics(active=0, finished=0, succeeded=0, failed=0, cancelled=0)
+    counts = jobs or JobsStatistics(finished=0, succeeded=0, failed=0, cancelled=0)
     return Metrics(lambda: workers, lambda: counts, lambda: channels)
 
 
@@ -49,7 +49,7 @@ def test_every_worker_has_its_figures() -> None:
 
 
 def test_jobs_are_counted_by_how_they_ended() -> None:
-    page = samples(make(jobs=JobsStatistics(active=9, finished=4, succeeded=3, failed=2, cancelled=1)))
+    page = samples(make(jobs=JobsStatistics(finished=4, succeeded=3, failed=2, cancelled=1)))
     assert [page[f"streamapp_jobs_total{{{status}}}"] for status in ("succeeded", "failed", "cancelled")] == [3, 2, 1]
     assert page["streamapp_jobs_kept{}"] == 4
 

@@ -88,11 +88,10 @@ def test_a_job_that_is_cancelled_in_the_queue_leaves_it_at_once() -> None:
     assert lane.take(8) == [other]
 
 
-def test_statistics_describe_the_lane(advance: Advance) -> None:
+def test_statistics_describe_the_lane() -> None:
     lane, first = opened(max_queue=1), new()
     queued(lane, first)
     lane.take()
-    advance(5)
     assert not lane.is_idle
     lane.done(first)
     assert lane.is_idle
@@ -101,9 +100,7 @@ def test_statistics_describe_the_lane(advance: Advance) -> None:
     queued(lane, new())
     with pytest.raises(QueueFull):
         lane.submit(new())
-    *figures, median_s = lane.statistics()
-    assert figures == ["ready", 1, 1, 1, 1]
-    assert median_s >= 5
+    assert lane.statistics() == ("ready", 1, 1, 1)
     assert not lane.is_idle
 
 

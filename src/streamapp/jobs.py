@@ -26,8 +26,6 @@ _STATES = TERMINAL | BEGINNINGS  # events after which a job's record has changed
 class JobsStatistics(NamedTuple):
     """Count jobs by state."""
 
-    #: queued or running now
-    active: int
     #: over, and still kept
     finished: int
     #: ended in each way since the start
@@ -141,7 +139,7 @@ class Jobs:
     def statistics(self) -> JobsStatistics:
         """Count the jobs."""
         self.expire()
-        return JobsStatistics(active=len(self._active), finished=len(self._finished), **self._counts)
+        return JobsStatistics(finished=len(self._finished), **self._counts)
 
     def _delete(self, job: Job) -> None:
         self._kept.pop(job.id, None)

@@ -114,14 +114,7 @@ class TaskWorker:
 
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
-        return WorkerStatistics(
-            state=self.state,
-            queued=0,
-            running=len(self._tasks),
-            finished=self._times.finished,
-            refused=self._refused,
-            median_run_s=self._times.median_s(),
-        )
+        return WorkerStatistics(self.state, 0, len(self._tasks), self._refused)
 
     async def _run(self, job: Job) -> None:
         # One coroutine for all of it: each one between the task and the endpoint is gone through twice per event.

@@ -43,12 +43,8 @@ class WorkerStatistics(NamedTuple):
     queued: int
     #: jobs running now
     running: int
-    #: jobs that ran to any end
-    finished: int
     #: jobs refused because the queue was full
     refused: int
-    #: the median of the last run times, seconds
-    median_run_s: float
 
 
 class Worker(Protocol):
@@ -119,20 +115,15 @@ class RunTimes:
 
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=32)
-        self.finished = 0
 
     def add(self, seconds: float) -> None:
-        """Count a job that ran to any end."""
-        self.finished += 1
+        """Take note of a job that ran to any end."""
         self._seconds.append(seconds)
-
-    def median_s(self) -> float:
-        """Return the median of the last run times; 0 before the first."""
-        return statistics.median(list(self._seconds)) if self._seconds else 0.0
 
     def retry_after_s(self, queued: int) -> int:
         """Return ceil(queue length x median run time), 1 to 60."""
-        return max(1, min(60, math.ceil(queued * self.median_s())))
+        median_s = statistics.median(list(self._seconds)) if self._seconds else 0.0
+        return max(1, min(60, math.ceil(queued * median_s)))
 
 
 class Lane:
@@ -333,14 +324,7 @@ class Lane:
         """Return the worker's figures."""
         state = self.state
         with self._changed:
-            return WorkerStatistics(
-                state=state,
-                queued=len(self._queue),
-                running=len(self._running),
-                finished=self._times.finished,
-                refused=self._refused,
-                median_run_s=self._times.median_s(),
-            )
+            return WorkerStatistics(state, len(self._queue), len(self._running), self._refused)
 
     def end_overdue(self) -> None:
         """End what is out of time: jobs, and the worker when one of them does not come back."""
