@@ -16,16 +16,18 @@ import PIL.Image
 import pytest
 from pydantic import BaseModel
 
-from streamapp.errors import ErrorReport, NotEncodable
+from streamapp.errors import ErrorReport, MalformedRequest, NotEncodable
 from streamapp.events import (
     KINDS,
     Event,
+    EventId,
     Kind,
     Log,
     Output,
     Preview,
     Progress,
     encode,
+    parse_event_id,
     terminal,
     to_event,
     to_event_at_once,
@@ -329,3 +331,38 @@ def test_large_files_are_left_to_a_thread_before_they_are_kept(payload: Any) -> 
 
     assert contextvars.copy_context().run(encoded) is None
     assert kept == []
+
+
+# Ids
+
+
+JOB = "0123456789abcdef" * 2
+
+
+def test_an_id_is_read_as_it_is_written() -> None:
+    event_id = EventId(JOB, 2, 17)
+    assert str(event_id) == f"{JOB}:2.17"
+    assert parse_event_id(f" {event_id} ") == event_id
+
+
+@pytest.mark.parametrize("value", ["", "17", f"{JOB}:1", f"{JOB}:1.", f"{JOB}:1.-1", f"x{JOB}:1.1", f"{JOB}:1.٣"])
+def test_an_id_of_another_form_is_refused(value: str) -> None:
+    with pytest.raises(MalformedRequest, match="expected an id of this server's streams"):
+        parse_event_id(value)
+
+
+@pytest.mark.parametrize("event_id", [EventId(JOB, 1, 0), EventId(JOB, 1, 5), EventId(JOB, 3, 1), EventId(JOB, 9, 70)])
+def test_a_place_in_the_log_is_an_attempt_and_a_number(event_id: EventId) -> None:
+    assert EventId.at(JOB, event_id.place) == event_id
+    assert parse_event_id(str(event_id)) == event_id
+
+
+def test_places_compare_as_attempt_and_number_do() -> None:
+    ids = [EventId(JOB, 1, 1), EventId(JOB, 1, 900), EventId(JOB, 2, 0), EventId(JOB, 2, 1), EventId(JOB, 10, 1)]
+    assert sorted(ids, key=lambda event_id: event_id.place) == ids
+
+
+@pytest.mark.parametrize("value", [f"{JOB}:0.1", f"{JOB}:1.{1 << 40}"])
+def test_an_id_that_no_event_can_have_is_malformed(value: str) -> None:
+    with pytest.raises(MalformedRequest, match="no attempt or event"):
+        parse_event_id(value)

@@ -3,9 +3,8 @@
 import pytest
 
 from streamapp import wire
-from streamapp.errors import ErrorReport, MalformedRequest
-from streamapp.events import ATTEMPT, Event, Output, Preview, Progress, terminal, to_event
-from streamapp.wire import EventId, parse_event_id
+from streamapp.errors import ErrorReport
+from streamapp.events import ATTEMPT, Event, EventId, Output, Preview, Progress, terminal, to_event
 
 JOB = "0123456789abcdef" * 2
 PREFIX = f"{JOB}:1.".encode()
@@ -73,18 +72,6 @@ def test_a_string_that_is_no_unicode_is_replaced_in_text() -> None:
     assert wire.text([Event("output", b'""', text="a\ud800")]) == b"a?"
 
 
-def test_an_id_is_read_as_it_is_written() -> None:
-    event_id = EventId(JOB, 2, 17)
-    assert str(event_id) == f"{JOB}:2.17"
-    assert parse_event_id(f" {event_id} ") == event_id
-
-
-@pytest.mark.parametrize("value", ["", "17", f"{JOB}:1", f"{JOB}:1.", f"{JOB}:1.-1", f"x{JOB}:1.1", f"{JOB}:1.٣"])
-def test_an_id_of_another_form_is_refused(value: str) -> None:
-    with pytest.raises(MalformedRequest, match="expected an id of this server's streams"):
-        parse_event_id(value)
-
-
 def test_events_of_a_later_attempt_have_its_number_in_their_ids() -> None:
     first, restarted, second = to_event("a"), Event("restarted", b"{}"), to_event("b")
     first.n, restarted.n, second.n = 7, ATTEMPT + 1, ATTEMPT + 2
@@ -93,20 +80,3 @@ def test_events_of_a_later_attempt_have_its_number_in_their_ids() -> None:
     assert ids == [f"id: {JOB}:1.7", f"id: {JOB}:2.1", f"id: {JOB}:2.2"]
     unnamed = wire.sse([first, restarted, second], PREFIX, is_named=False).decode()
     assert [line for line in unnamed.splitlines() if line.startswith("event: ")] == ["event: restarted"]
-
-
-@pytest.mark.parametrize("event_id", [EventId(JOB, 1, 0), EventId(JOB, 1, 5), EventId(JOB, 3, 1), EventId(JOB, 9, 70)])
-def test_a_place_in_the_log_is_an_attempt_and_a_number(event_id: EventId) -> None:
-    assert EventId.at(JOB, event_id.place) == event_id
-    assert parse_event_id(str(event_id)) == event_id
-
-
-def test_places_compare_as_attempt_and_number_do() -> None:
-    ids = [EventId(JOB, 1, 1), EventId(JOB, 1, 900), EventId(JOB, 2, 0), EventId(JOB, 2, 1), EventId(JOB, 10, 1)]
-    assert sorted(ids, key=lambda event_id: event_id.place) == ids
-
-
-@pytest.mark.parametrize("value", [f"{JOB}:0.1", f"{JOB}:1.{1 << 40}"])
-def test_an_id_that_no_event_can_have_is_malformed(value: str) -> None:
-    with pytest.raises(MalformedRequest, match="no attempt or event"):
-        parse_event_id(value)

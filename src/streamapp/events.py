@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import PIL.Image
 from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
 
-from .errors import ErrorReport, NotEncodable
+from .errors import ErrorReport, MalformedRequest, NotEncodable
 from .media import File, HeldBack, HeldBackAtOnce, encode_media, inline
 
 Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
@@ -63,6 +63,7 @@ BEGINNINGS = frozenset(kind for kind, traits in KINDS.items() if traits.begins_a
 ABOUT_STREAM = frozenset(kind for kind, traits in KINDS.items() if traits.is_about_stream)
 RESULTS = frozenset(kind for kind, traits in KINDS.items() if traits.meaning == "result")
 _MAX_ARRAY_ITEMS = 65_536
+_EVENT_ID = re.compile(r"([0-9a-f]{32}):([0-9]{1,9})\.([0-9]{1,18})")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
 # As `pydantic_core.to_json` writes, with its options read once.
 _ANYTHING = SchemaSerializer(core_schema.any_schema(), {"ser_json_bytes": "base64", "ser_json_inf_nan": "null"})
@@ -162,6 +163,44 @@ class Event:
     def json(self) -> Any:
         """Return the data as Python values."""
         return json.loads(self.data)
+
+
+class EventId(NamedTuple):
+    """Name a point in a job's log; compared within a job as the pair (attempt, n)."""
+
+    job_id: str
+    attempt: int
+    n: int
+
+    @classmethod
+    def at(cls, job_id: str, place: int) -> "EventId":
+        """Name a place of a log: an event's `n`."""
+        return cls(job_id, place // ATTEMPT + 1, place % ATTEMPT)
+
+    @property
+    def place(self) -> int:
+        """Return the place in the job's log."""
+        return (self.attempt - 1) * ATTEMPT + self.n
+
+    def __str__(self) -> str:
+        return f"{self.job_id}:{self.attempt}.{self.n}"
+
+
+def parse_event_id(value: str) -> EventId:
+    """Read an event id as our streams write it, `{job}:{attempt}.{n}`.
+
+    Raises:
+        MalformedRequest: it is not of that form.
+    """
+    match = _EVENT_ID.fullmatch(value.strip())
+    if match is None:
+        raise MalformedRequest(
+            f"Last-Event-ID: expected an id of this server's streams, {{job}}:{{attempt}}.{{n}}, got {value[:80]!r}"
+        )
+    event_id = EventId(match[1], int(match[2]), int(match[3]))
+    if not 1 <= event_id.attempt or event_id.n >= ATTEMPT:
+        raise MalformedRequest(f"Last-Event-ID: there is no attempt or event {match[2]}.{match[3]}")
+    return event_id
 
 
 def to_event(value: Any, *, at_once: bool = False) -> Event:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from .channel import Channel, Subscriber
 from .errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, JobCancelled, describe
-from .events import ATTEMPT, Event
+from .events import ATTEMPT, Event, EventId
 from .logs import logger
 from .settings import Settings
-from .wire import EventId
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -37,13 +37,13 @@ from .errors import (
     StreamAppError,
     describe,
 )
+from .events import parse_event_id
 from .inputs import Input
 from .job import Job, RequestKey, new_job_id
 from .logs import logger
 from .middleware import REQUEST_ID
 from .response import EventStreamResponse, ResultResponse, result_response
 from .runtime import Runtime, ServedApp
-from .wire import parse_event_id
 
 SUBMISSION = "streamapp.submission"
 _ANSWERED = "streamapp.answered"  # a future in the scope of a request to a `LastingRoute`

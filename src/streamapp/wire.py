@@ -5,12 +5,10 @@ SSE follows https://html.spec.whatwg.org/multipage/server-sent-events.html. Ever
 JSON has no raw line break, so a payload never needs a second `data:` line.
 """
 
-import re
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from .errors import MalformedRequest
-from .events import ABOUT_STREAM, ATTEMPT, RESULTS, TERMINAL, Event
+from .events import ABOUT_STREAM, ATTEMPT, RESULTS, TERMINAL, Event, EventId
 
 Format = Literal["sse", "ndjson", "text"]
 
@@ -21,45 +19,6 @@ HEARTBEAT_NDJSON = b"\n"
 _BLOCK = b"event: %b\nid: %b%d\ndata: %b\n\n"
 # Named even on streams that EventSource reads through `onmessage`: they are about the stream, not of it.
 _ALWAYS_NAMED = TERMINAL | ABOUT_STREAM
-_EVENT_ID = re.compile(r"([0-9a-f]{32}):([0-9]{1,9})\.([0-9]{1,18})")
-
-
-class EventId(NamedTuple):
-    """Name a point in a job's log; compared within a job as the pair (attempt, n)."""
-
-    job_id: str
-    attempt: int
-    n: int
-
-    @classmethod
-    def at(cls, job_id: str, place: int) -> "EventId":
-        """Name a place of a log: an event's `n`."""
-        return cls(job_id, place // ATTEMPT + 1, place % ATTEMPT)
-
-    @property
-    def place(self) -> int:
-        """Return the place in the job's log."""
-        return (self.attempt - 1) * ATTEMPT + self.n
-
-    def __str__(self) -> str:
-        return f"{self.job_id}:{self.attempt}.{self.n}"
-
-
-def parse_event_id(value: str) -> EventId:
-    """Read an event id as our streams write it, `{job}:{attempt}.{n}`.
-
-    Raises:
-        MalformedRequest: it is not of that form.
-    """
-    match = _EVENT_ID.fullmatch(value.strip())
-    if match is None:
-        raise MalformedRequest(
-            f"Last-Event-ID: expected an id of this server's streams, {{job}}:{{attempt}}.{{n}}, got {value[:80]!r}"
-        )
-    event_id = EventId(match[1], int(match[2]), int(match[3]))
-    if not 1 <= event_id.attempt or event_id.n >= ATTEMPT:
-        raise MalformedRequest(f"Last-Event-ID: there is no attempt or event {match[2]}.{match[3]}")
-    return event_id
 
 
 def sse(events: Sequence[Event], id_prefix: bytes, *, is_named: bool) -> bytes:
