@@ -390,7 +390,7 @@ class ProcessWorker:
                     with suppress(Cancelled):
                         asyncio.run_coroutine_threadsafe(take_in(job, events), self._loop).result(WAIT_S)
                 break
-            except EOFError:  # the process is dead
+            except (EOFError, OSError):  # the process is dead
                 self._connect()
                 job.begin_again()
         job.returned()
