@@ -50,6 +50,11 @@ def test_a_request_is_plain_data_that_comes_back_as_it_was() -> None:
     assert plain.validate_json(plain.dump_json(asked)) == asked
 
 
+def test_what_is_kept_of_a_request_has_no_secrets() -> None:
+    asked = request(headers=b"host:a\nauthorization:Key secret\ncookie:s=1\nproxy-authorization:x\nx-own:1")
+    assert asked.without_secrets().headers == b"host:a\nx-own:1"
+
+
 @pytest.mark.parametrize(("endpoint", "path"), [("/", "/app"), ("/stream", "/app/stream")])
 def test_a_path_begins_with_the_apps_name(endpoint: str, path: str) -> None:
     assert request(endpoint=endpoint).path == path

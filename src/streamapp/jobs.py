@@ -228,7 +228,7 @@ def _checked(key: RequestKey | None, job: Job) -> Job:
 def _record(job: Job) -> JobRecord:
     finished_at = job.finished_at or time.time()  # it is noted a moment after the job is over
     return JobRecord(
-        request=job.request,
+        request=job.request.without_secrets(),
         created_at=job.created_at,
         status=job.status,
         attempt=job.attempt,

@@ -14,7 +14,7 @@ from .job import JobRequest, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """Describe a job and how far it is: plain data.
+    """Describe a job and how far it is: plain data. Its request has no API key and no cookies.
 
     Attributes:
         attempt: which attempt it is, or will be when it is queued: 1 and up.
