@@ -17,7 +17,7 @@ ORDER = (
     *("logs", "threads", "ending", "forks"),  # the process: its log, its threads, its end, its children
     *("errors", "settings", "media", "fetch", "files", "events", "wire"),  # values
     *("exceptions", "toolkit"),  # fal's names for them
-    *("channel", "stream", "capture", "job", "store", "jobs"),  # what happened to a job
+    *("log", "pace", "delivery", "subscriber", "channel", "stream", "capture", "job", "store", "jobs"),  # what happened
     *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it
     *("container", "endpoint", "app", "inputs", "diffusion"),  # definition
     *("call", "answer", "connection", "response", "middleware", "metrics", "openapi", "page"),  # transport
@@ -29,7 +29,7 @@ ORDER = (
 )
 OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
 WITH_THREADS = {
-    *("threads", "ending", "forks", "files", "channel", "stream", "capture", "store"),
+    *("threads", "ending", "forks", "files", "pace", "delivery", "channel", "stream", "capture", "store"),
     *("worker", "inference", "tasks", "watchdog", "diffusion"),
 }
 # Whose code `import streamapp` runs: the more there are, the later a server starts.
@@ -109,7 +109,7 @@ def test_nothing_is_imported_inside_a_function(module: str) -> None:
     assert {function.name: list(imported(function)) for function in functions if [*imported(function)]} == {}
 
 
-@pytest.mark.parametrize("module", [*ORDER[ORDER.index("channel") : ORDER.index("container")], "runtime"])
+@pytest.mark.parametrize("module", [*ORDER[ORDER.index("log") : ORDER.index("container")], "runtime"])
 def test_jobs_and_the_runtime_know_neither_http_nor_metrics_nor_fal(module: str) -> None:
     others = {"starlette", "fastapi", "prometheus_client", ".metrics", ".fal_api", ".routes", ".response", ".answer"}
     if module in MODULES:

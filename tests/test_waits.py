@@ -49,13 +49,12 @@ WITHOUT = {
     },
     "streamapp/channel.py": {
         "self._lock.acquire()": "held for a few lines, none of which waits",
-        "room": "a timer gives it after what is left of the budget",
-        "waiter": "a timer ends it",
     },
     "streamapp/compile.py": {"asking.result()": DONE},
     "streamapp/connection.py": {
         "asyncio.shield(self.listener)": "what an endpoint's own Response receives: it waits for its client to leave",
     },
+    "streamapp/delivery.py": {"waiter": "a timer ends it"},
     "streamapp/ending.py": {"self._orders.get()": "a daemon, which waits to be armed"},
     "streamapp/local.py": {
         "in_own_thread('display', _show, subscriber.take(), show)": "a terminal stands still as long as its user wants"
@@ -63,6 +62,7 @@ WITHOUT = {
     "streamapp/fetch.py": {
         "loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)": BY_THE_SCOPE,
     },
+    "streamapp/pace.py": {"room": "a timer gives it after what is left of the budget"},
     "streamapp/reload.py": {"child.wait()": "it was killed"},
     "streamapp/response.py": {
         "outcome.result()": DONE,
@@ -94,6 +94,7 @@ WITHOUT = {
         "self._writable.wait()": "uvicorn's, until the client has taken enough or left; responses limit it",
     },
     "streamapp/stream.py": {"rest": BY_THE_JOB, "in_encoder(to_event, payload)": BY_THE_JOB},
+    "streamapp/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
     "streamapp/testing.py": {"self._is_over.wait()": "what an app receives: it waits for its client to leave"},
     "streamapp/threads.py": {

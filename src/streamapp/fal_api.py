@@ -28,7 +28,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .app import App
 from .call import caller_in
-from .channel import Subscriber
 from .errors import JobNotFound, MalformedRequest, describe
 from .events import Event
 from .face import ASKED_PATH, Face
@@ -39,6 +38,7 @@ from .logs import logger
 from .response import ErrorResponse, result_response
 from .routes import SUBMISSION, Submission, base_url
 from .runtime import Runtime
+from .subscriber import Subscriber
 from .threads import in_pool
 
 PROXY_PATH = "/api/fal/proxy"

@@ -14,11 +14,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from .channel import Channel, Subscriber
+from .channel import Channel
 from .errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, JobCancelled, describe
 from .events import ATTEMPT, Event, EventId
 from .logs import logger
 from .settings import Settings
+from .subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable

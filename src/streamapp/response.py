@@ -20,7 +20,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from . import wire
 from .answer import Answer, answer_of, own_headers
-from .channel import Subscriber
 from .connection import Connection
 from .errors import ErrorReport, InvalidInput, describe
 from .events import ABOUT_STREAM, Event, encode
@@ -28,6 +27,7 @@ from .files import Stored
 from .job import Job
 from .media import File
 from .settings import Settings
+from .subscriber import Subscriber
 from .threads import in_pool
 from .wire import Format
 

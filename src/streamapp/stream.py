@@ -52,16 +52,16 @@ class Stream:
 
     async def aemit(self, payload: Any, *, event: str | None = None) -> None:
         """Emit from an `async def` endpoint; waits while the reader is far behind. A thread encodes large media."""
-        rest = self.offer(payload if event is None else Output(payload, event))
+        rest = self.begin_aemit(payload if event is None else Output(payload, event))
         if rest is not None:
             await rest
 
-    def offer(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
-        """Emit from the loop; returns what is left to await, or None: a coroutine for each event would cost as much."""
+    def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
+        """Begin `aemit`; returns what is left to await, or None: a coroutine for each event would cost as much."""
         event = to_event_at_once(payload)
         if event is None:
             return self._aemit_media(payload)
-        return None if self._channel.offer(event) else self._channel.aemit(event)
+        return None if self._channel.emit_at_once(event) else self._channel.aemit(event)
 
     async def _aemit_media(self, payload: Any) -> None:
         await self._channel.aemit(await in_encoder(to_event, payload))

@@ -133,7 +133,7 @@ class TaskWorker:
                         if hasattr(result, "__aiter__"):
                             try:
                                 async for item in result:
-                                    rest = stream.offer(item)
+                                    rest = stream.begin_aemit(item)
                                     if rest is not None:
                                         await rest
                             finally:
