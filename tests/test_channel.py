@@ -228,6 +228,23 @@ async def test_the_newest_event_the_result_and_the_end_are_kept_in_any_case(boun
     assert numbers(channel.subscribe(after=2).take()) == [3, 4]
 
 
+# Threads emit
+
+
+async def test_what_a_thread_emits_wakes_a_sleeping_reader() -> None:
+    channel = channel_with()
+    task = await asleep(channel.subscribe())
+    Producer(lambda: put(channel, "a", waits=True)).join(WAIT_S)
+    assert await task
+
+
+def test_what_a_poller_has_seen_it_does_not_see_again_and_it_counts_as_watching() -> None:
+    channel = channel_with()
+    put(channel, "a", "b")
+    assert numbers(channel.events(after=1, shows_previews=True)) == [2]
+    assert channel.wants_preview()
+
+
 # The loop emits
 
 
@@ -298,6 +315,15 @@ async def test_an_end_that_comes_just_before_an_async_producer_waits_is_not_miss
     await channel.aemit(to_event("a"))
     with pytest.raises(Cancelled):
         await asyncio.wait_for(channel.aemit(to_event("b")), WAIT_S)
+
+
+async def test_after_the_end_nothing_is_emitted_at_once() -> None:
+    channel = channel_with()
+    await asleep(channel.subscribe())
+    channel.cancel(STOPPED)
+    with pytest.raises(Cancelled):
+        for _ in range(2):  # the first may find that the loop is due a turn
+            await channel.aemit(to_event("late"))
 
 
 # Everything at once
@@ -426,6 +452,24 @@ async def test_a_store_does_not_count_as_a_reader() -> None:
     store.close()
 
 
+async def test_a_store_that_holds_the_log_is_not_overrun() -> None:
+    channel = channel_with(behind_events=1, ahead_events=2)
+    store = channel.subscribe(holds=True)
+    put(channel, "a", "b")
+    assert not channel.take_in([numbered("c", 3)])
+    assert payloads(store.take()) == ["a", "b"]
+    store.settle(2)
+    assert channel.take_in([numbered("c", 3)])
+
+
+async def test_demand_is_told_to_who_listens() -> None:
+    channel = channel_with()
+    told: list[bool] = []
+    channel.listen_to_demand(told.append)
+    channel.subscribe()
+    assert told == [False, True]
+
+
 # The start of an attempt
 
 
@@ -545,3 +589,10 @@ async def test_a_mirror_without_an_owner_is_trimmed() -> None:
     channel = channel_with(behind_events=2)
     channel.take_in([numbered(n, n) for n in range(1, 9)])
     assert numbers(channel.events()) == [7, 8]
+
+
+async def test_a_mirror_ends_as_the_log_that_it_mirrors() -> None:
+    channel = channel_with()
+    assert channel.take_in([numbered("a", 1), numbered(Event("done", b"{}"), 5), numbered("late", 6)])
+    assert channel.terminal is not None
+    assert numbers(channel.events()) == [1, 5]

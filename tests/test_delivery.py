@@ -17,6 +17,7 @@ from tests.emitting import (
 )
 from tests.waiting import WAIT_S
 
+from streamapp.delivery import Delivery, Turns, end_wait
 from streamapp.events import to_event
 
 # Turns
@@ -109,3 +110,41 @@ async def test_a_producer_waits_for_its_first_reader_only_a_moment() -> None:
     channel.subscribe(is_owner=True)
     await asyncio.to_thread(put, channel, "a", "b", waits=True)
     assert channel.last_n == 2
+
+
+# The reader's side alone
+
+
+async def test_a_rest_ends_by_itself(advance: Advance) -> None:
+    resting = asyncio.create_task(Delivery().rest(asyncio.get_running_loop().create_future()))
+    await asyncio.sleep(0)
+    advance(1)
+    await asyncio.wait_for(resting, WAIT_S)
+
+
+async def test_a_rest_ends_when_its_wait_does() -> None:
+    waiter = asyncio.get_running_loop().create_future()
+    resting = asyncio.create_task(Delivery().rest(waiter))
+    await asyncio.sleep(0)
+    for _ in range(2):  # twice is once
+        end_wait(waiter)
+    await asyncio.wait_for(resting, WAIT_S)
+    end_wait(None)
+
+
+def test_a_reader_is_served_where_it_can_be_and_not_too_often(advance: Advance) -> None:
+    delivery = Delivery()
+    assert not delivery.is_due()
+    delivery.deliver = bool
+    assert [delivery.is_due(), delivery.is_due()] == [True, False]
+    advance(1)
+    assert delivery.is_due()
+
+
+def test_nobody_waits_for_a_first_event_that_is_sent() -> None:
+    turns = Turns()
+    turns.tell_sent()
+    turns.await_first_sent()
+    turns.tell_sent()
+    turns.give_way()  # at once
+    assert turns.first_sent is None

@@ -1,7 +1,9 @@
 """Whom the producer waits for: the bounds ahead and behind, and the one budget for waiting."""
 
 import asyncio
+import threading
 import tracemalloc
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -21,6 +23,150 @@ from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled
 from streamapp.events import Event, Preview, Progress, to_event
+from streamapp.log import Log
+from streamapp.pace import Pace, Paced
+from streamapp.settings import Settings
+
+# The pace alone
+
+
+class Reader:
+    """Stand for a reader, at a place."""
+
+    is_asleep = False
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = self.settled = index
+        self.taken_bytes = 0
+        self.is_closed = self.is_dropped = False
+        self.woken = 0
+
+    def drop(self) -> None:
+        self.is_dropped = True
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def pace_of(*values: Any, awaits_owner: bool = False, **bounds: Any) -> tuple[Pace, Log]:
+    log = Log()
+    for value in values:
+        log.append(to_event(value))
+    return Pace(Settings(**bounds), log, threading.RLock(), awaits_owner=awaits_owner), log
+
+
+def wake_all(readers: Iterable[Paced]) -> None:
+    for reader in readers:
+        reader.wake()
+
+
+def test_nobody_is_waited_for_before_somebody_comes() -> None:
+    pace, _ = pace_of("a", ahead_events=1)
+    assert (pace.is_full(), pace.has_reading_owner, pace.ahead_events) == (False, False, 0)
+    pace.skip_start()
+    assert not pace.is_full()
+
+
+def test_an_owner_who_is_expected_is_behind_but_does_not_read() -> None:
+    pace, log = pace_of("a", awaits_owner=True, ahead_events=1)
+    assert (pace.is_full(), pace.has_reading_owner, pace.ahead_events) == (True, False, 1)
+    pace.skip_start()
+    assert not pace.is_full()
+    log.append(to_event("b"))
+    pace.add(Reader(1), is_owner=True)
+    assert (pace.is_full(), pace.has_reading_owner, pace.ahead_events) == (True, True, 1)
+
+
+def test_a_reader_that_does_not_pace_leaves_the_owner_in_place() -> None:
+    pace, _ = pace_of("a")
+    owner = Reader()
+    pace.add(owner, is_owner=True)
+    pace.add(Reader(), is_owner=False)
+    assert pace.owner is owner
+    owner.is_closed = True
+    pace.remove(owner)
+    assert (pace.owner, pace.has_reading_owner) == (owner, False)
+
+
+def test_when_the_log_has_ended_nobody_paces() -> None:
+    pace, log = pace_of(awaits_owner=True, ahead_events=1)
+    log.end(Event("done", b"{}"))
+    pace.release()
+    pace.add(Reader(), is_owner=True)
+    assert not pace.is_full()
+
+
+def test_other_bounds_count_for_the_owner_alone() -> None:
+    pace, _ = pace_of("a", "b", ahead_events=1, behind_events=1)
+    pace.add_holder(Reader())
+    assert (pace.is_full(), pace.is_full((1, 1))) == (True, False)
+    pace.add(Reader(), is_owner=True)
+    assert [pace.is_full((bound, 1 << 60)) for bound in (2, 3)] == [True, False]
+
+
+def test_what_a_reader_holds_is_let_go_of_when_it_has_left() -> None:
+    pace, log = pace_of(*"abcd", behind_events=1)
+    first, second = Reader(1), Reader(2)
+    pace.add_holder(first)
+    pace.add_holder(second)
+    pace.trim()
+    assert log.first_index == 1
+    pace.remove(first)
+    pace.trim()
+    assert log.first_index == 2
+    pace.remove(second)
+    pace.trim()
+    assert log.first_index == 3
+
+
+def test_who_waits_for_an_owner_that_does_not_come_goes_on_without_it() -> None:
+    pace, _ = pace_of("a", awaits_owner=True, ahead_events=1, send_timeout_s=0.01)
+    with pace._lock:
+        pace.wait_for_room(wake_all)
+    assert (pace.owner, pace.is_full()) == (None, False)
+
+
+def test_an_owner_who_rests_is_woken_before_a_thread_waits_for_it() -> None:
+    pace, _ = pace_of("a", ahead_events=1, send_timeout_s=0.01)
+    owner = Reader()
+    owner.is_asleep = True
+    pace.add(owner, is_owner=True)
+    with pace._lock:
+        pace.wait_for_room(wake_all)
+    assert (owner.woken, owner.is_dropped) == (2, True)  # the second time to hear of that
+
+
+async def test_who_waits_on_the_loop_for_an_owner_that_does_not_come_goes_on_without_it(advance: Advance) -> None:
+    pace, _ = pace_of("a", awaits_owner=True, ahead_events=1, send_timeout_s=30)
+    waiting = asyncio.create_task(pace.wait_for_async_room(wake_all))
+    await asyncio.sleep(0)
+    assert len(pace.async_waiters) == 1
+    advance(31)
+    await asyncio.wait_for(waiting, WAIT_S)
+    assert (pace.owner, pace.is_full()) == (None, False)
+
+
+async def test_where_there_is_room_by_now_nobody_waits_on_the_loop() -> None:
+    pace, log = pace_of("a")
+    await asyncio.wait_for(pace.wait_for_async_room(wake_all), WAIT_S)
+    log.end(Event("done", b"{}"))
+    with pytest.raises(Cancelled):
+        await pace.wait_for_async_room(wake_all)
+
+
+async def test_on_the_loop_the_owner_and_who_holds_are_woken_before_they_are_waited_for() -> None:
+    pace, _ = pace_of("a", "b", ahead_events=1, behind_events=1)
+    owner, holder = Reader(), Reader()
+    pace.add(owner, is_owner=True)
+    pace.add_holder(holder)
+    waiting = asyncio.create_task(pace.wait_for_async_room(wake_all))
+    await asyncio.sleep(0)
+    assert (owner.woken, holder.woken, waiting.done()) == (1, 1, False)
+    owner.index = holder.settled = 2
+    pace.give_room()
+    await asyncio.wait_for(waiting, WAIT_S)
+    assert not owner.is_dropped
+
 
 # Bounds ahead: the producer waits
 

@@ -356,6 +356,24 @@ async def test_where_the_log_is_full_or_has_ended_already_a_reader_does_not_rest
     assert task.done()
 
 
+async def test_a_producer_on_the_loop_is_woken_with_the_readers_where_there_is_room_again() -> None:
+    channel = channel_with(ahead_events=1)
+    owner, other = channel.subscribe(is_owner=True), channel.subscribe()
+    put(channel, "a")
+    other.take()
+    waiting, sleeping = asyncio.create_task(channel.room()), await asleep(other)
+    with channel._lock:  # as if another thread had made room
+        owner.index = 1
+    put(channel, Preview({}))
+    await asyncio.wait_for(asyncio.gather(waiting, sleeping), WAIT_S)
+
+
+def test_where_nobody_has_ever_read_nobody_is_woken() -> None:
+    channel = channel_with()
+    channel.start()
+    assert channel.finish()
+
+
 # Resume
 
 
