@@ -132,13 +132,16 @@ async def test_a_rest_ends_when_its_wait_does() -> None:
     end_wait(None)
 
 
-def test_a_reader_is_served_where_it_can_be_and_not_too_often(advance: Advance) -> None:
-    delivery = Delivery()
-    assert not delivery.is_due()
+async def test_a_reader_is_served_while_its_task_waits_and_not_too_often(advance: Advance) -> None:
+    delivery, waiter = Delivery(), asyncio.get_running_loop().create_future()
+    assert not delivery.is_due(waiter)
     delivery.deliver = bool
-    assert [delivery.is_due(), delivery.is_due()] == [True, False]
+    assert [delivery.is_due(waiter), delivery.is_due(waiter)] == [True, False]
     advance(1)
-    assert delivery.is_due()
+    assert delivery.is_due(waiter)
+    advance(1)
+    end_wait(waiter)
+    assert [delivery.is_due(waiter), delivery.is_due(None)] == [False, False]
 
 
 def test_nobody_waits_for_a_first_event_that_is_sent() -> None:
@@ -148,3 +151,13 @@ def test_nobody_waits_for_a_first_event_that_is_sent() -> None:
     turns.tell_sent()
     turns.give_way()  # at once
     assert turns.first_sent is None
+
+
+def test_a_producer_gives_way_once_in_a_while(monkeypatch: pytest.MonkeyPatch, advance: Advance) -> None:
+    monkeypatch.setattr("streamapp.delivery._YIELD_EVERY_S", WAIT_S)
+    turns = Turns()
+    assert not turns.owes_a_turn()
+    advance(2 * WAIT_S)
+    assert turns.owes_a_turn()
+    turns.give_way()
+    assert not turns.owes_a_turn()

@@ -84,7 +84,6 @@ def test_a_reader_that_does_not_pace_leaves_the_owner_in_place() -> None:
     pace.add(Reader(), is_owner=False)
     assert pace.owner is owner
     owner.is_closed = True
-    pace.remove(owner)
     assert (pace.owner, pace.has_reading_owner) == (owner, False)
 
 
@@ -111,10 +110,10 @@ def test_what_a_reader_holds_is_let_go_of_when_it_has_left() -> None:
     pace.add_holder(second)
     pace.trim()
     assert log.first_index == 1
-    pace.remove(first)
+    pace.remove_holder(first)
     pace.trim()
     assert log.first_index == 2
-    pace.remove(second)
+    pace.remove_holder(second)
     pace.trim()
     assert log.first_index == 3
 

@@ -99,10 +99,14 @@ class Delivery:
         self.refused: list[Event] | None = None
         self.is_behind = False
 
-    def is_due(self) -> bool:
-        """Say whether what is new is to be delivered now, which then counts as served; else it is left to the task."""
+    def is_due(self, waiter: asyncio.Future[None] | None) -> bool:
+        """Say whether what is new is to be delivered now, which then counts as served; else it is left to the task.
+
+        Args:
+            waiter: what the task waits for; once that is done, the task has something to take first.
+        """
         now = time.monotonic()
-        if self.deliver is None or now - self.served_at < _DELIVER_EVERY_S:
+        if self.deliver is None or now - self.served_at < _DELIVER_EVERY_S or waiter is None or waiter.done():
             return False
         self.served_at = now
         return True

@@ -98,7 +98,8 @@ class Log:
         """Begin an attempt by a numbered event, `started` or `restarted`; what came before is no result any more."""
         self._slots.clear()
         self.preview_n, self.last_output = event.n, None
-        self.append_numbered(event)
+        self.n = event.n - 1
+        self.append(event)
         if event.kind == "started":
             self.start_n = event.n
 

@@ -51,13 +51,8 @@ Wake = Callable[[Iterable[Paced]], None]
 class _Expected:
     """Stand for the owner who is about to come: it has taken nothing, and there is nobody to wake."""
 
-    __slots__ = ("index", "is_closed", "settled", "taken_bytes")
-
-    is_asleep = False
-
-    def __init__(self) -> None:
-        self.index = self.taken_bytes = self.settled = 0
-        self.is_closed = False
+    index = taken_bytes = settled = 0
+    is_closed = is_asleep = False
 
     def drop(self) -> None:
         """Let the producer go on."""
@@ -137,11 +132,10 @@ class Pace:
         reader.settled = max(reader.index, self._log.first_index)
         self.holders += (reader,)
 
-    def remove(self, reader: Paced) -> None:
-        """Hold nothing any more for a reader that has left; an owner's place stays, for its return."""
-        if reader in self.holders:
-            self.holders = tuple(holder for holder in self.holders if holder is not reader)
-            self.give_room()
+    def remove_holder(self, reader: Paced) -> None:
+        """Hold nothing any more for a reader that has left."""
+        self.holders = tuple(holder for holder in self.holders if holder is not reader)
+        self.give_room()
 
     def release(self) -> None:
         """Wait for nobody any more; who waits in a thread goes on, to see that the log has ended."""

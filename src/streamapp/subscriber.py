@@ -286,7 +286,8 @@ class Subscriber:
 
     def wake(self) -> None:
         """Deliver what is new, or end `wait` now."""
-        if not self._is_to_be_served():
+        is_over = self._readers.log.terminal is not None or self.is_closed or self.is_dropped
+        if is_over or not self._delivery.is_due(self._waiter):
             return end_wait(self._waiter)
         events = self.take()
         if any(event.kind in _FOR_THE_TASK for event in events):
@@ -294,20 +295,12 @@ class Subscriber:
         else:
             self.serve(events)
 
-    def _is_to_be_served(self) -> bool:
-        """Say whether what is new can be delivered now; else it is left to the reader's task."""
-        if self._waiter is None or self._waiter.done():  # what was not delivered comes first
-            return False
-        if self._readers.log.terminal is not None or self.is_closed or self.is_dropped:
-            return False
-        return self._delivery.is_due()
-
     def moves_past(self, event: Event) -> bool:
-        """Move behind an event, just logged, if it can be served now; under the lock.
+        """Move behind an event, just logged and not the last, if it can be served now; under the lock.
 
         Who sleeps has taken all that came before.
         """
-        if not self._is_to_be_served():
+        if self.is_closed or self.is_dropped or not self._delivery.is_due(self._waiter):
             return False
         readers = self._readers
         self.n = event.n
@@ -338,6 +331,7 @@ class Subscriber:
         with readers.lock:
             self.is_closed = True
             readers.subscribed.discard(self)
-            readers.pace.remove(self)
+            if self in readers.pace.holders:
+                readers.pace.remove_holder(self)
         readers.tell_demand()
         self.wake()
