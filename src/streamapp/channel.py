@@ -387,9 +387,10 @@ class Channel:
             assert readers.loop in (None, loop), "all readers of a channel live on one event loop"
             readers.loop = loop
             after = after if hears_start else max(after, log.start_n)
-            subscriber = Subscriber(readers, log.index_after(after), after, shows_previews)
-            subscriber.hears_start, subscriber.is_counted = hears_start, is_counted
-            subscriber.missed = min(log.first_index, max(0, log.trimmed_n - after))
+            missed = min(log.first_index, max(0, log.trimmed_n - after)) if log.first_index else 0
+            subscriber = Subscriber(
+                readers, log.index_after(after), after, missed, shows_previews, hears_start, is_counted
+            )
             readers.subscribed.add(subscriber)
             if holds:
                 self._pace.add_holder(subscriber)

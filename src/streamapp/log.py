@@ -75,19 +75,22 @@ class Log:
     def append(self, event: Event) -> None:
         """Give an event the next number and keep it."""
         self.n = event.n = self.n + 1
-        if event.kind in REPLACEABLE:
-            if (event.kind, event.key) in self._slots:
-                self.replaced += 1
-            self._slots[event.kind, event.key] = event
-            if event.kind == "preview":
-                self.preview_n = event.n
-                self.previews += 1
-        else:
-            self.lasting.append(event)
-            self.next_index += 1
-            self.bytes += len(event.data)
-            if event.kind == "output":
-                self.last_output = event
+        if event.kind == "output":
+            self.last_output = event
+        elif event.kind in REPLACEABLE:
+            return self._replace(event)
+        self.lasting.append(event)
+        self.next_index += 1
+        self.bytes += len(event.data)
+
+    def _replace(self, event: Event) -> None:
+        slot = event.kind, event.key
+        if slot in self._slots:
+            self.replaced += 1
+        self._slots[slot] = event
+        if event.kind == "preview":
+            self.preview_n = event.n
+            self.previews += 1
 
     def append_numbered(self, event: Event) -> None:
         """Keep an event that has a number, higher than any before."""

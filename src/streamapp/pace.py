@@ -217,7 +217,8 @@ class Pace:
 
     def give_room(self) -> None:
         """Let all that wait look again, as a reader on the loop has made room."""
-        self._notify()
+        if self._room is not None:
+            self._room.notify_all()
         if self.async_waiters:
             self.give_async_room()
 
@@ -261,10 +262,13 @@ class Pace:
     def trim(self) -> None:
         """Let go of the oldest events that were taken, or settled, and are over the bounds behind."""
         log, owner = self._log, self.owner
-        until = log.next_index if owner is None else owner.index
-        index = until - self.behind[0]
-        trimmed_bytes = (log.bytes if owner is None else owner.taken_bytes) - self.behind[1]
-        if log.first_index < index or log.trimmed_bytes < trimmed_bytes:
+        if owner is None:
+            until, taken_bytes = log.next_index, log.bytes
+        else:
+            until, taken_bytes = owner.index, owner.taken_bytes
+        max_events, max_bytes = self.behind
+        if until - log.first_index > max_events or taken_bytes - log.trimmed_bytes > max_bytes:
+            index = until - max_events
             for holder in self.holders:
                 until = min(until, holder.settled)
-            log.trim(index, trimmed_bytes, until)
+            log.trim(index, taken_bytes - max_bytes, until)

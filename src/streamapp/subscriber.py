@@ -153,16 +153,27 @@ class Subscriber:
         "taken_bytes",
     )
 
-    def __init__(self, readers: Readers, index: int, n: int, shows_previews: bool) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        index: int,
+        n: int,
+        missed: int,
+        shows_previews: bool,
+        hears_start: bool,
+        is_counted: bool,
+    ) -> None:
         self._readers = readers
         self._delivery = Delivery()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.n = n
         self.index = self.settled = index
-        self.taken_bytes = self.missed = 0
-        self.hears_start, self.is_counted = False, True
+        self.taken_bytes = 0
+        self.missed = missed
         self.shows_previews = shows_previews
+        self.hears_start = hears_start
+        self.is_counted = is_counted
         self.is_dropped = False
         self.is_closed = False
         self._has_heard = True  # of being dropped
@@ -290,33 +301,33 @@ class Subscriber:
         if is_over or not self._delivery.is_due(self._waiter):
             return end_wait(self._waiter)
         events = self.take()
-        if any(event.kind in _FOR_THE_TASK for event in events):
-            self._leave_to_task(events)
-        else:
+        if _FOR_THE_TASK.isdisjoint([event.kind for event in events]):
             self.serve(events)
+        else:
+            self._leave_to_task(events)
 
     def moves_past(self, event: Event) -> bool:
         """Move behind an event, just logged and not the last, if it can be served now; under the lock.
 
         Who sleeps has taken all that came before.
         """
-        if self.is_closed or self.is_dropped or not self._delivery.is_due(self._waiter):
+        if self.is_dropped or not self._delivery.is_due(self._waiter):
             return False
-        readers = self._readers
+        log, pace = self._readers.log, self._readers.pace
         self.n = event.n
-        self.index = readers.log.next_index
-        if readers.pace.owner is self:
-            self.taken_bytes = readers.log.bytes
-            readers.pace.trim()
+        self.index = log.next_index
+        if pace.owner is self:
+            self.taken_bytes = log.bytes
+            pace.trim()
         return True
 
     def serve(self, events: list[Event]) -> None:
         """Deliver events that this reader has moved past; what is refused is left to its task."""
-        readers, delivery = self._readers, self._delivery
-        assert delivery.deliver is not None
+        readers, deliver = self._readers, self._delivery.deliver
+        assert deliver is not None
         if readers.on_demand is not None:
             readers.tell_demand()
-        if events and not delivery.deliver(events):
+        if events and not deliver(events):
             self._leave_to_task(events)
         elif readers.turns.first_sent is not None and self.n > readers.log.start_n:
             readers.turns.tell_sent()
