@@ -346,6 +346,16 @@ async def test_a_store_keeps_no_job_alive_and_misses_nothing_of_it() -> None:
     assert (await store.load(left.id)).status == "cancelled"  # type: ignore[union-attr]
 
 
+async def test_a_streamed_job_waits_for_its_owner_also_where_a_store_reads_it_first() -> None:
+    jobs = Jobs(settings := Settings(ahead_events=2), MemoryStore())
+    job = await jobs.add(new(settings))
+    job.start()
+    sent = [job.channel.emit_at_once(to_event(n)) for n in range(3)]
+    assert sent == [True, True, False]
+    job.cancel()
+    await written(jobs)
+
+
 @pytest.mark.parametrize("fails", ["raises", "stands still"])
 async def test_a_store_that_is_out_of_order_stops_no_job(fails: str, caplog: pytest.LogCaptureFixture) -> None:
     goes_on = asyncio.Event()

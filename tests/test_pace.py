@@ -87,6 +87,13 @@ def test_a_reader_that_does_not_pace_leaves_the_owner_in_place() -> None:
     assert (pace.owner, pace.has_reading_owner) == (owner, False)
 
 
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_who_does_not_count_does_not_come_in_the_expected_owners_place(is_counted: bool) -> None:
+    pace, _ = pace_of("a", awaits_owner=True, ahead_events=1)
+    pace.add(Reader(), is_owner=False, is_counted=is_counted)
+    assert pace.is_full() != is_counted
+
+
 def test_when_the_log_has_ended_nobody_paces() -> None:
     pace, log = pace_of(awaits_owner=True, ahead_events=1)
     log.end(Event("done", b"{}"))

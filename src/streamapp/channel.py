@@ -394,7 +394,7 @@ class Channel:
             readers.subscribed.add(subscriber)
             if holds:
                 self._pace.add_holder(subscriber)
-            self._pace.add(subscriber, is_owner=is_owner)
+            self._pace.add(subscriber, is_owner=is_owner, is_counted=is_counted)
         readers.tell_demand()
         return subscriber
 

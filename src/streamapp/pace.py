@@ -118,12 +118,16 @@ class Pace:
         if self.expected is not None:
             self.expected.index, self.expected.taken_bytes = self._log.next_index, self._log.bytes
 
-    def add(self, reader: Paced, *, is_owner: bool) -> None:
-        """Let a reader that has just come be the owner, in place of the one before, while the budget lasts."""
+    def add(self, reader: Paced, *, is_owner: bool, is_counted: bool = True) -> None:
+        """Let a reader that has just come be the owner, in place of the one before, while the budget lasts.
+
+        Args:
+            is_counted: False for a store or a link, which may come before the owner who is expected.
+        """
         if is_owner and self._budget_s > 0 and self._log.terminal is None:
             reader.taken_bytes = self._log.bytes_before(reader.index)
             self.owner, self.expected = reader, None
-        elif self.owner is self.expected:
+        elif is_counted and self.owner is self.expected:
             self.owner = None
         self.give_room()
 

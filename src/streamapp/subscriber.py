@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 
 from .delivery import BULK, Deliver, Delivery, Turns, end_wait
-from .events import TERMINAL, Event, encode
+from .events import ABOUT_STREAM, TERMINAL, Event, encode
 from .log import Log, number_of
 from .pace import Pace, Paced
 
 _POLLER_WATCHES_S = 10.0
 # What a sleeping reader's task has to see: the stream ends with it, or something is missing from it.
-_FOR_THE_TASK = TERMINAL | {"lagged", "restarted"}
+_FOR_THE_TASK = TERMINAL | ABOUT_STREAM
 
 
 class Readers:
