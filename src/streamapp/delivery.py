@@ -38,8 +38,8 @@ Deliver: TypeAlias = Callable[[list[Event]], bool]
 class Turns:
     """Give the loop its turn, where a producer would keep it from running.
 
-    No lock guards this. `first_sent` is made under the channel's, by a producer, who alone lets go of it; an attribute
-    that is read or written is whole, and what is read too late costs a moment.
+    No lock guards this: a reference is read and written in one piece, and what is read too late costs a moment, as
+    every wait here has an end of its own. Producers make `first_sent` and let go of it; readers set it.
 
     Attributes:
         first_sent: there while a producer waits until its first event is sent.

@@ -4,8 +4,9 @@ Two kinds of readers hold a producer: the owner, for whom it streams, and those 
 may fall behind and lose the oldest events. The time that producers wait is one budget for the whole job, which is not
 refilled: a reader who has used it up is dropped, and the job goes on without it.
 
-Everything here is called under the channel's lock, but `wait_for_async_room`, which takes it, and `give_async_room`,
-which runs on the loop alone: asynchronous producers add themselves there, and are let go there.
+What changes something is called under the channel's lock, but for `wait_for_async_room`, which takes it itself, and
+`give_async_room`, which runs on the loop alone: asynchronous producers put themselves down there, and are let go there.
+`is_full` and `has_reading_owner` may be asked without the lock: what they say was true a moment ago.
 """
 
 import asyncio
