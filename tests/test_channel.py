@@ -574,6 +574,19 @@ async def test_a_mirror_takes_nothing_in_while_the_owner_is_far_behind() -> None
     await channel.room()  # there is some: it does not wait
 
 
+async def test_who_waits_for_a_store_hears_of_the_end_at_once() -> None:
+    channel = channel_with(ahead_events=1, behind_events=1)
+    store = channel.subscribe(is_counted=False, holds=True)
+    await channel.aemit(to_event(1))
+    waiting = asyncio.create_task(channel.aemit(to_event(2)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    channel.cancel(STOPPED)
+    with pytest.raises(Cancelled):
+        await waiting  # not for the 30 s that a store has, which would fail the test
+    store.close()
+
+
 async def test_who_waits_for_room_hears_of_the_end() -> None:
     channel = channel_with(ahead_events=1)
     channel.subscribe(is_owner=True)

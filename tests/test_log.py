@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.events import ATTEMPT, Event, Preview, Progress, to_event
-from streamapp.log import Log
+from streamapp.log import EventLog
 
 
-def log_of(*values: Any) -> Log:
-    log = Log()
+def log_of(*values: Any) -> EventLog:
+    log = EventLog()
     for value in values:
         log.append(to_event(value))
     return log
@@ -28,7 +28,7 @@ def numbers(events: list[Event]) -> list[int]:
     return [event.n for event in events]
 
 
-def trim(log: Log, max_events: int) -> None:
+def trim(log: EventLog, max_events: int) -> None:
     log.trim(log.next_index - max_events, 0, log.next_index)
 
 
@@ -77,7 +77,7 @@ def test_the_terminal_event_is_the_last() -> None:
 
 
 def test_an_attempt_begins_at_its_own_number_and_what_came_before_is_no_result() -> None:
-    log = Log()
+    log = EventLog()
     log.begin(beginning(1))
     assert (log.start_n, log.preview_n) == (1, 1)
     log.append(to_event("a"))
@@ -90,7 +90,7 @@ def test_an_attempt_begins_at_its_own_number_and_what_came_before_is_no_result()
 
 
 def test_a_number_from_elsewhere_is_kept() -> None:
-    log, event = Log(), to_event("a")
+    log, event = EventLog(), to_event("a")
     event.n = 7
     log.append_numbered(event)
     assert (log.n, log.index_after(6), log.index_after(7)) == (7, 0, 1)
@@ -131,7 +131,7 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS, max_size=60))
 def test_a_log_is_a_list_of_all_that_was_appended_without_what_was_replaced_or_trimmed(steps: list[Any]) -> None:
-    log, lasting, slots, trimmed = Log(), [], {}, 0  # type: tuple[Log, list[Event], dict[str, Event], int]
+    log, lasting, slots, trimmed = EventLog(), [], {}, 0  # type: tuple[EventLog, list[Event], dict[str, Event], int]
     for step in steps:
         match step:
             case "restart":

@@ -23,7 +23,7 @@ from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled
 from streamapp.events import Event, Preview, Progress, to_event
-from streamapp.log import Log
+from streamapp.log import EventLog
 from streamapp.pace import Pace, Paced
 from streamapp.settings import Settings
 
@@ -48,8 +48,8 @@ class Reader:
         self.woken += 1
 
 
-def pace_of(*values: Any, awaits_owner: bool = False, **bounds: Any) -> tuple[Pace, Log]:
-    log = Log()
+def pace_of(*values: Any, awaits_owner: bool = False, **bounds: Any) -> tuple[Pace, EventLog]:
+    log = EventLog()
     for value in values:
         log.append(to_event(value))
     return Pace(Settings(**bounds), log, threading.RLock(), awaits_owner=awaits_owner), log

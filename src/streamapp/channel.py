@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 from .delivery import Turns
 from .errors import Cancelled, ErrorReport, StreamAppError
 from .events import ATTEMPT, BEGINNINGS, REPLACEABLE, Event, encode, terminal
-from .log import Log
+from .log import EventLog
 from .pace import Pace
 from .settings import Settings
 from .subscriber import Readers, Subscriber
@@ -80,7 +80,7 @@ class Channel:
         self, settings: Settings, *, on_terminal: Callable[[], None] | None = None, awaits_owner: bool = False
     ) -> None:
         self._lock = threading.RLock()  # never taken twice, but it knows whose it is
-        self._log = Log()
+        self._log = EventLog()
         self._pace = Pace(settings, self._log, self._lock, awaits_owner=awaits_owner)
         self._turns = Turns()
         self._readers = Readers(self._lock, self._log, self._pace, self._turns)
@@ -171,7 +171,7 @@ class Channel:
             if log.terminal is not None:
                 raise Cancelled
             owner = pace.owner
-            # The common case of `Log.append` in one piece. There is no call in it, and so no point at which CPython
+            # The common case of `EventLog.append` in one piece. There is no call in it, and so no point at which CPython
             # takes the GIL away from who holds the lock: the loop, which then has the GIL, would wait for the lock
             # next. That is for speed; right it is by the lock alone.
             if (

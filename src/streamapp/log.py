@@ -8,7 +8,7 @@ from bisect import bisect_right
 from .events import REPLACEABLE, Event
 
 
-class Log:
+class EventLog:
     """Number events and keep them: lasting ones in order, and one slot for each (kind, key) of replaceable ones.
 
     A lasting event has two places: its number, which rises with every event, and its index, counted over lasting

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from .errors import Cancelled
-from .log import Log
+from .log import EventLog
 from .settings import Settings
 
 
@@ -88,7 +88,7 @@ class Pace:
         "owner",
     )
 
-    def __init__(self, settings: Settings, log: Log, lock: threading.RLock, *, awaits_owner: bool = False) -> None:
+    def __init__(self, settings: Settings, log: EventLog, lock: threading.RLock, *, awaits_owner: bool = False) -> None:
         self._log = log
         self._lock = lock
         # A settings object is a pydantic model, from which an attribute takes longer than all the rest of `is_full`.

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 
 from .delivery import BULK, Deliver, Delivery, Turns, end_wait
 from .events import ABOUT_STREAM, TERMINAL, Event, encode
-from .log import Log, number_of
+from .log import EventLog, number_of
 from .pace import Pace, Paced
 
 _POLLER_WATCHES_S = 10.0
@@ -44,7 +44,7 @@ class Readers:
         "turns",
     )
 
-    def __init__(self, lock: AbstractContextManager[bool], log: Log, pace: Pace, turns: Turns) -> None:
+    def __init__(self, lock: AbstractContextManager[bool], log: EventLog, pace: Pace, turns: Turns) -> None:
         self.lock = lock
         self.log = log
         self.pace = pace
@@ -81,7 +81,8 @@ class Readers:
     def _wake_all(self, sleepers: Iterable[Paced]) -> None:
         for sleeper in sleepers:
             sleeper.wake()
-        if self.pace.async_waiters and not self.pace.is_full():
+        # When the log has ended, a store may still be behind: nobody waits for it any more.
+        if self.pace.async_waiters and (self.log.terminal is not None or not self.pace.is_full()):
             self.pace.give_async_room()
 
     def wants_preview(self) -> bool:
@@ -207,7 +208,7 @@ class Subscriber:
             events, delivery.refused = delivery.refused + events, None
         return events
 
-    def _catch_up(self, log: Log) -> Event:
+    def _catch_up(self, log: EventLog) -> Event:
         event = Event("lagged", encode({"skipped": self.missed + max(0, log.first_index - self.index)}))
         event.n = log.trimmed_n
         self.missed = 0
