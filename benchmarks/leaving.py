@@ -15,7 +15,7 @@ import torch
 
 import streamapp
 from streamapp.diffusion import Previews
-from streamapp.server import Server, bind
+from streamapp.serve.server import Server, bind
 
 from .figures import spread
 

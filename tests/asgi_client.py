@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
-from streamapp.connection import TRANSPORT_EXTENSION
+from streamapp.http.connection import TRANSPORT_EXTENSION
 
 
 class Client:

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 import PIL.Image
 from tests.waiting import WAIT_S
 
-from streamapp.answer import Answer
-from streamapp.job import Job, JobRequest, new_job_id
+from streamapp.http.answer import Answer
+from streamapp.jobs.job import Job, JobRequest, new_job_id
 from streamapp.settings import Settings
-from streamapp.stream import Stream
+from streamapp.jobs.stream import Stream
 
 SETTINGS = Settings()
 Call = Callable[[Stream], Any]

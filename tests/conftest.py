@@ -15,7 +15,7 @@ from tests.sampling import pytest_addoption, pytest_terminal_summary, pytest_tes
 from tests.scripted_server import Serve, serving
 from tests.served import failing, gated, inputs, kinds, results  # noqa: F401 - fixtures
 
-from streamapp.events import Event
+from streamapp.jobs.events import Event
 
 # Several threads of torch wait for each other by spinning: four times the work, where others want the cores too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

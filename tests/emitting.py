@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tests.waiting import WAIT_S
 
-from streamapp.channel import Channel
+from streamapp.jobs.channel import Channel
 from streamapp.errors import ErrorReport
-from streamapp.events import Event, to_event
+from streamapp.jobs.events import Event, to_event
 from streamapp.settings import Settings
-from streamapp.subscriber import Subscriber
+from streamapp.jobs.subscriber import Subscriber
 
 Advance = Callable[[float], None]
 STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")

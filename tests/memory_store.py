@@ -4,9 +4,9 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 
-from streamapp.events import Event
-from streamapp.job import Status
-from streamapp.store import JobRecord
+from streamapp.jobs.events import Event
+from streamapp.jobs.job import Status
+from streamapp.jobs.store import JobRecord
 
 _OVER: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
 

@@ -9,9 +9,9 @@ from starlette.testclient import TestClient
 from tests.at_work import SETTINGS, request
 from tests.served import ASYNC, Kinds, runtime_of, serving
 
-from streamapp.answer import NO_ANSWER, Answer, StreamAnswer, answer_of, own_headers
+from streamapp.http.answer import NO_ANSWER, Answer, StreamAnswer, answer_of, own_headers
 from streamapp.errors import Cancelled, NotEncodable
-from streamapp.job import Job
+from streamapp.jobs.job import Job
 
 
 def new(answer: Any, **asked: Any) -> Job:

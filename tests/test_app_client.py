@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 import streamapp
-from streamapp.app_client import AppClient, AppClientError
-from streamapp.exceptions import AppException, FalServerlessException
+from streamapp.testing.fal import AppClient, AppClientError
+from streamapp.fal.exceptions import AppException, FalServerlessException
 
 
 class In(BaseModel):

@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 import streamapp
-from streamapp.banner import describe_server, shown_address
-from streamapp.compile import compile_app
+from streamapp.cli.banner import describe_server, shown_address
+from streamapp.serve.build import compile_app
 from streamapp.settings import Settings
 from streamapp.testing import TestClient
 

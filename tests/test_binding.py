@@ -18,16 +18,16 @@ from starlette.responses import PlainTextResponse
 from tests.served import serving
 
 import streamapp
-from streamapp.answer import Answer
-from streamapp.binding import Binding, url_of
-from streamapp.call import Call
+from streamapp.http.answer import Answer
+from streamapp.workers.binding import Binding, url_of
+from streamapp.http.call import Call
 from streamapp.errors import Cancelled, InvalidInput, StreamAppError
 from streamapp.fetch import MediaLimits, limits_here
-from streamapp.files import LocalFiles
+from streamapp.stores.files import LocalFiles
 from streamapp.inputs import InputReader
-from streamapp.job import Job, JobRequest, Origin, new_job_id
+from streamapp.jobs.job import Job, JobRequest, Origin, new_job_id
 from streamapp.settings import Settings
-from streamapp.stream import Stream
+from streamapp.jobs.stream import Stream
 
 SETTINGS = Settings(drain_s=0)
 SERVER = ("127.0.0.1", 8000)
@@ -126,7 +126,7 @@ def elsewhere(request: JobRequest) -> list[Any]:
         if inspect.iscoroutine(given):
             given = asyncio.run(to_the_end(given))
         given = list(given) if isinstance(given, Iterator) else given
-        return [*(event.json() for event in job.channel.events()), streamapp.events.to_event(given).json()]
+        return [*(event.json() for event in job.channel.events()), streamapp.jobs.events.to_event(given).json()]
 
     try:
         outputs: list[Any] = job.context.run(run)

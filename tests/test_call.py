@@ -9,9 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 from tests.served import names
 
-from streamapp.call import CALLER, Call, header_in
+from streamapp.http.call import CALLER, Call, header_in
 from streamapp.errors import MalformedRequest
-from streamapp.job import Origin
+from streamapp.jobs.job import Origin
 
 SERVER = ("127.0.0.1", 8000)
 

@@ -16,10 +16,10 @@ import tqdm  # type: ignore[import-untyped]
 import tqdm.auto  # type: ignore[import-untyped]
 from tests.waiting import WAIT_S
 
-from streamapp.capture import capture
-from streamapp.channel import Channel
+from streamapp.workers.capture import capture
+from streamapp.jobs.channel import Channel
 from streamapp.errors import Cancelled, ErrorReport
-from streamapp.events import Event
+from streamapp.jobs.events import Event
 from streamapp.settings import Settings
 
 STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")
@@ -317,7 +317,7 @@ def test_a_record_below_its_loggers_level_is_not_made(channel: Channel) -> None:
 def test_the_servers_own_records_are_not_the_jobs(channel: Channel) -> None:
     with capture(channel, logs=True, progress=False):
         logging.getLogger("streamapp").error("of the server")
-        logging.getLogger("streamapp.server").error("of the server")
+        logging.getLogger("streamapp.serve.server").error("of the server")
         logging.getLogger("streamapplication").error("of the app")
         logging.makeLogRecord({"msg": "not logged yet"})
     assert messages(channel) == ["of the app"]

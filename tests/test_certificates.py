@@ -6,8 +6,8 @@ from pathlib import Path
 import certifi
 import pytest
 
-from streamapp import certificates
-from streamapp.certificates import Certificates, issue
+from streamapp.serve import certificates
+from streamapp.serve.certificates import Certificates, issue
 from streamapp.errors import InvalidInput
 
 

@@ -25,11 +25,11 @@ from tests.emitting import (
 )
 from tests.waiting import WAIT_S
 
-from streamapp.channel import Channel
+from streamapp.jobs.channel import Channel
 from streamapp.errors import Cancelled, ErrorReport, StreamAppError
-from streamapp.events import ATTEMPT, Event, Preview, Progress, to_event
+from streamapp.jobs.events import ATTEMPT, Event, Preview, Progress, to_event
 from streamapp.settings import Settings
-from streamapp.subscriber import Subscriber
+from streamapp.jobs.subscriber import Subscriber
 
 Interrupting = Callable[[Callable[[], None]], Event]
 BROKEN = ErrorReport(500, "endpoint_failed", "it broke")
@@ -279,7 +279,7 @@ async def test_each_of_several_sleeping_readers_gets_a_lone_event(advance: Advan
 
 
 async def test_nothing_is_emitted_at_once_where_it_would_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamapp.delivery._YIELD_EVERY_S", WAIT_S)  # for the room, not for the loop
+    monkeypatch.setattr("streamapp.jobs.delivery._YIELD_EVERY_S", WAIT_S)  # for the room, not for the loop
     channel = channel_with(ahead_events=1)
     reader = channel.subscribe(is_owner=True)
     assert [channel.emit_at_once(to_event(name)) for name in "abc"] == [True, False, False]

@@ -20,7 +20,7 @@ from tests.processes import read_until
 from tests.waiting import WAIT_S
 from typer.testing import CliRunner, Result
 
-from streamapp.cli import cli, read_arguments, set_up_logging
+from streamapp.cli.main import cli, read_arguments, set_up_logging
 from streamapp.errors import InvalidInput
 from streamapp.settings import get_settings
 
@@ -325,7 +325,7 @@ def test_reload_keeps_tls() -> None:
 
 
 def test_tls_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(vars(sys.modules["streamapp.cli"]), "certificates", None)
+    monkeypatch.setitem(vars(sys.modules["streamapp.cli.main"]), "certificates", None)
     assert 'pip install "streamapp[tls]"' in refused("serve", "app.py:Painter", "--port", "0", "--tls")
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.asgi_client import Client
 from tests.waiting import WAIT_S
 
-from streamapp.connection import Connection
+from streamapp.http.connection import Connection
 
 
 def connected(client: Client, *, is_direct: bool = False, send_timeout_s: float = WAIT_S) -> Connection:

@@ -17,19 +17,19 @@ from tests.emitting import (
 )
 from tests.waiting import WAIT_S
 
-from streamapp.delivery import Delivery, Turns, end_wait
-from streamapp.events import to_event
+from streamapp.jobs.delivery import Delivery, Turns, end_wait
+from streamapp.jobs.events import to_event
 
 # Turns
 
 
 async def test_a_producer_that_has_just_given_way_only_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamapp.delivery._YIELD_EVERY_S", WAIT_S)
+    monkeypatch.setattr("streamapp.jobs.delivery._YIELD_EVERY_S", WAIT_S)
     channel = channel_with()
     slept: list[float] = []
     put(channel, "a")
     reader = channel.subscribe(after=1)
-    monkeypatch.setattr("streamapp.delivery.time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
+    monkeypatch.setattr("streamapp.jobs.delivery.time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
     task = await asleep(reader)
     Producer(lambda: put(channel, "b", waits=True)).join(WAIT_S)
     assert await task
@@ -39,7 +39,7 @@ async def test_a_producer_that_has_just_given_way_only_wakes(monkeypatch: pytest
 async def test_events_in_quick_succession_are_left_to_the_readers_task(
     monkeypatch: pytest.MonkeyPatch, advance: Advance
 ) -> None:
-    monkeypatch.setattr("streamapp.delivery._DELIVER_EVERY_S", WAIT_S)
+    monkeypatch.setattr("streamapp.jobs.delivery._DELIVER_EVERY_S", WAIT_S)
     channel = channel_with()
     delivered: list[Any] = []
     reader = channel.subscribe()
@@ -65,7 +65,7 @@ async def test_a_reader_that_sleeps_counts_as_far_behind_once_it_does_not_take(a
 async def test_a_producer_that_awaits_nothing_else_owes_the_loop_a_turn(
     monkeypatch: pytest.MonkeyPatch, advance: Advance
 ) -> None:
-    monkeypatch.setattr("streamapp.delivery._YIELD_EVERY_S", WAIT_S)
+    monkeypatch.setattr("streamapp.jobs.delivery._YIELD_EVERY_S", WAIT_S)
     channel = channel_with()
     channel.subscribe()
     assert channel.emit_at_once(to_event("a"))
@@ -83,7 +83,7 @@ async def test_a_turn_that_another_thread_has_given_the_loop_meanwhile_is_not_wa
 ) -> None:
     channel, now = channel_with(), time.monotonic()
     clock = iter([now + 1])  # as the event is offered the loop is due, and then no more
-    monkeypatch.setattr("streamapp.delivery.time", SimpleNamespace(monotonic=lambda: next(clock, now)))
+    monkeypatch.setattr("streamapp.jobs.delivery.time", SimpleNamespace(monotonic=lambda: next(clock, now)))
     await asyncio.wait_for(channel.aemit(to_event("a")), WAIT_S)
     assert channel.last_n == 1
 
@@ -92,7 +92,7 @@ async def test_a_turn_that_another_thread_has_given_the_loop_meanwhile_is_not_wa
 
 
 async def test_a_producer_goes_on_when_its_first_event_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamapp.delivery._FIRST_SENT_S", WAIT_S)
+    monkeypatch.setattr("streamapp.jobs.delivery._FIRST_SENT_S", WAIT_S)
     channel = channel_with()
     reader = channel.subscribe(is_owner=True)
     task = await asleep(reader)
@@ -154,7 +154,7 @@ def test_nobody_waits_for_a_first_event_that_is_sent() -> None:
 
 
 def test_a_producer_gives_way_once_in_a_while(monkeypatch: pytest.MonkeyPatch, advance: Advance) -> None:
-    monkeypatch.setattr("streamapp.delivery._YIELD_EVERY_S", WAIT_S)
+    monkeypatch.setattr("streamapp.jobs.delivery._YIELD_EVERY_S", WAIT_S)
     turns = Turns()
     assert not turns.owes_a_turn()
     advance(2 * WAIT_S)

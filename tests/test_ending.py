@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests.waiting import WAIT_S
 
-from streamapp import ending
-from streamapp.ending import LastResort, close_loop, end_process, leave_by
+from streamapp.process import ending
+from streamapp.process.ending import LastResort, close_loop, end_process, leave_by
 
 
 class Ended(BaseException):
@@ -90,7 +90,7 @@ def test_atexit_runs_before_the_signal_ends_the_process() -> None:
     ended = run(
         """
         import atexit, signal
-        from streamapp.ending import leave_by
+        from streamapp.process.ending import leave_by
         atexit.register(print, "atexit")
         leave_by(signal.SIGTERM)
         """
@@ -107,7 +107,7 @@ def test_the_last_resort_ends_what_hangs(hanging: str, code: int) -> None:
     ended = run(
         f"""
         import atexit, re, time
-        from streamapp.ending import LastResort
+        from streamapp.process.ending import LastResort
         atexit.register(time.sleep, 3600)
         LastResort().arm(0.1, 9)
         {hanging}

@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 from streamapp.errors import ErrorReport, MalformedRequest, NotEncodable
-from streamapp.events import (
+from streamapp.jobs.events import (
     KINDS,
     Event,
     EventId,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streamapp.errors import StreamAppError, describe
-from streamapp.exceptions import (
+from streamapp.fal.exceptions import (
     AppException,
     AppFileUploadException,
     CUDAOutOfMemoryException,

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 import streamapp
 from streamapp.errors import DefinitionError
-from streamapp.face import ASKED_PATH, Face
+from streamapp.http.face import ASKED_PATH, Face
 from streamapp.runtime import Runtime
 from streamapp.settings import Settings
 

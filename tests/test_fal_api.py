@@ -20,8 +20,8 @@ from tests.waiting import WAIT_S
 
 import streamapp
 import streamapp.testing
-from streamapp import fal_api
-from streamapp.events import Event
+from streamapp.fal import api
+from streamapp.jobs.events import Event
 from streamapp.settings import Settings
 
 BIG = 1_200_000

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.fal_packages import ID, JS, environment, needs_fal_js, serving, serving_tls
 from tests.waiting import WAIT_S
 
-from streamapp.pointing import shim_variables
+from streamapp.fal.environment import shim_variables
 
 pytestmark = needs_fal_js
 

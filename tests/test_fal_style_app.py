@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from streamapp.app_client import AppClient, AppClientError
+from streamapp.testing.fal import AppClient, AppClientError
 from streamapp.loading import load_app
 from streamapp.testing import TestClient
-from streamapp.toolkit import Image
+from streamapp.fal.toolkit import Image
 
 Painter = load_app(str(Path(__file__).parent / "apps" / "fal_style.py"))
 

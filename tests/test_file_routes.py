@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import streamapp
-from streamapp.files import LocalFiles, Stored
+from streamapp.stores.files import LocalFiles, Stored
 from streamapp.settings import Settings
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.waiting import WAIT_S
 
 from streamapp.errors import InvalidInput, NotFound, StorageFull
-from streamapp.files import LocalFiles, LocalPart, Stored, TemporaryFolder
+from streamapp.stores.files import LocalFiles, LocalPart, Stored, TemporaryFolder
 from streamapp.media import File
 from streamapp.settings import Settings
 
@@ -340,7 +340,7 @@ def test_expired_files_make_room_for_results(store: LocalFiles, monkeypatch: pyt
 
 def test_only_so_many_files_are_kept(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty one takes nothing of the quota, but memory."""
-    monkeypatch.setattr("streamapp.files._MAX_FILES", 2)
+    monkeypatch.setattr("streamapp.stores.files._MAX_FILES", 2)
     stored = store.begin("", "")
     send(store, stored, 1, b"")
     for _ in range(2):

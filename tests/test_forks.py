@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamapp.forks import ending_forks, held_here, looping_here
+from streamapp.process.forks import ending_forks, held_here, looping_here
 
 
 def in_child(work: Callable[[], int]) -> int:

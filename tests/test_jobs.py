@@ -15,11 +15,11 @@ from tests.memory_store import MemoryStore
 from tests.waiting import WAIT_S
 
 from streamapp.errors import ErrorReport, InvalidInput, JobNotFound, JobUnfinished
-from streamapp.events import Event, Preview, to_event
-from streamapp.job import Job, RequestKey
-from streamapp.jobs import Jobs
+from streamapp.jobs.events import Event, Preview, to_event
+from streamapp.jobs.job import Job, RequestKey
+from streamapp.jobs.jobs import Jobs
 from streamapp.settings import Settings
-from streamapp.store import JobStore
+from streamapp.jobs.store import JobStore
 
 Advance = Callable[[float], None]
 SETTINGS = Settings()

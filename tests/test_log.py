@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.events import ATTEMPT, Event, Preview, Progress, to_event
-from streamapp.log import EventLog
+from streamapp.jobs.events import ATTEMPT, Event, Preview, Progress, to_event
+from streamapp.jobs.log import EventLog
 
 
 def log_of(*values: Any) -> EventLog:

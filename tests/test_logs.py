@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamapp.logs import logger
+from streamapp.process.logs import logger
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from prometheus_client.parser import text_string_to_metric_families
 from tests.at_work import request
 
-from streamapp.channel import ChannelStatistics
+from streamapp.jobs.channel import ChannelStatistics
 from streamapp.errors import Draining
-from streamapp.job import Job
-from streamapp.jobs import JobsStatistics
-from streamapp.metrics import Metrics
+from streamapp.jobs.job import Job
+from streamapp.jobs.jobs import JobsStatistics
+from streamapp.http.metrics import Metrics
 from streamapp.settings import Settings
-from streamapp.worker import WorkerStatistics
+from streamapp.workers.worker import WorkerStatistics
 
 IDLE = WorkerStatistics(state="ready", queued=0, running=0, refused=0)
 

@@ -16,7 +16,7 @@ from tests.served import Kinds, serving, shape
 
 import streamapp
 from streamapp.errors import describe
-from streamapp.middleware import ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
+from streamapp.http.middleware import ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 
 HEX = 32
 

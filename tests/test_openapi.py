@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
 
 import streamapp
-from streamapp.events import KINDS
+from streamapp.jobs.events import KINDS
 
 
 class Size(BaseModel):

@@ -22,9 +22,9 @@ from tests.emitting import (
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled
-from streamapp.events import Event, Preview, Progress, to_event
-from streamapp.log import EventLog
-from streamapp.pace import Pace, Paced
+from streamapp.jobs.events import Event, Preview, Progress, to_event
+from streamapp.jobs.log import EventLog
+from streamapp.jobs.pace import Pace, Paced
 from streamapp.settings import Settings
 
 # The pace alone
@@ -441,7 +441,7 @@ async def test_a_store_misses_nothing_of_a_job_that_nobody_paces() -> None:
 async def test_a_store_that_is_far_behind_holds_a_producer_whose_owner_sleeps(
     monkeypatch: pytest.MonkeyPatch, advance: Advance
 ) -> None:
-    monkeypatch.setattr("streamapp.delivery._YIELD_EVERY_S", WAIT_S)  # for the room, not for the loop
+    monkeypatch.setattr("streamapp.jobs.delivery._YIELD_EVERY_S", WAIT_S)  # for the room, not for the loop
     channel = channel_with(ahead_events=1, behind_events=2)
     delivered: list[Any] = []
     await asleep(channel.subscribe(is_owner=True), into(delivered))

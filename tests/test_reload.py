@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.waiting import WAIT_S
 
-from streamapp.reload import keep_running
+from streamapp.serve.reload import keep_running
 
 CHILD = "import os, signal, sys; os.write(int(sys.argv[1]), b'{name}\\n'); {then}"
 WAITS = "signal.pause()"

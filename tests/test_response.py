@@ -24,13 +24,13 @@ from tests.served import PICTURE, PNG, Failing, Results, blocks, data, names, sh
 from tests.waiting import WAIT_S
 
 import streamapp
-from streamapp.answer import Answer, answer_of
+from streamapp.http.answer import Answer, answer_of
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
-from streamapp.events import Preview, Progress, to_event
-from streamapp.files import LocalFiles
-from streamapp.job import Job
+from streamapp.jobs.events import Preview, Progress, to_event
+from streamapp.stores.files import LocalFiles
+from streamapp.jobs.job import Job
 from streamapp.media import File
-from streamapp.response import REMAINDER_EXTENSION, ErrorResponse, EventStreamResponse, ResultResponse, result_response
+from streamapp.http.response import REMAINDER_EXTENSION, ErrorResponse, EventStreamResponse, ResultResponse, result_response
 from streamapp.settings import Settings
 
 SETTINGS = Settings(first_event_wait_s=0.02, heartbeat_s=60, send_timeout_s=30)
@@ -216,7 +216,7 @@ async def test_a_failure_after_the_stream_has_opened_is_an_error_event_even_as_t
 
 
 async def test_a_failed_stream_is_cut_when_its_client_had_time_to_read_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamapp.connection._LINGER_S", 60)
+    monkeypatch.setattr("streamapp.http.connection._LINGER_S", 60)
     job, client = make_job(), Client()
     emit(job, 1)
     job.cancel()

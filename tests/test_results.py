@@ -16,11 +16,11 @@ from tests.served import PICTURE, PNG, Failing, Prompt, Results, data, names, se
 
 import streamapp
 from streamapp.errors import Cancelled, OutOfMemory
-from streamapp.events import Output, Preview
-from streamapp.job import Job
+from streamapp.jobs.events import Output, Preview
+from streamapp.jobs.job import Job
 from streamapp.media import File
-from streamapp.results import empty_gpu_cache, exhaust, final_event, report, succeed_at_once
-from streamapp.stream import Stream
+from streamapp.workers.results import empty_gpu_cache, exhaust, final_event, report, succeed_at_once
+from streamapp.jobs.stream import Stream
 
 
 def stream_of(job: Job) -> Stream:

@@ -39,9 +39,9 @@ from tests.waiting import WAIT_S, until
 
 import streamapp
 import streamapp.testing
-from streamapp.call import CALLER
-from streamapp.job import Job
-from streamapp.routes import _warn_about_foreign_server as warn_about_foreign_server
+from streamapp.http.call import CALLER
+from streamapp.jobs.job import Job
+from streamapp.http.routes import _warn_about_foreign_server as warn_about_foreign_server
 from streamapp.runtime import Runtime
 from streamapp.settings import Settings
 

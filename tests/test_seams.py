@@ -24,15 +24,15 @@ from tests.waiting import WAIT_S, until
 
 import streamapp
 from streamapp.errors import Cancelled
-from streamapp.events import Event as LoggedEvent
-from streamapp.job import Job
-from streamapp.results import final_event, report
+from streamapp.jobs.events import Event as LoggedEvent
+from streamapp.jobs.job import Job
+from streamapp.workers.results import final_event, report
 from streamapp.runtime import Runtime, ServedApp, Workers
 from streamapp.settings import Settings
-from streamapp.stream import Stream
-from streamapp.tasks import TaskWorker
+from streamapp.jobs.stream import Stream
+from streamapp.workers.tasks import TaskWorker
 from streamapp.testing import TestClient
-from streamapp.worker import Lane, State, WorkerStatistics
+from streamapp.workers.worker import Lane, State, WorkerStatistics
 from streamapp_client import ApiError, Event
 
 ASYNC = {"Prefer": "respond-async"}

@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.waiting import WAIT_S
 
 import streamapp
-from streamapp.certificates import issue
-from streamapp.server import Flow, ForwardedHeaders, Server, Unwound, bind
+from streamapp.serve.certificates import issue
+from streamapp.serve.server import Flow, ForwardedHeaders, Server, Unwound, bind
 from streamapp.settings import Settings
 
 

@@ -20,9 +20,9 @@ from tests.emitting import (
 )
 from tests.waiting import WAIT_S
 
-from streamapp.channel import Channel
-from streamapp.events import Event, Preview, Progress, to_event
-from streamapp.subscriber import Subscriber
+from streamapp.jobs.channel import Channel
+from streamapp.jobs.events import Event, Preview, Progress, to_event
+from streamapp.jobs.subscriber import Subscriber
 
 # Taking
 
@@ -150,7 +150,7 @@ async def test_close_ends_the_wait() -> None:
 async def test_a_producer_goes_on_when_its_first_event_is_delivered(
     monkeypatch: pytest.MonkeyPatch, advance: Advance
 ) -> None:
-    monkeypatch.setattr("streamapp.delivery._FIRST_SENT_S", WAIT_S)
+    monkeypatch.setattr("streamapp.jobs.delivery._FIRST_SENT_S", WAIT_S)
     channel, delivered = channel_with(), []  # type: tuple[Channel, list[Any]]
     task = await asleep(channel.subscribe(is_owner=True), into(delivered))
     advance(1)
@@ -285,7 +285,7 @@ async def test_silence_counts_from_the_last_delivery(advance: Advance) -> None:
 @pytest.fixture
 async def resting(monkeypatch: pytest.MonkeyPatch) -> "tuple[Channel, Subscriber, asyncio.Task[bool]]":
     """Return an owner that has taken in bulk and lets the next events pile up, until something ends that."""
-    monkeypatch.setattr("streamapp.delivery._REST_S", WAIT_S)
+    monkeypatch.setattr("streamapp.jobs.delivery._REST_S", WAIT_S)
     channel = channel_with(ahead_events=40)
     reader = channel.subscribe(is_owner=True)
     put(channel, *range(40))
@@ -344,7 +344,7 @@ async def test_what_ends_a_wait_ends_the_rest(resting: Resting, ending: Any) -> 
 async def test_where_the_log_is_full_or_has_ended_already_a_reader_does_not_rest(
     monkeypatch: pytest.MonkeyPatch, is_over: bool
 ) -> None:
-    monkeypatch.setattr("streamapp.delivery._REST_S", WAIT_S)
+    monkeypatch.setattr("streamapp.jobs.delivery._REST_S", WAIT_S)
     channel = channel_with(ahead_events=40)
     reader = channel.subscribe(is_owner=True)
     put(channel, *range(40))

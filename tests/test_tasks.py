@@ -11,14 +11,14 @@ import pytest
 from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, run
 from tests.waiting import WAIT_S
 
-from streamapp.answer import Answer
+from streamapp.http.answer import Answer
 from streamapp.errors import Draining, QueueFull, SetupFailed
-from streamapp.events import Preview, to_event
-from streamapp.job import Job
+from streamapp.jobs.events import Preview, to_event
+from streamapp.jobs.job import Job
 from streamapp.media import File, publish_by
 from streamapp.settings import Settings
-from streamapp.stream import Stream, current_stream
-from streamapp.tasks import TaskWorker
+from streamapp.jobs.stream import Stream, current_stream
+from streamapp.workers.tasks import TaskWorker
 
 
 def ready() -> Future[None]:

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 import pytest
 from tests.waiting import WAIT_S
 
-from streamapp import threads
-from streamapp.threads import DaemonPool, ends_within, in_own_thread, in_pool
+from streamapp.process import threads
+from streamapp.process.threads import DaemonPool, ends_within, in_own_thread, in_pool
 
 word: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="")
 

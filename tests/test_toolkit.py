@@ -25,7 +25,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from streamapp import fetch, media
 from streamapp.errors import InvalidInput
 from streamapp.settings import Settings, get_settings
-from streamapp.toolkit import (
+from streamapp.fal.toolkit import (
     Audio,
     AudioField,
     CompressedFile,
@@ -58,12 +58,12 @@ from streamapp.toolkit import (
     synchronized_inductor_cache,
     to_xfal,
 )
-from streamapp.toolkit.file.providers.fal import FalFileRepositoryV3
-from streamapp.toolkit.file.types import FileData, FileRepository
-from streamapp.toolkit.image.safety_checker import postprocess_images
-from streamapp.toolkit.types import FileInput, ImageInput
-from streamapp.toolkit.utils import download_utils
-from streamapp.toolkit.utils.endpoint import cancel_on_disconnect
+from streamapp.fal.toolkit.file.providers.fal import FalFileRepositoryV3
+from streamapp.fal.toolkit.file.types import FileData, FileRepository
+from streamapp.fal.toolkit.image.safety_checker import postprocess_images
+from streamapp.fal.toolkit.types import FileInput, ImageInput
+from streamapp.fal.toolkit.utils import download_utils
+from streamapp.fal.toolkit.utils.endpoint import cancel_on_disconnect
 
 
 class Serve(Protocol):
@@ -248,7 +248,7 @@ def test_a_file_can_be_fetched_where_a_loop_runs() -> None:
     """It blocks the loop, as fal's does; in a process of its own, since the tests forbid that."""
     code = """if True:
         import asyncio
-        from streamapp.toolkit import File
+        from streamapp.fal.toolkit import File
         async def endpoint(): return File(url="data:,solid").as_bytes()
         print(asyncio.run(endpoint()))
     """
@@ -689,7 +689,7 @@ async def test_a_block_that_is_cancelled_on_disconnect_runs() -> None:
 
 
 def test_persistent_folders_are_where_the_environment_says(tmp_path: Path) -> None:
-    code = "from streamapp.toolkit import FAL_MODEL_WEIGHTS_DIR; print(FAL_MODEL_WEIGHTS_DIR)"
+    code = "from streamapp.fal.toolkit import FAL_MODEL_WEIGHTS_DIR; print(FAL_MODEL_WEIGHTS_DIR)"
     environment = {**os.environ, "STREAMAPP_PERSISTENT_DIR": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=WAIT_S)
     assert run.stdout.strip() == str(tmp_path / ".fal" / "model_weights")

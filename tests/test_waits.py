@@ -38,40 +38,40 @@ BY_THE_CALL = "the client's own deadlines end what this waits for"
 DONE = "it is done"
 # By module, the source of the wait: why it needs no deadline of its own.
 WITHOUT = {
-    "streamapp/answer.py": {
+    "streamapp/http/answer.py": {
         "asyncio.shield(asyncio.wrap_future(self.ended))": BY_THE_JOB,
         "asyncio.wrap_future(self.ended)": BY_THE_JOB,
     },
-    "streamapp/app_client.py": {"serving.result()": "the server's own end, which is bounded"},
-    "streamapp/binding.py": {
+    "streamapp/testing/fal.py": {"serving.result()": "the server's own end, which is bounded"},
+    "streamapp/workers/binding.py": {
         "result": "an endpoint's coroutine, whose task ends at the job's deadline",
         "in_own_thread(f'beside-{job.id}', self._run_to_the_end, job, stream)": BY_THE_JOB,
     },
-    "streamapp/channel.py": {
+    "streamapp/jobs/channel.py": {
         "self._lock.acquire()": "held for a few lines, none of which waits",
     },
-    "streamapp/compile.py": {"asking.result()": DONE},
-    "streamapp/connection.py": {
+    "streamapp/serve/build.py": {"asking.result()": DONE},
+    "streamapp/http/connection.py": {
         "asyncio.shield(self.listener)": "what an endpoint's own Response receives: it waits for its client to leave",
     },
-    "streamapp/delivery.py": {"waiter": "a timer ends it"},
-    "streamapp/ending.py": {"self._orders.get()": "a daemon, which waits to be armed"},
-    "streamapp/local.py": {
+    "streamapp/jobs/delivery.py": {"waiter": "a timer ends it"},
+    "streamapp/process/ending.py": {"self._orders.get()": "a daemon, which waits to be armed"},
+    "streamapp/cli/run_once.py": {
         "in_own_thread('display', _show, subscriber.take(), show)": "a terminal stands still as long as its user wants"
     },
     "streamapp/fetch.py": {
         "loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)": BY_THE_SCOPE,
     },
-    "streamapp/pace.py": {"room": "a timer gives it after what is left of the budget"},
-    "streamapp/reload.py": {"child.wait()": "it was killed"},
-    "streamapp/response.py": {
+    "streamapp/jobs/pace.py": {"room": "a timer gives it after what is left of the budget"},
+    "streamapp/serve/reload.py": {"child.wait()": "it was killed"},
+    "streamapp/http/response.py": {
         "outcome.result()": DONE,
         "sending.result()": DONE,
         "asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
         "asyncio.wrap_future(answer.outcome)": BY_THE_JOB,
         "asyncio.wrap_future(answer.ended)": BY_THE_JOB,
     },
-    "streamapp/routes.py": {
+    "streamapp/http/routes.py": {
         "serving.result()": DONE,
         "ended.wait()": BY_THE_JOB,
         "asyncio.wrap_future(answer.outcome)": BY_THE_JOB,
@@ -88,16 +88,16 @@ WITHOUT = {
         "asyncio.gather(*map(self._join, self._workers()))": "`join` has it",
         "result": "`handle_exit`'s, see above",
     },
-    "streamapp/server.py": {
+    "streamapp/serve/server.py": {
         "drain.result()": DONE,
         "rest": "the rest of a response, like the app itself",
         "self._writable.wait()": "uvicorn's, until the client has taken enough or left; responses limit it",
     },
-    "streamapp/stream.py": {"rest": BY_THE_JOB, "in_encoder(to_event, payload)": BY_THE_JOB},
-    "streamapp/subscriber.py": {"waiter": "a timer ends it"},
-    "streamapp/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
+    "streamapp/jobs/stream.py": {"rest": BY_THE_JOB, "in_encoder(to_event, payload)": BY_THE_JOB},
+    "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
+    "streamapp/workers/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
     "streamapp/testing.py": {"self._is_over.wait()": "what an app receives: it waits for its client to leave"},
-    "streamapp/threads.py": {
+    "streamapp/process/threads.py": {
         "self._calls.get()": "a daemon, which waits for calls",
         "asyncio.get_running_loop().run_in_executor(pool, call)": "its callers are listed here themselves",
         "asyncio.get_running_loop().run_in_executor(encoders, call)": "its callers are listed here themselves",

@@ -11,7 +11,7 @@ import pytest
 from tests.at_work import wait_for_thread
 from tests.waiting import WAIT_S
 
-from streamapp.watchdog import LoopWatchdog
+from streamapp.workers.watchdog import LoopWatchdog
 
 wait_for_its_thread = partial(wait_for_thread, "loop-watchdog")
 

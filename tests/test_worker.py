@@ -18,10 +18,10 @@ from tests.at_work import run as run_call
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Draining, QueueFull, SetupFailed, StreamAppError, WorkerStuck
-from streamapp.job import Job
+from streamapp.jobs.job import Job
 from streamapp.settings import Settings
-from streamapp.stream import Stream
-from streamapp.worker import OUT_OF_SERVICE, Lane, State
+from streamapp.jobs.stream import Stream
+from streamapp.workers.worker import OUT_OF_SERVICE, Lane, State
 
 Advance = Callable[[float], None]
 

@@ -33,7 +33,7 @@ from PIL import Image as PILImage
 from torch.nn import functional
 
 from .errors import Cancelled
-from .logs import logger
+from .process.logs import logger
 from .media import Image
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from .stream import Stream
+    from .jobs.stream import Stream
 
 _EXIT_TIMEOUT_S = 5.0
 

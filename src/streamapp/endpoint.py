@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from starlette.responses import Response
 
 from .errors import DefinitionError
-from .stream import Stream
+from .jobs.stream import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 EndpointKind = Literal["value", "stream", "response"]

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from .errors import InvalidInput
 from .media import File, Image, MediaReference, shown
 from .settings import Settings, get_settings
-from .threads import DaemonPool, in_pool
+from .process.threads import DaemonPool, in_pool
 
 T = TypeVar("T")
 

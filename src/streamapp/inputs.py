@@ -26,9 +26,9 @@ from starlette.responses import Response
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput, MalformedRequest, StreamAppError
 from .fetch import MediaLimits, limit_by, resolve_media
-from .job import JobRequest
+from .jobs.job import JobRequest
 from .media import File, has_media_fields
-from .threads import in_pool
+from .process.threads import in_pool
 
 _LISTS = (list, set, frozenset, tuple, collections.abc.Sequence)
 # In one pass over its bytes a small body takes 14 000 instructions instead of 22 000; a string of a megabyte, twice the

@@ -14,25 +14,25 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from .app import App
-from .binding import Binding
-from .capture import capture
-from .channel import ChannelStatistics
+from .workers.binding import Binding
+from .workers.capture import capture
+from .jobs.channel import ChannelStatistics
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, SetupFailed, StreamAppError, WorkerStuck
 from .fetch import MediaLimits
-from .files import FileStore, LocalFiles
-from .inference import ThreadWorker
+from .stores.files import FileStore, LocalFiles
+from .workers.thread import ThreadWorker
 from .inputs import InputReader
-from .job import Job, JobRequest
-from .jobs import Jobs
-from .logs import logger
+from .jobs.job import Job, JobRequest
+from .jobs.jobs import Jobs
+from .process.logs import logger
 from .settings import Settings
-from .store import JobStore
-from .stream import Stream
-from .tasks import TaskWorker
-from .threads import ends_within, in_own_thread
-from .watchdog import LoopWatchdog
-from .worker import OUT_OF_SERVICE, Worker, WorkerStatistics
+from .jobs.store import JobStore
+from .jobs.stream import Stream
+from .workers.tasks import TaskWorker
+from .process.threads import ends_within, in_own_thread
+from .workers.watchdog import LoopWatchdog
+from .workers.worker import OUT_OF_SERVICE, Worker, WorkerStatistics
 
 EXIT_SETUP_FAILED = 3
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h: a supervisor should start the process again

@@ -6,11 +6,11 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 import streamapp as fal
-from streamapp.exceptions import FieldException
-from streamapp.toolkit import Image, ImageSizeInput, get_image_size
-from streamapp.toolkit.image import ImageSize
-from streamapp.toolkit.image.safety_checker import postprocess_images
-from streamapp.toolkit.utils.endpoint import cancel_on_disconnect
+from streamapp.fal.exceptions import FieldException
+from streamapp.fal.toolkit import Image, ImageSizeInput, get_image_size
+from streamapp.fal.toolkit.image import ImageSize
+from streamapp.fal.toolkit.image.safety_checker import postprocess_images
+from streamapp.fal.toolkit.utils.endpoint import cancel_on_disconnect
 
 
 class TextToImageInput(BaseModel):

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import streamapp
-from streamapp.server import bind, serve
+from streamapp.serve.server import bind, serve
 
 
 class Gated(streamapp.App):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import streamapp
-from streamapp.server import bind, serve
+from streamapp.serve.server import bind, serve
 
 
 class Numbers(streamapp.App):

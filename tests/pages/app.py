@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import streamapp
-from streamapp.server import bind, serve
+from streamapp.serve.server import bind, serve
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
 

@@ -1,0 +1,424 @@
+"""Offer the commands `streamapp serve | run | call | exec | env | new`.
+
+The one place that sets up logging and reads `[tool.streamapp]`. A mistake is told in one red line and ends with
+exit code 1, a job that fails likewise; Ctrl-C cancels the job and ends with 130. What a user's own module raises
+while it is imported is shown with its traceback.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import json
+import logging
+import os
+import re
+import shlex
+import socket
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any, Literal, TextIO
+
+import httpx
+import typer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streamapp_client import Client, ClientError
+
+from .. import __version__
+from ..serve import server
+from ..app import App
+from .banner import describe_server, shown_address
+from ..serve.build import compile_app
+from ..process.ending import LastResort, close_loop
+from ..errors import InvalidInput, StreamAppError
+from ..loading import format_import_error, load_app, source_folder
+from .run_once import run_once
+from ..media import File
+from ..fal.environment import shim_variables, tls_variables
+from ..serve.reload import keep_running
+from .scaffold import write_app
+from ..settings import get_settings
+from .terminal import Display, print_error, print_result
+
+try:
+    from ..serve import certificates
+except ModuleNotFoundError:  # the extra `tls` is not installed
+    certificates = None  # type: ignore[assignment]
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+_ARGUMENT = re.compile(r"(\w[\w-]*)(:=|=@|=)(.*)", re.DOTALL)
+
+cli = typer.Typer(
+    help="Serve generative apps whose results appear while they are being made.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Project(BaseModel):
+    """Say what to serve, and where: `[tool.streamapp]` of a pyproject.toml, or the command line."""
+
+    model_config = ConfigDict(title="[tool.streamapp]", extra="forbid")
+
+    apps: list[str] = Field(min_length=1)
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    log_level: LogLevel = "info"
+    no_auth: bool = False
+    playground: bool = True
+    tls: bool = False
+    tls_dir: Path = Path(typer.get_app_dir("streamapp")) / "tls"
+
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(help="name=text, name:=json or name=@file", metavar="NAME=VALUE", show_default=False),
+]
+Out = Annotated[Path, typer.Option(help="The folder to save media in.")]
+Url = Annotated[str, typer.Option(envvar="STREAMAPP_URL", help="The server.")]
+SavesPreviews = Annotated[bool, typer.Option("--previews/--no-previews", help="Save previews as they come.")]
+
+
+def main() -> None:
+    """Run the command line. When a server has ended, what Python would still wait for has a moment."""
+    try:
+        cli(prog_name="streamapp")
+    except SystemExit as end:
+        if sys.argv[1:2] == ["serve"]:
+            LastResort().arm(server.FORCED_END_S, end.code if isinstance(end.code, int) else 1)
+        raise
+
+
+@cli.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        typer.echo(f"streamapp {__version__}")
+        raise typer.Exit
+
+
+@cli.command()
+def serve(
+    apps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="path/to/app.py:Class or package.module:Class; without :Class the only app in it. Without any, "
+            "[tool.streamapp] in ./pyproject.toml says: apps = [...], and host, port, log_level, no_auth, playground, "
+            "tls, tls_dir.",
+            metavar="APP",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Listen here; 127.0.0.1 when not given.")] = None,
+    port: Annotated[int | None, typer.Option(help="Listen here; 8000 when not given, 0 takes a free one.")] = None,
+    log_level: Annotated[LogLevel | None, typer.Option(help="info when not given; debug logs requests.")] = None,
+    no_auth: Annotated[bool | None, typer.Option("--no-auth", help="Serve other machines without a key.")] = None,
+    playground: Annotated[bool | None, typer.Option(help="Serve the page to try the apps on.")] = None,
+    tls: Annotated[bool | None, typer.Option("--tls", help="Speak https, with a certificate made for it.")] = None,
+    tls_dir: Annotated[Path | None, typer.Option(help="Keep the certificates here.", show_default=False)] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
+    workers: Annotated[int, typer.Option(hidden=True)] = 1,
+    fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket, from --reload.")] = None,
+) -> None:
+    """Serve apps over HTTP until a signal comes.
+
+    STREAMAPP_API_KEY=... guards all routes but /health, page and files; other STREAMAPP_... variables set limits.
+    """
+    with explaining():
+        if workers != 1:
+            raise InvalidInput(
+                "--workers: one process holds the model; start several servers with --port and put a proxy before them"
+            )
+        project = read_project(
+            apps=apps or None,
+            host=host,
+            port=port,
+            log_level=log_level,
+            no_auth=no_auth,
+            playground=playground,
+            tls=tls,
+            tls_dir=tls_dir,
+        )
+        _refuse_open_host(project)
+        set_up_logging(project.log_level)
+        if reload:
+            _serve_reloading(project)
+        else:
+            raise typer.Exit(_serve(project, fd))
+
+
+@cli.command()
+def run(
+    app: Annotated[str, typer.Argument(help="path/to/app.py:Class or package.module:Class", metavar="APP")],
+    path: Annotated[str, typer.Argument(help="The endpoint, for example /stream", metavar="PATH")],
+    arguments: Arguments = None,
+    out: Out = Path("out"),
+    previews: SavesPreviews = True,
+) -> None:
+    """Run an endpoint once without a server, and print its result as JSON."""
+    with explaining():
+        set_up_logging("warning")
+        data = read_arguments(arguments or [])
+        with redirect_stdout(sys.stderr):  # what the app prints is no part of the result
+            (cls,) = _load([app])
+            result = _run(cls, path, data, out, previews)
+    print_result(result)
+
+
+@cli.command()
+def call(
+    url: Annotated[str, typer.Argument(help="The server, for example http://127.0.0.1:8000", metavar="URL")],
+    path: Annotated[str, typer.Argument(help="The endpoint, for example /stream", metavar="PATH")],
+    arguments: Arguments = None,
+    key: Annotated[str | None, typer.Option(envvar="STREAMAPP_API_KEY", help="The server's API key.")] = None,
+    out: Out = Path("out"),
+    previews: SavesPreviews = True,
+) -> None:
+    """Call an endpoint of a server, and print its result as JSON; a stream's media are saved in OUT/<job id>."""
+    _refuse_other_scheme(url)
+    with explaining():
+        data = read_arguments(arguments or [])
+        with Client(url, key) as client:
+            if _streams(url, path, key):
+                result = _stream(client, path, data, out, previews)
+            else:
+                result = Display(out, saves_previews=False).finish(client.run(path, data))
+    print_result(result)
+
+
+@cli.command("exec", context_settings={"allow_interspersed_args": False})
+def execute(
+    command: Annotated[list[str], typer.Argument(help="For example: python script.py", metavar="COMMAND...")],
+    url: Url = "http://127.0.0.1:8000",
+) -> None:
+    """Run a script that uses fal's Python or JavaScript client, unchanged, against a streamapp server.
+
+    It gets STREAMAPP_API_KEY, if that is set, as its FAL_KEY.
+    """
+    _refuse_other_scheme(url)
+    with explaining():
+        try:
+            os.execvpe(command[0], command, {**os.environ, **shim_variables(url, os.environ)})
+        except OSError as error:
+            raise InvalidInput(f"cannot run {command[0]}: {error.strerror}") from None
+
+
+@cli.command()
+def env(url: Url = "http://127.0.0.1:8000") -> None:
+    """Print what `exec` sets, as shell exports: eval "$(streamapp env)"."""
+    _refuse_other_scheme(url)
+    typer.echo(_exports(shim_variables(url, os.environ)))
+
+
+@cli.command()
+def new(name: Annotated[str, typer.Argument(help="The folder's name, like my-app", metavar="NAME")]) -> None:
+    """Write the folder that a new app starts from: an app that needs no GPU, and its test."""
+    with explaining():
+        write_app(name, Path())
+    typer.echo(f"wrote {name}/; next:\n\n  cd {name}\n  streamapp serve --reload")
+
+
+@contextmanager
+def explaining() -> Iterator[None]:
+    """Tell errors that explain themselves in one red line, and exit with 1."""
+    try:
+        yield
+    except (StreamAppError, ClientError) as error:
+        message = f"{error.code}: {error.message}"
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        message = f"{error.title}: {'; '.join(wrong)}"
+    except OSError as error:  # the disk is full, a folder may not be written
+        message = str(error)
+    else:
+        return
+    print_error(message)
+    raise typer.Exit(1)
+
+
+def read_project(**given: Any) -> Project:
+    """Return what the command line says; where it names no app, on top of ./pyproject.toml.
+
+    Raises:
+        InvalidInput: neither names an app.
+        ValidationError: a value is not what it should be.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    return Project(**given) if "apps" in given else Project(**{**_read_pyproject(Path("pyproject.toml")), **given})
+
+
+def _read_pyproject(path: Path) -> dict[str, Any]:
+    try:
+        project: dict[str, Any] = tomllib.loads(path.read_text()).get("tool", {}).get("streamapp", {})
+    except FileNotFoundError:
+        project = {}
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{path}: {error}") from None
+    if "apps" not in project:
+        raise InvalidInput(
+            "name an app: streamapp serve path/to/app.py:Class; or write into ./pyproject.toml: "
+            '[tool.streamapp] apps = ["path/to/app.py:Class"]'
+        )
+    return project
+
+
+def read_arguments(arguments: list[str]) -> dict[str, Any]:
+    """Read an endpoint's arguments: `name=text`, `name:=json`, `name=@file` (as a data URI).
+
+    Raises:
+        InvalidInput: one is not of these forms.
+    """
+    return dict(_read_argument(argument) for argument in arguments)
+
+
+def _read_argument(argument: str) -> tuple[str, Any]:
+    match = _ARGUMENT.fullmatch(argument)
+    if match is None:
+        raise InvalidInput(f"Expected name=text, name:=json or name=@file, got {argument!r}")
+    name, form, value = match.groups()
+    try:
+        if form == ":=":
+            return name, json.loads(value)
+        return name, File.from_path(value).data_uri() if form == "=@" else value
+    except (ValueError, OSError) as error:
+        raise InvalidInput(f"{argument}: {error}") from None
+
+
+def set_up_logging(level: str) -> None:
+    """Write the logs of streamapp and of uvicorn to stderr, one short line each."""
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    for name in ("streamapp", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+    logging.getLogger("streamapp").setLevel(level.upper())
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Write to what `sys.stderr` is at that moment: a progress bar puts itself in between."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+# serve
+
+
+def _serve(project: Project, fd: int | None) -> int:
+    api = compile_app(*_load(project.apps), playground=project.playground)
+    issued = _issue(project) if project.tls else None
+    listener = _listen(project) if fd is None else socket.socket(fileno=fd)
+    listener.set_inheritable(False)  # one lent by --reload would go on to what the app starts
+    port = listener.getsockname()[1]
+    typer.echo(describe_server(api, project.host, port, scheme="https" if issued else "http"))
+    if issued is not None:
+        address = shown_address(project.host, port)
+        typer.echo(_exports(tls_variables(address, bundle=issued.bundle, authority=issued.authority)) + "\n")
+    certificate = issued.server if issued is not None else None
+    return server.serve(api, listener, log_level=project.log_level, stays_up=fd is not None, certificate=certificate)
+
+
+def _issue(project: Project) -> "certificates.Certificates":
+    if certificates is None:
+        raise InvalidInput('--tls needs an extra; write pip install "streamapp[tls]"')
+    return certificates.issue(project.tls_dir.absolute(), project.host)
+
+
+def _serve_reloading(project: Project) -> None:
+    with _listen(project) as listener:
+        fd = listener.fileno()
+        command = [sys.executable, "-m", "streamapp", "serve", *project.apps, f"--fd={fd}", f"--host={project.host}"]
+        command += [f"--log-level={project.log_level}", "--playground" if project.playground else "--no-playground"]
+        command += ["--no-auth"] if project.no_auth else []
+        command += ["--tls", f"--tls-dir={project.tls_dir}"] if project.tls else []
+        keep_running(command, {Path.cwd(), *map(source_folder, project.apps)}, fd=fd)
+
+
+def _load(import_strings: list[str]) -> list[type[App]]:
+    try:
+        return [load_app(import_string) for import_string in import_strings]
+    except StreamAppError:
+        raise
+    except Exception as error:  # whatever the user's module raises
+        sys.stderr.write(format_import_error(error))
+        raise typer.Exit(1) from None
+
+
+def _listen(project: Project) -> socket.socket:
+    try:
+        return server.bind(project.host, project.port)
+    except OSError as error:
+        reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
+        raise InvalidInput(f"cannot listen on {project.host}:{project.port}: {reason}; choose another") from None
+
+
+def _refuse_open_host(project: Project) -> None:
+    if _is_loopback(project.host) or project.no_auth or get_settings().api_key is not None:
+        return
+    raise InvalidInput(
+        f"--host {project.host} lets other machines in, and no key guards the server; write STREAMAPP_API_KEY=<secret> "
+        "streamapp serve ..., or --no-auth to let everybody in"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# run, call, exec and env
+
+
+def _refuse_other_scheme(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"Expected a URL like http://127.0.0.1:8000, got {url!r}")
+
+
+def _exports(variables: Mapping[str, str]) -> str:
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def _run(cls: type[App], path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
+    with Display(out, saves_previews=previews) as display:
+        runner = asyncio.Runner()
+        try:
+            job = runner.run(run_once(cls, path, data, get_settings(), show=display.show, shows_previews=previews))
+        finally:
+            close_loop(runner.get_loop())
+        if job.error is None:
+            return display.finish(job.result.json() if job.result is not None else None)
+    print_error(f"{job.error.code}: {job.error.message}")
+    raise typer.Exit(1)
+
+
+def _stream(client: Client, path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
+    with client.stream(path, data) as stream:
+        folder = out / re.sub(r"[^\w-]", "", str(stream.job_id))  # a header of the server's: no way out of the folder
+        with Display(folder, saves_previews=previews) as display:
+            for event in stream:
+                display.show(event.name, event.data)
+            return display.finish(stream.result)
+
+
+def _streams(url: str, path: str, key: str | None) -> bool:
+    """Ask the server's description whether an endpoint streams; where it does not say, the call itself will."""
+    headers = {} if key is None else {"Authorization": f"Key {key}"}
+    try:
+        document = httpx.get(f"{url.rstrip('/')}/openapi.json", headers=headers).json()
+    except (httpx.RequestError, ValueError):
+        return True
+    for route, operations in document.get("paths", {}).items():
+        if "post" in operations and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route), path):
+            return "application/json" not in operations["post"]["responses"]["200"].get("content", {})
+    return True

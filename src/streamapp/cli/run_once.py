@@ -1,0 +1,82 @@
+"""Run one endpoint once, without a server: a runtime, a job and one reader of its channel."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+
+from ..app import App
+from ..endpoint import EndpointSpec
+from ..errors import InvalidInput, MalformedRequest, NotFound
+from ..jobs.events import Event
+from ..inputs import described
+from ..jobs.job import Job, new_job_id
+from ..runtime import Runtime, ServedApp
+from ..settings import Settings
+from ..process.threads import in_own_thread
+
+_TICK_S = 1.0
+
+
+async def run_once(
+    app: type[App],
+    path: str,
+    data: dict[str, Any],
+    settings: Settings,
+    *,
+    show: Callable[[str, Any], None],
+    shows_previews: bool,
+) -> Job:
+    """Run an endpoint and return its job, which is over then.
+
+    Cancelling the task that awaits this cancels the job, and waits for its step to end.
+
+    Args:
+        data: the endpoint's arguments, as a request's JSON would have them.
+        show: called with name and data of each event but the last, in order, in threads.
+    Raises:
+        NotFound: the app has no endpoint at `path`.
+        InvalidInput: the data are not what it takes.
+        MalformedRequest: it can only be called over HTTP.
+    """
+    runtime = Runtime([app()], settings)
+    (served,) = runtime.served
+    spec = _find(served, path)
+    arguments = await _read(served, spec, data)
+    job = Job(served.request(spec, new_job_id(), input=to_json(data), is_detached=True), settings, arguments=arguments)
+    subscriber = job.channel.subscribe(is_owner=True, shows_previews=shows_previews)
+    try:
+        await runtime.submit(job, served, spec)
+        while not job.is_over or subscriber.n < job.channel.last_n:
+            await subscriber.wait(_TICK_S)
+            await in_own_thread("display", _show, subscriber.take(), show)
+    finally:
+        job.cancel("interrupted")
+        await runtime.drain()
+        await runtime.stop()
+    return job
+
+
+def _show(events: list[Event], show: Callable[[str, Any], None]) -> None:
+    for event in events:
+        if not event.is_terminal:
+            show(event.name, event.json())
+
+
+def _find(served: ServedApp, path: str) -> EndpointSpec:
+    for spec in served.endpoints:
+        if spec.path == path:
+            return spec
+    paths = ", ".join(spec.path for spec in served.endpoints)
+    raise NotFound(f"{type(served.app).__name__} has no endpoint {path!r}; it has {paths}")
+
+
+async def _read(served: ServedApp, spec: EndpointSpec, data: dict[str, Any]) -> dict[str, Any]:
+    try:
+        arguments = await served.reader_of(spec).validate(data)
+    except RequestValidationError as error:
+        raise InvalidInput(described(error)) from None
+    if spec.kind == "response" or any(parameter.name not in arguments for parameter in spec.parameters):
+        raise MalformedRequest(f"{spec.path} needs a request of its own; use `streamapp serve` and `streamapp call`")
+    return arguments

@@ -1,0 +1,109 @@
+"""Write the folder that a new app starts from: an app that needs no GPU, its test, its settings, its README."""
+
+import re
+from pathlib import Path
+
+from ..errors import InvalidInput
+
+_APP = '''"""Draw a Julia set: a picture that gets sharper with every step."""
+
+import PIL.Image
+from pydantic import BaseModel, Field
+
+import streamapp
+
+
+class PictureInput(BaseModel):
+    """Say what to draw."""
+
+    x: float = Field(default=-0.8, ge=-2, le=2, description="The real part of the set's constant.")
+    y: float = Field(default=0.156, ge=-2, le=2, description="The imaginary part.")
+    steps: int = Field(default=9, ge=1, le=10, description="Each step doubles the sharpness.")
+
+
+class CLASS(streamapp.App):
+    """Replace the drawing with your model."""
+
+    def setup(self):
+        """Load models here: it runs once, in the inference thread, before the first job."""
+        self.colours = [(n * 5 % 256, n * 9 % 256, 64 + n * 3 % 192) for n in range(64)]
+
+    @streamapp.endpoint("/stream")
+    def stream(self, input: PictureInput, stream: streamapp.Stream):
+        """Draw a picture and show it after every step."""
+        size = 2**input.steps
+        for step in range(1, input.steps + 1):
+            image = self.draw(complex(input.x, input.y), 2**step, stream)
+            stream.preview(image.resize((size, size)), step=step, total=input.steps)
+        return {"image": image}
+
+    def draw(self, constant: complex, size: int, stream: streamapp.Stream) -> PIL.Image.Image:
+        """Draw size x size pixels; `stream.check()` ends the work when nobody waits for it any more."""
+        image = PIL.Image.new("RGB", (size, size))
+        for row in range(size):
+            stream.check()
+            for column in range(size):
+                point = complex(3.2 * column / size - 1.6, 3.2 * row / size - 1.6)
+                image.putpixel((column, row), self.colours[escape_time(point, constant)])
+        return image
+
+
+def escape_time(point: complex, constant: complex) -> int:
+    """Return how many rounds, at most 63, a point stays near the origin."""
+    for rounds in range(63):
+        if abs(point) > 2:
+            return rounds
+        point = point * point + constant
+    return 63
+'''
+
+_TEST = """from app import CLASS
+from streamapp.testing import TestClient
+
+
+def test_the_picture_comes_after_its_previews():
+    with TestClient(CLASS) as client:
+        *previews, output = client.stream("/stream", {"steps": 4})
+    assert {event.name for event in previews} == {"preview"}
+    assert output.image().size == (16, 16)
+"""
+
+_PYPROJECT = """[project]
+name = "NAME"
+version = "0.1.0"
+requires-python = ">=3.11"
+dependencies = ["streamapp"]
+
+[tool.streamapp]
+apps = ["app.py:CLASS"]
+"""
+
+_README = """# NAME
+
+```sh
+streamapp serve --reload                          # http://127.0.0.1:8000/playground
+streamapp call http://127.0.0.1:8000 /stream x=-0.4 y=0.6
+streamapp run app.py /stream                      # once, without a server
+python -m pytest                                  # pip install pytest
+```
+"""
+
+_FILES = {"app.py": _APP, "test_app.py": _TEST, "pyproject.toml": _PYPROJECT, "README.md": _README}
+
+
+def write_app(name: str, parent: Path) -> Path:
+    """Write the folder `parent/name` and return it.
+
+    Raises:
+        InvalidInput: the name cannot be one, or the folder is there already.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", name):
+        raise InvalidInput(f"Expected a name of small letters, digits, - and _, like my-app; got {name!r}")
+    folder = parent / name
+    if folder.exists():
+        raise InvalidInput(f"{folder} is there already; choose another name")
+    folder.mkdir()
+    class_name = "".join(word.capitalize() for word in re.split(r"[-_]+", name))
+    for file_name, text in _FILES.items():
+        (folder / file_name).write_text(text.replace("CLASS", class_name).replace("NAME", name))
+    return folder

@@ -1,0 +1,373 @@
+"""Speak fal's wire protocol: its clients work against this server when they are pointed here.
+
+`FalPaths` leads requests with fal's paths to the apps' own routes: `/run/{owner}/{app}/...` answers as the endpoint
+does, `/queue/{owner}/{app}/...` lets its job run on without readers and says where to ask for it, and
+`/api/fal/proxy`, fal-js' `proxyUrl`, to wherever its header says. The routes here are those that no app has: the
+queue's requests by id, and storage. `FAL` is all of it. Any owner is accepted; an app goes by its name.
+
+Source: the stock clients, fal_client 1.0.3 and @fal-ai/client 1.10.1, and https://docs.fal.ai/model-apis/model-endpoints/queue.
+Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-Retry-Config` have nothing to change.
+"""
+
+import json
+import re
+import time
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic_core import from_json
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..app import App
+from ..http.call import caller_in
+from ..errors import JobNotFound, MalformedRequest, describe
+from ..jobs.events import Event
+from ..http.face import ASKED_PATH, Face
+from ..http.file_routes import json_object, receive_part
+from ..stores.files import Stored
+from ..jobs.job import Job
+from ..process.logs import logger
+from ..http.response import ErrorResponse, result_response
+from ..http.routes import SUBMISSION, Submission, base_url
+from ..runtime import Runtime
+from ..jobs.subscriber import Subscriber
+from ..process.threads import in_pool
+
+PROXY_PATH = "/api/fal/proxy"
+_APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")
+_REQUEST_PATH = re.compile(r"/requests/[^/]+(/.*)?")
+_TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest", "rest.alpha.fal.ai": "/rest"}
+_STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
+_LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
+_PING_S = 10.0
+_LOOK_S = 0.5  # a job's place in the queue is no event; fal-js polls as often
+_MAX_SHOWN = 200
+
+
+class FalPaths:
+    """Lead requests with fal's paths to the apps' own routes.
+
+    Args:
+        app_names: the apps that are served.
+    """
+
+    def __init__(self, app: ASGIApp, app_names: Collection[str]) -> None:
+        self.app = app
+        self._names = frozenset(app_names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] in ("http", "websocket"):
+            scope = self._led(scope)
+        if SUBMISSION in scope and "fal_webhook" in urllib.parse.parse_qs(scope["query_string"].decode("latin-1")):
+            refusal = MalformedRequest("fal_webhook: webhooks are not sent; ask at status_url, or read status/stream")
+            return await ErrorResponse(describe(refusal))(scope, receive, send)
+        await self.app(scope, receive, send)
+
+    def _led(self, scope: Scope) -> Scope:
+        root = scope.get("root_path", "")
+        path = scope["path"].removeprefix(root)
+        if path.rstrip("/") == PROXY_PATH and (target := Headers(scope=scope).get("x-fal-target-url")):
+            path, query = _proxied(target)
+            scope = {**scope, "path": root + path, "query_string": query}
+        match = _APP_PATH.fullmatch(path)
+        if match is None or match[3] not in self._names:
+            return scope
+        kind, owner, name, rest = match[1], match[2], match[3], (match[4] or "").rstrip("/")
+        if kind == "queue" and _REQUEST_PATH.fullmatch(rest):
+            return {**scope, "path": f"{root}/queue/{owner}/{name}{rest}"}  # without a slash at its end
+        if kind == "queue":
+            scope = {**scope, SUBMISSION: Submission(_Queued(f"/queue/{owner}/{name}"), captures_logs=True)}
+        return {**scope, "path": f"{root}/{name}{rest}", ASKED_PATH: path}
+
+
+def _proxied(target: str) -> tuple[str, bytes]:
+    """Return the path and the query here of a URL of fal's."""
+    try:
+        url = urllib.parse.urlsplit(target)
+        prefix = _TARGETS[url.hostname or ""]
+    except (KeyError, ValueError):  # answered by the app as a path that is not served
+        return f"{PROXY_PATH}/{target[:_MAX_SHOWN]}", b""
+    return prefix + urllib.parse.unquote(url.path), url.query.encode()
+
+
+class _Queued:
+    """Answer for a request that was put into the queue."""
+
+    def __init__(self, app_path: str) -> None:
+        self._app_path = app_path
+
+    def __call__(self, request: Request, job: Job) -> Response:
+        runtime: Runtime = request.app.state.runtime
+        urls = _urls(request, self._app_path, job)
+        return JSONResponse(
+            {"status": "IN_QUEUE", **urls, "queue_position": runtime.position(job), "logs": None, "metrics": {}},
+            headers={"X-Streamapp-Job-Id": job.id},
+        )
+
+
+def _urls(request: Request, app_path: str, job: Job) -> dict[str, Any]:
+    url = f"{base_url(request)}{urllib.parse.quote(app_path)}/requests/{job.id}"
+    return {
+        "request_id": job.id,
+        "response_url": url,
+        "status_url": f"{url}/status",
+        "cancel_url": f"{url}/cancel",
+    }
+
+
+class RunnerHints:
+    """Put what the apps' `provide_hints` say on every response but the refusals of the server's own guards.
+
+    Args:
+        providers: return hints, or raise NotImplementedError where there are none.
+    """
+
+    def __init__(self, app: ASGIApp, providers: Collection[Callable[[], list[str]]]) -> None:
+        self.app = app
+        self._providers = providers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Label the response."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def labelled(message: Message) -> None:
+            hints = self._hints() if message["type"] == "http.response.start" else ""
+            if hints:
+                label = (b"x-fal-runner-hints", hints.encode("latin-1", "ignore"))
+                message = {**message, "headers": [*message.get("headers", []), label]}
+            await send(message)
+
+        await self.app(scope, receive, labelled)
+
+    def _hints(self) -> str:
+        hints: list[str] = []
+        for provide in self._providers:
+            try:
+                hints += [hint for hint in provide() if hint.isprintable()]
+            except NotImplementedError:
+                continue
+            except (Exception, SystemExit):  # the app's own code: the answer goes out without its hints
+                logger.exception("provide_hints failed")
+        return ",".join(hints)
+
+
+# The queue
+
+
+def _add_queue_routes(api: FastAPI, runtime: Runtime) -> None:
+    async def find(request: Request, name: str, request_id: str) -> Job:
+        job = await runtime.jobs.find(request_id.replace("-", ""), caller_in(request.scope))
+        if job.request.app != name:
+            raise JobNotFound(f"request {request_id[:64]!r} is not one of {name}")
+        return job
+
+    async def status(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
+        job = await find(request, name, request_id)
+        told = _status(request, runtime, job, f"/queue/{owner}/{name}")
+        lines = _log_lines(job.channel.events()) if _is_true(logs) else None
+        code = 200 if told["status"] == "COMPLETED" else 202
+        return JSONResponse({**told, "logs": lines}, code, {"X-Streamapp-Job-Id": job.id})
+
+    async def status_stream(request: Request, owner: str, name: str, request_id: str, logs: str = "0") -> Response:
+        job = await find(request, name, request_id)
+        blocks = _status_blocks(request, runtime, job, f"/queue/{owner}/{name}", with_logs=_is_true(logs))
+        headers = {"X-Streamapp-Job-Id": job.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(blocks, headers=headers, media_type="text/event-stream")
+
+    async def result(request: Request, owner: str, name: str, request_id: str) -> Response:
+        job = await find(request, name, request_id)
+        if not job.is_over:
+            raise MalformedRequest("Request is still in progress")
+        return await result_response(job)
+
+    async def cancel(request: Request, owner: str, name: str, request_id: str) -> Response:
+        try:
+            job = await find(request, name, request_id)
+        except JobNotFound:
+            return JSONResponse({"status": "NOT_FOUND"}, 404)
+        if not job.cancel("Request cancelled by the client."):
+            return JSONResponse({"status": "ALREADY_COMPLETED"}, 400)
+        return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202, {"X-Streamapp-Job-Id": job.id})
+
+    request_path = "/queue/{owner}/{name}/requests/{request_id}"
+    for path, route, method in (
+        (request_path, result, "GET"),
+        (f"{request_path}/response", result, "GET"),
+        (f"{request_path}/status", status, "GET"),
+        (f"{request_path}/status/stream", status_stream, "GET"),
+        (f"{request_path}/cancel", cancel, "PUT"),
+    ):
+        api.add_api_route(path, route, methods=[method], include_in_schema=False, response_model=None)
+
+
+def _is_true(flag: str) -> bool:
+    return flag.lower() in ("1", "true")
+
+
+def _status(request: Request, runtime: Runtime, job: Job, app_path: str) -> dict[str, Any]:
+    """Return the state of this moment; the log has to be read after it, or the last lines could be missed."""
+    status = _STATUS.get(job.status, "COMPLETED")
+    told = {"status": status, **_urls(request, app_path, job)}
+    if status == "IN_QUEUE":
+        return {**told, "queue_position": runtime.position(job)}
+    if status == "IN_PROGRESS":
+        return told
+    ended_at = job.finished_at or time.time()  # it is noted a moment after the job is over
+    told = {**told, "metrics": {"inference_time": ended_at - (job.started_at or ended_at)}}
+    return told if job.error is None else {**told, "error": job.error.message, "error_type": job.error.code}
+
+
+def _log_lines(events: list[Event]) -> list[dict[str, Any]]:
+    lines = []
+    for event in events:
+        if event.kind == "log":
+            line = event.json()
+            level = line["level"] if line["level"] in _LEVELS else "INFO"
+            lines.append({**line, "level": level, "source": "USER", "labels": {"source": line["source"]}})
+    return lines
+
+
+async def _status_blocks(
+    request: Request, runtime: Runtime, job: Job, app_path: str, *, with_logs: bool
+) -> AsyncIterator[bytes]:
+    """Yield the status whenever it changes, with the log lines that are new: fal-js appends them to those it has."""
+    async with _reading(job) as subscriber:
+        last: dict[str, Any] = {}
+        told_at = 0.0
+        while True:
+            told = _status(request, runtime, job, app_path)
+            events = subscriber.take()
+            lines = _log_lines(events) if with_logs else None
+            now = time.monotonic()
+            if lines or told != last:
+                last, told_at = told, now
+                yield b"data: " + json.dumps({**told, "logs": lines}).encode() + b"\n\n"
+            elif now - told_at > _PING_S:
+                told_at = now
+                yield b": ping\n"
+            if told["status"] == "COMPLETED":
+                return
+            # That the job runs is an event; only the place in the queue has to be looked at.
+            await subscriber.wait(_LOOK_S if told["status"] == "IN_QUEUE" else _PING_S)
+
+
+@asynccontextmanager
+async def _reading(job: Job) -> AsyncIterator[Subscriber]:
+    subscriber = job.attach(shows_previews=False, hears_start=True)
+    try:
+        yield subscriber
+    finally:
+        job.detach(subscriber)
+
+
+# Storage
+
+
+def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
+    files = runtime.files
+
+    async def token(request: Request) -> Response:
+        _, _, key = request.headers.get("authorization", "").partition(" ")
+        expires_at = datetime.fromtimestamp(time.time() + 3600, UTC).isoformat()
+        body = {"token": key or "local", "token_type": "Bearer", "base_url": f"{base_url(request)}/rest"}
+        return JSONResponse({**body, "expires_at": expires_at})
+
+    async def initiate(request: Request) -> Response:
+        stored = await _begin(request, *await _named_in_body(request))
+        url = base_url(request) + stored.url_path
+        return JSONResponse({"upload_url": f"{url}?upload={stored.key}", "file_url": url})
+
+    async def initiate_multipart(request: Request) -> Response:
+        stored = await _begin(request, *await _named_in_body(request))
+        url = base_url(request) + stored.url_path
+        return JSONResponse({"upload_url": f"{url}/multipart/{stored.key}", "file_url": url})
+
+    async def upload_whole(request: Request) -> Response:
+        stored = await _begin(request, *_named_in_headers(request))
+        try:
+            await receive_part(request, files, stored, 1)
+            await in_pool(files.complete, stored.id, stored.key, [1])
+        except BaseException:  # whatever ends it, a cancel too: what came so far must not stay in the quota
+            await in_pool(files.discard, stored)
+            raise
+        return JSONResponse({"access_url": base_url(request) + stored.url_path})
+
+    async def upload_multipart(request: Request) -> Response:
+        stored = await _begin(request, *_named_in_headers(request))
+        return JSONResponse({"access_url": base_url(request) + stored.url_path, "uploadId": stored.key})
+
+    async def _begin(request: Request, content_type: str, name: str) -> Stored:
+        caller, ttl_s = caller_in(request.scope), _lifetime_s(request)
+        return await in_pool(files.begin, content_type, name, caller=caller, ttl_s=ttl_s)
+
+    for path, route in (
+        ("/rest/storage/auth/token", token),
+        ("/rest/storage/upload/initiate", initiate),
+        ("/rest/storage/upload/initiate-multipart", initiate_multipart),
+        ("/rest/files/upload", upload_whole),
+        ("/rest/files/upload/multipart", upload_multipart),
+    ):
+        api.add_api_route(path, route, methods=["POST"], include_in_schema=False, response_model=None)
+
+
+async def _named_in_body(request: Request) -> tuple[str, str]:
+    asked = await json_object(request)
+    return str(asked.get("content_type") or ""), str(asked.get("file_name") or "")
+
+
+def _named_in_headers(request: Request) -> tuple[str, str]:
+    name = urllib.parse.unquote(request.headers.get("x-fal-file-name", ""))
+    return request.headers.get("content-type", ""), name
+
+
+def _lifetime_s(request: Request) -> float | None:
+    """Return how long the file shall be kept; None when the request does not say."""
+    for header in ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"):
+        try:
+            seconds = from_json(request.headers.get(header, "null"))["expiration_duration_seconds"]
+        except (ValueError, TypeError, KeyError):
+            continue
+        if isinstance(seconds, int | float) and seconds > 0:
+            return seconds
+    return None
+
+
+# The face
+
+
+def _middleware(runtime: Runtime) -> list[Middleware]:
+    providers = [served.app.provide_hints for served in runtime.served if _has_hints(served.app)]
+    hints = [Middleware(RunnerHints, providers=providers)] if providers else []
+    return [*hints, Middleware(FalPaths, app_names=[served.name for served in runtime.served])]
+
+
+def _has_hints(app: App) -> bool:
+    return type(app).provide_hints is not App.provide_hints
+
+
+def _add_routes(api: FastAPI, runtime: Runtime) -> None:
+    _add_queue_routes(api, runtime)
+    _add_storage_routes(api, runtime)
+
+
+FAL = Face(
+    name="fal",
+    fixed_paths=("/rest", "/api/fal"),
+    exposed_headers=(
+        *("x-fal-request-id", "x-fal-billable-units", "X-Fal-Error-Type", "X-Fal-Request-Timeout-Type"),
+        "X-Fal-Runner-Hints",
+    ),
+    upload_paths=("/rest/files/upload",),
+    middleware=_middleware,
+    add_routes=_add_routes,
+)

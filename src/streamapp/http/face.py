@@ -1,0 +1,45 @@
+"""Say what another protocol adds to the server: one object, which `compile_app` takes and no other module knows.
+
+A face leads requests to the apps' own routes by a middleware, serves routes that no app has, and names what of both the
+server has to leave alone. How its jobs are answered it says by a `Submission` in the request's scope (`routes`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from ..runtime import Runtime
+
+#: in the scope of a request that a face led elsewhere: the path that the client asked for, for messages
+ASKED_PATH = "streamapp.asked_path"
+
+
+def _no_middleware(runtime: Runtime) -> Sequence[Middleware]:
+    return ()
+
+
+def _no_routes(api: FastAPI, runtime: Runtime) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """Hold one protocol's part of the server; what a face leaves out is nothing.
+
+    Attributes:
+        name: the protocol's, for messages.
+        fixed_paths: no endpoint may be at these or below them.
+        exposed_headers: what pages of other origins may read of answers, besides the server's own.
+        upload_paths: whose bodies go to the file store as they come: the limit of bodies does not count there.
+        middleware: return the layers around the routes, the outermost first; inside of all that guard the server.
+        add_routes: add routes before those of endpoints.
+    """
+
+    name: str
+    fixed_paths: Sequence[str] = ()
+    exposed_headers: Sequence[str] = ()
+    upload_paths: Sequence[str] = ()
+    middleware: Callable[[Runtime], Sequence[Middleware]] = _no_middleware
+    add_routes: Callable[[FastAPI, Runtime], None] = _no_routes

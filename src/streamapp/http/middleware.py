@@ -1,0 +1,212 @@
+"""Guard and label requests: plain ASGI classes, one concern each.
+
+No `@app.middleware("http")`: Starlette's `BaseHTTPMiddleware` halves the throughput of streams and turns a stream
+that failed into one that ended well.
+"""
+
+import hmac
+from collections.abc import Callable, Collection
+from urllib.parse import parse_qs
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .call import HeaderList, header_in
+from ..errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
+from ..jobs.job import new_job_id
+from ..process.logs import logger
+from .response import ErrorResponse
+
+EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")
+REQUEST_ID = "streamapp.request_id"
+_OPEN_PATHS = frozenset({"/health", "/playground"})
+# What is there or may be written is known to those who know its URL: an <img> cannot send a key.
+_FILES = "/files/"
+_OPEN_FOLDERS = (_FILES, "/playground/")  # the page has no data in it, and asks for the key itself
+
+
+class RequestId:
+    """Give every request an id, which becomes its job's, and put it as `x-fal-request-id` on request and response.
+
+    fal's clients retry requests whose answer lacks it. A response about another request's job names that one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Label the response."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        request_id = new_job_id()
+        others = [pair for pair in scope["headers"] if pair[0] != b"x-fal-request-id"]
+        labels = [*others, (b"x-fal-request-id", request_id.encode())]
+        scope = {**scope, "headers": labels, REQUEST_ID: request_id}
+
+        async def labelled(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message.get("headers", [])
+                if header_in(headers, b"x-fal-request-id") is None:
+                    job_id = header_in(headers, b"x-streamapp-job-id") or request_id.encode()
+                    # The response's own list stays as it is.
+                    message = {**message, "headers": [*headers, (b"x-fal-request-id", job_id)]}
+            await send(message)
+
+        await self.app(scope, receive, labelled)
+
+
+class ApiKey:
+    """Refuse requests without the key, but for `/health`, the playground, and files, whose URLs cannot be guessed.
+
+    The key comes as `Authorization: Key k` or `Bearer k`, or as the query parameter `_token` where headers cannot
+    be set (EventSource, WebSocket in a browser).
+
+    Args:
+        open_pages: paths whose GET needs no key.
+    """
+
+    def __init__(self, app: ASGIApp, key: str, *, open_pages: Collection[str] = ()) -> None:
+        self.app = app
+        self._key = key.encode()
+        self._open_pages = frozenset(open_pages)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 401."""
+        if scope["type"] == "lifespan" or self._is_open(scope) or self._is_allowed(scope):
+            return await self.app(scope, receive, send)
+        error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
+        await _refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        is_page = scope.get("method") == "GET" and path in self._open_pages
+        return is_page or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        told = header_in(scope["headers"], b"authorization") or b""
+        scheme, _, header = told.decode("latin-1").partition(" ")
+        if scheme.lower() in ("key", "bearer"):
+            given = header.strip().encode("latin-1")  # as it came
+        else:
+            given = parse_qs(scope["query_string"].decode("latin-1")).get("_token", [""])[-1].strip().encode()
+        return hmac.compare_digest(given, self._key)
+
+
+class CrossSite:
+    """Refuse what web pages of other sites send without being named in `cors_origins`.
+
+    A browser lets any page send simple requests to a server on the same machine; it marks them with
+    `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/). Following a link is allowed; sending a form or
+    embedding a frame, which navigate as well, is not.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self.app = app
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 403."""
+        if scope["type"] == "lifespan" or self._is_allowed(scope):
+            return await self.app(scope, receive, send)
+        message = "requests from other web sites are refused; name the page's origin in STREAMAPP_CORS_ORIGINS"
+        await _refuse(ErrorReport(403, "cross_site", message), {}, scope, receive, send)
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        headers = scope["headers"]
+        if not _is_cross_site(headers):
+            return True
+        is_get = scope.get("method") in ("GET", "HEAD")
+        is_link = is_get and header_in(headers, b"sec-fetch-dest") == b"document"
+        is_file = is_get and scope["path"].removeprefix(scope.get("root_path", "")).startswith(_FILES)
+        origin = header_in(headers, b"origin")
+        is_named = origin is not None and origin.decode("latin-1") in self._origins
+        return is_link or is_file or is_named or "*" in self._origins
+
+
+def _is_cross_site(headers: HeaderList) -> bool:
+    site, origin = header_in(headers, b"sec-fetch-site"), header_in(headers, b"origin")
+    if site is None and origin is not None:  # to plain http on a local network browsers do not tell the site
+        return origin.partition(b"://")[2] != header_in(headers, b"host")
+    return site == b"cross-site"
+
+
+class BodyLimit:
+    """Refuse a request body over the limit with 413, also one that comes in chunks without a length.
+
+    Uploads are left to the file store, which writes them to the disk as they come.
+
+    Divergence: not FastAPI's `max_body_size`, whose answer comes from outside of all other middleware: plain text,
+    without a request id, without CORS.
+
+    Args:
+        upload_paths: where uploads arrive, besides the PUTs below `/files/`.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, *, upload_paths: Collection[str] = ()) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+        self._upload_paths = frozenset(upload_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, as long as its body is not too large."""
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or self._is_upload(scope["method"], path):
+            return await self.app(scope, receive, send)
+        length = header_in(scope["headers"], b"content-length") or b""
+        if length.isdigit() and int(length) > self._max_bytes:
+            return await _refuse(describe(self._too_large()), {}, scope, receive, send)
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_bytes:
+                raise HTTPException(413, self._too_large().message)  # the one kind that FastAPI lets through
+            return message
+
+        await self.app(scope, limited, send)
+
+    def _is_upload(self, method: str, path: str) -> bool:
+        return path in self._upload_paths or (method == "PUT" and path.startswith(_FILES))
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"the body is larger than {self._max_bytes} bytes (STREAMAPP_MAX_BODY_BYTES)")
+
+
+class UnhandledErrors:
+    """Answer an exception that nothing else handled, with the one error shape.
+
+    Starlette does this outside of CORS, where browsers cannot read the answer. After the response has started,
+    the exception goes on, so that the server aborts the connection.
+    """
+
+    def __init__(self, app: ASGIApp, describe_error: Callable[[BaseException], ErrorReport] = describe) -> None:
+        self.app = app
+        self._describe = describe_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app, and answer for it when it raises."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        is_started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except Exception as error:
+            if is_started:
+                raise
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            await ErrorResponse(self._describe(error))(scope, receive, send)
+
+
+async def _refuse(error: ErrorReport, headers: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
+        return
+    await ErrorResponse(error, headers)(scope, receive, send)

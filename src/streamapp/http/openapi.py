@@ -1,0 +1,211 @@
+"""Describe endpoints in OpenAPI 3.2: inputs, results, and the events of streams as `itemSchema`.
+
+FastAPI describes what it fills itself; the input that `inputs` reads and the events are added here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+
+from ..endpoint import EndpointSpec
+from ..jobs.events import KINDS
+
+OPENAPI_VERSION = "3.2.0"
+_REF = "#/components/schemas/{model}"
+
+_MEDIA = {
+    "type": "object",
+    "required": ["url", "content_type"],
+    "properties": {
+        "url": {"type": "string", "description": "a data URI, or a URL of this server"},
+        "content_type": {"type": "string"},
+        "width": {"type": "integer"},
+        "height": {"type": "integer"},
+    },
+}
+_STATUS = {
+    "type": "object",
+    "required": ["job_id", "status"],
+    "properties": {
+        "job_id": {"type": "string"},
+        "status": {"type": "string"},
+        "position": {"type": "integer", "description": "jobs before this one in the queue"},
+    },
+}
+ERROR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["error", "detail", "error_type"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "retryable"],
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "retryable": {"type": "boolean"},
+            },
+        },
+        "detail": {"description": "the message; for invalid input the list of errors"},
+        "error_type": {"type": "string"},
+    },
+}
+_ERROR_NAME = "streamapp.Error"  # a class of the app's own can be called Error, but not this
+_ERROR_REF = {"$ref": _REF.format(model=_ERROR_NAME)}
+# By kind, in which order `events.KINDS` says; what an output is the endpoint says.
+_EVENT_DATA: dict[str, dict[str, Any]] = {
+    "preview": {
+        "type": "object",
+        "properties": {
+            "image": _MEDIA,
+            "step": {"type": "integer"},
+            "total": {"type": "integer"},
+            "key": {"type": "string", "description": "which of several previews side by side this one replaces"},
+        },
+    },
+    "progress": {
+        "type": "object",
+        "required": ["step"],
+        "properties": {
+            "step": {"type": "integer"},
+            "total": {"type": ["integer", "null"]},
+            "message": {"type": "string"},
+        },
+    },
+    "log": {
+        "type": "object",
+        "properties": {
+            "message": {"type": "string"},
+            "level": {"type": "string"},
+            "source": {"type": "string"},
+            "timestamp": {"type": "string", "format": "date-time"},
+        },
+    },
+    "lagged": {"type": "object", "properties": {"skipped": {"type": "integer"}}},
+    "restarted": {"type": "object", "properties": {"attempt": {"type": "integer"}}},
+    "error": _ERROR_REF,
+    "cancelled": _ERROR_REF,
+    "job": _STATUS,
+    "done": _STATUS,
+}
+_ERRORS = {
+    "401": "The API key is missing or wrong.",
+    "422": "The input is invalid.",
+    "429": "The queue is full; come back after Retry-After.",
+    "503": "The server takes no jobs now.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedEndpoint:
+    """Name what the description of one route needs."""
+
+    route: str
+    spec: EndpointSpec
+    model: type[BaseModel]
+
+
+def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[str, Any]:
+    """Return the OpenAPI document of `app`."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        openapi_version=OPENAPI_VERSION,
+        description=app.description,
+        routes=app.routes,
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    described = list(endpoints)
+    inputs, items, definitions = _generate(described)
+    schemas.update({**definitions, _ERROR_NAME: ERROR_SCHEMA})
+    for endpoint, taken, item in zip(described, inputs, items, strict=True):
+        for method, operation in document["paths"][endpoint.route].items():
+            _describe_input(operation, method, taken, schemas)
+            operation["responses"] = _answers(endpoint.spec, item, method)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "422" in operation["responses"]:  # FastAPI's own, of the routes that are not endpoints
+                operation["responses"]["422"] = _error("422")
+    return document
+
+
+class _Lenient(GenerateJsonSchema):
+    """Describe what has no JSON schema as anything, instead of leaving the whole document out."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
+        return {}
+
+
+def _generate(
+    described: list[DescribedEndpoint],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Return the schemas of inputs and items, and what they refer to; all in one go, so that names are unique."""
+    taken: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (n, "validation", TypeAdapter(endpoint.model)) for n, endpoint in enumerate(described)
+    ]
+    given: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (n, "serialization", _adapter(endpoint.spec.item_type)) for n, endpoint in enumerate(described)
+    ]
+    schemas, shared = TypeAdapter.json_schemas([*taken, *given], ref_template=_REF, schema_generator=_Lenient)
+    inputs = [schemas[n, mode] for n, mode, _ in taken]
+    return inputs, [schemas[n, mode] for n, mode, _ in given], shared.get("$defs", {})
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation)
+    except (PydanticUserError, TypeError):  # a PIL image, say: encoded all the same, but unknown to pydantic
+        return TypeAdapter(Any)
+
+
+def _describe_input(operation: dict[str, Any], method: str, reference: dict[str, Any], schemas: dict[str, Any]) -> None:
+    schema = schemas[reference["$ref"].rpartition("/")[2]] if "$ref" in reference else reference
+    if method == "post":
+        content = {kind: {"schema": reference} for kind in ("application/json", "multipart/form-data")}
+        operation["requestBody"] = {"required": bool(schema.get("required")), "content": content}
+        return
+    required = schema.get("required", [])
+    operation.setdefault("parameters", []).extend(
+        {"name": name, "in": "query", "required": name in required, "schema": part}
+        for name, part in schema.get("properties", {}).items()
+    )
+
+
+def _answers(spec: EndpointSpec, item: dict[str, Any], method: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "The result.", "content": {"application/json": {"schema": item}}}
+    if spec.kind == "stream":
+        answer = {"description": "The stream of events.", "content": _stream_content(item, method)}
+    elif spec.kind == "response":
+        answer = {"description": "A response of the endpoint's own."}
+    return {"200": answer, **{status: _error(status) for status in _ERRORS}}
+
+
+def _error(status: str) -> dict[str, Any]:
+    return {"description": _ERRORS[status], "content": {"application/json": {"schema": _ERROR_REF}}}
+
+
+def _stream_content(item: dict[str, Any], method: str) -> dict[str, Any]:
+    data = {"output": item, **_EVENT_DATA}
+    around = () if method == "get" else ("opening", "end")
+    events = [
+        _event(kind, data[kind]) for kind, traits in KINDS.items() if kind in data and traits.meaning not in around
+    ]
+    return {
+        # anyOf: the blocks of a GET stream have no name, by which oneOf could tell them apart.
+        "text/event-stream": {"itemSchema": {"anyOf": events}},
+        "application/x-ndjson": {"itemSchema": item},
+    }
+
+
+def _event(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    return {
+        "type": "object",
+        "title": name,
+        "required": ["data"],
+        "properties": {"event": {"const": name}, "id": {"type": "string"}, "data": data},
+    }

@@ -1,0 +1,347 @@
+"""Define the kinds of events, and turn what an endpoint emits into bytes once.
+
+Users emit plain values (dict, model, str, PIL image, ...) or one of the four event values `Output`,
+`Preview`, `Progress` and `Log`. `to_event` encodes them, in the emitting thread, into an `Event`: the record
+that the channel numbers and that every reader shares. Framing for a protocol is `wire`'s.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple
+
+import PIL.Image
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
+
+from ..errors import ErrorReport, MalformedRequest, NotEncodable
+from ..media import File, HeldBack, HeldBackAtOnce, encode_media, inline
+
+Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
+Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
+LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
+
+ATTEMPT = 1 << 40  # more events than any attempt has
+
+
+class Traits(NamedTuple):
+    """Say how events of one kind are treated."""
+
+    #: what it is to a client: an opening and an end are only in GET streams, a start only where it was asked for, and
+    #: text carries nothing but results. The clients are distributions of their own, and say it themselves; a test
+    #: compares them.
+    meaning: Meaning
+    #: a newer one with the same key takes its place while it is unread; what is not replaceable is lasting
+    is_replaceable: bool = False
+    #: it ends the log
+    is_terminal: bool = False
+    #: an attempt at the job begins with it
+    begins_attempt: bool = False
+    #: it says that something is missing from the stream, or void. Text and NDJSON have no place for that: they are cut
+    is_about_stream: bool = False
+
+
+#: all names that are the framework's own; each is a `Kind` but "job", a block that is in no log
+KINDS: Mapping[str, Traits] = {
+    "started": Traits("passing", begins_attempt=True),
+    "output": Traits("result"),
+    "preview": Traits("passing", is_replaceable=True),
+    "progress": Traits("passing", is_replaceable=True),
+    "log": Traits("passing"),
+    "lagged": Traits("passing", is_about_stream=True),
+    "restarted": Traits("restart", begins_attempt=True, is_about_stream=True),
+    "error": Traits("failure", is_terminal=True),
+    "cancelled": Traits("failure", is_terminal=True),
+    "job": Traits("opening"),
+    "done": Traits("end", is_terminal=True),
+}
+REPLACEABLE = frozenset(kind for kind, traits in KINDS.items() if traits.is_replaceable)
+TERMINAL = frozenset(kind for kind, traits in KINDS.items() if traits.is_terminal)
+BEGINNINGS = frozenset(kind for kind, traits in KINDS.items() if traits.begins_attempt)
+ABOUT_STREAM = frozenset(kind for kind, traits in KINDS.items() if traits.is_about_stream)
+RESULTS = frozenset(kind for kind, traits in KINDS.items() if traits.meaning == "result")
+_MAX_ARRAY_ITEMS = 65_536
+_EVENT_ID = re.compile(r"([0-9a-f]{32}):([0-9]{1,9})\.([0-9]{1,18})")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
+# As `pydantic_core.to_json` writes, with its options read once.
+_ANYTHING = SchemaSerializer(core_schema.any_schema(), {"ser_json_bytes": "base64", "ser_json_inf_nan": "null"})
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Emit a lasting event: every reader gets it, in order.
+
+    Args:
+        payload: anything with a JSON form, media included.
+        event: the app's own name for it on the wire, for example "token".
+    """
+
+    payload: Any
+    event: str = "output"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Emit a replaceable look at what is coming; a newer one with the same key replaces it unread.
+
+    Args:
+        payload: a dict, or an image, which becomes `{"image": ...}`.
+        step: 1..total, put into the payload together with `total`.
+        key: tells apart several previews that live side by side; put into the payload where it is not empty.
+    """
+
+    payload: Any
+    step: int | None = None
+    total: int | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Emit how far the job is: step 1..total; replaceable like a preview."""
+
+    step: int
+    total: int | None = None
+    message: str | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Emit a line for the job's log; lasting."""
+
+    message: str
+    level: LogLevel = "INFO"
+    source: str = "app"
+
+
+class Event:
+    """Hold one encoded event; the channel sets `n` when it numbers it.
+
+    A plain class, as it is made once per event on the hottest path: a frozen dataclass costs 0.5 µs more.
+
+    Attributes:
+        kind: decides whether it is lasting, replaceable or terminal.
+        name: the name on the wire: the kind, or the app's own.
+        data: JSON in UTF-8 without a line break.
+        text: the payload when it is a string, for text streams.
+        error: what an `error` or `cancelled` event says.
+        n: the place in the job's log, rising; 0 before it has one. In the first attempt it is the number in the event's
+            id, 1 and up; each further attempt begins `ATTEMPT` higher, so that places compare as (attempt, number) do.
+    """
+
+    __slots__ = ("data", "error", "key", "kind", "n", "name", "text")
+
+    def __init__(
+        self,
+        kind: Kind,
+        data: bytes,
+        *,
+        name: str | None = None,
+        key: str = "",
+        text: str | None = None,
+        error: ErrorReport | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name or kind
+        self.key = key
+        self.data = data
+        self.text = text
+        self.error = error
+        self.n = 0
+
+    def __repr__(self) -> str:
+        return f"<Event {self.n} {self.name} {self.data[:60]!r}>"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Say whether this event ends the job's log."""
+        return self.kind in TERMINAL
+
+    def json(self) -> Any:
+        """Return the data as Python values."""
+        return json.loads(self.data)
+
+
+class EventId(NamedTuple):
+    """Name a point in a job's log; compared within a job as the pair (attempt, n)."""
+
+    job_id: str
+    attempt: int
+    n: int
+
+    @classmethod
+    def at(cls, job_id: str, place: int) -> "EventId":
+        """Name a place of a log: an event's `n`."""
+        return cls(job_id, place // ATTEMPT + 1, place % ATTEMPT)
+
+    @property
+    def place(self) -> int:
+        """Return the place in the job's log."""
+        return (self.attempt - 1) * ATTEMPT + self.n
+
+    def __str__(self) -> str:
+        return f"{self.job_id}:{self.attempt}.{self.n}"
+
+
+def parse_event_id(value: str) -> EventId:
+    """Read an event id as our streams write it, `{job}:{attempt}.{n}`.
+
+    Raises:
+        MalformedRequest: it is not of that form.
+    """
+    match = _EVENT_ID.fullmatch(value.strip())
+    if match is None:
+        raise MalformedRequest(
+            f"Last-Event-ID: expected an id of this server's streams, {{job}}:{{attempt}}.{{n}}, got {value[:80]!r}"
+        )
+    event_id = EventId(match[1], int(match[2]), int(match[3]))
+    if not 1 <= event_id.attempt or event_id.n >= ATTEMPT:
+        raise MalformedRequest(f"Last-Event-ID: there is no attempt or event {match[2]}.{match[3]}")
+    return event_id
+
+
+def to_event(value: Any, *, at_once: bool = False) -> Event:
+    """Encode an emitted value; blocks for as long as its media take to encode.
+
+    Args:
+        at_once: refuse images to compress and files over 1 MiB, which take long.
+    Raises:
+        NotEncodable: a value in it has no form on the wire; says which type.
+    """
+    if type(value) is dict and not at_once:  # what most endpoints emit, before six questions of what else it may be
+        return Event("output", _to_json(value, _fallback))
+    match value:
+        case Preview():
+            payload = _preview_payload(value)
+            with inline():
+                data = encode(payload, at_once=True) if at_once else _to_json(payload, _preview_fallback)
+            return Event("preview", data, key=value.key)
+        case Progress():
+            return Event("progress", encode(_progress_payload(value)), key=value.key)
+        case Log():
+            payload = {
+                "message": value.message,
+                "level": value.level,
+                "source": value.source,
+                "timestamp": datetime.now(UTC).isoformat(),
+            }
+            return Event("log", encode(payload), text=value.message)
+        case Output():
+            text = value.payload if isinstance(value.payload, str) else None
+            data = encode(value.payload, at_once=at_once)
+            return Event("output", data, name=_check_name(value.event), text=text)
+        case str():
+            return Event("output", encode(value), text=value)
+        case Event():
+            raise NotEncodable(f"Expected a value to emit, got the encoded {value!r}; emit its payload")
+    return Event("output", encode(value, at_once=at_once))
+
+
+def to_event_at_once(value: Any) -> Event | None:
+    """Do as `to_event` does where nothing may take long, as on the loop: None for what holds images to compress (PNG of
+    1024x1024: 60 ms) or files over 1 MiB, and for what cannot be encoded at all.
+    """
+    try:  # to encode, rather than to look for media first, which costs as much
+        if type(value) is dict:
+            return Event("output", _to_json(value, _fallback_at_once, HeldBackAtOnce))
+        return to_event(value, at_once=True)
+    except NotEncodable:
+        return None
+
+
+def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any] | ErrorReport) -> Event:
+    """Make the event that ends a log."""
+    if not isinstance(data, ErrorReport):
+        return Event(kind, encode(data))
+    try:
+        return Event(kind, encode(data.body), error=data)
+    except NotEncodable:  # the detail of an exception of the app's own can be anything
+        told = replace(data, detail=None)
+        return Event(kind, encode(told.body), error=told)
+
+
+def encode(payload: Any, *, at_once: bool = False) -> bytes:
+    """Return `payload` as compact JSON, media as objects with a data URI, non-finite numbers as null.
+
+    Args:
+        at_once: as in `to_event`.
+    Raises:
+        NotEncodable: a value in it has no JSON form.
+    """
+    if at_once:
+        return _to_json(payload, _fallback_at_once, HeldBackAtOnce)
+    return _to_json(payload, _fallback)
+
+
+def _to_json(payload: Any, fallback: Callable[[Any], Any], holding: type[HeldBack] = HeldBack) -> bytes:
+    held = holding()
+    try:
+        written = _ANYTHING.to_json(payload, fallback=fallback, context=held)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        reason = str(error).removeprefix("Error calling `fallback`: ")
+        raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {reason[:500]}") from error
+    return held.put_into(written) if held else written
+
+
+def _preview_payload(preview: Preview) -> Any:
+    payload = preview.payload
+    if isinstance(payload, PIL.Image.Image | File):
+        payload = {"image": payload}
+    labels: dict[str, Any] = {"key": preview.key} if preview.key else {}
+    if preview.step is not None:
+        labels |= {"step": preview.step, "total": preview.total}
+    if labels and not isinstance(payload, Mapping):
+        payload = {"data": payload}
+    return {**payload, **labels} if labels else payload
+
+
+def _progress_payload(progress: Progress) -> dict[str, Any]:
+    payload: dict[str, Any] = {"step": progress.step, "total": progress.total}
+    return payload if progress.message is None else {**payload, "message": progress.message}
+
+
+def _fallback(value: Any, image_format: Literal["PNG", "JPEG"] = "PNG", quality: int = 95) -> Any:
+    """Give what pydantic does not know a JSON form, by duck type: numpy and torch are not imported for it."""
+    media = encode_media(value, image_format=image_format, quality=quality)
+    if media is not None:
+        return media
+    if hasattr(value, "tolist"):
+        return _array_to_list(value)
+    if hasattr(value, "item"):
+        return value.item()
+    cls = type(value)
+    raise NotEncodable(
+        f"no JSON form for {cls.__module__}.{cls.__qualname__}; emit dicts, lists, numbers, strings, pydantic models, "
+        "PIL images, streamapp.Image / Audio / File, or small arrays"
+    )
+
+
+def _fallback_at_once(value: Any) -> Any:
+    if isinstance(value, PIL.Image.Image):
+        raise NotEncodable("an image takes too long to be compressed at once")
+    return _fallback(value)
+
+
+# PNG of 512x512 takes 16 to 60 ms, JPEG 0.45: the inference thread encodes previews between two steps.
+_preview_fallback = partial(_fallback, image_format="JPEG", quality=70)
+
+
+def _array_to_list(array: Any) -> Any:
+    items = array.numel() if hasattr(array, "numel") else getattr(array, "size", 0)
+    if items > _MAX_ARRAY_ITEMS:
+        raise NotEncodable(
+            f"an array of {items} items is too large for JSON (limit {_MAX_ARRAY_ITEMS}); emit it as streamapp.File"
+        )
+    return array.tolist()
+
+
+@lru_cache(maxsize=256)
+def _check_name(name: str) -> str:
+    if name in KINDS and name not in RESULTS:
+        raise NotEncodable(f'event name "{name}" is the framework\'s own; choose another, for example "{name}_event"')
+    if not _NAME.fullmatch(name):
+        raise NotEncodable(f"event name {name!r} must match {_NAME.pattern}")
+    return name

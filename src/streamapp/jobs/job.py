@@ -1,0 +1,363 @@
+"""Hold one run of an endpoint: what was asked for, its states, and its readers coming and going.
+
+A job is one run of an endpoint: queued -> running -> succeeded | failed | cancelled. What was asked for is a
+`JobRequest`, plain data. The states are derived from the job's channel, whose first terminal event wins under the
+channel's lock. A *streamed* job belongs to its readers and is cancelled when the last of them has been gone for its
+window; a *detached* one runs on. Who runs it is `worker`'s, and how an endpoint is called `binding`'s.
+"""
+
+import asyncio
+import contextvars
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from .channel import Channel
+from ..errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, JobCancelled, describe
+from .events import ATTEMPT, Event, EventId
+from ..process.logs import logger
+from ..settings import Settings
+from .subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+_TERMINAL_STATUS: dict[str, Status] = {"done": "succeeded", "error": "failed", "cancelled": "cancelled"}
+_SECRET_HEADERS = (b"authorization:", b"cookie:", b"proxy-authorization:")
+_KEPT_REQUEST = 1024  # bytes of input and headers that a job keeps when it is over; more is let go of
+
+
+class RequestKey(NamedTuple):
+    """Tell a request that is sent again, as its answer was lost, from a new one."""
+
+    #: the path and the `Idempotency-Key`, which the client makes up
+    key: str
+    #: of the body: one key stands for one input
+    fingerprint: int
+
+
+class Origin(NamedTuple):
+    """Say where the client reached the server; small, since a job keeps it to its end."""
+
+    scheme: str = "http"
+    #: the header
+    host: str | None = None
+    #: the socket's address and port
+    server: tuple[str, int | None] | None = None
+    root_path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """Describe a job: plain data, that can be stored, sent to another process, and run again.
+
+    Attributes:
+        id: 32 hexadecimal digits, that nobody else has.
+        app: the app's name.
+        endpoint: the endpoint's path within the app.
+        input: the validated input as JSON, in UTF-8; media in it are data URIs, or URLs of the server's own files. None
+            where the endpoint asks for what cannot leave the process that took the request in: a `Request`, say.
+        parameters: what FastAPI filled besides (path, headers ...), as a JSON object; empty where it filled nothing.
+        headers: the request's, a line each.
+        caller: who asks; "" is the holder of the deployment's one key.
+        origin: where the client reached the server; URLs of files begin with it.
+        timeout_s: how long a run may take, from its start.
+        queue_timeout_s: how long the job may wait before; for ever when None.
+        window_s: how long a streamed job outlives its last reader.
+        is_detached: it runs on without readers.
+        is_low_priority: it waits until no other job does.
+        captures_logs: what it prints and logs becomes events, whatever its app says.
+        key: what the request is known by when it comes again.
+    """
+
+    id: str
+    app: str
+    endpoint: str
+    input: bytes | None = b"{}"
+    parameters: bytes = b""
+    headers: bytes = b""
+    caller: str = ""
+    origin: Origin = Origin()
+    timeout_s: float = math.inf
+    queue_timeout_s: float | None = None
+    window_s: float = 0
+    is_detached: bool = False
+    is_low_priority: bool = False
+    captures_logs: bool = False
+    key: RequestKey | None = None
+
+    @property
+    def path(self) -> str:
+        """Return the endpoint's path with the app's name before it, which is the same wherever it is served."""
+        return f"/{self.app}{self.endpoint}".rstrip("/")
+
+    def without_secrets(self) -> "JobRequest":
+        """Return the same without what the caller proves by who they are: for whoever keeps it."""
+        lines = [line for line in self.headers.split(b"\n") if not line.startswith(_SECRET_HEADERS)]
+        return replace(self, headers=b"\n".join(lines))
+
+
+def new_job_id() -> str:
+    """Return a UUID of version 4, as RFC 9562 has it, in a tenth of the time that `uuid.uuid4` takes."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:12]}4{digits[13:16]}a{digits[17:]}"
+
+
+class OwnAnswer(Protocol):
+    """Take what an endpoint answers itself, instead of by its job's log; what that is, is HTTP's."""
+
+    def takes(self, result: Any) -> bool:
+        """Say whether this is what an endpoint answers itself."""
+        ...
+
+    def hand_over(self, job: "Job", result: Any) -> None:
+        """Have it sent, and block until it was; not on the loop.
+
+        Raises:
+            Cancelled: the job ended meanwhile.
+            NotEncodable: nobody waits for it.
+        """
+        ...
+
+    async def hand_over_on_loop(self, job: "Job", result: Any) -> None:
+        """Do the same on the loop, without blocking it."""
+        ...
+
+    def end(self) -> None:
+        """Hear that the job is over; in any thread."""
+        ...
+
+
+class Job:
+    """Hold one run of an endpoint.
+
+    `start`, `succeed`, `fail` and `cancel` may be called from any thread; `attach` and `detach` on the loop.
+
+    Args:
+        request: what is asked for.
+        arguments: what its input was validated to, where that was in this process. Let go of when the job has ended:
+            they can be megabytes.
+        answer: takes what the endpoint answers itself, where somebody waits for that.
+        attempt: which one it is, or will be when it is queued: 1 and up.
+        is_live: False where it is over, and its log comes from a store.
+    Attributes:
+        context: the context variables of whoever asked, in which the endpoint runs where it runs in this process.
+        has_own_answer: the endpoint has answered itself, which can be sent once.
+        has_returned: none of the endpoint's code runs any more, or will.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_created",
+        "_debug",
+        "_is_taken",
+        "_leaving",
+        "answer",
+        "arguments",
+        "attempt",
+        "channel",
+        "context",
+        "created_at",
+        "finished_at",
+        "has_own_answer",
+        "has_returned",
+        "id",
+        "is_expired",
+        "on_ended",
+        "on_returned",
+        "request",
+        "started_at",
+    )
+
+    def __init__(
+        self,
+        request: JobRequest,
+        settings: Settings,
+        *,
+        arguments: dict[str, Any] | None = None,
+        answer: OwnAnswer | None = None,
+        attempt: int = 1,
+        is_live: bool = True,
+    ) -> None:
+        self.id = request.id
+        self.request = request
+        self.attempt = attempt
+        self.arguments = arguments
+        self.answer = answer
+        self.context = contextvars.copy_context()
+        awaits_owner = is_live and not request.is_detached
+        self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=awaits_owner)
+        self.created_at = time.time()
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        self.on_ended: list[Callable[[Job], None]] = []
+        #: called when the endpoint's code has returned, or never will be called: before the end or after it
+        self.on_returned: list[Callable[[Job], None]] = []
+        self.has_returned = self.has_own_answer = self.is_expired = False
+        self._debug = settings.debug
+        self._created = time.monotonic()
+        self._is_taken = False
+        self._leaving: asyncio.TimerHandle | None = None
+
+    @property
+    def status(self) -> Status:
+        """Return the state, derived from the channel."""
+        ending = self.channel.terminal
+        if ending is not None:
+            return _TERMINAL_STATUS[ending.kind]
+        return "queued" if self.started_at is None else "running"
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether the job has reached a terminal state."""
+        return self.channel.terminal is not None
+
+    @property
+    def error(self) -> ErrorReport | None:
+        """Return what a failed or cancelled job says."""
+        ending = self.channel.terminal
+        return None if ending is None else ending.error
+
+    @property
+    def result(self) -> Event | None:
+        """Return the newest output: the result, once the job succeeded."""
+        return self.channel.last_output
+
+    @property
+    def queue_time_left_s(self) -> float:
+        """Return how long the job may still wait for its turn; wall clocks jump, this does not."""
+        most_s = self.request.queue_timeout_s
+        return math.inf if most_s is None else self._created + most_s - time.monotonic()
+
+    @property
+    def attempt_began(self) -> int:
+        """Return the place in the log before the present attempt: what came before it does not count any more."""
+        return (self.attempt - 1) * ATTEMPT
+
+    def event_id(self, n: int) -> EventId:
+        """Name the place `n` of this job's log."""
+        return EventId.at(self.id, n)
+
+    def start(self) -> bool:
+        """Mark the job as running; False when it is over already. In any case `returned` has to follow.
+
+        The log's first event says so, or that the job begins anew: `started`, `restarted`.
+        """
+        self._is_taken = True
+        self.started_at = time.time()  # before: who hears of the start may look
+        try:
+            self.channel.start(self.attempt)
+        except Cancelled:
+            self.started_at = None
+            return False
+        logger.info("job %s started: %s", self.id, self.request.path)
+        return True
+
+    def begin_again(self) -> None:
+        """Queue the job for another attempt: its worker is lost, and whoever takes it next calls `start`."""
+        self.attempt += 1
+        self.started_at = None
+        self.has_returned = self._is_taken = False
+
+    def returned(self) -> None:
+        """Take note that the endpoint's code has returned; again is without effect."""
+        self.has_returned = True
+        callbacks, self.on_returned = self.on_returned, []
+        self._tell(callbacks)
+
+    def _tell(self, callbacks: "list[Callable[[Job], None]]") -> None:
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:  # the others, and the readers, must hear of the end all the same
+                logger.exception("job %s: not all was told of its end", self.id)
+
+    def succeed(self, output: Event | None) -> bool:
+        """End the job well, after a last output where there is one."""
+        return self._told(self.channel.finish(output, {"job_id": self.id, "status": "succeeded"}))
+
+    def fail(self, error: BaseException | ErrorReport) -> bool:
+        """End the job with an error, or with what was told of one elsewhere."""
+        if isinstance(error, ErrorReport):
+            return self._told(self.channel.fail(error))
+        where = f"endpoint {self.request.path}"
+        try:
+            report = describe(error, where=where, debug=self._debug)
+        except Exception:  # an exception of the app's own can break when it is read; the job ends all the same
+            logger.exception("job %s failed with an error that cannot be described", self.id)
+            report = describe(EndpointFailed(f"{where} failed with {type(error).__name__}"))
+        return self._told(self.channel.fail(report))
+
+    def cancel(self, reason: str = "the job was cancelled") -> bool:
+        """End the job: readers see `cancelled` now, the producer stops at its next emit."""
+        return self._told(self.channel.cancel(describe(JobCancelled(reason))))
+
+    def expire(self) -> bool:
+        """End the job at its deadline."""
+        self.is_expired = True
+        request = self.request
+        return self.fail(
+            DeadlineExceeded(f"endpoint {request.path} ran longer than its timeout_s={request.timeout_s:g}")
+        )
+
+    def attach(
+        self, *, after: int = 0, takes_over: bool = False, shows_previews: bool = True, hears_start: bool = False
+    ) -> Subscriber:
+        """Add a reader behind event `after`.
+
+        Args:
+            takes_over: the producer waits for this reader: the one that started the job, or that one come back.
+            hears_start: it gets `started`.
+        """
+        self._stay()
+        is_owner = takes_over and not self.request.is_detached
+        return self.channel.subscribe(
+            after=after, is_owner=is_owner, shows_previews=shows_previews, hears_start=hears_start
+        )
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """Remove a reader; a streamed job that has no other is cancelled when its window has passed."""
+        subscriber.close()
+        self._stay()
+        if self.request.is_detached or self.is_over or self.channel.has_readers:
+            return
+        if self.request.window_s <= 0:
+            self._leave()
+            return
+        self._leaving = asyncio.get_running_loop().call_later(self.request.window_s, self._leave)
+
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def _leave(self) -> None:
+        self._leaving = None
+        self.cancel("the last reader left")
+
+    def _told(self, has_ended: bool) -> bool:
+        """Log the end, if this was it: last of all, as a handler of the user's may block."""
+        if has_ended:
+            finished_at = self.finished_at or time.time()
+            seconds = finished_at - (self.started_at or finished_at)
+            logger.info("job %s %s: %s, %.3f s", self.id, self.status, self.request.path, seconds)
+        return has_ended
+
+    def _ended(self) -> None:
+        self.finished_at = time.time()
+        callbacks, self.on_ended = self.on_ended, []
+        try:
+            self._tell(callbacks)
+            if not self._is_taken:
+                self.returned()
+        finally:  # whoever waits, goes on
+            if self.answer is not None:
+                self.answer.end()
+        # Jobs are kept for long: let go of what can be megabytes.
+        self.arguments, self.context = None, contextvars.Context()
+        request = self.request
+        if len(request.input or b"") + len(request.headers) > _KEPT_REQUEST:
+            self.request = replace(request, input=None, headers=b"")

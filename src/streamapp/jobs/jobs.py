@@ -1,0 +1,237 @@
+"""Find jobs by id and by key, for those whose they are, and let go of them in time.
+
+Jobs of this process are kept in memory, finished ones for a while. With a `JobStore` they are kept there as well, from
+before they are queued: each job's log is written as it grows, and a job that is no longer here is read from there.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..errors import InvalidInput, JobNotFound, JobUnfinished, StreamAppError
+from .events import BEGINNINGS, REPLACEABLE, TERMINAL, Event
+from .job import Job, RequestKey
+from ..process.logs import logger
+from ..settings import Settings
+from .store import JobRecord, JobStore
+
+_JOB_BYTES = 4096  # what a finished job takes besides its events: 3.6 kB measured
+_LOOK_S = 60.0  # how often a job's log is looked at where nothing happens, and the store told to let go of old jobs
+_PAGE = 1000
+_STATES = TERMINAL | BEGINNINGS  # events after which a job's record has changed
+
+
+class JobsStatistics(NamedTuple):
+    """Count jobs by state."""
+
+    #: over, and still kept
+    finished: int
+    #: ended in each way since the start
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
+class Jobs:
+    """Keep jobs: those that are over for `job_ttl_s`, in memory at most `max_kept_bytes` of them.
+
+    Every method runs on the loop; a job's end arrives from any thread through an atomic `deque.append`.
+
+    Args:
+        store: keeps them beyond this process; nothing does when None.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._kept: dict[str, Job] = {}
+        self._active: dict[str, Job] = {}
+        self._by_key: dict[tuple[str, str], Job] = {}
+        self._ended: deque[tuple[float, Job]] = deque()
+        self._finished: deque[tuple[float, Job, int]] = deque()
+        self._kept_bytes = 0
+        self._counts: dict[str, int] = {"succeeded": 0, "failed": 0, "cancelled": 0}
+        self._writing: dict[str, asyncio.Task[None]] = {}
+        self._expired_at = 0.0
+
+    async def add(self, job: Job) -> Job:
+        """Keep a job from now on; returns it, or that of an earlier request with the same key that only the store knew.
+
+        Raises:
+            StreamAppError: the store cannot keep it.
+        """
+        self.expire()
+        if self._store is not None:
+            kept = await self._store.add(_record(job))
+            if kept.request.id != job.id:
+                return _checked(job.request.key, await self.find(kept.request.id, job.request.caller))
+            self._write(self._store, job)
+        self._kept[job.id] = self._active[job.id] = job
+        key = _key(job)
+        if key is not None:
+            self._by_key[key] = job
+        job.on_ended.append(self._note_end)
+        if job.is_over:
+            self._note_end(job)
+        return job
+
+    async def find(self, job_id: str, caller: str) -> Job:
+        """Return a job of a caller's.
+
+        Raises:
+            JobNotFound: there never was such a job, it is no longer kept, or it is somebody else's.
+            JobUnfinished: it is under way in another process.
+        """
+        self.expire()
+        job = self._kept.get(job_id)
+        if job is None and self._store is not None:
+            job = await self._load(self._store, job_id)
+        if job is None or job.request.caller != caller:
+            raise JobNotFound(
+                f"job {job_id[:64]!r} is not here: jobs are kept {self._settings.job_ttl_s:g} s after their end"
+            )
+        return job
+
+    async def started_by(self, key: RequestKey, caller: str) -> Job | None:
+        """Return the job that a caller's request started when it came before, unless that has nothing to answer it
+        with.
+
+        Raises:
+            InvalidInput: the key came with another body.
+        """
+        self.expire()
+        job = self._by_key.get((caller, key.key))
+        if job is None or job.status == "cancelled" or job.has_own_answer:
+            return None
+        return _checked(key, job)
+
+    async def forget(self, job: Job) -> None:
+        """Let go of a job that was refused."""
+        self._active.pop(job.id, None)
+        self._delete(job)
+        if self._store is not None:
+            self._writing[job.id].cancel()
+            await self._store.delete(job.id)
+
+    async def close(self, timeout_s: float) -> None:
+        """Wait until the logs of jobs that are over have been written, and end the store."""
+        if self._writing:
+            await asyncio.wait(self._writing.values(), timeout=timeout_s)
+        if self._store is not None:
+            await self._store.close()
+
+    def __iter__(self) -> Iterator[Job]:
+        """Iterate over the jobs that are queued or running."""
+        self.expire()
+        return iter(list(self._active.values()))
+
+    def expire(self) -> None:
+        """Let go of finished jobs that are too old or too many."""
+        self._collect()
+        oldest = time.monotonic() - self._settings.job_ttl_s
+        while self._finished and (self._finished[0][0] < oldest or self._kept_bytes > self._settings.max_kept_bytes):
+            _, job, size = self._finished.popleft()
+            self._kept_bytes -= size
+            self._delete(job)
+
+    def statistics(self) -> JobsStatistics:
+        """Count the jobs."""
+        self.expire()
+        return JobsStatistics(finished=len(self._finished), **self._counts)
+
+    def _delete(self, job: Job) -> None:
+        self._kept.pop(job.id, None)
+        key = _key(job)
+        if key is not None and self._by_key.get(key) is job:
+            del self._by_key[key]
+
+    def _note_end(self, job: Job) -> None:
+        self._ended.append((time.monotonic(), job))
+
+    def _collect(self) -> None:
+        while self._ended:
+            ended, job = self._ended.popleft()
+            if self._active.pop(job.id, None) is None:
+                continue
+            self._counts[job.status] += 1
+            size = job.channel.kept_bytes + _JOB_BYTES
+            self._kept_bytes += size
+            self._finished.append((ended, job, size))
+
+    # The store.
+
+    def _write(self, store: JobStore, job: Job) -> None:
+        """Have a job's log written; the reader that does it is there before the first event."""
+        reader = job.channel.subscribe(shows_previews=False, hears_start=True, is_counted=False, holds=True)
+
+        async def write() -> None:
+            try:
+                while not await self._write_next(store, job, reader.take()):
+                    reader.settle(reader.n)
+                    await reader.wait(_LOOK_S)
+            except Exception:  # a store that is out of order: the job goes on, for those who read it here
+                logger.exception("job %s is no longer written into the store", job.id)
+            finally:
+                reader.close()
+
+        task = self._writing[job.id] = asyncio.create_task(write(), name=f"write-{job.id}")
+        task.add_done_callback(lambda task: self._writing.pop(job.id, None))
+
+    async def _write_next(self, store: JobStore, job: Job, events: list[Event]) -> bool:
+        """Write what is new in a job's log; True when it has ended."""
+        if any(event.kind == "lagged" for event in events):
+            raise StreamAppError("the store was behind for longer than a reader may be")
+        lasting = [event for event in events if event.kind not in REPLACEABLE]
+        if not lasting:
+            return False
+        await store.append(job.id, lasting)
+        if any(event.kind in _STATES for event in lasting):
+            await store.update(_record(job))
+        if not lasting[-1].is_terminal:
+            return False
+        if time.monotonic() - self._expired_at > _LOOK_S:
+            self._expired_at = time.monotonic()
+            await store.expire(time.time() - self._settings.job_ttl_s)
+        return True
+
+    async def _load(self, store: JobStore, job_id: str) -> Job | None:
+        """Return a job that is over, as it was when it ended; of a long log, the end."""
+        record = await store.load(job_id)
+        if record is None:
+            return None
+        if record.finished_at is None:
+            raise JobUnfinished(f"job {record.request.id} is {record.status}, but not in this process; ask again later")
+        job = Job(record.request, self._settings, attempt=record.attempt, is_live=False)
+        job.created_at, job.started_at = record.created_at, record.started_at
+        after = 0
+        while page := await store.events(job_id, after=after, limit=_PAGE):
+            job.channel.take_in(page)
+            after = page[-1].n
+        job.finished_at = record.finished_at
+        return job
+
+
+def _key(job: Job) -> tuple[str, str] | None:
+    key = job.request.key
+    return None if key is None else (job.request.caller, key.key)
+
+
+def _checked(key: RequestKey | None, job: Job) -> Job:
+    """Return the job of an earlier request with this key."""
+    if job.request.key != key:
+        raise InvalidInput("Idempotency-Key: it was sent with another body before; make up a new one per input")
+    return job
+
+
+def _record(job: Job) -> JobRecord:
+    finished_at = job.finished_at or time.time()  # it is noted a moment after the job is over
+    return JobRecord(
+        request=job.request.without_secrets(),
+        created_at=job.created_at,
+        status=job.status,
+        attempt=job.attempt,
+        started_at=job.started_at,
+        finished_at=finished_at if job.is_over else None,
+    )

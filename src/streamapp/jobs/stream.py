@@ -1,0 +1,108 @@
+"""Give the code of an endpoint its job's stream: the face of the channel that it emits to.
+
+What it emits is encoded in the emitting thread; images and large files that come from the loop, in a thread of their
+own. The order, the bounds and the readers of what was emitted are `channel`'s.
+
+Divergence: this module uses `threading`, to tell the loop's thread from others.
+"""
+
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .channel import Channel
+from ..errors import StreamAppError
+from .events import Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
+from ..process.threads import in_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+
+class Stream:
+    """Give user code its job's stream: what it emits here, every reader sees.
+
+    All methods are thread-safe, but for `aemit` and `offer`, which are the loop's. `check` and those that emit raise
+    `streamapp.errors.Cancelled`, a `BaseException`, once the job is over (cancelled, out of time, or ended), so that
+    the work stops there.
+    """
+
+    __slots__ = ("_channel", "_loop_thread", "job_id")
+
+    def __init__(self, channel: Channel, job_id: str, *, loop_thread: int | None = None) -> None:
+        self._channel = channel
+        self._loop_thread = loop_thread
+        #: the id of the job, 32 hexadecimal digits
+        self.job_id = job_id
+
+    def emit(self, payload: Any, *, event: str | None = None) -> None:
+        """Emit a payload, or one of `Output`, `Preview`, `Progress`, `Log`; blocks while the reader is far behind.
+
+        Args:
+            event: the app's own name for the event on the wire.
+        Raises:
+            NotEncodable: the payload has no form on the wire.
+            StreamAppError: called on the event loop; write `await stream.aemit(...)` there.
+        """
+        if self._loop_thread is not None and threading.get_ident() == self._loop_thread:
+            raise StreamAppError(
+                "stream.emit would block the event loop; in an async endpoint write await stream.aemit()"
+            )
+        self._channel.emit(to_event(payload if event is None else Output(payload, event)))
+
+    async def aemit(self, payload: Any, *, event: str | None = None) -> None:
+        """Emit from an `async def` endpoint; waits while the reader is far behind. A thread encodes large media."""
+        rest = self.begin_aemit(payload if event is None else Output(payload, event))
+        if rest is not None:
+            await rest
+
+    def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
+        """Begin `aemit`; returns what is left to await, or None: a coroutine for each event would cost as much."""
+        event = to_event_at_once(payload)
+        if event is None:
+            return self._aemit_media(payload)
+        return None if self._channel.emit_at_once(event) else self._channel.aemit(event)
+
+    async def _aemit_media(self, payload: Any) -> None:
+        await self._channel.aemit(await in_encoder(to_event, payload))
+
+    def preview(self, payload: Any, *, step: int | None = None, total: int | None = None, key: str = "") -> None:
+        """Emit a replaceable preview; an image becomes `{"image": ...}` as JPEG."""
+        self.emit(Preview(payload, step, total, key))
+
+    def output(self, payload: Any) -> None:
+        """Emit a lasting output."""
+        self.emit(Output(payload))
+
+    def progress(self, step: int, total: int | None = None, message: str | None = None) -> None:
+        """Emit how far the job is: step 1..total."""
+        self.emit(Progress(step, total, message))
+
+    def log(self, message: str, *, level: LogLevel = "INFO", source: str = "app") -> None:
+        """Emit a line for the job's log."""
+        self.emit(Log(message, level, source))
+
+    def check(self) -> None:
+        """Raise `Cancelled` when the job is over; call it in loops that emit nothing."""
+        self._channel.check()
+
+    def wants_preview(self) -> bool:
+        """Tell whether somebody watches and has taken the last preview; make none otherwise."""
+        return self._channel.wants_preview()
+
+
+_current_stream: contextvars.ContextVar[Stream] = contextvars.ContextVar("streamapp_stream")
+
+
+def current_stream() -> Stream:
+    """Return the stream of the job that this code runs in, for endpoints that answer once and code far below them.
+
+    Raises:
+        LookupError: no job runs here: a thread that the endpoint started without its context, or the loop.
+    """
+    return _current_stream.get()
+
+
+def enter_stream(stream: Stream) -> None:
+    """Make `stream` the current one for the rest of this context; the worker calls it in the job's own."""
+    _current_stream.set(stream)

@@ -1,0 +1,398 @@
+"""Compile app classes into one FastAPI application: routes, job routes, errors, middleware, life.
+
+Everything that a request needs is decided here, before the first one: definition mistakes are raised by
+`compile_app`, not answered to a client. Jobs are run by `runtime`, answered by `response`.
+
+Under a foreign server (`uvicorn module:app`) or mounted in another app all of it works except what needs the server's
+help: a stream that failed ends with the server's own noise, a drain waits for readers that do not read, and the
+low-water mark of `streamapp serve` is not set. That is logged once. Mounted, the app's lifespan does not run: it starts
+at its first job or question for `/ready`, and `teardown` is left out.
+
+Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since middleware is added after `compile_app`.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Route, compile_path
+
+from ..app import App, is_app_class
+from ..endpoint import EndpointSpec
+from ..errors import DefinitionError, ErrorReport, InvalidInput, NotFound, StreamAppError, describe
+from ..http.face import ASKED_PATH, Face
+from ..fal.api import FAL
+from ..http.file_routes import add_file_routes
+from ..stores.files import FileStore
+from ..process.logs import logger
+from ..http.metrics import CONTENT_TYPE, Metrics
+from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
+from ..http.openapi import DescribedEndpoint, build_openapi
+from ..http.playground import add_page_routes, redirect_to_page
+from ..http.response import ErrorResponse
+from ..http.routes import EndpointRoute, LastingRoute, add_job_routes
+from ..runtime import MakeWorkers, Runtime, ServedApp, thread_and_tasks
+from ..settings import Settings, get_settings
+from ..jobs.store import JobStore
+from ..process.threads import ends_within
+
+_FIXED_PATHS = (
+    *("/health", "/ready", "/metrics", "/openapi.json", "/docs", "/playground"),
+    *("/jobs", "/files"),
+)
+_HEALTH_S = 5.0  # for an `async def health`
+_MAX_ECHO = 200
+_MAX_ERRORS = 100
+
+
+def compile_app(
+    *apps: type[App] | App,
+    settings: Settings | None = None,
+    store: JobStore | None = None,
+    files: FileStore | None = None,
+    playground: bool = True,
+    workers: MakeWorkers = thread_and_tasks,
+    faces: Sequence[Face] = (FAL,),
+) -> FastAPI:
+    """Return a FastAPI application that serves `apps`.
+
+    With several, each is at `/{name}`, and the first also at `/`. The `Runtime` is at `app.state.runtime`.
+
+    Args:
+        store: keeps jobs beyond this process; nothing does when None.
+        files: keeps uploads and large results; on this machine's disk when None.
+        playground: serve the page to try them on, at `/playground`.
+        workers: makes what runs an app's jobs.
+        faces: the protocols that are spoken besides the server's own.
+    Raises:
+        DefinitionError: an app is written wrongly, or its paths collide; says where and what to write.
+    """
+    settings = settings or get_settings()
+    runtime = Runtime([_instance(app) for app in apps], settings, store, files, workers)
+    if not runtime.served:
+        raise DefinitionError("compile_app takes at least one App class")
+    first = type(runtime.served[0].app)
+    api = FastAPI(
+        title=runtime.served[0].name,
+        version=first.version,
+        description=inspect.getdoc(first) or "",
+        lifespan=_lifespan(runtime),
+        middleware=_middleware(settings, runtime, faces),
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    api.state.runtime = runtime
+    api.state.has_playground = playground
+    api.state.own_middleware = tuple(api.user_middleware)
+    _add_error_handlers(api, settings)
+    _add_server_routes(api, runtime)
+    _add_home(api, runtime, redirect_to_page if playground else _redirect_to_docs)
+    if playground:
+        add_page_routes(api)
+    add_job_routes(api, runtime)
+    add_file_routes(api, runtime)
+    for face in faces:
+        face.add_routes(api, runtime)
+    owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
+        path: face.name for face in faces for path in face.fixed_paths
+    }
+    places: list[_Place] = []
+    for served in runtime.served:
+        places += _places(api, runtime, served, f"/{served.name}", owners, in_schema=len(runtime.served) > 1)
+    # Last: a path parameter of the first app must not hide the others.
+    places += _places(api, runtime, runtime.served[0], "", owners)
+    _check_routes(api, places)
+    _add_endpoints(api, places)
+    described = [place.described for place in places if place.in_schema]
+    api.openapi = lambda: _openapi(api, described)  # type: ignore[method-assign]
+    return api
+
+
+def _instance(app: type[App] | App) -> App:
+    if isinstance(app, App):
+        return app
+    if not is_app_class(app):
+        raise DefinitionError(f"Expected a subclass of streamapp.App, got {app!r}")
+    return app()
+
+
+def _lifespan(runtime: Runtime) -> Any:
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        for middleware in api.user_middleware:
+            if isinstance(middleware.cls, type) and issubclass(middleware.cls, BaseHTTPMiddleware):
+                logger.warning(
+                    "%s is a BaseHTTPMiddleware: outside `streamapp serve` it makes failed streams look like complete "
+                    "ones; write it as a plain ASGI class",
+                    middleware.cls.__name__,
+                )
+        if runtime.is_draining:
+            raise StreamAppError("the app was stopped; compile it again to serve it again")
+        runtime.start()
+        yield
+        if not runtime.is_draining:  # `streamapp serve` has done it, while the socket still listened
+            await runtime.drain()
+        await runtime.stop()
+
+    return lifespan
+
+
+def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> list[Middleware]:
+    def describe_error(error: BaseException) -> ErrorReport:
+        return describe(error, where="the server", debug=settings.debug)
+
+    layers = [Middleware(RequestId)]
+    if settings.cors_origins:
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "HEAD", "POST", "PUT"],
+                allow_headers=["*"],
+                expose_headers=[*EXPOSED_HEADERS, *(name for face in faces for name in face.exposed_headers)],
+            )
+        )
+    layers.append(Middleware(CrossSite, origins=settings.cors_origins))
+    if settings.api_key is not None:
+        home = () if _streams_at_root(runtime) else ("/",)
+        layers.append(Middleware(ApiKey, key=settings.api_key.get_secret_value(), open_pages=home))
+    upload_paths = [path for face in faces for path in face.upload_paths]
+    layers.append(Middleware(BodyLimit, max_bytes=settings.max_body_bytes, upload_paths=upload_paths))
+    layers.append(Middleware(UnhandledErrors, describe_error=describe_error))
+    return [*layers, *(layer for face in faces for layer in face.middleware(runtime))]
+
+
+# Errors
+
+
+def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        errors = [_shorten(e) for e in error.errors()[:_MAX_ERRORS]]
+        first = errors[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return ErrorResponse(describe(InvalidInput(f"{where}: {first['msg']}", detail=errors)))
+
+    async def known(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
+            path = request.scope.get(ASKED_PATH, request.url.path)
+            error = NotFound(f"nothing is served at {request.method} {path}; GET /docs lists what is")
+        if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
+            allowed = error.headers.get("Allow", "another method")
+            detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
+            error = HTTPException(405, detail, dict(error.headers))
+        return ErrorResponse(describe(error, where="the request", debug=settings.debug))
+
+    async def gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody is there to read it
+
+    api.add_exception_handler(RequestValidationError, invalid)
+    api.add_exception_handler(HTTPException, known)
+    api.add_exception_handler(StreamAppError, known)
+    api.add_exception_handler(ClientDisconnect, gone)
+
+
+def _shorten(error: dict[str, Any]) -> dict[str, Any]:
+    """Keep short what an error echoes of the input: values, names and messages can be megabytes."""
+    context = {key: _echo(value) for key, value in error.get("ctx", {}).items()}
+    short = {**error, "loc": [_echo(part) for part in error["loc"]], "msg": _echo(error["msg"])}
+    return {**short, "input": _echo(error.get("input")), **({"ctx": context} if context else {})}
+
+
+def _echo(value: Any) -> Any:
+    match value:
+        case bool() | int() | float() | None:
+            return value
+        case bytes() | bytearray():
+            return f"<binary {len(value)} bytes>"
+        case dict() | list():
+            return f"<{type(value).__name__} of {len(value)} items>"
+    text = str(value)
+    text = text if len(text) <= _MAX_ECHO else text[:_MAX_ECHO] + "..."
+    return text.encode(errors="backslashreplace").decode()  # a form's charset can yield what UTF-8 cannot write
+
+
+# Endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Hold an endpoint and one of the paths that it is served at."""
+
+    path: str
+    prefix: str
+    served: ServedApp
+    spec: EndpointSpec
+    endpoint: EndpointRoute
+    in_schema: bool
+
+    @property
+    def methods(self) -> list[str]:
+        """Return what it is asked by; browsers GET a stream."""
+        return ["POST", "GET"] if self.spec.kind == "stream" else ["POST"]
+
+    @property
+    def described(self) -> DescribedEndpoint:
+        """Return what the description of this place needs."""
+        return DescribedEndpoint(compile_path(self.path)[1], self.spec, self.served.reader_of(self.spec).model)
+
+
+def _places(
+    api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, owners: Mapping[str, str], *, in_schema: bool = True
+) -> list[_Place]:
+    endpoints: dict[str, EndpointRoute] = {}
+    places = []
+    for spec in served.endpoints:
+        path = (prefix + spec.path).rstrip("/") or "/"
+        _check_path(path, served, spec, owners)
+        endpoint = endpoints[spec.path] = EndpointRoute(runtime, served, spec)
+        places.append(_Place(path, prefix, served, spec, endpoint, in_schema))
+    for path, endpoint in endpoints.items():
+        if (cancel := endpoints.get(f"{path.rstrip('/')}/cancel")) is not None:
+            endpoint.tell_of_cancels(cancel, api)
+    return places
+
+
+def _add_endpoints(api: FastAPI, places: Iterable[_Place]) -> None:
+    """Add endpoints, those without the app's name first, before all other routes: a request would try thirty of them.
+
+    A path with parameters comes behind the others, since it could hide them; so does one that such a path, or whatever
+    else a face has added, would take first.
+    """
+    others = api.router.routes[:]
+    first, last = list[_Place](), list[_Place]()
+    for place in places:
+        is_hidden = any(_takes(route, place.path) for route in others) or any(
+            compile_path(before.path)[0].match(place.path) for before in last
+        )
+        (last if "{" in place.path or is_hidden else first).append(place)
+    api.router.routes.clear()
+    for place in first:
+        if not place.prefix:
+            _add_endpoint(api, place)
+    for place in first:
+        if place.prefix:
+            _add_endpoint(api, place)
+    api.router.routes.extend(others)
+    for place in last:
+        _add_endpoint(api, place)
+
+
+def _takes(route: BaseRoute, path: str) -> bool:
+    """Say whether a route takes requests for a path that is not its own."""
+    match, _ = route.matches({"type": "http", "path": path, "method": "POST", "headers": []})
+    return match is not Match.NONE and getattr(route, "path", None) != path
+
+
+def _add_endpoint(api: FastAPI, place: _Place) -> None:
+    spec, reader = place.spec, place.served.reader_of(place.spec)
+    for method in place.methods:
+        api.router.add_api_route(
+            place.path,
+            place.endpoint.function(),
+            route_class_override=LastingRoute if reader.has_dependencies else None,
+            methods=[method],
+            name=spec.name,
+            operation_id=f"{spec.name}_{method.lower()}{place.prefix.replace('/', '_')}",
+            summary=spec.summary,
+            description=spec.description,
+            include_in_schema=place.in_schema,
+            response_model=None,
+            tags=[place.served.name],
+        )
+        if not reader.injected:
+            route = api.router.routes[-1]
+            assert isinstance(route, Route)
+            route.app = place.endpoint.serve
+
+
+# Jobs and the server itself
+
+
+def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
+    figures = Metrics(runtime.worker_statistics, runtime.jobs.statistics, runtime.channel_statistics)
+    runtime.observers.append(figures.observe)
+
+    async def health() -> Response:
+        is_healthy, detail = runtime.is_healthy(), runtime.readiness().reason
+        own = runtime.served[0].app.health()
+        if inspect.isawaitable(own):
+            asking = asyncio.ensure_future(own)
+            if await ends_within(_HEALTH_S, asking):
+                own = asking.result()
+            else:
+                is_healthy, own, detail = False, None, f"the app's health() did not answer within {_HEALTH_S:g} s"
+        body = {"status": "ok" if is_healthy else "broken", "detail": detail}
+        return JSONResponse({**(own or {}), **body}, 200 if is_healthy else 503)
+
+    async def ready() -> Response:
+        if not runtime.is_draining:
+            runtime.start()  # mounted in another app, nothing else starts it before the first job
+        readiness = runtime.readiness()
+        return JSONResponse(
+            {"ready": readiness.is_ready, "reason": readiness.reason}, 200 if readiness.is_ready else 503
+        )
+
+    async def metrics() -> Response:
+        return Response(figures.render(), media_type=CONTENT_TYPE)
+
+    for path, route in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
+        api.add_api_route(path, route, methods=["GET"], tags=["server"], response_model=None)
+        api.add_api_route(path, route, methods=["HEAD"], include_in_schema=False, response_model=None)
+
+
+def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Response]) -> None:
+    """Lead a browser from `/` to where there is something to see."""
+
+    async def home(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return redirect(request)
+        raise HTTPException(404, "Not Found")
+
+    if not _streams_at_root(runtime):
+        api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
+
+
+def _redirect_to_docs(request: Request) -> Response:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
+
+
+def _streams_at_root(runtime: Runtime) -> bool:
+    return any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints)
+
+
+def _check_path(path: str, served: ServedApp, spec: EndpointSpec, owners: Mapping[str, str]) -> None:
+    fixed = next((f for f in owners if path == f or path.startswith(f + "/")), None)
+    if fixed is not None:
+        raise DefinitionError(
+            f"{spec.function.__qualname__}: {path} is under {owners[fixed]}'s own path {fixed}; "
+            + (f"name the app {served.name!r} differently" if fixed == f"/{served.name}" else "choose another path")
+        )
+
+
+def _check_routes(api: FastAPI, places: Iterable[_Place]) -> None:
+    """Refuse two routes for one path and method; `places` are still to be added."""
+    seen: dict[tuple[str, str], str] = {}
+    served = [(getattr(r, "path", ""), getattr(r, "methods", None) or (), getattr(r, "name", "")) for r in api.routes]
+    for path, methods, name in [*served, *((place.path, place.methods, place.spec.name) for place in places)]:
+        for method in methods:
+            if (path, method) in seen:
+                raise DefinitionError(f"{method} {path} is served by {seen[path, method]} and by {name}; rename one")
+            seen[path, method] = name
+
+
+def _openapi(api: FastAPI, described: Iterable[DescribedEndpoint]) -> dict[str, Any]:
+    if api.openapi_schema is None:
+        api.openapi_schema = build_openapi(api, described)
+    return api.openapi_schema

@@ -1,0 +1,476 @@
+"""Run a compiled app: a uvicorn server that owns its listening socket, lends its transports and drains.
+
+uvicorn waits for open streams for ever, and runs the lifespan's shutdown only after that. Here the drain comes first,
+while the socket still listens: new jobs are refused, readers that come back are served, running jobs end, every
+stream gets its terminal event, and readers that do not read are cut off.
+
+Users may return responses of sse-starlette's, which is all that it is a dependency for: nothing here is made of it, and
+it is loaded by whoever uses it. Importing it patches uvicorn so that its streams are cancelled as soon as a signal
+arrives, without a terminal event. That is switched off when a drain begins; they are told when the drain has ended.
+"""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import HANDLED_SIGNALS
+
+from ..http.call import header_in
+from ..http.connection import TRANSPORT_EXTENSION
+from ..process.ending import LastResort, close_loop, end_process, leave_by
+from ..process.forks import held_here, looping_here
+from ..process.logs import logger
+from ..http.response import REMAINDER_EXTENSION
+from ..runtime import EXIT_STUCK
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from concurrent.futures import Future
+
+    from ..runtime import Runtime
+
+# How much unsent data the kernel takes before it calls a socket full: a reader that does not read holds 0.24 MB of
+# stale bytes instead of 4; fast readers lose nothing (measured).
+_NOTSENT_LOWAT = 16 * 1024
+_BACKLOG = 2048
+_MAX_HEAD_BYTES = 256 * 1024
+_KEEPALIVE_S = 60
+_STALL_S = 0.4
+_TICK_S = 0.02
+# After `drain_s`: for readers to take their last events, and until the process ends whatever user code does.
+_SEE_OFF_S = 0.5
+_END_S = 3.5
+FORCED_END_S = 1.0
+# How long the loop may keep the GIL while the inference thread waits for it, and the other way round. With Python's
+# 5 ms, inference beside 300 viewers runs at two thirds of the speed that it has with this (measured).
+_SWITCH_INTERVAL_S = 0.0005
+# The events that a log keeps outlive the garbage collector's youngest generation, which with Python's 700 is full four
+# times a second under 300 viewers; each time the loop stands for 1.4 ms, as all that the streams use has to be looked
+# at. An app whose own cycles hold much memory can set less in its `setup`.
+_YOUNG_OBJECTS = 10_000
+
+
+class Flow(FlowControl):
+    """Hold writers back as uvicorn does, with an event made when one has to wait: it takes 0.8 kB."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.read_paused = self.write_paused = False
+        self._writable: asyncio.Event | None = None
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough."""
+        if self.write_paused:
+            self._writable = self._writable or asyncio.Event()
+            await self._writable.wait()
+
+    def pause_writing(self) -> None:
+        """Hold writers back."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        self.write_paused = False
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+
+class LendingProtocol(HttpToolsProtocol):
+    """Put the connection's transport into the scope, so that a response can end it without a final chunk."""
+
+    # With two attributes more the instance's dictionary could not share its keys, and would take 1.3 kB.
+    __slots__ = ("_head_bytes", "_is_in_head")
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._is_in_head, self._head_bytes = False, 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self.flow = Flow(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; refuse a request line, headers and trailers that do not end."""
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"The request line and headers are over {_MAX_HEAD_BYTES} bytes.")
+
+    def on_headers_complete(self) -> None:
+        """Start the request."""
+        self._is_in_head = False
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Begin a chunk of a body; behind the last one come trailers, which are kept like headers."""
+        self._is_in_head, self._head_bytes = True, -_MAX_HEAD_BYTES  # what it came with can be as much, of a body
+
+    def on_body(self, body: bytes) -> None:
+        """Take some of a body: its chunk is not the last."""
+        self._is_in_head = False
+        super().on_body(body)
+
+    def on_message_begin(self) -> None:
+        """Start a request's scope."""
+        self._is_in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
+        self.scope["extensions"] = extensions
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the connection; for the client also where a child of the app's holds a copy of the socket."""
+        if not self.config.is_ssl:  # there the socket may be closed already, and its number another's
+            _shut_down(self.descriptor)
+        super().connection_lost(exc)
+
+    @property
+    def descriptor(self) -> int:
+        """Return the socket's number, -1 when it is closed."""
+        held = self.transport.get_extra_info("socket")
+        return -1 if held is None else int(held.fileno())
+
+    @property
+    def is_answering(self) -> bool:
+        """Say whether a request is being read or answered."""
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
+
+    @property
+    def is_sending(self) -> bool:
+        """Say whether a request came whole and its response has begun: only then can a client be slow to take it."""
+        return self.cycle is not None and self.cycle.response_started and not self.cycle.more_body
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much the client has still to take."""
+        return self.transport.get_write_buffer_size()
+
+
+class ForwardedHeaders(ProxyHeadersMiddleware):
+    """Believe a trusted proxy: the client's address and scheme, as uvicorn does, its host, and the path's prefix."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        client = scope.get("client")
+        if scope["type"] != "lifespan" and client and client[0] in self.trusted_hosts:
+            if host := _first(scope, b"x-forwarded-host"):
+                others = [pair for pair in scope["headers"] if pair[0] != b"host"]
+                scope["headers"] = [*others, (b"host", host.encode("latin-1"))]
+            if prefix := _first(scope, b"x-forwarded-prefix").strip("/"):
+                scope["root_path"] = f"/{prefix}"
+                scope["path"] = scope["root_path"] + scope["path"]
+        await super().__call__(scope, receive, send)
+
+
+def _first(scope: Scope, name: bytes) -> str:
+    """Return the first value of a header."""
+    values = header_in(scope["headers"], name)
+    return "" if values is None else values.decode("latin-1").partition(",")[0].strip()
+
+
+# Of a scope, by uvicorn for its access log and by an error's response.
+_READ_LATER = ("type", "method", "http_version", "client", "path", "query_string")
+
+
+class Unwound:
+    """Call an app, and when it has returned send what a response of it left to be sent.
+
+    Only for a compiled app without middleware of others, which may do things when a response has ended.
+
+    Args:
+        app: `compiled`, in whatever it is wrapped.
+    """
+
+    def __init__(self, app: ASGIApp, compiled: FastAPI) -> None:
+        self._app = app
+        self._compiled = compiled
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or tuple(self._compiled.user_middleware) != self._compiled.state.own_middleware:
+            return await self._app(scope, receive, send)
+        remainder: list[Callable[[Receive, Send], Awaitable[None]]] = []
+        own = {key: scope[key] for key in _READ_LATER}
+        scope.setdefault("extensions", {})[REMAINDER_EXTENSION] = remainder
+        await self._app(scope, receive, send)
+        if remainder:
+            rest = remainder.pop()(receive, send)
+            scope.clear()
+            scope.update(own)
+            del own
+            await rest
+
+
+class _Lasting(asyncio.Task[None]):
+    """Run what the server itself does: code that cancels all tasks that there are, as a hook that cleans up may, does
+    not mean this one.
+    """
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Go on."""
+        return False
+
+    def give_up(self) -> None:
+        """Cancel it indeed."""
+        super().cancel()
+
+
+class Server(uvicorn.Server):
+    """Serve one compiled app on one socket.
+
+    Attributes:
+        exit_code: what the process should end with: 0, 3 when setup failed, 70 when an inference thread is stuck.
+    """
+
+    def __init__(
+        self, app: FastAPI, *, log_level: str = "info", stays_up: bool = False, certificate: Path | None = None
+    ) -> None:
+        trusted = list(app.state.runtime.settings.trusted_proxies)
+        super().__init__(
+            uvicorn.Config(
+                Unwound(ForwardedHeaders(app, trusted), app),  # type: ignore[arg-type]
+                proxy_headers=False,
+                http=LendingProtocol,
+                lifespan="on",
+                log_config=None,
+                log_level="debug" if log_level == "debug" else "warning",
+                access_log=log_level == "debug",
+                server_header=False,
+                timeout_graceful_shutdown=1,
+                ssl_certfile=certificate,
+            )
+        )
+        self.exit_code = 0
+        #: the signals that it was told to end by
+        self.signals: list[int] = []
+        #: called, in a signal handler too, when an end begins: the seconds within which the process has to end, and how
+        self.on_ending: Callable[[float, int], None] = _ignore
+        self._heard: list[int] = []  # none, where it does not run in the main thread
+        self._stays_up = stays_up
+        self._runtime: Runtime = app.state.runtime
+        self._runtime.on_exit = self._leave
+        for served in self._runtime.served:
+            served.ready.add_done_callback(_freeze)
+
+    def _leave(self, code: int) -> None:
+        if self._stays_up:
+            logger.error("the server stays up and waits for a change of the source")
+            return
+        self.exit_code = code
+        self.should_exit = True
+        self._begin_end()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Hear a signal, even while the loop is blocked; the second Ctrl-C forces the end."""
+        _tell_sse_starlette(is_drained=False)
+        super().handle_exit(sig, frame)
+        self._begin_end()
+
+    def _begin_end(self) -> None:
+        within_s = FORCED_END_S if self.force_exit else self._runtime.settings.drain_s + _END_S
+        self.on_ending(within_s, self.exit_code or EXIT_STUCK)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals as uvicorn does; they are raised again by `serve`, when the loop has been closed."""
+        with super().capture_signals():
+            self._heard = [number for number in HANDLED_SIGNALS if signal.getsignal(number) == self.handle_exit]
+            yield
+            self.signals, self._captured_signals = self._captured_signals, []
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to end; blocks. What then still runs of user code is not waited for."""
+        loop = (self.config.get_loop_factory() or asyncio.new_event_loop)()
+        try:
+            with held_here(partial(self._descriptors, sockets or [])), looping_here(loop):
+                self._complete(_Lasting(self.serve(sockets), loop=loop), loop)
+        finally:
+            close_loop(loop)
+
+    def _complete(self, serving: "asyncio.Task[None]", loop: asyncio.AbstractEventLoop) -> None:
+        """Run the loop until the server has ended, whatever else stops it: `loop.stop`, or a task, a callback or a
+        signal's handler of the app's that exits.
+        """
+        while not serving.done():
+            try:
+                loop.run_until_complete(serving)
+            except BaseException as error:
+                if serving.done() or loop.is_closed():
+                    raise
+                if isinstance(error, KeyboardInterrupt):
+                    self.handle_exit(signal.SIGINT, None)
+                else:
+                    logger.error("the app has stopped the event loop; the server goes on", exc_info=error)
+
+    def _descriptors(self, sockets: Sequence[socket.socket]) -> Iterator[int]:
+        yield from (listener.fileno() for listener in sockets)
+        for connection in self.server_state.connections:
+            if isinstance(connection, LendingProtocol):
+                yield connection.descriptor
+
+    async def on_tick(self, counter: int) -> bool:
+        """Say whether to end, ten times a second; each second take the signals back from an app that has taken them.
+
+        The app may load sse-starlette at any time. To ask for a handler takes the signal module 25 000 instructions.
+        """
+        _tell_sse_starlette(is_drained=False)
+        for number in self._heard if counter % 10 == 0 else ():
+            if signal.getsignal(number) != self.handle_exit:
+                signal.signal(number, self.handle_exit)
+                name = signal.Signals(number).name
+                logger.warning("the app has taken %s, which ends the server: write handle_exit to hear of it", name)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, see the readers off, then let uvicorn close the rest; teardown runs in its lifespan."""
+        logger.info("draining: no new jobs; running ones may go on for %g s", self._runtime.settings.drain_s)
+        await self._drain()
+        _tell_sse_starlette(is_drained=True)
+        await self._see_off()
+        await super().shutdown(sockets)
+        if not self.force_exit:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """Stop the apps where the lifespan has not done so: its task may have been cancelled."""
+        try:
+            await self._runtime.stop()
+        except Exception:  # the process ends anyway; what is left to do is to say so
+            logger.exception("the apps could not be stopped in order")
+
+    async def _drain(self) -> None:
+        drain = _Lasting(self._runtime.drain())
+        while not drain.done() and not self.force_exit:
+            await asyncio.wait({drain}, timeout=0.1)
+        if drain.done():
+            drain.result()
+        drain.give_up()
+
+    async def _see_off(self) -> None:
+        """Wait for readers that take their last events; cut off those that have taken nothing for a while.
+
+        A request that is still coming, or not answered yet, has as much time as the running jobs had.
+        """
+        progress: dict[LendingProtocol, tuple[int, float]] = {}
+        while waiting := self._answering():
+            now, is_late = time.monotonic(), self._runtime.drain_left_s(_SEE_OFF_S) <= 0
+            for connection in waiting:
+                unsent, since = progress.get(connection, (-1, now))
+                if is_late or self.force_exit:
+                    connection.transport.abort()
+                elif unsent != connection.unsent_bytes:
+                    progress[connection] = (connection.unsent_bytes, now)
+                elif connection.is_sending and now - since > _STALL_S:
+                    connection.transport.abort()
+            await asyncio.sleep(_TICK_S)
+
+    def _answering(self) -> list[LendingProtocol]:
+        return [c for c in self.server_state.connections if isinstance(c, LendingProtocol) and c.is_answering]
+
+
+def bind(host: str, port: int, *, user_timeout_s: float = 30) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Args:
+        user_timeout_s: how long sent data may stay unacknowledged: a client that vanished without a word holds its
+            stream, and its job the GPU, no longer than this.
+    Raises:
+        OSError: the address is in use or not to be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_NOTSENT_LOWAT", _NOTSENT_LOWAT),
+        ("TCP_USER_TIMEOUT", int(user_timeout_s * 1000)),
+        ("TCP_KEEPIDLE", _KEEPALIVE_S),
+    ):
+        number = getattr(socket, option, None)  # not every platform has them all
+        if number is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, number, value)
+    return listener
+
+
+def serve(
+    app: FastAPI,
+    listener: socket.socket,
+    *,
+    log_level: str = "info",
+    stays_up: bool = False,
+    certificate: Path | None = None,
+) -> int:
+    """Serve until a signal comes; blocks. Returns the exit code.
+
+    Args:
+        listener: from `bind`.
+        stays_up: keep answering when the app is out of service, its setup failed for example, as `--reload` wants.
+        certificate: speak TLS with this certificate and key, in one PEM file.
+    """
+    server = Server(app, log_level=log_level, stays_up=stays_up, certificate=certificate)
+    last_resort = LastResort()
+    server.on_ending = last_resort.arm
+    app.state.runtime.on_blocked = partial(end_process, why="the event loop is blocked for good")
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gc.set_threshold(_YOUNG_OBJECTS)
+    try:
+        server.run(sockets=[listener])
+        number = server.signals[-1] if server.signals else 0
+        if server.exit_code == EXIT_STUCK:
+            end_process(EXIT_STUCK)
+        if number and not server.exit_code:
+            last_resort.arm(FORCED_END_S, 128 + number)
+            leave_by(number)
+        return server.exit_code
+    finally:
+        last_resort.disarm()
+
+
+def _freeze(_: "Future[None]") -> None:
+    """Take all that is loaded out of the garbage collector's sight; runs in the inference thread, before its first job.
+
+    A full collection looks at each object, and all threads wait: 0.24 s for the 450 000 that diffusers and torch make.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _tell_sse_starlette(*, is_drained: bool) -> None:
+    """Have its streams, where the app uses it, end when the drain has, and not by a signal."""
+    status = getattr(sys.modules.get("sse_starlette.sse"), "AppStatus", None)
+    if status is not None:
+        status.enable_automatic_graceful_drain = False
+        status.should_exit = status.should_exit or is_drained
+
+
+def _ignore(within_s: float, code: int) -> None:
+    """Let the process end as it does."""
+
+
+def _shut_down(descriptor: int) -> None:
+    """End a connection for all who hold its socket."""
+    if descriptor < 0:
+        return
+    with suppress(OSError):  # the client may have gone already
+        # Of whatever family it is: to ask for that, and to copy the descriptor, would be five more system calls.
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
+        try:
+            held.shutdown(socket.SHUT_RDWR)
+        finally:
+            held.detach()

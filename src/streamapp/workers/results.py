@@ -1,0 +1,76 @@
+"""End a job with what its endpoint returned, yielded or raised: what every worker does, wherever its jobs run.
+
+Which thread calls this is the worker's choice: none of it waits for anything but a reader that is far behind.
+"""
+
+import gc
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import OutOfMemory, StreamAppError, is_out_of_memory
+from ..jobs.events import Event, to_event, to_event_at_once
+from ..jobs.job import Job
+from ..process.logs import logger
+from ..jobs.stream import Stream
+
+
+def exhaust(result: Any, stream: Stream) -> Any:
+    """Emit all that an iterator yields, and return what it returns; anything else is returned as it is.
+
+    The iterator is closed here, in the thread that ran it, however it ends.
+    """
+    if not isinstance(result, Iterator):
+        return result
+    try:
+        while True:
+            try:
+                item = next(result)
+            except StopIteration as stop:
+                return stop.value
+            stream.emit(item)
+    finally:
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+
+
+def final_event(job: Job, result: Any) -> Event | None:
+    """Encode what an endpoint returned; None when its last output is the result already."""
+    if result is None and job.result is not None:
+        return None
+    event = to_event(result)
+    return event if event.kind == "output" else to_event(event.json())
+
+
+def succeed_at_once(job: Job, result: Any) -> bool:
+    """End a job with what its endpoint returned; False, and it goes on, where encoding that may take long."""
+    if result is None:
+        job.succeed(final_event(job, None))
+        return True
+    event = to_event_at_once(result)
+    if event is None or event.kind != "output":
+        return False
+    job.succeed(event)
+    return True
+
+
+def report(job: Job, error: BaseException) -> None:
+    """End a job with what its code raised; log it, unless it was meant for the caller."""
+    job.fail(error)
+    if not isinstance(error, StreamAppError):
+        logger.error("job %s failed: %s", job.id, job.request.path, exc_info=error)
+    try:
+        if is_out_of_memory(error) or isinstance(error, OutOfMemory):
+            error.__traceback__ = None  # its frames hold the tensors
+            empty_gpu_cache()
+    except Exception:  # a GPU that failed for good, an error that breaks when it is read: the thread has other jobs
+        logger.exception("job %s failed, and its memory could not be given back", job.id)
+
+
+def empty_gpu_cache() -> None:
+    """Give cached GPU memory back after an out-of-memory error; torch is not imported for it."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

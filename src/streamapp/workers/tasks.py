@@ -1,0 +1,177 @@
+"""Run the jobs of `async def` endpoints as tasks on the event loop.
+
+They skip the queue of the inference thread and have a limit of their own. Deadlines are timers of the loop, which
+cannot be stuck in one of them without `watchdog` noticing. Results that hold images or large files are encoded in a
+thread, since the loop would stand meanwhile.
+
+Divergence: this module uses `threading`, to tell the loop's thread from others.
+"""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future
+from contextlib import nullcontext, suppress
+from typing import Any
+
+from ..errors import Cancelled, QueueFull
+from ..process.forks import ending_forks
+from ..jobs.job import Job
+from .results import final_event, report, succeed_at_once
+from ..settings import Settings
+from ..jobs.stream import Stream, enter_stream
+from ..process.threads import in_encoder
+from .worker import Capture, Run, RunTimes, State, WorkerStatistics, draining, waited_too_long
+
+
+class TaskWorker:
+    """Run jobs as tasks on the loop: a `Worker`.
+
+    Args:
+        run: runs a job's endpoint; returns a coroutine.
+        ready: tasks wait for it: the app's setup.
+        max_running: of them that run at a time; the others wait. All up to `max_async_jobs` when None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        run: Run,
+        ready: Future[None],
+        max_running: int | None = None,
+        capture: Capture | None = None,
+    ) -> None:
+        self.name = name
+        self.max_jobs = settings.max_async_jobs
+        self.ready = ready
+        self._run_endpoint = run
+        self._turns = asyncio.Semaphore(max_running or self.max_jobs)
+        self._capture = capture or (lambda job: nullcontext())
+        self._tasks: dict[Job, asyncio.Task[None]] = {}
+        self._refused = 0
+        self._is_draining = False
+        self._times = RunTimes()
+
+    @property
+    def state(self) -> State:
+        """Return what the worker is doing."""
+        if self._is_draining:
+            return "draining"
+        if not self.ready.done():
+            return "starting"
+        return "ready" if self.ready.exception() is None else "setup_failed"
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job waits or runs."""
+        return not self._tasks
+
+    def start(self) -> None:
+        """Do nothing: setup is the inference thread's."""
+
+    def submit(self, job: Job) -> None:
+        """Start a job.
+
+        Raises:
+            QueueFull: `max_jobs` run already.
+            Draining: no jobs are taken.
+        """
+        if self._is_draining:
+            raise draining()
+        if len(self._tasks) >= self.max_jobs:
+            self._refused += 1
+            raise QueueFull(
+                f"{self.name} runs {len(self._tasks)} async jobs already", retry_after_s=self._times.retry_after_s(1)
+            )
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(job), context=job.context, name=f"job-{job.id}")
+        self._tasks[job] = task
+
+        def stop(job: Job) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(task.cancel)
+
+        job.on_ended.append(stop)
+
+    def position(self, job: Job) -> int:
+        """Return 0: nobody is told which turn is whose."""
+        return 0
+
+    def begin_drain(self) -> None:
+        """Take no more jobs; let the running ones, and those that wait for their turn, go on."""
+        self._is_draining = True
+
+    def cancel_running(self) -> None:
+        """End all jobs; their readers are told that the server is shutting down."""
+        for job in list(self._tasks):
+            job.fail(draining())
+
+    def join(self, timeout_s: float) -> bool:
+        """Return True: no thread is left to wait for; tasks end with their loop."""
+        return True
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        return WorkerStatistics(self.state, 0, len(self._tasks), self._refused)
+
+    async def _run(self, job: Job) -> None:
+        # One coroutine for all of it: each one between the task and the endpoint is gone through twice per event.
+        started, deadline = time.monotonic(), None
+        try:
+            await self._become_ready(job)
+            started = time.monotonic()
+            try:
+                if job.start():
+                    # Readers get the error at the deadline, whenever the task has cleaned up after its cancellation.
+                    deadline = asyncio.get_running_loop().call_later(job.request.timeout_s, job.expire)
+                    stream = Stream(job.channel, job.id, loop_thread=threading.get_ident())
+                    enter_stream(stream)
+                    with self._capture(job), ending_forks():
+                        result = await self._run_endpoint(job, stream)
+                        if hasattr(result, "__aiter__"):
+                            try:
+                                async for item in result:
+                                    rest = stream.begin_aemit(item)
+                                    if rest is not None:
+                                        await rest
+                            finally:
+                                await _close(result)
+                            result = None
+                    job.returned()
+                    await _succeed(job, result)
+            finally:
+                self._turns.release()
+        except (Cancelled, asyncio.CancelledError):
+            job.cancel()  # without effect on a job that is over already, which is why it was cancelled
+        except BaseException as error:  # whatever user code raises ends this job and no other
+            report(job, error)
+        finally:
+            if deadline is not None:
+                deadline.cancel()
+            job.returned()
+            del self._tasks[job]
+            self._times.add(time.monotonic() - started)
+
+    async def _become_ready(self, job: Job) -> None:
+        left_s = None if job.request.queue_timeout_s is None else job.queue_time_left_s
+        try:
+            async with asyncio.timeout(left_s):
+                await asyncio.shield(asyncio.wrap_future(self.ready))
+                await self._turns.acquire()
+        except TimeoutError:
+            raise waited_too_long(job) from None
+
+
+async def _close(items: Any) -> None:
+    """Close an async iterator that can be closed, as a generator can."""
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()
+
+
+async def _succeed(job: Job, result: Any) -> None:
+    """End a job with its result; a thread encodes what takes long."""
+    if not succeed_at_once(job, result):
+        job.succeed(await in_encoder(final_event, job, result))

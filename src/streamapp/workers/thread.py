@@ -1,0 +1,188 @@
+"""Run jobs one after another in the app's inference thread.
+
+Setup, every sync endpoint and teardown run in that one thread, as CUDA streams, `inference_mode` and thread-locals
+want. Results that hold images or large files are encoded in a thread of their own, since a PNG of a megapixel takes
+60 ms, for which the GPU would idle.
+"""
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from ..errors import Cancelled, SetupFailed, StreamAppError
+from ..process.forks import ending_forks
+from ..jobs.job import Job
+from ..process.logs import logger
+from .results import exhaust, final_event, report, succeed_at_once
+from ..settings import Settings
+from ..jobs.stream import Stream, enter_stream
+from ..process.threads import DaemonPool
+from .worker import Capture, Lane, Run, State, WorkerStatistics
+
+_MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
+_LOOK_S = 0.1  # how often it looks, while it waits for them, whether the job is still wanted
+
+
+class ThreadWorker:
+    """Run sync jobs in one thread: a `Worker`.
+
+    Args:
+        name: the app's, for the thread's name and messages.
+        run: runs a job's endpoint, in the inference thread.
+        setup, teardown: the app's hooks, run there too.
+        on_broken: called, in any thread, when the worker is out of service; the process should end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        run: Run,
+        max_queue: int | None = None,
+        setup: Callable[[], None] | None = None,
+        teardown: Callable[[], None] | None = None,
+        capture: Capture | None = None,
+        on_broken: Callable[[StreamAppError], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._lane = Lane(name, settings, max_queue=max_queue, on_broken=on_broken)
+        self.ready = self._lane.ready
+        self._run_endpoint = run
+        self._setup = setup
+        self._teardown = teardown
+        self._capture = capture or (lambda job: nullcontext())
+        self._encoder = DaemonPool(1, f"encode-{name}")
+        self._encoded = threading.Event()
+
+    @property
+    def state(self) -> State:
+        """Return what the worker is doing."""
+        return self._lane.state
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job waits, runs or is being encoded."""
+        return self._lane.is_idle
+
+    def start(self) -> None:
+        """Start the thread; setup is its first item, jobs queue meanwhile."""
+        self._lane.start(self._work)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; raises as `Worker.submit` says."""
+        self._lane.submit(job)
+
+    def position(self, job: Job) -> int:
+        """Return how many jobs are before this one in the queue."""
+        return self._lane.position(job)
+
+    def begin_drain(self) -> None:
+        """Take no more jobs; end the queued ones with a retryable error, let the running one go on."""
+        self._lane.begin_drain()
+
+    def cancel_running(self) -> None:
+        """End the running job, and those being encoded."""
+        self._lane.cancel_running()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for teardown and the end of the thread; False when it did not end in time. Blocks."""
+        return self._lane.join(timeout_s)
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        return self._lane.statistics()
+
+    # The inference thread.
+
+    def _work(self) -> None:
+        if self._run_setup():
+            while self._run_next():
+                pass
+            self._finish_encoding()
+            self._run_teardown()
+        self._lane.close()
+
+    def _run_setup(self) -> bool:
+        started = time.monotonic()
+        try:
+            if self._setup is not None:
+                with ending_forks():
+                    self._setup()
+        except BaseException as error:  # a model that cannot be loaded: whatever it raised, readers must hear of it
+            logger.exception("setup of %s failed", self.name)
+            failed = SetupFailed(f"setup of {self.name} failed with {type(error).__name__}")
+            self._lane.break_off("setup_failed", failed)
+            return False
+        logger.info("setup of %s took %.1f s", self.name, time.monotonic() - started)
+        self._lane.open()
+        return True
+
+    def _run_next(self) -> bool:
+        """Wait for a job and run it; False when no more will come. A frame of its own lets go of the job."""
+        jobs = self._lane.take()
+        for job in jobs:
+            self._run(job)
+        return bool(jobs)
+
+    def _run(self, job: Job) -> None:
+        try:
+            if job.start():
+                job.context.run(self._call, job)
+        except Cancelled:
+            job.cancel()  # user code raised it on its own: without effect on a job that is over already
+        except BaseException as error:  # whatever user code raises, SystemExit included, ends this job and no other
+            report(job, error)
+        finally:
+            job.returned()
+            self._lane.done(job)
+
+    def _call(self, job: Job) -> None:
+        stream = Stream(job.channel, job.id)
+        enter_stream(stream)
+        with self._capture(job), ending_forks():
+            result = exhaust(self._run_endpoint(job, stream), stream)
+        job.returned()
+        if succeed_at_once(job, result):
+            return
+        self._wait_for_encoder(job)
+        self._lane.begin_encoding(job)
+        self._encoder.submit(contextvars.copy_context().run, self._encode, job, result)
+
+    def _wait_for_encoder(self, job: Job) -> None:
+        """Wait until few enough wanted results are before this job's, as long as it is wanted itself."""
+        while sum(not other.is_over for other in self._lane.busy()) > _MAX_ENCODING:  # the job is one of them
+            self._wait_for_result()
+            job.channel.check()
+
+    def _wait_for_result(self) -> None:
+        """Wait until a result has been encoded, and a moment at most: what hangs there may be over meanwhile."""
+        self._encoded.wait(_LOOK_S)
+        self._encoded.clear()
+
+    def _encode(self, job: Job, result: Any) -> None:
+        try:
+            if not job.is_over:
+                job.succeed(final_event(job, result))
+        except BaseException as error:  # reported like an error of the endpoint, whose result it is
+            report(job, error)
+        finally:
+            self._lane.end_encoding(job)
+            self._encoded.set()
+
+    def _finish_encoding(self) -> None:
+        """Wait for the results that are still wanted; an encoder of the user's may hang."""
+        while not all(job.is_over for job in self._lane.busy()):
+            self._wait_for_result()
+        self._encoder.shutdown()
+
+    def _run_teardown(self) -> None:
+        try:
+            if self._teardown is not None:
+                with ending_forks():
+                    self._teardown()
+        except BaseException:  # the process ends anyway; what is left to do is to say so
+            logger.exception("teardown of %s failed", self.name)

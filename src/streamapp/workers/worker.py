@@ -1,0 +1,441 @@
+"""Say what a worker is, and hold once what every worker needs: its lane.
+
+`Worker` is the seam between the runtime and whatever runs an app's jobs: the inference thread (`inference`), tasks on
+the loop (`tasks`), several jobs in one step, other processes. A `Lane` is the waiting line of one worker and its
+state: who is let in, whose turn it is, which jobs run and since when, what is overdue, when it ends. It knows neither
+apps nor HTTP, and runs no job.
+"""
+
+import math
+import statistics
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ..errors import Draining, QueueFull, QueueTimeout, SetupFailed, StreamAppError, WorkerStuck
+from ..jobs.job import Job
+from ..process.logs import logger
+from ..settings import Settings
+from ..jobs.stream import Stream
+
+State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "broken", "stopped"]
+#: runs a job's endpoint: returns what that returns, or on the loop a coroutine of it
+Run = Callable[[Job, Stream], Any]
+#: wraps each run of a job, for example to turn its prints into `log` events
+Capture = Callable[[Job], AbstractContextManager[None]]
+
+#: a worker in one of these serves no more; its process should end
+OUT_OF_SERVICE: tuple[State, ...] = ("setup_failed", "stuck", "broken")
+_AT_WORK: tuple[State, ...] = ("starting", "ready", "draining")  # in these both threads of a lane run
+
+_LOOK_AGAIN_S = 5.0  # how often both threads look around when nothing happens: no wait is for ever
+
+
+class WorkerStatistics(NamedTuple):
+    """Describe a worker at one moment."""
+
+    state: State
+    #: jobs waiting for their turn
+    queued: int
+    #: jobs running now
+    running: int
+    #: jobs refused because the queue was full
+    refused: int
+
+
+class Worker(Protocol):
+    """Run the jobs of an app.
+
+    A worker calls `job.start()` when it is a job's turn, its `Run` in `job.context`, and drives what that returns:
+    a generator is advanced and closed in one thread. It ends the job with the result or the error (`results`), and
+    calls `job.returned()` when none of the job's code runs any more. That a job is over already, cancelled for
+    example, `start` says before it runs; while it runs, its next emit or `check` raises `Cancelled`.
+
+    `start`, `submit`, `begin_drain` and `cancel_running` are called on the event loop; `join`, which blocks, in a
+    thread of its own; `state`, `is_idle`, `position` and `statistics` by any thread. None but `join` waits.
+
+    Attributes:
+        name: the app's.
+        ready: done when the app's setup has returned; holds `SetupFailed` when it raised.
+    """
+
+    name: str
+    ready: Future[None]
+
+    @property
+    def state(self) -> State:
+        """Return what the worker is doing; looks whether what runs its jobs is still there."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job waits, runs or is being encoded."""
+        ...
+
+    def start(self) -> None:
+        """Begin with setup; jobs queue meanwhile."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job in.
+
+        Raises:
+            QueueFull: with `retry_after_s`.
+            Draining, SetupFailed, WorkerStuck: no jobs are taken.
+        """
+        ...
+
+    def position(self, job: Job) -> int:
+        """Return how many jobs are before this one: 0 when it is next, running or not this worker's."""
+        ...
+
+    def begin_drain(self) -> None:
+        """Take no more jobs, and let the running ones go on; again is without effect."""
+        ...
+
+    def cancel_running(self) -> None:
+        """End the running jobs; their readers are told that the server is shutting down."""
+        ...
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for teardown and the end of what ran the jobs; False when it did not end in time. Blocks."""
+        ...
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        ...
+
+
+class RunTimes:
+    """Remember how long the last jobs ran, and estimate from it when to come back."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=32)
+
+    def add(self, seconds: float) -> None:
+        """Take note of a job that ran to any end."""
+        self._seconds.append(seconds)
+
+    def retry_after_s(self, queued: int) -> int:
+        """Return ceil(queue length x median run time), 1 to 60."""
+        median_s = statistics.median(list(self._seconds)) if self._seconds else 0.0
+        return max(1, min(60, math.ceil(queued * median_s)))
+
+
+class Lane:
+    """Hold the jobs of one worker from `submit` to `done`, and the worker's state. Thread-safe.
+
+        starting -> ready -> draining -> stopped        a drain may begin while setup runs
+        starting, draining -> setup_failed              and from any of the first three: stuck, broken
+
+    Jobs wait in a bounded FIFO, those of low priority behind all others. `take` gives the worker the next ones: from
+    then on they run, until `done`. A thread of the lane's own, the watcher, ends what is overdue: jobs that waited or
+    ran too long, and the worker when one of them does not come back. It is the only one that looks at deadlines.
+
+    The worker's threads call `open`, `take`, `done`, `begin_encoding`, `end_encoding` and `close`; any thread the rest.
+
+    Where threads meet:
+
+    - One lock guards queue, jobs and state. Under it no job is ended and no callback called: a job's end takes its
+      channel's lock, calls `_discard`, which takes this one, and logs, where a handler of the user's may block.
+    - Whoever takes a job out of the queue, under the lock, is the one that deals with it: `take` runs it, a drain
+      or a break ends it. A job that ends while it waits leaves the queue by `_discard`.
+    - Nobody is taken in once the queue was emptied: both are decided by the state, under the lock.
+    - Jobs may be over while they are in here; who ends a job first is settled in its channel.
+
+    Args:
+        on_broken: called, in any thread, when setup failed, a job does not come back, or one of the two threads has
+            ended for whatever reason; the process should end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        max_queue: int | None = None,
+        on_broken: Callable[[StreamAppError], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.max_queue = settings.max_queue if max_queue is None else max_queue
+        self.ready: Future[None] = Future()
+        self._stuck_s = settings.stuck_s
+        self._on_broken = on_broken
+        self._state: State = "starting"
+        self._queue: OrderedDict[str, Job] = OrderedDict()
+        self._running: dict[Job, float] = {}  # since when; also when they are over, until the worker is back from them
+        self._encoding: dict[Job, float] = {}  # since when each has run; their code has returned
+        self._refused = 0
+        self._times = RunTimes()
+        # One lock for both; re-entrant, as the garbage collector may run a finalizer in here that ends a job.
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # for `take`
+        # For the watcher, which is told of no job but one that is due before it looks again: each wake-up takes the GIL
+        # from the loop and the inference thread just when both are at a new job.
+        self._due_sooner = threading.Condition(lock)
+        self._looks_again_at = math.inf
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def state(self) -> State:
+        """Return what the worker is doing; a thread that has ended without a word is noticed here."""
+        self._notice_ended_threads()
+        return self._state
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job waits, runs or is being encoded."""
+        with self._changed:
+            return not (self._queue or self._running or self._encoding)
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Start the worker's thread, which does `work`, and the watcher; once."""
+        threads = [
+            threading.Thread(target=self._guard, args=[does], name=f"{kind}-{self.name}", daemon=True)
+            for kind, does in (("inference", work), ("deadlines", self._watch))
+        ]
+        for thread in threads:
+            thread.start()
+        self._threads = threads  # only now: one that has not begun looks like one that has ended
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the worker's thread; False when it did not end in time. Blocks."""
+        if not self._threads:
+            return True
+        worker = self._threads[0]
+        worker.join(timeout_s)
+        return not worker.is_alive()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job.
+
+        Raises:
+            QueueFull: with `retry_after_s`.
+            Draining, SetupFailed, WorkerStuck: no jobs are taken.
+        """
+        self._notice_ended_threads()
+        job.on_ended.append(self._discard)  # before it is queued: it can end at once
+        with self._changed:
+            self._raise_if_refusing()
+            if len(self._queue) >= self.max_queue:
+                self._refused += 1
+                raise QueueFull(
+                    f"the queue of {self.name} is full: {len(self._queue)} jobs wait",
+                    retry_after_s=self._times.retry_after_s(len(self._queue)),
+                )
+            self._queue[job.id] = job
+            self._changed.notify()
+            self._watch_within(job.queue_time_left_s)
+
+    def position(self, job: Job) -> int:
+        """Return how many jobs are before this one in the queue: 0 when it is next, running or not here."""
+        with self._changed:
+            return self._in_turn().index(job) if job.id in self._queue else 0
+
+    def open(self) -> None:
+        """Say that setup has returned, and jobs may be taken."""
+        with self._changed:
+            if self._state == "starting":
+                self._state = "ready"
+        with suppress(InvalidStateError):  # it broke meanwhile, and whoever waits has heard of that
+            self.ready.set_result(None)
+
+    def take(self, at_most: int = 1, timeout_s: float | None = None) -> list[Job]:
+        """Return the next jobs, which run from now on until `done`; waits for the first.
+
+        Args:
+            timeout_s: how long to wait. None is until there is one, or none will come any more: then nothing is
+                returned.
+        """
+        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while not self._queue and self._state == "ready" and (left_s := until - time.monotonic()) > 0:
+                self._changed.wait(min(left_s, _LOOK_AGAIN_S))
+            jobs = self._in_turn()[:at_most]
+            for job in jobs:
+                del self._queue[job.id]
+                self._running[job] = time.monotonic()
+                self._watch_within(job.request.timeout_s)
+        return jobs
+
+    def done(self, job: Job) -> None:
+        """Say that the worker is back from a job that it took."""
+        with self._changed:
+            self._times.add(time.monotonic() - self._running.pop(job))
+
+    def begin_encoding(self, job: Job) -> None:
+        """Have the deadline of a running job hold on after `done`, while its result is made elsewhere."""
+        with self._changed:
+            self._encoding[job] = self._running[job]
+
+    def end_encoding(self, job: Job) -> None:
+        """Say that the result was made."""
+        with self._changed:
+            del self._encoding[job]
+
+    def busy(self) -> list[Job]:
+        """Return the jobs that run or are being encoded."""
+        with self._changed:
+            return list(self._busy())
+
+    def begin_drain(self) -> None:
+        """Take no more jobs; end the queued ones with a retryable error, let the running ones go on."""
+        with self._changed:
+            if self._state not in ("starting", "ready"):
+                return
+            self._state = "draining"
+            queued = self._empty_queue()
+        for job in queued:
+            job.fail(draining())
+
+    def cancel_running(self) -> None:
+        """End the running jobs, and those being encoded; their readers are told that the server is shutting down."""
+        for job in self.busy():
+            job.fail(draining())
+
+    def close(self) -> None:
+        """Say that no more jobs run, and teardown has returned."""
+        with self._changed:
+            if self._state == "draining":  # what broke the worker is what later callers should hear
+                self._state = "stopped"
+            self._due_sooner.notify()
+
+    def break_off(self, state: State, error: StreamAppError) -> None:
+        """End all jobs, and take no more; of several reasons the first counts."""
+        with self._changed:
+            if self._state not in _AT_WORK:
+                return
+            self._state = state
+            jobs = [*self._empty_queue(), *self._busy()]
+        try:
+            if self._on_broken is not None:
+                self._on_broken(error)
+        finally:
+            with suppress(InvalidStateError):  # setup has returned
+                self.ready.set_exception(error)
+            for job in jobs:  # last: each logs its end, and a handler of the user's may block
+                job.fail(error)
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        state = self.state
+        with self._changed:
+            return WorkerStatistics(state, len(self._queue), len(self._running), self._refused)
+
+    def end_overdue(self) -> None:
+        """End what is out of time: jobs, and the worker when one of them does not come back."""
+        with self._changed:
+            queued, busy, running = list(self._queue.values()), self._busy(), set(self._running)
+        now = time.monotonic()
+        for job in queued:
+            if job.queue_time_left_s <= 0:
+                job.fail(waited_too_long(job))
+                self._discard(job)  # one that was over before it came is told nothing more, and would stay due
+        for job, since in busy.items():
+            if now < since + job.request.timeout_s:
+                continue
+            if not job.is_expired:
+                job.expire()
+            elif now >= since + job.request.timeout_s + self._stuck_s and job in running:
+                self.break_off("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
+                logger.critical(
+                    "the inference thread of %s is stuck in %s, job %s", self.name, job.request.path, job.id
+                )
+
+    def _raise_if_refusing(self) -> None:
+        match self._state:
+            case "draining" | "stopped":
+                raise draining()
+            case "setup_failed":
+                raise SetupFailed(f"setup of {self.name} failed; the server's log says why")
+            case "stuck":
+                raise WorkerStuck(f"the inference thread of {self.name} does not come back")
+            case "broken":
+                raise WorkerStuck(f"a thread of {self.name} has ended; the server starts anew")
+
+    def _discard(self, job: Job) -> None:
+        with self._changed:
+            self._queue.pop(job.id, None)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Run a thread's work; whatever ends it before its time, callers and the process hear of it."""
+        try:
+            work()
+        except BaseException as error:
+            name = threading.current_thread().name
+            self.break_off("broken", WorkerStuck(f"the thread {name} has ended with {type(error).__name__}"))
+            logger.critical("the thread %s has ended", name, exc_info=error)
+
+    def _notice_ended_threads(self) -> None:
+        for thread in self._threads:
+            # The state is looked at last: they may just have ended as they should.
+            if not thread.is_alive() and self._state in _AT_WORK:
+                self.break_off("broken", WorkerStuck(f"the thread {thread.name} has ended"))
+                logger.critical("the thread %s has ended", thread.name)
+
+    # Those from here to `_due_s` run under the lock.
+
+    def _in_turn(self) -> list[Job]:
+        return sorted(self._queue.values(), key=_is_low_priority)
+
+    def _busy(self) -> dict[Job, float]:
+        """Return the jobs that run or are being encoded, and since when."""
+        return {**self._running, **self._encoding}
+
+    def _empty_queue(self) -> list[Job]:
+        queued = list(self._queue.values())
+        self._queue.clear()
+        self._changed.notify_all()
+        self._due_sooner.notify()
+        return queued
+
+    def _watch_within(self, due_s: float) -> None:
+        """Have the watcher look at the jobs by then."""
+        if time.monotonic() + due_s < self._looks_again_at:
+            self._due_sooner.notify()
+
+    def _due_s(self) -> float:
+        """Return the seconds until the next deadline."""
+        now = time.monotonic()
+        dues = [math.inf, *(waiting.queue_time_left_s for waiting in self._queue.values())]
+        for job, since in self._busy().items():
+            if not job.is_expired:
+                dues.append(since + job.request.timeout_s - now)
+            elif job in self._running:
+                dues.append(since + job.request.timeout_s + self._stuck_s - now)
+        return min(dues)
+
+    # The watcher's thread.
+
+    def _watch(self) -> None:
+        while self._wait_until_due():
+            self._notice_ended_threads()
+            self.end_overdue()
+
+    def _wait_until_due(self) -> bool:
+        """Wait for the next deadline; False when no more will come. Between two looks nothing here holds a job."""
+        with self._changed:
+            due_s = max(0, min(self._due_s(), _LOOK_AGAIN_S))
+            # Who changes what is due compares it with this, under the lock, which `wait` gives back: none is missed.
+            self._looks_again_at = time.monotonic() + due_s
+            if due_s and self._state in _AT_WORK:
+                self._due_sooner.wait(due_s)
+            return self._state in _AT_WORK
+
+
+def _is_low_priority(job: Job) -> bool:
+    return job.request.is_low_priority
+
+
+def draining() -> Draining:
+    """Return what the caller of a job hears that a drain has ended or refused."""
+    return Draining("the server is shutting down; send the job again")
+
+
+def waited_too_long(job: Job) -> QueueTimeout:
+    """Return what the caller of a job hears whose turn did not come in time."""
+    return QueueTimeout(f"the job waited longer than queue_timeout_s={job.request.queue_timeout_s}")

@@ -1,0 +1,693 @@
+"""The inference thread: setup, sync endpoints one after another, their results, and teardown."""
+
+import contextvars
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import PIL.Image
+import pytest
+from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, new_of, over, run, wait_for_thread
+from tests.waiting import WAIT_S
+
+from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
+from streamapp.jobs.events import Output, Preview
+from streamapp.workers.thread import ThreadWorker
+from streamapp.jobs.job import Job, JobRequest
+from streamapp.media import File, publish_by
+from streamapp.settings import Settings
+from streamapp.jobs.stream import Stream, current_stream
+
+Advance = Callable[[float], None]
+Started = Callable[..., ThreadWorker]
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., ThreadWorker]]:
+    workers: list[ThreadWorker] = []
+
+    def started(**options: Any) -> ThreadWorker:
+        worker = ThreadWorker("app", options.pop("settings", SETTINGS), run=run, **options)
+        workers.append(worker)
+        worker.start()
+        return worker
+
+    yield started
+    for worker in workers:
+        worker.begin_drain()
+        assert worker.join(WAIT_S)
+    wait_for_thread("deadlines-app")
+
+
+# One thread, one after another
+
+
+def test_setup_every_job_and_teardown_run_in_one_thread() -> None:
+    threads: list[int] = []
+
+    def note(*_: Any) -> None:
+        threads.append(threading.get_ident())
+
+    worker = ThreadWorker("app", SETTINGS, run=run, setup=note, teardown=note)
+    worker.start()
+    for _ in range(3):
+        job = new(note)
+        worker.submit(job)
+        over(job)
+    worker.begin_drain()
+    assert worker.join(WAIT_S)
+    assert len(threads) == 5
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.get_ident()
+
+
+def test_jobs_run_in_the_order_in_which_they_came(started: Started, gate: Gate) -> None:
+    worker = started()
+    order: list[int] = []
+    worker.submit(new(gate))
+    jobs = [new(partial(lambda n, stream: order.append(n), n)) for n in range(5)]
+    for job in jobs:
+        worker.submit(job)
+    gate.opened.set()
+    over(jobs[-1])
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_jobs_queue_while_setup_runs(started: Started, gate: Gate) -> None:
+    worker = started(setup=gate)
+    job = new(lambda stream: 1)
+    worker.submit(job)
+    assert (worker.state, job.status) == ("starting", "queued")
+    gate.opened.set()
+    assert over(job).status == "succeeded"
+    assert worker.ready.result(0) is None
+    assert worker.state == "ready"
+
+
+def test_a_job_knows_how_many_are_before_it(started: Started, gate: Gate) -> None:
+    worker = started()
+    running, first, second = new(gate), new(), new()
+    worker.submit(running)
+    gate.wait()
+    worker.submit(first)
+    worker.submit(second)
+    assert [worker.position(job) for job in (running, first, second)] == [0, 0, 1]
+
+
+def test_a_job_of_low_priority_waits_for_all_others(started: Started, gate: Gate) -> None:
+    worker = started()
+    worker.submit(new(gate))
+    gate.wait()
+    order: list[str] = []
+    low = new(lambda stream: order.append("low"), is_low_priority=True)
+    normal = new(lambda stream: order.append("normal"))
+    worker.submit(low)
+    worker.submit(normal)
+    assert (worker.position(low), worker.position(normal)) == (1, 0)
+    gate.opened.set()
+    over(low)
+    assert order == ["normal", "low"]
+
+
+def test_a_job_that_is_cancelled_in_the_queue_leaves_it_at_once(started: Started, gate: Gate) -> None:
+    worker = started()
+    ran: list[Stream] = []
+    worker.submit(new(gate))
+    gate.wait()
+    cancelled, other = new(ran.append), new()
+    worker.submit(cancelled)
+    worker.submit(other)
+    cancelled.cancel()
+    assert worker.statistics().queued == 1
+    gate.opened.set()
+    over(other)
+    assert ran == []
+
+
+def test_a_job_that_is_over_before_its_turn_does_not_run(started: Started) -> None:
+    worker = started()
+    ran: list[Stream] = []
+    job, last = new(ran.append), new()
+    job.cancel()
+    worker.submit(job)
+    worker.submit(last)
+    over(last)
+    assert ran == []
+
+
+def test_the_endpoint_runs_in_the_context_of_its_request(started: Started) -> None:
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
+    token = tenant.set("me")
+    job = new(lambda stream: tenant.get())
+    tenant.reset(token)
+    started().submit(job)
+    assert over(job).result is not None
+    assert job.result.json() == "me"  # type: ignore[union-attr]
+
+
+def test_a_job_finds_its_stream_and_is_captured(started: Started) -> None:
+    captured: list[Job] = []
+
+    @contextmanager
+    def capture(job: Job) -> Iterator[None]:
+        captured.append(job)
+        yield
+
+    job = new(lambda stream: current_stream() is stream)
+    started(capture=capture).submit(job)
+    assert over(job).result.json() is True  # type: ignore[union-attr]
+    assert captured == [job]
+
+
+def test_nothing_of_a_job_is_kept_when_it_is_over(started: Started) -> None:
+    """Its inputs and outputs can be megabytes, and the next job may come tomorrow."""
+    worker = started()
+    gc.collect()
+    gc.disable()
+    try:
+        job = new(lambda stream: 1)
+        worker.submit(job)
+        freed = threading.Event()
+        weakref.finalize(job, freed.set)
+        over(job)
+        del job
+        assert freed.wait(WAIT_S)
+    finally:
+        gc.enable()
+
+
+def test_statistics_describe_the_worker(started: Started, gate: Gate) -> None:
+    worker = started(max_queue=1)
+    first = new()
+    worker.submit(first)
+    over(first)
+    worker.submit(new(gate))
+    gate.wait()
+    worker.submit(new())
+    with pytest.raises(QueueFull):
+        worker.submit(new())
+    assert worker.statistics() == ("ready", 1, 1, 1)
+    assert not worker.is_idle
+
+
+# Results
+
+
+@pytest.mark.parametrize(
+    ("returned", "result"), [(1, 1), (None, None), (Output("a", event="token"), "a"), (Preview({"x": 1}), {"x": 1})]
+)
+def test_what_an_endpoint_returns_is_its_last_output(started: Started, returned: Any, result: Any) -> None:
+    job = new(lambda stream: returned)
+    started().submit(job)
+    assert over(job).status == "succeeded"
+    assert [event.kind for event in job.channel.events()] == ["started", "output", "done"]
+    assert job.result.json() == result  # type: ignore[union-attr]
+
+
+def test_a_generator_is_gone_through_and_closed_in_the_inference_thread(started: Started) -> None:
+    threads: list[int] = []
+
+    def count(stream: Stream) -> Iterator[int]:
+        try:
+            yield threading.get_ident()
+            yield 2
+        finally:
+            threads.append(threading.get_ident())
+
+    job = new(count)
+    started().submit(job)
+    assert [event.json() for event in over(job).channel.events()[1:3]] == [*threads, 2]
+    assert threads != [threading.get_ident()]
+
+
+def test_without_a_return_value_the_last_output_is_the_result(started: Started) -> None:
+    job = new(lambda stream: stream.output("last"))
+    started().submit(job)
+    assert [event.kind for event in over(job).channel.events()] == ["started", "output", "done"]
+
+
+def test_an_image_is_encoded_while_the_next_job_runs(started: Started, gate: Gate) -> None:
+    worker, image = started(), Pixels(gate)
+    job, following = new(lambda stream: {"image": image}), new(lambda stream: threading.get_ident())
+    worker.submit(job)
+    worker.submit(following)
+    gate.wait()
+    inference_thread = over(following).result.json()  # type: ignore[union-attr]
+    assert not job.is_over
+    assert not worker.is_idle
+    gate.opened.set()
+    assert over(job).result.json()["image"]["content_type"] == "image/png"  # type: ignore[union-attr]
+    assert image.thread != inference_thread
+
+
+def test_a_large_file_is_kept_while_the_next_job_runs(started: Started, gate: Gate) -> None:
+    threads: list[int] = []
+
+    def publish(file: File) -> str:
+        threads.append(threading.get_ident())
+        gate()
+        return "http://x.test/files/1"
+
+    def new_with_a_store() -> Job:
+        publish_by(publish)
+        return new(lambda stream: [File(bytes(2**20 + 1))])
+
+    worker = started()
+    job, following = contextvars.copy_context().run(new_with_a_store), new(lambda stream: threading.get_ident())
+    worker.submit(job)
+    worker.submit(following)
+    gate.wait()
+    inference_thread = over(following).result.json()  # type: ignore[union-attr]
+    assert (job.is_over, worker.is_idle) == (False, False)
+    gate.opened.set()
+    assert over(job).result.json()[0]["url"] == "http://x.test/files/1"  # type: ignore[union-attr]
+    assert threads != [inference_thread]
+
+
+def test_no_more_than_a_few_results_wait_for_their_encoding(started: Started, gate: Gate) -> None:
+    worker, ran = started(), threading.Semaphore(0)
+
+    def draw(stream: Stream) -> Pixels:
+        ran.release()
+        return Pixels(gate)
+
+    jobs = [new(draw) for _ in range(6)]
+    for job in jobs:
+        worker.submit(job)
+    for _ in range(5):
+        assert ran.acquire(timeout=WAIT_S)
+    assert not ran.acquire(timeout=0.05)  # 4 wait for the encoder, the fifth in the inference thread
+    gate.opened.set()
+    assert [over(job).status for job in jobs] == ["succeeded"] * 6
+
+
+def test_a_job_that_is_over_does_not_wait_for_its_encoding(started: Started, gate: Gate) -> None:
+    worker, returned = started(), threading.Semaphore(0)
+
+    def draw(stream: Stream) -> Pixels:
+        returned.release()
+        return Pixels(gate)
+
+    jobs, following = [new(draw) for _ in range(5)], new()
+    for job in jobs:
+        worker.submit(job)
+        assert returned.acquire(timeout=WAIT_S)
+    worker.submit(following)
+    jobs[-1].cancel()
+    assert over(following).status == "succeeded"
+    assert not any(job.is_over for job in jobs[:4])
+
+
+def test_a_result_that_nobody_wants_any_more_is_not_encoded(started: Started, gate: Gate) -> None:
+    worker, image = started(), Pixels(Gate())
+    first, unwanted, last = (
+        new(lambda stream: Pixels(gate)),
+        new(lambda stream: image),
+        new(lambda stream: Pixels(gate)),
+    )
+    for job in (first, unwanted, last):
+        worker.submit(job)
+    gate.wait()
+    unwanted.cancel()
+    gate.opened.set()
+    assert over(last).status == "succeeded"
+    assert not image.gate.reached.acquire(blocking=False)
+
+
+def test_a_drain_waits_for_a_result_that_is_being_encoded(started: Started, gate: Gate) -> None:
+    worker, job = started(), new(lambda stream: Pixels(gate))
+    worker.submit(job)
+    gate.wait()
+    worker.begin_drain()
+    assert not worker.join(0.05)
+    gate.opened.set()
+    assert worker.join(WAIT_S)
+    assert job.status == "succeeded"
+
+
+def test_a_job_is_out_of_time_while_its_result_is_encoded_too(started: Started, gate: Gate) -> None:
+    worker, job = started(settings=Settings(stuck_s=5)), new(lambda stream: Pixels(gate), timeout_s=0.5)
+    worker.submit(job)
+    assert code(over(job)) == "deadline_exceeded"
+    assert worker.state == "ready"  # the inference thread has come back
+
+
+def test_a_drain_ends_jobs_whose_results_are_being_encoded(started: Started, gate: Gate) -> None:
+    worker, job = started(), new(lambda stream: Pixels(gate))
+    worker.submit(job)
+    gate.wait()
+    worker.cancel_running()
+    assert code(over(job)) == "draining"
+
+
+@pytest.mark.parametrize("result", [object(), {"image": PIL.Image.new("RGB", (2, 2)), "x": object()}])
+def test_a_result_without_a_form_fails_the_job(started: Started, result: Any) -> None:
+    job = new(lambda stream: result)
+    started().submit(job)
+    assert code(over(job)) == "not_encodable"
+
+
+# Refusals
+
+
+def test_a_full_queue_says_when_to_come_back(started: Started, gate: Gate, advance: Advance) -> None:
+    worker = started(max_queue=2)
+    slow = new(lambda stream: advance(8.5))
+    worker.submit(slow)
+    over(slow)
+    worker.submit(new(gate))
+    gate.wait()
+    worker.submit(new())
+    worker.submit(new())
+    with pytest.raises(QueueFull, match="the queue of app is full: 2 jobs wait") as refused:
+        worker.submit(new())
+    assert 18 <= (refused.value.retry_after_s or 0) < 60  # ceil(2 x 8.5 s and a little)
+
+
+@pytest.mark.parametrize(("run_s", "least_s"), [(0.0, 1), (500.0, 60)])
+def test_retry_after_is_between_a_second_and_a_minute(
+    started: Started, gate: Gate, advance: Advance, run_s: float, least_s: int
+) -> None:
+    worker = started(settings=Settings(max_queue=1))
+    slow = new(lambda stream: advance(run_s))
+    worker.submit(slow)
+    over(slow)
+    worker.submit(new(gate))
+    gate.wait()
+    worker.submit(new())
+    with pytest.raises(QueueFull) as refused:
+        worker.submit(new())
+    assert least_s <= (refused.value.retry_after_s or 0) <= 60
+
+
+# Errors
+
+
+class Unruly(BaseException):
+    """Derives from nothing that one expects."""
+
+
+@pytest.mark.parametrize("error", [ValueError(), SystemExit(1), KeyboardInterrupt(), GeneratorExit(), Unruly()])
+def test_whatever_an_endpoint_raises_ends_its_job_and_no_other(
+    started: Started, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(stream: Stream) -> None:
+        raise error
+
+    worker, job, following = started(), new(fail), new()
+    worker.submit(job)
+    worker.submit(following)
+    assert over(following).status == "succeeded"
+    assert code(job) == "endpoint_failed"
+    assert caplog.messages == [f"job {job.id} failed: /app/x"]
+
+
+class Unreadable:
+    """Breaks when it is printed."""
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(RuntimeError(Unreadable()), "endpoint_failed"), (OutOfMemoryError("2 GiB"), "out_of_memory")],
+    ids=["an error that cannot be read", "a cache that cannot be emptied"],
+)
+def test_what_goes_wrong_after_an_error_ends_no_other_job(
+    started: Started,
+    error: Exception,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After a sticky error of CUDA every call to it raises: https://github.com/pytorch/pytorch/issues/25873."""
+
+    def empty_cache() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    def fail(stream: Stream) -> None:
+        raise error
+
+    cuda = SimpleNamespace(is_available=lambda: True, empty_cache=empty_cache)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    worker, job, following = started(), new(fail), new()
+    worker.submit(job)
+    worker.submit(following)
+    assert over(following).status == "succeeded"
+    assert code(job) == told
+    assert f"job {job.id} failed: /app/x" in caplog.messages
+    assert caplog.messages[-1] == f"job {job.id} failed, and its memory could not be given back"
+
+
+def test_an_error_for_the_caller_is_not_logged(started: Started, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(stream: Stream) -> None:
+        raise OutOfMemory("ask for less")
+
+    job = new(fail)
+    started().submit(job)
+    assert over(job).error.message == "ask for less"  # type: ignore[union-attr]
+    assert caplog.messages == []
+
+
+def test_an_endpoint_may_cancel_its_job_by_raising_cancelled(started: Started) -> None:
+    def stop(stream: Stream) -> None:
+        raise Cancelled
+
+    worker, job, following = started(), new(stop), new()
+    worker.submit(job)
+    worker.submit(following)
+    assert over(following).status == "succeeded"
+    assert job.status == "cancelled"
+
+
+def test_a_gpu_out_of_memory_is_retryable_and_empties_the_cache(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied = threading.Event()
+    cuda = SimpleNamespace(is_available=lambda: True, empty_cache=emptied.set)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+
+    def fail(stream: Stream) -> None:
+        raise OutOfMemoryError("2 GiB")
+
+    job = new(fail)
+    started().submit(job)
+    assert code(over(job)) == "out_of_memory"
+    assert job.error is not None and job.error.retry_after_s == 1
+    assert emptied.wait(WAIT_S)
+
+
+# Deadlines
+
+
+def test_a_job_that_waited_too_long_fails_and_can_be_tried_again(started: Started, gate: Gate) -> None:
+    worker = started()
+    worker.submit(new(gate))
+    gate.wait()
+    waiting, patient = new(queue_timeout_s=0.02), new(queue_timeout_s=60)
+    worker.submit(waiting)
+    worker.submit(patient)
+    assert over(waiting).error.message == "the job waited longer than queue_timeout_s=0.02"  # type: ignore[union-attr]
+    assert (code(waiting), waiting.error.retryable) == ("queue_timeout", True)  # type: ignore[union-attr]
+    assert not patient.is_over
+
+
+def test_setup_counts_as_waiting(started: Started, gate: Gate) -> None:
+    worker, waiting = started(setup=gate), new(queue_timeout_s=0.02)
+    worker.submit(waiting)
+    assert code(over(waiting)) == "queue_timeout"
+
+
+def test_at_the_deadline_readers_get_the_error_and_the_endpoint_cancelled(started: Started, gate: Gate) -> None:
+    raised: list[BaseException] = []
+
+    def work(stream: Stream) -> None:
+        gate(stream)
+        try:
+            stream.emit("too late")
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    worker, job = started(), new(work, timeout_s=0.02)
+    worker.submit(job)
+    assert code(over(job)) == "deadline_exceeded"  # while the endpoint still stands at the gate
+    assert worker.statistics().running == 1
+    gate.opened.set()
+    following = new()
+    worker.submit(following)
+    over(following)
+    assert isinstance(raised[0], Cancelled)
+
+
+class Watched(Job):
+    """Note who looks at its deadline."""
+
+    seen_by: set[str]
+    is_watched: threading.Event
+
+    @property
+    def request(self) -> JobRequest:
+        thread = threading.current_thread().name
+        self.seen_by.add(thread)
+        if thread == "deadlines-app":
+            self.is_watched.set()
+        return self._request
+
+    @request.setter
+    def request(self, request: JobRequest) -> None:
+        self._request = request
+        self.seen_by, self.is_watched = set(), threading.Event()
+
+
+def test_the_watching_thread_is_woken_only_for_what_is_due_before_it_looks_again(started: Started, gate: Gate) -> None:
+    worker = started()
+    first, second = (new_of(Watched, gate) for _ in range(2))
+    worker.submit(first)
+    assert first.is_watched.wait(WAIT_S)
+    gate.opened.set()
+    worker.submit(second)
+    over(second)
+    assert "deadlines-app" not in second.seen_by
+    let_go_of = threading.Event()
+    weakref.finalize(first, let_go_of.set)
+    del first
+    assert let_go_of.wait(WAIT_S)  # while that thread waits for the deadline of this job
+    gate.opened.clear()
+    sooner = new(gate, timeout_s=0.02)
+    worker.submit(sooner)
+    assert code(over(sooner)) == "deadline_exceeded"
+
+
+def test_a_cancelled_job_frees_its_slot_when_the_thread_returns(started: Started, gate: Gate) -> None:
+    worker, job, following = started(), new(gate), new()
+    worker.submit(job)
+    worker.submit(following)
+    gate.wait()
+    job.cancel()
+    assert (job.status, following.status) == ("cancelled", "queued")
+    gate.opened.set()
+    assert over(following).status == "succeeded"
+
+
+def test_a_thread_that_does_not_come_back_is_reported_as_stuck(
+    started: Started, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken: Future[StreamAppError] = Future()
+    worker = started(settings=Settings(stuck_s=0.02), on_broken=broken.set_result)
+    job, queued = new(gate, timeout_s=0.02), new()
+    worker.submit(job)
+    worker.submit(queued)
+    assert isinstance(broken.result(WAIT_S), WorkerStuck)
+    assert (worker.state, code(queued)) == ("stuck", "worker_stuck")
+    with pytest.raises(WorkerStuck):
+        worker.submit(new())
+    wait_for_thread("deadlines-app")
+    assert caplog.messages == [f"the inference thread of app is stuck in /app/x, job {job.id}"]
+
+
+def test_a_worker_that_was_stuck_stays_out_of_service(started: Started, gate: Gate) -> None:
+    broken: Future[StreamAppError] = Future()
+    worker = started(settings=Settings(stuck_s=0.02), on_broken=broken.set_result)
+    worker.submit(new(gate, timeout_s=0.02))
+    broken.result(WAIT_S)
+    gate.opened.set()
+    assert worker.join(WAIT_S)
+    assert worker.state == "stuck"
+
+
+# Setup
+
+
+@pytest.mark.parametrize("error", [OSError("no model"), SystemExit(1)])
+def test_when_setup_raises_waiting_and_later_jobs_get_the_error(
+    started: Started, gate: Gate, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def setup() -> None:
+        gate()
+        raise error
+
+    broken: Future[StreamAppError] = Future()
+    worker, job = started(setup=setup, on_broken=broken.set_result), new()
+    worker.submit(job)
+    gate.opened.set()
+    assert code(over(job)) == "setup_failed"
+    assert isinstance(broken.result(WAIT_S), SetupFailed)
+    assert isinstance(worker.ready.exception(0), SetupFailed)
+    assert worker.join(WAIT_S)
+    with pytest.raises(SetupFailed):
+        worker.submit(new())
+    assert caplog.messages == ["setup of app failed"]
+
+
+def test_after_a_failed_setup_there_is_no_teardown() -> None:
+    torn_down: list[bool] = []
+
+    def setup() -> None:
+        raise OSError
+
+    worker = ThreadWorker("app", SETTINGS, run=run, setup=setup, teardown=lambda: torn_down.append(True))
+    worker.start()
+    assert worker.join(WAIT_S)
+    assert torn_down == []
+
+
+# Drain
+
+
+def test_a_drain_lets_the_running_job_end_and_fails_the_queued_ones(started: Started, gate: Gate) -> None:
+    worker, running, queued = started(), new(gate), new()
+    worker.submit(running)
+    worker.submit(queued)
+    gate.wait()
+    worker.begin_drain()
+    worker.begin_drain()  # again is without effect
+    assert queued.error is not None
+    assert (queued.error.code, queued.error.retryable, queued.error.retry_after_s) == ("draining", True, 1)
+    with pytest.raises(Draining):
+        worker.submit(new())
+    gate.opened.set()
+    assert over(running).status == "succeeded"
+    assert worker.join(WAIT_S)
+    assert worker.state == "stopped"
+    assert worker.is_idle
+    with pytest.raises(Draining):
+        worker.submit(new())
+
+
+def test_a_drain_during_setup_lets_it_end(started: Started, gate: Gate) -> None:
+    worker = started(setup=gate)
+    worker.begin_drain()
+    assert not worker.join(0)
+    gate.opened.set()
+    assert worker.join(WAIT_S)
+    assert worker.ready.result(0) is None
+
+
+def test_when_the_drain_is_over_the_running_job_is_told(started: Started, gate: Gate) -> None:
+    worker, job = started(), new(gate)
+    worker.cancel_running()  # nothing runs: nothing happens
+    worker.submit(job)
+    gate.wait()
+    worker.cancel_running()
+    assert code(job) == "draining"
+
+
+def test_a_teardown_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def teardown() -> None:
+        raise OSError
+
+    worker = ThreadWorker("app", SETTINGS, run=run, teardown=teardown)
+    assert worker.join(0)  # never started
+    worker.start()
+    worker.begin_drain()
+    assert worker.join(WAIT_S)
+    assert caplog.messages == ["teardown of app failed"]
