@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 
-from streamapp.jobs.channel import Channel
 from streamapp.diffusion import Previews
-from streamapp.settings import Settings
+from streamapp.jobs.channel import Channel
 from streamapp.jobs.stream import Stream
+from streamapp.settings import Settings
 
 from .figures import machine, spread
 

@@ -9,8 +9,8 @@ from tests.waiting import WAIT_S
 
 from streamapp.http.answer import Answer
 from streamapp.jobs.job import Job, JobRequest, new_job_id
-from streamapp.settings import Settings
 from streamapp.jobs.stream import Stream
+from streamapp.settings import Settings
 
 SETTINGS = Settings()
 Call = Callable[[Stream], Any]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tests.waiting import WAIT_S
 
-from streamapp.jobs.channel import Channel
 from streamapp.errors import ErrorReport
+from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Event, to_event
-from streamapp.settings import Settings
 from streamapp.jobs.subscriber import Subscriber
+from streamapp.settings import Settings
 
 Advance = Callable[[float], None]
 STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")

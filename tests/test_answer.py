@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from tests.at_work import SETTINGS, request
 from tests.served import ASYNC, Kinds, runtime_of, serving
 
-from streamapp.http.answer import NO_ANSWER, Answer, StreamAnswer, answer_of, own_headers
 from streamapp.errors import Cancelled, NotEncodable
+from streamapp.http.answer import NO_ANSWER, Answer, StreamAnswer, answer_of, own_headers
 from streamapp.jobs.job import Job
 
 

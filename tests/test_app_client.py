@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 import streamapp
-from streamapp.testing.fal import AppClient, AppClientError
 from streamapp.fal.exceptions import AppException, FalServerlessException
+from streamapp.testing.fal import AppClient, AppClientError
 
 
 class In(BaseModel):

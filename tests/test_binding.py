@@ -18,16 +18,17 @@ from starlette.responses import PlainTextResponse
 from tests.served import serving
 
 import streamapp
-from streamapp.http.answer import Answer
-from streamapp.workers.binding import Binding, url_of
-from streamapp.http.call import Call
 from streamapp.errors import Cancelled, InvalidInput, StreamAppError
 from streamapp.fetch import MediaLimits, limits_here
-from streamapp.stores.files import LocalFiles
+from streamapp.http.answer import Answer
+from streamapp.http.call import Call
 from streamapp.inputs import InputReader
+from streamapp.jobs.events import to_event
 from streamapp.jobs.job import Job, JobRequest, Origin, new_job_id
-from streamapp.settings import Settings
 from streamapp.jobs.stream import Stream
+from streamapp.settings import Settings
+from streamapp.stores.files import LocalFiles
+from streamapp.workers.binding import Binding, url_of
 
 SETTINGS = Settings(drain_s=0)
 SERVER = ("127.0.0.1", 8000)
@@ -126,7 +127,7 @@ def elsewhere(request: JobRequest) -> list[Any]:
         if inspect.iscoroutine(given):
             given = asyncio.run(to_the_end(given))
         given = list(given) if isinstance(given, Iterator) else given
-        return [*(event.json() for event in job.channel.events()), streamapp.jobs.events.to_event(given).json()]
+        return [*(event.json() for event in job.channel.events()), to_event(given).json()]
 
     try:
         outputs: list[Any] = job.context.run(run)

@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 from tests.served import names
 
-from streamapp.http.call import CALLER, Call, header_in
 from streamapp.errors import MalformedRequest
+from streamapp.http.call import CALLER, Call, header_in
 from streamapp.jobs.job import Origin
 
 SERVER = ("127.0.0.1", 8000)

@@ -16,11 +16,11 @@ import tqdm  # type: ignore[import-untyped]
 import tqdm.auto  # type: ignore[import-untyped]
 from tests.waiting import WAIT_S
 
-from streamapp.workers.capture import capture
-from streamapp.jobs.channel import Channel
 from streamapp.errors import Cancelled, ErrorReport
+from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Event
 from streamapp.settings import Settings
+from streamapp.workers.capture import capture
 
 STOPPED = ErrorReport(499, "cancelled", "the job was cancelled")
 logger = logging.getLogger("somewhere.deep")

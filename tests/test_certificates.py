@@ -6,9 +6,9 @@ from pathlib import Path
 import certifi
 import pytest
 
+from streamapp.errors import InvalidInput
 from streamapp.serve import certificates
 from streamapp.serve.certificates import Certificates, issue
-from streamapp.errors import InvalidInput
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,11 @@ from tests.emitting import (
 )
 from tests.waiting import WAIT_S
 
-from streamapp.jobs.channel import Channel
 from streamapp.errors import Cancelled, ErrorReport, StreamAppError
+from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import ATTEMPT, Event, Preview, Progress, to_event
-from streamapp.settings import Settings
 from streamapp.jobs.subscriber import Subscriber
+from streamapp.settings import Settings
 
 Interrupting = Callable[[Callable[[], None]], Event]
 BROKEN = ErrorReport(500, "endpoint_failed", "it broke")

@@ -27,11 +27,11 @@ from PIL import Image, ImageChops, ImageStat
 from tests.waiting import WAIT_S
 
 from streamapp import App, endpoint
-from streamapp.jobs.channel import Channel
 from streamapp.diffusion import Previews, PreviewStatistics
 from streamapp.errors import Cancelled, ErrorReport
-from streamapp.settings import Settings
+from streamapp.jobs.channel import Channel
 from streamapp.jobs.stream import Stream
+from streamapp.settings import Settings
 from streamapp.testing import TestClient
 
 # diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.

@@ -271,8 +271,8 @@ def told_by(lines: Iterator[str]) -> Iterator[str]:
 
 def test_the_status_stream_tells_that_a_request_without_events_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its log says so: nobody has to look."""
-    monkeypatch.setattr(fal_api, "_LOOK_S", 3600.0)
-    monkeypatch.setattr(fal_api, "_PING_S", 3600.0)
+    monkeypatch.setattr(api, "_LOOK_S", 3600.0)
+    monkeypatch.setattr(api, "_PING_S", 3600.0)
     with streamapp.testing.TestClient(app := Silent()) as client:
         _, second = (client.http.post("/queue/me/silent", json={}).json()["status_url"] for _ in range(2))
         with client.http.stream("GET", f"{second}/stream") as answer:
@@ -285,8 +285,8 @@ def test_the_status_stream_tells_that_a_request_without_events_has_begun(monkeyp
 
 
 def test_the_status_stream_breaks_long_silences_with_a_comment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fal_api, "_LOOK_S", 0.01)
-    monkeypatch.setattr(fal_api, "_PING_S", 0.0)
+    monkeypatch.setattr(api, "_LOOK_S", 0.01)
+    monkeypatch.setattr(api, "_PING_S", 0.0)
     with streamapp.testing.TestClient(app := Silent()) as client:
         status_url = client.http.post("/queue/me/silent", json={}).json()["status_url"]
         with client.http.stream("GET", f"{status_url}/stream") as answer:
@@ -306,7 +306,7 @@ def test_the_time_is_not_negative_in_the_moment_before_the_end_is_noted() -> Non
 
 @pytest.mark.parametrize("path", ["", "/stream"])
 def test_no_line_is_missed_when_a_job_ends_while_its_log_is_read(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = fal_api._log_lines
+    read = api._log_lines
 
     def read_and_see_the_end(events: list[Event]) -> list[dict[str, Any]]:
         lines = read(events)
@@ -319,7 +319,7 @@ def test_no_line_is_missed_when_a_job_ends_while_its_log_is_read(path: str, monk
         submitted = submit(client)
         until(client, submitted, "IN_PROGRESS")
         job = client.app.state.runtime.jobs._kept[submitted["request_id"]]  # type: ignore[attr-defined]
-        monkeypatch.setattr(fal_api, "_log_lines", read_and_see_the_end)
+        monkeypatch.setattr(api, "_log_lines", read_and_see_the_end)
         answer = client.get(submitted["status_url"] + path + "?logs=1")
     assert '"COMPLETED"' not in answer.text or '"done"' in answer.text
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from streamapp.testing.fal import AppClient, AppClientError
+from streamapp.fal.toolkit import Image
 from streamapp.loading import load_app
 from streamapp.testing import TestClient
-from streamapp.fal.toolkit import Image
+from streamapp.testing.fal import AppClient, AppClientError
 
 Painter = load_app(str(Path(__file__).parent / "apps" / "fal_style.py"))
 

@@ -7,8 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 import streamapp
-from streamapp.stores.files import LocalFiles, Stored
 from streamapp.settings import Settings
+from streamapp.stores.files import LocalFiles, Stored
 
 
 class Empty(streamapp.App):

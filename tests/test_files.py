@@ -14,9 +14,9 @@ import pytest
 from tests.waiting import WAIT_S
 
 from streamapp.errors import InvalidInput, NotFound, StorageFull
-from streamapp.stores.files import LocalFiles, LocalPart, Stored, TemporaryFolder
 from streamapp.media import File
 from streamapp.settings import Settings
+from streamapp.stores.files import LocalFiles, LocalPart, Stored, TemporaryFolder
 
 FULL = Path("/dev/full")  # it opens, and has no room
 

@@ -1,36 +1,40 @@
-"""The order of the modules, and what importing them costs: read from the source, not from what happens to run."""
+"""The order of rooms and files, and what importing them costs: read from the source, not from what happens to run."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.own_coverage import own_tests
 from tests.waiting import WAIT_S
 
 import streamapp
 
 SOURCE = Path(streamapp.__file__).parent
-# Design, section 5, and where the modules that it does not name have their place: a module imports only ones before it.
+# docs/architecture.md: a file imports only those before it, of its own room or of one before. A room that is one
+# folder deeper (`fal.toolkit`) counts as one file.
 ORDER = (
-    *("logs", "threads", "ending", "forks"),  # the process: its log, its threads, its end, its children
-    *("errors", "settings", "media", "fetch", "files", "events", "wire"),  # values
-    *("exceptions", "toolkit"),  # fal's names for them
-    *("log", "pace", "delivery", "subscriber", "channel", "stream", "capture", "job", "store", "jobs"),  # what happened
-    *("results", "worker", "inference", "tasks", "watchdog"),  # who runs it
-    *("container", "endpoint", "app", "inputs", "diffusion"),  # definition
-    *("call", "answer", "connection", "response", "middleware", "metrics", "openapi", "page"),  # transport
-    *("binding", "runtime", "routes", "realtime", "file_routes"),  # jobs and files over HTTP
-    *("face", "fal_api", "runpod_api"),  # other protocols
-    *("compile", "server", "app_client"),  # assembly
-    # the command line, and tests
-    *("loading", "local", "banner", "reload", "scaffold", "terminal", "pointing", "certificates", "cli", "testing"),
+    *("process.logs", "process.threads", "process.ending", "process.forks"),
+    *("errors", "settings", "media", "fetch"),
+    *("jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
+    *("jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
+    "stores.files",
+    *("endpoint", "app", "inputs", "loading", "diffusion"),
+    *("workers.results", "workers.worker", "workers.capture", "workers.binding"),
+    *("workers.thread", "workers.tasks", "workers.watchdog"),
+    "runtime",
+    *("http.frames", "http.call", "http.answer", "http.connection", "http.response", "http.middleware"),
+    *("http.metrics", "http.openapi", "http.routes", "http.file_routes", "http.playground", "http.face"),
+    *("fal.exceptions", "fal.container", "fal.toolkit", "fal.api", "fal.environment"),
+    *("serve.build", "serve.certificates", "serve.reload", "serve.server"),
+    *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
+    *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main"),
 )
-OUTSIDE = {"__init__", "__main__"}  # they import whatever they pass on
 WITH_THREADS = {
-    *("threads", "ending", "forks", "files", "pace", "delivery", "channel", "stream", "capture", "store"),
-    *("worker", "inference", "tasks", "watchdog", "diffusion"),
+    *("process.threads", "process.ending", "process.forks", "stores.files"),
+    *("jobs.pace", "jobs.delivery", "jobs.channel", "jobs.stream"),
+    *("workers.capture", "workers.worker", "workers.thread", "workers.tasks", "workers.watchdog", "diffusion"),
 }
 # Whose code `import streamapp` runs: the more there are, the later a server starts.
 IMPORTED = {
@@ -38,40 +42,60 @@ IMPORTED = {
     *("opentelemetry", "prometheus_client", "pybase64", "pydantic", "pydantic_core", "pydantic_settings", "pygments"),
     *("python_multipart", "rich", "starlette", "typing_extensions", "typing_inspection"),
 }
-PACKAGES = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
-MODULES = sorted({path.stem for path in SOURCE.glob("*.py") if path.stem not in OUTSIDE} | PACKAGES)
+WHOLE_PACKAGES = {"fal.toolkit"}
+NO_MODULES = {"playground", "shims"}  # the page, and what is loaded into other interpreters
+
+
+def modules() -> dict[str, list[Path]]:
+    """Return the files of each module: one, or all of a package that counts as one."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        if NO_MODULES & {*parts[:-1]}:
+            continue
+        name = next((p for p in WHOLE_PACKAGES if ".".join(parts).startswith(p)), ".".join(parts))
+        if name in WHOLE_PACKAGES or parts[-1] not in ("__init__", "__main__"):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+MODULES = modules()
+ROOMS = {name.rpartition(".")[0] for name in ORDER} - {""}
 
 pytestmark = pytest.mark.whole
 
 
 def tree(module: str) -> ast.Module:
-    """Return a module's source, or that of all modules of a package."""
-    paths = sorted((SOURCE / module).rglob("*.py")) if module in PACKAGES else [SOURCE / f"{module}.py"]
-    return ast.Module([statement for path in paths for statement in parsed(path).body], [])
+    """Return the source of a module."""
+    return ast.Module([statement for path in MODULES[module] for statement in ast.parse(path.read_text()).body], [])
 
 
-def parsed(path: Path) -> ast.Module:
-    """Return a source whose imports name modules as they are named from the top; -1 is inside of its own package."""
-    found = ast.parse(path.read_text())
-    depth = len(path.relative_to(SOURCE).parts) - 1
-    for node in ast.walk(found):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            node.level = node.level - depth if node.level > depth else -1
-    return found
+def imported(module: str) -> set[str]:
+    """Return what a module imports: our own by their place below `streamapp.`, with a dot before, others by name."""
+    found: set[str] = set()
+    for path in MODULES[module]:
+        package = path.relative_to(SOURCE).parent.parts
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import():
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                case ast.ImportFrom(level=0, module=str(name)):
+                    found.add(name.partition(".")[0])
+                case ast.ImportFrom():
+                    base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+                    found |= {_place(".".join(filter(None, base)), alias.name) for alias in node.names}
+    return found - {f".{module}", ""}
 
 
-def imported(node: ast.AST) -> Iterator[str]:
-    """Yield what is imported below `node`: our own modules with a leading dot, others by their first name."""
-    for found in ast.walk(node):
-        match found:
-            case ast.Import():
-                yield from (alias.name.partition(".")[0] for alias in found.names)
-            case ast.ImportFrom(level=0, module=str(module)):
-                yield module.partition(".")[0]
-            case ast.ImportFrom(level=1, module=str(module)):
-                yield f".{module}"
-            case ast.ImportFrom(level=1):
-                yield from (f".{alias.name}" for alias in found.names if not alias.name.startswith("__"))
+def _place(base: str, name: str) -> str:
+    """Return the module that `from base import name` reads."""
+    for whole in WHOLE_PACKAGES:
+        if base.startswith(whole) or f"{base}.{name}".strip(".") == whole:
+            return f".{whole}"
+    dotted = f"{base}.{name}".strip(".")
+    if dotted in MODULES:
+        return f".{dotted}"
+    return f".{base}" if base in MODULES else ""  # what a package's own `__init__` says
 
 
 def in_fresh_interpreter(code: str) -> str:
@@ -81,39 +105,58 @@ def in_fresh_interpreter(code: str) -> str:
 
 
 def test_every_module_has_its_place_in_the_order() -> None:
-    assert set(MODULES) - set(ORDER) == set()
+    assert set(MODULES) == set(ORDER)
+
+
+def test_a_room_stands_in_one_piece() -> None:
+    rooms = [name.rpartition(".")[0] or "top" for name in ORDER]
+    pieces = [room for n, room in enumerate(rooms) if n == 0 or rooms[n - 1] != room]
+    assert [room for room in pieces if room != "top"] == list(dict.fromkeys(r for r in pieces if r != "top"))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_modules_before_it(module: str) -> None:
-    ours = {name.removeprefix(".") for name in imported(tree(module)) if name.startswith(".")}
+    ours = {name.removeprefix(".") for name in imported(module) if name.startswith(".")}
     assert ours - set(ORDER[: ORDER.index(module)]) == set()
-    assert "streamapp" not in imported(tree(module))
+    assert "streamapp" not in imported(module)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_rooms_door_does_nothing_but_pass_names_on(room: str) -> None:
+    body = ast.parse((SOURCE / room.replace(".", "/") / "__init__.py").read_text()).body
+    assert all(isinstance(node, ast.Expr | ast.ImportFrom | ast.Assign) for node in body)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_tests_of_its_own(module: str) -> None:
+    assert own_tests(module).exists()
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_threads_are_used_where_they_cannot_be_avoided(module: str) -> None:
-    if {"threading", "queue", "_thread", "multiprocessing"} & set(imported(tree(module))):
+    if {"threading", "queue", "_thread", "multiprocessing"} & imported(module):
         assert module in WITH_THREADS
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_torch_is_imported_by_one_module(module: str) -> None:
-    if {"torch", "diffusers", "transformers"} & set(imported(tree(module))):
+    if {"torch", "diffusers", "transformers"} & imported(module):
         assert module == "diffusion"
 
 
-@pytest.mark.parametrize("module", [*MODULES, *sorted(OUTSIDE)])
+@pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_imported_inside_a_function(module: str) -> None:
     functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    assert {function.name: list(imported(function)) for function in functions if [*imported(function)]} == {}
+    inside = [node for function in functions for node in ast.walk(function)]
+    assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in inside)
 
 
-@pytest.mark.parametrize("module", [*ORDER[ORDER.index("log") : ORDER.index("container")], "runtime"])
-def test_jobs_and_the_runtime_know_neither_http_nor_metrics_nor_fal(module: str) -> None:
-    others = {"starlette", "fastapi", "prometheus_client", ".metrics", ".fal_api", ".routes", ".response", ".answer"}
-    if module in MODULES:
-        assert set(imported(tree(module))) & others == set()
+@pytest.mark.parametrize("module", [name for name in ORDER if name.startswith(("jobs.", "workers."))] + ["runtime"])
+def test_jobs_workers_and_the_runtime_know_neither_http_nor_metrics_nor_fal(module: str) -> None:
+    known = imported(module)
+    assert not any(name.startswith((".http.", ".fal.", ".serve.")) for name in known)
+    if module != "workers.binding":  # which says to files at which URL the client reached the server
+        assert known & {"starlette", "fastapi", "prometheus_client"} == set()
 
 
 def test_importing_streamapp_imports_no_torch() -> None:

@@ -11,8 +11,8 @@ import pytest
 from pydantic import TypeAdapter
 from tests.at_work import request
 
-from streamapp.http.answer import Answer
 from streamapp.errors import ErrorReport, OutOfMemory, StreamAppError
+from streamapp.http.answer import Answer
 from streamapp.jobs.events import to_event
 from streamapp.jobs.job import Job, JobRequest, Origin, RequestKey, new_job_id
 from streamapp.settings import Settings

@@ -18,8 +18,8 @@ from streamapp.errors import ErrorReport, InvalidInput, JobNotFound, JobUnfinish
 from streamapp.jobs.events import Event, Preview, to_event
 from streamapp.jobs.job import Job, RequestKey
 from streamapp.jobs.jobs import Jobs
-from streamapp.settings import Settings
 from streamapp.jobs.store import JobStore
+from streamapp.settings import Settings
 
 Advance = Callable[[float], None]
 SETTINGS = Settings()

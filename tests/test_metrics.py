@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from prometheus_client.parser import text_string_to_metric_families
 from tests.at_work import request
 
-from streamapp.jobs.channel import ChannelStatistics
 from streamapp.errors import Draining
+from streamapp.http.metrics import Metrics
+from streamapp.jobs.channel import ChannelStatistics
 from streamapp.jobs.job import Job
 from streamapp.jobs.jobs import JobsStatistics
-from streamapp.http.metrics import Metrics
 from streamapp.settings import Settings
 from streamapp.workers.worker import WorkerStatistics
 

@@ -24,14 +24,20 @@ from tests.served import PICTURE, PNG, Failing, Results, blocks, data, names, sh
 from tests.waiting import WAIT_S
 
 import streamapp
-from streamapp.http.answer import Answer, answer_of
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
+from streamapp.http.answer import Answer, answer_of
+from streamapp.http.response import (
+    REMAINDER_EXTENSION,
+    ErrorResponse,
+    EventStreamResponse,
+    ResultResponse,
+    result_response,
+)
 from streamapp.jobs.events import Preview, Progress, to_event
-from streamapp.stores.files import LocalFiles
 from streamapp.jobs.job import Job
 from streamapp.media import File
-from streamapp.http.response import REMAINDER_EXTENSION, ErrorResponse, EventStreamResponse, ResultResponse, result_response
 from streamapp.settings import Settings
+from streamapp.stores.files import LocalFiles
 
 SETTINGS = Settings(first_event_wait_s=0.02, heartbeat_s=60, send_timeout_s=30)
 Advance = Callable[[float], None]

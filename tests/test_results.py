@@ -18,9 +18,9 @@ import streamapp
 from streamapp.errors import Cancelled, OutOfMemory
 from streamapp.jobs.events import Output, Preview
 from streamapp.jobs.job import Job
+from streamapp.jobs.stream import Stream
 from streamapp.media import File
 from streamapp.workers.results import empty_gpu_cache, exhaust, final_event, report, succeed_at_once
-from streamapp.jobs.stream import Stream
 
 
 def stream_of(job: Job) -> Stream:

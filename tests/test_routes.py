@@ -40,8 +40,8 @@ from tests.waiting import WAIT_S, until
 import streamapp
 import streamapp.testing
 from streamapp.http.call import CALLER
-from streamapp.jobs.job import Job
 from streamapp.http.routes import _warn_about_foreign_server as warn_about_foreign_server
+from streamapp.jobs.job import Job
 from streamapp.runtime import Runtime
 from streamapp.settings import Settings
 

@@ -11,9 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 from tests.waiting import WAIT_S
 
 import streamapp
+from streamapp.cli.run_once import run_once
 from streamapp.errors import InvalidInput, MalformedRequest, NotFound
 from streamapp.jobs.job import Job
-from streamapp.cli.run_once import run_once
 from streamapp.settings import Settings
 
 

@@ -16,10 +16,10 @@ from tests.served import submit as submit_over_http
 from tests.waiting import WAIT_S
 
 import streamapp
-from streamapp.http.answer import Answer, StreamAnswer, answer_of
 from streamapp.errors import DefinitionError, Draining, QueueFull
-from streamapp.jobs.job import Job, new_job_id
+from streamapp.http.answer import Answer, StreamAnswer, answer_of
 from streamapp.http.metrics import Metrics
+from streamapp.jobs.job import Job, new_job_id
 from streamapp.runtime import Readiness, Runtime
 from streamapp.settings import Settings
 

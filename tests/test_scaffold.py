@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tests.waiting import WAIT_S
 
+from streamapp.cli.scaffold import write_app
 from streamapp.errors import InvalidInput
 from streamapp.loading import load_app
-from streamapp.cli.scaffold import write_app
 from streamapp.testing import TestClient
 
 

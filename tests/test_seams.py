@@ -26,12 +26,12 @@ import streamapp
 from streamapp.errors import Cancelled
 from streamapp.jobs.events import Event as LoggedEvent
 from streamapp.jobs.job import Job
-from streamapp.workers.results import final_event, report
+from streamapp.jobs.stream import Stream
 from streamapp.runtime import Runtime, ServedApp, Workers
 from streamapp.settings import Settings
-from streamapp.jobs.stream import Stream
-from streamapp.workers.tasks import TaskWorker
 from streamapp.testing import TestClient
+from streamapp.workers.results import final_event, report
+from streamapp.workers.tasks import TaskWorker
 from streamapp.workers.worker import Lane, State, WorkerStatistics
 from streamapp_client import ApiError, Event
 

@@ -9,11 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 from tests.served import names
 
-from streamapp.jobs.channel import Channel
 from streamapp.errors import Cancelled, ErrorReport, StreamAppError
+from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Output
-from streamapp.settings import Settings
 from streamapp.jobs.stream import Stream, current_stream, enter_stream
+from streamapp.settings import Settings
 
 
 async def test_the_stream_offers_a_method_for_each_kind() -> None:

@@ -11,13 +11,13 @@ import pytest
 from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, run
 from tests.waiting import WAIT_S
 
-from streamapp.http.answer import Answer
 from streamapp.errors import Draining, QueueFull, SetupFailed
+from streamapp.http.answer import Answer
 from streamapp.jobs.events import Preview, to_event
 from streamapp.jobs.job import Job
+from streamapp.jobs.stream import Stream, current_stream
 from streamapp.media import File, publish_by
 from streamapp.settings import Settings
-from streamapp.jobs.stream import Stream, current_stream
 from streamapp.workers.tasks import TaskWorker
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from streamapp.cli.terminal import Display, print_error, print_result
 from streamapp.jobs.events import Preview, to_event
 from streamapp.media import File
-from streamapp.cli.terminal import Display, print_error, print_result
 
 PICTURE = Image.new("RGB", (8, 8), "red")
 

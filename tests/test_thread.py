@@ -19,11 +19,11 @@ from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.jobs.events import Output, Preview
-from streamapp.workers.thread import ThreadWorker
 from streamapp.jobs.job import Job, JobRequest
+from streamapp.jobs.stream import Stream, current_stream
 from streamapp.media import File, publish_by
 from streamapp.settings import Settings
-from streamapp.jobs.stream import Stream, current_stream
+from streamapp.workers.thread import ThreadWorker
 
 Advance = Callable[[float], None]
 Started = Callable[..., ThreadWorker]

@@ -24,7 +24,6 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from streamapp import fetch, media
 from streamapp.errors import InvalidInput
-from streamapp.settings import Settings, get_settings
 from streamapp.fal.toolkit import (
     Audio,
     AudioField,
@@ -64,6 +63,7 @@ from streamapp.fal.toolkit.image.safety_checker import postprocess_images
 from streamapp.fal.toolkit.types import FileInput, ImageInput
 from streamapp.fal.toolkit.utils import download_utils
 from streamapp.fal.toolkit.utils.endpoint import cancel_on_disconnect
+from streamapp.settings import Settings, get_settings
 
 
 class Serve(Protocol):
@@ -125,7 +125,7 @@ def private_urls(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def persistent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Keep what outlasts the process in a folder of the test's."""
     for module in ("toolkit.utils.download_utils", "toolkit.kv", "toolkit.compilation"):
-        monkeypatch.setattr(f"streamapp.{module}.FAL_PERSISTENT_DIR", tmp_path)
+        monkeypatch.setattr(f"streamapp.fal.{module}.FAL_PERSISTENT_DIR", tmp_path)
     monkeypatch.setattr(download_utils, "FAL_MODEL_WEIGHTS_DIR", tmp_path / "weights")
     monkeypatch.setattr(download_utils, "FAL_REPOSITORY_DIR", tmp_path / "repos")
     return tmp_path

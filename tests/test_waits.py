@@ -96,7 +96,9 @@ WITHOUT = {
     "streamapp/jobs/stream.py": {"rest": BY_THE_JOB, "in_encoder(to_event, payload)": BY_THE_JOB},
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/workers/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
-    "streamapp/testing.py": {"self._is_over.wait()": "what an app receives: it waits for its client to leave"},
+    "streamapp/testing/transport.py": {
+        "self._is_over.wait()": "what an app receives: it waits for its client to leave"
+    },
     "streamapp/process/threads.py": {
         "self._calls.get()": "a daemon, which waits for calls",
         "asyncio.get_running_loop().run_in_executor(pool, call)": "its callers are listed here themselves",

@@ -19,8 +19,8 @@ from tests.waiting import WAIT_S
 
 from streamapp.errors import Draining, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.jobs.job import Job
-from streamapp.settings import Settings
 from streamapp.jobs.stream import Stream
+from streamapp.settings import Settings
 from streamapp.workers.worker import OUT_OF_SERVICE, Lane, State
 
 Advance = Callable[[float], None]

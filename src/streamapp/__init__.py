@@ -6,13 +6,13 @@ Write the class you would write for fal, run it anywhere with `streamapp serve`,
 from functools import cache as cached
 
 from .app import App, RetryConfig
-from .serve.build import compile_app
-from .fal.container import ContainerImage
 from .endpoint import HealthCheck, endpoint
 from .errors import Cancelled, StreamAppError
+from .fal.container import ContainerImage
 from .jobs.events import Log, Output, Preview, Progress
-from .media import Audio, File, Image
 from .jobs.stream import Stream, current_stream
+from .media import Audio, File, Image
+from .serve.build import compile_app
 
 __version__ = "0.1.0"
 

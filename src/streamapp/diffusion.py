@@ -33,8 +33,8 @@ from PIL import Image as PILImage
 from torch.nn import functional
 
 from .errors import Cancelled
-from .process.logs import logger
 from .media import Image
+from .process.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

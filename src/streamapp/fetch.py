@@ -22,8 +22,8 @@ from pydantic import BaseModel
 
 from .errors import InvalidInput
 from .media import File, Image, MediaReference, shown
-from .settings import Settings, get_settings
 from .process.threads import DaemonPool, in_pool
+from .settings import Settings, get_settings
 
 T = TypeVar("T")
 

@@ -42,7 +42,7 @@ def format_import_error(error: BaseException) -> str:
 
 
 def _is_of_loading(frame: traceback.FrameSummary) -> bool:
-    return Path(frame.filename).parent == Path(__file__).parent or "importlib" in frame.filename
+    return Path(__file__).parent in Path(frame.filename).parents or "importlib" in frame.filename
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -14,23 +14,23 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from .app import App
-from .workers.binding import Binding
-from .workers.capture import capture
-from .jobs.channel import ChannelStatistics
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, SetupFailed, StreamAppError, WorkerStuck
 from .fetch import MediaLimits
-from .stores.files import FileStore, LocalFiles
-from .workers.thread import ThreadWorker
 from .inputs import InputReader
+from .jobs.channel import ChannelStatistics
 from .jobs.job import Job, JobRequest
 from .jobs.jobs import Jobs
-from .process.logs import logger
-from .settings import Settings
 from .jobs.store import JobStore
 from .jobs.stream import Stream
-from .workers.tasks import TaskWorker
+from .process.logs import logger
 from .process.threads import ends_within, in_own_thread
+from .settings import Settings
+from .stores.files import FileStore, LocalFiles
+from .workers.binding import Binding
+from .workers.capture import capture
+from .workers.tasks import TaskWorker
+from .workers.thread import ThreadWorker
 from .workers.watchdog import LoopWatchdog
 from .workers.worker import OUT_OF_SERVICE, Worker, WorkerStatistics
 

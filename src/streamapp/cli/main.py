@@ -28,19 +28,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streamapp_client import Client, ClientError
 
 from .. import __version__
-from ..serve import server
 from ..app import App
-from .banner import describe_server, shown_address
-from ..serve.build import compile_app
-from ..process.ending import LastResort, close_loop
 from ..errors import InvalidInput, StreamAppError
-from ..loading import format_import_error, load_app, source_folder
-from .run_once import run_once
-from ..media import File
 from ..fal.environment import shim_variables, tls_variables
+from ..loading import format_import_error, load_app, source_folder
+from ..media import File
+from ..process.ending import LastResort, close_loop
+from ..serve import server
+from ..serve.build import compile_app
 from ..serve.reload import keep_running
-from .scaffold import write_app
 from ..settings import get_settings
+from .banner import describe_server, shown_address
+from .run_once import run_once
+from .scaffold import write_app
 from .terminal import Display, print_error, print_result
 
 try:

@@ -9,12 +9,12 @@ from pydantic_core import to_json
 from ..app import App
 from ..endpoint import EndpointSpec
 from ..errors import InvalidInput, MalformedRequest, NotFound
-from ..jobs.events import Event
 from ..inputs import described
+from ..jobs.events import Event
 from ..jobs.job import Job, new_job_id
+from ..process.threads import in_own_thread
 from ..runtime import Runtime, ServedApp
 from ..settings import Settings
-from ..process.threads import in_own_thread
 
 _TICK_S = 1.0
 

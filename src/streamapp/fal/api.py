@@ -27,19 +27,19 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..app import App
-from ..http.call import caller_in
 from ..errors import JobNotFound, MalformedRequest, describe
-from ..jobs.events import Event
+from ..http.call import caller_in
 from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import json_object, receive_part
-from ..stores.files import Stored
-from ..jobs.job import Job
-from ..process.logs import logger
 from ..http.response import ErrorResponse, result_response
 from ..http.routes import SUBMISSION, Submission, base_url
-from ..runtime import Runtime
+from ..jobs.events import Event
+from ..jobs.job import Job
 from ..jobs.subscriber import Subscriber
+from ..process.logs import logger
 from ..process.threads import in_pool
+from ..runtime import Runtime
+from ..stores.files import Stored
 
 PROXY_PATH = "/api/fal/proxy"
 _APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")

@@ -13,13 +13,13 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from .call import caller_in
 from ..errors import MalformedRequest
+from ..process.threads import in_pool
+from ..runtime import Runtime
 from ..stores.files import FileStore, Stored
+from .call import caller_in
 from .response import INERT_HEADERS
 from .routes import base_url
-from ..runtime import Runtime
-from ..process.threads import in_pool
 
 # What a browser may show; the rest, HTML and SVG above all, it has to download.
 _SHOWN = re.compile(r"(image/(png|jpeg|webp|gif|avif)|audio/.*|video/.*)", re.IGNORECASE)

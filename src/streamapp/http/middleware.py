@@ -11,10 +11,10 @@ from urllib.parse import parse_qs
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .call import HeaderList, header_in
 from ..errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
 from ..jobs.job import new_job_id
 from ..process.logs import logger
+from .call import HeaderList, header_in
 from .response import ErrorResponse
 
 EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")

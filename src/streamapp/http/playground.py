@@ -67,7 +67,7 @@ def read_page() -> dict[str, Asset]:
 
     Blocks, at the first call, for as long as it takes to read and to pack a few hundred kilobytes.
     """
-    folder = files(__package__) / "playground" / "dist"
+    folder = files("streamapp") / "playground" / "dist"
     return {"": _asset(folder / "index.html"), **dict(_assets(folder / "assets"))}
 
 

@@ -18,17 +18,17 @@ from pydantic_core import to_json
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from ..errors import ErrorReport, InvalidInput, describe
+from ..jobs.events import ABOUT_STREAM, Event, encode
+from ..jobs.job import Job
+from ..jobs.subscriber import Subscriber
+from ..media import File
+from ..process.threads import in_pool
+from ..settings import Settings
+from ..stores.files import Stored
 from . import frames
 from .answer import Answer, answer_of, own_headers
 from .connection import Connection
-from ..errors import ErrorReport, InvalidInput, describe
-from ..jobs.events import ABOUT_STREAM, Event, encode
-from ..stores.files import Stored
-from ..jobs.job import Job
-from ..media import File
-from ..settings import Settings
-from ..jobs.subscriber import Subscriber
-from ..process.threads import in_pool
 from .frames import Format
 
 # A list of what remains to be sent when the app has returned. The frames, exit stacks and scopes of a dozen layers of
@@ -182,7 +182,7 @@ class EventStreamResponse(Response):
     def _deliver(self, events: list[Event]) -> bool:
         """Write events that have come while the stream waits, if that can be done at once; the end is none of them."""
         if self._format == "sse":
-            return self._connection.write_at_once(wire.sse(events, self._id_prefix, is_named=self._is_named))
+            return self._connection.write_at_once(frames.sse(events, self._id_prefix, is_named=self._is_named))
         return self._connection.write_at_once(self._frame(events))
 
     async def _hold(self, subscriber: Subscriber) -> list[Event]:
@@ -198,9 +198,9 @@ class EventStreamResponse(Response):
                 "status": self.job.status,
                 "position": self._position,
             }
-            return wire.sse_job(self.job.event_id(0), encode(status), retry_ms=_RETRY_MS)
+            return frames.sse_job(self.job.event_id(0), encode(status), retry_ms=_RETRY_MS)
         if self._format == "sse" and not events:
-            return wire.OPEN_SSE
+            return frames.OPEN_SSE
         return b""
 
     @property
@@ -218,14 +218,14 @@ class EventStreamResponse(Response):
 
     def _news(self) -> bytes:
         state = self._changed()
-        return b"" if state is None else wire.sse_state(encode(state))
+        return b"" if state is None else frames.sse_state(encode(state))
 
     def _heartbeat(self) -> bytes:
         match self._format:
             case "sse":
-                return wire.HEARTBEAT_SSE
+                return frames.HEARTBEAT_SSE
             case "ndjson":
-                return wire.HEARTBEAT_NDJSON
+                return frames.HEARTBEAT_NDJSON
         return b""
 
     def _frame(self, events: list[Event]) -> bytes:
@@ -233,10 +233,10 @@ class EventStreamResponse(Response):
             events = events[:-1]
         match self._format:
             case "sse":
-                return wire.sse(events, self._id_prefix, is_named=self._is_named)
+                return frames.sse(events, self._id_prefix, is_named=self._is_named)
             case "ndjson":
-                return wire.ndjson(events)
-        return wire.text(events)
+                return frames.ndjson(events)
+        return frames.text(events)
 
 
 class ResultResponse(Response):

@@ -24,9 +24,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
-from .call import CALLER, Call, caller_in
-from .connection import TRANSPORT_EXTENSION
 from ..endpoint import EndpointSpec
 from ..errors import (
     EndpointFailed,
@@ -37,13 +34,16 @@ from ..errors import (
     StreamAppError,
     describe,
 )
-from ..jobs.events import parse_event_id
 from ..inputs import Input
+from ..jobs.events import parse_event_id
 from ..jobs.job import Job, RequestKey, new_job_id
 from ..process.logs import logger
+from ..runtime import Runtime, ServedApp
+from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
+from .call import CALLER, Call, caller_in
+from .connection import TRANSPORT_EXTENSION
 from .middleware import REQUEST_ID
 from .response import EventStreamResponse, ResultResponse, result_response
-from ..runtime import Runtime, ServedApp
 
 SUBMISSION = "streamapp.submission"
 _ANSWERED = "streamapp.answered"  # a future in the scope of a request to a `LastingRoute`

@@ -34,12 +34,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from .delivery import Turns
 from ..errors import Cancelled, ErrorReport, StreamAppError
+from ..settings import Settings
+from .delivery import Turns
 from .events import ATTEMPT, BEGINNINGS, REPLACEABLE, Event, encode, terminal
 from .log import EventLog
 from .pace import Pace
-from ..settings import Settings
 from .subscriber import Readers, Subscriber
 
 
@@ -171,9 +171,9 @@ class Channel:
             if log.terminal is not None:
                 raise Cancelled
             owner = pace.owner
-            # The common case of `EventLog.append` in one piece. There is no call in it, and so no point at which CPython
-            # takes the GIL away from who holds the lock: the loop, which then has the GIL, would wait for the lock
-            # next. That is for speed; right it is by the lock alone.
+            # The common case of `EventLog.append` in one piece. There is no call in it, and so no point at which
+            # CPython takes the GIL away from who holds the lock: the loop, which then has the GIL, would wait for the
+            # lock next. That is for speed; right it is by the lock alone.
             if (
                 event.kind == "output"
                 and owner is not None

@@ -14,11 +14,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from .channel import Channel
 from ..errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, JobCancelled, describe
-from .events import ATTEMPT, Event, EventId
 from ..process.logs import logger
 from ..settings import Settings
+from .channel import Channel
+from .events import ATTEMPT, Event, EventId
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..errors import InvalidInput, JobNotFound, JobUnfinished, StreamAppError
-from .events import BEGINNINGS, REPLACEABLE, TERMINAL, Event
-from .job import Job, RequestKey
 from ..process.logs import logger
 from ..settings import Settings
+from .events import BEGINNINGS, REPLACEABLE, TERMINAL, Event
+from .job import Job, RequestKey
 from .store import JobRecord, JobStore
 
 _JOB_BYTES = 4096  # what a finished job takes besides its events: 3.6 kB measured

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..errors import Cancelled
-from .log import EventLog
 from ..settings import Settings
+from .log import EventLog
 
 
 class Paced(Protocol):

@@ -10,10 +10,10 @@ import contextvars
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .channel import Channel
 from ..errors import StreamAppError
-from .events import Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
 from ..process.threads import in_encoder
+from .channel import Channel
+from .events import Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

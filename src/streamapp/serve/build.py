@@ -31,21 +31,21 @@ from starlette.routing import BaseRoute, Match, Route, compile_path
 from ..app import App, is_app_class
 from ..endpoint import EndpointSpec
 from ..errors import DefinitionError, ErrorReport, InvalidInput, NotFound, StreamAppError, describe
-from ..http.face import ASKED_PATH, Face
 from ..fal.api import FAL
+from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import add_file_routes
-from ..stores.files import FileStore
-from ..process.logs import logger
 from ..http.metrics import CONTENT_TYPE, Metrics
 from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 from ..http.openapi import DescribedEndpoint, build_openapi
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
 from ..http.routes import EndpointRoute, LastingRoute, add_job_routes
+from ..jobs.store import JobStore
+from ..process.logs import logger
+from ..process.threads import ends_within
 from ..runtime import MakeWorkers, Runtime, ServedApp, thread_and_tasks
 from ..settings import Settings, get_settings
-from ..jobs.store import JobStore
-from ..process.threads import ends_within
+from ..stores.files import FileStore
 
 _FIXED_PATHS = (
     *("/health", "/ready", "/metrics", "/openapi.json", "/docs", "/playground"),

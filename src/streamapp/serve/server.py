@@ -32,10 +32,10 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
+from ..http.response import REMAINDER_EXTENSION
 from ..process.ending import LastResort, close_loop, end_process, leave_by
 from ..process.forks import held_here, looping_here
 from ..process.logs import logger
-from ..http.response import REMAINDER_EXTENSION
 from ..runtime import EXIT_STUCK
 
 if TYPE_CHECKING:

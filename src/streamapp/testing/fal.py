@@ -17,10 +17,10 @@ from anyio.from_thread import start_blocking_portal
 from pydantic import BaseModel, TypeAdapter
 
 from ..app import App
-from ..serve.build import compile_app
 from ..endpoint import EndpointSpec
 from ..errors import SetupFailed
 from ..fal.exceptions import FalServerlessException
+from ..serve.build import compile_app
 from ..serve.server import Server, bind
 from ..settings import Settings
 

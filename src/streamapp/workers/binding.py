@@ -13,13 +13,13 @@ from starlette.datastructures import URL
 
 from ..app import App, RequestContext, enter_request
 from ..endpoint import EndpointSpec
-from ..stores.files import FileStore
 from ..inputs import InputReader
 from ..jobs.job import Job, JobRequest, Origin
-from ..media import File, publish_by
-from .results import exhaust
 from ..jobs.stream import Stream
+from ..media import File, publish_by
 from ..process.threads import in_own_thread
+from ..stores.files import FileStore
+from .results import exhaust
 
 
 @dataclass(frozen=True, slots=True)

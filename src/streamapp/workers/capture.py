@@ -29,8 +29,8 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, TextIO
 
-from ..jobs.channel import Channel
 from ..errors import Cancelled
+from ..jobs.channel import Channel
 from ..jobs.events import Log, LogLevel, Progress, to_event
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import OutOfMemory, StreamAppError, is_out_of_memory
 from ..jobs.events import Event, to_event, to_event_at_once
 from ..jobs.job import Job
-from ..process.logs import logger
 from ..jobs.stream import Stream
+from ..process.logs import logger
 
 
 def exhaust(result: Any, stream: Stream) -> Any:

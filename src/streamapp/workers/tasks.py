@@ -15,12 +15,12 @@ from contextlib import nullcontext, suppress
 from typing import Any
 
 from ..errors import Cancelled, QueueFull
-from ..process.forks import ending_forks
 from ..jobs.job import Job
-from .results import final_event, report, succeed_at_once
-from ..settings import Settings
 from ..jobs.stream import Stream, enter_stream
+from ..process.forks import ending_forks
 from ..process.threads import in_encoder
+from ..settings import Settings
+from .results import final_event, report, succeed_at_once
 from .worker import Capture, Run, RunTimes, State, WorkerStatistics, draining, waited_too_long
 
 

@@ -13,13 +13,13 @@ from contextlib import nullcontext
 from typing import Any
 
 from ..errors import Cancelled, SetupFailed, StreamAppError
-from ..process.forks import ending_forks
 from ..jobs.job import Job
-from ..process.logs import logger
-from .results import exhaust, final_event, report, succeed_at_once
-from ..settings import Settings
 from ..jobs.stream import Stream, enter_stream
+from ..process.forks import ending_forks
+from ..process.logs import logger
 from ..process.threads import DaemonPool
+from ..settings import Settings
+from .results import exhaust, final_event, report, succeed_at_once
 from .worker import Capture, Lane, Run, State, WorkerStatistics
 
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits

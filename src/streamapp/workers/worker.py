@@ -18,9 +18,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from ..errors import Draining, QueueFull, QueueTimeout, SetupFailed, StreamAppError, WorkerStuck
 from ..jobs.job import Job
+from ..jobs.stream import Stream
 from ..process.logs import logger
 from ..settings import Settings
-from ..jobs.stream import Stream
 
 State = Literal["starting", "ready", "setup_failed", "draining", "stuck", "broken", "stopped"]
 #: runs a job's endpoint: returns what that returns, or on the loop a coroutine of it

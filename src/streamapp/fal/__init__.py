@@ -1,0 +1,31 @@
+"""Give apps that were written for fal what they import: `import streamapp.fal as fal` is the whole line to change.
+
+    import streamapp.fal as fal
+    from streamapp.fal.toolkit import Image
+
+    class Painter(fal.App):
+        @fal.endpoint("/")
+        def paint(self, prompt: str) -> Image: ...
+
+Below are `fal.toolkit`, `fal.exceptions` and `fal.container`, and what fal's clients speak (`api`). What of
+fal works, and what does not, stands in `apps/README.md`.
+"""
+
+from functools import cache as cached
+
+from ..app import App, RetryConfig
+from ..endpoint import HealthCheck, endpoint
+from . import container, exceptions, toolkit
+from .container import ContainerImage
+
+__all__ = [
+    "App",
+    "ContainerImage",
+    "HealthCheck",
+    "RetryConfig",
+    "cached",
+    "container",
+    "endpoint",
+    "exceptions",
+    "toolkit",
+]

@@ -1,0 +1,1 @@
+"""The server's own face: requests in, streams and results out."""

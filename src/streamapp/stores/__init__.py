@@ -1,0 +1,1 @@
+"""What is kept beyond a request, or beyond the process."""

@@ -1,0 +1,1 @@
+"""Who runs a job: the inference thread, tasks on the loop, and what every worker needs."""
