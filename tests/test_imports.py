@@ -132,6 +132,25 @@ def test_every_module_has_tests_of_its_own(module: str) -> None:
     assert own_tests(module).exists()
 
 
+def attributes(cls: ast.ClassDef) -> set[str]:
+    """Return what a class keeps: what its methods assign to `self`, and what it declares."""
+    assigned = {
+        node.attr
+        for node in ast.walk(cls)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+    }
+    declared = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
+    return assigned | {ast.unparse(node.target) for node in declared if "ClassVar" not in ast.unparse(node.annotation)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_class_with_more_than_fifteen_attributes_says_why(module: str) -> None:
+    """State is complexity too: such a class has two reasons to change, or a good one to be as it is."""
+    for cls in ast.walk(tree(module)):
+        if isinstance(cls, ast.ClassDef) and len(attributes(cls)) > 15:
+            assert "More than 15 attributes: " in (ast.get_docstring(cls) or ""), cls.name
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_threads_are_used_where_they_cannot_be_avoided(module: str) -> None:
     if {"threading", "queue", "_thread", "multiprocessing"} & imported(module):

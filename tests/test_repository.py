@@ -42,6 +42,28 @@ def test_every_file_that_the_readme_links_to_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
+PAGES = ("docs/architecture.md", "docs/decisions/README.md", "CONTRIBUTING.md")
+SOURCE = ROOT / "src" / "streamapp"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_pages_for_contributors_name_exists(page: str) -> None:
+    """Files and rooms of the source as `jobs/channel`, tests as `tests/test_channel.py`, links, targets of make."""
+    text = (ROOT / page).read_text()
+    places = re.findall(r"`((?:process|jobs|stores|workers|http|fal|serve|testing|cli)/[a-z_]+)/?`", text)
+    assert [p for p in places if not ((SOURCE / f"{p}.py").exists() or (SOURCE / p).is_dir())] == []
+    assert [p for p in re.findall(r"`(tests/[\w/.]+)`", text) if not (ROOT / p).exists()] == []
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+    assert set(re.findall(r"\bmake ([a-z][a-z-]+)`", text)) <= targets()
+
+
+def test_the_tree_of_the_architecture_page_has_every_file() -> None:
+    tree = (ROOT / PAGES[0]).read_text().rpartition("src/streamapp/\n")[2]
+    files = {path.name for path in SOURCE.rglob("*.py") if not {"toolkit", "shims", "playground"} & {*path.parts}}
+    assert {name for name in files if name not in tree} == set()
+
+
 def test_the_readmes_app_runs_as_the_readme_says(tmp_path: Path) -> None:
     code = re.search(r"## An app\n.*?```python\n(.*?)```", README, re.DOTALL)
     assert code is not None

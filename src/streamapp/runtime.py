@@ -1,6 +1,6 @@
 """Join apps with their workers, and carry them through the server's life: start, drain, stop.
 
-Knows no HTTP: `compile` puts it behind routes, `server` calls its drain, and `cli` and tests use it without either.
+Knows no HTTP: `build` puts it behind routes, `server` calls its drain, and `run_once` and tests use it without either.
 What runs the jobs it knows as `Worker`s; `thread_and_tasks` alone says which classes they are of.
 """
 

@@ -16,7 +16,10 @@ MIB = 1024 * 1024
 
 
 class Settings(BaseSettings):
-    """Name every setting with its unit; `STREAMAPP_MAX_QUEUE=8` sets `max_queue`."""
+    """Name every setting with its unit; `STREAMAPP_MAX_QUEUE=8` sets `max_queue`.
+
+    More than 15 attributes: one for each setting.
+    """
 
     model_config = SettingsConfigDict(env_prefix="STREAMAPP_", frozen=True, extra="ignore", allow_inf_nan=False)
 

@@ -71,6 +71,8 @@ async def _first_of(*futures: asyncio.Future[Any]) -> None:
 class EventStreamResponse(Response):
     """Stream a job's events from one position on.
 
+    More than 15 attributes: what a subclass of Starlette's has (3), and one for each argument.
+
     Args:
         after: the number of the last event that the client has.
         is_get: EventSource reads it: as SSE it starts at once with a `job` block and ends with a `done` block.

@@ -3,7 +3,7 @@
 A `Channel` is the bounded log of one job: any thread emits; readers subscribe on the loop, each with its own position,
 and take all that is new at once. It puts together what has a module of its own: the numbered list (`log`), whom the
 producer waits for (`pace`), the readers (`subscriber`), and what serves throughput alone (`delivery`). It does not
-encode (`events`), frame (`wire`) or know HTTP. What user code sees of it is `stream`.
+encode (`events`), frame (`frames`) or know HTTP. What user code sees of it is `stream`.
 
 Where the threads meet, this holds:
 

@@ -2,7 +2,7 @@
 
 Users emit plain values (dict, model, str, PIL image, ...) or one of the four event values `Output`,
 `Preview`, `Progress` and `Log`. `to_event` encodes them, in the emitting thread, into an `Event`: the record
-that the channel numbers and that every reader shares. Framing for a protocol is `wire`'s.
+that the channel numbers and that every reader shares. Framing for a protocol is `frames`'s.
 """
 
 import json

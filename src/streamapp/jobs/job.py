@@ -136,6 +136,9 @@ class Job:
 
     `start`, `succeed`, `fail` and `cancel` may be called from any thread; `attach` and `detach` on the loop.
 
+    More than 15 attributes: what was asked, how far it is, and who hears of its end. They are slots of one object,
+    since jobs are kept by the thousand; what changes together, the log and its readers, is the channel's.
+
     Args:
         request: what is asked for.
         arguments: what its input was validated to, where that was in this process. Let go of when the job has ended:

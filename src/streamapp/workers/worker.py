@@ -1,6 +1,6 @@
 """Say what a worker is, and hold once what every worker needs: its lane.
 
-`Worker` is the seam between the runtime and whatever runs an app's jobs: the inference thread (`inference`), tasks on
+`Worker` is the seam between the runtime and whatever runs an app's jobs: the inference thread (`thread`), tasks on
 the loop (`tasks`), several jobs in one step, other processes. A `Lane` is the waiting line of one worker and its
 state: who is let in, whose turn it is, which jobs run and since when, what is overdue, when it ends. It knows neither
 apps nor HTTP, and runs no job.
