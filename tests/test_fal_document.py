@@ -1,4 +1,4 @@
-"""The app of fal's documentation runs here as it is written there, when `import fal` becomes `import streamapp as fal`.
+"""The app of fal's documentation runs here as it is written there; `import streamapp.fal as fal` is all that changes.
 
 Its structure is kept: a thread and a queue made by hand, a `StreamingResponse` of SSE lines, an image as a result.
 The models are stand-ins with the same calls; in the last test they are real ones of SDXL's structure.
@@ -22,7 +22,7 @@ import pytest
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-import streamapp as fal
+import streamapp.fal as fal
 from streamapp.settings import Settings
 from streamapp.testing import TestClient
 

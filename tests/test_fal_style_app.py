@@ -1,10 +1,12 @@
 """An app written for fal, with its import changed: what its callers get."""
 
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+import streamapp.fal as fal
 from streamapp.fal.toolkit import Image
 from streamapp.loading import load_app
 from streamapp.testing import TestClient
@@ -77,3 +79,9 @@ def test_an_async_endpoint_reads_its_request(http: TestClient) -> None:
 def test_the_openapi_document_tells_what_an_image_is(http: TestClient) -> None:
     schemas = http.get("/openapi.json").json()["components"]["schemas"]
     assert schemas["Image"]["ui"] == {"field": "image"}
+
+
+def test_what_apps_name_by_fal_itself_is_there() -> None:
+    names = ("App", "endpoint", "cached", "HealthCheck", "RetryConfig", "ContainerImage")
+    below = ("toolkit.Image", "toolkit.File", "exceptions.FieldException", "container.ContainerImage")
+    assert all(callable(attrgetter(name)(fal)) for name in (*names, *below))

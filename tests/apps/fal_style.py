@@ -5,7 +5,7 @@ import PIL.ImageFilter
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-import streamapp as fal
+import streamapp.fal as fal
 from streamapp.fal.exceptions import FieldException
 from streamapp.fal.toolkit import Image, ImageSizeInput, get_image_size
 from streamapp.fal.toolkit.image import ImageSize
