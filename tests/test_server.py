@@ -23,7 +23,7 @@ from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.serve.certificates import issue
-from streamapp.serve.server import Flow, ForwardedHeaders, Server, Unwound, bind
+from streamapp.serve.server import Flow, ForwardedHeaders, Server, AfterReturn, bind
 from streamapp.settings import Settings
 
 
@@ -398,7 +398,7 @@ async def test_only_where_no_middleware_of_others_looks_on_a_stream_outlasts_its
     api = streamapp.compile_app(Brief, settings=Settings(first_event_wait_s=WAIT_S))
     if is_inside:
         api.add_middleware(Noting, seen=seen)
-    unwound = Unwound(api, api)
+    unwound = AfterReturn(api, api)
     transport = httpx.ASGITransport(unwound if is_inside else Noting(unwound, seen))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.post("/")

@@ -189,7 +189,7 @@ def _first(scope: Scope, name: bytes) -> str:
 _READ_LATER = ("type", "method", "http_version", "client", "path", "query_string")
 
 
-class Unwound:
+class AfterReturn:
     """Call an app, and when it has returned send what a response of it left to be sent.
 
     Only for a compiled app without middleware of others, which may do things when a response has ended.
@@ -245,7 +245,7 @@ class Server(uvicorn.Server):
         trusted = list(app.state.runtime.settings.trusted_proxies)
         super().__init__(
             uvicorn.Config(
-                Unwound(ForwardedHeaders(app, trusted), app),  # type: ignore[arg-type]
+                AfterReturn(ForwardedHeaders(app, trusted), app),  # type: ignore[arg-type]
                 proxy_headers=False,
                 http=LendingProtocol,
                 lifespan="on",
