@@ -23,7 +23,7 @@ class MemoryStore:
         for kept in map(self._read, self.records.values()):
             wanted, known = record.request, kept.request
             if known.key and (wanted.caller, wanted.key and wanted.key.key) == (known.caller, known.key.key):
-                if kept.status != "cancelled":
+                if kept.status != "cancelled" and not kept.has_own_answer:
                     return kept
         self.records[record.request.id] = pickle.dumps(record)
         self.logs[record.request.id] = {}

@@ -27,7 +27,6 @@ ELSEWHERE = {
     "jobs.store": "test_jobs.py",
     "cli.main": "test_cli.py",
     **dict.fromkeys(("testing.client", "testing.transport", "testing.pipeline"), "test_testing.py"),
-    "testing.fal": "test_app_client.py",
 }
 UNMEASURED = {"serve.server", "jobs.store"}
 

@@ -25,7 +25,7 @@ ORDER = (
     *("workers.thread", "workers.tasks", "workers.watchdog"),
     "runtime",
     *("http.frames", "http.call", "http.answer", "http.connection", "http.response", "http.middleware"),
-    *("http.metrics", "http.openapi", "http.routes", "http.file_routes", "http.playground", "http.face"),
+    *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.toolkit", "fal.api", "fal.environment"),
     *("serve.build", "serve.certificates", "serve.reload", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),

@@ -390,3 +390,52 @@ async def test_a_store_lets_go_of_old_jobs_now_and_then(advance: Advance) -> Non
     advance(61)
     await run(jobs, is_detached=True)
     assert first.id not in store.records
+
+
+async def test_a_job_that_answered_itself_answers_no_request_from_the_store_either() -> None:
+    store, key = MemoryStore(), RequestKey("/x k", 1)
+    jobs = Jobs(SETTINGS, store)
+    job = await jobs.add(new(key=key, is_detached=True))
+    job.has_own_answer = True
+    job.start()
+    job.succeed(None)
+    await written(jobs)
+    other = new(key=key, is_detached=True)
+    assert await Jobs(SETTINGS, store).add(other) is other
+    other.cancel()
+
+
+@pytest.mark.parametrize("fails", ["delete", "expire", "close"])
+async def test_what_else_a_store_cannot_do_is_logged_and_stops_nothing(
+    fails: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(MemoryStore):
+        async def fail(self, *_: Any) -> None:
+            raise OSError("the disk is gone")
+
+    store = Failing()
+    setattr(store, fails, store.fail)
+    jobs = Jobs(SETTINGS, store)
+    await run(jobs, is_detached=True)
+    refused = await jobs.add(new())
+    await jobs.forget(refused)
+    await jobs.close(WAIT_S)
+    assert any("store" in message for message in caplog.messages)
+
+
+async def test_a_store_that_hangs_is_left_behind_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    class Hanging(MemoryStore):
+        async def append(self, job_id: str, events: Sequence[Event]) -> None:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    jobs = Jobs(SETTINGS, Hanging())
+    job = await jobs.add(new())
+    job.cancel()
+    await asyncio.sleep(0)
+    await jobs.close(0.01)
+    assert "the store of jobs could not be closed in time" in caplog.messages
+    await asyncio.sleep(0)
+    assert not job.channel.statistics().subscribers

@@ -335,6 +335,30 @@ async def test_a_drain_lets_the_running_job_end() -> None:
         assert job.status == "succeeded"
 
 
+async def test_an_app_is_torn_down_when_its_tasks_on_the_loop_have_ended_too() -> None:
+    class Loaded(Example):
+        is_loaded = True
+
+        def teardown(self) -> None:
+            self.is_loaded = False
+
+        @streamapp.endpoint("/uses-it")
+        async def uses_it(self) -> bool:
+            self.started.set()
+            await asyncio.to_thread(self.gate.acquire)
+            return self.is_loaded
+
+    async with running(app := Loaded(), drain_s=WAIT_S) as runtime:
+        job = await submit(runtime, "/uses-it")
+        await asyncio.to_thread(app.started.wait, WAIT_S)
+        runtime.begin_drain()
+        app.gate.release()
+        await runtime.drain()
+        assert (job.status, job.result and job.result.json()) == ("succeeded", True)
+        assert app.is_loaded
+    assert not app.is_loaded
+
+
 async def test_at_its_deadline_a_drain_ends_the_running_jobs() -> None:
     async with running(app := Example()) as runtime:
         jobs = [await submit(runtime, "/gated"), await submit(runtime, "/async-generator")]

@@ -23,7 +23,7 @@ from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.serve.certificates import issue
-from streamapp.serve.server import Flow, ForwardedHeaders, Server, AfterReturn, bind
+from streamapp.serve.server import AfterReturn, Flow, ForwardedHeaders, Server, bind
 from streamapp.settings import Settings
 
 

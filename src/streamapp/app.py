@@ -162,7 +162,7 @@ class App:
         """Load models; runs once in the inference thread before the first job. May be `async def` (on the loop)."""
 
     def teardown(self) -> Any:
-        """Release what `setup` took; runs once in the inference thread after the last job."""
+        """Release what `setup` took; runs once in the inference thread, after the last job of all endpoints."""
 
     @classmethod
     def endpoint_functions(cls) -> list[Callable[..., Any]]:

@@ -29,10 +29,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..app import App
 from ..errors import JobNotFound, MalformedRequest, describe
 from ..http.call import caller_in
-from ..http.face import ASKED_PATH, Face
+from ..http.face import ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.file_routes import json_object, receive_part
 from ..http.response import ErrorResponse, result_response
-from ..http.routes import SUBMISSION, Submission, base_url
+from ..http.routes import base_url
 from ..jobs.events import Event
 from ..jobs.job import Job
 from ..jobs.subscriber import Subscriber

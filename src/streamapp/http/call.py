@@ -1,7 +1,7 @@
 """Read from a request, once and in one pass over its headers, all that a job needs to know of it.
 
-A `Call` is plain data without an object of the server's, so that it can be kept with its job or sent to where that
-runs. Headers are kept as they came; what they mean is read from them where it is asked for, and refused there.
+A `Call` is plain data without an object of the server's; what has to outlive the request goes from it into the
+`JobRequest`. Headers are kept as they came; what they mean is read from them where it is asked for, and refused there.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Say what another protocol adds to the server: one object, which `compile_app` takes and no other module knows.
 
 A face leads requests to the apps' own routes by a middleware, serves routes that no app has, and names what of both the
-server has to leave alone. How its jobs are answered it says by a `Submission` in the request's scope (`routes`).
+server has to leave alone. How its jobs are answered it says by a `Submission` in the request's scope.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,11 +9,30 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 
+from ..jobs.job import Job
 from ..runtime import Runtime
 
 #: in the scope of a request that a face led elsewhere: the path that the client asked for, for messages
 ASKED_PATH = "streamapp.asked_path"
+#: in the scope of a request whose job is answered for by a face: a `Submission`
+SUBMISSION = "streamapp.submission"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Say, in a request's scope, that its job runs on without readers, and how another protocol answers for it.
+
+    Attributes:
+        accept: makes the answer, on the loop; also for a job that an `Idempotency-Key` has joined. What is refused is
+            answered in the server's own shape.
+        captures_logs: what the job prints and logs becomes events, whatever its app says.
+    """
+
+    accept: Callable[[Request, Job], Response]
+    captures_logs: bool = False
 
 
 def _no_middleware(runtime: Runtime) -> Sequence[Middleware]:

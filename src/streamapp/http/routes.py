@@ -11,7 +11,6 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -42,19 +41,11 @@ from ..runtime import Runtime, ServedApp
 from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
 from .call import CALLER, Call, caller_in
 from .connection import TRANSPORT_EXTENSION
+from .face import SUBMISSION, Submission
 from .middleware import REQUEST_ID
 from .response import EventStreamResponse, ResultResponse, result_response
 
-SUBMISSION = "streamapp.submission"
 _ANSWERED = "streamapp.answered"  # a future in the scope of a request to a `LastingRoute`
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """Say, in a request's scope, that its job runs on without readers, and how another protocol answers for it."""
-
-    accept: Callable[[Request, Job], Response]
-    captures_logs: bool = False
 
 
 class EndpointRoute:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..errors import InvalidInput, JobNotFound, JobUnfinished, StreamAppError
 from ..process.logs import logger
+from ..process.threads import ends_within
 from ..settings import Settings
 from .events import BEGINNINGS, REPLACEABLE, TERMINAL, Event
 from .job import Job, RequestKey
@@ -113,14 +114,23 @@ class Jobs:
         self._delete(job)
         if self._store is not None:
             self._writing[job.id].cancel()
-            await self._store.delete(job.id)
+            try:
+                await self._store.delete(job.id)
+            except Exception:  # what refused the job is what its caller should hear
+                logger.exception("job %s was refused, and is still in the store", job.id)
 
     async def close(self, timeout_s: float) -> None:
-        """Wait until the logs of jobs that are over have been written, and end the store."""
+        """Wait until the logs of jobs that are over have been written, and end the store, within `timeout_s` each."""
         if self._writing:
-            await asyncio.wait(self._writing.values(), timeout=timeout_s)
+            _, late = await asyncio.wait(self._writing.values(), timeout=timeout_s)
+            for task in late:
+                task.cancel()
         if self._store is not None:
-            await self._store.close()
+            closing = asyncio.ensure_future(self._store.close())
+            if not await ends_within(timeout_s, closing):
+                logger.error("the store of jobs could not be closed in time")
+            elif closing.exception() is not None:
+                logger.error("the store of jobs could not be closed", exc_info=closing.exception())
 
     def __iter__(self) -> Iterator[Job]:
         """Iterate over the jobs that are queued or running."""
@@ -193,7 +203,10 @@ class Jobs:
             return False
         if time.monotonic() - self._expired_at > _LOOK_S:
             self._expired_at = time.monotonic()
-            await store.expire(time.time() - self._settings.job_ttl_s)
+            try:
+                await store.expire(time.time() - self._settings.job_ttl_s)
+            except Exception:  # this job is written; the next one tries again
+                logger.exception("the store did not let go of old jobs")
         return True
 
     async def _load(self, store: JobStore, job_id: str) -> Job | None:
@@ -234,4 +247,5 @@ def _record(job: Job) -> JobRecord:
         attempt=job.attempt,
         started_at=job.started_at,
         finished_at=finished_at if job.is_over else None,
+        has_own_answer=job.has_own_answer,
     )

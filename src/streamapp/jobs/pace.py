@@ -243,7 +243,8 @@ class Pace:
             raise Cancelled
 
     def _spend(self, since: float, wake: Wake) -> None:
-        """Take the time since `since` off the job's one budget for waiting; when it is spent, drop the owner.
+        """Take the time since `since` off the job's one budget for waiting; when it is spent, drop the holders that are
+        too far behind, then, if need be, the owner.
 
         What several producers wait together counts once.
         """

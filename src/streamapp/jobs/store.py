@@ -18,6 +18,7 @@ class JobRecord:
 
     Attributes:
         attempt: which attempt it is, or will be when it is queued: 1 and up.
+        has_own_answer: the endpoint answered itself, beside the log: a second request has nothing to be answered with.
         created_at, started_at, finished_at: by `time.time()`; the start is that of the present attempt.
     """
 
@@ -27,18 +28,24 @@ class JobRecord:
     attempt: int = 1
     started_at: float | None = None
     finished_at: float | None = None
+    has_own_answer: bool = False
 
 
 class JobStore(Protocol):
-    """Keep jobs and their logs. Every method runs on the loop, and must not block it.
+    """Keep jobs and their logs. Every method is called on the loop and must not block it: a store that blocks does its
+    work in a thread of its own, in order, since a cancelled caller does not wait for it. It bounds its own waits.
 
     What a method has written is durable when it returns. Events have their places in the job's log (`Event.n`), which
-    rise and may have gaps; those that are replaceable are not kept. The same events may come twice.
+    rise and may have gaps; those that are replaceable are not kept. The same events may come twice. Of an event all
+    attributes are kept: kind, name, key, data, text, error, n.
+
+    Calls about one job come one after another, but for `load` and `events`; those about several overlap. A job whose
+    process has ended before it stays unfinished: that is for whoever opens the store next to settle (`unfinished`).
     """
 
     async def add(self, record: JobRecord) -> JobRecord:
-        """Keep a job. Where the same caller sent a request with the same key before, whose job was not cancelled, that
-        job's record is returned instead, and this one is not kept.
+        """Keep a job. Where the same caller sent a request with the same `RequestKey.key` before, whose job was not
+        cancelled and has not answered itself, that job's record is returned instead, and this one is not kept.
 
         Raises:
             StreamAppError: it cannot be kept, and so is refused.
@@ -74,5 +81,5 @@ class JobStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """End what the store has open; nothing is asked of it any more."""
+        """End what the store has open; nothing is asked of it any more, as what still wrote was cancelled."""
         ...

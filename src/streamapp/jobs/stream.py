@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Stream:
     """Give user code its job's stream: what it emits here, every reader sees.
 
-    All methods are thread-safe, but for `aemit` and `offer`, which are the loop's. `check` and those that emit raise
-    `streamapp.errors.Cancelled`, a `BaseException`, once the job is over (cancelled, out of time, or ended), so that
-    the work stops there.
+    All methods are thread-safe, but for `aemit` and `begin_aemit`, which are the loop's. `check` and those that emit
+    raise `streamapp.errors.Cancelled`, a `BaseException`, once the job is over (cancelled, out of time, or ended), so
+    that the work stops there.
     """
 
     __slots__ = ("_channel", "_loop_thread", "job_id")

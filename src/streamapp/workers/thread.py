@@ -23,6 +23,7 @@ from .results import exhaust, final_event, report, succeed_at_once
 from .worker import Capture, Lane, Run, State, WorkerStatistics
 
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
+_LOOK_AGAIN_S = 5.0  # no wait is for ever
 _LOOK_S = 0.1  # how often it looks, while it waits for them, whether the job is still wanted
 
 
@@ -57,6 +58,7 @@ class ThreadWorker:
         self._capture = capture or (lambda job: nullcontext())
         self._encoder = DaemonPool(1, f"encode-{name}")
         self._encoded = threading.Event()
+        self._may_end = threading.Event()
 
     @property
     def state(self) -> State:
@@ -89,7 +91,8 @@ class ThreadWorker:
         self._lane.cancel_running()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for teardown and the end of the thread; False when it did not end in time. Blocks."""
+        """Let teardown run, and wait for it and the end of the thread; False when it did not end in time. Blocks."""
+        self._may_end.set()
         return self._lane.join(timeout_s)
 
     def statistics(self) -> WorkerStatistics:
@@ -103,6 +106,8 @@ class ThreadWorker:
             while self._run_next():
                 pass
             self._finish_encoding()
+            while not self._may_end.wait(_LOOK_AGAIN_S):  # the app's tasks on the loop use what setup has loaded
+                pass
             self._run_teardown()
         self._lane.close()
 

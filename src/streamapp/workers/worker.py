@@ -102,7 +102,9 @@ class Worker(Protocol):
         ...
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for teardown and the end of what ran the jobs; False when it did not end in time. Blocks."""
+        """Run teardown, now that no job of the app's runs in any of its workers, and wait for it and the end of what
+        ran the jobs; False when it did not end in time. Blocks.
+        """
         ...
 
     def statistics(self) -> WorkerStatistics:
