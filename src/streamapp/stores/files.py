@@ -51,7 +51,6 @@ class Stored:
         path: where its content can be read on this machine.
         expires_at: by `time.time()`.
         caller: whose it is.
-        parts: those of an upload that came whole.
     """
 
     id: str
@@ -61,7 +60,6 @@ class Stored:
     path: Path
     expires_at: float
     caller: str = ""
-    parts: "dict[int, LocalPart]" = field(default_factory=dict)
 
     @property
     def url_path(self) -> str:
@@ -203,6 +201,17 @@ class LocalPart:
         self._store.delete(self.path)
 
 
+@dataclass(slots=True)
+class LocalUpload(Stored):
+    """Describe a file whose parts come.
+
+    Attributes:
+        parts: those that came whole.
+    """
+
+    parts: dict[int, LocalPart] = field(default_factory=dict)
+
+
 class LocalFiles:
     """Keep files in a folder, the settings' `files_dir`, else one that ends with the process: a `FileStore`.
 
@@ -212,7 +221,7 @@ class LocalFiles:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._files: dict[str, Stored] = {}
-        self._uploads: dict[str, Stored] = {}
+        self._uploads: dict[str, LocalUpload] = {}
         self._sizes: dict[Path, int] = {}  # of all on the disk, also what is being written
         self._folder: Path | None = None
         self._temporary: TemporaryFolder | None = None
@@ -242,7 +251,7 @@ class LocalFiles:
             self.discard(stored)
             raise
 
-    def begin(self, content_type: str, name: str, *, caller: str = "", ttl_s: float | None = None) -> Stored:
+    def begin(self, content_type: str, name: str, *, caller: str = "", ttl_s: float | None = None) -> LocalUpload:
         """Begin an upload.
 
         Args:
@@ -254,7 +263,7 @@ class LocalFiles:
         self.expire()
         file_id = secrets.token_hex(16)
         most_s = self._settings.file_ttl_s
-        stored = Stored(
+        stored = LocalUpload(
             id=file_id,
             key=secrets.token_hex(16),
             content_type=_checked(content_type),
@@ -296,9 +305,9 @@ class LocalFiles:
         assert isinstance(part, LocalPart)
         part.close()
         with self._lock:
-            self.upload(stored.id, stored.key)
-            former = stored.parts.get(number)
-            stored.parts[number] = part
+            upload = self.upload(stored.id, stored.key)
+            former = upload.parts.get(number)
+            upload.parts[number] = part
         if former is not None:
             former.discard()
 
@@ -338,7 +347,7 @@ class LocalFiles:
                     part.discard()
             first.path.rename(path)
 
-    def upload(self, file_id: str, key: str, *, caller: str = "") -> Stored:
+    def upload(self, file_id: str, key: str, *, caller: str = "") -> LocalUpload:
         """Return an upload that is under way.
 
         Args:
@@ -445,8 +454,9 @@ class LocalFiles:
                     path.unlink()
 
     def _delete(self, stored: Stored) -> None:
-        for part in stored.parts.values():
-            part.discard()
+        if isinstance(stored, LocalUpload):
+            for part in stored.parts.values():
+                part.discard()
         self.delete(stored.path)
 
 
