@@ -691,3 +691,26 @@ def test_a_teardown_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> N
     worker.begin_drain()
     assert worker.join(WAIT_S)
     assert caplog.messages == ["teardown of app failed"]
+
+
+def test_what_setup_has_loaded_stays_until_the_worker_is_joined(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's tasks on the loop use it, too; how long they go on nobody knows here."""
+    looked = threading.Semaphore(0)
+
+    class Noting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            looked.release()
+            return super().wait(timeout)
+
+    monkeypatch.setattr("streamapp.workers.thread._LOOK_AGAIN_S", 0.001)
+    torn_down: list[bool] = []
+    worker = started(teardown=lambda: torn_down.append(True))
+    worker._may_end = Noting()
+    worker.begin_drain()
+    for _ in range(3):
+        assert looked.acquire(timeout=WAIT_S)
+    assert torn_down == []
+    assert worker.join(WAIT_S)
+    assert torn_down == [True]
