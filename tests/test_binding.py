@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import PIL.Image
 import pytest
-from fastapi import Depends, Header, Request, Response, UploadFile
+from fastapi import Body, Cookie, Depends, Header, Request, Response, UploadFile
 from fastapi.testclient import TestClient
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, PlainValidator, SecretStr
 from starlette.responses import PlainTextResponse
 from tests.served import serving
 
@@ -220,7 +220,7 @@ def test_input_of_the_query_is_plain_data_too(path: str) -> None:
 def test_what_cannot_leave_the_process_is_said_to_be_bound_to_it(path: str, options: dict[str, Any]) -> None:
     _, asked = asked_over_http("POST", path, **options)
     assert asked.input is None
-    with pytest.raises(StreamAppError, match=f"/asked{path} takes a Request, a Response, an upload or a dependency"):
+    with pytest.raises(StreamAppError, match=f"/asked{path} asked for what does not leave the process"):
         elsewhere(asked)
 
 
@@ -319,7 +319,6 @@ def test_context_variables_reach_the_endpoint() -> None:
     ("path", "asked", "message"),
     [
         ("/whole", {"input": b"{}"}, "prompt: Field required"),
-        ("/parts/{name}", {"input": b'{"prompt": "p"}', "parameters": b'{"name": "x"}'}, "valid integer"),
     ],
 )
 def test_an_input_that_the_endpoint_does_not_take_is_said_to_be_invalid(
@@ -328,3 +327,110 @@ def test_an_input_that_the_endpoint_does_not_take_is_said_to_be_invalid(
     """The request was taken in by another version of the app."""
     with pytest.raises(InvalidInput, match=message):
         elsewhere(request(path, **asked))
+
+
+class Injected(streamapp.App):
+    """Endpoints whose parameters FastAPI fills with what JSON does not give back, or with secrets."""
+
+    @streamapp.endpoint("/default")
+    def default(self, x: str = Header(None)) -> Any:
+        return x
+
+    @streamapp.endpoint("/validated")
+    def validated(self, x: Annotated[str, AfterValidator(lambda text: text + "!"), Header()] = "a") -> Any:
+        return x
+
+    @streamapp.endpoint("/key")
+    def key(self, authorization: Annotated[str, Header()] = "") -> Any:
+        return authorization
+
+    @streamapp.endpoint("/aliased-key")
+    def aliased_key(self, x: Annotated[str, Header(alias="Authorization")] = "") -> Any:
+        return x
+
+    @streamapp.endpoint("/cookie")
+    def cookie(self, session: Annotated[str, Cookie()] = "") -> Any:
+        return session
+
+    @streamapp.endpoint("/secret")
+    def secret(self, x: Annotated[SecretStr, Header()]) -> Any:
+        return x.get_secret_value()
+
+    @streamapp.endpoint("/object")
+    def object(self, x: Annotated[Any, PlainValidator(lambda text: {1, 2}), Header()]) -> Any:
+        return len(x)
+
+    @streamapp.endpoint("/surrogate")
+    def surrogate(self, x: Annotated[str, PlainValidator(lambda text: "\ud800"), Header()]) -> Any:
+        return len(x)
+
+    @streamapp.endpoint("/infinite")
+    def infinite(self, x: Annotated[list[float], Header()]) -> Any:
+        return len(x)
+
+    @streamapp.endpoint("/body")
+    def body(self, x: Annotated[dict[str, list[float]], Body()]) -> Any:
+        return x
+
+
+def injected(path: str, **options: Any) -> tuple[Any, JobRequest]:
+    api = streamapp.compile_app(Injected, settings=SETTINGS)
+    ended: list[Job] = []
+    with TestClient(api) as client:
+        api.state.runtime.observers.append(ended.append)
+        answer = client.post(path, **options)
+        assert answer.status_code == 200, answer.text
+    return answer.json(), ended[0].request
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "answer"),
+    [
+        ("/default", {}, None),
+        ("/validated", {"headers": {"x": "b"}}, "b!"),
+        ("/body", {"json": {"a": [1.5]}}, {"a": [1.5]}),
+    ],
+)
+def test_what_fastapi_has_filled_is_given_as_it_was(path: str, options: dict[str, Any], answer: Any) -> None:
+    """A second validation could refuse it, or make something else of it."""
+    given, asked = injected(path, **options)
+    assert given == answer
+    spec = next(spec for spec in Injected.endpoints() if spec.path == path)
+    again = asyncio.run(InputReader(spec, MediaLimits.of(SETTINGS)).read_again(asked))
+    assert again == {"x": answer}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/key", {"Authorization": "Key topsecret"}),
+        ("/aliased-key", {"Authorization": "Key topsecret"}),
+        ("/cookie", {"Cookie": "session=topsecret"}),
+        ("/secret", {"x": "topsecret"}),
+        ("/object", {"x": "a"}),
+        ("/surrogate", {"x": "a"}),
+        ("/infinite", {"x": "inf"}),
+    ],
+)
+def test_secrets_and_what_json_does_not_give_back_stay_here(path: str, headers: dict[str, str]) -> None:
+    _, asked = injected(path, headers=headers)
+    assert (asked.input, asked.parameters) == (None, b"")
+    spec = next(spec for spec in Injected.endpoints() if spec.path == path)
+    with pytest.raises(StreamAppError, match="a secret, or a value that is no JSON"):
+        asyncio.run(InputReader(spec, MediaLimits.of(SETTINGS)).read_again(asked))
+
+
+def test_a_parameter_that_did_not_come_is_named() -> None:
+    with pytest.raises(InvalidInput, match="no value came for name, x_tenant"):
+        elsewhere(request("/parts/{name}", input=b'{"prompt": "p"}'))
+
+
+def test_reading_again_leaves_the_threads_event_loop_in_place() -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        assert elsewhere(request("/whole", input=b'{"prompt": "p"}')) == [["p", None]]
+        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

@@ -366,3 +366,10 @@ def test_places_compare_as_attempt_and_number_do() -> None:
 def test_an_id_that_no_event_can_have_is_malformed(value: str) -> None:
     with pytest.raises(MalformedRequest, match="no attempt or event"):
         parse_event_id(value)
+
+
+def test_what_an_error_says_in_detail_is_plain_data() -> None:
+    """A log can be kept: it holds no object of the app's own."""
+    event = terminal("error", ErrorReport(418, "teapot", "no", detail=(n for n in range(2))))
+    assert event.error is not None
+    assert event.error.detail == event.json()["detail"] == [0, 1]

@@ -18,7 +18,7 @@ from streamapp.errors import ErrorReport, InvalidInput, JobNotFound, JobUnfinish
 from streamapp.jobs.events import Event, Preview, to_event
 from streamapp.jobs.job import Job, RequestKey
 from streamapp.jobs.jobs import Jobs
-from streamapp.jobs.store import JobStore
+from streamapp.jobs.store import JobRecord, JobStore
 from streamapp.settings import Settings
 
 Advance = Callable[[float], None]
@@ -34,6 +34,12 @@ async def ended(jobs: Jobs, **asked: Any) -> Job:
     await jobs.add(job)
     job.succeed(to_event("x" * 98))  # 100 bytes
     return job
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask a store that fails again without a pause."""
+    monkeypatch.setattr("streamapp.jobs.jobs._RETRIES_S", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ async def test_an_unknown_job_is_not_found() -> None:
 async def test_a_refused_job_is_forgotten() -> None:
     jobs, job = Jobs(Settings()), new()
     await jobs.add(job)
-    await jobs.forget(job)
+    jobs.forget(job)
     job.cancel()
     assert (len(list(jobs)), *jobs.statistics()) == (0, 0, 0, 0, 0)
     with pytest.raises(JobNotFound):
@@ -186,7 +192,7 @@ async def test_a_cancelled_job_gives_its_key_to_the_next() -> None:
     first.cancel()
     assert (await jobs.started_by(key, "")) is None
     await jobs.add(second)
-    await jobs.forget(first)
+    jobs.forget(first)
     assert (await jobs.started_by(key, "")) is second
 
 
@@ -315,9 +321,9 @@ async def test_a_refused_job_is_not_kept_in_the_store() -> None:
     store = MemoryStore()
     jobs = Jobs(SETTINGS, store)
     job = await jobs.add(new())
-    await jobs.forget(job)
-    assert (store.records, await store.unfinished()) == ({}, [])
+    jobs.forget(job)
     await jobs.close(WAIT_S)
+    assert (store.records, await store.unfinished()) == ({}, [])
     assert store.is_closed
 
 
@@ -418,7 +424,7 @@ async def test_what_else_a_store_cannot_do_is_logged_and_stops_nothing(
     jobs = Jobs(SETTINGS, store)
     await run(jobs, is_detached=True)
     refused = await jobs.add(new())
-    await jobs.forget(refused)
+    jobs.forget(refused)
     await jobs.close(WAIT_S)
     assert any("store" in message for message in caplog.messages)
 
@@ -439,3 +445,32 @@ async def test_a_store_that_hangs_is_left_behind_at_the_end(caplog: pytest.LogCa
     assert "the store of jobs could not be closed in time" in caplog.messages
     await asyncio.sleep(0)
     assert not job.channel.statistics().subscribers
+
+
+async def test_of_requests_at_once_with_one_key_the_others_join_the_first() -> None:
+    class Slow(MemoryStore):
+        async def add(self, record: JobRecord) -> JobRecord:
+            kept = await super().add(record)
+            await asyncio.sleep(0.001)
+            return kept
+
+    jobs, key = Jobs(SETTINGS, Slow()), RequestKey("/x k", 1)
+    joined = await asyncio.gather(*(jobs.add(new(key=key, is_detached=True)) for _ in range(9)))
+    assert len({job.id for job in joined}) == 1
+    assert not jobs._adding
+    joined[0].cancel()
+
+
+async def test_a_store_that_fails_for_a_moment_misses_nothing() -> None:
+    class Faltering(MemoryStore):
+        failures = 2
+
+        async def append(self, job_id: str, events: Sequence[Event]) -> None:
+            self.failures -= 1
+            if self.failures >= 0:
+                raise OSError("for a moment")
+            await super().append(job_id, events)
+
+    store = Faltering()
+    job = await run(Jobs(SETTINGS, store), 1, 2, is_detached=True)
+    assert told(await Jobs(SETTINGS, store).find(job.id, "")) == told(job)

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
+from tests.memory_store import MemoryStore
 from tests.served import (
     ASYNC,
     Failing,
@@ -980,3 +981,41 @@ def test_an_idempotency_key_is_its_callers_own() -> None:
 
     with TestClient(api) as client:
         assert job_id("ann") == job_id("ann") != job_id("bob")
+
+
+def test_what_dependencies_gave_to_a_request_that_joins_a_stored_job_is_closed() -> None:
+    closed = threading.Event()
+
+    def opened() -> Iterator[None]:
+        yield
+        closed.set()
+
+    class Kept(streamapp.App):
+        @streamapp.endpoint("/value")
+        def value(self, given: Annotated[None, Depends(opened)]) -> int:
+            return 1
+
+    store, headers = MemoryStore(), {"Idempotency-Key": "1"}
+    for _ in range(2):  # the second is another process
+        closed.clear()
+        with TestClient(streamapp.compile_app(Kept, settings=Settings(drain_s=0), store=store)) as client:
+            assert client.post("/value", headers=headers).json() == 1
+            assert closed.wait(WAIT_S)
+
+
+def test_two_apps_that_share_a_store_have_keys_of_their_own() -> None:
+    class One(streamapp.App):
+        @streamapp.endpoint("/value")
+        def value(self) -> str:
+            return "one"
+
+    class Two(streamapp.App):
+        @streamapp.endpoint("/value")
+        def value(self) -> str:
+            return "two"
+
+    store, answers = MemoryStore(), []
+    for app in (One, Two, One):
+        with TestClient(streamapp.compile_app(app, settings=Settings(drain_s=0), store=store)) as client:
+            answers.append(client.post("/value", headers={"Idempotency-Key": "1"}).json())
+    assert answers == ["one", "two", "one"]

@@ -9,6 +9,7 @@ What was read is also given as plain data, for a `JobRequest`, of which the same
 
 import collections.abc
 import inspect
+import math
 import typing
 import weakref
 from types import UnionType
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import fastapi.params
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -26,7 +27,7 @@ from starlette.responses import Response
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput, MalformedRequest, StreamAppError
 from .fetch import MediaLimits, limit_by, resolve_media
-from .jobs.job import JobRequest
+from .jobs.job import SECRET_HEADERS, JobRequest
 from .media import File, has_media_fields
 from .process.threads import in_pool
 
@@ -84,9 +85,8 @@ class InputReader:
         self._names = tuple(self.model.model_fields)
         fields = self.model.model_fields.items()
         self._lists = {key for name, field in fields if _is_list(field.annotation) for key in (name, field.alias)}
-        # What reads the injected ones again elsewhere; None where that cannot be had.
-        is_bound = self.has_dependencies or bool(self._requests) or self._response is not None
-        self._adapters = None if is_bound else _adapters(self.injected)
+        holds = (self._requests, self._response is not None, spec.kind == "response", self.has_dependencies)
+        self._is_bound = any(holds) or any(_is_secret(marker, p.name) for p in self.injected for marker in _markers(p))
 
     async def read(self, request: Request, *, is_get: bool, content_type: str | None) -> Input:
         """Return what the request's input gives: on GET the query, else the body.
@@ -106,15 +106,19 @@ class InputReader:
             arguments[self._response] = Response()
         for name in self._requests:
             arguments[name] = request
-        return Input(arguments, None if self._adapters is None else await _plain(given, fetched))
+        return Input(arguments, None if self._is_bound else await _plain(given, fetched))
 
-    def plain_parameters(self, injected: dict[str, Any]) -> bytes:
-        """Return what FastAPI filled as `JobRequest.parameters`."""
-        if not self._adapters:
+    def plain_parameters(self, injected: dict[str, Any]) -> bytes | None:
+        """Return what FastAPI filled as `JobRequest.parameters`; None where it is more than plain values.
+
+        Only what JSON gives back as it was is plain: nothing is validated a second time.
+        """
+        if not self.injected or self._is_bound:
             return b""
-        return to_json(
-            {name: adapter.dump_python(injected[name], mode="json") for name, adapter in self._adapters.items()}
-        )
+        try:
+            return to_json(injected) if _is_plain(injected) else None
+        except PydanticSerializationError:  # a lone surrogate
+            return None
 
     async def read_again(self, request: JobRequest) -> dict[str, Any]:
         """Return the keyword arguments that a job's request gives.
@@ -123,20 +127,19 @@ class InputReader:
             StreamAppError: the endpoint asks for what has not left the process that took the request in.
             InvalidInput: the endpoint does not take this input, as it is another version's, say.
         """
-        if request.input is None or self._adapters is None:
+        if request.input is None or self._is_bound:
             raise StreamAppError(
-                f"{request.path} takes a Request, a Response, an upload or a dependency, which do not leave the "
-                "process that took the request in; take plain values, or streamapp.File"
+                f"{request.path} asked for what does not leave the process that took the request in: a Request, a "
+                "Response, an upload, a dependency, a secret, or a value that is no JSON"
             )
+        parameters = from_json(request.parameters or b"{}")
+        missing = [parameter.name for parameter in self.injected if parameter.name not in parameters]
+        if missing:
+            raise InvalidInput(f"{request.path}: no value came for {', '.join(missing)}")
         try:
-            arguments = await self.validate(self._check_json(request.input))
-            given = from_json(request.parameters or b"{}")
-            parameters = {name: a.validate_python(given.get(name)) for name, a in self._adapters.items()}
+            return {**await self.validate(self._check_json(request.input)), **parameters}
         except RequestValidationError as error:
             raise InvalidInput(described(error), detail=error.errors()) from None
-        except ValidationError as error:
-            raise InvalidInput(f"{request.path}: {error}") from None
-        return {**arguments, **parameters}
 
     def enter(self) -> None:
         """Let what user code fetches in this context be limited as its inputs are."""
@@ -232,9 +235,12 @@ async def _plain(given: bytes | dict[str, Any], fetched: dict[Any, File]) -> byt
 def _written(given: bytes | dict[str, Any], fetched: dict[Any, File]) -> bytes | None:
     data = from_json(given) if isinstance(given, bytes) else given
     try:
-        return to_json(_with_fetched(data, fetched))
-    except PydanticSerializationError:  # an upload as such, which is no media
+        written = to_json(_with_fetched(data, fetched))
+        if b"NaN" in written or b"Infinity" in written:
+            from_json(written, allow_inf_nan=False)
+    except (PydanticSerializationError, ValueError):  # an upload as such, which is no media; what JSON does not have
         return None
+    return written
 
 
 def _with_fetched(value: Any, fetched: dict[Any, File]) -> Any:
@@ -252,13 +258,21 @@ def _with_fetched(value: Any, fetched: dict[Any, File]) -> Any:
     return value
 
 
-def _adapters(injected: list[inspect.Parameter]) -> dict[str, TypeAdapter[Any]] | None:
-    if any(isinstance(marker, fastapi.params.File) for parameter in injected for marker in _markers(parameter)):
-        return None
-    try:
-        return {parameter.name: TypeAdapter(parameter.annotation) for parameter in injected}
-    except PydanticUserError:  # FastAPI takes more than that
-        return None
+def _is_secret(marker: Any, name: str) -> bool:
+    """Say whether FastAPI fills a parameter with what the caller proves by who they are."""
+    named = (getattr(marker, "alias", None) or name).replace("_", "-").lower()
+    return isinstance(marker, fastapi.params.Cookie) or (
+        isinstance(marker, fastapi.params.Header) and named in SECRET_HEADERS
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is dict:
+        return all(type(key) is str and _is_plain(item) for key, item in value.items())
+    if kind is list:
+        return all(map(_is_plain, value))
+    return math.isfinite(value) if kind is float else value is None or kind in (bool, int, str)
 
 
 def _parse_json(body: bytes, location: tuple[str, ...]) -> Any:

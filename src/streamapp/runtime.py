@@ -260,7 +260,7 @@ class Runtime:
         try:
             served.worker_of(spec).submit(job)
         except StreamAppError:
-            await self.jobs.forget(job)
+            self.jobs.forget(job)
             raise
         return job
 

@@ -87,7 +87,7 @@ class EndpointRoute:
             return await self._resume(request, call)
         given = await self._reader.read(request, is_get=call.is_get, content_type=call.content_type)
         # A Response of the endpoint's own is not kept: there is nothing that a second request could be answered with.
-        key = None if self._spec.kind == "response" else await _request_key(request, call)
+        key = None if self._spec.kind == "response" else await self._key_of(request, call)
         job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
         submission: Submission | None = request.scope.get(SUBMISSION)
         if job is None:
@@ -109,12 +109,13 @@ class EndpointRoute:
         ended: asyncio.Event | None,
         submission: Submission | None,
     ) -> Job:
+        parameters = self._reader.plain_parameters(injected)
         request = self._served.request(
             self._spec,
             job_id,
             queue_timeout_s=call.start_timeout_s,
-            input=given.plain,
-            parameters=self._reader.plain_parameters(injected),
+            input=None if parameters is None else given.plain,
+            parameters=parameters or b"",
             headers=call.headers,
             caller=call.caller,
             origin=call.origin,
@@ -137,7 +138,20 @@ class EndpointRoute:
 
             job.on_ended.append(close)
             job.on_returned.append(close)
-        return await self._runtime.submit(job, self._served, self._spec)
+        kept = await self._runtime.submit(job, self._served, self._spec)
+        if kept is not job and ended is not None:
+            ended.set()  # what dependencies gave is for a job that does not run
+        return kept
+
+    async def _key_of(self, request: Request, call: Call) -> RequestKey | None:
+        key = call.key
+        if key is None:
+            return None
+        is_form = call.content_type is not None and call.content_type.startswith("multipart/")
+        # A form's body has gone into its files, and the line between its parts differs at each sending.
+        body = call.content_length.encode() if is_form else await request.body()
+        # With the app's name: several apps at `/` may share a store.
+        return RequestKey(f"{self._served.name} {request.url.path} {key}", zlib.crc32(body))
 
     def _answer_of(self, arguments: dict[str, Any]) -> Answer:
         own = self._reader.own_response(arguments)
@@ -370,16 +384,6 @@ def _after(job: Job, last_event_id: str) -> int:
     if event_id.place > job.channel.last_n:
         raise MalformedRequest(f"Last-Event-ID: the job {job.id} has no event {event_id.attempt}.{event_id.n} yet")
     return event_id.place
-
-
-async def _request_key(request: Request, call: Call) -> RequestKey | None:
-    key = call.key
-    if key is None:
-        return None
-    is_form = call.content_type is not None and call.content_type.startswith("multipart/")
-    # A form's body has gone into its files, and the line between its parts differs at each sending.
-    body = call.content_length.encode() if is_form else await request.body()
-    return RequestKey(f"{request.url.path} {key}", zlib.crc32(body))
 
 
 # Jobs by id

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import PIL.Image
-from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, from_json
 
 from ..errors import ErrorReport, MalformedRequest, NotEncodable
 from ..media import File, HeldBack, HeldBackAtOnce, encode_media, inline
@@ -257,7 +257,11 @@ def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any
     if not isinstance(data, ErrorReport):
         return Event(kind, encode(data))
     try:
-        return Event(kind, encode(data.body), error=data)
+        encoded = encode(data.body)
+        if data.detail is not None and not isinstance(data.detail, str):
+            # As it was written: it can be a live object, and a log is plain data.
+            data = replace(data, detail=from_json(encoded)["detail"])
+        return Event(kind, encoded, error=data)
     except NotEncodable:  # the detail of an exception of the app's own can be anything
         told = replace(data, detail=None)
         return Event(kind, encode(told.body), error=told)

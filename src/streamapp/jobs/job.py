@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _TERMINAL_STATUS: dict[str, Status] = {"done": "succeeded", "error": "failed", "cancelled": "cancelled"}
-_SECRET_HEADERS = (b"authorization:", b"cookie:", b"proxy-authorization:")
-_KEPT_REQUEST = 1024  # bytes of input and headers that a job keeps when it is over; more is let go of
+#: what callers prove by who they are, in lower case
+SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization")
+_SECRET_LINES = tuple(f"{name}:".encode() for name in SECRET_HEADERS)
+_KEPT_REQUEST = 1024  # bytes of input, parameters and headers that a job keeps when it is over; more is let go of
 
 
 class RequestKey(NamedTuple):
     """Tell a request that is sent again, as its answer was lost, from a new one."""
 
-    #: the path and the `Idempotency-Key`, which the client makes up
+    #: the app, the path and the `Idempotency-Key`, which the client makes up
     key: str
     #: of the body: one key stands for one input
     fingerprint: int
@@ -59,7 +61,8 @@ class JobRequest:
         app: the app's name.
         endpoint: the endpoint's path within the app.
         input: the validated input as JSON, in UTF-8; media in it are data URIs, or URLs of the server's own files. None
-            where the endpoint asks for what cannot leave the process that took the request in: a `Request`, say.
+            where the endpoint asks for what cannot leave the process that took the request in: a `Request`, say, or a
+            secret.
         parameters: what FastAPI filled besides (path, headers ...), as a JSON object; empty where it filled nothing.
         headers: the request's, a line each.
         caller: who asks; "" is the holder of the deployment's one key.
@@ -96,7 +99,7 @@ class JobRequest:
 
     def without_secrets(self) -> "JobRequest":
         """Return the same without what the caller proves by who they are: for whoever keeps it."""
-        lines = [line for line in self.headers.split(b"\n") if not line.startswith(_SECRET_HEADERS)]
+        lines = [line for line in self.headers.split(b"\n") if not line.startswith(_SECRET_LINES)]
         return replace(self, headers=b"\n".join(lines))
 
 
@@ -362,5 +365,5 @@ class Job:
         # Jobs are kept for long: let go of what can be megabytes.
         self.arguments, self.context = None, contextvars.Context()
         request = self.request
-        if len(request.input or b"") + len(request.headers) > _KEPT_REQUEST:
-            self.request = replace(request, input=None, headers=b"")
+        if len(request.input or b"") + len(request.parameters) + len(request.headers) > _KEPT_REQUEST:
+            self.request = replace(request, input=None, parameters=b"", headers=b"")

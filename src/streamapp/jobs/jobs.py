@@ -7,8 +7,9 @@ before they are queued: each job's log is written as it grows, and a job that is
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Coroutine, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 from ..errors import InvalidInput, JobNotFound, JobUnfinished, StreamAppError
 from ..process.logs import logger
@@ -20,6 +21,7 @@ from .store import JobRecord, JobStore
 
 _JOB_BYTES = 4096  # what a finished job takes besides its events: 3.6 kB measured
 _LOOK_S = 60.0  # how often a job's log is looked at where nothing happens, and the store told to let go of old jobs
+_RETRIES_S = (0.1, 1.0, 5.0)  # after which a store that fails is asked again
 _PAGE = 1000
 _STATES = TERMINAL | BEGINNINGS  # events after which a job's record has changed
 
@@ -54,6 +56,7 @@ class Jobs:
         self._finished: deque[tuple[float, Job, int]] = deque()
         self._kept_bytes = 0
         self._counts: dict[str, int] = {"succeeded": 0, "failed": 0, "cancelled": 0}
+        self._adding: dict[tuple[str, str], asyncio.Lock] = {}
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._expired_at = 0.0
 
@@ -64,11 +67,28 @@ class Jobs:
             StreamAppError: the store cannot keep it.
         """
         self.expire()
-        if self._store is not None:
-            kept = await self._store.add(_record(job))
-            if kept.request.id != job.id:
-                return _checked(job.request.key, await self.find(kept.request.id, job.request.caller))
-            self._write(self._store, job)
+        if self._store is None:
+            return self._keep(job)
+        key = _key(job)
+        if key is None:
+            return await self._add(self._store, job)
+        turn = self._adding.setdefault(key, asyncio.Lock())
+        try:
+            async with turn:  # of several that come at once, the others wait for the first to be known
+                earlier = await self.started_by(job.request.key, job.request.caller) if job.request.key else None
+                return await self._add(self._store, job) if earlier is None else earlier
+        finally:
+            if not turn.locked():
+                self._adding.pop(key, None)
+
+    async def _add(self, store: JobStore, job: Job) -> Job:
+        kept = await store.add(_record(job))
+        if kept.request.id != job.id:
+            return _checked(job.request.key, await self.find(kept.request.id, job.request.caller))
+        self._write(store, job)
+        return self._keep(job)
+
+    def _keep(self, job: Job) -> Job:
         self._kept[job.id] = self._active[job.id] = job
         key = _key(job)
         if key is not None:
@@ -108,16 +128,13 @@ class Jobs:
             return None
         return _checked(key, job)
 
-    async def forget(self, job: Job) -> None:
-        """Let go of a job that was refused."""
+    def forget(self, job: Job) -> None:
+        """Let go of a job that was refused; nobody waits for a store to do so."""
         self._active.pop(job.id, None)
         self._delete(job)
         if self._store is not None:
             self._writing[job.id].cancel()
-            try:
-                await self._store.delete(job.id)
-            except Exception:  # what refused the job is what its caller should hear
-                logger.exception("job %s was refused, and is still in the store", job.id)
+            self._work(job, self._delete_from(self._store, job))
 
     async def close(self, timeout_s: float) -> None:
         """Wait until the logs of jobs that are over have been written, and end the store, within `timeout_s` each."""
@@ -178,7 +195,7 @@ class Jobs:
 
         async def write() -> None:
             try:
-                while not await self._write_next(store, job, reader.take()):
+                while not await self._write_patiently(store, job, reader.take()):
                     reader.settle(reader.n)
                     await reader.wait(_LOOK_S)
             except Exception:  # a store that is out of order: the job goes on, for those who read it here
@@ -186,8 +203,34 @@ class Jobs:
             finally:
                 reader.close()
 
-        task = self._writing[job.id] = asyncio.create_task(write(), name=f"write-{job.id}")
-        task.add_done_callback(lambda task: self._writing.pop(job.id, None))
+        self._work(job, write())
+
+    def _work(self, job: Job, work: Coroutine[Any, Any, None]) -> None:
+        """Have the store do something about a job; `close` waits for it."""
+        task = self._writing[job.id] = asyncio.create_task(work, name=f"store-{job.id}")
+        task.add_done_callback(partial(self._has_worked, job.id))
+
+    def _has_worked(self, job_id: str, task: asyncio.Task[None]) -> None:
+        if self._writing.get(job_id) is task:
+            del self._writing[job_id]
+
+    async def _delete_from(self, store: JobStore, job: Job) -> None:
+        try:
+            await store.delete(job.id)
+        except Exception:
+            logger.exception("job %s was refused, and is still in the store", job.id)
+
+    async def _write_patiently(self, store: JobStore, job: Job, events: list[Event]) -> bool:
+        """Do as `_write_next` does, again where that fails: the same events may come twice."""
+        for pause_s in _RETRIES_S:
+            try:
+                return await self._write_next(store, job, events)
+            except StreamAppError:
+                raise
+            except Exception as error:
+                logger.warning("the store cannot write job %s yet: %r", job.id, error)
+                await asyncio.sleep(pause_s)
+        return await self._write_next(store, job, events)
 
     async def _write_next(self, store: JobStore, job: Job, events: list[Event]) -> bool:
         """Write what is new in a job's log; True when it has ended."""

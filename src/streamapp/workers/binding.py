@@ -75,7 +75,9 @@ class Binding:
         arguments = job.arguments
         if arguments is None:
             job.channel.check()  # a job that has just ended has let go of them
-            arguments = asyncio.run(self.reader.read_again(job.request))
+            # Not `asyncio.run`, which takes away the event loop that the app may have set in this thread.
+            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                arguments = runner.run(self.reader.read_again(job.request))
         result = self._call(arguments, stream)
         if job.answer is not None and job.answer.takes(result):
             return job.answer.hand_over(job, result)
