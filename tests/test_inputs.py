@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextvars
 import dataclasses
 import datetime
 import decimal
@@ -34,9 +35,10 @@ from tests.served import ASYNC, PNG, data
 
 import streamapp
 from streamapp.endpoint import inspect_endpoint
-from streamapp.errors import DefinitionError
+from streamapp.errors import DefinitionError, InvalidInput, StreamAppError
 from streamapp.fetch import MediaLimits, limits_here
 from streamapp.inputs import InputReader
+from streamapp.jobs.job import JobRequest
 
 OPTIONAL = Optional[list[str]]  # noqa: UP045 - as older code writes it, which is another type
 LIMITS = MediaLimits(max_bytes=4_000_000, max_pixels=1000, timeout_s=5, allow_private_urls=False)
@@ -618,3 +620,73 @@ def test_an_image_by_a_private_url_is_refused(inputs: TestClient) -> None:
     answer = inputs.post("/image", json={"image": "http://127.0.0.1/secret.png"})
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])
     assert "expected a public address" in answer.json()["error"]["message"]
+
+
+# Plain data, of which the same is read again
+
+
+def named(self: Any, name: Any, prompt: str, n: int = 3) -> None:
+    """Take a part of the path, and two of the body."""
+
+
+def only_named(self: Any, name: Any) -> None:
+    """Take a part of the path."""
+
+
+def number(self: Any, n: float = 0.5) -> None:
+    """Take a number."""
+
+
+NAMED, ONLY_NAMED, NUMBER = reader(named, "/{name}"), reader(only_named, "/{name}"), reader(number)
+
+
+def asked(reading: InputReader, plain: bytes | None, **injected: Any) -> JobRequest:
+    parameters = reading.plain_parameters(injected)
+    return JobRequest(id="0" * 32, app="app", endpoint="/x", input=plain, parameters=parameters or b"")
+
+
+async def test_what_was_read_is_read_again_from_its_plain_data() -> None:
+    reading = NAMED
+    read = await reading.read(post(b'{"prompt": "p"}'), is_get=False, content_type="application/json")
+    again = await reading.read_again(asked(reading, read.plain, name="a"))
+    assert again == {"prompt": "p", "n": 3, "name": "a"}
+
+
+@pytest.mark.parametrize("value", [None, True, 1, 1.5, "text", [1, {"a": []}]])
+def test_plain_values_are_those_that_json_gives_back(value: Any) -> None:
+    reading = ONLY_NAMED
+    assert json.loads(reading.plain_parameters({"name": value}) or b"null") == {"name": value}
+
+
+@pytest.mark.parametrize("value", [float("inf"), b"bytes", {1: 2}, (1,), Prompt(prompt="p"), "\ud800", object()])
+def test_other_values_stay_in_their_process(value: Any) -> None:
+    assert ONLY_NAMED.plain_parameters({"name": value}) is None
+
+
+async def test_what_stayed_in_its_process_is_not_read_elsewhere() -> None:
+    reading = NUMBER
+    with pytest.raises(StreamAppError, match="a value that is no JSON"):
+        await reading.read_again(asked(reading, None))
+
+
+@pytest.mark.parametrize(
+    ("plain", "problem"), [(b'{"n": "x"}', "n: Input should be"), (b"{}", "no value came for name")]
+)
+async def test_plain_data_that_the_endpoint_does_not_take_is_invalid(plain: bytes, problem: str) -> None:
+    reading = ONLY_NAMED if plain == b"{}" else NUMBER
+    with pytest.raises(InvalidInput, match=problem):
+        await reading.read_again(JobRequest(id="0" * 32, app="app", endpoint="/x", input=plain))
+
+
+async def test_a_number_that_json_does_not_have_keeps_a_form_in_its_process() -> None:
+    reading = NUMBER
+    read = await reading.read(get("_input=%7B%22n%22%3A1e999%7D"), is_get=True, content_type=None)
+    assert (read.arguments, read.plain) == ({"n": float("inf")}, None)
+
+
+def test_user_code_is_limited_as_inputs_are() -> None:
+    def limited() -> int:
+        NUMBER.enter()
+        return limits_here().max_pixels
+
+    assert contextvars.copy_context().run(limited) == LIMITS.max_pixels
