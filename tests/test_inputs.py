@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import PIL.Image
 import pytest
-from fastapi import Depends, Header, UploadFile
+from fastapi import Depends, Form, Header, UploadFile
 from fastapi.exceptions import RequestValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +39,7 @@ from streamapp.errors import DefinitionError, InvalidInput, StreamAppError
 from streamapp.fetch import MediaLimits, limits_here
 from streamapp.inputs import InputReader
 from streamapp.jobs.job import JobRequest
+from streamapp.settings import Settings
 
 OPTIONAL = Optional[list[str]]  # noqa: UP045 - as older code writes it, which is another type
 LIMITS = MediaLimits(max_bytes=4_000_000, max_pixels=1000, timeout_s=5, allow_private_urls=False)
@@ -690,3 +691,15 @@ def test_user_code_is_limited_as_inputs_are() -> None:
         return limits_here().max_pixels
 
     assert contextvars.copy_context().run(limited) == LIMITS.max_pixels
+
+
+@pytest.mark.parametrize("kind", ["data", "files"])
+def test_a_form_that_fastapi_has_read_is_not_read_again(kind: str) -> None:
+    class Formed(streamapp.App):
+        @streamapp.endpoint("/form")
+        def form(self, name: Annotated[str, Form()], n: int = 1) -> Any:
+            return [name, n]
+
+    fields: Any = {"name": "a", "n": "2"} if kind == "data" else {"name": (None, "a"), "n": (None, "2")}
+    with TestClient(streamapp.compile_app(Formed, settings=Settings(drain_s=0))) as client:
+        assert client.post("/form", **{kind: fields}).json() == ["a", 2]

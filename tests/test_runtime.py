@@ -537,6 +537,26 @@ def test_too_many_async_jobs_are_refused_as_well() -> None:
         assert shape(client.post("/x")) == (429, "queue_full")
 
 
+def test_what_is_to_stop_a_job_waits_for_no_turn() -> None:
+    class Waiting(streamapp.App, max_multiplexing=1):
+        @cached_property
+        def may_end(self) -> threading.Event:
+            return threading.Event()
+
+        @streamapp.endpoint("/wait")
+        async def wait(self) -> bool:
+            return await asyncio.to_thread(self.may_end.wait, WAIT_S)
+
+        @streamapp.endpoint("/wait/cancel")
+        async def stop(self) -> None:
+            self.may_end.set()
+
+    with serving(Waiting) as client:
+        submitted = submit_over_http(client, "/wait")
+        assert client.post("/wait/cancel").status_code == 200
+        assert "event: done" in finished(client, submitted)
+
+
 def test_only_so_many_async_jobs_run_at_a_time_as_max_multiplexing_says() -> None:
     class Waiting(streamapp.App, max_multiplexing=1):
         @streamapp.endpoint("/x")

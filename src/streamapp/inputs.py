@@ -192,7 +192,8 @@ class InputReader:
     async def _from_body(self, request: Request, declared: str | None) -> bytes | dict[str, Any]:
         """Return a body's JSON text, or the pairs of a form."""
         content_type = (declared or "").partition(";")[0].strip().lower()
-        if content_type == "multipart/form-data":
+        # FastAPI has read the form already where the endpoint has a `Form()`.
+        if content_type == "multipart/form-data" or getattr(request, "_form", None) is not None:
             return await self._from_form(request)
         body = await request.body()
         if declared is None or content_type == "application/json" or content_type.endswith("+json"):

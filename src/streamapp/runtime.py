@@ -105,6 +105,10 @@ class ServedApp:
         """Return the worker that runs an endpoint's jobs."""
         return self.workers.tasks if spec.is_async or spec.path in self._beside else self.workers.sync
 
+    def is_beside(self, job: Job) -> bool:
+        """Say whether a job is one of an endpoint that hears of the cancels of another."""
+        return job.request.endpoint in self._beside
+
     def setup(self) -> None:
         """Run the app's setup; blocks, also where it is `async def` and runs on the loop."""
         self._call_hook(self.app.setup)
@@ -193,6 +197,7 @@ def thread_and_tasks(served: ServedApp) -> Workers:
         run=served.run,
         ready=thread.ready,
         max_running=cls.max_multiplexing,
+        is_beside=served.is_beside,
         capture=served.capture,
     )
     return Workers(thread, tasks)

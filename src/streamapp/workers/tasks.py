@@ -10,6 +10,7 @@ Divergence: this module uses `threading`, to tell the loop's thread from others.
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from typing import Any
@@ -31,6 +32,7 @@ class TaskWorker:
         run: runs a job's endpoint; returns a coroutine.
         ready: tasks wait for it: the app's setup.
         max_running: of them that run at a time; the others wait. All up to `max_async_jobs` when None.
+        is_beside: says of a job that it runs beside another, which it may have to stop: it waits for no turn.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class TaskWorker:
         run: Run,
         ready: Future[None],
         max_running: int | None = None,
+        is_beside: Callable[[Job], bool] | None = None,
         capture: Capture | None = None,
     ) -> None:
         self.name = name
@@ -48,6 +51,8 @@ class TaskWorker:
         self.ready = ready
         self._run_endpoint = run
         self._turns = asyncio.Semaphore(max_running or self.max_jobs)
+        self._without_turns = asyncio.Semaphore(self.max_jobs)
+        self._is_beside = is_beside or (lambda job: False)
         self._capture = capture or (lambda job: nullcontext())
         self._tasks: dict[Job, asyncio.Task[None]] = {}
         self._refused = 0
@@ -119,8 +124,9 @@ class TaskWorker:
     async def _run(self, job: Job) -> None:
         # One coroutine for all of it: each one between the task and the endpoint is gone through twice per event.
         started, deadline = time.monotonic(), None
+        turns = self._without_turns if self._is_beside(job) else self._turns
         try:
-            await self._become_ready(job)
+            await self._become_ready(job, turns)
             started = time.monotonic()
             try:
                 if job.start():
@@ -142,7 +148,7 @@ class TaskWorker:
                     job.returned()
                     await _succeed(job, result)
             finally:
-                self._turns.release()
+                turns.release()
         except (Cancelled, asyncio.CancelledError):
             job.cancel()  # without effect on a job that is over already, which is why it was cancelled
         except BaseException as error:  # whatever user code raises ends this job and no other
@@ -154,12 +160,12 @@ class TaskWorker:
             del self._tasks[job]
             self._times.add(time.monotonic() - started)
 
-    async def _become_ready(self, job: Job) -> None:
+    async def _become_ready(self, job: Job, turns: asyncio.Semaphore) -> None:
         left_s = None if job.request.queue_timeout_s is None else job.queue_time_left_s
         try:
             async with asyncio.timeout(left_s):
                 await asyncio.shield(asyncio.wrap_future(self.ready))
-                await self._turns.acquire()
+                await turns.acquire()
         except TimeoutError:
             raise waited_too_long(job) from None
 
