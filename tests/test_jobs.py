@@ -297,6 +297,8 @@ async def test_a_job_under_way_elsewhere_is_not_ours_to_show() -> None:
     job = await Jobs(SETTINGS, store).add(new(is_detached=True))
     with pytest.raises(JobUnfinished, match="is queued, but not in this process"):
         await Jobs(SETTINGS, store).find(job.id, "")
+    with pytest.raises(JobNotFound):  # others do not even hear that it is there
+        await Jobs(SETTINGS, store).find(job.id, "bob")
     job.cancel()
 
 

@@ -108,7 +108,7 @@ class Jobs:
         self.expire()
         job = self._kept.get(job_id)
         if job is None and self._store is not None:
-            job = await self._load(self._store, job_id)
+            job = await self._load(self._store, job_id, caller)
         if job is None or job.request.caller != caller:
             raise JobNotFound(
                 f"job {job_id[:64]!r} is not here: jobs are kept {self._settings.job_ttl_s:g} s after their end"
@@ -252,10 +252,10 @@ class Jobs:
                 logger.exception("the store did not let go of old jobs")
         return True
 
-    async def _load(self, store: JobStore, job_id: str) -> Job | None:
-        """Return a job that is over, as it was when it ended; of a long log, the end."""
+    async def _load(self, store: JobStore, job_id: str, caller: str) -> Job | None:
+        """Return a caller's job that is over, as it was when it ended; of a long log, the end."""
         record = await store.load(job_id)
-        if record is None:
+        if record is None or record.request.caller != caller:
             return None
         if record.finished_at is None:
             raise JobUnfinished(f"job {record.request.id} is {record.status}, but not in this process; ask again later")
