@@ -41,13 +41,46 @@ ASYNC = {"Prefer": "respond-async"}
 # Several jobs in one step
 
 
-class BatchWorker:
-    """Advance up to eight jobs by one step of their generators in each turn, in one thread."""
+class LaneWorker:
+    """Hand to its lane what a worker does not do itself."""
 
     def __init__(self, served: ServedApp) -> None:
         self.name, self._served = served.name, served
         self._lane = Lane(served.name, served.settings, on_broken=served.on_broken)
         self.ready = self._lane.ready
+
+    @property
+    def state(self) -> State:
+        return self._lane.state
+
+    @property
+    def is_idle(self) -> bool:
+        return self._lane.is_idle
+
+    def submit(self, job: Job) -> None:
+        self._lane.submit(job)
+
+    def position(self, job: Job) -> int:
+        return self._lane.position(job)
+
+    def begin_drain(self) -> None:
+        self._lane.begin_drain()
+
+    def cancel_running(self) -> None:
+        self._lane.cancel_running()
+
+    def join(self, timeout_s: float) -> bool:
+        return self._lane.join(timeout_s)
+
+    def statistics(self) -> WorkerStatistics:
+        return self._lane.statistics()
+
+
+class BatchWorker(LaneWorker):
+    """Advance up to eight jobs by one step of their generators in each turn, in one thread."""
+
+    def __init__(self, served: ServedApp) -> None:
+        super().__init__(served)
         self.turns: list[int] = []  # how many jobs advanced in each
 
     def start(self) -> None:
@@ -83,32 +116,6 @@ class BatchWorker:
             getattr(items, "close", int)()
             job.returned()
             self._lane.done(job)
-
-    @property
-    def state(self) -> State:
-        return self._lane.state
-
-    @property
-    def is_idle(self) -> bool:
-        return self._lane.is_idle
-
-    def submit(self, job: Job) -> None:
-        self._lane.submit(job)
-
-    def position(self, job: Job) -> int:
-        return self._lane.position(job)
-
-    def begin_drain(self) -> None:
-        self._lane.begin_drain()
-
-    def cancel_running(self) -> None:
-        self._lane.cancel_running()
-
-    def join(self, timeout_s: float) -> bool:
-        return self._lane.join(timeout_s)
-
-    def statistics(self) -> WorkerStatistics:
-        return self._lane.statistics()
 
 
 class Denoiser(streamapp.App):
@@ -346,16 +353,14 @@ def test_those_who_wait_know_their_position_and_a_full_queue_refuses() -> None:
 # Another process
 
 
-class ProcessWorker:
+class ProcessWorker(LaneWorker):
     """Run each job in a process that has an instance of the app and the runtime's own workers; another when it dies.
 
     The log of a job is there; here is its mirror, with the numbers that the events have there.
     """
 
     def __init__(self, served: ServedApp) -> None:
-        self.name, self._served = served.name, served
-        self._lane = Lane(served.name, served.settings, on_broken=served.on_broken)
-        self.ready = self._lane.ready
+        super().__init__(served)
         self.processes: list[BaseProcess] = []
 
     def start(self) -> None:
@@ -399,32 +404,6 @@ class ProcessWorker:
     def _tell(self, *order: Any) -> None:
         with suppress(OSError):
             self._pipe.send(order)
-
-    @property
-    def state(self) -> State:
-        return self._lane.state
-
-    @property
-    def is_idle(self) -> bool:
-        return self._lane.is_idle
-
-    def submit(self, job: Job) -> None:
-        self._lane.submit(job)
-
-    def position(self, job: Job) -> int:
-        return self._lane.position(job)
-
-    def begin_drain(self) -> None:
-        self._lane.begin_drain()
-
-    def cancel_running(self) -> None:
-        self._lane.cancel_running()
-
-    def join(self, timeout_s: float) -> bool:
-        return self._lane.join(timeout_s)
-
-    def statistics(self) -> WorkerStatistics:
-        return self._lane.statistics()
 
 
 async def take_in(job: Job, events: list[LoggedEvent]) -> None:
