@@ -217,7 +217,7 @@ class Jobs:
     async def _delete_from(self, store: JobStore, job: Job) -> None:
         try:
             await store.delete(job.id)
-        except Exception:
+        except Exception:  # what refused the job is what its caller hears
             logger.exception("job %s was refused, and is still in the store", job.id)
 
     async def _write_patiently(self, store: JobStore, job: Job, events: list[Event]) -> bool:
