@@ -703,3 +703,5 @@ def test_a_form_that_fastapi_has_read_is_not_read_again(kind: str) -> None:
     fields: Any = {"name": "a", "n": "2"} if kind == "data" else {"name": (None, "a"), "n": (None, "2")}
     with TestClient(streamapp.compile_app(Formed, settings=Settings(drain_s=0))) as client:
         assert client.post("/form", **{kind: fields}).json() == ["a", 2]
+        for _ in range(2):
+            assert client.post("/form", headers={"Idempotency-Key": "1"}, **{kind: fields}).json() == ["a", 2]

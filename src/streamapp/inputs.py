@@ -192,8 +192,7 @@ class InputReader:
     async def _from_body(self, request: Request, declared: str | None) -> bytes | dict[str, Any]:
         """Return a body's JSON text, or the pairs of a form."""
         content_type = (declared or "").partition(";")[0].strip().lower()
-        # FastAPI has read the form already where the endpoint has a `Form()`.
-        if content_type == "multipart/form-data" or getattr(request, "_form", None) is not None:
+        if content_type == "multipart/form-data" or has_read_form(request):
             return await self._from_form(request)
         body = await request.body()
         if declared is None or content_type == "application/json" or content_type.endswith("+json"):
@@ -219,6 +218,11 @@ class InputReader:
     def _pairs(self, pairs: Any, names: list[str]) -> dict[str, Any]:
         """Return single values and, for fields that are lists, all values of a name."""
         return {name: pairs.getlist(name) if name in self._lists else pairs[name] for name in names}
+
+
+def has_read_form(request: Request) -> bool:
+    """Say whether FastAPI has read the body as a form, for a `Form()`: as text it cannot be read any more."""
+    return getattr(request, "_form", None) is not None
 
 
 def described(error: RequestValidationError) -> str:

@@ -131,10 +131,6 @@ class ServedApp:
         """Run a job's endpoint, as `Run` says; in the job's context."""
         return self._bindings[job.request.endpoint].run(job, stream)
 
-    def path_of(self, spec: EndpointSpec) -> str:
-        """Return an endpoint's path with the app's name before it, which is the same wherever it is served."""
-        return f"/{self.name}{spec.path}".rstrip("/")
-
     def request(
         self, spec: EndpointSpec, job_id: str, *, queue_timeout_s: float | None = None, **asked: Any
     ) -> JobRequest:

@@ -363,10 +363,7 @@ def _add_routes(api: FastAPI, runtime: Runtime) -> None:
 FAL = Face(
     name="fal",
     fixed_paths=("/rest", "/api/fal"),
-    exposed_headers=(
-        *("x-fal-request-id", "x-fal-billable-units", "X-Fal-Error-Type", "X-Fal-Request-Timeout-Type"),
-        "X-Fal-Runner-Hints",
-    ),
+    exposed_headers=(*("x-fal-billable-units", "X-Fal-Request-Timeout-Type", "X-Fal-Runner-Hints"),),
     upload_paths=("/rest/files/upload",),
     middleware=_middleware,
     add_routes=_add_routes,

@@ -17,7 +17,10 @@ from ..process.logs import logger
 from .call import HeaderList, header_in
 from .response import ErrorResponse
 
-EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")
+EXPOSED_HEADERS = (
+    *("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range"),
+    *("x-fal-request-id", "X-Fal-Error-Type"),  # fal's names, but on every answer
+)
 REQUEST_ID = "streamapp.request_id"
 _OPEN_PATHS = frozenset({"/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.

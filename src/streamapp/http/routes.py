@@ -33,9 +33,9 @@ from ..errors import (
     StreamAppError,
     describe,
 )
-from ..inputs import Input
+from ..inputs import Input, has_read_form
 from ..jobs.events import parse_event_id
-from ..jobs.job import Job, RequestKey, new_job_id
+from ..jobs.job import Job, RequestKey, new_job_id, path_of
 from ..process.logs import logger
 from ..runtime import Runtime, ServedApp
 from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
@@ -147,9 +147,10 @@ class EndpointRoute:
         key = call.key
         if key is None:
             return None
-        is_form = call.content_type is not None and call.content_type.startswith("multipart/")
+        is_multipart = call.content_type is not None and call.content_type.startswith("multipart/")
         # A form's body has gone into its files, and the line between its parts differs at each sending.
-        body = call.content_length.encode() if is_form else await request.body()
+        is_gone = is_multipart or has_read_form(request)
+        body = call.content_length.encode() if is_gone else await request.body()
         # With the app's name: several apps at `/` may share a store.
         return RequestKey(f"{self._served.name} {request.url.path} {key}", zlib.crc32(body))
 
@@ -176,7 +177,7 @@ class EndpointRoute:
 
     async def _hear_of(self, job: Job, api: FastAPI) -> None:
         """Run the endpoint for a job that was cancelled; whatever comes of it is for the log alone."""
-        path = self._served.path_of(self._spec)
+        path = path_of(self._served.name, self._spec.path)
         try:
             status = await self._run_beside(_own_request(api, path, job), api)
         except RequestValidationError:  # it asks for more than an empty input and an id can give
@@ -245,7 +246,7 @@ class EndpointRoute:
     async def _resume(self, request: Request, call: Call) -> Response:
         event_id = parse_event_id(call.last_event_id)
         job = await self._runtime.jobs.find(event_id.job_id, call.caller)
-        if job.request.path != self._served.path_of(self._spec):
+        if (job.request.app, job.request.endpoint) != (self._served.name, self._spec.path):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.request.path}, not of {request.url.path}")
         return _resumed(call, job, self._runtime, _after(job, call.last_event_id))
 

@@ -94,13 +94,18 @@ class JobRequest:
 
     @property
     def path(self) -> str:
-        """Return the endpoint's path with the app's name before it, which is the same wherever it is served."""
-        return f"/{self.app}{self.endpoint}".rstrip("/")
+        """Return the endpoint's path, as `path_of` does."""
+        return path_of(self.app, self.endpoint)
 
     def without_secrets(self) -> "JobRequest":
         """Return the same without what the caller proves by who they are: for whoever keeps it."""
         lines = [line for line in self.headers.split(b"\n") if not line.startswith(_SECRET_LINES)]
         return replace(self, headers=b"\n".join(lines))
+
+
+def path_of(app: str, endpoint: str) -> str:
+    """Return an endpoint's path with the app's name before it, which is the same wherever it is served."""
+    return f"/{app}{endpoint}".rstrip("/")
 
 
 def new_job_id() -> str:

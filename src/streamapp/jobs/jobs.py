@@ -69,17 +69,17 @@ class Jobs:
         self.expire()
         if self._store is None:
             return self._keep(job)
-        key = _key(job)
+        key, caller = job.request.key, job.request.caller
         if key is None:
             return await self._add(self._store, job)
-        turn = self._adding.setdefault(key, asyncio.Lock())
+        turn = self._adding.setdefault((caller, key.key), asyncio.Lock())
         try:
             async with turn:  # of several that come at once, the others wait for the first to be known
-                earlier = await self.started_by(job.request.key, job.request.caller) if job.request.key else None
+                earlier = await self.started_by(key, caller)
                 return await self._add(self._store, job) if earlier is None else earlier
         finally:
             if not turn.locked():
-                self._adding.pop(key, None)
+                self._adding.pop((caller, key.key), None)
 
     async def _add(self, store: JobStore, job: Job) -> Job:
         kept = await store.add(_record(job))
@@ -222,20 +222,18 @@ class Jobs:
 
     async def _write_patiently(self, store: JobStore, job: Job, events: list[Event]) -> bool:
         """Do as `_write_next` does, again where that fails: the same events may come twice."""
+        if any(event.kind == "lagged" for event in events):
+            raise StreamAppError("the store was behind for longer than a reader may be")
         for pause_s in _RETRIES_S:
             try:
                 return await self._write_next(store, job, events)
-            except StreamAppError:
-                raise
-            except Exception as error:
+            except Exception as error:  # the store's own, of whatever kind
                 logger.warning("the store cannot write job %s yet: %r", job.id, error)
                 await asyncio.sleep(pause_s)
         return await self._write_next(store, job, events)
 
     async def _write_next(self, store: JobStore, job: Job, events: list[Event]) -> bool:
         """Write what is new in a job's log; True when it has ended."""
-        if any(event.kind == "lagged" for event in events):
-            raise StreamAppError("the store was behind for longer than a reader may be")
         lasting = [event for event in events if event.kind not in REPLACEABLE]
         if not lasting:
             return False
