@@ -93,7 +93,7 @@ def node_test(*names: str, **environment: str) -> str:
 
 
 def test_the_decoder_passes_the_byte_fixtures_and_faults_are_met() -> None:
-    node_test("decoder", "patience", "faults")
+    node_test("decoder", "json", "patience", "faults")
 
 
 def test_streams_and_jobs_behave_as_the_python_clients_do(servers: tuple[dict[str, str], CuttingProxy]) -> None:
@@ -161,7 +161,7 @@ def test_the_package_contains_what_the_readme_says() -> None:
 
 
 def test_the_core_is_small() -> None:
-    assert len(gzip.compress((PACKAGE / "dist" / "index.js").read_bytes())) <= 6 * 1024
+    assert len(gzip.compress((PACKAGE / "dist" / "index.js").read_bytes())) <= 7 * 1024
 
 
 def test_a_bundler_leaves_out_what_is_not_used() -> None:

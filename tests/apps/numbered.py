@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from starlette.responses import Response, StreamingResponse
+
 import streamapp
 from streamapp.serve.server import bind, serve
 
@@ -56,6 +58,16 @@ class Numbers(streamapp.App):
         """Return what came."""
         self.started += 1
         return value
+
+    @streamapp.endpoint("/given")
+    def given(self, value: list[Any]) -> Iterator[Any]:
+        """Emit what came, part by part."""
+        yield from value
+
+    @streamapp.endpoint("/own")
+    def own(self, text: str = "x", status: int = 200) -> Response:
+        """Answer in a way of its own, in two pieces."""
+        return StreamingResponse(iter([f"{text},", text]), status, media_type="text/csv")
 
     @streamapp.endpoint("/sleep")
     async def sleep(self, seconds: float) -> str:

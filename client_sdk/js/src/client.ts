@@ -3,6 +3,7 @@
 import { Deadline, type Limits, LONGEST_JOB_MS, outlasting } from "./deadline.js";
 import { encodeInput } from "./inputs.js";
 import { follow, JobHandle } from "./job.js";
+import { parseJson, stringifyJson } from "./json.js";
 import { type JobStatus, Server } from "./server.js";
 import type { Stream } from "./stream.js";
 
@@ -18,10 +19,12 @@ export interface ClientOptions {
    * in plain text, which is given 11 minutes.
    */
   silenceMs?: number;
+  /** How integers beyond `Number.MAX_SAFE_INTEGER` come: rounded to numbers, which is the default, or as BigInts. */
+  largeIntegers?: "number" | "bigint";
 }
 
 export interface CallOptions extends Limits {
-  /** The endpoint's arguments: what JSON holds, Blobs, Files and bytes. */
+  /** The endpoint's arguments: what JSON holds, BigInts, Blobs, Files and bytes. */
   input?: unknown;
 }
 
@@ -45,11 +48,12 @@ export class Client {
   /** `url` is where the server is, without the path of an endpoint; in a page it may be relative: "/". */
   constructor(
     url: string | URL,
-    { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000 }: ClientOptions = {},
+    { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000, largeIntegers }: ClientOptions = {},
   ) {
     const headers: Record<string, string> = key === undefined ? {} : { Authorization: `Key ${key}` };
     const base = new URL(url, globalThis.location?.href).href.replace(/\/+$/, "");
-    this.#server = new Server({ url: base, headers, resumeWindowMs, silenceMs }, patienceMs);
+    const parse = largeIntegers === "bigint" ? parseJson : JSON.parse;
+    this.#server = new Server({ url: base, headers, resumeWindowMs, silenceMs, parse }, patienceMs);
     this.#key = key;
   }
 
@@ -66,6 +70,15 @@ export class Client {
     return new Deadline({ signal, timeoutMs }).hold(async (signal) =>
       this.#server.json(await this.#server.post(path, input), signal, timeoutMs),
     );
+  }
+
+  /**
+   * Call an endpoint that answers by a `Response` of its own, and return it, to be read as any of `fetch`'s.
+   *
+   * It is sent once: what is lost is not asked for again. A signal that is aborted ends the reading, and the job.
+   */
+  async fetch(path: string, { input, signal }: Omit<CallOptions, "timeoutMs"> = {}): Promise<Response> {
+    return this.#server.fetch(path, input, signal);
   }
 
   /** Start a job that runs on without readers, and return its handle; a call that ends early cancels the job. */
@@ -106,7 +119,7 @@ export class Client {
    * Events have names, as in `stream`, and an event "done" follows the last one.
    */
   eventSource(path: string, input: unknown = {}): EventSource {
-    const query = new URLSearchParams({ _input: JSON.stringify(input), _events: "named" });
+    const query = new URLSearchParams({ _input: stringifyJson(input), _events: "named" });
     if (this.#key !== undefined) query.set("_token", this.#key);
     const source = new EventSource(`${this.#server.url}${path}?${query}`);
     for (const name of ["done", "error", "cancelled"]) {

@@ -18,6 +18,14 @@ export interface Request {
   signal?: AbortSignal;
 }
 
+/** How answers are read. */
+export interface Reading {
+  /** How long nothing may come before a connection counts as cut. */
+  silenceMs: number;
+  /** Reads JSON. */
+  parse: (text: string) => any;
+}
+
 /** One answer that is being read. */
 export class Connection {
   readonly response: Response;
@@ -36,10 +44,14 @@ export class Connection {
   /**
    * Send a request, and return its answer if that is a success of one of the expected media types, or 204.
    *
-   * @param silenceMs how long nothing may come before the connection counts as cut.
    * @throws StreamappError, also when the signal is aborted.
    */
-  static async open(request: Request, signal: AbortSignal, expected: string[], silenceMs: number): Promise<Connection> {
+  static async open(
+    request: Request,
+    signal: AbortSignal,
+    expected: string[],
+    { silenceMs, parse }: Reading,
+  ): Promise<Connection> {
     const controller = new AbortController();
     const options = { ...request, signal: AbortSignal.any([request.signal ?? signal, controller.signal]) };
     const answer = unlessSilent(controller, silenceMs, () => fetch(request.url, options));
@@ -47,7 +59,7 @@ export class Connection {
     const connection = new Connection(response, controller, silenceMs);
     if (!response.ok) {
       const text = await connection.text().catch(() => ""); // cut off: the status says enough
-      throw errorFromResponse(response, text);
+      throw errorFromResponse(response, text, parse);
     }
     if (response.status === 204 || expected.includes(mediaTypeOf(response))) return connection;
     const isEmpty = !(await connection.read().catch(() => undefined));
@@ -72,6 +84,20 @@ export class Connection {
     if (!text) throw noAnswer(this.response.url, "it is empty");
     return text;
   }
+}
+
+/** Send a request, once, and return its answer, whatever type it has; throw one that tells an error. */
+export async function fetchAnswer(
+  request: Request,
+  signal: AbortSignal | undefined,
+  parse: Reading["parse"],
+): Promise<Response> {
+  const response = await fetch(request.url, { ...request, signal: signal ?? null }).catch((cause) => {
+    signal?.throwIfAborted();
+    throw noAnswer(request.url, cause);
+  });
+  if (!response.ok) throw errorFromResponse(response, await response.text().catch(() => ""), parse);
+  return response;
 }
 
 /** Return the media type without its parameters. */
@@ -107,9 +133,9 @@ function unexpected(response: Response, expected: string[]): StreamappError {
 }
 
 /** Decode JSON, or throw with the text. */
-export function decodeJson(text: string, where: string): any {
+export function decodeJson(text: string, where: string, parse: Reading["parse"]): any {
   try {
-    return JSON.parse(text);
+    return parse(text);
   } catch (cause) {
     const message = `Expected JSON in ${where}, got ${JSON.stringify(text.slice(0, 80))}`;
     throw new StreamappError("unexpected_answer", message, { data: text, cause });

@@ -5,7 +5,7 @@
  * So no answer is trusted that lacks what it must have: a type, an event, the whole id of a job.
  */
 
-import { Connection, decodeJson, EVENT_STREAM, JSON_TYPE, mediaTypeOf, NDJSON, type Request, TEXT } from "./connection.js";
+import { Connection, decodeJson, EVENT_STREAM, JSON_TYPE, mediaTypeOf, NDJSON, type Reading, type Request, TEXT } from "./connection.js";
 import { LONGEST_JOB_MS } from "./deadline.js";
 import { type Decoder, LineDecoder, PlainTextDecoder, type ServerSentEvent, SSEDecoder } from "./decoder.js";
 import { errorFromEvent, StreamappError } from "./errors.js";
@@ -22,12 +22,11 @@ export interface StreamEvent<Data = any> {
 }
 
 /** How connections are treated. */
-export interface Manners {
+export interface Manners extends Reading {
   /** Where the server is, without a "/" at the end. */
   url: string;
   headers: Record<string, string>;
   resumeWindowMs: number;
-  silenceMs: number;
 }
 
 /** What is read: a job that a request starts, or one that exists already. */
@@ -96,7 +95,7 @@ export class Conversation {
     const expected = this.jobId === undefined ? [EVENT_STREAM, NDJSON, TEXT] : [EVENT_STREAM];
     for (;;) {
       try {
-        const connection = await Connection.open(this.#request(), this.#signal, expected, this.#manners.silenceMs);
+        const connection = await Connection.open(this.#request(), this.#signal, expected, this.#manners);
         return connection.response.status === 204 ? this.#end() : this.#begin(connection);
       } catch (error) {
         this.#check(error);
@@ -169,7 +168,7 @@ export class Conversation {
   }
 
   #read({ name, data: text, id }: ServerSentEvent): StreamEvent {
-    const data = decodeJson(text, `the event "${name}"`);
+    const data = decodeJson(text, `the event "${name}"`, this.#manners.parse);
     if (name === "error" || name === "cancelled") {
       this.isOver = true;
       throw errorFromEvent(name, data, this.jobId);
@@ -215,13 +214,13 @@ export async function readJson(
   request: Request,
   patience: Patience,
   signal: AbortSignal,
-  silenceMs: number,
+  reading: Reading,
 ): Promise<any> {
   for (;;) {
     try {
-      const answer = await Connection.open(request, signal, [JSON_TYPE], silenceMs);
+      const answer = await Connection.open(request, signal, [JSON_TYPE], reading);
       patience.answered();
-      return decodeJson(await answer.text(), `the answer of ${request.url}`);
+      return decodeJson(await answer.text(), `the answer of ${request.url}`, reading.parse);
     } catch (error) {
       signal.throwIfAborted();
       // A proxy that has waited for a value in vain would do so again, while the endpoint ran a second time.

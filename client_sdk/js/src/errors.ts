@@ -1,5 +1,7 @@
 /** Define the error that everything here throws, and read what a server said into it. */
 
+import { stringifyJson } from "./json.js";
+
 /** What went wrong: the server's word, or, in the first line, ours. */
 export type ErrorCode =
   | "connection_failed" | "stream_interrupted" | "unexpected_answer" | "refused"
@@ -62,9 +64,9 @@ const BY_STATUS: Record<number, ErrorCode> = {
 };
 
 /** Read an answer with an error status, and its body; any server's, any proxy's. */
-export function errorFromResponse(response: Response, text: string): StreamappError {
+export function errorFromResponse(response: Response, text: string, parse: (text: string) => any): StreamappError {
   const wait = response.headers.get("Retry-After") ?? "";
-  return errorFrom(parse(text), `HTTP ${response.status} ${response.statusText}: ${text.slice(0, 200)}`, {
+  return errorFrom(read(text, parse), `HTTP ${response.status} ${response.statusText}: ${text.slice(0, 200)}`, {
     status: response.status,
     retryAfter: /^\d+$/.test(wait) ? Number(wait) : undefined, // else a date: only proxies send it
     jobId: response.headers.get("X-Streamapp-Job-Id") ?? undefined,
@@ -73,7 +75,7 @@ export function errorFromResponse(response: Response, text: string): StreamappEr
 
 /** Read the data of an `error` or `cancelled` event, or of a job that failed. */
 export function errorFromEvent(name: string, data: any, jobId: string | undefined): StreamappError {
-  return errorFrom(data, `The job ended with the event "${name}": ${JSON.stringify(data).slice(0, 200)}`, { jobId });
+  return errorFrom(data, `The job ended with the event "${name}": ${stringifyJson(data).slice(0, 200)}`, { jobId });
 }
 
 /** Streamapp's form, FastAPI's and fal's, or none of them. */
@@ -84,9 +86,9 @@ function errorFrom(body: any, fallback: string, facts: Facts): StreamappError {
   return new StreamappError(code, message, { ...facts, retryable: error?.retryable, detail: body?.detail, data: body });
 }
 
-function parse(text: string): any {
+function read(text: string, parse: (text: string) => any): any {
   try {
-    return JSON.parse(text);
+    return parse(text);
   } catch {
     return text;
   }

@@ -11,5 +11,6 @@ export type { Limits } from "./deadline.js";
 export { type ServerSentEvent, SSEDecoder } from "./decoder.js";
 export { type ErrorCode, StreamappError } from "./errors.js";
 export type { JobHandle } from "./job.js";
+export { parseJson, stringifyJson } from "./json.js";
 export type { JobStatus } from "./server.js";
 export type { Stream } from "./stream.js";

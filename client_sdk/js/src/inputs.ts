@@ -1,11 +1,13 @@
-/** Turn an endpoint's input into JSON: Blobs, Files and bytes anywhere in it become data URIs. */
+/** Turn an endpoint's input into JSON: Blobs, Files and bytes anywhere in it become data URIs, BigInts integers. */
+
+import { stringifyJson } from "./json.js";
 
 // Divisible by 3: the base64 of one part has no padding, and parts can be joined.
 const PART_BYTES = 0x6000;
 
 /** Return the JSON of an input; an endpoint whose arguments all have defaults still reads an object. */
 export async function encodeInput(input: unknown): Promise<string> {
-  return JSON.stringify((await encode(input)) ?? {});
+  return stringifyJson((await encode(input)) ?? {});
 }
 
 async function encode(value: any): Promise<unknown> {

@@ -1,6 +1,6 @@
 /** Speak to one server: what every request carries, jobs by their id, streams that are left. */
 
-import { JSON_TYPE, type Request } from "./connection.js";
+import { fetchAnswer, JSON_TYPE, type Request } from "./connection.js";
 import { Conversation, idempotencyKey, type Manners, readJson, type Subject } from "./conversation.js";
 import { Deadline, LEAVING_MS, type Limits } from "./deadline.js";
 import { errorFromEvent, type StreamappError } from "./errors.js";
@@ -38,13 +38,18 @@ export class Server {
 
   /** Send a request until it is answered, and return the JSON of its answer. */
   async json(request: Request, signal: AbortSignal, silenceMs = this.#manners.silenceMs): Promise<any> {
-    return readJson(request, this.#patience(), signal, silenceMs);
+    return readJson(request, this.#patience(), signal, { ...this.#manners, silenceMs });
   }
 
   /** Make a request that starts a job; sent again, it does not start another. */
   async post(path: string, input: unknown, more: Record<string, string> = {}): Promise<Request> {
     const headers = { "Content-Type": JSON_TYPE, "Idempotency-Key": idempotencyKey(), ...more };
     return { ...this.#request("POST", path, headers), body: await encodeInput(input) };
+  }
+
+  /** Call an endpoint that answers in a way of its own. */
+  async fetch(path: string, input: unknown, signal: AbortSignal | undefined): Promise<Response> {
+    return fetchAnswer(await this.post(path, input, { Accept: "*/*" }), signal, this.#manners.parse);
   }
 
   /** Send a request about a job, and return the JSON of its answer. */

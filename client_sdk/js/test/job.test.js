@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { client, collect } from "./server.js";
+import { Client } from "streamapp-client";
+
+import { client, collect, url } from "./server.js";
 import { WAIT_MS } from "./waiting.js";
 
 test("run returns the value", async () => {
@@ -118,4 +120,48 @@ test("a subscription that is left cancels its job", async () => {
   const call = client.subscribe("/sleep", { input: { seconds: 60 }, onQueueUpdate, timeoutMs: 3000 });
   await assert.rejects(call, { code: "deadline_exceeded" });
   assert.equal((await client.job(jobId).status()).status, "cancelled");
+});
+
+test("an endpoint's own answer is read as it comes", async () => {
+  const response = await client.fetch("/own", { input: { text: "Grüße" } });
+  assert.match(response.headers.get("Content-Type"), /^text\/csv/);
+  assert.equal(await response.text(), "Grüße,Grüße");
+});
+
+test("an endpoint's own answer that tells an error is thrown", async () => {
+  await assert.rejects(client.fetch("/own", { input: { text: 1 } }), { code: "invalid_input", status: 422 });
+  await assert.rejects(client.fetch("/own", { input: { status: 404 } }), { code: "not_found", message: /x,x/ });
+  const [signal, reason] = [new AbortController(), new Error("enough")];
+  signal.abort(reason);
+  await assert.rejects(client.fetch("/own", { signal: signal.signal }), reason);
+});
+
+// Integers beyond what a number holds
+
+const LARGE = 12345678901234567890n;
+const exact = new Client(url, { largeIntegers: "bigint" });
+
+test("a BigInt in an input arrives as an integer, by every call", async () => {
+  const input = { value: { seeds: [LARGE, -LARGE], blob: new Blob(["abc"]), n: 1 } };
+  const expected = { seeds: [LARGE, -LARGE], blob: "data:application/octet-stream;base64,YWJj", n: 1 };
+  assert.deepEqual(await exact.run("/echo", { input }), expected);
+  assert.deepEqual(await (await exact.submit("/echo", { input })).result({ timeoutMs: WAIT_MS }), expected);
+  assert.deepEqual(await exact.subscribe("/echo", { input }), expected);
+  assert.match(await (await exact.fetch("/own", { input: { text: "a", status: 200n } })).text(), /^a/);
+});
+
+test("large integers come as numbers, unless BigInts were asked for", async () => {
+  const input = { value: [LARGE, 7] };
+  assert.deepEqual(await client.run("/echo", { input }), [12345678901234567000, 7]);
+  assert.deepEqual(await exact.run("/echo", { input }), [LARGE, 7]);
+  const stream = await exact.stream("/given", { input });
+  const events = await collect(stream);
+  assert.deepEqual(events.map(({ data }) => data), [LARGE, 7]);
+  const lines = await exact.stream("/given", { input, accept: "application/x-ndjson" });
+  assert.deepEqual((await collect(lines)).map(({ data }) => data), [LARGE, 7]);
+});
+
+test("what was refused is told with its exact digits", async () => {
+  const error = await exact.run("/own", { input: { text: LARGE } }).catch((error) => error);
+  assert.deepEqual([error.code, error.detail[0].input], ["invalid_input", LARGE]);
 });
