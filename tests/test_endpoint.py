@@ -3,7 +3,7 @@
 import asyncio
 import typing
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import pytest
 from fastapi import Header
@@ -254,6 +254,22 @@ def test_a_parameter_with_an_underscore_is_refused() -> None:
     message = refused(paint)
     assert "'_seed' starts with an underscore" in message
     assert message.endswith("write 'seed'")
+
+
+def test_a_stream_behind_a_default_is_the_jobs_however_it_is_written() -> None:
+    def none(self: Any, n: int = 1, stream: streamapp.Stream = None) -> None: ...  # type: ignore[assignment]
+
+    def optional(self: Any, n: int = 1, stream: streamapp.Stream | None = None) -> None: ...
+
+    def older(self: Any, n: int = 1, stream: Optional[streamapp.Stream] = None) -> None: ...  # noqa: UP045
+
+    def annotated(self: Any, n: int = 1, stream: Annotated[streamapp.Stream | None, "the job's"] = None) -> None: ...
+
+    def by_name(self: Any, n: int = 1, *, stream: Annotated[streamapp.Stream, "the job's"]) -> None: ...
+
+    for function in (none, optional, older, annotated, by_name):
+        spec = inspect_endpoint(streamapp.endpoint("/x")(function))
+        assert (spec.stream_parameter, spec.kind, [p.name for p in spec.parameters]) == ("stream", "stream", ["n"])
 
 
 def test_a_second_stream_is_refused() -> None:

@@ -582,7 +582,7 @@ async def test_a_response_to_set_headers_on_is_made_for_each_request() -> None:
     assert own.own_response(first) is not own.own_response(second)
 
 
-@pytest.mark.parametrize("annotation", [PIL.Image.Image, BackgroundTasks, WebSocket, streamapp.Stream | None])
+@pytest.mark.parametrize("annotation", [PIL.Image.Image, BackgroundTasks, WebSocket, list[streamapp.Stream]])
 def test_a_type_that_no_request_can_hold_is_refused(annotation: Any) -> None:
     def paint(self: Any, thing: Any) -> None: ...
 

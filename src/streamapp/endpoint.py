@@ -9,7 +9,8 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar
 
 from starlette.responses import Response
 
@@ -144,7 +145,7 @@ def inspect_endpoint(function: Callable[..., Any]) -> EndpointSpec:
     if not parameters or parameters[0].name != "self":
         raise DefinitionError(f"{where}: an endpoint is a method; write def {function.__name__}(self, ...)")
     resolved = [_with_annotation(parameter, hints) for parameter in parameters[1:]]
-    streams = [parameter.name for parameter in resolved if parameter.annotation is Stream]
+    streams = [parameter.name for parameter in resolved if _is_stream(parameter.annotation)]
     if len(streams) > 1:
         raise DefinitionError(f"{where}: the parameters {' and '.join(streams)} are both the job's stream; keep one")
     for parameter in resolved:
@@ -158,7 +159,7 @@ def inspect_endpoint(function: Callable[..., Any]) -> EndpointSpec:
         is_async=inspect.iscoroutinefunction(function)
         or inspect.isasyncgenfunction(function)
         or _origin(returns) in _ASYNC_ITERATORS,
-        parameters=tuple(parameter for parameter in resolved if parameter.annotation is not Stream),
+        parameters=tuple(parameter for parameter in resolved if parameter.name not in streams),
         stream_parameter=streams[0] if streams else None,
         item_type=_item_type(returns),
         mark=mark,
@@ -169,6 +170,13 @@ def _with_annotation(parameter: inspect.Parameter, hints: dict[str, Any]) -> ins
     """Return `parameter` with its resolved annotation; without one, the type of a plain default, else `Any`."""
     plain = type(parameter.default) if isinstance(parameter.default, _PLAIN) else Any
     return parameter.replace(annotation=hints.get(parameter.name, plain))
+
+
+def _is_stream(annotation: Any) -> bool:
+    """Say so also where it is optional, as a parameter behind a default has to be."""
+    if typing.get_origin(annotation) in (Annotated, typing.Union, UnionType):
+        return any(map(_is_stream, typing.get_args(annotation)))
+    return annotation is Stream
 
 
 def _kind(function: Callable[..., Any], returns: Any, *, has_stream: bool) -> EndpointKind:
