@@ -181,7 +181,7 @@ class App:
         Raises:
             DefinitionError: there is none, two share a path, or one is written wrongly.
         """
-        specs = [inspect_endpoint(function) for function in cls.endpoint_functions()]
+        specs = [inspect_endpoint(function, cls) for function in cls.endpoint_functions()]
         if not specs:
             raise DefinitionError(
                 f'{cls.__qualname__} has no endpoint; mark a method with @streamapp.endpoint("/stream")'

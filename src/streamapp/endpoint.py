@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from starlette.responses import Response
 
 from .errors import DefinitionError
+from .generics import resolve_variables
 from .jobs.stream import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -131,16 +132,18 @@ def get_mark(function: Any) -> EndpointMark | None:
     return getattr(function, _MARK, None)
 
 
-def inspect_endpoint(function: Callable[..., Any]) -> EndpointSpec:
+def inspect_endpoint(function: Callable[..., Any], cls: type | None = None) -> EndpointSpec:
     """Resolve an endpoint's annotations and decide its kind.
 
+    Args:
+        cls: the class that is served, which may give types to the variables of a generic one that has the function.
     Raises:
         DefinitionError: an annotation cannot be resolved, or a parameter cannot be filled.
     """
     mark = get_mark(function)
     assert mark is not None
     where = _where(mark, function)
-    hints = _resolve_hints(function, where)
+    hints = _resolve_hints(function, where, cls)
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].name != "self":
         raise DefinitionError(f"{where}: an endpoint is a method; write def {function.__name__}(self, ...)")
@@ -199,9 +202,14 @@ def _item_type(returns: Any) -> Any:
     return returns
 
 
-def _resolve_hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
+def _resolve_hints(function: Callable[..., Any], where: str, cls: type | None) -> dict[str, Any]:
+    base = next((c for c in getattr(cls, "__mro__", ()) if any(v is function for v in vars(c).values())), None)
     try:
-        return typing.get_type_hints(function, include_extras=True)
+        hints = typing.get_type_hints(function, include_extras=True)
+        hints.pop("self", None)
+        return hints if cls is None or base is None else resolve_variables(hints, cls, base=base)
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: {error.message}") from None
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise DefinitionError(
             f"{where}: an annotation cannot be read ({error}); import or define what it names at the top of the module"
