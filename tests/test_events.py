@@ -3,18 +3,21 @@
 import base64
 import contextvars
 import io
+import json
 import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import numpy
 import PIL.Image
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
+from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from streamapp.errors import ErrorReport, MalformedRequest, NotEncodable
 from streamapp.jobs.events import (
@@ -196,9 +199,79 @@ def test_what_refers_to_itself_is_refused() -> None:
         encode(loop)
 
 
-def test_a_string_that_is_no_unicode_is_refused() -> None:
-    with pytest.raises(NotEncodable):
-        to_event("\ud800")
+class Named(BaseModel):
+    text: str = Field(alias="theText")
+    free: Any = None
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        ("\ud83d", "�"),
+        ({"a\ud83d": ["\ud83d", ("\ud83d",), {"\ud83d"}]}, {"a�": ["�", ["�"], ["�"]]}),
+        (
+            {"m": Named(theText="\ud83d", free={"\ud83d": datetime(2026, 1, 2)})},
+            {"m": {"theText": "�", "free": {"�": "2026-01-02T00:00:00"}}},
+        ),
+        (Size("\ud83d"), {"width": "�"}),  # type: ignore[arg-type]
+        ("\ud83d\ude00", "😀"),
+        (Output({"a": "\ud83d"}, "token"), {"a": "�"}),
+        (Preview({"a": "\ud83d"}, key="\ud83d"), {"a": "�", "key": "�"}),
+        (Progress(1, 2, "\ud83d"), {"step": 1, "total": 2, "message": "�"}),
+    ],
+)
+def test_of_text_that_is_no_unicode_what_can_be_told_is_told(value: Any, data: Any) -> None:
+    assert to_event(value).json() == data
+
+
+def test_files_beside_text_that_is_no_unicode_come_whole() -> None:
+    file = File(b"abc", "text/plain", "\udcff.txt")
+    told = to_event({"file": file, "image": PIXELS, "model": WithFile(file=file), "text": "\ud83d"}).json()
+    assert told["file"] == told["model"]["file"] == {**file.as_json(), "file_name": "�.txt"}
+    assert decoded(told["image"]).size == (4, 2)
+
+
+def test_a_log_line_that_is_no_unicode_is_told() -> None:
+    assert to_event(Log("\ud83d")).json()["message"] == "�"
+
+
+def test_json_has_no_character_at_which_readers_of_lines_cut_it() -> None:
+    value = {"a\u2028": "\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n"}
+    written = to_event(value).data.decode()
+    assert json.loads(written) == value
+    assert written.splitlines() == [written]
+
+
+class Camel(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, serialize_by_alias=False)
+    image_url: str = "x"
+
+    @computed_field(alias="isLarge")  # type: ignore[prop-decorator]
+    @property
+    def is_large(self) -> bool:
+        return True
+
+
+@pydantic_dataclass
+class Aliased:
+    width: Annotated[int, Field(serialization_alias="w")]
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (Named(theText="a"), {"theText": "a", "free": None}),
+        ({"all": [Camel()]}, {"all": [{"imageUrl": "x", "isLarge": True}]}),
+        (RootModel[list[Camel]]([Camel()]), [{"imageUrl": "x", "isLarge": True}]),
+        (Aliased(1), {"w": 1}),
+        (Output(Camel()), {"imageUrl": "x", "isLarge": True}),
+    ],
+)
+def test_models_are_written_by_their_aliases(value: Any, data: Any) -> None:
+    assert to_event(value).json() == data
+    event = to_event_at_once(value)
+    assert event is not None
+    assert event.json() == data
 
 
 def test_an_encoded_event_is_not_encoded_again() -> None:

@@ -16,7 +16,7 @@ SOURCE = Path(streamapp.__file__).parent
 # folder deeper (`fal.toolkit`) counts as one file.
 ORDER = (
     *("process.logs", "process.threads", "process.ending", "process.forks"),
-    *("errors", "settings", "media", "fetch"),
+    *("text", "errors", "settings", "media", "fetch"),
     *("jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     "stores.files",

@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 from fastapi import Body, Header, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
 
@@ -245,6 +246,28 @@ def test_with_several_apps_each_is_described_at_its_name_and_ids_are_unique() ->
 
 def test_with_one_app_its_paths_are_described_once(document: dict[str, Any]) -> None:
     assert "/painter/stream" not in document["paths"]
+
+
+def test_results_are_written_by_the_names_that_the_document_promises() -> None:
+    class Named(BaseModel):
+        model_config = ConfigDict(alias_generator=to_camel)
+        image_url: str
+        file_size: Annotated[int, Field(serialization_alias="bytes")] = 0
+
+    class Naming(streamapp.App):
+        @streamapp.endpoint("/value")
+        def value(self) -> Named:
+            return Named(imageUrl="x")
+
+        @streamapp.endpoint("/stream")
+        def stream(self) -> Iterator[list[Named]]:
+            yield [Named(imageUrl="x")]
+
+    with TestClient(streamapp.compile_app(Naming)) as client:
+        schema = client.get("/openapi.json").json()["components"]["schemas"]["Named"]
+        assert [*schema["properties"]] == [*client.post("/value").json()] == ["imageUrl", "bytes"]
+        (line,) = client.post("/stream", headers={"Accept": "application/x-ndjson"}).text.splitlines()
+        assert json.loads(line) == [{"imageUrl": "x", "bytes": 0}]
 
 
 def test_one_model_that_is_input_and_result_has_two_sides() -> None:

@@ -76,6 +76,12 @@ async def test_an_error_response_has_the_one_shape_and_says_when_to_come_back() 
     }
 
 
+async def test_an_error_of_text_that_is_no_unicode_is_told_all_the_same() -> None:
+    client = Client()
+    await client.call(ErrorResponse(ErrorReport(400, "refused", "no", detail=[{"a\ud83d": "\ud83d"}])))
+    assert json.loads(client.body)["detail"] == [{"a�": "�"}]
+
+
 async def test_a_post_stream_is_named_blocks_with_ids_and_ends_with_the_result() -> None:
     job = make_job()
     emit(job, {"n": 1}, Progress(1, 2))

@@ -37,6 +37,8 @@ from typing import Any, ClassVar
 
 from starlette.exceptions import HTTPException
 
+from .text import whole
+
 _NOT_BILLED = {"x-fal-billable-units": "0"}
 
 
@@ -223,7 +225,7 @@ class Cancelled(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """Hold an error as it is told to callers."""
+    """Hold an error as it is told to callers; of texts that are no Unicode, what can be told."""
 
     status_code: int
     code: str
@@ -232,6 +234,11 @@ class ErrorReport:
     detail: Any = None
     retry_after_s: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", whole(self.message))
+        if isinstance(self.detail, str):
+            object.__setattr__(self, "detail", whole(self.detail))
 
     @property
     def body(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ import pybase64
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaSerializer, core_schema
 
+from .text import whole
+
 ImageFormat = Literal["PNG", "JPEG", "WEBP"]
 T = TypeVar("T")
 
@@ -162,7 +164,7 @@ class File:
 
     def as_json(self, held: HeldBack | None = None) -> dict[str, Any]:
         """Return fal's shape of a file: `url`, `content_type`, `file_name` if any, `file_size`."""
-        name = {} if self.file_name is None else {"file_name": self.file_name}
+        name = {} if self.file_name is None else {"file_name": whole(self.file_name)}
         return {"url": self.url(held), "content_type": self.content_type, **name, "file_size": len(self.data)}
 
     @classmethod

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ..jobs.events import ABOUT_STREAM, ATTEMPT, RESULTS, TERMINAL, Event, EventId
+from ..text import whole
 
 Format = Literal["sse", "ndjson", "text"]
 
@@ -73,4 +74,4 @@ def text(events: Iterable[Event]) -> bytes:
 
 
 def _text(event: Event) -> bytes:
-    return event.data + b"\n" if event.text is None else event.text.encode("utf-8", "replace")
+    return event.data + b"\n" if event.text is None else whole(event.text).encode()

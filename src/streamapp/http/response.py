@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -26,6 +26,7 @@ from ..media import File
 from ..process.threads import in_pool
 from ..settings import Settings
 from ..stores.files import Stored
+from ..text import all_whole
 from . import frames
 from .answer import Answer, answer_of, own_headers
 from .connection import Connection
@@ -55,9 +56,16 @@ class ErrorResponse(Response):
     media_type = "application/json"
 
     def __init__(self, error: ErrorReport, headers: Mapping[str, str] | None = None) -> None:
-        body = to_json(error.body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
+        try:
+            body = _told(error.body)
+        except PydanticSerializationError:
+            body = _told(all_whole(error.body))
         told = {"X-Fal-Error-Type": error.code, **error.response_headers, **(headers or {})}
         super().__init__(body, error.status_code, told)
+
+
+def _told(body: Any) -> bytes:
+    return to_json(body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
 
 
 async def _respond(scope: Scope, receive: Receive, send: Send, response: Response) -> None:

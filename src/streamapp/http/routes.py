@@ -429,8 +429,9 @@ def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
                 raise NotFound(
                     f"the first outputs of job {job.id} are no longer kept; leave out aggregate for its result"
                 )
-            outputs = [event.json() for event in job.channel.events(after=job.attempt_began) if event.kind == "output"]
-            return JSONResponse(outputs, headers={"X-Streamapp-Job-Id": job.id})
+            outputs = [event.data for event in job.channel.events(after=job.attempt_began) if event.kind == "output"]
+            whole = b"[%b]" % b",".join(outputs)
+            return Response(whole, 200, {"X-Streamapp-Job-Id": job.id}, "application/json")
         return await result_response(job, accept=request.headers.get("accept", ""), find_file=runtime.files.find)
 
     async def job_events(request: Request, job_id: str) -> Response:

@@ -18,6 +18,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, core_sch
 
 from ..errors import ErrorReport, MalformedRequest, NotEncodable
 from ..media import File, HeldBack, HeldBackAtOnce, encode_media, inline
+from ..text import all_whole, without_line_ends
 
 Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
@@ -65,6 +66,7 @@ RESULTS = frozenset(kind for kind, traits in KINDS.items() if traits.meaning == 
 _MAX_ARRAY_ITEMS = 65_536
 _EVENT_ID = re.compile(r"([0-9a-f]{32}):([0-9]{1,9})\.([0-9]{1,18})")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
+_NO_UNICODE = "surrogates not allowed"  # what Python's codec says, within pydantic's message
 # As `pydantic_core.to_json` writes, with its options read once.
 _ANYTHING = SchemaSerializer(core_schema.any_schema(), {"ser_json_bytes": "base64", "ser_json_inf_nan": "null"})
 
@@ -268,7 +270,8 @@ def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any
 
 
 def encode(payload: Any, *, at_once: bool = False) -> bytes:
-    """Return `payload` as compact JSON, media as objects with a data URI, non-finite numbers as null.
+    """Return `payload` as compact JSON on one line: models by their aliases, media as objects with a data URI, numbers
+    that are not finite as null, text made `whole`.
 
     Args:
         at_once: as in `to_event`.
@@ -283,11 +286,23 @@ def encode(payload: Any, *, at_once: bool = False) -> bytes:
 def _to_json(payload: Any, fallback: Callable[[Any], Any], holding: type[HeldBack] = HeldBack) -> bytes:
     held = holding()
     try:
-        written = _ANYTHING.to_json(payload, fallback=fallback, context=held)
+        written = _written(payload, fallback, held)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         reason = str(error).removeprefix("Error calling `fallback`: ")
         raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {reason[:500]}") from error
     return held.put_into(written) if held else written
+
+
+def _written(payload: Any, fallback: Callable[[Any], Any], held: HeldBack) -> bytes:
+    try:
+        written = _ANYTHING.to_json(payload, by_alias=True, fallback=fallback, context=held)
+    except PydanticSerializationError as error:
+        if _NO_UNICODE not in str(error):
+            raise
+        held.clear()
+        plain = all_whole(_ANYTHING.to_python(payload, by_alias=True))
+        written = _ANYTHING.to_json(plain, by_alias=True, fallback=fallback, context=held)
+    return without_line_ends(written)
 
 
 def _preview_payload(preview: Preview) -> Any:
