@@ -558,6 +558,8 @@ def colors(images: list[Image.Image]) -> list[Any]:
         {"url": RED},
         RED,
         {"image": {"url": "data:image/png," + "".join(f"%{byte:02x}" for byte in png("red"))}},
+        {"image": RED.rstrip("=").replace(";", "; ").replace("/", "_").replace("_", "/", 1) + "\n#x"},
+        {"image": "data:image/png;base64," + base64.encodebytes(png("red")).decode().replace("\n", "%0A")},
     ],
 )
 def test_an_event_opens_its_first_image(serve: Serve, data: Any) -> None:

@@ -5,6 +5,7 @@ import contextvars
 import gzip
 import socket
 import ssl
+import textwrap
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -36,6 +37,13 @@ WAV = b"RIFF\x24\0\0\0WAVEfmt "
 
 
 # Content
+
+
+@pytest.mark.parametrize("end", ["", "\n", "#fragment"])
+async def test_a_data_uri_may_be_wrapped_and_have_no_padding(end: str) -> None:
+    wrapped = "\n".join(textwrap.wrap(PNG_URI.partition(",")[2].rstrip("="), 76))
+    given = In.model_validate({"photo": f"\ndata:image/png; charset=utf-8;base64,{wrapped}{end}"})
+    assert (await resolve_media(given, limits=LIMITS)).photo.data == PNG
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Media: values in and out, and what inputs accept."""
 
+import base64
 import contextvars
 import json
 from dataclasses import replace
@@ -100,6 +101,42 @@ def test_a_file_survives_the_way_through_a_data_uri() -> None:
 
 def test_a_data_uri_may_be_percent_encoded() -> None:
     assert File.from_data_uri("data:text/plain;charset=utf-8,a%20b") == File(b"a b", "text/plain")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "data:text/plain;base64,aGVsbG8gd29ybGQ/Pg==",
+        "data:text/plain;base64,aGVsbG8gd29ybGQ/Pg",
+        "data:text/plain;base64,aGVsbG8\r\ngd29y\n bGQ/\tPg==\n",
+        "data:text/plain;base64,\naGVsbG8gd29ybGQ/Pg==",
+        "data:text/plain;base64,aGVsbG8gd29ybGQ%2FPg%3D%3D",
+        "data:text/plain;base64,aGVsbG8%0D%0Agd29ybGQ%2fPg%3d=",
+        "data:text/plain;base64,aGVsbG8gd29ybGQ_Pg",
+        "data:text/plain;base64,aGVsbG8gd29ybGQ/Pg==#page=1",
+        "data:text/plain;charset=utf-8;name=a.png;base64,aGVsbG8gd29ybGQ/Pg==",
+        "data:text/plain; charset=utf-8; base64,aGVsbG8gd29ybGQ/Pg==",
+        "data:text/plain;name=" + "x" * 255 + ";base64,aGVsbG8gd29ybGQ/Pg==",
+        " DATA:text/plain ;BASE64 , aGVsbG8gd29ybGQ/Pg==\n",
+        "data:text/plain,hello world?%3E",
+        "data:text/plain,hello\n world?%3e\r\n#page=1",
+    ],
+)
+def test_a_data_uri_is_read_as_tools_write_it(uri: str) -> None:
+    assert File.from_data_uri(uri) == File(b"hello world?>", "text/plain")
+
+
+def test_a_large_one_may_be_wrapped_too() -> None:
+    data = bytes(range(256)) * 3000
+    wrapped = base64.encodebytes(data).decode()
+    for lines in (wrapped, wrapped.replace("\n", "\r\n"), wrapped.replace("\n", "%0A")):
+        assert File.from_data_uri(f"data:a/b;base64,{lines}").data == data
+
+
+@pytest.mark.parametrize("rest", ["YQ=", "YQ===", "Y", "Y Q=", "=", "YQ==YQ==", "YWJj=", "Y*JjZA", "Yé==", "Y\x00=="])
+def test_what_is_no_base64_is_refused(rest: str) -> None:
+    with pytest.raises(ValueError, match="expected base64 in the data URI"):
+        File.from_data_uri(f"data:a/b;base64,{rest}")
 
 
 def test_a_data_uri_without_a_type_is_recognised_by_its_bytes() -> None:

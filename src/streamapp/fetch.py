@@ -21,7 +21,7 @@ import httpx
 from pydantic import BaseModel
 
 from .errors import InvalidInput
-from .media import File, Image, MediaReference, shown
+from .media import File, Image, MediaReference, is_data_uri, shown
 from .process.threads import DaemonPool, in_pool
 from .settings import Settings, get_settings
 
@@ -150,14 +150,14 @@ class _Resolver:
         match reference.source:
             case bytes() as data:
                 content_type = ""
-            case str() as uri if uri[:5].lower() == "data:":
+            case str() as uri if is_data_uri(uri):
                 self._spend(len(uri) * 3 // 4)
                 return await in_pool(reference.kind.from_data_uri, uri, reference.file_name)
             case str() as url if self.limits.stored is not None and (own := await in_pool(self.limits.stored, url)):
                 data = await in_pool(_read_up_to, own.path, self.bytes_left + 1)
                 content_type = own.content_type
             case str() as url:
-                data, content_type = await _download(url, self.bytes_left, self.limits.allow_private_urls)
+                data, content_type = await _download(url.strip(), self.bytes_left, self.limits.allow_private_urls)
                 is_fetched = True
             case upload:
                 data, content_type = await upload.read(self.bytes_left + 1), ""

@@ -42,11 +42,13 @@ def open_image(url: str, download: Callable[[str], bytes]) -> "Image.Image":
 
 
 def _decode_data_uri(url: str) -> bytes:
-    """Decode a data URI. Source: https://datatracker.ietf.org/doc/html/rfc2397"""
+    """Decode a data URI, also one that an app has written itself: https://fetch.spec.whatwg.org/#data-urls"""
     head, _, payload = url.partition(",")
-    if not head.endswith(";base64"):
-        return unquote_to_bytes(payload)
+    data = unquote_to_bytes(payload.partition("#")[0])
+    if not head.lower().replace(" ", "").endswith(";base64"):
+        return data
+    data = b"".join(data.split())
     try:
-        return base64.b64decode(payload)
+        return base64.b64decode(data + b"=" * (-len(data) % 4), b"-_" if b"-" in data or b"_" in data else None)
     except ValueError as error:
         raise NoImage(f"Expected base64 in the data URI {url[:80]!r}: {error}") from error

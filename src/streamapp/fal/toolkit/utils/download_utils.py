@@ -179,7 +179,7 @@ class _Download:
 def _opened(url: str, headers: dict[str, str] | None = None) -> Iterator[_Download]:
     limits = fetch.limits_here()
     try:
-        if url[:5].lower() == "data:":
+        if media.is_data_uri(url):
             data = media.File.from_data_uri(url).data
             yield _Download(_file_name(url), len(data), [data])
             return
