@@ -263,7 +263,20 @@ def test_this_machine_needs_no_key(host: str) -> None:
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMAPP_MAX_QUEUE", "many")
-    assert refused("serve", "app.py:Painter").startswith("Settings: max_queue: Input should be a valid integer")
+    monkeypatch.setenv("STREAMAPP_DRAIN_S", "-1")
+    said = (
+        "definition_error: STREAMAPP_MAX_QUEUE: expected an integer, 1 or more, got 'many'; "
+        "STREAMAPP_DRAIN_S: expected a number, 0 or more, got '-1'"
+    )
+    assert refused("serve", "nowhere.py") == refused("serve", "nowhere.py", "--reload") == said
+    assert refused("run", "nowhere.py", "/stream") == said
+    assert refused("serve", "nowhere.py", "--host", "0.0.0.0") == said
+
+
+def test_what_kubernetes_makes_of_a_services_name_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.setenv("STREAMAPP_SERVICE_HOST", "10.0.0.1")
+    assert "no file" in refused("serve", "nowhere.py")
 
 
 def test_a_list_in_the_settings_may_be_one_plain_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +288,7 @@ def test_a_list_in_the_settings_may_be_one_plain_name(monkeypatch: pytest.Monkey
 def test_a_list_in_the_settings_that_is_none_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMAPP_CORS_ORIGINS", '["https://example.org')
     said = refused("serve", "app.py:Painter")
-    assert said.startswith("Settings: cors_origins: Value error, Expected a JSON list, or names with commas")
+    assert "STREAMAPP_CORS_ORIGINS: expected a JSON list, or names with commas between them" in said
 
 
 def test_a_port_in_use_is_told_in_a_line() -> None:

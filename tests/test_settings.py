@@ -1,9 +1,21 @@
 """Settings: where they come from, and what is refused."""
 
+from collections.abc import Iterator
+
 import pytest
 from pydantic import SecretStr, ValidationError
 
+import streamapp
+from streamapp.errors import DefinitionError
 from streamapp.settings import Settings, get_settings
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    get_settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    get_settings.cache_clear()
 
 
 def test_an_environment_variable_sets_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,11 +52,9 @@ def test_a_list_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: s
 
 
 def test_the_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    get_settings.cache_clear()
     first = get_settings()
     monkeypatch.setenv("STREAMAPP_MAX_QUEUE", "9")
     assert get_settings() is first
-    get_settings.cache_clear()
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -77,3 +87,91 @@ def test_a_key_from_a_file_may_end_with_a_line_end_and_a_blank_one_is_refused() 
     assert stripped is not None and stripped.get_secret_value() == "secret"
     with pytest.raises(ValidationError, match="at least 1"):
         Settings.model_validate({"api_key": " \n"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("MAX_QUEUE", "abc", "expected an integer, 1 or more, got 'abc'"),
+        ("MAX_QUEUE", "0", "expected an integer, 1 or more, got '0'"),
+        ("MAX_QUEUE", "", "expected an integer, 1 or more, got ''"),
+        ("MAX_QUEUE", "2.5", "expected an integer, 1 or more, got '2.5'"),
+        ("TIMEOUT_S", "10s", "expected a number, more than 0, got '10s'"),
+        ("TIMEOUT_S", "inf", "expected a number, more than 0, got 'inf'"),
+        ("QUEUE_TIMEOUT_S", "nan", "expected a number, more than 0, got 'nan'"),
+        ("HEARTBEAT_S", "-1", "expected a number, more than 0, got '-1'"),
+        ("DEBUG", "maybe", "expected true or false, got 'maybe'"),
+        ("FILES_DIR", " ", "expected a folder, got ''"),
+        ("API_KEY", " ", "expected a key, got a blank one"),
+        ("CORS_ORIGINS", "[1]", "input should be a valid string, got 1"),
+        ("CORS_ORIGINS", "[a]", "expected a JSON list, or names with commas between them: "),
+        ("MAX_QUEUE", "x" * 1000, f"got '{'x' * 99}"),
+    ],
+)
+def test_a_bad_value_is_told_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, said: str
+) -> None:
+    monkeypatch.setenv(f"STREAMAPP_{name}", text)
+    with pytest.raises(DefinitionError) as caught:
+        get_settings()
+    assert caught.value.message.startswith(f"STREAMAPP_{name}: ")
+    assert said in caught.value.message and len(caught.value.message) < 300
+
+
+def test_all_bad_values_are_told_at_once_where_an_app_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_MAX_QUEUE", "abc")
+    monkeypatch.setenv("STREAMAPP_DEBUG", "abc")
+    with pytest.raises(DefinitionError, match=r"^STREAMAPP_DEBUG: .*; STREAMAPP_MAX_QUEUE: .*"):
+        streamapp.compile_app()
+
+
+@pytest.mark.parametrize("text", ["yes", "on", "1", "True", " true\n"])
+def test_true_is_written_in_several_ways(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("STREAMAPP_DEBUG", text)
+    assert get_settings().debug is True
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("STREAMAPP_MAX_QUEU", "STREAMAPP_MAX_QUEUE"),
+        ("STREAMAPP_MAXQUEUE", "STREAMAPP_MAX_QUEUE"),
+        ("streamapp_max_queu", "STREAMAPP_MAX_QUEUE"),
+        ("STREAMAPP_TIMEOUT", "STREAMAPP_TIMEOUT_S"),
+        ("STREAMAPP_DRAIN", "STREAMAPP_DRAIN_S"),
+        ("STREAMAPP_APIKEY", "STREAMAPP_API_KEY"),
+        ("STREAMAPP_CORS_ORIGIN", "STREAMAPP_CORS_ORIGINS"),
+        ("STREAMAPP__DEBUG", "STREAMAPP_DEBUG"),
+    ],
+)
+def test_a_name_that_is_almost_a_setting_is_warned_about_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    get_settings()
+    get_settings()
+    assert [record.message for record in caplog.records] == [f"{name} is no setting; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("STREAMAPP_PORT", "STREAMAPP_SERVICE_HOST", "STREAMAPP_SERVICE_PORT", "STREAMAPP_SERVICE_PORT_HTTP"),
+        *("STREAMAPP_PORT_8000_TCP", "STREAMAPP_PORT_8000_TCP_ADDR", "STREAMAPP_PORT_8000_TCP_PROTO"),
+        *(
+            "STREAMAPP_URL",
+            "STREAMAPP_PERSISTENT_DIR",
+            "STREAMAPP_MODEL_DIR",
+            "STREAMAPP_HOST",
+            "STREAMAPP_",
+            "MAX_QUEU",
+        ),
+        *("STREAMAPP_MAX_QUEUE", "streamapp_max_queue"),
+    ],
+)
+def test_other_names_are_the_apps_or_the_platforms(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    monkeypatch.setenv(name, "8")
+    get_settings()
+    assert caplog.records == []

@@ -3,7 +3,7 @@
 The tree, with the status and the code that each class carries:
 
     StreamAppError                500 internal_error
-    ├── DefinitionError           -   an app is written wrongly; raised at import or compile
+    ├── DefinitionError           -   an app or a setting is written wrongly; raised at import or compile
     ├── InvalidInput              422 invalid_input
     ├── MalformedRequest          400 malformed_request
     ├── Unauthorized              401 unauthorized
@@ -65,7 +65,7 @@ class StreamAppError(Exception):
 
 
 class DefinitionError(StreamAppError):
-    """Say that an app is written wrongly, and how to write it."""
+    """Say that an app, or a setting, is written wrongly, and how to write it."""
 
     code = "definition_error"
 

@@ -1,18 +1,30 @@
 """Hold the settings of a deployment, read once from `STREAMAPP_*` environment variables.
 
 What belongs to an app (its name, timeouts, queue length) is written on the class instead; these are the
-defaults and the limits of the box it runs on.
+defaults and the limits of the box it runs on. Variables that are no settings are the app's or the platform's
+(Kubernetes makes `STREAMAPP_PORT=tcp://...` of a service's name); one that looks like a slip of the pen is told.
 """
 
+import difflib
+import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_core import from_json
+from annotated_types import Ge, Gt
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails, from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .errors import DefinitionError
+from .process.logs import logger
+
 MIB = 1024 * 1024
+
+_PREFIX = "STREAMAPP_"
+_EXPECTED = {int: "an integer", float: "a number", bool: "true or false", Path: "a folder", SecretStr: "a key"}
+_NEAR = 0.8  # MAX_QUEU and MAXQUEUE are MAX_QUEUE; PORT, SERVICE_HOST and MODEL_DIR are nothing of ours
+_MAX_SHOWN = 100
 
 
 class Settings(BaseSettings):
@@ -21,7 +33,7 @@ class Settings(BaseSettings):
     More than 15 attributes: one for each setting.
     """
 
-    model_config = SettingsConfigDict(env_prefix="STREAMAPP_", frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     api_key: SecretStr | None = Field(
         default=None, min_length=1, description="guards every route but /health, the playground and files"
@@ -64,11 +76,19 @@ class Settings(BaseSettings):
         default=("127.0.0.1", "::1"), description="addresses whose X-Forwarded-* headers are believed; * for all"
     )
 
-    @field_validator("api_key", mode="before")
+    @field_validator("files_dir", mode="before")
     @classmethod
-    def _strip(cls, key: Any) -> Any:
-        """Take the line end off a key that comes from a file; a blank key is then too short."""
-        return key.strip() if isinstance(key, str) else key
+    def _refuse_empty(cls, folder: Any) -> Any:
+        """Refuse an empty name, which would be the folder that the server was started in; runs after `_strip`."""
+        if folder == "":
+            raise ValueError("Expected a folder")
+        return folder
+
+    @field_validator("api_key", "debug", "allow_private_urls", "files_dir", mode="before")
+    @classmethod
+    def _strip(cls, text: Any) -> Any:
+        """Take the line end off what comes from a file, as pydantic does of numbers; a blank key is then too short."""
+        return text.strip() if isinstance(text, str) else text
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
@@ -86,5 +106,38 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Return the process's settings; the environment is read at the first call only."""
-    return Settings()
+    """Return the process's settings; the environment is read at the first call only.
+
+    Raises:
+        DefinitionError: a variable's value is not what it should be; names all that are not.
+    """
+    for name in os.environ:
+        if (meant := _meant_by(name)) is not None:
+            logger.warning("%s is no setting; did you mean %s?", name, meant)
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise DefinitionError("; ".join(map(_told, error.errors()))) from None
+
+
+def _meant_by(name: str) -> str | None:
+    """Return the setting that the name of a variable is almost, and None for one that is it, or none of ours."""
+    if not name.upper().startswith(_PREFIX):
+        return None
+    names = [field.upper() for field in Settings.model_fields]
+    said = name.upper().removeprefix(_PREFIX)
+    near = [] if said in names else difflib.get_close_matches(said, names, n=1, cutoff=_NEAR)
+    return _PREFIX + near[0] if near else None
+
+
+def _told(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    got = repr(error["input"])[:_MAX_SHOWN] if name != "api_key" else "a blank one"
+    field = Settings.model_fields[name]
+    kind = next((_EXPECTED[t] for t in (field.annotation, *get_args(field.annotation)) if t in _EXPECTED), None)
+    if kind is None:
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{_PREFIX}{name.upper()}: {message[:1].lower()}{message[1:]}, got {got}"
+    bounds = [f", {bound.ge} or more" for bound in field.metadata if isinstance(bound, Ge)]
+    bounds += [f", more than {bound.gt}" for bound in field.metadata if isinstance(bound, Gt)]
+    return f"{_PREFIX}{name.upper()}: expected {kind}{''.join(bounds)}, got {got}"

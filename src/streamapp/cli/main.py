@@ -143,8 +143,9 @@ def serve(
             tls=tls,
             tls_dir=tls_dir,
         )
-        _refuse_open_host(project)
         set_up_logging(project.log_level)
+        get_settings()  # told before the apps are imported, which takes a while
+        _refuse_open_host(project)
         if reload:
             _serve_reloading(project)
         else:
@@ -162,6 +163,7 @@ def run(
     """Run an endpoint once without a server, and print its result as JSON."""
     with explaining():
         set_up_logging("warning")
+        get_settings()
         data = read_arguments(arguments or [])
         with redirect_stdout(sys.stderr):  # what the app prints is no part of the result
             (cls,) = _load([app])
