@@ -25,5 +25,5 @@ WORKDIR /home/streamapp
 USER streamapp
 ENV PATH=/opt/streamapp/bin:$PATH PYTHONUNBUFFERED=1
 EXPOSE 8000
-HEALTHCHECK --start-period=120s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
+HEALTHCHECK --start-period=120s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/_streamapp/health')"]
 CMD ["streamapp", "serve", "apps/sdxl/app.py:Sdxl", "--host", "0.0.0.0", "--port", "8000"]

@@ -73,13 +73,14 @@ def test_an_app_without_an_endpoint_is_told_what_to_write() -> None:
         Empty.endpoints()
 
 
-def test_two_endpoints_on_a_path_are_refused() -> None:
+@pytest.mark.parametrize("path", ["/first", "/first/"])
+def test_two_endpoints_on_a_path_are_refused(path: str) -> None:
     class Twice(Base):
-        @streamapp.endpoint("/first")
+        @streamapp.endpoint(path)
         def third(self) -> int:
             return 3
 
-    with pytest.raises(DefinitionError, match="first and third are both at '/first'; change one path"):
+    with pytest.raises(DefinitionError, match=f"first and third are both at '{path}'; change one path"):
         Twice.endpoints()
 
 
@@ -104,13 +105,26 @@ def test_an_init_from_a_mixin_is_refused_as_well() -> None:
     [
         ("MyGoodApp", "my-good-app"),
         ("ONNXModel", "o-n-n-x-model"),
-        ("Sdxl2", "sdxl2"),
+        ("SAM3DStreamApp", "s-a-m-d-stream-app"),
+        ("HTTPServer", "h-t-t-p-server"),
+        ("GPT4oMini", "g-p-t-mini"),
+        ("MyApp2", "my-app"),
+        ("MyAPP", "my-a-p-p"),
+        ("ABTest", "a-b-test"),
+        ("SD3", "s-d"),
+        ("My_App", "my-app"),
+        ("myApp", "app"),
+        ("_Hidden", "hidden"),
+        ("Größe", "gr"),
         ("my_app", "my-app"),
+        ("_my__app_", "my-app"),
+        ("model_2", "model-2"),
         ("lowercase", "lowercase"),
-        ("Größe", "größe"),
+        ("größe", "größe"),
     ],
 )
 def test_the_name_in_urls_is_derived_as_fal_does(class_name: str, app_name: str) -> None:
+    """What fal 1.83.0 makes of them."""
     assert derive_app_name(class_name) == app_name
 
 

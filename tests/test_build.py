@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 from starlette.websockets import WebSocketDisconnect
 from tests.served import ASYNC, Gated, Kinds, data, serving, shape, submit
+from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import DefinitionError
@@ -150,8 +151,61 @@ def test_of_many_errors_the_first_are_told(inputs: TestClient) -> None:
     assert len(inputs.post("/keys", json={"prompt": "x", "tags": [1] * 500}).json()["detail"]) == 100
 
 
-def test_a_trailing_slash_leads_to_the_endpoint(inputs: TestClient) -> None:
-    assert inputs.post("/model/", json={"prompt": "a cat"}).json()["prompt"] == "a cat"
+@pytest.mark.parametrize("path", ["/model/", "/inputs/model/", "/run/me/inputs/model/"])
+def test_a_slash_at_the_end_is_no_other_path_and_redirects_nobody(inputs: TestClient, path: str) -> None:
+    answer = inputs.post(path, json={"prompt": "a cat"}, follow_redirects=False)
+    assert (answer.status_code, answer.json()["prompt"]) == (200, "a cat")
+
+
+class Slashed(streamapp.App):
+    """Paths with a slash at the end, beside one that would take them without."""
+
+    @streamapp.endpoint("/")
+    def root(self) -> str:
+        return "root"
+
+    @streamapp.endpoint("/words/")
+    def words(self) -> Iterator[str]:
+        yield "a"
+
+    @streamapp.endpoint("/{name}")
+    def named(self, name: str) -> str:
+        return name
+
+    @streamapp.endpoint("/pages/{name}/")
+    def page(self, name: str) -> str:
+        return f"page {name}"
+
+
+@pytest.mark.parametrize("prefix", ["", "/slashed", "/run/me/slashed"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_path_may_be_written_with_a_slash_at_its_end(prefix: str, slash: str) -> None:
+    with serving(Slashed) as client:
+        assert data(client.post(f"{prefix}/words{slash}", follow_redirects=False).text) == ["a"]
+        assert client.post(f"{prefix}/pages/x{slash}", follow_redirects=False).json() == "page x"
+        assert client.post(f"{prefix}/other").json() == "other"
+
+
+def test_the_schema_has_a_path_as_it_is_written() -> None:
+    assert {"/words/", "/pages/{name}/"} <= set(paths := streamapp.compile_app(Slashed).openapi()["paths"])
+    assert {"/words", "/pages/{name}"} & set(paths) == set()
+
+
+def test_what_hears_of_cancels_may_have_a_slash_at_its_end() -> None:
+    class Told(Gated):
+        @streamapp.endpoint("/wait/cancel/")
+        async def told(self) -> None:
+            self.heard.set()
+
+        def setup(self) -> None:
+            self.heard = threading.Event()
+
+    with serving(app := Told()) as client:
+        job_id = submit(client, "/wait")
+        assert app.started.wait(WAIT_S)
+        client.post(f"/jobs/{job_id}/cancel")
+        app.gate.release(100)
+        assert app.heard.wait(WAIT_S)
 
 
 def test_a_websocket_is_refused(inputs: TestClient) -> None:
@@ -187,6 +241,50 @@ def test_metrics_are_prometheus_text(kinds: TestClient) -> None:
     answer = kinds.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert 'streamapp_job_seconds_count{endpoint="/kinds/value",status="succeeded"}' in answer.text
+
+
+class Measured(streamapp.App):
+    """Has answers of its own where the server has some."""
+
+    @streamapp.endpoint("/metrics")
+    async def metrics(self) -> dict[str, int]:
+        return {"frames": 3}
+
+    @streamapp.endpoint("/health/")
+    def well(self) -> str:
+        return "well"
+
+
+def test_an_app_answers_at_the_servers_paths_itself_and_the_servers_are_beside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serving(Measured) as client:
+        assert [client.get(path).json() for path in ("/metrics", "/health")] == [{"frames": 3}, "well"]
+        assert client.post("/metrics").json() == {"frames": 3}
+        assert client.get("/_streamapp/health").json()["status"] == "ok"
+        assert "streamapp_job_seconds" in client.get("/_streamapp/metrics").text
+        assert client.get("/ready").json() == client.get("/_streamapp/ready").json()
+    (said,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert said == (
+        "Measured answers at /health, /metrics itself; "
+        "what the server says there is at /_streamapp/health, /_streamapp/metrics"
+    )
+
+
+def test_the_key_guards_what_an_app_answers_at_health_and_the_servers_own_as_before() -> None:
+    with serving(Measured, api_key="secret") as client:
+        closed = ("/health", "/metrics", "/_streamapp/ready", "/_streamapp/metrics")
+        assert [client.get(path).status_code for path in closed] == [401] * 4
+        assert client.get("/_streamapp/health").status_code == 200
+        assert client.get("/health", headers={"Authorization": "Key secret"}).json() == "well"
+
+
+def test_the_paths_of_another_app_of_the_same_server_take_nothing_from_it() -> None:
+    with serving(Kinds, Measured) as client:
+        assert client.post("/measured/health").json() == "well"
+        assert client.get("/health").json()["status"] == "ok"
+    assert "/_streamapp/health" not in streamapp.compile_app(Kinds, Measured).openapi()["paths"]
+    assert "/_streamapp/health" in streamapp.compile_app(Measured).openapi()["paths"]
 
 
 # Life
@@ -385,7 +483,9 @@ def colliding(path: str = "/x", app_name: str = "", method: str = "x") -> type[s
         ([Settings], "Expected a subclass of streamapp.App, got <class 'streamapp.settings.Settings'>"),
         ([streamapp.App], "Expected a subclass of streamapp.App"),
         ([colliding(), colliding()], "two apps are named 'a'; give one a class keyword name="),
-        ([colliding("/health")], "give: /health is under the server's own path /health; choose another path"),
+        ([colliding("/docs/")], "give: /docs is under the server's own path /docs; choose another path"),
+        ([colliding("/_streamapp/x")], "/_streamapp/x is under the server's own path /_streamapp"),
+        ([colliding("/b/x/"), colliding(app_name="b", method="y")], "/b/x is served by y and by x; rename one"),
         ([colliding("/jobs/mine")], "/jobs/mine is under the server's own path /jobs; choose another path"),
         ([colliding("/docs/x")], "/docs/x is under the server's own path /docs"),
         ([colliding(app_name="jobs")], "/jobs/x is under the server's own path /jobs; name the app 'jobs' differently"),

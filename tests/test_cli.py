@@ -450,7 +450,7 @@ def test_call_prints_the_result_and_saves_previews_and_media(server: str) -> Non
 
 def test_call_prints_the_value_of_an_endpoint_that_does_not_stream(server: str) -> None:
     Image.new("RGB", (4, 2)).save("photo.png")
-    result = invoke("call", server, "/size/photo", "image=@photo.png")
+    result = invoke("call", server, "/size/photo/", "image=@photo.png")
     assert json.loads(result.stdout) == {"name": "photo", "size": [4, 2]}
 
 

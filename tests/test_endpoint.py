@@ -278,9 +278,9 @@ def test_a_second_stream_is_refused() -> None:
     assert "the parameters a and b are both the job's stream" in refused(paint)
 
 
-def test_a_path_that_ends_with_a_slash_is_refused() -> None:
-    with pytest.raises(DefinitionError, match=r'a path does not end with "/"; write @endpoint\("/stream"\)'):
+def test_a_path_that_ends_with_two_slashes_is_refused() -> None:
+    with pytest.raises(DefinitionError, match=r'a path ends with one "/" at most; write @endpoint\("/stream/"\)'):
 
-        @streamapp.endpoint("/stream/")
+        @streamapp.endpoint("/stream//")
         def stream(self: Any) -> int:
             return 1

@@ -171,6 +171,11 @@ async def test_health_needs_no_key(root_path: str) -> None:
     assert (await ask(ApiKey(ok, "secret"), f"{root_path}/health", root_path=root_path)).status == 200
 
 
+async def test_an_endpoint_at_health_is_guarded_and_the_servers_own_is_open() -> None:
+    guard = ApiKey(ok, "secret", guarded=["/health"])
+    assert [(await ask(guard, path)).status for path in ("/health", "/_streamapp/health")] == [401, 200]
+
+
 @pytest.mark.parametrize("path", ["/", "/health/", "/healthy", "/metrics", "/x/health", "/docs", "/openapi.json"])
 async def test_everything_else_needs_the_key(path: str) -> None:
     assert (await ask(ApiKey(ok, "secret"), path, method="GET")).status == 401

@@ -122,6 +122,11 @@ async def test_a_job_that_fails_says_so() -> None:
     assert events == []
 
 
+async def test_a_slash_at_the_end_of_a_path_makes_no_difference() -> None:
+    with pytest.raises(InvalidInput, match="total: Input should be a valid integer"):
+        await run("/steps/", total="many")
+
+
 async def test_an_unknown_endpoint_is_refused_with_those_that_are_there() -> None:
     with pytest.raises(NotFound, match=r"Worked has no endpoint '/nowhere'; it has /steps, /demand"):
         await run("/nowhere")

@@ -102,7 +102,8 @@ def endpoint(
     parameter, or return a Starlette `Response`. Sync methods run in the app's inference thread, one at a time.
 
     Args:
-        path: starts with "/"; may hold path parameters, "/documents/{name}".
+        path: starts with "/"; may hold path parameters, "/documents/{name}". With a slash at its end or without: it is
+            served both ways.
         media_type: what a stream is sent as when the request does not name another format.
         timeout_s: how long a job may run, instead of the deployment's `timeout_s`.
         queue_timeout_s: how long a job may wait for its turn.
@@ -222,8 +223,8 @@ def _check_mark(mark: EndpointMark, function: Any) -> None:
     where = _where(mark, function)
     if not mark.path.startswith("/"):
         raise DefinitionError(f'{where}: a path starts with "/"; write @endpoint("/{mark.path}")')
-    if mark.path != "/" and mark.path.endswith("/"):
-        raise DefinitionError(f'{where}: a path does not end with "/"; write @endpoint("{mark.path.rstrip("/")}")')
+    if mark.path.endswith("//"):
+        raise DefinitionError(f'{where}: a path ends with one "/" at most; write @endpoint("{mark.path.rstrip("/")}/")')
     if get_mark(function) is not None:
         raise DefinitionError(f"{where}: the method has an @endpoint already; give each path a method of its own")
     if mark.media_type is not None and mark.media_type not in _MEDIA_TYPES:

@@ -80,9 +80,9 @@ class ServedApp:
         self.endpoints = type(app).endpoints()
         self.on_broken = on_broken
         self._loop: asyncio.AbstractEventLoop | None = None
-        paths = {spec.path for spec in self.endpoints}
         # What stops a job cannot wait until it has ended: fal calls these beside it.
-        self._beside = paths & {f"{path.rstrip('/')}/cancel" for path in paths}
+        cancels = {f"{spec.path.rstrip('/')}/cancel" for spec in self.endpoints}
+        self._beside = {spec.path for spec in self.endpoints if spec.path.rstrip("/") in cancels}
         limits = MediaLimits.of(settings, files.find)
         self._bindings = {
             spec.path: Binding(app, spec, InputReader(spec, limits), files, is_beside=spec.path in self._beside)

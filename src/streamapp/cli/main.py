@@ -421,6 +421,7 @@ def _streams(url: str, path: str, key: str | None) -> bool:
     except (httpx.RequestError, ValueError):
         return True
     for route, operations in document.get("paths", {}).items():
-        if "post" in operations and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route), path):
+        pattern = re.sub(r"\{\w+\}", "[^/]+", route.rstrip("/"))
+        if "post" in operations and re.fullmatch(pattern, path.rstrip("/")):
             return "application/json" not in operations["post"]["responses"]["200"].get("content", {})
     return True

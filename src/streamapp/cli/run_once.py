@@ -66,7 +66,7 @@ def _show(events: list[Event], show: Callable[[str, Any], None]) -> None:
 
 def _find(served: ServedApp, path: str) -> EndpointSpec:
     for spec in served.endpoints:
-        if spec.path == path:
+        if spec.path.rstrip("/") == path.rstrip("/"):
             return spec
     paths = ", ".join(spec.path for spec in served.endpoints)
     raise NotFound(f"{type(served.app).__name__} has no endpoint {path!r}; it has {paths}")

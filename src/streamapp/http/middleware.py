@@ -22,7 +22,7 @@ EXPOSED_HEADERS = (
     *("x-fal-request-id", "X-Fal-Error-Type"),  # fal's names, but on every answer
 )
 REQUEST_ID = "streamapp.request_id"
-_OPEN_PATHS = frozenset({"/health", "/playground"})
+_OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 _FILES = "/files/"
 _OPEN_FOLDERS = (_FILES, "/playground/")  # the page has no data in it, and asks for the key itself
@@ -66,12 +66,16 @@ class ApiKey:
 
     Args:
         open_pages: paths whose GET needs no key.
+        guarded: paths that need it, `/health` though it be: the app answers there itself.
     """
 
-    def __init__(self, app: ASGIApp, key: str, *, open_pages: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, key: str, *, open_pages: Collection[str] = (), guarded: Collection[str] = ()
+    ) -> None:
         self.app = app
         self._key = key.encode()
         self._open_pages = frozenset(open_pages)
+        self._open_paths = _OPEN_PATHS - frozenset(guarded)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
@@ -83,7 +87,7 @@ class ApiKey:
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         is_page = scope.get("method") == "GET" and path in self._open_pages
-        return is_page or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)
+        return is_page or path in self._open_paths or path.startswith(_OPEN_FOLDERS)
 
     def _is_allowed(self, scope: Scope) -> bool:
         told = header_in(scope["headers"], b"authorization") or b""

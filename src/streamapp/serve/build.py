@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -27,6 +27,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, compile_path
+from starlette.types import Receive, Scope, Send
 
 from ..app import App, is_app_class
 from ..endpoint import EndpointSpec
@@ -47,10 +48,9 @@ from ..runtime import MakeWorkers, Runtime, ServedApp, thread_and_tasks
 from ..settings import Settings, get_settings
 from ..stores.files import FileStore
 
-_FIXED_PATHS = (
-    *("/health", "/ready", "/metrics", "/openapi.json", "/docs", "/playground"),
-    *("/jobs", "/files"),
-)
+_FIXED_PATHS = ("/openapi.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
+# The first app may have endpoints there: the server's own are below `/_streamapp` as well.
+_SHARED_PATHS = ("/health", "/ready", "/metrics")
 _HEALTH_S = 5.0  # for an `async def health`
 _MAX_ECHO = 200
 _MAX_ERRORS = 100
@@ -95,6 +95,8 @@ def compile_app(
     api.state.runtime = runtime
     api.state.has_playground = playground
     api.state.own_middleware = tuple(api.user_middleware)
+    api.router.redirect_slashes = False
+    api.router.default = _EitherSlash(api.router)
     _add_error_handlers(api, settings)
     _add_server_routes(api, runtime)
     _add_home(api, runtime, redirect_to_page if playground else _redirect_to_docs)
@@ -108,8 +110,9 @@ def compile_app(
         path: face.name for face in faces for path in face.fixed_paths
     }
     places: list[_Place] = []
+    of_names = owners | dict.fromkeys(_SHARED_PATHS, "the server")
     for served in runtime.served:
-        places += _places(api, runtime, served, f"/{served.name}", owners, in_schema=len(runtime.served) > 1)
+        places += _places(api, runtime, served, f"/{served.name}", of_names, in_schema=len(runtime.served) > 1)
     # Last: a path parameter of the first app must not hide the others.
     places += _places(api, runtime, runtime.served[0], "", owners)
     _check_routes(api, places)
@@ -166,7 +169,14 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
     layers.append(Middleware(CrossSite, origins=settings.cors_origins))
     if settings.api_key is not None:
         home = () if _streams_at_root(runtime) else ("/",)
-        layers.append(Middleware(ApiKey, key=settings.api_key.get_secret_value(), open_pages=home))
+        layers.append(
+            Middleware(
+                ApiKey,
+                key=settings.api_key.get_secret_value(),
+                open_pages=home,
+                guarded=_taken_paths(runtime),
+            )
+        )
     upload_paths = [path for face in faces for path in face.upload_paths]
     layers.append(Middleware(BodyLimit, max_bytes=settings.max_body_bytes, upload_paths=upload_paths))
     layers.append(Middleware(UnhandledErrors, describe_error=describe_error))
@@ -239,8 +249,9 @@ class _Place:
 
     @property
     def methods(self) -> list[str]:
-        """Return what it is asked by; browsers GET a stream."""
-        return ["POST", "GET"] if self.spec.kind == "stream" else ["POST"]
+        """Return what it is asked by; browsers GET a stream, probes what is in the place of the server's own."""
+        is_got = self.spec.kind == "stream" or self.spec.path.rstrip("/") in _SHARED_PATHS
+        return ["POST", "GET"] if is_got else ["POST"]
 
     @property
     def described(self) -> DescribedEndpoint:
@@ -254,12 +265,16 @@ def _places(
     endpoints: dict[str, EndpointRoute] = {}
     places = []
     for spec in served.endpoints:
-        path = (prefix + spec.path).rstrip("/") or "/"
+        path = (prefix + spec.path).rstrip("/")
         _check_path(path, served, spec, owners)
-        endpoint = endpoints[spec.path] = EndpointRoute(runtime, served, spec)
-        places.append(_Place(path, prefix, served, spec, endpoint, in_schema))
+        endpoint = endpoints[spec.path.rstrip("/")] = EndpointRoute(runtime, served, spec)
+        if spec.path != "/" and spec.path.endswith("/"):
+            places.append(_Place(f"{path}/", prefix, served, spec, endpoint, in_schema))
+            places.append(_Place(path, prefix, served, spec, endpoint, in_schema=False))
+        else:
+            places.append(_Place(path or "/", prefix, served, spec, endpoint, in_schema))
     for path, endpoint in endpoints.items():
-        if (cancel := endpoints.get(f"{path.rstrip('/')}/cancel")) is not None:
+        if (cancel := endpoints.get(f"{path}/cancel")) is not None:
             endpoint.tell_of_cancels(cancel, api)
     return places
 
@@ -287,6 +302,25 @@ def _add_endpoints(api: FastAPI, places: Iterable[_Place]) -> None:
     api.router.routes.extend(others)
     for place in last:
         _add_endpoint(api, place)
+
+
+class _EitherSlash:
+    """Serve what there is at the path without the slash at its end, or with one, where nothing is at the path itself.
+
+    A redirect, as FastAPI's, loses the body in some clients, and is not followed by others.
+    """
+
+    def __init__(self, router: APIRouter) -> None:
+        self._router = router
+        self._not_found = router.default
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that no route has taken."""
+        path = scope["path"]
+        other = {**scope, "path": path.rstrip("/") if path.endswith("/") else f"{path}/"}
+        if any(route.matches(other)[0] is not Match.NONE for route in self._router.routes):
+            return await self._router(other, receive, send)
+        await self._not_found(scope, receive, send)
 
 
 def _takes(route: BaseRoute, path: str) -> bool:
@@ -347,9 +381,28 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
     async def metrics() -> Response:
         return Response(figures.render(), media_type=CONTENT_TYPE)
 
-    for path, route in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
-        api.add_api_route(path, route, methods=["GET"], tags=["server"], response_model=None)
-        api.add_api_route(path, route, methods=["HEAD"], include_in_schema=False, response_model=None)
+    taken = _taken_paths(runtime)
+    for path, route in zip(_SHARED_PATHS, (health, ready, metrics), strict=True):
+        own = f"/_streamapp{path}"
+        for place in (own,) if path in taken else (path, own):
+            in_schema = place == path or path in taken
+            api.add_api_route(
+                place, route, methods=["GET"], tags=["server"], include_in_schema=in_schema, response_model=None
+            )
+            api.add_api_route(place, route, methods=["HEAD"], include_in_schema=False, response_model=None)
+    if taken:
+        logger.warning(
+            "%s answers at %s itself; what the server says there is at %s",
+            type(runtime.served[0].app).__name__,
+            ", ".join(taken),
+            ", ".join(f"/_streamapp{path}" for path in taken),
+        )
+
+
+def _taken_paths(runtime: Runtime) -> list[str]:
+    """Return the shared paths at which the first app answers itself."""
+    paths = {spec.path.rstrip("/") for spec in runtime.served[0].endpoints}
+    return [path for path in _SHARED_PATHS if path in paths]
 
 
 def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Response]) -> None:

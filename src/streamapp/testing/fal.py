@@ -86,7 +86,7 @@ class AppClient:
 
     def health(self) -> Any:
         """Return what the app says of its health."""
-        response = httpx.get(f"{self.url}/health", timeout=self._timeout, trust_env=False)
+        response = httpx.get(f"{self.url}/_streamapp/health", timeout=self._timeout, trust_env=False)
         return response.raise_for_status().json()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
