@@ -35,6 +35,7 @@ ARGUMENTS = [
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 ]
 WAIT_MS = 1000 * WAIT_S
+SEED = 2**63 + 5  # no JavaScript number holds it exactly
 # An image that takes too long to be finished before somebody cancels it.
 LONG = {"num_inference_steps": 50, "num_images": 4, "width": 256, "height": 256}
 PHONE = {"width": 390, "height": 844}
@@ -437,6 +438,63 @@ def test_endpoints_are_chosen_from_a_list(contents: str, playground: Opener) -> 
     expect(tab.output).to_contain_text("scene")
 
 
+# Integers beyond 2^53
+
+
+def test_the_seed_that_is_shown_is_the_seed_that_runs(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/work", steps=1, interval_s=0)
+    tab.field("Seed").fill(str(SEED))
+    tab.run().ends()
+    assert result_of(tab) == {"seed": SEED, "value": SEED * 3 % 1000}
+    expect(tab.output).to_contain_text(str(SEED))
+    tab.button("Share").click()
+    second = playground(contents, beside=tab)
+    second.page.goto(tab.copied())
+    expect(second.field("Seed")).to_have_value(str(SEED))
+    tab.page.reload()
+    expect(tab.region("History")).to_contain_text(f"seed {SEED}")
+    tab.region("History").get_by_role("button", name="/work").first.click()
+    expect(tab.field("Seed")).to_have_value(str(SEED))
+
+
+def test_a_seed_that_the_server_drew_is_run_again(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/drawn").run().ends()
+    first = result_of(tab)
+    expect(tab.output).to_contain_text(str(first["seed"]))
+    tab.button("Run again").click()
+    expect(tab.region("History").get_by_role("listitem")).to_have_count(2)
+    tab.ends()
+    assert result_of(tab) == first
+
+
+def test_integers_of_any_size_are_written_as_json(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/work", steps=1)
+    tab.page.get_by_text("Raw JSON", exact=True).first.click()
+    tab.page.get_by_role("textbox", name="Input as JSON").fill(f'{{"steps": 1, "interval_s": 0, "seed": {SEED}}}')
+    expect(tab.field("Seed")).to_have_value(str(SEED))
+    tab.run().ends()
+    assert result_of(tab)["seed"] == SEED
+
+
+def test_bounds_defaults_choices_and_parts_beyond_2_to_the_53_are_exact(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/exact")
+    expect(tab.field("Seed")).to_have_value(str(2**63 + 1))
+    tab.field("Seed").fill(str(2**64 - 1))
+    tab.field("Near").fill(str(2**60 + 99))
+    tab.field("Choice").select_option(label=str(2**60 + 1))
+    tab.page.get_by_role("group", name="Seeds").get_by_role("spinbutton").last.fill(str(2**63 - 2))
+    tab.run().ends()
+    expected = {"seed": 2**64 - 1, "near": 2**60 + 99, "choice": 2**60 + 1, "seeds": [1, 2**63 - 2], "named": {}}
+    assert result_of(tab) == expected
+
+
+def test_a_bound_beyond_2_to_the_53_is_checked_by_the_server(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/exact")
+    tab.field("Seed").fill(str(2**64))
+    tab.run().ends("failed")
+    expect(tab.page.get_by_text("should be less than 18446744073709551616").first).to_be_visible()
+
+
 # Every kind of content
 
 
@@ -663,10 +721,10 @@ def test_history_survives_a_reload_and_brings_inputs_back(contents: str, playgro
 # Code to copy
 
 CALLS: dict[str, dict[str, Any]] = {
-    "/work": {"steps": 2, "seed": 7, "interval_s": 0},
+    "/work": {"steps": 2, "seed": SEED, "interval_s": 0},
     "/everything": {"text": 'it\'s "so"', "count": 7},
 }
-ANSWERED = {"/work": ["seed", "7", "21"], "/everything": ['it\'s "so"', "7"]}
+ANSWERED = {"/work": ["seed", str(SEED), str(SEED * 3 % 1000)], "/everything": ['it\'s "so"', "7"]}
 
 
 def copied_code(tab: Playground, language: str) -> str:
@@ -714,7 +772,7 @@ def test_copied_code_for_event_source_makes_the_same_call(contents: str, playgro
     tab.page.on("console", lambda message: logged.append(message.text))
     with tab.page.expect_console_message(lambda message: "seed" in message.text):
         tab.page.evaluate(f"() => {{ {code} }}")
-    assert any("21" in line for line in logged)
+    assert any(str(SEED) in line and str(SEED * 3 % 1000) in line for line in logged)
 
 
 @pytest.mark.parametrize("path", ["/work", "/everything"], ids=["stream", "unary"])

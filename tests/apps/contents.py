@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import random
 import struct
 import threading
 import time
@@ -89,6 +90,16 @@ class EveryInput(BaseModel):
     image: streamapp.Image | None = None
     audio: streamapp.Audio | None = None
     file: streamapp.File | None = None
+
+
+class ExactInput(BaseModel):
+    """Hold integers beyond what a JavaScript number holds."""
+
+    seed: int = Field(default=2**63 + 1, ge=0, lt=2**64)
+    near: int = Field(default=2**60 + 1, ge=2**60, le=2**60 + 100)
+    choice: Literal[1152921504606846977, 7] = 7
+    seeds: list[int] = [1, 2**63 - 1]
+    named: dict[str, int] = {}
 
 
 class Contents(streamapp.App):
@@ -226,6 +237,16 @@ class Contents(streamapp.App):
         for step in range(1, steps + 1):
             yield {"step": step}
         raise InvalidInput("no colour is called <b>blurple</b>; choose red, green or blue")
+
+    @streamapp.endpoint("/drawn")
+    def drawn(self, seed: int | None = None) -> dict[str, int]:
+        """Draw a seed of 64 bits, unless there is one."""
+        return {"seed": random.randrange(2**63, 2**64) if seed is None else seed}
+
+    @streamapp.endpoint("/exact")
+    def exact(self, input: ExactInput) -> ExactInput:
+        """Return the integers that came in."""
+        return input
 
     @streamapp.endpoint("/everything")
     def everything(self, input: EveryInput) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 /** Code that makes the same call from elsewhere, to be copied. */
 
 import { type KeyboardEvent, useId, useRef, useState } from "react";
+import { stringifyJson } from "streamapp-client";
 
 import { CopyButton } from "./parts";
 import { addressed, type Endpoint, givenOnly } from "./schema";
@@ -68,7 +69,7 @@ function curl({ server, hasKey, path, isStream, body }: Call): string {
     `curl ${isStream ? "--no-buffer " : ""}${shellQuoted(server + path)}`,
     ...(hasKey ? [`-H "Authorization: Key $STREAMAPP_API_KEY"`] : []),
     "-H 'Content-Type: application/json'",
-    `-d ${shellQuoted(JSON.stringify(body))}`,
+    `-d ${shellQuoted(stringifyJson(body))}`,
   ];
   return lines.join(" \\\n  ");
 }
@@ -91,16 +92,15 @@ ${use}
 }
 
 function javascript({ server, hasKey, path, isStream, body }: Call): string {
-  const key = hasKey ? ", { key: process.env.STREAMAPP_API_KEY }" : "";
-  const input = JSON.stringify(body, null, 2);
+  const options = [...(hasKey ? ["key: process.env.STREAMAPP_API_KEY"] : []), ...(isLarge(body) ? ['largeIntegers: "bigint"'] : [])];
   const use = isStream
     ? `const stream = await client.stream(${JSON.stringify(path)}, { input });
 for await (const event of stream) console.log(event.name, event.data);`
     : `console.log(await client.run(${JSON.stringify(path)}, { input }));`;
   return `import { Client } from "streamapp-client";
 
-const client = new Client(${JSON.stringify(server)}${key});
-const input = ${input};
+const client = new Client(${JSON.stringify(server)}${options.length ? `, { ${options.join(", ")} }` : ""});
+const input = ${javascriptLiteral(body)};
 ${use}
 `;
 }
@@ -108,9 +108,12 @@ ${use}
 function eventSource({ server, hasKey, path, isStream, body }: Call): string {
   if (!isStream) return "// This endpoint answers once, and is called by POST: an EventSource cannot read it.\n";
   const token = hasKey ? `\nquery.set("_token", prompt("API key")); // an EventSource can send no headers` : "";
-  return `const query = new URLSearchParams({ _input: JSON.stringify(${JSON.stringify(body, null, 2)}) });${token}
+  const [input, read] = isLarge(body)
+    ? [JSON.stringify(stringifyJson(body)), "event.data"] // JSON.stringify and JSON.parse would round
+    : [`JSON.stringify(${stringifyJson(body, 2)})`, "JSON.parse(event.data)"];
+  return `const query = new URLSearchParams({ _input: ${input} });${token}
 const source = new EventSource(${JSON.stringify(`${server}${path}${path.includes("?") ? "&" : "?"}`)} + query);
-source.onmessage = (event) => console.log(JSON.parse(event.data));
+source.onmessage = (event) => console.log(${read});
 source.addEventListener("done", () => source.close());
 source.addEventListener("error", (event) => {
   if (!event.data) return; // the connection was lost, and is made again
@@ -143,6 +146,24 @@ function pythonLiteral(value: unknown): string {
   if (value === null || value === undefined) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(pythonLiteral).join(", ")}]`;
-  if (typeof value !== "object") return JSON.stringify(value);
+  if (typeof value !== "object") return stringifyJson(value);
   return `{${Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${pythonLiteral(item)}`).join(", ")}}`;
+}
+
+/** Write a JSON value in JavaScript, which is JSON but for its BigInts; `line` is what begins its line. */
+function javascriptLiteral(value: unknown, line = "\n"): string {
+  if (typeof value === "bigint") return `${value}n`;
+  if (!isLarge(value)) return stringifyJson(value, 2).replaceAll("\n", line);
+  const inner = `${line}  `;
+  const isList = Array.isArray(value);
+  const parts = Object.entries(value as object).map(([key, item]) => {
+    return inner + (isList ? "" : `${JSON.stringify(key)}: `) + javascriptLiteral(item, inner);
+  });
+  return isList ? `[${parts}${line}]` : `{${parts}${line}}`;
+}
+
+/** Say whether there is an integer beyond 2^53 in a value. */
+function isLarge(value: unknown): boolean {
+  if (typeof value === "bigint") return true;
+  return typeof value === "object" && value !== null && Object.values(value).some(isLarge);
 }

@@ -1,6 +1,7 @@
 /** Show contents by their type: images, audio, video, meshes, voxels, tables, files. */
 
 import { lazy, Suspense } from "react";
+import { stringifyJson } from "streamapp-client";
 
 import type { Content, Media } from "./content";
 import { ImageView } from "./image";
@@ -75,5 +76,5 @@ function Table({ name, rows }: { name: string; rows: Record<string, unknown>[] }
 }
 
 function cell(value: unknown): string {
-  return value === undefined ? "" : typeof value === "string" ? value : JSON.stringify(value);
+  return value === undefined ? "" : typeof value === "string" ? value : stringifyJson(value);
 }

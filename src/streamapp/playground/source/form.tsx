@@ -1,9 +1,10 @@
 /** The form of an endpoint, made from its JSON schema by react-jsonschema-form. */
 
 // Not from "@rjsf/core": that also imports a validator that compiles schemas.
+import AnyNumberField from "@rjsf/core/lib/components/fields/NumberField.js";
 import Form, { type IChangeEvent } from "@rjsf/core/lib/components/Form.js";
 import {
-  type ArrayFieldItemTemplateProps, type BaseInputTemplateProps, type ErrorSchema, type IconButtonProps,
+  type ArrayFieldItemTemplateProps, asNumber, type BaseInputTemplateProps, type ErrorSchema, type FieldProps, type IconButtonProps,
   type MultiSchemaFieldTemplateProps, type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps,
 } from "@rjsf/utils";
 import type { KeyboardEvent, ReactElement, ReactNode } from "react";
@@ -37,6 +38,7 @@ export function EndpointForm({ schema, input, error, onChange, onRun, children }
         schema={schema}
         formData={input}
         validator={validator}
+        fields={FIELDS}
         widgets={WIDGETS}
         templates={TEMPLATES}
         uiSchema={UI}
@@ -105,7 +107,8 @@ function LongText(props: WidgetProps) {
 
 function isRange({ minimum, maximum, type, multipleOf = 1 }: RJSFSchema): boolean {
   if (minimum === undefined || maximum === undefined) return false;
-  return type === "number" || (type === "integer" && (maximum - minimum) / multipleOf <= MOST_STEPS);
+  const isExact = Number.isSafeInteger(minimum) && Number.isSafeInteger(maximum);
+  return type === "number" || (type === "integer" && isExact && (maximum - minimum) / multipleOf <= MOST_STEPS);
 }
 
 /** A slider, and beside it the exact value; empty, the server decides. */
@@ -123,6 +126,19 @@ function Slider({ id, label, schema, value, onChange }: WidgetProps) {
         placeholder="auto" onChange={({ target }) => onChange(target.value === "" ? undefined : target.valueAsNumber)} />
     </div>
   );
+}
+
+/** Integers of any size: the library makes numbers of them, and so rounds those beyond 2^53. */
+function NumberField(props: FieldProps) {
+  const StringField = props.registry.fields.StringField!;
+  if (props.schema.type !== "integer") return <AnyNumberField {...props} />;
+  return <StringField {...props} onChange={(value, ...place) => props.onChange(integerOf(value), ...place)} />;
+}
+
+/** Read what was typed; a select gives what its options are. */
+function integerOf(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  return /^-?\d+$/.test(value) && !Number.isSafeInteger(Number(value)) ? BigInt(value) : asNumber(value);
 }
 
 function iconButton(text: string, name: string) {
@@ -153,6 +169,7 @@ function Item({ children, hasToolbar, buttonsProps, registry }: ArrayFieldItemTe
   );
 }
 
+const FIELDS = { NumberField };
 const WIDGETS = { TextWidget, URLWidget: TextWidget, TextareaWidget: LongText, RangeWidget: Slider, UpDownWidget: TextWidget };
 const TEMPLATES = {
   ArrayFieldItemTemplate: Item,

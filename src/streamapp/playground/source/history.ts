@@ -1,5 +1,7 @@
 /** Remember past runs in this browser. */
 
+import { parseJson, stringifyJson } from "streamapp-client";
+
 import type { Run, Status } from "./run";
 import { keep, recall } from "./storage";
 
@@ -12,7 +14,7 @@ export interface Past {
   at: number;
   /** How long it took; unknown when this page has not seen all of it. */
   ms?: number;
-  seed?: number;
+  seed?: number | bigint;
   /** A small picture of the result, as a data URI. */
   picture?: string | undefined;
 }
@@ -30,7 +32,7 @@ export class History {
 
   /** Return the runs, the newest first. */
   all(): Past[] {
-    return JSON.parse(recall("localStorage", this.#key) ?? "[]");
+    return parseJson(recall("localStorage", this.#key) ?? "[]");
   }
 
   /** Add a run, or replace what was known of it; returns all. The oldest are forgotten where there is no room. */
@@ -39,7 +41,7 @@ export class History {
     const others = this.all().filter(({ jobId }) => jobId !== past.jobId);
     const runs = [{ ...known, ...past, at: known?.at ?? past.at }, ...others].sort((a, b) => b.at - a.at).slice(0, MOST);
     let most = runs.length;
-    while (most > 0 && !keep("localStorage", this.#key, JSON.stringify(runs.slice(0, most)))) most = Math.floor(most / 2);
+    while (most > 0 && !keep("localStorage", this.#key, stringifyJson(runs.slice(0, most)))) most = Math.floor(most / 2);
     return runs;
   }
 
@@ -56,10 +58,17 @@ export async function pastOf(run: Run): Promise<Past | undefined> {
   if (!jobId || !endpoint || !input) return undefined;
   const past: Past = { jobId, path: endpoint.path, input, status, at: Date.now() };
   if (run.isOwn && run.endedAt !== undefined) past.ms = run.endedAt - run.startedAt;
-  if (typeof run.result?.seed === "number") past.seed = run.result.seed;
+  const seed = seedOf(run.result);
+  if (seed !== undefined) past.seed = seed;
   const image = [...run.results.values()].find((content) => content.kind === "image");
   if (run.isOver && image && "media" in image) past.picture = await shrunk(image.media.url);
   return past;
+}
+
+/** Return the seed that a result tells. */
+export function seedOf(result: any): number | bigint | undefined {
+  const seed = result?.seed;
+  return typeof seed === "number" || typeof seed === "bigint" ? seed : undefined;
 }
 
 async function shrunk(url: string): Promise<string | undefined> {

@@ -1,5 +1,7 @@
 /** Read and write the part of the page's URL that says what it shows. */
 
+import { parseJson, stringifyJson } from "streamapp-client";
+
 export type Place = { kind: "job"; jobId: string } | { kind: "input"; path: string; input: Record<string, unknown> };
 
 /** Read `#/jobs/{id}` or `#/{path}?input={json}`; undefined when it is neither. */
@@ -9,7 +11,7 @@ export function placeOf(hash: string): Place | undefined {
   const [path, query] = hash.slice(1).split("?", 2);
   if (!path?.startsWith("/")) return undefined;
   try {
-    const input = JSON.parse(new URLSearchParams(query).get("input") ?? "{}");
+    const input = parseJson(new URLSearchParams(query).get("input") ?? "{}");
     return { kind: "input", path: decodeURI(path), input };
   } catch {
     return undefined; // written by hand, and wrongly
@@ -23,7 +25,7 @@ export function jobLink(jobId: string): string {
 
 /** Return the link to an endpoint with its inputs filled in. */
 export function inputLink(path: string, input: Record<string, unknown>): string {
-  return linkTo(`#${encodeURI(path)}?${new URLSearchParams({ input: JSON.stringify(input) })}`);
+  return linkTo(`#${encodeURI(path)}?${new URLSearchParams({ input: stringifyJson(input) })}`);
 }
 
 function linkTo(hash: string): string {

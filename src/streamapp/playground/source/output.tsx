@@ -1,6 +1,7 @@
 /** Show what a job brings: live, and when it is over. */
 
 import { useEffect, useState } from "react";
+import { stringifyJson } from "streamapp-client";
 
 import { Contents } from "./contents";
 import { CopyButton, Meter } from "./parts";
@@ -63,7 +64,7 @@ function Outputs({ run }: { run: Run }) {
   const hidden = run.outputCount - run.outputs.length;
   return (
     <section className="json" aria-label="JSON">
-      <CopyButton name="Copy JSON" text={() => JSON.stringify(last!.data, null, 2)} />
+      <CopyButton name="Copy JSON" text={() => stringifyJson(last!.data, 2)} />
       <Tree value={last!.data} name={run.status === "succeeded" ? "result" : last!.name} isOpen />
       {others.length > 0 && (
         <details>

@@ -1,7 +1,7 @@
 /** The page: what the server has, the form, the run that is shown, and the ones before. */
 
 import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
-import { Client, StreamappError } from "streamapp-client";
+import { Client, parseJson, StreamappError } from "streamapp-client";
 
 import icon from "./icon.svg";
 import { Playground } from "./playground";
@@ -23,7 +23,7 @@ export function Page() {
   const [key, setKey] = useState(() => recall("sessionStorage", KEY) ?? ""); // kept for this tab only
   const [api, setApi] = useState<Api>();
   const [failure, setFailure] = useState<Error>();
-  const client = useMemo(() => new Client(SERVER, key ? { key } : {}), [key]);
+  const client = useMemo(() => new Client(SERVER, { ...(key && { key }), largeIntegers: "bigint" }), [key]);
 
   const load = useCallback(async () => {
     try {
@@ -98,7 +98,7 @@ function headersWith(key: string): Record<string, string> {
 
 async function describe(key: string): Promise<Api> {
   const response = await fetch(`${SERVER}/openapi.json`, { headers: headersWith(key) });
-  const document = await response.json();
+  const document = parseJson(await response.text());
   const { ok, status, statusText } = response;
   if (!ok) throw new StreamappError("refused", document.error?.message ?? statusText, { status });
   return { title: document.info.title, endpoints: endpointsOf(document) };

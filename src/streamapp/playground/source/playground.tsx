@@ -7,7 +7,7 @@ import { Code } from "./code";
 import { type Desk, useDesk } from "./desk";
 import { EndpointForm, type Input } from "./form";
 import { Guard } from "./guard";
-import type { Past } from "./history";
+import { type Past, seedOf } from "./history";
 import { inputLink, jobLink } from "./link";
 import { Upload } from "./media";
 import { Output } from "./output";
@@ -100,8 +100,8 @@ function InputRegion({ endpoints, endpoint, desk: { input, setInput, run, choose
 
 /** Return the input of a run, with the seed that the server drew for it. */
 function again({ endpoint, input, result }: Run): Input {
-  const takesSeed = endpoint!.schema.properties?.seed && input!.seed === undefined && typeof result?.seed === "number";
-  return takesSeed ? { ...input, seed: result.seed } : input!;
+  const seed = endpoint!.schema.properties?.seed && seedOf(result);
+  return input!.seed === undefined && seed !== undefined ? { ...input, seed } : input!;
 }
 
 interface OutputRegionProps {

@@ -1,6 +1,7 @@
 /** The input as JSON, to be written or pasted. */
 
 import { useState } from "react";
+import { parseJson, stringifyJson } from "streamapp-client";
 
 import type { Input } from "./form";
 
@@ -11,7 +12,7 @@ export function RawInput({ input, onChange }: { input: Input; onChange: (input: 
   const edit = (given: string) => {
     setText(given);
     try {
-      onChange(JSON.parse(given));
+      onChange(parseJson(given));
       setProblem("");
     } catch (error) {
       setProblem((error as Error).message);
@@ -19,7 +20,7 @@ export function RawInput({ input, onChange }: { input: Input; onChange: (input: 
   };
   return (
     <>
-      <textarea aria-label="Input as JSON" className="raw" rows={8} spellCheck={false} value={text ?? JSON.stringify(input, null, 2)}
+      <textarea aria-label="Input as JSON" className="raw" rows={8} spellCheck={false} value={text ?? stringifyJson(input, 2)}
         onChange={({ target }) => edit(target.value)} onBlur={() => !problem && setText(undefined)} />
       {problem && <p role="alert" className="error">{problem}</p>}
     </>

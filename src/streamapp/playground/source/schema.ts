@@ -1,6 +1,7 @@
 /** Read the server's OpenAPI document: which endpoints there are, and a form's schema for each. */
 
 import type { RJSFSchema } from "@rjsf/utils";
+import { stringifyJson } from "streamapp-client";
 
 /** One endpoint that can be run from the page. */
 export interface Endpoint {
@@ -33,14 +34,15 @@ function endpointOf(path: string, post: Schema, definitions: Schema): Endpoint {
   const answers = post.responses["200"].content ?? {};
   const kind = "text/event-stream" in answers ? "stream" : "application/json" in answers ? "unary" : "response";
   const parameters = (post.parameters ?? []).filter((parameter: Schema) => ["path", "query"].includes(parameter.in));
-  const body = new FormSchema(definitions).of(post.requestBody?.content["application/json"].schema ?? {}, "");
+  const form = new FormSchema(definitions);
+  const body = form.of(post.requestBody?.content["application/json"].schema ?? {}, "");
   const schema = {
     ...body,
     title: "",
     description: "",
     type: "object",
     required: [...parameters.filter((p: Schema) => p.required).map((p: Schema) => p.name), ...(body.required ?? [])],
-    properties: { ...Object.fromEntries(parameters.map((p: Schema) => [p.name, p.schema])), ...body.properties },
+    properties: { ...Object.fromEntries(parameters.map((p: Schema) => [p.name, form.of(p.schema, p.name)])), ...body.properties },
   } as RJSFSchema;
   return { path, app: post.tags?.[0] ?? "", description: post.description ?? "", kind, parameters, schema };
 }
@@ -49,8 +51,8 @@ function endpointOf(path: string, post: Schema, definitions: Schema): Endpoint {
  * Turn pydantic's schemas into what people can fill in.
  *
  * References are put in place, `X | None` becomes an optional X, unless it is an object, which no empty field could
- * stand for, media become strings with `media`, which hold a URL, and a required field without a default begins with
- * its first example.
+ * stand for, media become strings with `media`, which hold a URL, a required field without a default begins with its
+ * first example, and bounds that no number can hold exactly are rounded.
  */
 class FormSchema {
   #definitions: Schema;
@@ -96,7 +98,7 @@ class FormSchema {
   }
 
   #parts(schema: Schema): Schema {
-    const made: Schema = { ...schema };
+    const made: Schema = rounded(schema);
     if (schema.properties) {
       made.properties = Object.fromEntries(
         Object.entries<Schema>(schema.properties).map(([name, part]) => {
@@ -115,6 +117,17 @@ class FormSchema {
     }
     return made;
   }
+}
+
+const BOUNDS = { minimum: "minimum", exclusiveMinimum: "minimum", maximum: "maximum", exclusiveMaximum: "maximum", multipleOf: "multipleOf" };
+
+/** Round bounds beyond 2^53, and exclude none of what is rounded as they are: only the server compares exactly. */
+function rounded(schema: Schema): Schema {
+  const parts = Object.entries(schema).map(([word, value]) => {
+    const isBound = word in BOUNDS && typeof value === "bigint";
+    return isBound ? [BOUNDS[word as keyof typeof BOUNDS], Number(value)] : [word, value];
+  });
+  return Object.fromEntries(parts);
 }
 
 function mediaField(schema: Schema, name: string): Schema {
@@ -144,7 +157,7 @@ export function givenOnly(schema: RJSFSchema, input: Schema): Schema {
   return Object.fromEntries(
     Object.entries(input).filter(
       ([name, value]) =>
-        value !== undefined && (required.includes(name) || JSON.stringify(value) !== JSON.stringify(presets[name]?.default)),
+        value !== undefined && (required.includes(name) || stringifyJson(value) !== stringifyJson(presets[name]?.default)),
     ),
   );
 }

@@ -1,6 +1,7 @@
 /** Show JSON that folds; what is folded costs nothing. */
 
 import { type ReactNode, useState } from "react";
+import { stringifyJson } from "streamapp-client";
 
 import { readable, sizeOf } from "./content";
 
@@ -56,7 +57,7 @@ function isSmall(value: unknown): boolean {
 
 function Leaf({ value, name }: { value: unknown; name: string }) {
   const [isWhole, setWhole] = useState(false);
-  const text = JSON.stringify(value) ?? "null";
+  const text = stringifyJson(value) ?? "null";
   const isLong = text.length > LONG && !isWhole;
   return (
     <div className="leaf">

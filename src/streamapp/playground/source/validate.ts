@@ -2,6 +2,7 @@
 
 import { type OutputUnit, Validator } from "@cfworker/json-schema";
 import { type RJSFSchema, type RJSFValidationError, toErrorSchema, type ValidatorType } from "@rjsf/utils";
+import { stringifyJson } from "streamapp-client";
 
 // They only repeat what is said of a part.
 const CONTAINERS: ReadonlySet<string> = new Set(["properties", "items", "additionalItems", "additionalProperties", "$ref", "allOf"]);
@@ -17,10 +18,15 @@ export const validator: ValidatorType = {
 };
 
 function check(schema: RJSFSchema, data: unknown, root: RJSFSchema): OutputUnit[] {
-  // The validator writes into the schema, and knows no `undefined`.
-  const own = structuredClone({ ...schema, $defs: root.$defs ?? {} });
-  const { errors } = new Validator(own as object, "7", false).validate(JSON.parse(JSON.stringify(data ?? {})));
+  // The validator writes into the schema, and knows neither `undefined` nor BigInts.
+  const own = plain({ ...schema, $defs: root.$defs ?? {} });
+  const { errors } = new Validator(own as object, "7", false).validate(plain(data ?? {}));
   return decided(errors).filter(({ keyword }) => !CONTAINERS.has(keyword));
+}
+
+/** Copy what JSON holds; an integer beyond 2^53 is rounded. */
+function plain(value: unknown): unknown {
+  return JSON.parse(stringifyJson(value));
 }
 
 /** Of several schemas, none of which fits, tell what is wrong by the one that is meant; else, only that none fits. */
