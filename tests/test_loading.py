@@ -1,10 +1,12 @@
 """Import strings: what they find, and what is said when they find nothing."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import WAIT_S
 
 from streamapp.app import App
 from streamapp.errors import DefinitionError
@@ -69,6 +71,162 @@ def test_a_file_is_imported_once() -> None:
     assert load_app("app.py:First") is load_app("./app.py:First")
 
 
+@pytest.mark.parametrize("name", ["my-app", "a_b", "a__b", "v1.0/v1.0", "v1.0/_2e_", "größe", "a b", "%", "_"])
+def test_whatever_a_file_is_called_it_is_found(name: str) -> None:
+    write(f"{name}/{name.rpartition('/')[2]}.py", "One")
+    assert load_app(f"{name}/{name.rpartition('/')[2]}.py").__name__ == "One"
+
+
+# Files of packages
+
+
+def test_a_file_of_a_package_is_imported_as_a_member_of_it() -> None:
+    write("top/__init__.py")
+    write("top/lib.py", text="UP = 'lib'")
+    write("top/inner/__init__.py")
+    write("top/inner/near.py", text="NEAR = 'near'")
+    write(
+        "top/inner/app.py", "One", text="from .near import NEAR\nfrom ..lib import UP\nfrom top.lib import UP as SAME"
+    )
+    app = load_app("top/inner/app.py")
+    assert app.__module__ == "top.inner.app"
+    assert load_app("top.inner.app:One") is app
+
+
+def test_the_init_file_of_a_package_may_be_the_app() -> None:
+    write("whole/__init__.py", "One", text="from .part import PART")
+    write("whole/part.py", text="PART = 1")
+    assert load_app("whole/__init__.py").__module__ == "whole"
+
+
+def test_a_file_of_a_package_may_import_its_neighbours_by_name_and_hides_nothing_of_pythons() -> None:
+    write("mixed/__init__.py")
+    write("mixed/neighbour.py", text="HERE = 1")
+    write("mixed/colorsys.py", text="raise OSError('the wrong one')")
+    write("mixed/app.py", "One", text="from neighbour import HERE\nfrom colorsys import rgb_to_hsv")
+    assert load_app("mixed/app.py").__name__ == "One"
+
+
+@pytest.mark.parametrize("folder", ["json", "my.app"])
+def test_a_package_whose_name_is_taken_or_is_none_is_a_folder(folder: str) -> None:
+    write(f"{folder}/__init__.py", text="raise OSError('not imported')")
+    write(f"{folder}/app.py", "One", text="import json\nassert json.loads('1') == 1")
+    assert load_app(f"{folder}/app.py").__name__ == "One"
+
+
+def test_packages_of_one_name_are_told_apart() -> None:
+    for place, name in (("first", "First"), ("second", "Second")):
+        write(f"{place}/same/__init__.py")
+        write(f"{place}/same/app.py", name)
+    assert [load_app(f"{place}/same/app.py").__name__ for place in ("first", "second")] == ["First", "Second"]
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "said"),
+    [
+        ((), "from ..lib import UP", "put one into {here}/apps/one, or"),
+        ((), "from .. import lib", "put one into {here}/apps/one, or"),
+        ((), "from ...lib import UP", "put one into {here}/apps/one, or"),
+        ((), "import near", "put one into {here}/apps/one, or"),
+        (("apps/one/__init__.py",), "from ..lib import UP", "put one into {here}/apps, or"),
+    ],
+)
+def test_a_relative_import_without_a_package_is_told_where_one_is_missing(
+    files: tuple[str, ...], line: str, said: str
+) -> None:
+    for file in files:
+        write(file)
+    write("apps/one/near.py", text="from .other import NEAR")
+    write("apps/one/app.py", "One", text=line)
+    assert said.format(here=Path.cwd().resolve()) in (told := refused("apps/one/app.py"))
+    assert (line if ".." in line else "near.py: from .other import NEAR") in told
+
+
+def test_a_relative_import_of_what_is_not_there_raises_as_it_is() -> None:
+    write("app.py", text="from .nothing import X")
+    with pytest.raises(ModuleNotFoundError, match="nothing"):
+        load_app("app.py")
+
+
+# Several apps, several processes
+
+
+def two_apps(first: str, second: str) -> None:
+    write("a/app.py", "First", text=first)
+    write("b/app.py", "Second", text=second)
+    for folder in "ab":
+        write(f"{folder}/aside.py", text=f"WHOSE = {folder!r}")
+        write(f"{folder}/lib/part.py", text=f"WHOSE = {folder!r}")
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("import aside", "aside"),
+        ("from aside import WHOSE", "aside"),
+        ("def later():\n    import aside as other", "aside"),
+        ("import json, aside", "aside"),
+        ("import lib.part", "lib.part"),
+        ("from lib import part", "lib.part"),
+        ("if False:\n    import app", "app"),
+    ],
+)
+def test_an_app_that_would_get_another_apps_module_is_refused(line: str, name: str) -> None:
+    two_apps(line, line)
+    load_app("a/app.py")
+    here, path = Path.cwd().resolve(), name.replace(".", "/")
+    assert refused("b/app.py") == (
+        f"{here}/b/app.py imports {name}, which is {here}/b/{path}.py, and another app means {here}/a/{path}.py by it: "
+        f"rename one of the two, or import it by its place: from .{name} import ..."
+    )
+
+
+def test_so_is_one_that_gets_it_by_another_module_or_is_a_module_itself() -> None:
+    two_apps("import aside", "import between")
+    write("b/between.py", text="import aside")
+    load_app("a/app.py")
+    assert "b/between.py imports aside" in refused("b/app.py").replace("app.py imports", "between.py imports")
+    write("aside.py")
+    write("third.py", "Third", text="import aside")
+    assert "third.py imports aside" in refused("third")
+
+
+def test_a_module_that_one_of_two_apps_imports_is_in_nobodys_way() -> None:
+    two_apps("import aside", "import json")
+    assert [load_app(f"{folder}/app.py").__name__ for folder in "ab"] == ["First", "Second"]
+    assert load_app("a/app.py").__name__ == "First"
+
+
+@pytest.mark.parametrize("files", [(), ("a/__init__.py", "b/__init__.py")])
+@pytest.mark.parametrize("line", ["from .aside import WHOSE", "from .lib.part import WHOSE", "from .app import app"])
+def test_what_apps_import_by_its_place_each_has_of_its_own(files: tuple[str, ...], line: str) -> None:
+    two_apps(*[line.replace("from .app import app", f"app = WHOSE = {folder!r}\n{line}") for folder in "ab"])
+    for file in files:
+        write(file)
+    apps = [load_app(f"{folder}/app.py") for folder in "ab"]
+    assert [sys.modules[app.__module__].WHOSE for app in apps] == ["a", "b"]
+
+
+SPAWNING = """
+import multiprocessing
+from streamapp.loading import load_app
+
+if __name__ == "__main__":
+    for folder in "ab":
+        app = load_app(f"{folder}/my-app.py")
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            print(pool.apply_async(app.work, [folder]).get(60))
+"""
+
+
+def test_a_spawned_process_finds_the_functions_of_apps_of_one_name() -> None:
+    for folder in "ab":
+        write(f"{folder}/my-app.py", "One", text=f"    @staticmethod\n    def work(x): return x + {folder!r}")
+    Path("main.py").write_text(SPAWNING)
+    ran = subprocess.run([sys.executable, "main.py"], capture_output=True, text=True, check=True, timeout=WAIT_S)
+    assert ran.stdout == "aa\nbb\n"
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     assert refused("nowhere/app.py:X").startswith("there is no file 'nowhere/app.py'")
 
@@ -122,4 +280,7 @@ def test_a_module_that_lacks_something_raises_as_it_is() -> None:
 
 def test_the_source_folder_is_the_files_or_the_current_one() -> None:
     assert source_folder("apps/one/app.py:X") == Path.cwd() / "apps" / "one"
+    write("top/__init__.py")
+    write("top/inner/__init__.py")
+    assert source_folder("top/inner/app.py") == Path.cwd() / "top"
     assert source_folder("package.module:X") == Path.cwd()

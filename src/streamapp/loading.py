@@ -1,5 +1,9 @@
-"""Find app classes by import strings: `path/to/app.py:Class`, `package.module:Class`, or either without a class."""
+"""Find app classes by import strings: `path/to/app.py:Class`, `package.module:Class`, or either without a class.
 
+A module's name is one that the processes which an app spawns can import, too: `multiprocessing` finds functions by it.
+"""
+
+import ast
 import importlib
 import importlib.util
 import itertools
@@ -7,12 +11,17 @@ import os
 import re
 import sys
 import traceback
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 from .app import App, is_app_class
 from .errors import DefinitionError
+
+_SHIMS = Path(__file__).parent / "shims"
+_FOLDERS = "streamapp_file"  # in there: stands for all folders
+# By name, what the apps import from their folders, and which app it was; see `_claim`.
+_claimed: dict[str, tuple[Path, str]] = {}
 
 
 def load_app(import_string: str) -> type[App]:
@@ -28,9 +37,13 @@ def load_app(import_string: str) -> type[App]:
 
 
 def source_folder(import_string: str) -> Path:
-    """Return the folder whose source files an app is likely made of."""
+    """Return the folder whose source files an app is likely made of: its own, or that of the package that it is in."""
     place = Path(import_string.partition(":")[0])
-    return place.resolve().parent if place.suffix == ".py" else Path.cwd()
+    if place.suffix != ".py":
+        return Path.cwd()
+    file = place.resolve()
+    top = _top_folder(file)
+    return file.parent if top == file.parent else top / file.relative_to(top).parts[0]
 
 
 def format_import_error(error: BaseException) -> str:
@@ -46,34 +59,121 @@ def _is_of_loading(frame: traceback.FrameSummary) -> bool:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file under a name of its own: several apps may all be called app.py."""
+    """Import a file as a member of its package; one that is in none under a name of its own: several may be app.py."""
     if not path.is_file():
         raise DefinitionError(f"there is no file {str(path)!r} in {Path.cwd()}")
     path = path.resolve()
-    readable = re.sub(r"\W+", "_", str(path.with_suffix("")))
-    name = f"{readable}_{zlib.crc32(bytes(path)):08x}"  # my-app is not my_app
-    if name in sys.modules:
-        return sys.modules[name]
-    sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    name = _member_name(path)
+    if name is None:
+        name = _name_of(path)
+        sys.path.insert(0, str(path.parent))
+        sys.path.append(str(_SHIMS))
+    else:  # at the end: a module of the package may be called like one of Python's
+        sys.path.append(str(path.parent))
+    for folder in (path.parent, _top_folder(path)):
+        _claim(path, folder, name)
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        if "attempted relative import" in str(error) or re.fullmatch(rf"{_FOLDERS}(\.\w+)?", error.name or ""):
+            raise DefinitionError(_explain_relative_import(error)) from error
+        raise
+
+
+def _top_folder(file: Path) -> Path:
+    """Return the folder that a file's package is in; its own where it is in none."""
+    folder = file.parent
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+def _member_name(file: Path) -> str | None:
+    """Return a file's name in its package, for which the package can be imported then; None where it is in none.
+
+    Nor is it where the package's name is that of another one already: then the file goes by a name of its own.
+    """
+    top = _top_folder(file)
+    *packages, last = file.relative_to(top).with_suffix("").parts
+    if not packages or any("." in package for package in packages):
+        return None
+    sys.path.insert(0, str(top))
+    spec = importlib.util.find_spec(packages[0])
+    if spec is None or str(top / packages[0]) not in map(os.path.realpath, spec.submodule_search_locations or ()):
+        return None
+    return ".".join(packages if last == "__init__" else [*packages, last])
+
+
+def _name_of(file: Path) -> str:
+    """Return the module name under which `shims/streamapp_file` finds a file, in other processes too."""
+    folder = re.sub("[^A-Za-z0-9/]", lambda sign: f"_{ord(sign[0]):x}_", str(file.parent)).replace("/", "__")
+    return f"{_FOLDERS}.{folder}.{file.stem.replace('.', '_2e_')}"
+
+
+def _explain_relative_import(error: ImportError) -> str:
+    trace = traceback.extract_tb(error.__traceback__)
+    line = next(frame for frame in reversed(trace) if "importlib" not in frame.filename)
+    return (
+        f"{line.filename}: {line.line}: a relative import reaches as far up as there are files __init__.py; put one "
+        f"into {_top_folder(Path(line.filename))}, or import by the module's own name"
+    )
+
+
+def _claim(file: Path, folder: Path, app: str) -> None:
+    """Refuse an app that would get another app's module: what it imports from its folder goes by its name there alone.
+
+    Read from the source, since functions import as well, when both apps are running.
+    """
+    left, seen = [file], set[Path]()
+    while left:
+        for name in _imported(left.pop()):
+            place = folder.joinpath(*name.split("."))
+            found = next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
+            if found is None or found in seen:
+                continue
+            other, claimed_by = _claimed.get(name, (found, app))
+            if other != found and claimed_by in sys.modules:
+                raise DefinitionError(
+                    f"{file} imports {name}, which is {found}, and another app means {other} by it: rename one of the "
+                    f"two, or import it by its place: from .{name} import ..."
+                )
+            _claimed[name] = found, app
+            seen.add(found)
+            left.append(found)
+
+
+def _imported(file: Path) -> Iterator[str]:
+    """Yield the names that a file may import from its folder, with those of the packages around them."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # the import says it better
+        return
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            yield from itertools.accumulate(name.split("."), "{}.{}".format)
 
 
 def _import_module(name: str) -> ModuleType:
     if not name or name.startswith("."):
         raise DefinitionError(f"Expected path/to/app.py:Class or package.module:Class, got the module {name!r}")
-    sys.path.insert(0, os.getcwd())
+    folder = Path.cwd()
+    sys.path.insert(0, str(folder))
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, but not what it imports
         raise DefinitionError(
-            f"there is no module {error.name!r} in {Path.cwd()}; a file ends with .py: path/to/app.py:Class"
+            f"there is no module {error.name!r} in {folder}; a file ends with .py: path/to/app.py:Class"
         ) from None
+    if module.__file__ is not None:
+        _claim(Path(module.__file__), folder, name)
+    return module
 
 
 def _get_named(module: ModuleType, place: str, name: str) -> type[App]:
