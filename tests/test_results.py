@@ -1,8 +1,10 @@
 """How jobs end: with what their endpoints returned, yielded or raised."""
 
+import signal
 import sys
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,6 +113,14 @@ def test_an_error_ends_the_job_and_is_logged(caplog: pytest.LogCaptureFixture) -
     report(job, ValueError("no"))
     assert code(job) == "endpoint_failed"
     assert caplog.messages == [f"job {job.id} failed: /app/x"]
+
+
+def test_what_sets_signal_handlers_is_told_where_it_may(caplog: pytest.LogCaptureFixture) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(signal.signal, signal.SIGTERM, signal.SIG_DFL).exception()
+    assert error is not None
+    report(new(), error)
+    assert "/app/x; signal handlers are set in the main thread only, which this is not: do what" in caplog.messages[0]
 
 
 @pytest.fixture

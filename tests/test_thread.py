@@ -2,6 +2,7 @@
 
 import contextvars
 import gc
+import signal
 import sys
 import threading
 import weakref
@@ -626,6 +627,18 @@ def test_when_setup_raises_waiting_and_later_jobs_get_the_error(
     with pytest.raises(SetupFailed):
         worker.submit(new())
     assert caplog.messages == ["setup of app failed"]
+
+
+def test_a_setup_that_sets_signal_handlers_is_told_where_it_may(
+    started: Started, caplog: pytest.LogCaptureFixture
+) -> None:
+    def setup() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    worker = started(setup=setup)
+    error = worker.ready.exception(WAIT_S)
+    assert str(error).startswith("setup of app failed with ValueError; signal handlers are set in the main thread only")
+    assert "in an `async def setup`, or tell the library to leave signals alone" in caplog.messages[0]
 
 
 def test_after_a_failed_setup_there_is_no_teardown() -> None:

@@ -14,6 +14,8 @@ from ..jobs.job import Job
 from ..jobs.stream import Stream
 from ..process.logs import logger
 
+_ONLY_IN_MAIN_THREAD = "only works in main thread"  # as `signal.signal` and `loop.add_signal_handler` say it
+
 
 def exhaust(result: Any, stream: Stream) -> Any:
     """Emit all that an iterator yields, and return what it returns; anything else is returned as it is.
@@ -59,13 +61,25 @@ def report(job: Job, error: BaseException) -> None:
     """End a job with what its code raised; log it, unless it was meant for the caller."""
     job.fail(error)
     if not isinstance(error, StreamAppError):
-        logger.error("job %s failed: %s", job.id, job.request.path, exc_info=error)
+        logger.error("job %s failed: %s%s", job.id, job.request.path, advice(error), exc_info=error)
     try:
         if is_out_of_memory(error) or isinstance(error, OutOfMemory):
             error.__traceback__ = None  # its frames hold the tensors
             empty_gpu_cache()
     except Exception:  # a GPU that failed for good, an error that breaks when it is read: the thread has other jobs
         logger.exception("job %s failed, and its memory could not be given back", job.id)
+
+
+def advice(error: BaseException) -> str:
+    """Return what to do about an error that is due to the thread that the app's code runs in; else nothing."""
+    # Of these types alone: what one of the user's own does when it is read, nobody knows.
+    said = error.args[0] if type(error) in (ValueError, RuntimeError) and error.args else None
+    if type(said) is str and _ONLY_IN_MAIN_THREAD in said:
+        return (
+            "; signal handlers are set in the main thread only, which this is not: do what sets them where the "
+            "module is imported or in an `async def setup`, or tell the library to leave signals alone"
+        )
+    return ""
 
 
 def empty_gpu_cache() -> None:

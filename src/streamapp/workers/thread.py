@@ -19,7 +19,7 @@ from ..process.forks import ending_forks
 from ..process.logs import logger
 from ..process.threads import DaemonPool
 from ..settings import Settings
-from .results import exhaust, final_event, report, succeed_at_once
+from .results import advice, exhaust, final_event, report, succeed_at_once
 from .worker import Capture, Lane, Run, State, WorkerStatistics
 
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
@@ -118,8 +118,9 @@ class ThreadWorker:
                 with ending_forks():
                     self._setup()
         except BaseException as error:  # a model that cannot be loaded: whatever it raised, readers must hear of it
-            logger.exception("setup of %s failed", self.name)
-            failed = SetupFailed(f"setup of {self.name} failed with {type(error).__name__}")
+            said = advice(error)
+            logger.exception("setup of %s failed%s", self.name, said)
+            failed = SetupFailed(f"setup of {self.name} failed with {type(error).__name__}{said}")
             self._lane.break_off("setup_failed", failed)
             return False
         logger.info("setup of %s took %.1f s", self.name, time.monotonic() - started)
