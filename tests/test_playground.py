@@ -5,6 +5,7 @@ the environment the README's pictures are made anew.
 """
 
 import io
+import itertools
 import json
 import os
 import re
@@ -570,6 +571,93 @@ def test_anything_else_is_json_to_fold(contents: str, playground: Opener) -> Non
     expect(tab.output).to_contain_text('<script>alert(\\"no\\")</script>')
 
 
+@pytest.mark.parametrize(
+    ("content_type", "pieces", "shown"),
+    [
+        ("text/event-stream", ['data: {"n": 1}\n', "\nevent: two\ndata: {\n", 'data: "k": "ä"}\n\n'], '"k": "ä"'),
+        ("text/event-stream", ["data: It's\n\n", "data:  7\n\n", "data:  o'clock\n\n"], "It's 7 o'clock"),
+        ("application/x-ndjson", ['{"n": 1}\n{"n"', f": {SEED}}}"], f'"n": {SEED}'),
+        ("application/json", ['{"n": ', f"{SEED}}}"], f'"n": {SEED}'),
+        ("application/problem+json", ['{"n": 5}'], '"n": 5'),
+        ("text/plain", ["line\n", "line\n", "# no heading"], "line\nline\n# no heading"),
+        ("text/markdown", ["# ", "A heading"], "A heading"),
+        ("text/html", ["<h1>Hi</h1>", "<script>document.title = 'taken over'</script>"], "<h1>Hi</h1><script>"),
+        ("application/xml", ["<a/>"], "<a/>"),
+        ("", ["untyped"], "untyped"),
+        ("application/octet-stream", ["bytes"], "application/octet-stream"),
+    ],
+    ids=["events", "words", "lines", "json", "problem", "text", "markdown", "html", "xml", "untyped", "bytes"],
+)
+def test_an_answer_of_the_endpoints_own_is_shown_by_its_type(
+    contents: str, playground: Opener, content_type: str, pieces: list[str], shown: str
+) -> None:
+    tab = playground(contents).open("/own", content_type=content_type, pieces=pieces).run().ends()
+    expect(tab.output).to_contain_text(f"Answered 200{content_type and f', {content_type}'}")
+    assert shown in tab.output.inner_text()
+    assert tab.output.locator("script").count() == 0
+    assert "taken" not in tab.page.title()
+
+
+def test_events_of_the_endpoints_own_are_shown_as_they_come_until_it_is_cancelled(
+    contents: str, playground: Opener
+) -> None:
+    pieces = [f"event: number\ndata: {json.dumps({'number': n})}\n\n" for n in range(9)]
+    tab = playground(contents).open("/own", pieces=pieces, is_held=True).run()
+    let_through(contents, 1)
+    expect(tab.ends("running").output).to_contain_text('"number": 0')
+    let_through(contents, 1)
+    expect(tab.output).to_contain_text('"number": 1')
+    tab.button("Cancel").click()
+    tab.ends("cancelled")
+    until(lambda: running_jobs(contents) == 0)
+
+
+def test_a_picture_and_a_film_of_the_endpoints_own_are_shown(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/picture").run().ends()
+    assert tab.result.evaluate("image => image.naturalWidth") == 96
+    tab.open("/clip").run().ends()
+    assert tab.output.locator("video").evaluate("media => media.duration") > 0
+    with tab.page.expect_download() as download:
+        tab.output.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "film.webm"
+
+
+def test_a_failure_of_the_endpoints_own_answer_is_told_with_its_status(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/own", content_type="text/html", status=418, pieces=["<h1>a teapot</h1>"])
+    tab.run().ends("failed")
+    expect(tab.alert.first).to_contain_text(re.compile("HTTP 418 .*<h1>a teapot</h1>"))
+    tab.open("/own", breaks=True).run().ends("failed")
+    expect(tab.alert.first).to_contain_text("broke off")
+    tab.open("/own", pieces=[]).run().ends()
+    expect(tab.output).to_contain_text("Nothing came.")
+
+
+def test_a_reload_brings_the_input_of_an_endpoint_that_answers_itself(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/work", steps=1, interval_s=0).run().ends()
+    tab.open("/own", content_type="text/csv").run().ends()
+    tab.page.reload()
+    expect(tab.field("Content Type")).to_have_value("text/csv")
+
+
+def test_a_picture_that_is_a_file_of_the_server_is_shown_with_a_key_too(playground: Opener) -> None:
+    with serving(CONTENTS, STREAMAPP_API_KEY="open sesame") as url:
+        tab = playground(url).open("/photo")
+        tab.page.get_by_label("API key").fill("open sesame")
+        tab.page.get_by_label("API key").press("Enter")
+        tab.run().ends()
+        expect(tab.output).to_contain_text(f"{url}/files/")
+        until(lambda: tab.result.evaluate("image => image.naturalWidth") == 1200)
+
+
+def test_a_film_is_taken(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/film")
+    expect(tab.field("Clip")).to_have_attribute("accept", "video/*")
+    tab.field("Clip").set_input_files(ROOT / "tests/apps/clip.webm")
+    expect(tab.page.get_by_label("chosen")).to_be_visible()
+    tab.run().ends()
+    assert result_of(tab) == (ROOT / "tests/apps/clip.webm").stat().st_size
+
+
 def test_progress_logs_timeline_and_figures_tell_how_it_goes(contents: str, playground: Opener) -> None:
     tab = playground(contents).open("/work", steps=20, interval_s=0.1).run()
     bar = tab.output.get_by_role("progressbar").first
@@ -723,8 +811,13 @@ def test_history_survives_a_reload_and_brings_inputs_back(contents: str, playgro
 CALLS: dict[str, dict[str, Any]] = {
     "/work": {"steps": 2, "seed": SEED, "interval_s": 0},
     "/everything": {"text": 'it\'s "so"', "count": 7},
+    "/own": {"pieces": ['data: {"n": 12}\n', '\ndata: {"n": "it\'s"}\n\n']},
 }
-ANSWERED = {"/work": ["seed", str(SEED), str(SEED * 3 % 1000)], "/everything": ['it\'s "so"', "7"]}
+ANSWERED = {
+    "/work": ["seed", str(SEED), str(SEED * 3 % 1000)],
+    "/everything": ['it\'s "so"', "7"],
+    "/own": ["12", "it's"],
+}
 
 
 def copied_code(tab: Playground, language: str) -> str:
@@ -748,7 +841,7 @@ COMMANDS = {"curl": ["bash", "-c"], "Python": [sys.executable, "-c"], "fal_clien
 
 
 @pytest.mark.parametrize("language", COMMANDS)
-@pytest.mark.parametrize("path", ["/work", "/everything"], ids=["stream", "unary"])
+@pytest.mark.parametrize("path", CALLS, ids=["stream", "unary", "response"])
 def test_copied_code_makes_the_same_call(contents: str, playground: Opener, language: str, path: str) -> None:
     code = copied_code(playground(contents).open(path, **CALLS[path]), language)
     call([*COMMANDS[language], code], path)
@@ -756,13 +849,13 @@ def test_copied_code_makes_the_same_call(contents: str, playground: Opener, lang
 
 def test_copied_code_takes_the_key_from_the_environment(playground: Opener) -> None:
     with serving(CONTENTS, STREAMAPP_API_KEY="open sesame") as url:
-        tab = playground(url).open("/work", **CALLS["/work"])
+        tab = playground(url).open("/work")
         tab.page.get_by_label("API key").fill("open sesame")
         tab.page.get_by_label("API key").press("Enter")
-        for language, command in COMMANDS.items():
-            code = copied_code(tab, language)
+        for path, language in itertools.product(CALLS, COMMANDS):
+            code = copied_code(tab.open(path, **CALLS[path]), language)
             assert "sesame" not in code
-            call([*command, code], "/work", STREAMAPP_API_KEY="open sesame")
+            call([*COMMANDS[language], code], path, STREAMAPP_API_KEY="open sesame")
 
 
 def test_copied_code_for_event_source_makes_the_same_call(contents: str, playground: Opener) -> None:
@@ -775,7 +868,7 @@ def test_copied_code_for_event_source_makes_the_same_call(contents: str, playgro
     assert any(str(SEED) in line and str(SEED * 3 % 1000) in line for line in logged)
 
 
-@pytest.mark.parametrize("path", ["/work", "/everything"], ids=["stream", "unary"])
+@pytest.mark.parametrize("path", CALLS, ids=["stream", "unary", "response"])
 def test_copied_javascript_makes_the_same_call(contents: str, playground: Opener, path: str, tmp_path: Path) -> None:
     sdk = ROOT / "client_sdk" / "js"
     if not (sdk / "node_modules" / ".installed").exists():

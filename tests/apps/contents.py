@@ -1,5 +1,6 @@
 """An app that emits every kind of content, and takes every kind of input: what a page must be able to show."""
 
+import asyncio
 import base64
 import io
 import json
@@ -9,13 +10,14 @@ import struct
 import threading
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import PIL.Image
 import PIL.ImageDraw
 from pydantic import BaseModel, Field
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 import streamapp
 from streamapp.errors import InvalidInput
@@ -100,6 +102,17 @@ class ExactInput(BaseModel):
     choice: Literal[1152921504606846977, 7] = 7
     seeds: list[int] = [1, 2**63 - 1]
     named: dict[str, int] = {}
+
+
+class OwnInput(BaseModel):
+    """Say how an endpoint answers itself: its type, and what is in it, piece by piece."""
+
+    content_type: str = "text/event-stream"
+    pieces: list[str] = ['data: {"n": 1, "text": "so"}\n\nevent: two\n', 'data: {"n": 2}\n\n']
+    status: int = 200
+    headers: dict[str, str] = {}
+    is_held: bool = False
+    breaks: bool = False
 
 
 class Contents(streamapp.App):
@@ -237,6 +250,42 @@ class Contents(streamapp.App):
         for step in range(1, steps + 1):
             yield {"step": step}
         raise InvalidInput("no colour is called <b>blurple</b>; choose red, green or blue")
+
+    @streamapp.endpoint("/own")
+    def own(self, input: OwnInput) -> Response:
+        """Answer by a response of its own; if it is held, each piece comes when `/open` lets it."""
+
+        async def pieces() -> AsyncIterator[str]:
+            for piece in input.pieces:
+                while input.is_held and not await asyncio.to_thread(self.gate.acquire, timeout=0.05):
+                    pass
+                yield piece
+            if input.breaks:
+                raise RuntimeError("no more")
+
+        return StreamingResponse(pieces(), input.status, input.headers, input.content_type or None)
+
+    @streamapp.endpoint("/picture")
+    def picture(self) -> Response:
+        """Answer with a picture's bytes."""
+        buffer = io.BytesIO()
+        draw(1, 1).save(buffer, "PNG")
+        return Response(buffer.getvalue(), media_type="image/png")
+
+    @streamapp.endpoint("/clip")
+    def clip(self) -> Response:
+        """Answer with a file."""
+        return FileResponse(CLIP, filename="film.webm")
+
+    @streamapp.endpoint("/photo")
+    def photo(self) -> dict[str, Any]:
+        """Return a picture that is too large to be written into the result."""
+        return {"image": PIL.Image.effect_noise((1200, 1200), 100).convert("RGB")}
+
+    @streamapp.endpoint("/film")
+    def film(self, clip: Annotated[streamapp.File, Field(json_schema_extra={"ui": {"field": "video"}})]) -> int:
+        """Take a film, and tell how large it is."""
+        return len(clip.data)
 
     @streamapp.endpoint("/drawn")
     def drawn(self, seed: int | None = None) -> dict[str, int]:

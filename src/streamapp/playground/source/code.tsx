@@ -11,7 +11,7 @@ interface Call {
   hasKey: boolean;
   path: string;
   app: string;
-  isStream: boolean;
+  kind: Endpoint["kind"];
   body: Record<string, unknown>;
 }
 
@@ -37,7 +37,7 @@ export function Code({ server, hasKey, endpoint, input }: CodeProps) {
   const [chosen, choose] = useState("curl");
   const names = Object.keys(LANGUAGES);
   const { app, kind, schema } = endpoint;
-  const call = { server, hasKey, app, isStream: kind === "stream", ...addressed(endpoint, givenOnly(schema, input)) };
+  const call = { server, hasKey, app, kind, ...addressed(endpoint, givenOnly(schema, input)) };
   const code = LANGUAGES[chosen]!(call);
   const move = (event: KeyboardEvent) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -64,9 +64,9 @@ export function Code({ server, hasKey, endpoint, input }: CodeProps) {
   );
 }
 
-function curl({ server, hasKey, path, isStream, body }: Call): string {
+function curl({ server, hasKey, path, kind, body }: Call): string {
   const lines = [
-    `curl ${isStream ? "--no-buffer " : ""}${shellQuoted(server + path)}`,
+    `curl ${kind === "unary" ? "" : "--no-buffer "}${shellQuoted(server + path)}`,
     ...(hasKey ? [`-H "Authorization: Key $STREAMAPP_API_KEY"`] : []),
     "-H 'Content-Type: application/json'",
     `-d ${shellQuoted(stringifyJson(body))}`,
@@ -78,10 +78,12 @@ function shellQuoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-function python({ server, hasKey, path, isStream, body }: Call): string {
+function python(made: Call): string {
+  const { server, hasKey, path, kind, body } = made;
+  if (kind === "response") return pythonResponse(made);
   const key = hasKey ? ', key=os.environ["STREAMAPP_API_KEY"]' : "";
   const call = `${JSON.stringify(path)}, ${pythonLiteral(body)}`;
-  const use = isStream
+  const use = kind === "stream"
     ? `for event in client.stream(${call}):\n    print(event.name, event.data)`
     : `print(client.run(${call}))`;
   return `${hasKey ? "import os\n\n" : ""}from streamapp_client import Client
@@ -91,12 +93,32 @@ ${use}
 `;
 }
 
-function javascript({ server, hasKey, path, isStream, body }: Call): string {
+/** The bytes of an answer go where they are sent to: it may be a picture. */
+function pythonResponse({ server, hasKey, path, body }: Call): string {
+  const headers = hasKey ? `, headers={"Authorization": "Key " + os.environ["STREAMAPP_API_KEY"]}` : "";
+  return `${hasKey ? "import os\n" : ""}import sys
+
+import httpx
+
+url = ${JSON.stringify(server + path)}
+with httpx.stream("POST", url, json=${pythonLiteral(body)}${headers}, timeout=None) as answer:
+    answer.raise_for_status()
+    for piece in answer.iter_bytes():
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+`;
+}
+
+function javascript({ server, hasKey, path, kind, body }: Call): string {
   const options = [...(hasKey ? ["key: process.env.STREAMAPP_API_KEY"] : []), ...(isLarge(body) ? ['largeIntegers: "bigint"'] : [])];
-  const use = isStream
-    ? `const stream = await client.stream(${JSON.stringify(path)}, { input });
-for await (const event of stream) console.log(event.name, event.data);`
-    : `console.log(await client.run(${JSON.stringify(path)}, { input }));`;
+  const call = `${JSON.stringify(path)}, { input }`;
+  const use = {
+    stream: `const stream = await client.stream(${call});
+for await (const event of stream) console.log(event.name, event.data);`,
+    unary: `console.log(await client.run(${call}));`,
+    response: `const answer = await client.fetch(${call});
+for await (const piece of answer.body) process.stdout.write(piece);`,
+  }[kind];
   return `import { Client } from "streamapp-client";
 
 const client = new Client(${JSON.stringify(server)}${options.length ? `, { ${options.join(", ")} }` : ""});
@@ -105,14 +127,22 @@ ${use}
 `;
 }
 
-function eventSource({ server, hasKey, path, isStream, body }: Call): string {
-  if (!isStream) return "// This endpoint answers once, and is called by POST: an EventSource cannot read it.\n";
+function eventSource({ server, hasKey, path, kind, body }: Call): string {
+  if (kind === "unary") return "// This endpoint answers once, and is called by POST: an EventSource cannot read it.\n";
   const token = hasKey ? `\nquery.set("_token", prompt("API key")); // an EventSource can send no headers` : "";
   const [input, read] = isLarge(body)
     ? [JSON.stringify(stringifyJson(body)), "event.data"] // JSON.stringify and JSON.parse would round
     : [`JSON.stringify(${stringifyJson(body, 2)})`, "JSON.parse(event.data)"];
-  return `const query = new URLSearchParams({ _input: ${input} });${token}
-const source = new EventSource(${JSON.stringify(`${server}${path}${path.includes("?") ? "&" : "?"}`)} + query);
+  const open = `const query = new URLSearchParams({ _input: ${input} });${token}
+const source = new EventSource(${JSON.stringify(`${server}${path}${path.includes("?") ? "&" : "?"}`)} + query);`;
+  if (kind === "response") {
+    return `// If this endpoint answers with an event stream; one with names needs a listener for each.
+${open}
+source.onmessage = (event) => console.log(event.data);
+source.onerror = () => source.close(); // also at the end: it would begin anew
+`;
+  }
+  return `${open}
 source.onmessage = (event) => console.log(${read});
 source.addEventListener("done", () => source.close());
 source.addEventListener("error", (event) => {
@@ -123,11 +153,14 @@ source.addEventListener("error", (event) => {
 `;
 }
 
-function falClient({ server, hasKey, path, app, isStream, body }: Call): string {
+function falClient({ server, hasKey, path, app, kind, body }: Call): string {
   const own = path.startsWith(`/${app}/`) || path === `/${app}` ? path.slice(app.length + 1) : path;
   const at = own === "/" ? "" : own;
   const call = `"local/${app}", ${pythonLiteral(body)}, path=${JSON.stringify(at)}`;
-  const use = isStream ? `for event in fal_client.stream(${call}):\n    print(event)` : `print(fal_client.run(${call}))`;
+  const condition = kind === "response" ? "# If this endpoint answers with an event stream whose data are JSON.\n" : "";
+  const use = kind === "unary"
+    ? `print(fal_client.run(${call}))`
+    : `${condition}for event in fal_client.stream(${call}):\n    print(event)`;
   return `import os
 
 ${hasKey ? 'os.environ["FAL_KEY"] = os.environ["STREAMAPP_API_KEY"]' : 'os.environ.setdefault("FAL_KEY", "none")'}

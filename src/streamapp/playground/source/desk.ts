@@ -6,9 +6,9 @@ import type { Client } from "streamapp-client";
 
 import type { Input } from "./form";
 import { History, type Past, pastOf } from "./history";
-import { jobLink, type Place, placeOf } from "./link";
+import { inputLink, jobLink, type Place, placeOf } from "./link";
 import { Run } from "./run";
-import type { Endpoint } from "./schema";
+import { type Endpoint, givenOnly } from "./schema";
 import { validator } from "./validate";
 
 export interface Desk {
@@ -72,7 +72,11 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
     endpoint, run, pasts, choose, show,
     input: inputs[path] ?? initial,
     setInput: (input) => lay(path, input),
-    start: (one, input) => setRun(Run.start(client, one, input)),
+    start: (one, input) => {
+      const address = inputLink(one.path, givenOnly(one.schema, input));
+      if (one.kind === "response") window.history.replaceState(null, "", address); // there is no job to come back to
+      setRun(Run.start(client, one, input));
+    },
     forget: () => setPasts(history.clear()),
   };
 }

@@ -1,4 +1,4 @@
-/** Take an image, a sound or a file: chosen, dropped, pasted, photographed, or by its URL. */
+/** Take an image, a sound, a film or a file: chosen, dropped, pasted, photographed, or by its URL. */
 
 import type { WidgetProps } from "@rjsf/utils";
 import { type ClipboardEvent, createContext, type DragEvent, useContext, useEffect, useRef, useState } from "react";
@@ -56,6 +56,7 @@ export function MediaInput({ id, schema, value, onChange }: WidgetProps) {
 
 function Shown({ kind, url }: { kind: MediaKind; url: string }) {
   if (kind === "image") return <img src={url} alt="chosen" />;
+  if (kind === "video") return <video controls muted playsInline src={url} aria-label="chosen" />;
   return kind === "audio" ? <audio controls src={url} aria-label="chosen" /> : null;
 }
 

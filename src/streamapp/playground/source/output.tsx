@@ -22,9 +22,10 @@ export function Output({ run }: { run: Run }) {
   return (
     <div className="output">
       <Progress run={run} />
+      {run.answer && <p className="note">{run.answer}</p>}
       {shown && <Contents frame={shown} isOver={run.isOver} />}
       {end > 0 && <Strip frames={frames} at={at} choose={(n) => choose(n === end ? undefined : n)} />}
-      {run.text && <Text text={run.text} />}
+      {run.text && <Text text={run.text} isSource={run.isPlain} />}
       {run.outputs.length > 0 && <Outputs run={run} />}
       {run.skipped > 0 && <p className="note">{run.skipped} events came and went before this page could read them.</p>}
       {run.count === 0 && run.status !== "failed" && <p className="empty">{waiting(run)}</p>}

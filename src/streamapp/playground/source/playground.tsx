@@ -142,6 +142,7 @@ function Trouble({ error }: { error: StreamappError }) {
     <div role="alert" className="error">
       <p><b>{error.message}</b></p>
       <p>{remedyFor(error)}</p>
+      {error.status && !error.message.startsWith("HTTP") && <p className="note">HTTP {error.status}</p>}
     </div>
   );
 }

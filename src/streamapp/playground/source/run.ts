@@ -2,6 +2,7 @@
 
 import { type Client, type JobHandle, type JobStatus, type Stream, type StreamEvent, StreamappError } from "streamapp-client";
 
+import { type Piece, piecesOf, typeOf } from "./answer";
 import { type Content, contentsOf, sizeOf, textOf } from "./content";
 import { addressed, type Endpoint } from "./schema";
 
@@ -54,6 +55,10 @@ export class Run {
   /** The newest content of each slot that outputs, not previews, have brought. */
   results = new Map<string, Content>();
   text = "";
+  /** Whether the text is to be shown as it is, not as Markdown. */
+  isPlain = false;
+  /** The status and type of an answer that the endpoint has made itself. */
+  answer: string | undefined;
   outputs: Output[] = [];
   /** How many there were; `outputs` has the newest. */
   outputCount = 0;
@@ -71,7 +76,7 @@ export class Run {
   #client: Client;
   #job: JobHandle | undefined;
   #stream: Stream | undefined;
-  #isLeft = false;
+  #left = new AbortController();
   #textKind: string | undefined;
   #listeners = new Set<() => void>();
   #drawing = 0;
@@ -90,7 +95,8 @@ export class Run {
   /** Start a job. */
   static start(client: Client, endpoint: Endpoint, input: Record<string, unknown>): Run {
     const run = new Run(client, endpoint, input, true);
-    run.#follow(() => run.#begin(endpoint, input));
+    if (endpoint.kind === "response") run.#read(endpoint, input);
+    else run.#follow(() => run.#begin(endpoint, input));
     return run;
   }
 
@@ -113,7 +119,7 @@ export class Run {
 
   /** End the job; a viewer may as well as the one who started it. */
   async cancel(): Promise<void> {
-    this.#isLeft = true; // a job whose answer has not come yet is cancelled when it has
+    this.#left.abort(); // a job whose answer has not come yet is cancelled when it has
     this.#end("cancelled");
     await Promise.all([this.#stream?.cancel(), this.#job?.cancel()]);
   }
@@ -135,7 +141,7 @@ export class Run {
       const stream = await open();
       this.#stream = stream;
       this.jobId = stream.jobId;
-      if (this.#isLeft) await this.cancel();
+      if (this.#left.signal.aborted) await this.cancel();
       this.#watchQueue();
       stream.on("reconnecting", () => this.#set("reconnecting"));
       stream.on("reconnected", () => this.#set("running"));
@@ -144,6 +150,23 @@ export class Run {
       this.#end("succeeded");
     } catch (error) {
       this.#fail(error instanceof StreamappError ? error : new StreamappError("failed", String(error)));
+    }
+  }
+
+  /** Read an answer of the endpoint's own, which no log has: it is read by this page alone, and once. */
+  async #read(endpoint: Endpoint, input: Record<string, unknown>): Promise<void> {
+    try {
+      this.#set("running"); // or it waits: nobody says so before the answer begins
+      const { path, body } = addressed(endpoint, input);
+      const response = await this.#client.fetch(path, { input: body, signal: this.#left.signal });
+      const type = typeOf(response);
+      this.answer = `Answered ${response.status}${type && `, ${type}`}`;
+      this.isPlain = type !== "text/event-stream" && type !== "text/markdown";
+      for await (const piece of piecesOf(response)) this.#takePiece(piece);
+      this.#end("succeeded");
+    } catch (error) {
+      const isRefused = error instanceof StreamappError;
+      this.#fail(isRefused ? error : new StreamappError("failed", `The answer broke off: ${(error as Error).message}`));
     }
   }
 
@@ -160,13 +183,26 @@ export class Run {
   }
 
   #take({ name, data }: StreamEvent): void {
+    this.#note(name, data, () => this.#sort(name, data));
+  }
+
+  /** Its events are the app's own, whatever they are called. */
+  #takePiece(piece: Piece): void {
+    if ("text" in piece) return this.#note("text", piece.text, () => (this.text += piece.text));
+    if ("file" in piece) return this.#note("file", piece.file.url, () => this.#fill(contentsOf(piece.file)));
+    const { name, data } = piece;
+    this.#note(name, data, () => this.#output(name, data));
+    this.result = data;
+  }
+
+  #note(name: string, data: unknown, show: () => void): void {
     if (this.isOver) return;
     const at = performance.now();
     this.firstAt ??= at;
     this.count++;
     this.arrivals.push({ name, at, bytes: sizeOf(data) });
     if (this.arrivals.length > 2 * MOST_ARRIVALS) this.arrivals = this.arrivals.slice(-MOST_ARRIVALS);
-    this.#sort(name, data);
+    show();
     this.#set("running");
   }
 
@@ -193,7 +229,10 @@ export class Run {
     this.#textKind ??= piece?.kind;
     if (piece && piece.kind === this.#textKind) this.text += piece.text === this.text ? "" : piece.text;
     else if (piece?.text !== this.text) this.#keepOutput({ name, data });
-    const contents = contentsOf(data);
+    this.#fill(contentsOf(data));
+  }
+
+  #fill(contents: Content[]): void {
     const replaced = contents.flatMap(({ slot }) => this.results.get(slot) ?? []);
     if (replaced.length) this.#keep({ kind: "result", contents: replaced });
     for (const content of contents) this.results.set(content.slot, content);

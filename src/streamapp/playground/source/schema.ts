@@ -18,7 +18,7 @@ export interface Endpoint {
 }
 
 /** What a file field takes. */
-export type MediaKind = "image" | "audio" | "file";
+export type MediaKind = "image" | "audio" | "video" | "file";
 
 type Schema = Record<string, any>;
 
@@ -71,7 +71,7 @@ class FormSchema {
 
   #make(schema: Schema, name: string): Schema {
     if (schema.$ref) return this.#resolve(schema, name);
-    if (schema.ui?.field in { image: 1, audio: 1, file: 1 }) return mediaField(schema, name);
+    if (schema.ui?.field in { image: 1, audio: 1, video: 1, file: 1 }) return mediaField(schema, name);
     const options: Schema[] = schema.anyOf ?? [];
     const [only, ...others] = options.filter((option) => option.type !== "null");
     if (only && !others.length && options.length === 2 && "default" in schema) {
@@ -131,7 +131,7 @@ function rounded(schema: Schema): Schema {
 }
 
 function mediaField(schema: Schema, name: string): Schema {
-  const title = ["Image", "Audio", "File"].includes(schema.title) ? humanise(name) || schema.title : schema.title;
+  const title = ["Image", "Audio", "Video", "File"].includes(schema.title) ? humanise(name) || schema.title : schema.title;
   return { type: "string", media: schema.ui.field, title, description: schema.description };
 }
 

@@ -9,9 +9,9 @@ import { CopyButton } from "./parts";
 const MOST_MARKDOWN = 100_000;
 const OPTIONS = { disableParsingRawHTML: true, forceBlock: true, overrides: { a: Link, img: Nothing } };
 
-/** A text that an app has written. */
-export function Text({ text }: { text: string }) {
-  const [isPlain, setPlain] = useState(false);
+/** A text that an app has written; `isSource` begins with it as it is. */
+export function Text({ text, isSource }: { text: string; isSource: boolean }) {
+  const [isPlain, setPlain] = useState(isSource);
   const late = useDeferredValue(text);
   const isLong = text.length > MOST_MARKDOWN;
   return (
