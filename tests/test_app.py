@@ -53,6 +53,35 @@ def test_a_derived_class_takes_an_endpoint_away_by_overriding_it_without_a_mark(
     assert paths(Derived) == ["/second"]
 
 
+def test_a_decorator_that_hides_an_endpoint_is_refused() -> None:
+    def hiding(function: Any) -> Any:
+        return lambda *args: function(*args)
+
+    class Hidden(streamapp.App):
+        @hiding
+        @streamapp.endpoint("/x")
+        def x(self) -> int:
+            return 1
+
+    with pytest.raises(DefinitionError, match=r"Hidden\.x: the decorator above hides it; write @functools\.wraps"):
+        Hidden.endpoints()
+
+
+def test_a_method_may_know_an_endpoint_without_hiding_it() -> None:
+    function = streamapp.endpoint("/x")(lambda self: 1)
+
+    class Other(Base):
+        def other(self) -> Any:
+            return function(self)
+
+        def late(self) -> Any:
+            return unset
+
+    if not Other:
+        unset = None
+    assert paths(Other) == ["/first", "/second"]
+
+
 def test_a_mixin_brings_endpoints() -> None:
     class Mixin:
         @streamapp.endpoint("/mixed")

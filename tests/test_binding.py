@@ -3,8 +3,9 @@
 import asyncio
 import contextvars
 import inspect
+import itertools
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any
@@ -15,7 +16,8 @@ from fastapi import Body, Cookie, Depends, Header, Request, Response, UploadFile
 from fastapi.testclient import TestClient
 from pydantic import AfterValidator, BaseModel, PlainValidator, SecretStr
 from starlette.responses import PlainTextResponse
-from tests.served import serving
+from tests.served import finished, serving, submit
+from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import Cancelled, InvalidInput, StreamAppError
@@ -434,3 +436,158 @@ def test_reading_again_leaves_the_threads_event_loop_in_place() -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+# What comes back of an endpoint
+
+
+def generated(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+async def asynchronously_generated(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        yield i
+
+
+def returning(n: int) -> Generator[int, None, str]:
+    yield n
+    return "end"
+
+
+async def awaited(value: Any) -> Any:
+    return value
+
+
+def tripped(call: Any) -> Any:
+    async def fail() -> None:
+        call()
+
+    return fail()
+
+
+def leave() -> None:
+    raise SystemExit(1)
+
+
+async def give_up() -> None:
+    raise asyncio.CancelledError
+
+
+GIVEN: dict[str, Any] = {
+    "coroutine": lambda: awaited(1),
+    "coroutine of a coroutine": lambda: awaited(awaited(1)),
+    "async generator": lambda: asynchronously_generated(2),
+    "coroutine of an async generator": lambda: awaited(asynchronously_generated(2)),
+    "generator": lambda: returning(1),
+    "coroutine of a generator": lambda: awaited(returning(1)),
+    "response": lambda: PlainTextResponse("own"),
+    "coroutine of a response": lambda: awaited(PlainTextResponse("own")),
+    "exit": lambda: tripped(leave),
+    "cancelled": lambda: give_up(),
+}
+
+
+class Giving(streamapp.App):
+    """Endpoints that are not declared to give what they give."""
+
+    @streamapp.endpoint("/def")
+    def sync(self, what: str) -> Any:
+        return GIVEN[what]()
+
+    @streamapp.endpoint("/async-def")
+    async def asynchronous(self, what: str) -> Any:
+        return GIVEN[what]()
+
+
+@pytest.mark.parametrize("path", ["/def", "/async-def"])
+@pytest.mark.parametrize(
+    ("what", "outputs"),
+    [
+        ("coroutine", [1]),
+        ("coroutine of a coroutine", [1]),
+        ("async generator", [0, 1]),
+        ("coroutine of an async generator", [0, 1]),
+        ("generator", [1, "end"]),
+        ("coroutine of a generator", [1, "end"]),
+    ],
+)
+def test_what_comes_back_is_awaited_and_gone_through_wherever_the_endpoint_runs(
+    path: str, what: str, outputs: list[Any]
+) -> None:
+    with serving(Giving) as client:
+        answer = client.post(path, json={"what": what})
+        assert answer.json() == outputs[-1]
+        job_id = submit(client, path, what=what)
+        finished(client, job_id)
+        assert client.get(f"/jobs/{job_id}/result?aggregate=1").json() == outputs
+
+
+async def test_what_is_awaited_for_the_inference_thread_sees_its_context() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+
+    async def read() -> str:
+        return variable.get()
+
+    def give() -> Any:
+        variable.set("the job's")
+        return read()
+
+    GIVEN["context"] = give
+    job = Job(request("/def"), SETTINGS, arguments={"what": "context"})
+    assert await asyncio.to_thread(run_here, job, asyncio.get_running_loop()) == "the job's"
+
+
+def run_here(job: Job, loop: asyncio.AbstractEventLoop) -> Any:
+    """Run the endpoint at `/def` as the inference thread does."""
+    spec = next(spec for spec in Giving.endpoints() if spec.path == "/def")
+    binding = Binding(Giving(), spec, InputReader(spec, MediaLimits.of(SETTINGS)), LocalFiles(SETTINGS))
+    binding.loop = loop
+    return job.context.run(binding.run, job, Stream(job.channel, job.id))
+
+
+@pytest.mark.parametrize("what", ["endless", "coroutine of an endless iterator"])
+@pytest.mark.parametrize("path", ["/def", "/async-def"])
+def test_a_cancel_reaches_what_came_back_and_closes_it(path: str, what: str) -> None:
+    closed = threading.Event()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    def endless_iterator() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.set()
+
+    GIVEN.update({"endless": endless, "coroutine of an endless iterator": lambda: awaited(endless_iterator())})
+    with serving(Giving) as client:
+        job_id = submit(client, path, what=what)
+        with client.stream("GET", f"/jobs/{job_id}/events?_events=named") as events:
+            next(line for line in events.iter_lines() if line == "event: output")
+        client.post(f"/jobs/{job_id}/cancel")
+        assert closed.wait(WAIT_S)
+        assert client.post(path, json={"what": "coroutine"}).json() == 1
+
+
+async def test_a_job_that_has_ended_is_not_awaited() -> None:
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    job = Job(request("/def"), SETTINGS, arguments={"what": "forever"})
+    GIVEN["forever"] = lambda: job.cancel() and forever()
+    with pytest.raises(Cancelled):
+        await asyncio.to_thread(run_here, job, asyncio.get_running_loop())
+
+
+@pytest.mark.parametrize("path", ["/def", "/async-def"])
+@pytest.mark.parametrize(("what", "shape"), [("exit", (500, "endpoint_failed")), ("cancelled", (499, "cancelled"))])
+def test_what_a_coroutine_raises_ends_its_job_and_no_other(path: str, what: str, shape: tuple[int, str]) -> None:
+    with serving(Giving) as client:
+        answer = client.post(path, json={"what": what})
+        assert (answer.status_code, answer.json()["error"]["code"]) == shape
+        assert client.post(path, json={"what": "coroutine"}).json() == 1

@@ -1,6 +1,9 @@
 """Endpoints: what `@endpoint` refuses, and what is read from a method's signature."""
 
 import asyncio
+import collections.abc
+import contextlib
+import functools
 import typing
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Annotated, Any, Optional
@@ -9,6 +12,7 @@ import pytest
 from fastapi import Header
 from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
+from typing_extensions import TypeAliasType
 
 import streamapp
 from streamapp.endpoint import EndpointMark, EndpointSpec, HealthCheck, get_mark, inspect_endpoint
@@ -93,12 +97,136 @@ def spec(name: str) -> EndpointSpec:
         ("bare_iterator", "stream", False, Any),
         ("async_iterator", "stream", True, int),
         ("response", "response", False, Any),
-        ("optional_response", "value", False, Response | None),
+        ("optional_response", "response", False, Any),
     ],
 )
 def test_the_signature_says_what_an_endpoint_is(name: str, kind: str, is_async: bool, item_type: Any) -> None:
     found = spec(name)
     assert (found.name, found.kind, found.is_async, found.item_type) == (name, kind, is_async, item_type)
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [
+        StreamingResponse,
+        "StreamingResponse",
+        Annotated[Response, "own"],
+        dict[str, int] | StreamingResponse,
+        "typing.Union[Annotated[Response, 1], int]",
+        TypeAliasType("Own", Annotated[Response, "own"]),  # type: ignore[misc]
+    ],
+)
+def test_an_endpoint_that_may_return_a_response_is_declared_in_many_ways(returns: Any) -> None:
+    @streamapp.endpoint("/x")
+    def method(self: Any) -> Any: ...
+
+    method.__annotations__["return"] = returns
+    assert inspect_endpoint(method).kind == "response"
+
+
+@pytest.mark.parametrize("around", [collections.abc.Awaitable, collections.abc.Coroutine[Any, Any, Any].__origin__])
+def test_a_function_that_is_declared_to_return_an_awaitable_belongs_on_the_loop(around: Any) -> None:
+    @streamapp.endpoint("/x")
+    def method(self: Any) -> Any: ...
+
+    for inner, kind in ((Response, "response"), (Iterator[int], "stream"), (int, "value")):
+        method.__annotations__["return"] = (
+            around[inner] if around is collections.abc.Awaitable else around[Any, Any, inner]
+        )
+        found = inspect_endpoint(method)
+        assert (found.kind, found.is_async) == (kind, True)
+
+
+# Under decorators
+
+
+def plain(function: Any) -> Any:
+    """Call it, as a decorator does that takes the time."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def awaiting(function: Any) -> Any:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def generating(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        yield function(*args, **kwargs)
+
+    return wrapper
+
+
+def bare(function: Any) -> Any:
+    """Keep neither annotations nor mark, only what is wrapped."""
+    return functools.update_wrapper(
+        lambda *args: function(*args), function, assigned=("__name__", "__qualname__"), updated=()
+    )
+
+
+class Suppressing(contextlib.ContextDecorator):
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *raised: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("decorator", "name", "kind", "is_async"),
+    [
+        (plain, "value", "value", False),
+        (plain, "async_value", "value", True),
+        (plain, "generator", "stream", False),
+        (plain, "untyped_generator", "stream", False),
+        (plain, "async_generator", "stream", True),
+        (plain, "response", "response", False),
+        (Suppressing(), "untyped_generator", "stream", False),
+        (Suppressing(), "async_value", "value", True),
+        (functools.lru_cache, "untyped_generator", "stream", False),
+        (awaiting, "value", "value", True),
+        (awaiting, "untyped_generator", "stream", True),
+        (generating, "value", "stream", False),
+        (generating, "async_value", "stream", False),
+        (bare, "generator", "stream", False),
+    ],
+)
+@pytest.mark.parametrize("is_above", [True, False])
+def test_the_outermost_function_that_is_not_plain_says_what_an_endpoint_is(
+    decorator: Any, name: str, kind: str, is_async: bool, is_above: bool
+) -> None:
+    method = getattr(App, name)
+    decorated = decorator(method)
+    if not is_above or get_mark(decorated) is None:
+        decorated = plain(decorated)
+        decorated.__dict__.update(method.__dict__)
+    found = inspect_endpoint(decorated)
+    assert (found.kind, found.is_async, found.parameters) == (kind, is_async, spec(name).parameters)
+
+
+@pytest.mark.parametrize("written", ["*args, **kwargs", "self, *args, **kwargs", "self, **kwargs"])
+def test_a_decorator_that_hides_the_parameters_is_told_how_to_keep_them(written: str) -> None:
+    decorated = streamapp.endpoint("/x")(eval(f"lambda {written}: None"))
+    with pytest.raises(DefinitionError, match=r"in a decorator that hides their names write @functools\.wraps"):
+        inspect_endpoint(decorated)
+
+
+def test_a_decorator_whose_objects_are_no_methods_is_refused() -> None:
+    class Calling:
+        def __init__(self, function: Any) -> None:
+            functools.update_wrapper(self, function)
+
+    with pytest.raises(
+        DefinitionError, match="Calling object .* is no method; decorate it by a function, below @endpoint"
+    ):
+        inspect_endpoint(Calling(App.value))  # type: ignore[arg-type]
 
 
 def test_the_stream_parameter_is_no_input() -> None:

@@ -45,6 +45,11 @@ WITHOUT = {
     "streamapp/testing/fal.py": {"serving.result()": "the server's own end, which is bounded"},
     "streamapp/workers/binding.py": {
         "result": "an endpoint's coroutine, whose task ends at the job's deadline",
+        "coroutine": "an endpoint's, or its response's, which ends at the job's deadline",
+        "asyncio.run_coroutine_threadsafe(_outcome(job, coroutine), self.loop).result()": BY_THE_JOB,
+        "in_own_thread(f'items-{job.id}', exhaust, items, stream)": BY_THE_JOB,
+        "asyncio.shield(going)": BY_THE_JOB,
+        "asyncio.wait({going})": "its next item meets the job's end",
         "in_own_thread(f'beside-{job.id}', self._run_to_the_end, job, stream)": BY_THE_JOB,
     },
     "streamapp/jobs/channel.py": {

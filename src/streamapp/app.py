@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from pydantic_core import from_json
 
-from .endpoint import EndpointSpec, get_mark, inspect_endpoint
+from .endpoint import EndpointSpec, check_not_hidden, get_mark, inspect_endpoint
 from .errors import DefinitionError
 
 _NAME = re.compile(r"[\w.~-]+")
@@ -172,6 +172,8 @@ class App:
             for attribute, value in vars(base).items():
                 if get_mark(value) is not None or attribute in found:
                     found[attribute] = value
+                else:
+                    check_not_hidden(attribute, value)
         return [function for function in found.values() if get_mark(function) is not None]
 
     @classmethod

@@ -8,11 +8,13 @@ import collections.abc
 import inspect
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar
 
 from starlette.responses import Response
+from typing_extensions import TypeAliasType
 
 from .errors import DefinitionError
 from .generics import resolve_variables
@@ -27,6 +29,7 @@ _PLAIN = (bool, int, float, str, list, dict)
 _MEDIA_TYPES: tuple[str, ...] = typing.get_args(MediaType)
 _SYNC_ITERATORS = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
 _ASYNC_ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
+_AWAITABLES = (collections.abc.Awaitable, collections.abc.Coroutine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class EndpointSpec:
 
     Attributes:
         kind: "value" answers once, "stream" emits events, "response" returns a Starlette `Response` of its own.
+        function: what is called: the outermost of its decorators.
         is_async: runs on the loop instead of in the inference thread.
         parameters: those that a request fills, with resolved annotations.
         stream_parameter: the one that gets the `Stream`, or None.
@@ -133,6 +137,22 @@ def get_mark(function: Any) -> EndpointMark | None:
     return getattr(function, _MARK, None)
 
 
+def check_not_hidden(attribute: str, value: Any) -> None:
+    """Refuse a decorator above `@endpoint` that returns a function without its mark: the endpoint would be missing.
+
+    Raises:
+        DefinitionError: says how the decorator keeps it.
+    """
+    for cell in getattr(value, "__closure__", None) or ():
+        with suppress(ValueError):  # an empty cell
+            hidden = cell.cell_contents
+            mark = get_mark(hidden)
+            if mark is not None and hidden.__name__ == attribute != value.__name__:
+                raise DefinitionError(
+                    f"{_where(mark, hidden)}: the decorator above hides it; write @functools.wraps(function) in that"
+                )
+
+
 def inspect_endpoint(function: Callable[..., Any], cls: type | None = None) -> EndpointSpec:
     """Resolve an endpoint's annotations and decide its kind.
 
@@ -144,8 +164,14 @@ def inspect_endpoint(function: Callable[..., Any], cls: type | None = None) -> E
     mark = get_mark(function)
     assert mark is not None
     where = _where(mark, function)
-    hints = _resolve_hints(function, where, cls)
+    if not hasattr(function, "__get__"):
+        raise DefinitionError(f"{where}: {function!r} is no method; decorate it by a function, below @endpoint")
+    layers = _layers_of(function)
+    hints = _resolve_hints(layers, where, cls)
     parameters = list(inspect.signature(function).parameters.values())
+    for parameter in parameters[:1]:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            _check_parameter(parameter, where)
     if not parameters or parameters[0].name != "self":
         raise DefinitionError(f"{where}: an endpoint is a method; write def {function.__name__}(self, ...)")
     resolved = [_with_annotation(parameter, hints) for parameter in parameters[1:]]
@@ -159,10 +185,8 @@ def inspect_endpoint(function: Callable[..., Any], cls: type | None = None) -> E
         name=function.__name__,
         path=mark.path,
         function=function,
-        kind=_kind(function, returns, has_stream=bool(streams)),
-        is_async=inspect.iscoroutinefunction(function)
-        or inspect.isasyncgenfunction(function)
-        or _origin(returns) in _ASYNC_ITERATORS,
+        kind=_kind(layers, returns, has_stream=bool(streams)),
+        is_async=_is_async(layers, returns),
         parameters=tuple(parameter for parameter in resolved if parameter.name not in streams),
         stream_parameter=streams[0] if streams else None,
         item_type=_item_type(returns),
@@ -183,30 +207,75 @@ def _is_stream(annotation: Any) -> bool:
     return annotation is Stream
 
 
-def _kind(function: Callable[..., Any], returns: Any, *, has_stream: bool) -> EndpointKind:
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function) or has_stream:
+def _layers_of(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """Return a function and those that it wraps (`functools.wraps`), the outermost first."""
+    layers = [function]
+    inspect.unwrap(function, stop=lambda layer: bool(layers.append(layer.__wrapped__)))
+    return layers
+
+
+def _is_async(layers: list[Callable[..., Any]], returns: Any) -> bool:
+    """Say whether a call gives what belongs on the loop. A plain wrapper gives back what the function inside gives."""
+    for layer in layers:
+        if inspect.isgeneratorfunction(layer):
+            return False
+        if inspect.iscoroutinefunction(layer) or inspect.isasyncgenfunction(layer):
+            return True
+    return _gives(returns, *_ASYNC_ITERATORS, *_AWAITABLES)
+
+
+def _kind(layers: list[Callable[..., Any]], returns: Any, *, has_stream: bool) -> EndpointKind:
+    if has_stream or any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in layers):
         return "stream"
-    if isinstance(returns, type) and issubclass(returns, Response):
+    returned = _awaited(returns)
+    if any(map(_is_response, _options(returned))):
         return "response"
-    return "stream" if _origin(returns) in (*_SYNC_ITERATORS, *_ASYNC_ITERATORS) else "value"
+    return "stream" if _gives(returned, *_SYNC_ITERATORS, *_ASYNC_ITERATORS) else "value"
 
 
-def _origin(annotation: Any) -> Any:
-    return typing.get_origin(annotation) or annotation
+def _gives(annotation: Any, *types: Any) -> bool:
+    bare = _bare(annotation)
+    return (typing.get_origin(bare) or bare) in types
+
+
+def _bare(annotation: Any) -> Any:
+    """Return an annotation without its metadata, and what a `type` alias names."""
+    while isinstance(annotation, TypeAliasType) or typing.get_origin(annotation) is Annotated:
+        is_alias = isinstance(annotation, TypeAliasType)
+        annotation = annotation.__value__ if is_alias else annotation.__origin__
+    return annotation
+
+
+def _awaited(annotation: Any) -> Any:
+    """Return what an awaitable gives; another annotation as it is."""
+    arguments = typing.get_args(_bare(annotation))
+    return arguments[-1] if arguments and _gives(annotation, *_AWAITABLES) else annotation
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    bare = _bare(annotation)
+    is_union = typing.get_origin(bare) in (typing.Union, UnionType)
+    return tuple(map(_bare, typing.get_args(bare))) if is_union else (bare,)
+
+
+def _is_response(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Response)
 
 
 def _item_type(returns: Any) -> Any:
-    if _origin(returns) in (*_SYNC_ITERATORS, *_ASYNC_ITERATORS):
-        return next(iter(typing.get_args(returns)), Any)
-    if returns is inspect.Parameter.empty or (isinstance(returns, type) and issubclass(returns, Response)):
+    returned = _awaited(returns)
+    if _gives(returned, *_SYNC_ITERATORS, *_ASYNC_ITERATORS):
+        return next(iter(typing.get_args(_bare(returned))), Any)
+    if returned is inspect.Parameter.empty or any(map(_is_response, _options(returned))):
         return Any
-    return returns
+    return returned
 
 
-def _resolve_hints(function: Callable[..., Any], where: str, cls: type | None) -> dict[str, Any]:
-    base = next((c for c in getattr(cls, "__mro__", ()) if any(v is function for v in vars(c).values())), None)
+def _resolve_hints(layers: list[Callable[..., Any]], where: str, cls: type | None) -> dict[str, Any]:
+    base = next((c for c in getattr(cls, "__mro__", ()) if any(v is layers[0] for v in vars(c).values())), None)
+    annotated = next((layer for layer in layers if getattr(layer, "__annotations__", None)), layers[0])
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        hints = typing.get_type_hints(annotated, include_extras=True)
         hints.pop("self", None)
         return hints if cls is None or base is None else resolve_variables(hints, cls, base=base)
     except DefinitionError as error:
@@ -243,7 +312,10 @@ def _check_mark(mark: EndpointMark, function: Any) -> None:
 
 def _check_parameter(parameter: inspect.Parameter, where: str) -> None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-        raise DefinitionError(f"{where}: the parameter {parameter} cannot be filled from a request; name each input")
+        raise DefinitionError(
+            f"{where}: the parameter {parameter} cannot be filled from a request; name each input; in a decorator that "
+            "hides their names write @functools.wraps(function)"
+        )
     if parameter.name.startswith("_"):
         raise DefinitionError(
             f"{where}: the parameter {parameter.name!r} starts with an underscore, which is reserved for the server's "

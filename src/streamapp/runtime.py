@@ -98,6 +98,8 @@ class ServedApp:
     def start(self) -> None:
         """Start the workers; call it on the loop."""
         self._loop = asyncio.get_running_loop()
+        for binding in self._bindings.values():
+            binding.loop = self._loop
         for worker in self.workers:
             worker.start()
 
@@ -406,8 +408,8 @@ class Runtime:
 
     def _async_codes(self) -> dict[CodeType, str]:
         return {
-            spec.function.__code__: f"{spec.path} ({type(served.app).__name__}.{spec.name})"
+            function.__code__: f"{spec.path} ({type(served.app).__name__}.{spec.name})"
             for served in self.served
             for spec in served.endpoints
-            if spec.is_async
+            if spec.is_async and inspect.isfunction(function := inspect.unwrap(spec.function))
         }

@@ -1,11 +1,15 @@
 """Run an endpoint for a job: bind its request to the app, where a worker runs it.
 
 The arguments are those that the request was validated to where that was in this process. A request that comes from
-another one, or out of a store, is validated here. An iterator that the endpoint returns is the worker's to go through.
+another one, or out of a store, is validated here. An iterator that the endpoint returns is the worker's to go through,
+but for one that belongs elsewhere: what the inference thread is given to await or to iterate asynchronously is the
+loop's, and an iterator that blocks is not.
 """
 
 import asyncio
 import inspect
+from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +17,14 @@ from starlette.datastructures import URL
 
 from ..app import App, RequestContext, enter_request
 from ..endpoint import EndpointSpec
+from ..errors import Cancelled
 from ..inputs import InputReader
 from ..jobs.job import Job, JobRequest, Origin
 from ..jobs.stream import Stream
 from ..media import File, publish_by
 from ..process.threads import in_own_thread
 from ..stores.files import FileStore
-from .results import exhaust
+from .results import exhaust, exhaust_on_loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Binding:
     Args:
         files: keeps what a job returns and is too large to be written into its events.
         is_beside: a sync endpoint runs in a thread of its own, beside the inference thread, for the loop's worker.
+    Attributes:
+        loop: the server's, once it has started.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Binding:
     ) -> None:
         self.spec = spec
         self.reader = reader
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._files = files
         self._is_beside = is_beside
         self._method = spec.function.__get__(app)  # not by name: a decorator may have left the function another one
@@ -79,8 +87,12 @@ class Binding:
             with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
                 arguments = runner.run(self.reader.read_again(job.request))
         result = self._call(arguments, stream)
+        if inspect.isawaitable(result):
+            result = self._on_loop(job, _awaited(result))
         if job.answer is not None and job.answer.takes(result):
             return job.answer.hand_over(job, result)
+        if hasattr(result, "__aiter__"):
+            return self._on_loop(job, exhaust_on_loop(result, stream))
         return result
 
     def _run_to_the_end(self, job: Job, stream: Stream) -> Any:
@@ -93,9 +105,23 @@ class Binding:
             arguments = await self.reader.read_again(job.request)
         result = self._call(arguments, stream)
         if inspect.isawaitable(result):
-            result = await result
+            result = await _awaited(result)
         if job.answer is not None and job.answer.takes(result):
             return await job.answer.hand_over_on_loop(job, result)
+        return await _in_thread(job, result, stream) if isinstance(result, Iterator) else result
+
+    def _on_loop(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run on the loop what does not belong into the inference thread, and block until it has ended.
+
+        The job's end cancels it.
+        """
+        assert self.loop is not None
+        result, error = asyncio.run_coroutine_threadsafe(_outcome(job, coroutine), self.loop).result()
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame
         return result
 
     def _call(self, arguments: dict[str, Any], stream: Stream) -> Any:
@@ -106,3 +132,43 @@ class Binding:
         enter_request(RequestContext(request.headers, request.endpoint))
         publish_by(_Publisher(self._files, request.origin, request.caller))
         self.reader.enter()
+
+
+async def _awaited(result: Any) -> Any:
+    """Return what comes in the end of what is to be awaited, as decorators give it."""
+    while inspect.isawaitable(result):
+        result = await result
+    return result
+
+
+async def _outcome(job: Job, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """Return what a coroutine returns or raises: SystemExit would stop the loop if a task ended with it."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def stop(job: Job) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(task.cancel)
+
+    job.on_ended.append(stop)
+    if job.is_over:
+        task.cancel()
+    try:
+        return await coroutine, None
+    except asyncio.CancelledError:
+        return None, Cancelled()
+    except BaseException as error:  # raised in the thread that waits, whose job it ends
+        return None, error
+    finally:
+        with suppress(ValueError):  # the job has ended, and has called it
+            job.on_ended.remove(stop)
+
+
+async def _in_thread(job: Job, items: Iterator[Any], stream: Stream) -> Any:
+    """Go through an iterator that a coroutine gave, in a thread of its own: the loop would stand at each item."""
+    going = asyncio.ensure_future(in_own_thread(f"items-{job.id}", exhaust, items, stream))
+    try:
+        return await asyncio.shield(going)
+    except asyncio.CancelledError:  # its next item meets the job's end, and then it is closed
+        await asyncio.wait({going})
+        raise

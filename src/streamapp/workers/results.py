@@ -32,9 +32,25 @@ def exhaust(result: Any, stream: Stream) -> Any:
                 return stop.value
             stream.emit(item)
     finally:
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
+        close_now = getattr(result, "close", None)
+        if close_now is not None:
+            close_now()
+
+
+async def exhaust_on_loop(items: Any, stream: Stream) -> None:
+    """Do the same with an async iterator; the loop does not wait while its items are encoded."""
+    try:
+        async for item in items:
+            await stream.aemit(item)
+    finally:
+        await close(items)
+
+
+async def close(items: Any) -> None:
+    """Close an async iterator that can be closed, as a generator can."""
+    aclose = getattr(items, "aclose", None)
+    if aclose is not None:
+        await aclose()
 
 
 def final_event(job: Job, result: Any) -> Event | None:

@@ -21,7 +21,7 @@ from ..jobs.stream import Stream, enter_stream
 from ..process.forks import ending_forks
 from ..process.threads import in_encoder
 from ..settings import Settings
-from .results import final_event, report, succeed_at_once
+from .results import close, final_event, report, succeed_at_once
 from .worker import Capture, Run, RunTimes, State, WorkerStatistics, draining, waited_too_long
 
 
@@ -143,7 +143,7 @@ class TaskWorker:
                                     if rest is not None:
                                         await rest
                             finally:
-                                await _close(result)
+                                await close(result)
                             result = None
                     job.returned()
                     await _succeed(job, result)
@@ -168,13 +168,6 @@ class TaskWorker:
                 await turns.acquire()
         except TimeoutError:
             raise waited_too_long(job) from None
-
-
-async def _close(items: Any) -> None:
-    """Close an async iterator that can be closed, as a generator can."""
-    close = getattr(items, "aclose", None)
-    if close is not None:
-        await close()
 
 
 async def _succeed(job: Job, result: Any) -> None:
