@@ -34,9 +34,9 @@ needs_fal = _needs(FAL.exists(), "the package fal is missing; run `make test`")
 
 
 @contextmanager
-def serving(*options: str, **variables: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Serve the app; yield the URL and the process, whose further output is still to be read."""
-    command = [sys.executable, "-u", "-m", "streamapp", "serve", f"{APP}:FalCalls", "--port", "0", *options]
+def serving(*options: str, app: str = "FalCalls", **variables: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Serve an app; yield the URL and the process, whose further output is still to be read."""
+    command = [sys.executable, "-u", "-m", "streamapp", "serve", f"{APP}:{app}", "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**environment(), **variables})
     try:
         yield read_until(process.stdout, "docs:").split()[1].removesuffix("/docs"), process

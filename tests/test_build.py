@@ -29,7 +29,7 @@ from streamapp.settings import Settings
     [
         ("GET", "/nowhere", {}, 404, "not_found"),
         ("GET", "/", {}, 404, "not_found"),
-        ("POST", "/", {}, 405, "method_not_allowed"),
+        ("PUT", "/", {}, 405, "method_not_allowed"),
         ("GET", "/model", {}, 405, "method_not_allowed"),
         ("PUT", "/keys", {}, 405, "method_not_allowed"),
         ("OPTIONS", "/keys", {}, 405, "method_not_allowed"),
@@ -181,7 +181,9 @@ class Slashed(streamapp.App):
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_path_may_be_written_with_a_slash_at_its_end(prefix: str, slash: str) -> None:
     with serving(Slashed) as client:
-        assert data(client.post(f"{prefix}/words{slash}", follow_redirects=False).text) == ["a"]
+        asked = {"Accept": "text/event-stream"}
+        words = client.post(f"{prefix}/words{slash}", headers=asked, follow_redirects=False)
+        assert data(words.text) == ["a"]
         assert client.post(f"{prefix}/pages/x{slash}", follow_redirects=False).json() == "page x"
         assert client.post(f"{prefix}/other").json() == "other"
 
@@ -435,6 +437,47 @@ def test_a_stream_at_the_root_takes_the_place_of_the_redirect() -> None:
     with serving(Root) as client:
         assert [data(client.post(path).text) for path in ("/", "/root")] == [[1], [1]]
         assert data(client.get("/", headers={"Accept": "text/html"}).text)[1] == 1
+
+
+class Streams(streamapp.App):
+    """No endpoint at `/`."""
+
+    @streamapp.endpoint("/value")
+    def value(self) -> int:
+        return 1
+
+    @streamapp.endpoint("/first")
+    def first(self) -> Iterator[int]:
+        yield 1
+
+    @streamapp.endpoint("/second")
+    def second(self) -> Iterator[int]:
+        yield 2
+
+
+def test_the_first_stream_answers_a_post_to_an_app_without_an_endpoint_at_its_root() -> None:
+    class Others(Streams):
+        pass
+
+    with serving(Streams, Others) as client:
+        for path in ("/", "/streams", "/others"):
+            assert client.post(path, headers={"Accept": "application/json"}).json() == 1
+            assert path not in client.get("/openapi.json").json()["paths"]
+        assert client.get("/", headers={"Accept": "text/html"}, follow_redirects=False).status_code == 307
+
+
+def test_what_streams_nothing_is_not_served_at_the_root() -> None:
+    class Values(streamapp.App):
+        @streamapp.endpoint("/value")
+        def value(self) -> int:
+            return 1
+
+        @streamapp.endpoint("/named/{name}")
+        def named(self, name: str) -> Iterator[str]:
+            yield name
+
+    with serving(Values) as client:
+        assert client.post("/values").status_code == 404
 
 
 def test_a_browser_is_led_from_the_root_to_the_page(kinds: TestClient) -> None:

@@ -112,20 +112,77 @@ def test_a_get_has_no_key() -> None:
     assert call(("Idempotency-Key", ""), method="GET").key is None
 
 
+FETCH_EVENT_SOURCE = "text/event-stream"
+FAL_JS, FAL_JS_STREAM = "application/json", "application/json, text/event-stream"
+AXIOS, HTTPIE = "application/json, text/plain, */*", "application/json, */*;q=0.5"
+SPRING = "application/json, application/*+json"
+LINK = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
+IMG = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
+RESULT = None
+
+
 @pytest.mark.parametrize(
-    ("accept", "declared", "form"),
+    ("accept", "at_stream", "elsewhere", "once"),
     [
-        ("", None, "sse"),
-        ("application/json", None, "sse"),
-        (" Text/Plain ", None, "text"),
-        ("application/x-ndjson", "text/plain", "ndjson"),
-        ("application/jsonl", None, "ndjson"),
-        ("application/x-ndjson, text/plain", None, "sse"),
-        ("*/*", "text/plain", "text"),
+        ("", "sse", "sse", RESULT),
+        ("*/*", "sse", "sse", RESULT),
+        ("*/*;q=0", "sse", "sse", RESULT),
+        (FAL_JS, "sse", RESULT, RESULT),
+        ("Application/JSON; charset=utf-8", "sse", RESULT, RESULT),
+        (SPRING, "sse", RESULT, RESULT),
+        (HTTPIE, "sse", RESULT, RESULT),
+        (AXIOS, "sse", "sse", RESULT),
+        (LINK, "sse", "sse", RESULT),
+        ("text/html", "sse", "sse", RESULT),
+        (FETCH_EVENT_SOURCE, "sse", "sse", "sse"),
+        (FAL_JS_STREAM, "sse", "sse", "sse"),
+        ("text/event-stream, */*;q=0.1", "sse", "sse", "sse"),
+        ("application/json, text/event-stream;q=0.5", "sse", RESULT, RESULT),
+        (" Text/Plain ", "text", "text", "text"),
+        ("text/plain; charset=utf-8", "text", "text", "text"),
+        ("application/x-ndjson", "ndjson", "ndjson", "ndjson"),
+        ("application/jsonl, */*;q=0.1", "ndjson", "ndjson", "ndjson"),
+        ("application/x-ndjson;q=0, text/plain", "text", "text", "text"),
+        ("application/x-ndjson, text/plain", "sse", "sse", RESULT),
+        ("application/x-ndjson, */*", "sse", "sse", RESULT),
+        ("image/png", RESULT, RESULT, RESULT),
+        ("image/*;q=0.9", RESULT, RESULT, RESULT),
+        ("audio/wav, application/json", RESULT, RESULT, RESULT),
+        (IMG, RESULT, RESULT, RESULT),
+        ("image/png;q=much", RESULT, RESULT, RESULT),
     ],
 )
-def test_another_format_comes_only_when_it_alone_is_named(accept: str, declared: str | None, form: str) -> None:
-    assert call(("Accept", accept)).format(declared) == form
+def test_what_accept_prefers_and_the_path_decide_what_a_stream_answers_with(
+    accept: str, at_stream: str | None, elsewhere: str | None, once: str | None
+) -> None:
+    """`once` is fal's: below `/run/`, and of a `User-Agent: fal-client/...`."""
+    told = call(("Accept", accept))
+    assert told.format(None, "/app/stream") == told.format(None, "/stream/") == at_stream
+    assert told.format(None, "/app/streams") == elsewhere
+    assert told.format(None, "/stream", answers_once=True) == once
+
+
+@pytest.mark.parametrize(
+    ("accept", "path", "form"),
+    [
+        ("", "/", "text"),
+        ("*/*", "/", "text"),
+        ("application/json", "/stream", "text"),
+        ("application/json", "/", RESULT),
+        ("text/event-stream", "/", "sse"),
+        ("application/x-ndjson", "/", "ndjson"),
+    ],
+)
+def test_a_declared_format_counts_where_the_request_names_none(accept: str, path: str, form: str | None) -> None:
+    assert call(("Accept", accept)).format("text/plain", path) == form
+
+
+@pytest.mark.parametrize(
+    ("accept", "takes_json"),
+    [("", True), ("image/png", False), ("image/png, */*;q=0.1", True), ("image/png, application/json;q=0", False)],
+)
+def test_who_names_media_alone_takes_no_json(accept: str, takes_json: bool) -> None:
+    assert call(("Accept", accept)).takes_json == takes_json
 
 
 @pytest.mark.parametrize(
@@ -162,10 +219,8 @@ def test_an_origin_is_told_by_values_alone() -> None:
 # Over HTTP
 
 
-@pytest.mark.parametrize(
-    "accept", ["application/json", "*/*", "text/event-stream", "text/html", "application/x-ndjson, */*"]
-)
-def test_a_stream_is_sse_whatever_accept_says(kinds: TestClient, accept: str) -> None:
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream", "text/html", "application/x-ndjson, */*"])
+def test_a_stream_is_sse_whatever_else_accept_says(kinds: TestClient, accept: str) -> None:
     answer = kinds.post("/generator", headers={"Accept": accept})
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
 
@@ -177,6 +232,12 @@ def test_accept_that_names_exactly_ndjson_gets_it(kinds: TestClient, accept: str
 
 def test_accept_that_names_exactly_text_gets_it(kinds: TestClient) -> None:
     assert kinds.post("/returning-generator", headers={"Accept": "text/plain"}).text == "tokenwhole text"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_accept_that_names_json_alone_gets_the_result_of_a_stream(kinds: TestClient, method: str) -> None:
+    answer = kinds.request(method, "/generator", headers={"Accept": "application/json"})
+    assert (answer.json(), answer.headers["content-type"]) == ({"n": 1}, "application/json")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -25,6 +25,9 @@ from streamapp.jobs.events import Event
 from streamapp.settings import Settings
 
 BIG = 1_200_000
+SSE = {"Accept": "text/event-stream"}
+FAL_CLIENT = "fal-client/1.0.3 (python)"
+FAL_JS = "@fal-ai/client/1.10.1"
 
 
 class Shop(streamapp.App):
@@ -138,6 +141,79 @@ def test_run_streams() -> None:
         answer = client.post("/run/me/shop/stream", json={"n": 2}, headers={"Accept": "application/json"})
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert re.findall("data: (.*)", answer.text) == ['{"i":0}', '{"i":1}']
+
+
+class Steps(streamapp.App):
+    """Streams alone, at other paths than `/`."""
+
+    @streamapp.endpoint("/value")
+    def value(self) -> int:
+        return 1
+
+    @streamapp.endpoint("/steps/{name}")
+    def named(self, name: str) -> Iterator[str]:
+        yield name
+
+    @streamapp.endpoint("/stream")
+    def stream(self) -> Iterator[dict[str, int]]:
+        yield {"i": 0}
+        yield {"i": 1}
+
+    @streamapp.endpoint("/draw")
+    def draw(self) -> Iterator[dict[str, Any]]:
+        yield {"i": 0}
+        yield {"image": PIL.Image.new("RGB", (2, 2))}
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "agent", "kind"),
+    [
+        # fal_client.stream, run
+        ("/run/me/steps/stream", "text/event-stream", FAL_CLIENT, "text/event-stream"),
+        ("/run/me/steps/stream", "*/*", FAL_CLIENT, "application/json"),
+        ("/run/me/steps", "*/*", FAL_CLIENT, "application/json"),
+        ("/run/me/steps/draw", "*/*", FAL_CLIENT, "application/json"),
+        # fal-js: stream directly, stream behind its server-proxy, run
+        ("/run/me/steps/stream", "application/json, text/event-stream", FAL_JS, "text/event-stream"),
+        ("/run/me/steps/stream", "application/json", FAL_JS, "text/event-stream"),
+        ("/run/me/steps", "application/json", FAL_JS, "application/json"),
+        ("/run/me/steps/draw", "application/json", FAL_JS, "application/json"),
+        # curl, requests; EventSource, fetch-event-source
+        ("/run/me/steps/stream/", "*/*", "curl/8", "text/event-stream"),
+        ("/run/me/steps/draw", "*/*", "curl/8", "application/json"),
+        ("/run/me/steps/draw", "text/event-stream", "curl/8", "text/event-stream"),
+        ("/stream", "*/*", "curl/8", "text/event-stream"),
+        ("/stream", "application/json", "curl/8", "text/event-stream"),
+        ("/stream", "*/*", FAL_CLIENT, "application/json"),
+        ("/stream", "text/event-stream", FAL_CLIENT, "text/event-stream"),
+        ("/draw", "*/*", "curl/8", "text/event-stream"),
+        ("/draw", "application/json", "curl/8", "application/json"),
+        # what is named exactly is given everywhere
+        ("/run/me/steps/stream", "application/x-ndjson", FAL_CLIENT, "application/x-ndjson"),
+        ("/run/me/steps/draw", "text/plain", FAL_JS, "text/plain"),
+        ("/run/me/steps/draw", "image/png", FAL_CLIENT, "image/png"),
+        ("/draw", "image/*", "curl/8", "image/png"),
+    ],
+)
+def test_what_a_client_gets_of_a_stream(path: str, accept: str, agent: str, kind: str) -> None:
+    with serving(Steps) as client:
+        answer = client.post(path, json={}, headers={"Accept": accept, "User-Agent": agent})
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, kind)
+
+
+@pytest.mark.parametrize("path", ["/", "/steps", "/run/me/steps", "/run/me/steps/"])
+def test_an_app_without_an_endpoint_at_its_root_answers_there_with_its_first_stream(path: str) -> None:
+    with serving(Steps) as client:
+        answer = client.post(path, json={}, headers={"Accept": "application/json"})
+        job = client.get(f"/jobs/{answer.headers['x-streamapp-job-id']}").json()
+    assert (answer.json(), job["endpoint"]) == ({"i": 1}, "/steps/stream")
+
+
+def test_so_does_the_queue() -> None:
+    with serving(Steps) as client:
+        submitted = client.post("/queue/me/steps", json={}).json()
+        assert until(client, submitted, "COMPLETED")
+        assert client.get(submitted["response_url"]).json() == {"i": 1}
 
 
 @pytest.mark.parametrize("path", ["/run/me/other", "/queue/me/other", "/run/me/shop/nothing"])
@@ -382,7 +458,7 @@ def test_at_the_root_it_is_cancel_that_hears_of_a_cancel_or_of_a_client_that_lea
             assert is_running.wait(WAIT_S)
             client.http.put(submitted["cancel_url"])
         else:
-            with client.http.stream("POST", "/run/me/rooted", json={}) as answer:
+            with client.http.stream("POST", "/run/me/rooted", json={}, headers=SSE) as answer:
                 next(answer.iter_bytes())
         assert is_told.wait(WAIT_S)
 

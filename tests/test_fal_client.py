@@ -379,6 +379,21 @@ def run_by_exec(url: str, *command: str, variables: dict[str, str] | None = None
     return run(*by_exec, variables=variables or {}, exit_code=exit_code)
 
 
+COUNTER = """
+import fal_client
+
+steps = {"steps": 2}
+print(fal_client.subscribe("me/counter", steps), fal_client.run("me/counter", steps))
+print(fal_client.run("me/counter", steps, path="/stream"), *fal_client.stream("me/counter", steps))
+"""
+
+
+def test_an_app_of_streams_alone_is_called_by_its_name() -> None:
+    with serving(app="Counter") as (url, _):
+        shown = run_by_exec(url, sys.executable, "-c", COUNTER)
+    assert shown == "{'count': 2} {'count': 2}\n{'count': 2} {'count': 1} {'count': 2}\n"
+
+
 def test_a_script_runs_unchanged_by_exec(url: str) -> None:
     shown = run_by_exec(url, sys.executable, "-c", SCRIPT + UPLOAD)
     assert shown.startswith(SHOWN)

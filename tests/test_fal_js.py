@@ -135,6 +135,23 @@ def test_a_stream_that_is_refused_is_done_with_the_reason(node: Node) -> None:
     assert (error["kind"], error["status"]) == ("ValidationError", 422)
 
 
+@pytest.fixture(scope="module")
+def counter() -> Iterator[str]:
+    with serving(app="Counter") as (url, _):
+        yield url
+
+
+@pytest.mark.parametrize("way", ["exec", "proxyUrl"])
+def test_an_app_of_streams_alone_is_called_by_its_name(counter: str, way: str) -> None:
+    answer = Node(counter, way)("""
+        const input = { steps: 2 }, events = [];
+        for await (const event of await fal.stream("me/counter", { input })) events.push(event);
+        const called = await Promise.all([fal.run("me/counter", { input }), fal.subscribe("me/counter", { input })]);
+        return [events, ...called.map(({ data }) => data)];
+    """)
+    assert answer == [[{"count": 1}, {"count": 2}], {"count": 2}, {"count": 2}]
+
+
 # The queue
 
 

@@ -25,7 +25,7 @@ from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
-from streamapp.http.answer import Answer, answer_of
+from streamapp.http.answer import NO_ANSWER, Answer, answer_of
 from streamapp.http.response import (
     REMAINDER_EXTENSION,
     ErrorResponse,
@@ -609,6 +609,36 @@ async def test_a_content_type_that_the_app_made_up_is_no_header() -> None:
     evil = {"url": "data:text/plain\r\nX-Evil: 1;base64,aGk=", "content_type": "text/plain\r\nX-Evil: 1"}
     assert (await answer(succeeded(evil), accept="text/*")).headers["content-type"] == "application/json"
     assert (await answer(succeeded(File(b"hi", "text/plain")), accept="text/*")).body == "hi"
+
+
+@pytest.mark.parametrize(("result", "status"), [({"image": PICTURE}, 200), ({"n": 1}, 406), (None, 406)])
+async def test_who_takes_no_json_gets_the_image_or_hears_that_there_is_none(result: Any, status: int) -> None:
+    job, client = succeeded(result), Client()
+    await client.call(ResultResponse(job, SETTINGS, accept="image/png", takes_json=False))
+    assert client.status == status
+    if status == 406:
+        assert json.loads(client.body)["error"]["code"] == "not_acceptable"
+        assert json.loads(client.body)["detail"].startswith(
+            "Accept: the result of /app/x is not one file of image/png;"
+        )
+
+
+async def test_what_a_job_failed_with_goes_before_what_its_request_takes() -> None:
+    job, client = make_job(), Client()
+    job.cancel()
+    await client.call(ResultResponse(job, SETTINGS, accept="image/png", takes_json=False))
+    assert client.status == 499
+
+
+async def test_the_result_of_a_stream_is_waited_for() -> None:
+    job, client = make_job(), Client()
+    job.answer = NO_ANSWER
+    answering = client.call(ResultResponse(job, SETTINGS))
+    await asyncio.sleep(0)
+    emit(job, 1)
+    job.succeed(None)
+    await answering
+    assert client.body == "1"
 
 
 # A response of the endpoint's own

@@ -9,6 +9,7 @@ The tree, with the status and the code that each class carries:
     ├── Unauthorized              401 unauthorized
     ├── NotFound                  404 not_found
     ├── JobNotFound               404 job_not_found
+    ├── NotAcceptable             406 not_acceptable
     ├── JobUnfinished             409 job_unfinished
     ├── PayloadTooLarge           413 payload_too_large
     ├── JobCancelled              499 cancelled
@@ -105,6 +106,13 @@ class JobNotFound(StreamAppError):
 
     status_code = 404
     code = "job_not_found"
+
+
+class NotAcceptable(StreamAppError):
+    """Say that the result has no form that the request takes."""
+
+    status_code = 406
+    code = "not_acceptable"
 
 
 class JobUnfinished(StreamAppError):
@@ -261,6 +269,7 @@ _STATUS_CODES = {
     401: "unauthorized",
     404: "not_found",
     405: "method_not_allowed",
+    406: "not_acceptable",
     409: "conflict",
     413: "payload_too_large",
     422: "invalid_input",

@@ -9,6 +9,16 @@ from fastapi import HTTPException
 import streamapp
 
 
+class Counter(streamapp.App):
+    """What the README begins with."""
+
+    @streamapp.endpoint("/stream")
+    def stream(self, steps: int = 5) -> Iterator[dict[str, int]]:
+        """Count."""
+        for step in range(1, steps + 1):
+            yield {"count": step}
+
+
 class FalCalls(streamapp.App):
     def setup(self) -> None:
         self.gate = threading.Event()

@@ -423,5 +423,6 @@ def _streams(url: str, path: str, key: str | None) -> bool:
     for route, operations in document.get("paths", {}).items():
         pattern = re.sub(r"\{\w+\}", "[^/]+", route.rstrip("/"))
         if "post" in operations and re.fullmatch(pattern, path.rstrip("/")):
-            return "application/json" not in operations["post"]["responses"]["200"].get("content", {})
+            content = operations["post"]["responses"]["200"].get("content", {})
+            return not content or "text/event-stream" in content
     return True

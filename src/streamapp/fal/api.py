@@ -1,9 +1,10 @@
 """Speak fal's wire protocol: its clients work against this server when they are pointed here.
 
-`FalPaths` leads requests with fal's paths to the apps' own routes: `/run/{owner}/{app}/...` answers as the endpoint
-does, `/queue/{owner}/{app}/...` lets its job run on without readers and says where to ask for it, and
-`/api/fal/proxy`, fal-js' `proxyUrl`, to wherever its header says. The routes here are those that no app has: the
-queue's requests by id, and storage. `FAL` is all of it. Any owner is accepted; an app goes by its name.
+`FalPaths` leads requests with fal's paths to the apps' own routes. `/run/{owner}/{app}/...` answers as the endpoint
+does, but of a stream with its result, unless the path ends in `/stream` or the request asks for a stream;
+`/queue/{owner}/{app}/...` lets its job run on without readers and says where to ask for it; `/api/fal/proxy`, fal-js'
+`proxyUrl`, leads to wherever its header says. The routes here are those that no app has: the queue's requests by id,
+and storage. `FAL` is all of it. Any owner is accepted; an app goes by its name.
 
 Source: the stock clients, fal_client 1.0.3 and @fal-ai/client 1.10.1, and https://docs.fal.ai/model-apis/model-endpoints/queue.
 Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-Retry-Config` have nothing to change.
@@ -28,8 +29,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..app import App
 from ..errors import JobNotFound, MalformedRequest, describe
-from ..http.call import caller_in
-from ..http.face import ASKED_PATH, SUBMISSION, Face, Submission
+from ..http.call import caller_in, header_in
+from ..http.face import ANSWERS_ONCE, ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.file_routes import json_object, receive_part
 from ..http.response import ErrorResponse, result_response
 from ..http.routes import base_url
@@ -45,6 +46,7 @@ PROXY_PATH = "/api/fal/proxy"
 _APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")
 _REQUEST_PATH = re.compile(r"/requests/[^/]+(/.*)?")
 _TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest", "rest.alpha.fal.ai": "/rest"}
+_PYTHON_CLIENT = b"fal-client/"  # it names SSE where it streams, and nothing where it wants the result
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
@@ -67,6 +69,8 @@ class FalPaths:
         """Answer one request."""
         if scope["type"] in ("http", "websocket"):
             scope = self._led(scope)
+            if (header_in(scope["headers"], b"user-agent") or b"").startswith(_PYTHON_CLIENT):
+                scope = {**scope, ANSWERS_ONCE: True}
         if SUBMISSION in scope and "fal_webhook" in urllib.parse.parse_qs(scope["query_string"].decode("latin-1")):
             refusal = MalformedRequest("fal_webhook: webhooks are not sent; ask at status_url, or read status/stream")
             return await ErrorResponse(describe(refusal))(scope, receive, send)
@@ -86,6 +90,8 @@ class FalPaths:
             return {**scope, "path": f"{root}/queue/{owner}/{name}{rest}"}  # without a slash at its end
         if kind == "queue":
             scope = {**scope, SUBMISSION: Submission(_Queued(f"/queue/{owner}/{name}"), captures_logs=True)}
+        elif not rest.endswith("/stream"):
+            scope = {**scope, ANSWERS_ONCE: True}
         return {**scope, "path": f"{root}/{name}{rest}", ASKED_PATH: path}
 
 

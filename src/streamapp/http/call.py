@@ -5,6 +5,7 @@ A `Call` is plain data without an object of the server's; what has to outlive th
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -36,6 +37,9 @@ _FORMATS: dict[str, Format] = {
     "application/jsonl": "ndjson",
     "text/plain": "text",
 }
+_JSON = frozenset({"application/json", "application/*+json"})
+_ANY_JSON = _JSON | {"application/*", "*/*"}
+_MEDIA = ("image/", "audio/", "video/", "model/")
 _MAX_KEY = 255
 
 
@@ -50,6 +54,26 @@ def header_in(headers: HeaderList, name: bytes) -> bytes | None:
         if pair[0] == name:
             return pair[1]
     return None
+
+
+def accepted(accept: str) -> dict[str, float]:
+    """Return the media types that an `Accept` header names, in lower case, with their weights; not what it refuses.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#name-accept.
+    """
+    weighed = dict(_weighed(part) for part in accept.lower().split(","))
+    return {kind: weight for kind, weight in weighed.items() if kind and weight > 0}
+
+
+def _weighed(part: str) -> tuple[str, float]:
+    kind, *parameters = part.split(";")
+    weight = 1.0
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            with suppress(ValueError):
+                weight = float(value)
+    return kind.strip(), weight
 
 
 def caller_in(scope: Scope) -> str:
@@ -164,13 +188,37 @@ class Call:
             raise MalformedRequest(f"Idempotency-Key: expected 1 to {_MAX_KEY} characters, got {len(key)}")
         return key
 
-    def format(self, declared: str | None) -> Format:
-        """Choose the stream's format: SSE whatever Accept says, another only when it names exactly that one.
+    def format(self, declared: str | None, path: str, *, answers_once: bool = False) -> Format | None:
+        """Choose what a streaming endpoint answers with: the format of its stream, or None for its result alone.
+
+        What Accept prefers decides: lines or text where it is that alone, SSE where that is in it, the result where it
+        is JSON, or media. JSON is what clients say, too, that were not told of streams: it does not count at a path
+        that ends in `/stream`.
 
         Args:
             declared: the media type that the endpoint declares for requests that name none.
+            path: what the client asked for.
+            answers_once: such a request gets the result, unless it prefers a stream.
         """
-        return _FORMATS.get(self.accept.strip().lower()) or _FORMATS[declared or "text/event-stream"]
+        if (named := _FORMATS.get(self.accept)) is not None:
+            return named
+        weights = accepted(self.accept)
+        most = max(weights.values(), default=0)
+        preferred = [kind for kind, weight in weights.items() if weight == most]
+        if len(preferred) == 1 and preferred[0] in _FORMATS:
+            return _FORMATS[preferred[0]]
+        if "text/event-stream" in preferred:
+            return "sse"
+        if preferred and all(kind in _JSON for kind in preferred):
+            answers_once = answers_once or not path.rstrip("/").endswith("/stream")
+        elif preferred and all(kind in _JSON or kind.startswith(_MEDIA) for kind in preferred):
+            answers_once = True
+        return None if answers_once else _FORMATS[declared or "text/event-stream"]
+
+    @property
+    def takes_json(self) -> bool:
+        """Say whether a result may be JSON, where it is not the media that were asked for."""
+        return not self.accept or any(kind in _ANY_JSON for kind in accepted(self.accept))
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:

@@ -17,6 +17,8 @@ from ..runtime import Runtime
 
 #: in the scope of a request that a face led elsewhere: the path that the client asked for, for messages
 ASKED_PATH = "streamapp.asked_path"
+#: True in the scope of a request that is answered with the result of a stream, unless it asks for the stream
+ANSWERS_ONCE = "streamapp.answers_once"
 #: in the scope of a request whose job is answered for by a face: a `Submission`
 SUBMISSION = "streamapp.submission"
 

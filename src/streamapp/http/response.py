@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import ErrorReport, InvalidInput, describe
+from ..errors import ErrorReport, InvalidInput, NotAcceptable, describe
 from ..jobs.events import ABOUT_STREAM, Event, encode
 from ..jobs.job import Job
 from ..jobs.subscriber import Subscriber
@@ -28,7 +28,8 @@ from ..settings import Settings
 from ..stores.files import Stored
 from ..text import all_whole
 from . import frames
-from .answer import Answer, answer_of, own_headers
+from .answer import Answer, StreamAnswer, answer_of, own_headers
+from .call import accepted
 from .connection import Connection
 from .frames import Format
 
@@ -253,11 +254,23 @@ class ResultResponse(Response):
     """Answer with a job's result once it is there: JSON, or the bare image or file when the request names its type.
 
     A Starlette `Response` that the endpoint made itself is sent unchanged; the job lasts until it is sent.
+
+    Args:
+        takes_json: False answers 406 where the result is not the media that the request names.
     """
 
-    def __init__(self, job: Job, settings: Settings, *, accept: str = "", find_file: FindFile | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        settings: Settings,
+        *,
+        accept: str = "",
+        takes_json: bool = True,
+        find_file: FindFile | None = None,
+    ) -> None:
         self.job = job
         self._find_file = find_file
+        self._takes_json = takes_json
         self.status_code = 200
         self.background = None
         self._settings = settings
@@ -267,7 +280,9 @@ class ResultResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the job and answer; a client that leaves before cancels the job."""
         subscriber = self.job.attach(shows_previews=False)
-        answer = answer_of(self.job) or _awaited(self.job)
+        answer = answer_of(self.job)
+        if answer is None or isinstance(answer, StreamAnswer):  # which does not wait for the end
+            answer = _awaited(self.job)
         outcome = asyncio.wrap_future(answer.outcome)
         connection = Connection(
             scope, receive, send, send_timeout_s=self._settings.send_timeout_s, on_disconnect=subscriber.close
@@ -292,7 +307,9 @@ class ResultResponse(Response):
         send: Send,
     ) -> None:
         if response is None:
-            kept = await result_response(self.job, accept=self._accept, find_file=self._find_file)
+            kept = await result_response(
+                self.job, accept=self._accept, takes_json=self._takes_json, find_file=self._find_file
+            )
             return await kept(scope, receive, send)
         if answer.is_sending:  # a request with the same Idempotency-Key came while the endpoint was at it
             error = InvalidInput(
@@ -345,10 +362,13 @@ def _awaited(job: Job) -> Answer:
     return answer
 
 
-async def result_response(job: Job, *, accept: str = "", find_file: FindFile | None = None) -> Response:
+async def result_response(
+    job: Job, *, accept: str = "", takes_json: bool = True, find_file: FindFile | None = None
+) -> Response:
     """Answer with the result, or the error, of a job that is over.
 
     Args:
+        takes_json: False answers 406 where the result is not the media that the request names.
         find_file: returns the server's own file that a URL names; it may block.
     """
     headers = {"X-Streamapp-Job-Id": job.id}
@@ -357,6 +377,11 @@ async def result_response(job: Job, *, accept: str = "", find_file: FindFile | N
     answer = answer_of(job)
     status = 200 if answer is None or answer.own is None else answer.own.status_code
     response = await _bare_media(job.result, status, accept, find_file)
+    if response is None and not takes_json:
+        refusal = NotAcceptable(
+            f"Accept: the result of {job.request.path} is not one file of {accept[:80]}; ask for application/json"
+        )
+        return ErrorResponse(describe(refusal), headers)
     if response is None:
         response = Response(job.result.data if job.result is not None else b"null", status, None, "application/json")
     else:
@@ -368,8 +393,8 @@ async def result_response(job: Job, *, accept: str = "", find_file: FindFile | N
 
 async def _bare_media(result: Event | None, status: int, accept: str, find_file: FindFile | None) -> Response | None:
     """Answer with the one image or file of a result when the request names its type; `*/*` does not."""
-    wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    if result is None or not any(kind and kind not in ("*/*", "application/json") for kind in wanted):
+    wanted = accepted(accept)
+    if result is None or not any(kind not in ("*/*", "application/json") for kind in wanted):
         return None
     media = list(_find_media(result.json()))
     if len(media) != 1:

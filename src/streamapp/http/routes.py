@@ -41,7 +41,8 @@ from ..runtime import Runtime, ServedApp
 from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
 from .call import CALLER, Call, caller_in
 from .connection import TRANSPORT_EXTENSION
-from .face import SUBMISSION, Submission
+from .face import ANSWERS_ONCE, ASKED_PATH, SUBMISSION, Submission
+from .frames import Format
 from .middleware import REQUEST_ID
 from .response import EventStreamResponse, ResultResponse, result_response
 
@@ -90,14 +91,30 @@ class EndpointRoute:
         key = None if self._spec.kind == "response" else await self._key_of(request, call)
         job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
         submission: Submission | None = request.scope.get(SUBMISSION)
+        format = self._format(request, call)
         if job is None:
             job_id = request.scope.get(REQUEST_ID) or new_job_id()
-            job = await self._submit(job_id, call, given, injected, key, ended, submission)
+            window_s = self._window_s(call, format)
+            job = await self._submit(job_id, call, given, injected, key, ended, submission, window_s)
         if job.request.is_detached:
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
-        if self._spec.kind == "stream":
-            return self._stream(request, call, job)
-        return ResultResponse(job, self._settings, accept=call.accept, find_file=self._runtime.files.find)
+        if format is not None:
+            return self._stream(request, call, job, format)
+        return ResultResponse(
+            job,
+            self._settings,
+            accept=call.accept,
+            takes_json=self._spec.kind != "stream" or call.takes_json,
+            find_file=self._runtime.files.find,
+        )
+
+    def _format(self, request: Request, call: Call) -> Format | None:
+        """Return the format of the stream that a request is answered with; None where it gets the result."""
+        if self._spec.kind != "stream":
+            return None
+        scope = request.scope
+        path = scope.get(ASKED_PATH, scope["path"])
+        return call.format(self._spec.mark.media_type, path, answers_once=scope.get(ANSWERS_ONCE, False))
 
     async def _submit(
         self,
@@ -108,6 +125,7 @@ class EndpointRoute:
         key: RequestKey | None,
         ended: asyncio.Event | None,
         submission: Submission | None,
+        window_s: float = 0,
     ) -> Job:
         parameters = self._reader.plain_parameters(injected)
         request = self._served.request(
@@ -119,7 +137,7 @@ class EndpointRoute:
             headers=call.headers,
             caller=call.caller,
             origin=call.origin,
-            window_s=self._window_s(call),
+            window_s=window_s,
             is_detached=submission is not None or call.prefers_async,
             is_low_priority=call.is_low_priority,
             captures_logs=submission is not None and submission.captures_logs,
@@ -222,21 +240,21 @@ class EndpointRoute:
             raise RequestValidationError(solved.errors)
         return solved
 
-    def _window_s(self, call: Call) -> float:
+    def _window_s(self, call: Call, format: Format | None) -> float:
         """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
         asked_s = call.resume_window_s if self._spec.kind == "stream" else None
         if asked_s is None:
-            return self._settings.resume_window_s if call.is_get else 0
+            return self._settings.resume_window_s if call.is_get and format is not None else 0
         most_s = self._spec.mark.max_resume_window_s
         return min(asked_s, self._settings.max_resume_window_s if most_s is None else most_s)
 
-    def _stream(self, request: Request, call: Call, job: Job) -> Response:
+    def _stream(self, request: Request, call: Call, job: Job, format: Format) -> Response:
         if TRANSPORT_EXTENSION not in request.scope.get("extensions", {}):
             _warn_about_foreign_server()
         return EventStreamResponse(
             job,
             self._settings,
-            format=call.format(self._spec.mark.media_type),
+            format=format,
             is_get=call.is_get,
             is_named=call.is_named,
             outlasts_app=not self._reader.injected,  # a dependency may close what it gave when the app returns

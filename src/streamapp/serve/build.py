@@ -238,7 +238,11 @@ def _echo(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Hold an endpoint and one of the paths that it is served at."""
+    """Hold an endpoint and one of the paths that it is served at.
+
+    Attributes:
+        is_second: the endpoint is called at this path by those who name the app alone.
+    """
 
     path: str
     prefix: str
@@ -246,10 +250,13 @@ class _Place:
     spec: EndpointSpec
     endpoint: EndpointRoute
     in_schema: bool
+    is_second: bool = False
 
     @property
     def methods(self) -> list[str]:
-        """Return what it is asked by; browsers GET a stream, probes what is in the place of the server's own."""
+        """Return what it is asked by; browsers GET a stream, but at its own path; probes what is where the server's is."""
+        if self.is_second:
+            return ["POST"]
         is_got = self.spec.kind == "stream" or self.spec.path.rstrip("/") in _SHARED_PATHS
         return ["POST", "GET"] if is_got else ["POST"]
 
@@ -273,10 +280,19 @@ def _places(
             places.append(_Place(path, prefix, served, spec, endpoint, in_schema=False))
         else:
             places.append(_Place(path or "/", prefix, served, spec, endpoint, in_schema))
+    if "" not in endpoints and (first := _first_stream(served)) is not None:
+        endpoint = endpoints[first.path.rstrip("/")]
+        place = _Place(prefix or "/", prefix, served, first, endpoint, in_schema=False, is_second=True)
+        places.append(place)
     for path, endpoint in endpoints.items():
         if (cancel := endpoints.get(f"{path}/cancel")) is not None:
             endpoint.tell_of_cancels(cancel, api)
     return places
+
+
+def _first_stream(served: ServedApp) -> EndpointSpec | None:
+    """Return what answers for an app without an endpoint at `/`, whose clients name no path: fal's `subscribe`."""
+    return next((spec for spec in served.endpoints if spec.kind == "stream" and "{" not in spec.path), None)
 
 
 def _add_endpoints(api: FastAPI, places: Iterable[_Place]) -> None:
