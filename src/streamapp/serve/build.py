@@ -254,7 +254,7 @@ class _Place:
 
     @property
     def methods(self) -> list[str]:
-        """Return what it is asked by; browsers GET a stream, but at its own path; probes what is where the server's is."""
+        """Return what it is asked by: a stream by browsers, too, at its own path; what stands for a probe by probes."""
         if self.is_second:
             return ["POST"]
         is_got = self.spec.kind == "stream" or self.spec.path.rstrip("/") in _SHARED_PATHS
