@@ -3,9 +3,11 @@
 import json
 import shlex
 import subprocess
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import pytest
+from fastapi import Body
 from pydantic import BaseModel, Field
 
 import streamapp
@@ -71,6 +73,34 @@ def test_the_curl_line_calls_the_first_stream_with_an_input_that_it_takes() -> N
             "strokes": [],
             "seed": 0,
         }
+
+
+class Oil(BaseModel):
+    style: Literal["oil"] = "oil"
+    strokes: int
+
+
+class Ink(BaseModel):
+    style: Literal["ink"]
+    width: int
+
+
+@pytest.mark.parametrize(
+    ("annotation", "example"),
+    [
+        (Annotated[Oil | Ink, Field(discriminator="style")], {"style": "oil", "strokes": 1}),
+        (Ink | Oil | None, {"style": "ink", "width": 1}),
+        (Annotated[list[int], Body()], []),
+        (list[int], {"input": []}),
+    ],
+)
+def test_the_curl_line_gives_what_a_single_parameter_takes(annotation: Any, example: Any) -> None:
+    def stream(self: Any, input: Any) -> Iterator[Any]:
+        yield input
+
+    stream.__annotations__["input"] = annotation
+    app = type("Painted", (streamapp.App,), {"stream": streamapp.endpoint("/stream")(stream)})
+    assert json.loads(shlex.split(said(app)[-1])[-1]) == example
 
 
 def test_the_curl_line_takes_the_key_from_the_environment() -> None:

@@ -9,7 +9,7 @@ import textwrap
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,17 +18,14 @@ import anyio
 import PIL.Image
 import pytest
 import trustme
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from tests.pictures import NOISE, PNG, PNG_URI, Attachment, In, Part, png_header, upload
 from tests.waiting import WAIT_S
 
 from streamapp.errors import InvalidInput
 from streamapp.fetch import MediaLimits, is_public_address, limit_by, limits_here, resolve_media
 from streamapp.fetch import _tls_context as tls_context
-from streamapp.media import (
-    File,
-    Image,
-)
+from streamapp.media import File, Image, MediaReference
 from streamapp.settings import Settings, get_settings
 
 LIMITS = MediaLimits(max_bytes=1_000_000, max_pixels=1_000_000, timeout_s=10, allow_private_urls=True)
@@ -108,6 +105,35 @@ async def test_the_walk_reaches_models_and_containers_and_leaves_the_rest() -> N
     assert resolved.models["a"][0].photo == resolved.pair[0] == Image(PNG)
     assert resolved.part == Part(File(b"hi", "text/plain"), 8)
     assert (resolved.pair[1], resolved.unique, resolved.note) == (7, {File(b"hi", "text/plain")}, "kept")
+
+
+async def test_the_walk_reaches_dataclasses_and_makes_none_anew() -> None:
+    made = []
+
+    @dataclass
+    class Plain:
+        photo: Image
+        kind: str = field(init=False)
+
+        def __post_init__(self) -> None:
+            made.append(self)
+
+    @dataclass(frozen=True, slots=True)
+    class Frozen:
+        plain: Plain
+        note: str = "kept"
+
+    given = TypeAdapter(list[Frozen]).validate_python([{"plain": {"photo": PNG_URI}}])
+    (resolved,) = await resolve_media(given, limits=LIMITS)
+    assert (resolved.plain.photo, resolved.note, len(made)) == (Image(PNG), "kept", 1)
+    assert isinstance(given[0].plain.photo, MediaReference)
+
+
+async def test_a_class_among_the_values_is_left_as_it_is() -> None:
+    assert await resolve_media({"kind": Part, "class": MediaLimits}, limits=LIMITS) == {
+        "kind": Part,
+        "class": MediaLimits,
+    }
 
 
 async def test_resolving_marks_no_field_as_set() -> None:

@@ -7,23 +7,38 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import inspect
 import io
 import json
 import pathlib
+import sys
+import typing
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Optional
+from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypeVar
 from urllib.parse import quote
 
 import PIL.Image
 import pytest
-from fastapi import Depends, Form, Header, UploadFile
+import typing_extensions
+from fastapi import Body, Depends, Form, Header, UploadFile
 from fastapi.exceptions import RequestValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import AliasPath, AllowInfNan, BaseModel, ConfigDict, Field, Json, ValidationInfo, field_validator
+from pydantic import (
+    AliasPath,
+    AllowInfNan,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    RootModel,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic import Strict as Strictly
-from pydantic_core import from_json
+from pydantic.fields import FieldInfo
+from pydantic_core import from_json, to_json
 from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -125,6 +140,150 @@ async def test_two_models_are_keys_of_the_body() -> None:
 
     arguments = await read(reader(endpoint), post(b'{"a": {"prompt": "x"}, "b": {"prompt": "y"}}'))
     assert [arguments["a"].prompt, arguments["b"].prompt] == ["x", "y"]
+
+
+class Square(BaseModel):
+    kind: Literal["square"] = "square"
+    width: int
+
+
+class Circle(BaseModel):
+    kind: Literal["circle"] = "circle"
+    radius: int
+    image: streamapp.Image | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    width: int
+    image: streamapp.Image | None = None
+
+
+class Typed(typing_extensions.TypedDict):
+    width: int
+    image: typing_extensions.NotRequired[streamapp.Image]
+
+
+class Rooted(RootModel[list[int]]):
+    """Be a list."""
+
+
+Shape = typing_extensions.TypeAliasType("Shape", Square | Circle)
+Made = NewType("Made", Square)
+Bound = TypeVar("Bound", bound=Square)
+
+
+def lone(annotation: Any, default: Any = inspect.Parameter.empty) -> InputReader:
+    """Read an endpoint with a single parameter."""
+
+    def endpoint(self: Any, input: Any) -> None: ...
+
+    endpoint.__annotations__["input"] = annotation
+    if default is not inspect.Parameter.empty:
+        endpoint.__defaults__ = (default,)
+    return reader(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "body", "value"),
+    [
+        (Annotated[Square, "documented"], b'{"width": 1}', Square(width=1)),
+        (Annotated[Square, Body()], b'{"width": 1}', Square(width=1)),
+        (Annotated[Square, Form()], b'{"width": 1}', Square(width=1)),
+        (Square | Circle, b'{"radius": 1}', Circle(radius=1)),
+        (Annotated[Square | Circle, Field(discriminator="kind")], b'{"kind": "circle", "radius": 1}', Circle(radius=1)),
+        (Square | None, b"null", None),
+        (Shape, b'{"width": 1}', Square(width=1)),
+        (Made, b'{"width": 1}', Square(width=1)),
+        (Bound, b'{"width": 1}', Square(width=1)),
+        (Frozen, b'{"width": 1}', Frozen(1)),
+        (Annotated[Frozen | Circle, "either"], b'{"radius": 1}', Circle(radius=1)),
+        (Typed, b'{"width": 1}', {"width": 1}),
+        (Rooted, b"[1]", Rooted([1])),
+        (Square | str, b'"text"', "text"),
+        (Square | list[int], b"[1]", [1]),
+        (Annotated[list[int], Body()], b"[1]", [1]),
+        (Annotated[dict[str, int], Body()], b'{"a": 1}', {"a": 1}),
+        (Annotated[str, Body()], b'"text"', "text"),
+    ],
+    ids=str,
+)
+async def test_one_parameter_with_fields_or_a_body_of_its_own_is_the_whole_body(
+    annotation: Any, body: bytes, value: Any
+) -> None:
+    assert await read(lone(annotation), post(body)) == {"input": value}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        *(
+            (list[int], [1]),
+            (list[Square], [Square(width=1)]),
+            (dict[str, int], {"a": 1}),
+            (Any, {"a": 1}),
+            (str, "text"),
+        ),
+        *(
+            (Annotated[Square, Body(embed=True)], Square(width=1)),
+            (Annotated[str, Form()], "text"),
+            (streamapp.Image | None, None),
+        ),
+    ],
+    ids=str,
+)
+async def test_one_parameter_without_fields_is_a_key_of_the_body(annotation: Any, value: Any) -> None:
+    assert await read(lone(annotation), post(to_json({"input": value}))) == {"input": value}
+
+
+@pytest.mark.parametrize(
+    "default", [None, Body(None), Field(default=None), Square(width=9), Field(default=Square(width=9))]
+)
+async def test_a_body_that_is_left_out_is_the_default(default: Any) -> None:
+    reading = lone(Square | None, default)
+    for request in (post(), post(b" "), multipart(("width", "")), get(""), get("_events=named"), get("_input={}")):
+        given = await read(reading, request)
+        assert given == {"input": default.default if isinstance(default, FieldInfo) else default}
+    assert await read(reading, post(b'{"width": 1}')) == {"input": Square(width=1)}
+
+
+async def test_a_default_is_nobody_elses() -> None:
+    reading = lone(Circle, Circle(radius=1))
+    first, second = [(await read(reading, post()))["input"] for _ in range(2)]
+    first.radius = 2
+    assert second.radius == 1
+
+
+async def test_a_default_of_the_whole_input_is_read_again_from_nothing() -> None:
+    reading = lone(Square, Square(width=9))
+    for request in (post(), get("")):
+        given = await reading.read(request, is_get=request.method == "GET", content_type="application/json")
+        again = await reading.read_again(asked(reading, given.plain))
+        assert (given.plain, again) == (b"", {"input": Square(width=9)})
+
+
+@pytest.mark.parametrize("annotation", [Frozen, Typed, Circle | Frozen, Typed | None])
+async def test_media_are_fetched_whatever_holds_them(annotation: Any) -> None:
+    uri = "data:image/png;base64," + base64.b64encode(png()).decode()
+    body = json.dumps({"width": 1, "image": uri}).encode()
+    given = await lone(annotation).read(post(body), is_get=False, content_type="application/json")
+    for arguments in (given.arguments, await lone(annotation).read_again(asked(lone(annotation), given.plain))):
+        image = arguments["input"]["image"] if isinstance(arguments["input"], dict) else arguments["input"].image
+        assert (image.width, image.height) == (3, 2)
+
+
+async def test_a_query_has_the_fields_of_whatever_holds_them() -> None:
+    assert await read(lone(Shape), get("radius=1")) == {"input": Circle(radius=1)}
+    assert await read(lone(Frozen), get("width=1")) == {"input": Frozen(1)}
+    assert await read(lone(Rooted), get("input=1&input=2")) == {"input": Rooted([1, 2])}
+
+
+async def test_a_whole_that_is_no_object_is_refused_beside_other_fields() -> None:
+    for request, place in ((get("input=x&width=1"), "query"), (multipart(("input", "x"), ("width", "1")), "body")):
+        errors = await refused(lone(Square), request)
+        assert [(error["loc"], error["msg"]) for error in errors] == [
+            ((place,), "expected input as a JSON object, as there is also width")
+        ]
 
 
 async def test_an_endpoint_without_inputs_takes_no_body() -> None:
@@ -345,7 +504,7 @@ async def assert_alike(reading: InputReader, body: bytes) -> None:
 async def test_a_text_gives_what_its_values_give(annotation: Any) -> None:
     reading = taking(annotation)
     for value in ODD:
-        for body in [value] if reading.model is annotation else [b'{"x": %b}' % value, b'{"x": 0, "x": %b}' % value]:
+        for body in [value] if reading.whole else [b'{"x": %b}' % value, b'{"x": 0, "x": %b}' % value]:
             await assert_alike(reading, body)
 
 
@@ -528,8 +687,9 @@ async def test_an_image_that_cannot_be_had_is_an_error_of_its_field(content: byt
 def is_injected(function: Callable[..., Any], path: str = "/x") -> dict[str, bool]:
     reading = reader(function, path)
     injected = {parameter.name for parameter in reading.injected}
-    assert not injected & set(reading.model.model_fields)
-    return {name: name in injected for name in (*injected, *reading.model.model_fields)}
+    taken = reading.adapter.json_schema()["properties"]
+    assert not injected & set(taken)
+    return {name: name in injected for name in (*injected, *taken)}
 
 
 def test_what_fastapi_fills_is_left_to_it() -> None:
@@ -589,6 +749,26 @@ def test_a_type_that_no_request_can_hold_is_refused(annotation: Any) -> None:
     paint.__annotations__["thing"] = annotation
     with pytest.raises(DefinitionError, match=r"on .*paint: no request can hold a parameter of this type: .*; take"):
         reader(paint)
+
+
+def test_a_typed_dict_of_this_pythons_own_is_told_what_to_write() -> None:
+    class Old(typing.TypedDict):
+        width: int
+
+    if sys.version_info >= (3, 12):
+        assert lone(Old).whole == "input"
+    else:
+        with pytest.raises(DefinitionError, match=r"Please use `typing_extensions.TypedDict`"):
+            lone(Old)
+
+
+def test_a_dataclass_whose_annotations_name_nothing_is_told() -> None:
+    @dataclasses.dataclass
+    class Broken:
+        field: "Missing"  # type: ignore[name-defined] # noqa: F821
+
+    with pytest.raises(DefinitionError, match="name 'Missing' is not defined"):
+        lone(Broken)
 
 
 # Over HTTP

@@ -1,9 +1,11 @@
 """The OpenAPI document: inputs, results, and the events of streams as `itemSchema`."""
 
+import dataclasses
+import inspect
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import PIL.Image
 import pytest
@@ -170,6 +172,74 @@ def test_a_get_stream_takes_its_input_from_the_query(document: dict[str, Any]) -
         ("image", "query", False),
     ]
     assert "requestBody" not in document["paths"]["/stream"]["get"]
+
+
+class Square(BaseModel):
+    kind: Literal["square"] = "square"
+    width: int
+    name: str = ""
+
+
+class Circle(BaseModel):
+    kind: Literal["circle"] = "circle"
+    radius: int
+    name: str = ""
+
+
+@dataclasses.dataclass
+class Plain:
+    width: int
+
+
+def described(
+    annotation: Any, default: Any = inspect.Parameter.empty
+) -> tuple[Any, list[tuple[str, bool]], bool, bool]:
+    """Describe an endpoint with one parameter: its body, its query, whether it must be there and may be a form."""
+
+    def stream(self: Any, input: Any) -> Iterator[Any]:
+        yield input
+
+    stream.__annotations__["input"] = annotation
+    if default is not inspect.Parameter.empty:
+        stream.__defaults__ = (default,)
+    app = type("One", (streamapp.App,), {"stream": streamapp.endpoint("/one")(stream)})
+    methods = streamapp.compile_app(app).openapi()["paths"]["/one"]
+    body = methods["post"]["requestBody"]
+    query = [(parameter["name"], parameter["required"]) for parameter in methods["get"]["parameters"]]
+    schema = body["content"]["application/json"]["schema"]
+    return schema, query, body["required"], "multipart/form-data" in body["content"]
+
+
+def references(*names: str) -> list[dict[str, str]]:
+    return [{"$ref": f"#/components/schemas/{name}"} for name in names]
+
+
+def test_a_single_parameter_with_fields_is_described_as_the_whole_body() -> None:
+    (plain,) = references("Plain")
+    assert described(Annotated[Plain, "one"]) == (plain, [("width", True)], True, True)
+
+
+def test_members_of_a_union_have_their_fields_in_the_query() -> None:
+    query = [("kind", False), ("width", False), ("name", False), ("radius", False)]
+    assert described(Square | Circle) == ({"anyOf": references("Square", "Circle")}, query, True, True)
+
+
+def test_members_that_are_told_by_a_field_require_it() -> None:
+    schema, query, is_required, _ = described(Annotated[Square | Circle, Field(discriminator="kind")])
+    assert (schema["oneOf"], query[0], is_required) == (references("Square", "Circle"), ("kind", True), True)
+
+
+def test_of_what_is_left_to_a_default_nothing_is_required() -> None:
+    schema = {"anyOf": [*references("Plain"), {"type": "null"}], "default": None}
+    assert described(Plain | None, None) == (schema, [("width", False)], False, True)
+
+
+def test_what_has_no_fields_is_described_by_its_name() -> None:
+    schema = {"type": "array", "items": {"type": "integer"}}
+    assert described(Annotated[list[int], Body()]) == (schema, [("input", True)], True, False)
+    assert described(Plain | list[int])[1:] == ([("width", False), ("input", False)], True, True)
+    key, *others = described(list[int])
+    assert (key, others) == (references("StreamInput")[0], [[("input", True)], True, True])
 
 
 def test_what_fastapi_fills_is_described_beside_it(document: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ Downloads reach no private address unless the limits allow it, also not by a red
 
 import asyncio
 import contextvars
+import copy
+import dataclasses
 import functools
 import ipaddress
 import socket
@@ -93,7 +95,7 @@ def limits_here() -> MediaLimits:
 async def resolve_media(value: T, *, limits: MediaLimits, fetched: "dict[Any, File] | None" = None) -> T:
     """Return the validated input with all media fetched and verified; runs on the event loop, decodes in threads.
 
-    Walks models, dicts, lists, tuples and sets. Private addresses are refused unless the limits allow them.
+    Walks models, dataclasses, dicts and sequences. Private addresses are refused unless the limits allow them.
 
     Args:
         fetched: takes what did not stand in the input itself, by its URL or its upload.
@@ -131,7 +133,15 @@ class _Resolver:
             case list() | tuple() | set() | frozenset():
                 make = getattr(value, "_make", type(value))  # a NamedTuple's own constructor takes no list
                 return make([await self.walk(item, (*path, str(n))) for n, item in enumerate(value)])
+            case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                return await self._walk_dataclass(value, path)
         return value
+
+    async def _walk_dataclass(self, value: Any, path: tuple[str, ...]) -> Any:
+        resolved = copy.copy(value)  # not `replace`, which would run `__post_init__` again
+        for name in (field.name for field in dataclasses.fields(value) if hasattr(value, field.name)):
+            object.__setattr__(resolved, name, await self.walk(getattr(value, name), (*path, name)))  # it may be frozen
+        return resolved
 
     async def _settle(self, value: File | MediaReference, path: tuple[str, ...]) -> File:
         try:

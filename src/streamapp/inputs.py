@@ -1,23 +1,36 @@
 """Read an endpoint's input from a request: JSON, form or query in, validated keyword arguments out.
 
-One pydantic model is the whole body; several plain parameters are keys of the body; on GET both come from the
-query. Parameters that FastAPI fills itself (path parameters, `Header()`, `Depends()` ...) are left to it. Media are
-downloaded, checked and decoded before the inference thread sees them.
+A single parameter that has fields (a model, a dataclass, a TypedDict, a union with one of them), or `Body()`, is the
+whole body; others are keys of the body; on GET both come from the query. What FastAPI fills itself (path parameters,
+`Header()`, `Query()`, `Depends()` ...) is left to it. Media are downloaded, checked and decoded before the inference
+thread sees them.
 
 What was read is also given as plain data, for a `JobRequest`, of which the same arguments can be read again elsewhere.
+
+Divergence: FastAPI takes a single list or dict for the whole body as well; here it is a key of it without `Body()`, so
+that an endpoint that gets a second parameter takes what its callers send already.
 """
 
-import collections.abc
 import inspect
 import math
 import typing
 import weakref
-from types import UnionType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import fastapi.params
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
+from fastapi.params import Body, Form
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -27,11 +40,11 @@ from starlette.responses import Response
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput, MalformedRequest, StreamAppError
 from .fetch import MediaLimits, limit_by, resolve_media
+from .forms import FormReader, has_fields
 from .jobs.job import SECRET_HEADERS, JobRequest
 from .media import File, has_media_fields
 from .process.threads import in_pool
 
-_LISTS = (list, set, frozenset, tuple, collections.abc.Sequence)
 # In one pass over its bytes a small body takes 14 000 instructions instead of 22 000; a string of a megabyte, twice the
 # time. Numbers that JSON does not have, NaN and Infinity, would pass where nothing looks at them.
 _ONE_PASS_BYTES = 64 * 1024
@@ -46,7 +59,7 @@ _ALIKE = frozenset(
 )
 _UNLIKE = frozenset({"strict", "coerce_numbers_to_str", "val_json_bytes", "validate_default", "custom_init"})
 _BELOW = ("schema", "items_schema", "keys_schema", "values_schema")
-_MARKERS = (fastapi.params.Param, fastapi.params.Body, fastapi.params.Depends)
+_MARKERS = (fastapi.params.Param, fastapi.params.Depends)
 
 
 class Input(NamedTuple):
@@ -62,7 +75,8 @@ class InputReader:
     """Read one endpoint's arguments.
 
     Attributes:
-        model: the pydantic model that the input must satisfy.
+        adapter: pydantic's, of what the input must be.
+        whole: the parameter that is the whole input; None where they are its keys.
         injected: the parameters that FastAPI fills.
         has_dependencies: some of them by `Depends`, which may have to close what it gave.
     """
@@ -77,14 +91,13 @@ class InputReader:
         markers = [marker for parameter in self.injected for marker in _markers(parameter)]
         self.has_dependencies = any(isinstance(marker, fastapi.params.Depends) for marker in markers)
         own = [parameter for parameter in others if parameter not in self.injected]
-        self._whole = own[0].name if len(own) == 1 and _is_model(own[0].annotation) else None
-        self.model: type[BaseModel] = own[0].annotation if self._whole else _make_model(spec, own)
+        self.whole, self.adapter = _adapter(spec, own)
+        self._has_default = self.whole is not None and self.adapter.get_default_value() is not None
+        self._names = tuple(parameter.name for parameter in own)
         self._limits = limits
-        self._has_media = has_media_fields(self.model)
-        self._is_alike = _is_alike(self.model)
-        self._names = tuple(self.model.model_fields)
-        fields = self.model.model_fields.items()
-        self._lists = {key for name, field in fields if _is_list(field.annotation) for key in (name, field.alias)}
+        self._has_media = has_media_fields(self.adapter)
+        self._is_alike = _is_alike(self.adapter.core_schema)
+        self._form = FormReader(self.adapter.core_schema, self.whole)
         holds = (self._requests, self._response is not None, spec.kind == "response", self.has_dependencies)
         self._is_bound = any(holds) or any(_is_secret(marker, p.name) for p in self.injected for marker in _markers(p))
 
@@ -99,14 +112,14 @@ class InputReader:
         limit_by(self._limits)
         given = self._from_query(request) if is_get else await self._from_body(request, content_type)
         location = "query" if is_get else "body"
-        value = self._check_json(given) if isinstance(given, bytes) else self._check(given, location)
+        value = self._validated(given, location)
         fetched: dict[Any, File] = {}
         arguments = await self._arguments(value, location, fetched)
         if self._response is not None:
             arguments[self._response] = Response()
         for name in self._requests:
             arguments[name] = request
-        return Input(arguments, None if self._is_bound else await _plain(given, fetched))
+        return Input(arguments, None if self._is_bound else await self._plain(given, fetched))
 
     def plain_parameters(self, injected: dict[str, Any]) -> bytes | None:
         """Return what FastAPI filled as `JobRequest.parameters`; None where it is more than plain values.
@@ -137,7 +150,7 @@ class InputReader:
         if missing:
             raise InvalidInput(f"{request.path}: no value came for {', '.join(missing)}")
         try:
-            return {**await self.validate(self._check_json(request.input)), **parameters}
+            return {**await self.validate(request.input), **parameters}
         except RequestValidationError as error:
             raise InvalidInput(described(error), detail=error.errors()) from None
 
@@ -150,47 +163,61 @@ class InputReader:
         return None if self._response is None else arguments[self._response]
 
     async def validate(self, data: Any) -> dict[str, Any]:
-        """Return the keyword arguments for input that came another way."""
+        """Return the keyword arguments for input that came another way: as values, or as JSON."""
         limit_by(self._limits)
-        return await self._arguments(self._check(data, "body"), "body", {})
+        return await self._arguments(self._validated(data, "body"), "body", {})
 
-    def _check(self, data: Any, location: str) -> BaseModel:
+    def _is_nothing(self, given: Any) -> bool:
+        """Say whether the whole input is left to its default."""
+        return self._has_default and not (given.strip() if isinstance(given, bytes) else given)
+
+    def _validated(self, given: Any, location: str) -> Any:
+        if self._is_nothing(given):
+            default = self.adapter.get_default_value()
+            assert default is not None
+            return default.value
+        return self._check_json(given) if isinstance(given, bytes) else self._check(given, location)
+
+    def _check(self, data: Any, location: str) -> Any:
         try:
-            return self.model.model_validate(data)
+            return self.adapter.validate_python(data)
         except ValidationError as error:
             errors = error.errors(include_url=False)
             raise RequestValidationError([{**e, "loc": (location, *e["loc"])} for e in errors]) from None
 
-    def _check_json(self, body: bytes) -> BaseModel:
+    def _check_json(self, body: bytes) -> Any:
         """Validate a text as `_check` does what is read from it."""
         if self._is_alike and len(body) <= _ONE_PASS_BYTES and b"NaN" not in body and b"Infinity" not in body:
             try:
-                value: BaseModel = self.model.__pydantic_validator__.validate_json(body)
-                return value
+                return self.adapter.validator.validate_json(body)
             except ValidationError:  # what is told of it is told the other way
                 pass
         return self._check(_parse_json(body, ("body",)) if body.strip() else {}, "body")
 
-    async def _arguments(self, value: BaseModel, location: str, fetched: dict[Any, File]) -> dict[str, Any]:
+    async def _arguments(self, value: Any, location: str, fetched: dict[Any, File]) -> dict[str, Any]:
         if self._has_media:
             try:
                 value = await resolve_media(value, limits=self._limits, fetched=fetched)
             except InvalidInput as error:
                 raise _invalid((location,), error.message, None) from error
-        if self._whole is not None:
-            return {self._whole: value}
+        if self.whole is not None:
+            return {self.whole: value}
         return {name: getattr(value, name) for name in self._names}
 
-    def _from_query(self, request: Request) -> dict[str, Any]:
+    def _from_query(self, request: Request) -> Any:
         query = request.query_params
         given = query.get("_input")
         data = _parse_json(given.encode(), ("query", "_input")) if given is not None else {}
         if not isinstance(data, dict):
             raise _invalid(("query", "_input"), "_input is a JSON object", given)
-        return {**data, **self._pairs(query, [name for name in query if not name.startswith("_")])}
+        own = [(name, value) for name, value in query.multi_items() if not name.startswith("_")]
+        try:
+            return self._form.read(own, data)
+        except ValueError as error:
+            raise _invalid(("query",), str(error), None) from None
 
-    async def _from_body(self, request: Request, declared: str | None) -> bytes | dict[str, Any]:
-        """Return a body's JSON text, or the pairs of a form."""
+    async def _from_body(self, request: Request, declared: str | None) -> Any:
+        """Return a body's JSON text, or what a form says."""
         content_type = (declared or "").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data" or has_read_form(request):
             return await self._from_form(request)
@@ -205,7 +232,7 @@ class InputReader:
             "with curl add -H 'Content-Type: application/json'",
         )
 
-    async def _from_form(self, request: Request) -> dict[str, Any]:
+    async def _from_form(self, request: Request) -> Any:
         try:
             form = await request.form(max_part_size=self._limits.max_bytes)
         except UnicodeError as error:  # of a charset like idna; Starlette goes on only where others fail
@@ -213,15 +240,22 @@ class InputReader:
         for _, value in form.multi_items():
             if isinstance(value, UploadFile):
                 weakref.finalize(value, value.file.close)  # when both the request and the job have let go of it
-        return self._pairs(form, list(form))
+        try:
+            return await self._form.read_uploads(form.multi_items())
+        except ValueError as error:
+            raise _invalid(("body",), str(error), None) from None
 
-    def _pairs(self, pairs: Any, names: list[str]) -> dict[str, Any]:
-        """Return single values and, for fields that are lists, all values of a name."""
-        return {name: pairs.getlist(name) if name in self._lists else pairs[name] for name in names}
+    async def _plain(self, given: Any, fetched: dict[Any, File]) -> bytes | None:
+        """Return an input as JSON that needs nothing but the server's own files; None where it cannot be had."""
+        if self._is_nothing(given):
+            return b""
+        if isinstance(given, bytes) and not fetched:
+            return given if given.strip() else b"{}"
+        return await in_pool(_written, given, fetched) if fetched else _written(given, fetched)
 
 
 def has_read_form(request: Request) -> bool:
-    """Say whether FastAPI has read the body as a form, for a `Form()`: as text it cannot be read any more."""
+    """Say whether FastAPI has read the body as a form, for a dependency: as text it cannot be read any more."""
     return getattr(request, "_form", None) is not None
 
 
@@ -230,14 +264,7 @@ def described(error: RequestValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'input'}: {e['msg']}" for e in error.errors())
 
 
-async def _plain(given: bytes | dict[str, Any], fetched: dict[Any, File]) -> bytes | None:
-    """Return an input as JSON that needs nothing but the server's own files; None where it cannot be had."""
-    if isinstance(given, bytes) and not fetched:
-        return given if given.strip() else b"{}"
-    return await in_pool(_written, given, fetched) if fetched else _written(given, fetched)
-
-
-def _written(given: bytes | dict[str, Any], fetched: dict[Any, File]) -> bytes | None:
+def _written(given: Any, fetched: dict[Any, File]) -> bytes | None:
     data = from_json(given) if isinstance(given, bytes) else given
     try:
         written = to_json(_with_fetched(data, fetched))
@@ -287,12 +314,8 @@ def _parse_json(body: bytes, location: tuple[str, ...]) -> Any:
         raise _invalid(location, f"JSON decode error: {error}", None, type_="json_invalid") from None
 
 
-def _is_alike(model: type[BaseModel]) -> bool:
-    """Say whether a JSON text may be validated in one pass: nothing in the model tells it from what is read from it."""
-    return model.__pydantic_complete__ and _is_schema_alike(model.__pydantic_core_schema__)
-
-
-def _is_schema_alike(schema: Any) -> bool:
+def _is_alike(schema: Any) -> bool:
+    """Say whether a JSON text may be validated in one pass: nothing in a schema tells it from what is read from it."""
     if schema["type"] not in _ALIKE or _UNLIKE & {key for key in schema if schema[key]}:
         return False
     if _UNLIKE & schema.get("config", {}).keys() or schema.get("function", {}).get("type") == "with-info":
@@ -300,7 +323,7 @@ def _is_schema_alike(schema: Any) -> bool:
     if not isinstance(schema.get("validation_alias", ""), str):
         return False
     below = [schema[key] for key in _BELOW if key in schema]
-    return all(map(_is_schema_alike, [*below, *schema.get("fields", {}).values(), *schema.get("definitions", ())]))
+    return all(map(_is_alike, [*below, *schema.get("fields", {}).values(), *schema.get("definitions", ())]))
 
 
 def _invalid(
@@ -324,14 +347,34 @@ def _is_request(parameter: inspect.Parameter) -> bool:
     return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Request)
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _adapter(spec: EndpointSpec, parameters: list[inspect.Parameter]) -> tuple[str | None, TypeAdapter[Any]]:
+    """Return what checks the input, and the name of the parameter that is the whole of it."""
+    try:
+        keys = TypeAdapter(_make_model(spec, parameters))
+        if len(parameters) == 1 and _is_whole(parameters[0], keys):
+            return parameters[0].name, TypeAdapter(_with_default(parameters[0]))
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        raise DefinitionError(
+            f"@endpoint({spec.path!r}) on {spec.function.__qualname__}: no request can hold a parameter of this type: "
+            f"{error.message.partition('. ')[0].rstrip('.')}; take JSON types, pydantic models, streamapp.Image, "
+            "fastapi.UploadFile, or have it injected by fastapi.Depends"
+        ) from error
+    return None, keys
 
 
-def _is_list(annotation: Any) -> bool:
-    is_union = typing.get_origin(annotation) in (typing.Union, UnionType)
-    options = typing.get_args(annotation) if is_union else (annotation,)
-    return any((typing.get_origin(option) or option) in _LISTS for option in options)
+def _is_whole(parameter: inspect.Parameter, keys: TypeAdapter[Any]) -> bool:
+    """Say whether a parameter that is alone stands for the body instead of one of its keys."""
+    marker = next((marker for marker in _markers(parameter) if isinstance(marker, Body)), None)
+    if marker is not None and marker.embed:
+        return False
+    return has_fields(keys.core_schema, parameter.name) or (marker is not None and not isinstance(marker, Form))
+
+
+def _with_default(parameter: inspect.Parameter) -> Any:
+    default = parameter.default
+    if default is parameter.empty:
+        return parameter.annotation
+    return Annotated[parameter.annotation, default if isinstance(default, FieldInfo) else Field(default=default)]
 
 
 def _make_model(spec: EndpointSpec, parameters: list[inspect.Parameter]) -> type[BaseModel]:
@@ -340,11 +383,6 @@ def _make_model(spec: EndpointSpec, parameters: list[inspect.Parameter]) -> type
         for parameter in parameters
     }
     name = "".join(word.capitalize() for word in spec.name.split("_")) + "Input"
-    try:
-        return create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
-    except PydanticUserError as error:
-        raise DefinitionError(
-            f"@endpoint({spec.path!r}) on {spec.function.__qualname__}: no request can hold a parameter of this type: "
-            f"{error.message.partition('. ')[0]}; take JSON types, pydantic models, streamapp.Image, "
-            "fastapi.UploadFile, or have it injected by fastapi.Depends"
-        ) from error
+    model = create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
+    model.model_rebuild()  # raises what names a type that is not known
+    return model

@@ -319,12 +319,12 @@ def encode_media(value: Any, *, image_format: ImageFormat = "PNG", quality: int 
     return value if isinstance(value, File) else None
 
 
-def has_media_fields(input_type: Any) -> bool:
+def has_media_fields(adapter: TypeAdapter[Any]) -> bool:
     """Tell at compile whether an input can hold media, so that others skip `resolve_media`.
 
     Asks pydantic's schema, which has already followed nested models, unions and aliases.
     """
-    return _mentions_media(TypeAdapter(input_type).core_schema)
+    return _mentions_media(adapter.core_schema)
 
 
 def _mentions_media(schema: Any) -> bool:

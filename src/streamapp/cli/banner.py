@@ -37,18 +37,26 @@ def _curl(api: FastAPI, address: str, served: ServedApp) -> list[str]:
         return []
     path = min(specs, key=lambda spec: spec.kind != "stream").path
     key = ' -H "Authorization: Key $STREAMAPP_API_KEY"' if api.state.runtime.settings.api_key else ""
-    body = shlex.quote(json.dumps(_example_input(api.openapi(), path), ensure_ascii=False))
+    document = api.openapi()
+    schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    example = _example_input(schema, document["components"]["schemas"])
+    body = shlex.quote(json.dumps(example, ensure_ascii=False))
     return [f"curl -N {address}{path}{key} -H 'Content-Type: application/json' -d {body}"]
 
 
-def _example_input(document: dict[str, Any], path: str) -> dict[str, Any]:
-    """Return values for the fields that the endpoint at `path` requires."""
-    schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+def _example_input(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    """Return an input that an endpoint takes: values for the fields that it, or a union's first member, requires."""
     if "$ref" in schema:
-        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        return _example_input(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+    if members := schema.get("anyOf") or schema.get("oneOf"):
+        example = _example_input(members[0], schemas)
+        told_by = schema.get("discriminator")
+        return example if told_by is None else {told_by["propertyName"]: next(iter(told_by["mapping"])), **example}
+    if schema.get("type") != "object":
+        return _example(schema)
     return {name: _example(schema["properties"][name]) for name in schema.get("required", ())}
 
 
 def _example(schema: dict[str, Any]) -> Any:
-    choices = schema.get("examples") or schema.get("enum") or [schema.get("minimum")]
+    choices = schema.get("examples") or schema.get("enum") or [schema.get("const", schema.get("minimum"))]
     return _EXAMPLES.get(schema.get("type", "string")) if choices[0] is None else choices[0]

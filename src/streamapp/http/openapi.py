@@ -3,13 +3,13 @@
 FastAPI describes what it fills itself; the input that `inputs` reads and the events are added here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, PydanticUserError, TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
 from ..endpoint import EndpointSpec
@@ -106,7 +106,9 @@ class DescribedEndpoint:
 
     route: str
     spec: EndpointSpec
-    model: type[BaseModel]
+    adapter: TypeAdapter[Any]
+    #: the parameter that is the whole input
+    whole: str | None
 
 
 def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[
     schemas.update({**definitions, _ERROR_NAME: ERROR_SCHEMA})
     for endpoint, taken, item in zip(described, inputs, items, strict=True):
         for method, operation in document["paths"][endpoint.route].items():
-            _describe_input(operation, method, taken, schemas)
+            _describe_input(operation, method, endpoint, taken, schemas)
             operation["responses"] = _answers(endpoint.spec, item, method)
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -145,7 +147,7 @@ def _generate(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Return the schemas of inputs and items, and what they refer to; all in one go, so that names are unique."""
     taken: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
-        (n, "validation", TypeAdapter(endpoint.model)) for n, endpoint in enumerate(described)
+        (n, "validation", endpoint.adapter) for n, endpoint in enumerate(described)
     ]
     given: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
         (n, "serialization", _adapter(endpoint.spec.item_type)) for n, endpoint in enumerate(described)
@@ -162,17 +164,46 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
         return TypeAdapter(Any)
 
 
-def _describe_input(operation: dict[str, Any], method: str, reference: dict[str, Any], schemas: dict[str, Any]) -> None:
-    schema = schemas[reference["$ref"].rpartition("/")[2]] if "$ref" in reference else reference
+def _describe_input(
+    operation: dict[str, Any], method: str, endpoint: DescribedEndpoint, taken: dict[str, Any], schemas: dict[str, Any]
+) -> None:
+    members = [member for member in _members(taken, schemas) if member.get("type") != "null"]
+    objects = [member for member in members if member.get("type") == "object"]
+    has_default = endpoint.adapter.get_default_value() is not None
     if method == "post":
-        content = {kind: {"schema": reference} for kind in ("application/json", "multipart/form-data")}
-        operation["requestBody"] = {"required": bool(schema.get("required")), "content": content}
+        kinds = ["application/json", *(["multipart/form-data"] if objects else [])]
+        operation["requestBody"] = {
+            "required": not has_default and all(member.get("required") for member in objects),
+            "content": {kind: {"schema": taken} for kind in kinds},
+        }
         return
-    required = schema.get("required", [])
+    needed = set.intersection(*(set(m.get("required", ()) if m in objects else [endpoint.whole]) for m in members))
     operation.setdefault("parameters", []).extend(
-        {"name": name, "in": "query", "required": name in required, "schema": part}
-        for name, part in schema.get("properties", {}).items()
+        {"name": name, "in": "query", "required": name in needed and not has_default, "schema": part}
+        for name, part in _parts(members, endpoint.whole).items()
     )
+
+
+def _members(schema: dict[str, Any], schemas: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the members of a union, or what is none; those that are told by a field require it, for all its default."""
+    if "$ref" in schema:
+        yield from _members(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+    elif members := schema.get("anyOf") or schema.get("oneOf"):
+        told_by = [schema["discriminator"]["propertyName"]] if "discriminator" in schema else []
+        for member in (found for each in members for found in _members(each, schemas)):
+            yield {**member, "required": [*member.get("required", ()), *told_by]}
+    else:
+        yield schema
+
+
+def _parts(members: list[dict[str, Any]], whole: str | None) -> dict[str, Any]:
+    """Return the fields that an input has in a query: those of all members, and one for what has no fields."""
+    found: dict[str, list[Any]] = {}
+    for member in members:
+        for name, part in member.get("properties", {whole: member} if whole else {}).items():
+            if part not in found.setdefault(name, []):
+                found[name].append(part)
+    return {name: parts[0] if len(parts) == 1 else {"anyOf": parts} for name, parts in found.items()}
 
 
 def _answers(spec: EndpointSpec, item: dict[str, Any], method: str) -> dict[str, Any]:

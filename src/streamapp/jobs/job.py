@@ -60,9 +60,9 @@ class JobRequest:
         id: 32 hexadecimal digits, that nobody else has.
         app: the app's name.
         endpoint: the endpoint's path within the app.
-        input: the validated input as JSON, in UTF-8; media in it are data URIs, or URLs of the server's own files. None
-            where the endpoint asks for what cannot leave the process that took the request in: a `Request`, say, or a
-            secret.
+        input: the validated input as JSON, in UTF-8; media in it are data URIs, or URLs of the server's own files.
+            Empty where all was left to a default. None where the endpoint asks for what cannot leave the process that
+            took the request in: a `Request`, say, or a secret.
         parameters: what FastAPI filled besides (path, headers ...), as a JSON object; empty where it filled nothing.
         headers: the request's, a line each.
         caller: who asks; "" is the holder of the deployment's one key.

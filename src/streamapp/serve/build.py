@@ -263,7 +263,8 @@ class _Place:
     @property
     def described(self) -> DescribedEndpoint:
         """Return what the description of this place needs."""
-        return DescribedEndpoint(compile_path(self.path)[1], self.spec, self.served.reader_of(self.spec).model)
+        reader = self.served.reader_of(self.spec)
+        return DescribedEndpoint(compile_path(self.path)[1], self.spec, reader.adapter, reader.whole)
 
 
 def _places(

@@ -1,0 +1,248 @@
+"""Read what a form or a query gives of an input: names with texts and uploads, where JSON has more kinds.
+
+What a text stands for depends on its field: all values of a name are a list; an empty one is nothing, unless the field
+takes text, as browsers send every field of a form; one that begins as JSON is an object. The fields are those of
+pydantic's core schema, which has followed unions, aliases and what else may stand around a type.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.datastructures import UploadFile
+
+from .media import File
+
+_LISTS = {"list", "set", "frozenset", "tuple", "deque", "generator", "named-tuple"}
+_WHOLES = {"model", "dataclass", "typed-dict"}
+# Kinds of which no empty text is one.
+_NO_TEXTS = {
+    *("none", "bool", "int", "float", "decimal", "complex", "date", "time", "datetime", "timedelta", "uuid"),
+    *("url", "multi-host-url", "is-subclass", "callable"),
+}
+_WITHIN = ("schema", "lax_schema", "json_schema")  # where that stands around which something is
+
+Schema = Mapping[str, Any]
+Pairs = Iterable[tuple[str, Any]]
+
+
+@dataclass(slots=True)
+class _Field:
+    """Say what may stand in a field, or in fields of the same name in several members of a union."""
+
+    is_list: bool = False
+    is_single: bool = False
+    takes_text: bool = False
+    takes_file: bool = False
+    takes_bytes: bool = False
+    #: an object, or a list whose items are no texts
+    takes_json: bool = False
+
+
+class FormReader:
+    """Read names and values as the fields of one input.
+
+    Args:
+        schema: pydantic's core schema of it.
+        name: what the input is called where it is not the fields that have names: it can be given by this name as well.
+    """
+
+    def __init__(self, schema: Schema, name: str | None = None) -> None:
+        self._definitions = {each["ref"]: each for each in schema.get("definitions", ())}
+        self._fields: dict[str, _Field] = {}
+        for field_name, below in self._named(schema):
+            self._describe(below, self._fields.setdefault(field_name, _Field()))
+        self._name = None if name in self._fields else name
+        if self._name is not None:
+            self._describe(schema, self._fields.setdefault(self._name, _Field()))
+
+    async def read_uploads(self, pairs: Pairs) -> Any:
+        """Return the input of a form: of an upload its content, for a field that takes bytes, or where it is JSON."""
+        return self.read([(name, await self._content(name, value)) for name, value in pairs])
+
+    def read(self, pairs: Pairs, beside: dict[str, Any] | None = None) -> Any:
+        """Return an object with what is given for each field; or what is given for the whole.
+
+        Args:
+            beside: what is given for other fields.
+        Raises:
+            ValueError: both are given, and the whole is no object.
+        """
+        values: dict[str, list[Any]] = {}
+        for name, value in pairs:
+            values.setdefault(name, []).append(value)
+        found = {name: given for name in values if (given := self._value(name, values[name])) is not ...}
+        whole = {} if self._name is None else found.pop(self._name, {})
+        found = {**(beside or {}), **found}
+        if isinstance(whole, dict):
+            return {**whole, **found}
+        if found:
+            raise ValueError(f"expected {self._name} as a JSON object, as there is also {', '.join(found)}")
+        return whole
+
+    async def _content(self, name: str, value: Any) -> Any:
+        field = self._fields.get(name)
+        if field is None or field.takes_file or not isinstance(value, UploadFile) or _is_unchosen(value):
+            return value
+        if field.takes_bytes:
+            return await value.read()
+        return _parsed(await value.read(), value) if "json" in (value.content_type or "") else value
+
+    def _value(self, name: str, values: list[Any]) -> Any:
+        """Return what the values of a name are together; ... where they are nothing."""
+        field = self._fields.get(name)
+        if field is None:
+            return values[-1]
+        is_only_list = field.is_list and not field.is_single
+        if not field.takes_text or (is_only_list and len(values) == 1):
+            values = [value for value in values if value != ""]
+        values = [value for value in values if not _is_unchosen(value)]
+        if field.takes_json and not field.takes_text:
+            values = [_parsed(value, value) if _begins_as_json(value) else value for value in values]
+        if not values:
+            return ...
+        if field.is_list and (is_only_list or len(values) > 1):
+            return values[0] if len(values) == 1 and isinstance(values[0], list) else values
+        return values[-1]
+
+    def _named(self, schema: Schema) -> Iterator[tuple[str, Schema]]:
+        """Yield the names of an input's fields, those of all members of a union, with their schemas."""
+        for option in options(schema, self._definitions):
+            if option.get("root_model"):
+                yield from self._named(option["schema"])
+            elif option["type"] in _WHOLES:
+                for name, field in _fields(option):
+                    yield name, field["schema"]
+                    for alias, below in _aliases(field.get("validation_alias")):
+                        yield alias, below or field["schema"]
+
+    def _describe(self, schema: Schema, field: _Field) -> None:
+        for option in options(schema, self._definitions):
+            match option["type"]:
+                case "model" if option["root_model"]:
+                    self._describe(option["schema"], field)
+                case "model" | "dataclass" | "typed-dict" | "dict":
+                    field.is_single = field.takes_json = True
+                case kind if kind in _LISTS:
+                    field.is_list = True
+                    self._describe_items(option, field)
+                case kind:
+                    field.is_single |= kind != "none"
+                    _describe_one(option, field)
+
+    def _describe_items(self, schema: Schema, field: _Field) -> None:
+        items = _Field()
+        for item in _items(schema):
+            self._describe(item, items)
+        field.takes_text |= items.takes_text
+        field.takes_file |= items.takes_file
+        field.takes_bytes |= items.takes_bytes
+        field.takes_json |= not items.takes_text
+
+
+def has_fields(schema: Schema, name: str) -> bool:
+    """Say whether the field `name` of a model has fields of its own: a model, a dataclass, a TypedDict, or a union with
+    one of them.
+    """
+    definitions = {each["ref"]: each for each in schema.get("definitions", ())}
+    (model,) = options(schema, definitions)
+    field = dict(_fields(model))[name]
+    return any(option["type"] in _WHOLES for option in options(field["schema"], definitions))
+
+
+def options(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
+    """Yield what a value may be by a core schema: the members of unions, without what stands around them."""
+    match schema["type"]:
+        case "definition-ref":
+            yield from options(definitions[schema["schema_ref"]], definitions)
+        case "union":
+            for choice in schema["choices"]:
+                yield from options(choice[0] if isinstance(choice, tuple) else choice, definitions)
+        case "tagged-union":
+            for choice in schema["choices"].values():
+                yield from options(choice, definitions)
+        case "model" | "dataclass" | "json":
+            yield schema
+        case kind:
+            if kind == "nullable":
+                yield {"type": "none"}
+            within = next((schema[key] for key in _WITHIN if key in schema), None)
+            if within is None:
+                yield schema
+            else:
+                yield from options(within, definitions)
+
+
+def _fields(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """Yield the fields of a model, a dataclass or a TypedDict."""
+    within = schema if schema["type"] == "typed-dict" else schema["schema"]
+    while within and "fields" not in within:  # a validator stands around them
+        within = within.get("schema", {})
+    fields = within.get("fields", {})
+    yield from fields.items() if isinstance(fields, dict) else ((field["name"], field) for field in fields)
+
+
+def _aliases(alias: Any) -> Iterator[tuple[str, Schema | None]]:
+    """Yield other names of a field, with the schema of what is looked into for it where it is a part of that."""
+    match alias:
+        case str():
+            yield alias, None
+        case [list(), *_]:
+            for path in alias:
+                yield from _aliases(path)
+        case [str() as name]:
+            yield name, None
+        case [str() as name, part, *_]:
+            yield name, {"type": "dict" if isinstance(part, str) else "list"}
+
+
+def _items(schema: Schema) -> list[Schema]:
+    """Return the schemas of a list's items; those of a tuple may differ."""
+    if schema["type"] == "named-tuple":
+        return [field["schema"] for field in schema["fields"]]
+    items = schema.get("items_schema", {"type": "any"})
+    return items if isinstance(items, list) else [items]
+
+
+def _describe_one(schema: Schema, field: _Field) -> None:
+    """Note what may stand for one value that is neither a list nor an object."""
+    match schema["type"]:
+        case "literal":
+            field.takes_text |= "" in schema["expected"]
+        case "enum":
+            field.takes_text |= any(member.value == "" for member in schema["members"])
+        case "bytes":
+            field.takes_text = field.takes_bytes = True
+        case "is-instance":
+            field.takes_file = True
+        case "function-plain" if _makes(schema, (File, UploadFile)):
+            field.takes_file = True
+            field.takes_json |= _makes(schema, (File,))  # {"url": ...}
+        case "any" | "function-plain":
+            field.takes_text = field.takes_file = True
+        case kind:
+            field.takes_text |= kind not in _NO_TEXTS
+
+
+def _makes(schema: Schema, classes: tuple[type, ...]) -> bool:
+    """Say whether a function is one of these classes' own."""
+    owner = getattr(schema["function"]["function"], "__self__", None)
+    return isinstance(owner, type) and issubclass(owner, classes)
+
+
+def _is_unchosen(value: Any) -> bool:
+    """Say whether this is what a browser sends for a file that was not chosen."""
+    return isinstance(value, UploadFile) and not value.filename and not value.size
+
+
+def _begins_as_json(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip()[:1] in ("{", "[")
+
+
+def _parsed(text: str | bytes, otherwise: Any) -> Any:
+    """Return what a JSON text says; of one that is none, validation tells what was expected."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return otherwise
