@@ -14,7 +14,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
 WHOLE = {
     *("text", "errors", "settings", "media", "fetch"),
-    *("jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
+    *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.stream", "jobs.job", "jobs.jobs"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding"),
     *("workers.thread", "workers.tasks", "workers.watchdog"),

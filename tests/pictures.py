@@ -4,13 +4,16 @@ import base64
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import PIL.Image
 from pydantic import BaseModel
 from starlette.datastructures import Headers, UploadFile
 
-from streamapp.media import Audio, File, Image
+from streamapp.media import INLINE_BYTES, Audio, File, Image
 
 
 class In(BaseModel):
@@ -26,6 +29,26 @@ class Part(NamedTuple):
 
 class Attachment(BaseModel):
     file: File
+
+
+@dataclass
+class Keeping:
+    """A `Publisher` that notes what it keeps, and whose URL it gives, None where there is no room."""
+
+    url: str | None = "http://x.test/files/a"
+    inline_bytes: float = INLINE_BYTES
+    folder: Path | None = None
+    kept: list[File | Path] = field(default_factory=list)
+    begins: Callable[[], object] = int
+
+    def publish(self, file: File) -> str | None:
+        self.begins()
+        self.kept.append(file)
+        return self.url
+
+    def publish_path(self, path: Path, content_type: str) -> str | None:
+        self.kept.append(path)
+        return self.url
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (6, 4), color: Any = None) -> PIL.Image.Image:

@@ -4,10 +4,12 @@ import asyncio
 import contextvars
 import inspect
 import itertools
+import json
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 import PIL.Image
@@ -94,6 +96,14 @@ class Asked(streamapp.App):
     def large(self) -> Any:
         return {"file": streamapp.File(bytes(2_000_000), "application/pdf", "a.pdf")}
 
+    @streamapp.endpoint("/small")
+    def small(self) -> Any:
+        return streamapp.File(b"x")
+
+    @streamapp.endpoint("/path")
+    def path(self, path: Path) -> Any:
+        return path
+
     @streamapp.endpoint("/dependency")
     def dependency(self, told: Annotated[str, Depends(anything)]) -> str:
         return told
@@ -129,7 +139,7 @@ def elsewhere(request: JobRequest) -> list[Any]:
         if inspect.iscoroutine(given):
             given = asyncio.run(to_the_end(given))
         given = list(given) if isinstance(given, Iterator) else given
-        return [*(event.json() for event in job.channel.events()), to_event(given).json()]
+        return [*(event.json() for event in job.channel.events()), to_event(given, job.channel.publisher).json()]
 
     try:
         outputs: list[Any] = job.context.run(run)
@@ -241,6 +251,67 @@ def test_large_files_are_kept_under_the_address_that_the_client_knows() -> None:
     origin = Origin("https", "a.example", None, "/sub")
     (answer,) = elsewhere(request("/large", origin=origin))
     assert answer["file"]["url"].startswith("https://a.example/sub/files/")
+
+
+@pytest.mark.parametrize(
+    ("media", "starts"),
+    [("url", ["/files/", "/files/"]), ("inline", ["data:ap", "data:ap"]), (None, ["data:ap", "/files/"])],
+)
+def test_files_are_where_the_job_wants_them(media: Any, starts: list[str]) -> None:
+    (small,), (large,) = elsewhere(request("/small", media=media)), elsewhere(request("/large", media=media))
+    assert [small["url"][:7], large["file"]["url"][:7]] == starts
+
+
+def test_a_file_of_the_apps_own_folder_may_be_given_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    (told,) = elsewhere(request("/path", input=json.dumps({"path": __file__}).encode()))
+    assert (told["file_name"], told["file_size"]) == ("test_binding.py", Path(__file__).stat().st_size)
+
+
+def test_an_app_that_no_file_defines_has_no_folder() -> None:
+    made = type("Made", (Asked,), {"__module__": "nowhere"})
+    assert binding_of(made(), "/small")._folder is None
+
+
+def large_file(path: Path) -> bytes:
+    content = bytes(range(256)) * 10_000
+    path.write_bytes(content)
+    return content
+
+
+def published(path: Path, files: LocalFiles) -> str | None:
+    job = Job(request("/path"), SETTINGS, arguments={"path": path})
+    spec = next(spec for spec in Asked.endpoints() if spec.path == "/path")
+    job.context.run(Binding(Asked(), spec, InputReader(spec, MediaLimits.of(SETTINGS)), files)._enter, job)
+    assert job.channel.publisher is not None
+    return job.channel.publisher.publish_path(path, "video/mp4")
+
+
+def test_a_large_file_is_copied_into_the_store(tmp_path: Path) -> None:
+    content, files = large_file(tmp_path / "a.mp4"), LocalFiles(SETTINGS)
+    url = published(tmp_path / "a.mp4", files)
+    stored = files.find(f"http://x.test{url}")
+    assert stored is not None
+    assert (stored.path.read_bytes(), stored.content_type, stored.name) == (content, "video/mp4", "a.mp4")
+    files.close()
+
+
+def test_what_cannot_be_copied_leaves_nothing_behind(tmp_path: Path) -> None:
+    large_file(tmp_path / "a.mp4")
+    files = LocalFiles(SETTINGS.model_copy(update={"max_files_bytes": 2_000_000}))
+    assert published(tmp_path / "a.mp4", files) is None
+    with pytest.raises(FileNotFoundError):
+        published(tmp_path / "gone.mp4", files)
+    assert files.size == 0
+    files.close()
+
+
+async def test_a_job_that_is_over_keeps_no_publisher() -> None:
+    job = Job(request("/small"), SETTINGS, arguments={})
+    assert job.context.run(binding_of(Asked(), "/small").run, job, Stream(job.channel, job.id)).data == b"x"
+    assert job.channel.publisher is not None
+    job.cancel()
+    assert job.channel.publisher is None
 
 
 @pytest.mark.parametrize("path", ["/whole", "/async"])

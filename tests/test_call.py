@@ -108,6 +108,20 @@ def test_a_key_that_is_too_long_or_empty_is_refused(key: str) -> None:
         _ = call(("Idempotency-Key", key)).key
 
 
+@pytest.mark.parametrize(("sent", "form"), [("url", "url"), (" Inline ", "inline")])
+def test_a_request_says_how_it_wants_files(sent: str, form: str) -> None:
+    assert call(("Streamapp-Media", sent)).media_form == form
+
+
+def test_a_request_that_says_nothing_of_files_leaves_it_open() -> None:
+    assert call().media_form is None
+
+
+def test_another_form_of_files_is_refused() -> None:
+    with pytest.raises(MalformedRequest, match="Streamapp-Media: expected url or inline, got 'both'"):
+        _ = call(("Streamapp-Media", "both")).media_form
+
+
 def test_a_get_has_no_key() -> None:
     assert call(("Idempotency-Key", ""), method="GET").key is None
 

@@ -670,6 +670,133 @@ def test_a_result_over_a_mebibyte_is_a_file_of_the_server() -> None:
         assert (raw.headers["content-type"], raw.content) == ("application/pdf", bytes(BIG))
 
 
+class Media(streamapp.App):
+    """Endpoints that answer with images."""
+
+    @streamapp.endpoint("/")
+    def value(self, n: int = 1) -> dict[str, Any]:
+        return {"images": [PIL.Image.new("RGB", (2, 2)) for _ in range(n)]}
+
+    @streamapp.endpoint("/async")
+    async def asynchronous(self) -> dict[str, Any]:
+        return {"images": [streamapp.Image.from_pil(PIL.Image.new("RGB", (2, 2)))]}
+
+    @streamapp.endpoint("/stream")
+    def stream(self, stream: streamapp.Stream) -> Iterator[dict[str, Any]]:
+        stream.preview({"images": [PIL.Image.new("RGB", (2, 2))]})
+        yield {"images": [PIL.Image.new("RGB", (2, 2))]}
+
+    @streamapp.endpoint("/thread")
+    def thread(self, stream: streamapp.Stream) -> Iterator[Any]:
+        made = threading.Thread(target=stream.emit, args=({"images": [streamapp.File(bytes(BIG))]},))
+        made.start()
+        made.join()
+        yield {"images": [b"bytes"]}
+
+    @streamapp.endpoint("/big")
+    def big(self) -> dict[str, Any]:
+        return {"images": [streamapp.File(bytes(BIG))]}
+
+
+def url_in(answer: Any) -> str:
+    url: str = answer.json()["images"][0]["url"]
+    return url
+
+
+@pytest.mark.parametrize("path", ["/", "/async"])
+def test_what_fals_clients_get_can_be_downloaded(path: str) -> None:
+    with serving(Media) as client:
+        for url in (url_in(client.post(f"/run/me/media{path}", json={})), queued(client, path)):
+            assert re.fullmatch(r"http://here:1/files/[0-9a-f]{32}/file", url)
+            assert client.get(url).headers["content-type"] == "image/png"
+        target = {"x-fal-target-url": f"https://fal.run/me/media{path}"}
+        assert url_in(client.post("/api/fal/proxy", json={}, headers=target)).startswith("http:")
+        assert url_in(client.post(f"/media{path}", json={})).startswith("data:")
+
+
+def queued(client: TestClient, path: str, **options: Any) -> str:
+    submitted = client.post(f"/queue/me/media{path}", **(options or {"json": {}})).json()
+    until(client, submitted, "COMPLETED")
+    return url_in(client.get(submitted["response_url"]))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"json": {"sync_mode": True}},
+        {"json": {"sync_mode": "true", "n": 1}},
+        {"data": {"sync_mode": "true"}},
+        {"files": {"n": (None, "1"), "sync_mode": (None, "1")}},
+        {"json": {}, "headers": {"Streamapp-Media": "inline"}},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/big"])
+def test_sync_mode_asks_for_data_uris_of_any_size(path: str, asked: dict[str, Any]) -> None:
+    with serving(Media, media="url") as client:
+        for url in (url_in(client.post(f"/run/me/media{path}", **asked)), queued(client, path, **asked)):
+            assert url.startswith("data:")
+        assert url_in(client.post(f"/media{path}", **asked)).startswith("data:")
+
+
+@pytest.mark.parametrize("body", [{"sync_mode": False}, {"sync_mode": None}, {"of": {"sync_mode": True}}, {"n": "1"}])
+def test_without_it_they_are_urls(body: dict[str, Any]) -> None:
+    with serving(Media) as client:
+        assert url_in(client.post("/run/me/media", json=body)).startswith("http:")
+
+
+def test_a_stream_has_outputs_at_urls_and_previews_inline() -> None:
+    with serving(Media) as client:
+        lines = client.post("/run/me/media/stream", json={}, headers={"Accept": "application/x-ndjson"}).text
+        assert [json.loads(line)["images"][0]["url"][:5] for line in lines.splitlines()] == ["data:", "http:"]
+        assert runtime_files(client) == 1
+        sync = client.post("/run/me/media/stream?sync_mode=1", json={"sync_mode": True}).text
+        assert "http:" not in sync
+        asked = client.get("/run/me/media/stream", params={"sync_mode": "true"}).text
+        assert "http:" not in asked
+        assert runtime_files(client) == 1
+
+
+def runtime_files(client: TestClient) -> int:
+    return len(client.app.state.runtime.files._files)  # type: ignore[attr-defined]
+
+
+def test_what_a_thread_of_the_apps_own_emits_is_stored_like_any_other() -> None:
+    with serving(Media) as client:
+        lines = client.post("/thread", json={}, headers={"Accept": "application/x-ndjson"}).text.splitlines()
+        assert [json.loads(line)["images"][0]["url"][:5] for line in lines] == ["http:", "data:"]
+        lines = client.post(
+            "/run/me/media/thread", json={}, headers={"Accept": "application/x-ndjson"}
+        ).text.splitlines()
+        assert [json.loads(line)["images"][0]["url"][:5] for line in lines] == ["http:", "http:"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "header", "ours", "fals"),
+    [
+        (None, None, "data:", "http:"),
+        ("url", None, "http:", "http:"),
+        ("inline", None, "data:", "data:"),
+        ("inline", "url", "http:", "http:"),
+        ("url", "inline", "data:", "data:"),
+    ],
+)
+def test_the_request_counts_before_the_setting_and_that_before_the_face(
+    setting: Any, header: str | None, ours: str, fals: str
+) -> None:
+    headers = {} if header is None else {"Streamapp-Media": header}
+    with serving(Media, media=setting) as client:
+        for path, start in (("/media", ours), ("/run/me/media", fals)):
+            assert url_in(client.post(path, json={}, headers=headers)).startswith(start)
+        refused = client.post("/media", json={}, headers={"Streamapp-Media": "both"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "malformed_request")
+
+
+def test_a_url_is_that_under_which_the_client_reached_the_server() -> None:
+    app = streamapp.compile_app(Media, settings=Settings(drain_s=0))
+    with TestClient(app, base_url="http://here:1", root_path="/sub") as client:
+        assert url_in(client.post("/sub/run/me/media", json={})).startswith("http://here:1/sub/files/")
+
+
 def test_a_result_that_finds_no_room_is_inline() -> None:
     with serving(max_files_bytes=1000) as client:
         file = client.post("/run/me/shop/big", json={}).json()["file"]

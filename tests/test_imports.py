@@ -17,7 +17,7 @@ SOURCE = Path(streamapp.__file__).parent
 ORDER = (
     *("process.logs", "process.threads", "process.ending", "process.forks"),
     *("text", "errors", "settings", "media", "fetch"),
-    *("jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
+    *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     "stores.files",
     *("generics", "endpoint", "app", "forms", "inputs", "loading", "diffusion"),

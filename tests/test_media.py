@@ -3,6 +3,7 @@
 import base64
 import contextvars
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,19 +12,21 @@ import PIL.Image
 import pydantic_core
 import pytest
 from pydantic import BaseModel, Field, RootModel, TypeAdapter, ValidationError
-from tests.pictures import NOISE, PNG, PNG_URI, Attachment, In, Part, encoded, picture, upload
+from tests.pictures import NOISE, PNG, PNG_URI, Attachment, In, Keeping, Part, encoded, picture, upload
 from typing_extensions import TypeAliasType
 
 from streamapp.fetch import MediaLimits, resolve_media
 from streamapp.media import (
+    INLINE_BYTES,
     Audio,
     File,
     HeldBack,
     HeldBackAtOnce,
     Image,
+    Video,
     encode_media,
     has_media_fields,
-    inline,
+    media_of,
     publish_by,
     shown,
 )
@@ -31,6 +34,8 @@ from streamapp.media import (
 LIMITS = MediaLimits(max_bytes=1_000_000, max_pixels=1_000_000, timeout_s=10, allow_private_urls=True)
 PUBLIC_ONLY = replace(LIMITS, allow_private_urls=False)
 WAV = b"RIFF\x24\0\0\0WAVEfmt "
+MP4 = b"\0\0\0\x20ftypisom\0\0\x02\0"
+WEBM = b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\x82\x84webm"
 
 
 # Values
@@ -48,6 +53,15 @@ WAV = b"RIFF\x24\0\0\0WAVEfmt "
         (b"\xff\xfb\x90", "audio/mpeg"),
         (b"OggS", "audio/ogg"),
         (b"fLaC", "audio/flac"),
+        (b"\0\0\0\x20ftypM4A \0", "audio/mp4"),
+        (MP4, "video/mp4"),
+        (b"\0\0\0\x14ftypqt  \0", "video/quicktime"),
+        (b"\0\0\0\x14moov\0", "video/quicktime"),
+        (WEBM, "video/webm"),
+        (b"\x1aE\xdf\xa3\x93B\x82\x88matroska", "video/x-matroska"),
+        (b"RIFF\x24\0\0\0AVI LIST", "video/x-msvideo"),
+        (b"\0\0\0\x1cftypavif\0", "image/avif"),
+        (b"\0\0\0\x1cftypheic\0", "image/heic"),
         (b"hello", "application/octet-stream"),
     ],
 )
@@ -90,8 +104,37 @@ def test_audio_takes_a_declared_audio_type() -> None:
 
 
 def test_bytes_that_are_no_audio_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected WAV, MP3, Ogg or FLAC, .*; got application/octet-stream"):
+    with pytest.raises(ValueError, match=r"expected WAV, MP3, Ogg, FLAC or M4A, .*; got application/octet-stream"):
         Audio(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "told"),
+    [(MP4, "", "video/mp4"), (WEBM, "audio/webm", "video/webm"), (b"mpeg", "video/mpeg", "video/mpeg")],
+)
+def test_a_video_takes_what_it_recognises_or_what_is_declared(data: bytes, content_type: str, told: str) -> None:
+    assert Video(data, content_type).content_type == told
+
+
+@pytest.mark.parametrize("data", [b"hello", WAV, PNG])
+def test_bytes_that_are_no_video_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"expected MP4, WebM, MOV, MKV or AVI, or a content type video/...; got"):
+        Video(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "content_type"),
+    [
+        (PNG, Image, "image/png"),
+        (PNG[:20], File, "image/png"),
+        (b"\0\0\0\x1cftypavif\0", File, "image/avif"),
+        (MP4, File, "video/mp4"),
+        (b"x", File, "application/octet-stream"),
+    ],
+)
+def test_bytes_are_an_image_where_they_can_be_read_as_one(data: bytes, kind: type[File], content_type: str) -> None:
+    media = media_of(data, file_name="a")
+    assert (type(media), media.content_type, media.file_name) == (kind, content_type, "a")
 
 
 def test_a_file_survives_the_way_through_a_data_uri() -> None:
@@ -391,35 +434,44 @@ def test_base64_that_was_held_back_is_put_where_its_file_stood() -> None:
 # Files of the server's own
 
 
-def urls(size: int, url: str | None) -> tuple[str, str]:
-    """Return what stands for a file of `size` bytes where a store gives it `url`, and for one to be written inline."""
-    file = File(bytes(size))
-
-    def written() -> tuple[str, str]:
-        publish_by(lambda file: url)
-        with inline():
-            preview = file.url()
-        return file.url(), preview
-
-    return contextvars.copy_context().run(written)
+SMALL, LARGE = File(bytes(2**20)), File(bytes(2**20 + 1))
 
 
-def test_files_over_a_mebibyte_are_published_unless_they_are_to_be_inline() -> None:
-    published, preview = urls(2**20 + 1, "http://x.test/files/a")
-    assert published == "http://x.test/files/a"
-    assert preview.startswith("data:")
+@pytest.mark.parametrize(
+    ("inline_bytes", "kept"),
+    [(-1, [File(b""), SMALL, LARGE]), (INLINE_BYTES, [LARGE]), (math.inf, [])],
+    ids=["url", "usual", "inline"],
+)
+def test_files_are_kept_or_inline_as_the_job_wants_them(inline_bytes: float, kept: list[File]) -> None:
+    publisher = Keeping(inline_bytes=inline_bytes)
+    for file in (File(b""), SMALL, LARGE):
+        assert file.url(HeldBack(publisher)).startswith("http:" if file in kept else "data:")
+    assert publisher.kept == kept
 
 
-@pytest.mark.parametrize(("size", "url"), [(2**20, "http://x.test/files/a"), (2**20 + 1, None)], ids=["small", "full"])
-def test_small_files_and_those_without_room_are_inline(size: int, url: str | None) -> None:
-    assert urls(size, url)[0].startswith("data:")
+@pytest.mark.parametrize("held", [HeldBack(), HeldBack(Keeping(url=None)), HeldBack(Keeping(), is_inline=True)])
+def test_files_that_nobody_keeps_are_inline(held: HeldBack) -> None:
+    assert LARGE.url(held).startswith("data:")
 
 
-def test_on_the_loop_files_over_a_mebibyte_are_refused() -> None:
+@pytest.mark.parametrize("inline_bytes", [-1, INLINE_BYTES])
+def test_whoever_asks_for_a_url_within_a_job_gets_one_of_a_file_over_a_mebibyte(inline_bytes: float) -> None:
+    """Whether it will be in a preview, which is to hold all, is not known yet."""
+
+    def asked() -> list[str]:
+        publish_by(Keeping(inline_bytes=inline_bytes))
+        return [SMALL.url()[:5], LARGE.url()[:5]]
+
+    assert contextvars.copy_context().run(asked) == ["data:", "http:"]
+
+
+def test_on_the_loop_files_over_a_mebibyte_and_those_to_be_kept_are_refused() -> None:
     held = HeldBackAtOnce()
-    assert File(bytes(2**20)).url(held).startswith("data:")
+    assert SMALL.url(held).startswith("data:")
     with pytest.raises(ValueError, match="a file of 1048577 bytes takes too long"):
-        File(bytes(2**20 + 1)).url(held)
+        LARGE.url(held)
+    with pytest.raises(ValueError, match="a file of 0 bytes takes too long"):
+        File(b"").url(HeldBackAtOnce(Keeping(inline_bytes=-1)))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Jobs of `async def` endpoints: tasks on the loop, their turns, deadlines and results."""
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, run
+from tests.pictures import Keeping
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Draining, QueueFull, SetupFailed
@@ -16,7 +16,7 @@ from streamapp.http.answer import Answer
 from streamapp.jobs.events import Preview, to_event
 from streamapp.jobs.job import Job
 from streamapp.jobs.stream import Stream, current_stream
-from streamapp.media import File, publish_by
+from streamapp.media import File
 from streamapp.settings import Settings
 from streamapp.workers.tasks import TaskWorker
 
@@ -275,23 +275,17 @@ async def test_an_image_of_an_async_endpoint_is_encoded_off_the_loop(async_worke
 async def test_large_files_of_an_async_endpoint_are_kept_off_the_loop(async_worker: TaskWorker) -> None:
     threads: list[int] = []
 
-    def publish(file: File) -> str:
-        threads.append(threading.get_ident())
-        return f"http://x.test/files/{len(threads)}"
-
     async def make(stream: Stream) -> Any:
         await stream.aemit(File(bytes(2**20 + 1)))
         return [File(bytes(2**20 + 1))]
 
-    def new_with_a_store() -> Job:
-        publish_by(publish)
-        return new(make)
-
-    job = contextvars.copy_context().run(new_with_a_store)
+    job = new(make)
+    job.channel.publisher = Keeping(begins=lambda: threads.append(threading.get_ident()))
     async_worker.submit(job)
     assert (await aover(job)).status == "succeeded"
     _, first, last, _ = (event.json() for event in job.channel.events())
-    assert (first["url"], last[0]["url"]) == ("http://x.test/files/1", "http://x.test/files/2")
+    assert first["url"] == last[0]["url"] == "http://x.test/files/a"
+    assert len(threads) == 2
     assert threading.get_ident() not in threads
 
 

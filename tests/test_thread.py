@@ -10,19 +10,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import PIL.Image
 import pytest
 from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, new_of, over, run, wait_for_thread
+from tests.pictures import Keeping
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.jobs.events import Output, Preview
 from streamapp.jobs.job import Job, JobRequest
 from streamapp.jobs.stream import Stream, current_stream
-from streamapp.media import File, publish_by
+from streamapp.media import File
 from streamapp.settings import Settings
 from streamapp.workers.thread import ThreadWorker
 
@@ -251,25 +253,39 @@ def test_an_image_is_encoded_while_the_next_job_runs(started: Started, gate: Gat
 def test_a_large_file_is_kept_while_the_next_job_runs(started: Started, gate: Gate) -> None:
     threads: list[int] = []
 
-    def publish(file: File) -> str:
+    def begin() -> None:
         threads.append(threading.get_ident())
         gate()
-        return "http://x.test/files/1"
-
-    def new_with_a_store() -> Job:
-        publish_by(publish)
-        return new(lambda stream: [File(bytes(2**20 + 1))])
 
     worker = started()
-    job, following = contextvars.copy_context().run(new_with_a_store), new(lambda stream: threading.get_ident())
+    job, following = new(lambda stream: [File(bytes(2**20 + 1))]), new(lambda stream: threading.get_ident())
+    job.channel.publisher = Keeping(begins=begin)
     worker.submit(job)
     worker.submit(following)
     gate.wait()
     inference_thread = over(following).result.json()  # type: ignore[union-attr]
     assert (job.is_over, worker.is_idle) == (False, False)
     gate.opened.set()
-    assert over(job).result.json()[0]["url"] == "http://x.test/files/1"  # type: ignore[union-attr]
+    assert over(job).result.json()[0]["url"] == "http://x.test/files/a"  # type: ignore[union-attr]
     assert threads != [inference_thread]
+
+
+def test_a_file_is_read_before_the_next_job_may_write_to_it(started: Started, tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+
+    def write(text: str) -> Callable[[Stream], Any]:
+        def written(stream: Stream) -> Any:
+            path.write_text(text)
+            return {"file": path}
+
+        return written
+
+    worker, jobs = started(), [new(write(text)) for text in ("one", "two")]
+    for job in jobs:
+        worker.submit(job)
+    assert [over(job).result.json()["file"]["url"] for job in jobs] == [  # type: ignore[union-attr]
+        File(text.encode(), "text/plain").data_uri() for text in ("one", "two")
+    ]
 
 
 def test_no_more_than_a_few_results_wait_for_their_encoding(started: Started, gate: Gate) -> None:

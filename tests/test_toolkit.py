@@ -19,6 +19,7 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
+from tests.pictures import Keeping
 from tests.waiting import WAIT_S
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
@@ -63,6 +64,7 @@ from streamapp.fal.toolkit.image.safety_checker import postprocess_images
 from streamapp.fal.toolkit.types import FileInput, ImageInput
 from streamapp.fal.toolkit.utils import download_utils
 from streamapp.fal.toolkit.utils.endpoint import cancel_on_disconnect
+from streamapp.jobs.events import Preview, to_event, to_event_at_once
 from streamapp.settings import Settings, get_settings
 
 
@@ -188,10 +190,28 @@ async def test_a_file_on_the_disk_becomes_one_of_its_class(tmp_path: Path) -> No
 
 def test_large_data_are_published_where_there_is_a_file_store() -> None:
     def published() -> str:
-        media.publish_by(lambda file: f"http://x.test/files/{len(file.data)}")
+        media.publish_by(Keeping())
         return File.from_bytes(bytes(2_000_000)).url
 
-    assert contextvars.copy_context().run(published) == "http://x.test/files/2000000"
+    assert contextvars.copy_context().run(published) == "http://x.test/files/a"
+
+
+@pytest.mark.parametrize("repository", ["fal", "in_memory"])
+def test_how_a_job_wants_its_files_counts_when_they_are_emitted(repository: Any) -> None:
+    publisher = Keeping(inline_bytes=-1)
+    made = {"images": [Image.from_pil(PIL.Image.new("RGB", (2, 2)), repository=repository)]}
+    shown, given = to_event(Preview(made), publisher).json(), to_event(made, publisher).json()
+    assert shown["images"][0]["url"].startswith("data:image/png;base64,")
+    assert given["images"][0]["url"][:5] == ("http:" if repository == "fal" else "data:")
+    assert given == {"images": [{**made["images"][0].model_dump(), "url": given["images"][0]["url"]}]}
+    assert made["images"][0].model_dump_json() == made["images"][0].model_dump_json()
+
+
+def test_data_that_came_from_a_thread_of_its_own_are_published_too() -> None:
+    made = File.from_bytes(bytes(2_000_000))
+    assert made.url.startswith("data:")
+    assert to_event(made, Keeping()).json()["url"] == "http://x.test/files/a"
+    assert to_event_at_once(made, Keeping()) is None
 
 
 @pytest.mark.parametrize("repository", ["fal", "fal_v3", "cdn", "r2", "gcp_storage", FalFileRepositoryV3()])
@@ -202,7 +222,7 @@ def test_fals_repositories_all_mean_this_server(repository: Any) -> None:
 
 def test_in_memory_means_a_data_uri_at_any_size() -> None:
     def stored() -> str:
-        media.publish_by(lambda file: "http://x.test/a")
+        media.publish_by(Keeping())
         return File.from_bytes(bytes(2_000_000), repository="in_memory").url
 
     assert contextvars.copy_context().run(stored).startswith("data:")

@@ -11,7 +11,7 @@ from .errors import Cancelled, StreamAppError
 from .fal.container import ContainerImage
 from .jobs.events import Log, Output, Preview, Progress
 from .jobs.stream import Stream, current_stream
-from .media import Audio, File, Image
+from .media import Audio, File, Image, Video
 from .serve.build import compile_app
 
 __version__ = "0.1.0"
@@ -31,6 +31,7 @@ __all__ = [
     "RetryConfig",
     "Stream",
     "StreamAppError",
+    "Video",
     "__version__",
     "cached",
     "compile_app",

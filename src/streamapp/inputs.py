@@ -69,6 +69,8 @@ class Input(NamedTuple):
     arguments: dict[str, Any]
     #: as `JobRequest` has it
     plain: bytes | None
+    #: fal's `sync_mode` is set: the result shall have its files inline
+    asks_inline: bool = False
 
 
 class InputReader:
@@ -119,7 +121,8 @@ class InputReader:
             arguments[self._response] = Response()
         for name in self._requests:
             arguments[name] = request
-        return Input(arguments, None if self._is_bound else await self._plain(given, fetched))
+        plain = None if self._is_bound else await self._plain(given, fetched)
+        return Input(arguments, plain, _asks_inline(given))
 
     def plain_parameters(self, injected: dict[str, Any]) -> bytes | None:
         """Return what FastAPI filled as `JobRequest.parameters`; None where it is more than plain values.
@@ -262,6 +265,15 @@ def has_read_form(request: Request) -> bool:
 def described(error: RequestValidationError) -> str:
     """Say in one line which values are wrong, and how."""
     return "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'input'}: {e['msg']}" for e in error.errors())
+
+
+def _asks_inline(given: Any) -> bool:
+    """Say whether an input sets `sync_mode`, whether or not the endpoint has a parameter of that name."""
+    if isinstance(given, bytes):
+        if b'"sync_mode"' not in given:
+            return False
+        given = from_json(given)
+    return isinstance(given, dict) and str(given.get("sync_mode")).lower() in ("true", "1", "on", "yes")
 
 
 def _written(given: Any, fetched: dict[Any, File]) -> bytes | None:

@@ -1,6 +1,6 @@
-"""Own media: images, audio and files as encoded bytes with a content type, on their way in and out.
+"""Own media: images, audio, videos and files as encoded bytes with a content type, on their way in and out.
 
-`File`, `Image` and `Audio` are values: a result becomes one by `encode_media`, and a field of an input is one
+`File`, `Image`, `Audio` and `Video` are values: a result becomes one by `encode_media`, and a field of an input is one
 when the endpoint runs. Going in there are two stages. Pydantic checks the *form* (a data URI, an http(s) URL,
 an upload) on the event loop and keeps a `MediaReference`; `fetch` then gets the *content* and verifies it, so that
 `Image.to_pil` in the inference thread neither fails nor touches the network. Constructors raise `ValueError`.
@@ -16,8 +16,8 @@ import mimetypes
 import re
 import secrets
 import urllib.parse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
@@ -41,9 +41,18 @@ _SIGNATURES = {
     rb"RIFF....WEBP": "image/webp",
     rb"GIF8[79]a": "image/gif",
     rb"RIFF....WAVE": "audio/wav",
+    rb"RIFF....AVI ": "video/x-msvideo",
     rb"ID3|\xff[\xfa\xfb\xf2\xf3]": "audio/mpeg",
     rb"OggS": "audio/ogg",
     rb"fLaC": "audio/flac",
+    # Of ISO's files the brand tells the kind: https://mp4ra.org/registered-types/brands
+    rb"....ftypM4[AB]": "audio/mp4",
+    rb"....ftypqt  |....moov": "video/quicktime",
+    rb"....ftyp(avif|avis)": "image/avif",
+    rb"....ftyp(hei|hev|mif1|msf1)": "image/heic",
+    rb"....ftyp": "video/mp4",
+    rb"\x1aE\xdf\xa3.{0,60}webm": "video/webm",
+    rb"\x1aE\xdf\xa3": "video/x-matroska",
 }
 # The few formats that browsers send; each of Pillow's forty more would be attack surface.
 _READABLE = ("PNG", "JPEG", "WEBP", "GIF")
@@ -58,7 +67,8 @@ _URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
 _SPACE = b"\t\n\f\r "
 _MAX_SPACE = 100  # before a URI: an input can be megabytes
 _BASE64_CHUNK = 256 * 1024  # characters; decoding holds the GIL, 50 MiB in one call for 25 ms
-_INLINE_BYTES = 1024 * 1024
+#: what is larger is no part of JSON where nothing else is asked for, and takes long to make one of
+INLINE_BYTES = 1024 * 1024
 # Stands for base64 in JSON that is being written; no text of an app's own can hold it.
 _MARK = secrets.token_hex(16)
 _MARKED = re.compile(rb"%s-(\d+);" % _MARK.encode())
@@ -69,11 +79,18 @@ class HeldBack(list[bytes]):
 
     It is the `context` of `pydantic_core.to_json`, and completes what that returns.
 
+    Args:
+        publisher: the job's.
+        is_inline: all files are written as data URIs: what is replaced a moment later is not worth keeping.
     Attributes:
-        is_at_once: files over 1 MiB are refused.
+        is_at_once: what takes long is refused.
     """
 
     is_at_once: ClassVar[bool] = False
+
+    def __init__(self, publisher: "Publisher | None" = None, *, is_inline: bool = False) -> None:
+        self.publisher = publisher
+        self.is_inline = is_inline
 
     def hold(self, data: bytes) -> str:
         """Return what stands for the base64 of `data`."""
@@ -88,7 +105,7 @@ class HeldBack(list[bytes]):
 
 
 class HeldBackAtOnce(HeldBack):
-    """Do so where nothing may take long, as files over 1 MiB do: they are written to the disk, or large in JSON."""
+    """Do so where nothing may take long, as files do that are written to the disk, or are over 1 MiB in JSON."""
 
     is_at_once = True
 
@@ -120,7 +137,7 @@ class File:
 
     def __post_init__(self) -> None:
         if self.content_type in ("", _UNKNOWN):
-            object.__setattr__(self, "content_type", _sniff(self.data) or _UNKNOWN)
+            object.__setattr__(self, "content_type", sniff(self.data) or _UNKNOWN)
         elif not _CONTENT_TYPE.fullmatch(self.content_type):  # it becomes a response header
             raise ValueError(f"expected a content type such as image/png; got {shown(self.content_type)}")
 
@@ -155,13 +172,14 @@ class File:
         return f"data:{self.content_type};base64,{encode(self.data)}"
 
     def url(self, held: HeldBack | None = None) -> str:
-        """Return what stands for the file in JSON: a data URI; over 1 MiB a URL, where a store is at hand."""
-        if len(self.data) <= _INLINE_BYTES:
-            return self.data_uri(held)
-        if held is not None and held.is_at_once:
+        """Return what stands for the file in JSON: a data URI, or a URL where the job wants one and a store has room.
+
+        Outside of what is written for a job's readers, files up to 1 MiB are data URIs: they may be for a preview.
+        """
+        publisher = publisher_for(len(self.data), held)
+        if held is not None and held.is_at_once and (publisher is not None or len(self.data) > INLINE_BYTES):
             raise ValueError(f"a file of {len(self.data)} bytes takes too long to be encoded at once")
-        publish = _publish.get()
-        url = None if publish is None else publish(self)
+        url = None if publisher is None else publisher.publish(self)
         return url or self.data_uri(held)
 
     def save(self, path: str | Path) -> None:
@@ -221,7 +239,7 @@ class Image(File):
                 width, height = _upright_size(_open(self.data))
             object.__setattr__(self, "width", width)
             object.__setattr__(self, "height", height)
-        object.__setattr__(self, "content_type", _sniff(self.data))
+        object.__setattr__(self, "content_type", sniff(self.data))
 
     @classmethod
     def from_pil(cls, pil: PIL.Image.Image, format: ImageFormat = "PNG", *, quality: int = 95) -> Self:
@@ -262,12 +280,28 @@ class Audio(File):
     kind: ClassVar[str] = "audio"
 
     def __post_init__(self) -> None:
-        File.__post_init__(self)
-        if self.content_type.startswith("audio/"):
-            return
-        if not _sniff(self.data).startswith("audio/"):
-            raise ValueError(f"expected WAV, MP3, Ogg or FLAC, or a content type audio/...; got {self.content_type}")
-        object.__setattr__(self, "content_type", _sniff(self.data))
+        _settle_type(self, "WAV, MP3, Ogg, FLAC or M4A")
+
+
+@dataclass(frozen=True, slots=True)
+class Video(File):
+    """Hold a video: MP4, WebM, MOV, MKV and AVI are recognised, others need a content type that begins with video/."""
+
+    kind: ClassVar[str] = "video"
+
+    def __post_init__(self) -> None:
+        _settle_type(self, "MP4, WebM, MOV, MKV or AVI")
+
+
+def _settle_type(file: File, recognised: str) -> None:
+    """Have a file's content type be of its kind: the one that is given, else the one that its bytes tell."""
+    File.__post_init__(file)
+    if file.content_type.startswith(f"{file.kind}/"):
+        return
+    told = sniff(file.data)
+    if not told.startswith(f"{file.kind}/"):
+        raise ValueError(f"expected {recognised}, or a content type {file.kind}/...; got {file.content_type}")
+    object.__setattr__(file, "content_type", told)
 
 
 @runtime_checkable
@@ -292,24 +326,58 @@ class MediaReference:
     file_name: str | None = None
 
 
-_publish: contextvars.ContextVar["Callable[[File], str | None] | None"] = contextvars.ContextVar(
-    "streamapp_publish", default=None
-)
+class Publisher(Protocol):
+    """Keep the files of a job where its readers get them. Any thread may call, and each call may block.
+
+    Attributes:
+        inline_bytes: up to so many a file is written as a data URI, in JSON.
+        folder: the app's own, out of which it may answer with files; None where it has none.
+    """
+
+    @property
+    def inline_bytes(self) -> float:
+        """Return the bytes."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder."""
+        ...
+
+    def publish(self, file: File) -> str | None:
+        """Keep a file; return its URL, or None where there is no room, to have it inline."""
+        ...
+
+    def publish_path(self, path: Path, content_type: str) -> str | None:
+        """Do so with what is on the disk, which need not fit into memory."""
+        ...
 
 
-def publish_by(publish: "Callable[[File], str | None]") -> None:
-    """In this context, let files over 1 MiB be kept by `publish`, which returns a URL, or None to have them inline."""
-    _publish.set(publish)
+_publisher: contextvars.ContextVar[Publisher | None] = contextvars.ContextVar("streamapp_publisher", default=None)
 
 
-@contextmanager
-def inline() -> Iterator[None]:
-    """Write all files as data URIs: what is replaced a moment later is not worth keeping."""
-    token = _publish.set(None)
-    try:
-        yield
-    finally:
-        _publish.reset(token)
+def publish_by(publisher: Publisher) -> None:
+    """In this context, let files over 1 MiB be kept by `publisher` as soon as somebody asks for their `url`."""
+    _publisher.set(publisher)
+
+
+def publisher_for(size: int, held: HeldBack | None) -> Publisher | None:
+    """Return what keeps a file of so many bytes; None where it is written inline."""
+    if held is None:
+        publisher = _publisher.get()
+        most = INLINE_BYTES
+    else:
+        publisher = None if held.is_inline else held.publisher
+        most = -1
+    return publisher if publisher is not None and size > max(publisher.inline_bytes, most) else None
+
+
+def media_of(data: bytes, content_type: str = "", file_name: str | None = None) -> File:
+    """Return bytes as what they are: an image where they are one that can be read, else a file."""
+    if sniff(data).startswith("image/"):
+        with suppress(ValueError):
+            return Image(data, file_name=file_name)
+    return File(data, content_type, file_name)
 
 
 def encode_media(value: Any, *, image_format: ImageFormat = "PNG", quality: int = 95) -> File | None:
@@ -341,7 +409,7 @@ def _mentions_media(schema: Any) -> bool:
 @contextmanager
 def _pillow_reads(image: Image) -> Iterator[None]:
     """Turn into `ValueError` what Pillow raises: OSError, SyntaxError, struct.error, whatever a decoder met."""
-    kind = _sniff(image.data) or image.content_type or "unknown type"
+    kind = sniff(image.data) or image.content_type or "unknown type"
     try:
         yield
     except PIL.UnidentifiedImageError:
@@ -381,7 +449,7 @@ def _opaque(pil: PIL.Image.Image) -> PIL.Image.Image:
     return white
 
 
-def _sniff(data: bytes) -> str:
+def sniff(data: bytes) -> str:
     """Return the content type that the first bytes tell, or ""."""
     return next((kind for start, kind in _SIGNATURES.items() if re.match(start, data, re.DOTALL)), "")
 

@@ -9,7 +9,7 @@ import difflib
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -20,6 +20,8 @@ from .errors import DefinitionError
 from .process.logs import logger
 
 MIB = 1024 * 1024
+#: how results and outputs have their files: at URLs, or inline, as data URIs
+MediaForm = Literal["url", "inline"]
 
 _PREFIX = "STREAMAPP_"
 _EXPECTED = {int: "an integer", float: "a number", bool: "true or false", Path: "a folder", SecretStr: "a key"}
@@ -69,6 +71,10 @@ class Settings(BaseSettings):
     media_timeout_s: float = Field(default=30, gt=0, description="fetching all media of one input")
     allow_private_urls: bool = Field(default=False, description="download inputs from private addresses too")
 
+    media: MediaForm | None = Field(
+        default=None,
+        description="files in results: url, or inline; if unset URLs for fal's clients, for others those over 1 MiB",
+    )
     files_dir: Path | None = Field(default=None, description="uploads and large results; a temporary folder if unset")
     file_ttl_s: float = Field(default=24 * 3600, gt=0, description="how long a file is kept")
     max_files_bytes: int = Field(default=4 * 1024 * MIB, ge=0, description="files kept in all")

@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..app import App
 from ..errors import JobNotFound, MalformedRequest, describe
-from ..http.call import caller_in, header_in
+from ..http.call import MEDIA, caller_in, header_in
 from ..http.face import ANSWERS_ONCE, ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.file_routes import json_object, receive_part
 from ..http.response import ErrorResponse, result_response
@@ -88,6 +88,7 @@ class FalPaths:
         kind, owner, name, rest = match[1], match[2], match[3], (match[4] or "").rstrip("/")
         if kind == "queue" and _REQUEST_PATH.fullmatch(rest):
             return {**scope, "path": f"{root}/queue/{owner}/{name}{rest}"}  # without a slash at its end
+        scope = {**scope, MEDIA: "url"}  # scripts download what they get, and other servers take no data URIs
         if kind == "queue":
             scope = {**scope, SUBMISSION: Submission(_Queued(f"/queue/{owner}/{name}"), captures_logs=True)}
         elif not rest.endswith("/stream"):

@@ -4,6 +4,7 @@ A `Call` is plain data without an object of the server's; what has to outlive th
 `JobRequest`. Headers are kept as they came; what they mean is read from them where it is asked for, and refused there.
 """
 
+import typing
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from starlette.types import Scope
 
 from ..errors import MalformedRequest
 from ..jobs.job import Origin
+from ..settings import MediaForm
 from .frames import Format
 
 #: in the scope, put there by whoever knows it: who sends the request, "" for the holder of the deployment's one key
 CALLER = "streamapp.caller"
+#: in the scope, put there by a face: the `MediaForm` that its clients expect where nothing else is asked for
+MEDIA = "streamapp.media"
 
 _FIELDS = {
     b"accept": "accept",
@@ -27,6 +31,7 @@ _FIELDS = {
     b"idempotency-key": "idempotency_key",
     b"last-event-id": "last_event_id",
     b"prefer": "prefer",
+    b"streamapp-media": "media",
     b"streamapp-resume": "resume",
     b"x-fal-queue-priority": "priority",
     b"x-fal-request-timeout": "start_timeout",
@@ -40,6 +45,7 @@ _FORMATS: dict[str, Format] = {
 _JSON = frozenset({"application/json", "application/*+json"})
 _ANY_JSON = _JSON | {"application/*", "*/*"}
 _MEDIA = ("image/", "audio/", "video/", "model/")
+_MEDIA_FORMS: tuple[MediaForm, ...] = typing.get_args(MediaForm)
 _MAX_KEY = 255
 
 
@@ -102,6 +108,7 @@ class Call:
     content_type: str | None = None
     idempotency_key: str | None = None
     last_event_id: str = ""
+    media: str | None = None
     prefer: str = ""
     resume: str | None = None
     priority: str = ""
@@ -173,6 +180,20 @@ class Call:
             MalformedRequest: it is no number of seconds.
         """
         return None if self.resume is None else _seconds("Streamapp-Resume", self.resume)
+
+    @property
+    def media_form(self) -> MediaForm | None:
+        """Return how the client wants files in its result; None when it does not say.
+
+        Raises:
+            MalformedRequest: it is neither of the two.
+        """
+        if self.media is None:
+            return None
+        form = next((form for form in _MEDIA_FORMS if form == self.media.strip().lower()), None)
+        if form is None:
+            raise MalformedRequest(f"Streamapp-Media: expected url or inline, got {self.media[:40]!r}")
+        return form
 
     @property
     def key(self) -> str | None:

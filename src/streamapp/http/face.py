@@ -1,7 +1,8 @@
 """Say what another protocol adds to the server: one object, which `compile_app` takes and no other module knows.
 
 A face leads requests to the apps' own routes by a middleware, serves routes that no app has, and names what of both the
-server has to leave alone. How its jobs are answered it says by a `Submission` in the request's scope.
+server has to leave alone. How its jobs are answered it says by a `Submission` in the request's scope, and by
+`MEDIA` (in `http/call`) in which form its clients expect files.
 """
 
 from collections.abc import Callable, Sequence

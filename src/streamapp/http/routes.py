@@ -38,8 +38,9 @@ from ..jobs.events import parse_event_id
 from ..jobs.job import Job, RequestKey, new_job_id, path_of
 from ..process.logs import logger
 from ..runtime import Runtime, ServedApp
+from ..settings import MediaForm
 from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
-from .call import CALLER, Call, caller_in
+from .call import CALLER, MEDIA, Call, caller_in
 from .connection import TRANSPORT_EXTENSION
 from .face import ANSWERS_ONCE, ASKED_PATH, SUBMISSION, Submission
 from .frames import Format
@@ -94,8 +95,8 @@ class EndpointRoute:
         format = self._format(request, call)
         if job is None:
             job_id = request.scope.get(REQUEST_ID) or new_job_id()
-            window_s = self._window_s(call, format)
-            job = await self._submit(job_id, call, given, injected, key, ended, submission, window_s)
+            asked = (self._window_s(call, format), self._media_form(request, call, given))
+            job = await self._submit(job_id, call, given, injected, key, ended, submission, *asked)
         if job.request.is_detached:
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
         if format is not None:
@@ -126,6 +127,7 @@ class EndpointRoute:
         ended: asyncio.Event | None,
         submission: Submission | None,
         window_s: float = 0,
+        media: MediaForm | None = None,
     ) -> Job:
         parameters = self._reader.plain_parameters(injected)
         request = self._served.request(
@@ -141,6 +143,7 @@ class EndpointRoute:
             is_detached=submission is not None or call.prefers_async,
             is_low_priority=call.is_low_priority,
             captures_logs=submission is not None and submission.captures_logs,
+            media=media,
             key=key,
         )
         arguments = {**given.arguments, **injected}
@@ -160,6 +163,12 @@ class EndpointRoute:
         if kept is not job and ended is not None:
             ended.set()  # what dependencies gave is for a job that does not run
         return kept
+
+    def _media_form(self, request: Request, call: Call, given: Input) -> MediaForm | None:
+        """Return how the result has its files: as the request asks, else the deployment, else the client's face."""
+        asked = call.media_form or ("inline" if given.asks_inline else None)
+        usual: MediaForm | None = request.scope.get(MEDIA)
+        return asked or self._settings.media or usual
 
     async def _key_of(self, request: Request, call: Call) -> RequestKey | None:
         key = call.key

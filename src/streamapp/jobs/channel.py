@@ -32,7 +32,7 @@ Where the threads meet, this holds:
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import Cancelled, ErrorReport, StreamAppError
 from ..settings import Settings
@@ -41,6 +41,9 @@ from .events import ATTEMPT, BEGINNINGS, REPLACEABLE, Event, encode, terminal
 from .log import EventLog
 from .pace import Pace
 from .subscriber import Readers, Subscriber
+
+if TYPE_CHECKING:
+    from ..media import Publisher
 
 
 class ChannelStatistics(NamedTuple):
@@ -72,9 +75,11 @@ class Channel:
         settings: the bounds ahead of the owner and behind it, and `send_timeout_s`.
         on_terminal: called once, in the thread that ended the log, after the lock is released.
         awaits_owner: the producer is paced from the start, by the owner who is about to come.
+    Attributes:
+        publisher: what keeps the files of those who emit here, whichever thread of the app's they are in.
     """
 
-    __slots__ = ("_lock", "_log", "_on_terminal", "_pace", "_readers", "_turns")
+    __slots__ = ("_lock", "_log", "_on_terminal", "_pace", "_readers", "_turns", "publisher")
 
     def __init__(
         self, settings: Settings, *, on_terminal: Callable[[], None] | None = None, awaits_owner: bool = False
@@ -85,6 +90,7 @@ class Channel:
         self._turns = Turns()
         self._readers = Readers(self._lock, self._log, self._pace, self._turns)
         self._on_terminal = on_terminal
+        self.publisher: Publisher | None = None
 
     @property
     def terminal(self) -> Event | None:

@@ -17,8 +17,9 @@ import PIL.Image
 from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, from_json
 
 from ..errors import ErrorReport, MalformedRequest, NotEncodable
-from ..media import File, HeldBack, HeldBackAtOnce, encode_media, inline
+from ..media import File, HeldBack, HeldBackAtOnce, Publisher, encode_media
 from ..text import all_whole, without_line_ends
+from .content import PLAIN, with_content
 
 Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
@@ -66,6 +67,7 @@ RESULTS = frozenset(kind for kind, traits in KINDS.items() if traits.meaning == 
 _MAX_ARRAY_ITEMS = 65_536
 _EVENT_ID = re.compile(r"([0-9a-f]{32}):([0-9]{1,9})\.([0-9]{1,18})")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
+_Fallback = Callable[[Any], Any]
 _NO_UNICODE = "surrogates not allowed"  # what Python's codec says, within pydantic's message
 # As `pydantic_core.to_json` writes, with its options read once.
 _ANYTHING = SchemaSerializer(core_schema.any_schema(), {"ser_json_bytes": "base64", "ser_json_inf_nan": "null"})
@@ -205,22 +207,24 @@ def parse_event_id(value: str) -> EventId:
     return event_id
 
 
-def to_event(value: Any, *, at_once: bool = False) -> Event:
+def to_event(value: Any, publisher: Publisher | None = None, *, at_once: bool = False) -> Event:
     """Encode an emitted value; blocks for as long as its media take to encode.
 
     Args:
-        at_once: refuse images to compress and files over 1 MiB, which take long.
+        publisher: the job's, which keeps its files; without one they are written as data URIs.
+        at_once: refuse what takes long: images to compress, files over 1 MiB or to be kept.
     Raises:
         NotEncodable: a value in it has no form on the wire; says which type.
     """
-    if type(value) is dict and not at_once:  # what most endpoints emit, before six questions of what else it may be
-        return Event("output", _to_json(value, _fallback))
+    holding = HeldBackAtOnce if at_once else HeldBack
+    fallback = _fallback_at_once if at_once else _fallback
+    if type(value) is dict:  # what most endpoints emit, before six questions of what else it may be
+        return Event("output", _emitted(value, fallback, holding, publisher))
     match value:
         case Preview():
-            payload = _preview_payload(value)
-            with inline():
-                data = encode(payload, at_once=True) if at_once else _to_json(payload, _preview_fallback)
-            return Event("preview", data, key=value.key)
+            fallback = _fallback_at_once if at_once else _preview_fallback
+            held = holding(publisher, is_inline=True)
+            return Event("preview", _with_files(_preview_payload(value), fallback, held), key=value.key)
         case Progress():
             return Event("progress", encode(_progress_payload(value)), key=value.key)
         case Log():
@@ -233,23 +237,21 @@ def to_event(value: Any, *, at_once: bool = False) -> Event:
             return Event("log", encode(payload), text=value.message)
         case Output():
             text = value.payload if isinstance(value.payload, str) else None
-            data = encode(value.payload, at_once=at_once)
+            data = _emitted(value.payload, fallback, holding, publisher)
             return Event("output", data, name=_check_name(value.event), text=text)
         case str():
-            return Event("output", encode(value), text=value)
+            return Event("output", _emitted(value, fallback, holding, publisher), text=value)
         case Event():
             raise NotEncodable(f"Expected a value to emit, got the encoded {value!r}; emit its payload")
-    return Event("output", encode(value, at_once=at_once))
+    return Event("output", _emitted(value, fallback, holding, publisher))
 
 
-def to_event_at_once(value: Any) -> Event | None:
+def to_event_at_once(value: Any, publisher: Publisher | None = None) -> Event | None:
     """Do as `to_event` does where nothing may take long, as on the loop: None for what holds images to compress (PNG of
-    1024x1024: 60 ms) or files over 1 MiB, and for what cannot be encoded at all.
+    1024x1024: 60 ms) or files to be read, to be kept or over 1 MiB, and for what cannot be encoded at all.
     """
     try:  # to encode, rather than to look for media first, which costs as much
-        if type(value) is dict:
-            return Event("output", _to_json(value, _fallback_at_once, HeldBackAtOnce))
-        return to_event(value, at_once=True)
+        return to_event(value, publisher, at_once=True)
     except NotEncodable:
         return None
 
@@ -269,22 +271,43 @@ def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any
         return Event(kind, encode(told.body), error=told)
 
 
-def encode(payload: Any, *, at_once: bool = False) -> bytes:
+def encode(payload: Any) -> bytes:
     """Return `payload` as compact JSON on one line: models by their aliases, media as objects with a data URI, numbers
     that are not finite as null, text made `whole`.
 
-    Args:
-        at_once: as in `to_event`.
     Raises:
         NotEncodable: a value in it has no JSON form.
     """
-    if at_once:
-        return _to_json(payload, _fallback_at_once, HeldBackAtOnce)
-    return _to_json(payload, _fallback)
+    return _to_json(payload, _fallback, HeldBack())
 
 
-def _to_json(payload: Any, fallback: Callable[[Any], Any], holding: type[HeldBack] = HeldBack) -> bytes:
-    held = holding()
+def _emitted(payload: Any, fallback: _Fallback, holding: type[HeldBack], publisher: Publisher | None) -> bytes:
+    """Return what an endpoint emits as JSON."""
+    kind = type(payload)
+    # The common case, in which there is nothing to look for.
+    if kind is str or (kind is dict and PLAIN.issuperset(map(type, payload.values()))):
+        try:
+            written = _ANYTHING.to_json(payload)
+            return written if written.isascii() else without_line_ends(written)
+        except PydanticSerializationError:  # of a text that is no Unicode
+            pass
+    return _with_files(payload, fallback, holding(publisher))
+
+
+def _with_files(payload: Any, fallback: _Fallback, held: HeldBack) -> bytes:
+    """Return JSON with files in the place of bytes and paths."""
+
+    def to_plain(value: Any) -> Any:
+        return _ANYTHING.to_python(value, mode="json", by_alias=True, fallback=fallback, context=held)
+
+    try:
+        payload = with_content(payload, held, to_plain)
+    except (PydanticSerializationError, ValueError, OSError, RecursionError) as error:
+        raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {str(error)[:500]}") from error
+    return _to_json(payload, fallback, held)
+
+
+def _to_json(payload: Any, fallback: _Fallback, held: HeldBack) -> bytes:
     try:
         written = _written(payload, fallback, held)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
@@ -293,13 +316,14 @@ def _to_json(payload: Any, fallback: Callable[[Any], Any], holding: type[HeldBac
     return held.put_into(written) if held else written
 
 
-def _written(payload: Any, fallback: Callable[[Any], Any], held: HeldBack) -> bytes:
+def _written(payload: Any, fallback: _Fallback, held: HeldBack) -> bytes:
+    before = len(held)
     try:
         written = _ANYTHING.to_json(payload, by_alias=True, fallback=fallback, context=held)
     except PydanticSerializationError as error:
         if _NO_UNICODE not in str(error):
             raise
-        held.clear()
+        del held[before:]
         plain = all_whole(_ANYTHING.to_python(payload, by_alias=True))
         written = _ANYTHING.to_json(plain, by_alias=True, fallback=fallback, context=held)
     return without_line_ends(written)
@@ -334,7 +358,7 @@ def _fallback(value: Any, image_format: Literal["PNG", "JPEG"] = "PNG", quality:
     cls = type(value)
     raise NotEncodable(
         f"no JSON form for {cls.__module__}.{cls.__qualname__}; emit dicts, lists, numbers, strings, pydantic models, "
-        "PIL images, streamapp.Image / Audio / File, or small arrays"
+        "PIL images, streamapp.Image / Audio / Video / File, paths, bytes, or small arrays"
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ..errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, JobCancelled, describe
 from ..process.logs import logger
-from ..settings import Settings
+from ..settings import MediaForm, Settings
 from .channel import Channel
 from .events import ATTEMPT, Event, EventId
 from .subscriber import Subscriber
@@ -56,6 +56,8 @@ class Origin(NamedTuple):
 class JobRequest:
     """Describe a job: plain data, that can be stored, sent to another process, and run again.
 
+    More than 15 attributes: one for each thing that can be asked for.
+
     Attributes:
         id: 32 hexadecimal digits, that nobody else has.
         app: the app's name.
@@ -73,6 +75,7 @@ class JobRequest:
         is_detached: it runs on without readers.
         is_low_priority: it waits until no other job does.
         captures_logs: what it prints and logs becomes events, whatever its app says.
+        media: where its files are; when None inline up to 1 MiB, larger ones at URLs.
         key: what the request is known by when it comes again.
     """
 
@@ -90,6 +93,7 @@ class JobRequest:
     is_detached: bool = False
     is_low_priority: bool = False
     captures_logs: bool = False
+    media: MediaForm | None = None
     key: RequestKey | None = None
 
     @property
@@ -368,7 +372,7 @@ class Job:
             if self.answer is not None:
                 self.answer.end()
         # Jobs are kept for long: let go of what can be megabytes.
-        self.arguments, self.context = None, contextvars.Context()
+        self.arguments, self.context, self.channel.publisher = None, contextvars.Context(), None
         request = self.request
         if len(request.input or b"") + len(request.parameters) + len(request.headers) > _KEPT_REQUEST:
             self.request = replace(request, input=None, parameters=b"", headers=b"")

@@ -48,7 +48,8 @@ class Stream:
             raise StreamAppError(
                 "stream.emit would block the event loop; in an async endpoint write await stream.aemit()"
             )
-        self._channel.emit(to_event(payload if event is None else Output(payload, event)))
+        value = payload if event is None else Output(payload, event)
+        self._channel.emit(to_event(value, self._channel.publisher))
 
     async def aemit(self, payload: Any, *, event: str | None = None) -> None:
         """Emit from an `async def` endpoint; waits while the reader is far behind. A thread encodes large media."""
@@ -58,13 +59,13 @@ class Stream:
 
     def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
         """Begin `aemit`; returns what is left to await, or None: a coroutine for each event would cost as much."""
-        event = to_event_at_once(payload)
+        event = to_event_at_once(payload, self._channel.publisher)
         if event is None:
             return self._aemit_media(payload)
         return None if self._channel.emit_at_once(event) else self._channel.aemit(event)
 
     async def _aemit_media(self, payload: Any) -> None:
-        await self._channel.aemit(await in_encoder(to_event, payload))
+        await self._channel.aemit(await in_encoder(to_event, payload, self._channel.publisher))
 
     def preview(self, payload: Any, *, step: int | None = None, total: int | None = None, key: str = "") -> None:
         """Emit a replaceable preview; an image becomes `{"image": ...}` as JPEG."""

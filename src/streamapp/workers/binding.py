@@ -8,35 +8,74 @@ loop's, and an iterator that blocks is not.
 
 import asyncio
 import inspect
+import math
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import URL
 
 from ..app import App, RequestContext, enter_request
 from ..endpoint import EndpointSpec
-from ..errors import Cancelled
+from ..errors import Cancelled, StorageFull
 from ..inputs import InputReader
-from ..jobs.job import Job, JobRequest, Origin
+from ..jobs.job import Job, Origin
 from ..jobs.stream import Stream
-from ..media import File, publish_by
+from ..media import INLINE_BYTES, File, publish_by
 from ..process.threads import in_own_thread
-from ..stores.files import FileStore
+from ..settings import MediaForm
+from ..stores.files import FileStore, Stored
 from .results import exhaust, exhaust_on_loop
+
+_INLINE_BYTES: dict[MediaForm | None, float] = {"url": -1, "inline": math.inf, None: INLINE_BYTES}
+_PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _Publisher:
-    """Keep files in the store, under the address that the client knows; lasts as long as the job, so it is small."""
+    """Keep files in the store, under the address that the client knows: a `Publisher`.
+
+    It lasts as long as the job, so it is small.
+    """
 
     files: FileStore
     origin: Origin
     caller: str
+    folder: Path | None
+    media: MediaForm | None
 
-    def __call__(self, file: File) -> str | None:
+    @property
+    def inline_bytes(self) -> float:
+        return _INLINE_BYTES[self.media]
+
+    def publish(self, file: File) -> str | None:
         return self.files.publish(file, base_url=url_of(self.origin), caller=self.caller)
+
+    def publish_path(self, path: Path, content_type: str) -> str | None:
+        try:
+            stored = self.files.begin(content_type, path.name, caller=self.caller)
+            try:
+                self._copy(path, stored)
+                stored = self.files.complete(stored.id, stored.key, [1])
+            except BaseException:
+                self.files.discard(stored)
+                raise
+        except StorageFull:
+            return None
+        return url_of(self.origin) + stored.url_path
+
+    def _copy(self, path: Path, stored: Stored) -> None:
+        part = self.files.open_part(stored.id, stored.key, 1)
+        try:
+            with path.open("rb") as content:
+                while piece := content.read(_PIECE_BYTES):
+                    part.write(piece)
+            self.files.end_part(stored, 1, part)
+        except BaseException:
+            part.discard()
+            raise
 
 
 def url_of(origin: Origin) -> str:
@@ -64,6 +103,7 @@ class Binding:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._files = files
         self._is_beside = is_beside
+        self._folder = _folder_of(type(app))
         self._method = spec.function.__get__(app)  # not by name: a decorator may have left the function another one
 
     def run(self, job: Job, stream: Stream) -> Any:
@@ -72,7 +112,7 @@ class Binding:
         Raises:
             StreamAppError: the job's input is not here, or is not what the endpoint takes (`InvalidInput`).
         """
-        self._enter(job.request)
+        self._enter(job)
         if self.spec.is_async:
             return self._arun(job, stream)
         if self._is_beside:
@@ -128,9 +168,12 @@ class Binding:
         name = self.spec.stream_parameter
         return self._method(**arguments) if name is None else self._method(**arguments, **{name: stream})
 
-    def _enter(self, request: JobRequest) -> None:
+    def _enter(self, job: Job) -> None:
+        request = job.request
         enter_request(RequestContext(request.headers, request.endpoint))
-        publish_by(_Publisher(self._files, request.origin, request.caller))
+        publisher = _Publisher(self._files, request.origin, request.caller, self._folder, request.media)
+        job.channel.publisher = publisher
+        publish_by(publisher)
         self.reader.enter()
 
 
@@ -172,3 +215,11 @@ async def _in_thread(job: Job, items: Iterator[Any], stream: Stream) -> Any:
     except asyncio.CancelledError:  # its next item meets the job's end, and then it is closed
         await asyncio.wait({going})
         raise
+
+
+def _folder_of(cls: type) -> Path | None:
+    """Return the folder of the file that defines an app; None where it is defined in none."""
+    try:
+        return Path(inspect.getfile(cls)).parent
+    except (OSError, TypeError):
+        return None

@@ -57,7 +57,7 @@ def final_event(job: Job, result: Any) -> Event | None:
     """Encode what an endpoint returned; None when its last output is the result already."""
     if result is None and job.result is not None:
         return None
-    event = to_event(result)
+    event = to_event(result, job.channel.publisher)
     return event if event.kind == "output" else to_event(event.json())
 
 
@@ -66,7 +66,7 @@ def succeed_at_once(job: Job, result: Any) -> bool:
     if result is None:
         job.succeed(final_event(job, None))
         return True
-    event = to_event_at_once(result)
+    event = to_event_at_once(result, job.channel.publisher)
     if event is None or event.kind != "output":
         return False
     job.succeed(event)

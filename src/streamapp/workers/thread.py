@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from ..errors import Cancelled, SetupFailed, StreamAppError
+from ..jobs.content import holds_path
 from ..jobs.job import Job
 from ..jobs.stream import Stream, enter_stream
 from ..process.forks import ending_forks
@@ -153,6 +154,9 @@ class ThreadWorker:
             result = exhaust(self._run_endpoint(job, stream), stream)
         job.returned()
         if succeed_at_once(job, result):
+            return
+        if holds_path(result):  # the next job may write to the same file
+            job.succeed(final_event(job, result))
             return
         self._wait_for_encoder(job)
         self._lane.begin_encoding(job)

@@ -15,7 +15,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
-from pydantic import BaseModel, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, Field, FieldSerializationInfo, PrivateAttr, field_serializer, model_validator
 from starlette.requests import Request
 
 from .... import media
@@ -55,6 +55,16 @@ class File(BaseModel):
     file_name: str | None = Field(None, description="The name of the file.", examples=["z9RV14K95DvU.png"])
     file_size: int | None = Field(None, description="The size of the file in bytes.", examples=[4404019])
     _data: bytes | None = PrivateAttr(None)
+    _is_movable: bool = PrivateAttr(False)  # its URL is a data URI for want of a better one
+
+    @field_serializer("url", when_used="json")
+    def _written_url(self, url: str, info: FieldSerializationInfo) -> str:
+        """Write the URL as the job wants its files, which a thread of the app's own cannot know, nor whether it shows a
+        preview.
+        """
+        if not self._is_movable or not isinstance(info.context, media.HeldBack):
+            return url
+        return media.File(self._data or b"", self.content_type or "", self.file_name).url(info.context)
 
     @model_validator(mode="before")
     @classmethod
@@ -89,10 +99,12 @@ class File(BaseModel):
 
     @classmethod
     def _store(cls, file: FileData, repository: Repository, options: SaveOptions, **more: Any) -> Self:
-        url = _repository(repository).save(file, **(options.get("save_kwargs") or {}))
+        chosen = _repository(repository)
+        url = chosen.save(file, **(options.get("save_kwargs") or {}))
         size = len(file.data)
         stored = cls(url=url, content_type=file.content_type, file_name=file.file_name, file_size=size, **more)
         stored._data = file.data
+        stored._is_movable = isinstance(chosen, FalFileRepository) and media.is_data_uri(url)
         return stored
 
     @classmethod

@@ -7,7 +7,6 @@ They are below `FAL_PERSISTENT_DIR`: what the environment variable `STREAMAPP_PE
 import hashlib
 import logging
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,9 +22,10 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .... import fetch, media
+from ....jobs.content import persistent_folder
 from ....settings import MIB
 
-FAL_PERSISTENT_DIR = Path(os.environ.get("STREAMAPP_PERSISTENT_DIR") or os.path.expanduser("~/.cache/streamapp"))
+FAL_PERSISTENT_DIR = Path(persistent_folder())
 FAL_REPOSITORY_DIR = FAL_PERSISTENT_DIR / ".fal" / "repos"
 FAL_MODEL_WEIGHTS_DIR = FAL_PERSISTENT_DIR / ".fal" / "model_weights"
 

@@ -7,7 +7,7 @@ from ..types import FileData, FileRepository
 
 
 class FalFileRepository(FileRepository):
-    """Store files with this server: small ones, and all where it has no file store, in the URL itself."""
+    """Store files with this server: small ones in the URL itself, until it is known how the job wants its files."""
 
     def save(self, data: FileData, **options: Any) -> str:
         """Return a URL of the file; `options` are without effect."""

@@ -1,0 +1,150 @@
+"""Put files in the place of the bytes and paths that an endpoint answers with.
+
+Bytes are a file wherever they stand, but in a model or a dataclass, which say themselves how theirs are written. A path
+is the file's content, also there: what else could a client do with it. Only files of the app's own folder, of the
+folder for temporary files and of those that fal's apps keep for long are given away like this: a path can come from
+somebody's input. What is large is copied into the file store piece by piece, without being held in memory.
+"""
+
+import mimetypes
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from types import NoneType
+from typing import Any
+
+from pydantic import BaseModel, RootModel
+
+from ..errors import NotEncodable
+from ..media import INLINE_BYTES, File, HeldBack, media_of, publisher_for, sniff
+
+#: types of what is written as it is
+PLAIN = frozenset({str, int, float, bool, NoneType})
+_HEAD_BYTES = 64  # tell what a file is
+
+
+def with_content(value: Any, held: HeldBack, to_plain: Callable[[Any], Any]) -> Any:
+    """Return a value to be encoded, with files in the place of bytes and paths; may block where it has paths.
+
+    Args:
+        to_plain: writes a model or a dataclass as plain data, as it is written itself.
+    Raises:
+        NotEncodable: there is no such file, or it is not to be given away, or this must not block.
+    """
+    if type(value) in PLAIN:
+        return value
+    match value:
+        case dict():
+            if PLAIN.issuperset(map(type, value.values())):
+                return value
+            return {key: with_content(item, held, to_plain) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            if PLAIN.issuperset(map(type, value)):
+                return value
+            return [with_content(item, held, to_plain) for item in value]
+        case bytes() | bytearray() | memoryview():
+            return media_of(bytes(value))
+        case Path():
+            return _content_of(value, held)
+        case _ if _has_fields(value) and holds_path(value):
+            return _put_into(to_plain(value), value, held)
+    return value
+
+
+def holds_path(value: Any) -> bool:
+    """Say whether a path is anywhere in a value, also in its models and dataclasses."""
+    if type(value) in PLAIN:
+        return False
+    match value:
+        case Path():
+            return True
+        case dict():
+            return _any_path(value.values())
+        case list() | tuple() | set() | frozenset():
+            return _any_path(value)
+    return _has_fields(value) and _any_path(_fields_of(value).values())
+
+
+def _any_path(items: Iterable[Any]) -> bool:
+    return any(map(holds_path, items))
+
+
+def _has_fields(value: Any) -> bool:
+    return isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, File | type))
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    """Return the values of a model or a dataclass by the names that they are written with."""
+    if is_dataclass(value):
+        values = {field.name: getattr(value, field.name, None) for field in fields(value)}
+    else:
+        values = {**value.__dict__, **(value.__pydantic_extra__ or {})}
+    described = getattr(type(value), "__pydantic_fields__", {})
+    aliases = {name: field.serialization_alias or name for name, field in described.items()}
+    return {aliases.get(name, name): item for name, item in values.items()}
+
+
+def _put_into(written: Any, value: Any, held: HeldBack) -> Any:
+    """Put files into what a value was written as, where it has a path and nothing else was made of that."""
+    match value, written:
+        case Path(), str() if written == str(value):
+            return _content_of(value, held)
+        case RootModel(), _:
+            return _put_into(written, value.root, held)
+        case dict(), dict() if len(value) == len(written):
+            pairs = zip(written.items(), value.values(), strict=True)
+            return {key: _put_into(part, item, held) for (key, part), item in pairs}
+        case ((list() | tuple() | set() | frozenset()), list()) if len(value) == len(written):
+            return [_put_into(part, item, held) for part, item in zip(written, value, strict=True)]
+        case _, dict() if _has_fields(value):
+            own = _fields_of(value)
+            return {key: _put_into(part, own.get(key), held) for key, part in written.items()}
+    return written
+
+
+def _content_of(path: Path, held: HeldBack) -> Any:
+    """Return what stands for a file on the disk: a `File`, or the JSON of one that was copied into the store."""
+    if held.is_at_once:
+        raise NotEncodable("a file takes too long to be read at once")
+    try:
+        real = path.resolve(strict=True)
+        found = real.stat()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise NotEncodable(f"no file at {path}: {getattr(error, 'strerror', None) or error}") from None
+    _check(path, real, found.st_mode, None if held.publisher is None else held.publisher.folder)
+    name = path.name
+    content_type = mimetypes.guess_type(name)[0] or ""
+    publisher = publisher_for(found.st_size, held)
+    if publisher is not None and found.st_size > INLINE_BYTES:
+        with real.open("rb") as file:
+            told = sniff(file.read(_HEAD_BYTES))
+        if not told.startswith("image/"):  # of an image the size is told, too
+            described = {"content_type": content_type or told or "application/octet-stream", "file_name": name}
+            url = publisher.publish_path(real, described["content_type"])
+            if url is not None:
+                return {"url": url, **described, "file_size": found.st_size}
+    return media_of(real.read_bytes(), content_type, name)
+
+
+def _check(path: Path, real: Path, mode: int, folder: Path | None) -> None:
+    if S_ISDIR(mode):
+        raise NotEncodable(f"{path} is a folder; answer with its files, or with a ZIP of it")
+    allowed = _folders(folder)
+    if not S_ISREG(mode) or not any(real.is_relative_to(folder) for folder in allowed):
+        raise NotEncodable(
+            f"{path} is no file below {', '.join(map(str, allowed))}, whose files an app may answer with by their "
+            "paths; if it is meant, write streamapp.File.from_path(path)"
+        )
+
+
+def _folders(folder: Path | None) -> list[Path]:
+    named = [folder, tempfile.gettempdir(), persistent_folder(), os.environ.get("FAL_PERSISTENT_DIR")]
+    return [Path(name).resolve() for name in named if name]
+
+
+def persistent_folder() -> str:
+    """Return where apps keep what outlives the process: fal's `FAL_PERSISTENT_DIR`."""
+    return os.environ.get("STREAMAPP_PERSISTENT_DIR") or os.path.expanduser("~/.cache/streamapp")
