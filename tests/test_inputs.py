@@ -286,6 +286,18 @@ async def test_a_whole_that_is_no_object_is_refused_beside_other_fields() -> Non
         ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+async def test_json_may_have_a_byte_order_mark_and_other_encodings(encoding: str) -> None:
+    given = await KEYS.read(
+        post('{"prompt": "\u00e9"}'.encode(encoding)), is_get=False, content_type="application/json"
+    )
+    assert (given.arguments["prompt"], json.loads(given.plain or b"")) == ("\u00e9", {"prompt": "\u00e9"})
+
+
+async def test_a_mark_alone_is_an_empty_body() -> None:
+    assert await read(lone(Square | None, None), post(b"\xef\xbb\xbf")) == {"input": None}
+
+
 async def test_an_endpoint_without_inputs_takes_no_body() -> None:
     def endpoint(self: Any) -> None: ...
 
@@ -323,6 +335,8 @@ async def test_json_that_is_no_object_is_refused(body: bytes) -> None:
         b'{"prompt": "x", "steps": -Infinity}',
         b"[" * 100_000,
         b"\x00",
+        b"\xff\xfe\x00",
+        b"\xef",
     ],
 )
 async def test_what_is_no_json_is_refused(body: bytes) -> None:

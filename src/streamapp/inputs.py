@@ -12,6 +12,7 @@ that an endpoint that gets a second parameter takes what its callers send alread
 """
 
 import inspect
+import json
 import math
 import typing
 import weakref
@@ -58,6 +59,7 @@ _ALIKE = frozenset(
     }
 )
 _UNLIKE = frozenset({"strict", "coerce_numbers_to_str", "val_json_bytes", "validate_default", "custom_init"})
+_FIRST_OF_MARKS = (b"\xef", b"\xfe", b"\xff")
 _BELOW = ("schema", "items_schema", "keys_schema", "values_schema")
 _MARKERS = (fastapi.params.Param, fastapi.params.Depends)
 
@@ -226,7 +228,7 @@ class InputReader:
             return await self._from_form(request)
         body = await request.body()
         if declared is None or content_type == "application/json" or content_type.endswith("+json"):
-            return body
+            return body if body.startswith(b'{"') else _in_utf8(body)
         if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
             return await self._from_form(request)
         raise HTTPException(
@@ -317,6 +319,17 @@ def _is_plain(value: Any) -> bool:
     if kind is list:
         return all(map(_is_plain, value))
     return math.isfinite(value) if kind is float else value is None or kind in (bool, int, str)
+
+
+def _in_utf8(body: bytes) -> bytes:
+    """Return a JSON text as pydantic reads it: without a byte order mark, not in UTF-16 or 32: as FastAPI has it."""
+    if body[:1] not in _FIRST_OF_MARKS and b"\0" not in body[:4]:
+        return body
+    encoding = json.detect_encoding(body)
+    try:
+        return body.decode(encoding).encode()
+    except UnicodeDecodeError:
+        return body
 
 
 def _parse_json(body: bytes, location: tuple[str, ...]) -> Any:
