@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     HttpUrl,
     Json,
+    JsonValue,
     PlainValidator,
     RootModel,
     SecretStr,
@@ -276,6 +277,17 @@ def test_members_that_are_told_by_a_tag_have_fields() -> None:
 )
 def test_a_text_that_begins_as_json_is_an_object_where_no_text_can_be(annotation: Any, text: str, value: Any) -> None:
     assert field(annotation).read([("x", text)]) == {"x": value}
+
+
+class Tree(RootModel[list["Tree"] | str]):
+    """Be a tree of texts."""
+
+
+@pytest.mark.parametrize(
+    "annotation", [JsonValue, list[JsonValue], Tree, list[list[Tree]], dict[str, JsonValue]], ids=str
+)
+def test_what_holds_itself_is_read_as_well(annotation: Any) -> None:
+    assert field(annotation).read([("x", "[[]]"), ("y", "")])["x"] in ("[[]]", ["[[]]"], [[]])
 
 
 async def test_an_upload_of_json_is_what_it_says() -> None:

@@ -16,6 +16,7 @@ from .media import File
 
 _LISTS = {"list", "set", "frozenset", "tuple", "deque", "generator", "named-tuple"}
 _WHOLES = {"model", "dataclass", "typed-dict"}
+_OBJECTS = {*_WHOLES, "dict"}
 # Kinds of which no empty text is one.
 _NO_TEXTS = {
     *("none", "bool", "int", "float", "decimal", "complex", "date", "time", "datetime", "timedelta", "uuid"),
@@ -108,7 +109,7 @@ class FormReader:
 
     def _named(self, schema: Schema) -> Iterator[tuple[str, Schema]]:
         """Yield the names of an input's fields, those of all members of a union, with their schemas."""
-        for option in options(schema, self._definitions):
+        for option in _options(schema, self._definitions):
             if option.get("root_model"):
                 yield from self._named(option["schema"])
             elif option["type"] in _WHOLES:
@@ -118,11 +119,11 @@ class FormReader:
                         yield alias, below or field["schema"]
 
     def _describe(self, schema: Schema, field: _Field) -> None:
-        for option in options(schema, self._definitions):
+        for option in _options(schema, self._definitions):
             match option["type"]:
                 case "model" if option["root_model"]:
                     self._describe(option["schema"], field)
-                case "model" | "dataclass" | "typed-dict" | "dict":
+                case kind if kind in _OBJECTS:
                     field.is_single = field.takes_json = True
                 case kind if kind in _LISTS:
                     field.is_list = True
@@ -133,8 +134,9 @@ class FormReader:
 
     def _describe_items(self, schema: Schema, field: _Field) -> None:
         items = _Field()
-        for item in _items(schema):
-            self._describe(item, items)
+        for option in (option for item in _items(schema) for option in _options(item, self._definitions)):
+            if option["type"] not in _LISTS | _OBJECTS:  # which may hold lists of their own kind
+                _describe_one(option, items)
         field.takes_text |= items.takes_text
         field.takes_file |= items.takes_file
         field.takes_bytes |= items.takes_bytes
@@ -146,22 +148,22 @@ def has_fields(schema: Schema, name: str) -> bool:
     one of them.
     """
     definitions = {each["ref"]: each for each in schema.get("definitions", ())}
-    (model,) = options(schema, definitions)
+    (model,) = _options(schema, definitions)
     field = dict(_fields(model))[name]
-    return any(option["type"] in _WHOLES for option in options(field["schema"], definitions))
+    return any(option["type"] in _WHOLES for option in _options(field["schema"], definitions))
 
 
-def options(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
+def _options(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
     """Yield what a value may be by a core schema: the members of unions, without what stands around them."""
     match schema["type"]:
         case "definition-ref":
-            yield from options(definitions[schema["schema_ref"]], definitions)
+            yield from _options(definitions[schema["schema_ref"]], definitions)
         case "union":
             for choice in schema["choices"]:
-                yield from options(choice[0] if isinstance(choice, tuple) else choice, definitions)
+                yield from _options(choice[0] if isinstance(choice, tuple) else choice, definitions)
         case "tagged-union":
             for choice in schema["choices"].values():
-                yield from options(choice, definitions)
+                yield from _options(choice, definitions)
         case "model" | "dataclass" | "json":
             yield schema
         case kind:
@@ -171,7 +173,7 @@ def options(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schem
             if within is None:
                 yield schema
             else:
-                yield from options(within, definitions)
+                yield from _options(within, definitions)
 
 
 def _fields(schema: Schema) -> Iterator[tuple[str, Schema]]:
