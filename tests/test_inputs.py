@@ -21,7 +21,7 @@ from urllib.parse import quote
 import PIL.Image
 import pytest
 import typing_extensions
-from fastapi import Body, Depends, Form, Header, UploadFile
+from fastapi import Body, Depends, File, Form, Header, UploadFile
 from fastapi.exceptions import RequestValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -887,11 +887,31 @@ def test_user_code_is_limited_as_inputs_are() -> None:
     assert contextvars.copy_context().run(limited) == LIMITS.max_pixels
 
 
+def test_fields_and_files_of_a_form_stand_side_by_side() -> None:
+    class Formed(streamapp.App):
+        @streamapp.endpoint("/form")
+        def form(self, input: Annotated[Square, Form()], file: Annotated[UploadFile, File()]) -> Any:
+            return [input.width, file.filename]
+
+        @streamapp.endpoint("/beside")
+        def beside(self, input: Square, file: Annotated[UploadFile, File()], note: Annotated[str, Form()]) -> Any:
+            return [input.width, file.filename, note]
+
+    with TestClient(streamapp.compile_app(Formed, settings=Settings(drain_s=0))) as client:
+        for path, found in {"/form": [1, "a.txt"], "/beside": [1, "a.txt", "n"]}.items():
+            form: Any = {"files": {"file": ("a.txt", b"content")}, "data": {"width": "1", "note": "n"}}
+            assert client.post(path, **form).json() == found
+
+
+def named_by_form(name: Annotated[str, Form()]) -> str:
+    return name
+
+
 @pytest.mark.parametrize("kind", ["data", "files"])
 def test_a_form_that_fastapi_has_read_is_not_read_again(kind: str) -> None:
     class Formed(streamapp.App):
         @streamapp.endpoint("/form")
-        def form(self, name: Annotated[str, Form()], n: int = 1) -> Any:
+        def form(self, name: Annotated[str, Depends(named_by_form)], n: int = 1) -> Any:
             return [name, n]
 
     fields: Any = {"name": "a", "n": "2"} if kind == "data" else {"name": (None, "a"), "n": (None, "2")}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import PIL.Image
 import pytest
-from fastapi import Body, Header, UploadFile
+from fastapi import Body, File, Form, Header, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from starlette.responses import StreamingResponse
@@ -232,6 +232,26 @@ def test_members_that_are_told_by_a_field_require_it() -> None:
 def test_of_what_is_left_to_a_default_nothing_is_required() -> None:
     schema = {"anyOf": [*references("Plain"), {"type": "null"}], "default": None}
     assert described(Plain | None, None) == (schema, [("width", False)], False, True)
+
+
+def test_a_form_that_fastapi_reads_is_described_beside_the_input() -> None:
+    class Formed(streamapp.App):
+        @streamapp.endpoint("/beside")
+        def beside(
+            self, input: Plain, file: Annotated[UploadFile, File()], note: Annotated[str, Form()] = ""
+        ) -> None: ...
+
+        @streamapp.endpoint("/fields")
+        def fields(self, input: Annotated[Square, Form()], file: Annotated[UploadFile, File()]) -> None: ...
+
+    paths = streamapp.compile_app(Formed).openapi()["paths"]
+    found = {path: paths[path]["post"]["requestBody"]["content"] for path in ("/beside", "/fields")}
+    schemas = [content["multipart/form-data"]["schema"] for content in found.values()]
+    assert [[*schema["properties"]] for schema in schemas] == [
+        ["width", "file", "note"],
+        ["kind", "width", "name", "file"],
+    ]
+    assert [schema["required"] for schema in schemas] == [["width", "file"], ["width", "file"]]
 
 
 def test_what_has_no_fields_is_described_by_its_name() -> None:

@@ -91,11 +91,10 @@ class InputReader:
         # As FastAPI has it: a `Response` to set headers and the status on, while another value is returned.
         self._response = next((p.name for p in spec.parameters if p.annotation is Response), None)
         others = [p for p in spec.parameters if not _is_request(p) and p.annotation is not Response]
-        self.injected = [parameter for parameter in others if _is_injected(parameter, spec.path)]
+        self.whole, self.adapter, own = _adapter(spec, [p for p in others if not _is_injected(p, spec.path)])
+        self.injected = [parameter for parameter in others if parameter not in own]
         markers = [marker for parameter in self.injected for marker in _markers(parameter)]
         self.has_dependencies = any(isinstance(marker, fastapi.params.Depends) for marker in markers)
-        own = [parameter for parameter in others if parameter not in self.injected]
-        self.whole, self.adapter = _adapter(spec, own)
         self._has_default = self.whole is not None and self.adapter.get_default_value() is not None
         self._names = tuple(parameter.name for parameter in own)
         self._limits = limits
@@ -372,27 +371,39 @@ def _is_request(parameter: inspect.Parameter) -> bool:
     return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Request)
 
 
-def _adapter(spec: EndpointSpec, parameters: list[inspect.Parameter]) -> tuple[str | None, TypeAdapter[Any]]:
-    """Return what checks the input, and the name of the parameter that is the whole of it."""
+def _adapter(
+    spec: EndpointSpec, parameters: list[inspect.Parameter]
+) -> tuple[str | None, TypeAdapter[Any], list[inspect.Parameter]]:
+    """Return the parameter that is the whole input, what checks the input, and the parameters that it fills.
+
+    Of several, a `Form()` or `File()` beside one with fields is left to FastAPI, which takes both from the same form.
+    """
     try:
         keys = TypeAdapter(_make_model(spec, parameters))
-        if len(parameters) == 1 and _is_whole(parameters[0], keys):
-            return parameters[0].name, TypeAdapter(_with_default(parameters[0]))
+        with_fields = [parameter for parameter in parameters if has_fields(keys.core_schema, parameter.name)]
+        if len(parameters) == 1 and _is_whole(parameters[0], has_fields=bool(with_fields)):
+            return parameters[0].name, TypeAdapter(_with_default(parameters[0])), parameters
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise DefinitionError(
             f"@endpoint({spec.path!r}) on {spec.function.__qualname__}: no request can hold a parameter of this type: "
             f"{error.message.partition('. ')[0].rstrip('.')}; take JSON types, pydantic models, streamapp.Image, "
             "fastapi.UploadFile, or have it injected by fastapi.Depends"
         ) from error
-    return None, keys
+    others = [parameter for parameter in parameters if not isinstance(_body_marker(parameter), Form)]
+    is_mixed = len(parameters) > 1 and with_fields and len(others) < len(parameters)
+    return _adapter(spec, others) if is_mixed else (None, keys, parameters)
 
 
-def _is_whole(parameter: inspect.Parameter, keys: TypeAdapter[Any]) -> bool:
+def _is_whole(parameter: inspect.Parameter, *, has_fields: bool) -> bool:
     """Say whether a parameter that is alone stands for the body instead of one of its keys."""
-    marker = next((marker for marker in _markers(parameter) if isinstance(marker, Body)), None)
+    marker = _body_marker(parameter)
     if marker is not None and marker.embed:
         return False
-    return has_fields(keys.core_schema, parameter.name) or (marker is not None and not isinstance(marker, Form))
+    return has_fields or (marker is not None and not isinstance(marker, Form))
+
+
+def _body_marker(parameter: inspect.Parameter) -> Body | None:
+    return next((marker for marker in _markers(parameter) if isinstance(marker, Body)), None)
 
 
 def _with_default(parameter: inspect.Parameter) -> Any:

@@ -167,6 +167,8 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 def _describe_input(
     operation: dict[str, Any], method: str, endpoint: DescribedEndpoint, taken: dict[str, Any], schemas: dict[str, Any]
 ) -> None:
+    for form in operation.pop("requestBody", {}).get("content", {}).values():  # which FastAPI reads beside
+        taken = _side_by_side(taken, form["schema"], schemas)
     members = [member for member in _members(taken, schemas) if member.get("type") != "null"]
     objects = [member for member in members if member.get("type") == "object"]
     has_default = endpoint.adapter.get_default_value() is not None
@@ -188,12 +190,22 @@ def _members(schema: dict[str, Any], schemas: dict[str, Any]) -> Iterator[dict[s
     """Yield the members of a union, or what is none; those that are told by a field require it, for all its default."""
     if "$ref" in schema:
         yield from _members(schemas[schema["$ref"].rpartition("/")[2]], schemas)
-    elif members := schema.get("anyOf") or schema.get("oneOf"):
+    elif members := schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf"):
         told_by = [schema["discriminator"]["propertyName"]] if "discriminator" in schema else []
         for member in (found for each in members for found in _members(each, schemas)):
             yield {**member, "required": [*member.get("required", ()), *told_by]}
+        if "properties" in schema:  # beside `allOf`
+            yield schema
     else:
         yield schema
+
+
+def _side_by_side(one: dict[str, Any], other: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """Return an object that has the fields of both."""
+    members = [*_members(one, schemas), *_members(other, schemas)]
+    properties = {name: part for member in members for name, part in member.get("properties", {}).items()}
+    required = [name for member in members for name in member.get("required", ())]
+    return {"type": "object", "properties": properties, "required": required}
 
 
 def _parts(members: list[dict[str, Any]], whole: str | None) -> dict[str, Any]:
