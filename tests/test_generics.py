@@ -151,8 +151,8 @@ def test_other_types_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        (Base, r"Base does not say which type ~T of Base is; write class Child\(Base\[...\]\)"),
-        (Middle, r"Middle does not say which type ~S of Middle is; write class Child\(Middle\[...\]\)"),
+        (Base, r"Base does not say which type T of Base is; write class Child\(Base\[...\]\)"),
+        (Middle, r"Middle does not say which type S of Middle is; write class Child\(Middle\[...\]\)"),
     ],
 )
 def test_a_generic_class_is_not_served_itself(cls: type[streamapp.App], message: str) -> None:
@@ -164,7 +164,7 @@ def test_a_subclass_that_gives_no_type_is_told_what_to_write() -> None:
     class Child(Middle): ...  # type: ignore[type-arg]
 
     with pytest.raises(
-        DefinitionError, match=r"Child does not say .* ~S of Middle is; write class Child\(Middle\[...\]\)"
+        DefinitionError, match=r"Child does not say .* S of Middle is; write class Child\(Middle\[...\]\)"
     ):
         Child.endpoints()
 
@@ -176,7 +176,7 @@ def test_a_bound_is_no_type_that_was_given() -> None:
 
     class Child(Bounded): ...  # type: ignore[type-arg]
 
-    with pytest.raises(DefinitionError, match="which type ~Bound"):
+    with pytest.raises(DefinitionError, match="which type Bound"):
         Child.endpoints()
 
 
@@ -197,7 +197,7 @@ def test_a_variable_that_nobody_gives_is_its_default() -> None:
     class Bare(Mixin[int], Defaulted): ...  # type: ignore[type-arg]
 
     assert [parameter.annotation for parameter in spec_of(Child).parameters] == [int, float]
-    with pytest.raises(DefinitionError, match="which type ~T of .*Defaulted is"):
+    with pytest.raises(DefinitionError, match="which type T of .*Defaulted is"):
         Bare.endpoints()
 
 

@@ -36,7 +36,7 @@ def resolve_variables(hints: dict[str, Any], cls: type, *, base: type) -> dict[s
         if getattr(variable, "has_default", bool)():  # PEP 696; one of `typing`'s has none before Python 3.13
             return variable.__default__
         raise DefinitionError(
-            f"{cls.__qualname__} does not say which type {variable} of {generic.__qualname__} is; write "
+            f"{cls.__qualname__} does not say which type {variable.__name__} of {generic.__qualname__} is; write "
             f"class {'Child' if generic is cls else cls.__name__}({generic.__name__}[...]) with a type in the brackets"
         )
 
