@@ -28,7 +28,7 @@ ELSEWHERE = {
     "cli.main": "test_cli.py",
     **dict.fromkeys(("testing.client", "testing.transport", "testing.pipeline"), "test_testing.py"),
 }
-UNMEASURED = {"serve.server", "jobs.store"}
+UNMEASURED = {"serve.server", "jobs.store", "fal.app"}
 
 
 def own_tests(module: str) -> Path:

@@ -313,7 +313,7 @@ def test_what_fals_runners_read_is_taken() -> None:
 
 
 def test_a_websocket_is_refused_with_what_to_do_instead() -> None:
-    with pytest.raises(DefinitionError, match="websockets are not served; stream with yield"):
+    with pytest.raises(DefinitionError, match="websockets are not served; stream with yield .* a POST of its own"):
         streamapp.endpoint("/x", is_websocket=True)
 
 

@@ -26,7 +26,7 @@ ORDER = (
     "runtime",
     *("http.frames", "http.call", "http.answer", "http.connection", "http.response", "http.middleware"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
-    *("fal.exceptions", "fal.container", "fal.toolkit", "fal.api", "fal.environment"),
+    *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
     *("serve.build", "serve.certificates", "serve.reload", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
     *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main"),

@@ -69,6 +69,25 @@ class RequestContext:
         return preference if isinstance(preference, dict) else None
 
 
+_current_app: contextvars.ContextVar["App | None"] = contextvars.ContextVar("streamapp_app", default=None)
+#: the apps that this process serves now
+served_apps: list["App"] = []
+
+
+def enter_app(app: "App") -> None:
+    """Make `app` the current one for the rest of this context."""
+    _current_app.set(app)
+
+
+def get_current_app() -> "App | None":
+    """Return the app whose setup, job or teardown runs here.
+
+    In other threads of this process it is the only app that is served; None where there is none, or are several.
+    """
+    app = _current_app.get()
+    return served_apps[0] if app is None and len(served_apps) == 1 else app
+
+
 def enter_request(request: RequestContext) -> None:
     """Make `request` the current one for the rest of this context."""
     _current_request.set(request)

@@ -121,7 +121,10 @@ def endpoint(
         name = getattr(path, "__qualname__", repr(path))
         raise DefinitionError(f'Expected @endpoint with a path, got {name}; write @endpoint("/stream")')
     if is_websocket:
-        raise DefinitionError(f"@endpoint({path!r}): websockets are not served; stream with yield instead")
+        raise DefinitionError(
+            f"@endpoint({path!r}): websockets are not served; stream with yield instead, or take each message by a "
+            "POST of its own. Without this endpoint the rest of the app is served"
+        )
     mark = EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s)
 
     def decorate(function: F) -> F:

@@ -171,8 +171,9 @@ def _import_module(name: str) -> ModuleType:
         raise DefinitionError(
             f"there is no module {error.name!r} in {folder}; a file ends with .py: path/to/app.py:Class"
         ) from None
-    if module.__file__ is not None:
-        _claim(Path(module.__file__), folder, name)
+    file = getattr(module, "__file__", None)
+    if file is not None:
+        _claim(Path(file), folder, name)
     return module
 
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from types import CodeType
 from typing import Any, NamedTuple
 
-from .app import App
+from .app import App, enter_app, served_apps
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, SetupFailed, StreamAppError, WorkerStuck
 from .fetch import MediaLimits
@@ -100,8 +100,13 @@ class ServedApp:
         self._loop = asyncio.get_running_loop()
         for binding in self._bindings.values():
             binding.loop = self._loop
+        served_apps.append(self.app)
         for worker in self.workers:
             worker.start()
+
+    def stop(self) -> None:
+        """Note that the app is served no more: its workers have ended."""
+        served_apps[:] = [app for app in served_apps if app is not self.app]
 
     def worker_of(self, spec: EndpointSpec) -> Worker:
         """Return the worker that runs an endpoint's jobs."""
@@ -156,16 +161,18 @@ class ServedApp:
         )
 
     def _call_hook(self, hook: Callable[[], Any]) -> None:
+        enter_app(self.app)
         result = hook()
         if inspect.isawaitable(result):  # what an async hook opens belongs to the loop
             assert self._loop is not None
-            error = asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop).result()
+            error = asyncio.run_coroutine_threadsafe(_wait_for(self.app, result), self._loop).result()
             if error is not None:
                 raise error
 
 
-async def _wait_for(awaitable: Any) -> BaseException | None:
+async def _wait_for(app: App, awaitable: Any) -> BaseException | None:
     """Return what a hook raised that would stop the loop if its task ended with it."""
+    enter_app(app)
     try:
         await awaitable
     except (SystemExit, KeyboardInterrupt) as error:
@@ -331,6 +338,7 @@ class Runtime:
 
     async def _tell_exit(self, served: ServedApp) -> None:
         hook = served.app.handle_exit
+        enter_app(served.app)
         try:
             if inspect.iscoroutinefunction(hook):
                 await hook()
@@ -357,6 +365,8 @@ class Runtime:
         if self._is_started:
             self._watchdog.stop()
             await asyncio.gather(*map(self._join, self._workers()))
+            for served in self.served:
+                served.stop()
         self._is_stopped = True
 
     async def _join(self, worker: Worker) -> None:

@@ -16,7 +16,7 @@ import shlex
 import socket
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
@@ -84,12 +84,17 @@ Url = Annotated[str, typer.Option(envvar="STREAMAPP_URL", help="The server.")]
 SavesPreviews = Annotated[bool, typer.Option("--previews/--no-previews", help="Save previews as they come.")]
 
 
-def main() -> None:
-    """Run the command line. When a server has ended, what Python would still wait for has a moment."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. When a server has ended, what Python would still wait for has a moment.
+
+    Args:
+        arguments: those of the process when None.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        cli(prog_name="streamapp")
+        cli(arguments, prog_name="streamapp")
     except SystemExit as end:
-        if sys.argv[1:2] == ["serve"]:
+        if arguments[:1] == ["serve"]:
             LastResort().arm(server.FORCED_END_S, end.code if isinstance(end.code, int) else 1)
         raise
 

@@ -15,7 +15,8 @@ from functools import cache as cached
 
 from ..app import App, RetryConfig
 from ..endpoint import HealthCheck, endpoint
-from . import container, exceptions, toolkit
+from . import app, container, exceptions, ref, toolkit
+from .app import realtime, wrap_app
 from .container import ContainerImage
 
 __all__ = [
@@ -23,9 +24,13 @@ __all__ = [
     "ContainerImage",
     "HealthCheck",
     "RetryConfig",
+    "app",
     "cached",
     "container",
     "endpoint",
     "exceptions",
+    "realtime",
+    "ref",
     "toolkit",
+    "wrap_app",
 ]

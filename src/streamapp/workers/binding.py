@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.datastructures import URL
 
-from ..app import App, RequestContext, enter_request
+from ..app import App, RequestContext, enter_app, enter_request
 from ..endpoint import EndpointSpec
 from ..errors import Cancelled, StorageFull
 from ..inputs import InputReader
@@ -100,6 +100,7 @@ class Binding:
     ) -> None:
         self.spec = spec
         self.reader = reader
+        self._app = app
         self.loop: asyncio.AbstractEventLoop | None = None
         self._files = files
         self._is_beside = is_beside
@@ -170,6 +171,7 @@ class Binding:
 
     def _enter(self, job: Job) -> None:
         request = job.request
+        enter_app(self._app)
         enter_request(RequestContext(request.headers, request.endpoint))
         publisher = _Publisher(self._files, request.origin, request.caller, self._folder, request.media)
         job.channel.publisher = publisher
