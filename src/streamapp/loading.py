@@ -70,7 +70,7 @@ def _import_file(path: Path) -> ModuleType:
         sys.path.append(str(_SHIMS))
     else:  # at the end: a module of the package may be called like one of Python's
         sys.path.append(str(path.parent))
-    for folder in (path.parent, _top_folder(path)):
+    for folder in {path.parent, _top_folder(path)}:
         _claim(path, folder, name)
     try:
         return importlib.import_module(name)

@@ -4,11 +4,11 @@ import importlib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ..app import App, is_app_class
+from ..app import App, get_current_app, is_app_class
 from ..endpoint import endpoint
 from ..errors import DefinitionError
 
-__all__ = ["App", "endpoint", "realtime", "wrap_app"]
+__all__ = ["App", "endpoint", "get_current_app", "realtime", "wrap_app"]
 
 
 def wrap_app(cls: type[App], **options: Any) -> Callable[..., NoReturn]:
