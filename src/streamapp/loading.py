@@ -1,6 +1,8 @@
 """Find app classes by import strings: `path/to/app.py:Class`, `package.module:Class`, or either without a class.
 
 A module's name is one that the processes which an app spawns can import, too: `multiprocessing` finds functions by it.
+
+Divergence: a file is not imported by its bare name, as Python would from its folder: several may be called app.py.
 """
 
 import ast

@@ -1,4 +1,8 @@
-"""Stand for `fal.app`: what apps are written with, and `wrap_app`, which a script calls to have its app served."""
+"""Stand for `fal.app`: what apps are written with, and `wrap_app`, which a script calls to have its app served.
+
+Divergence: `wrap_app` imports the command line when it is called, by its name: with it comes a web server, which nobody
+needs who only imports an app, and rooms to the right of this one.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -28,7 +32,6 @@ def wrap_app(cls: type[App], **options: Any) -> Callable[..., NoReturn]:
 
     def serve(*, exposed_port: int | None = None, **options: Any) -> NoReturn:
         port = () if exposed_port is None else (f"--port={exposed_port}",)
-        # By its name and late: it imports a web server, which nobody needs who imports an app.
         importlib.import_module("streamapp.cli.main").main(["serve", f"{cls.__module__}:{cls.__qualname__}", *port])
         raise AssertionError  # it has ended the process
 

@@ -324,7 +324,7 @@ def _add_endpoints(api: FastAPI, places: Iterable[_Place]) -> None:
 class _EitherSlash:
     """Serve what there is at the path without the slash at its end, or with one, where nothing is at the path itself.
 
-    A redirect, as FastAPI's, loses the body in some clients, and is not followed by others.
+    Divergence: no redirect, as FastAPI's, which loses the body in some clients, and is not followed by others.
     """
 
     def __init__(self, router: APIRouter) -> None:
