@@ -1,17 +1,33 @@
-"""Responses that endpoints make themselves: handed over, waited for, refused."""
+"""Responses that endpoints make themselves: handed over, waited for, kept, refused."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.responses import Response
+from sse_starlette import EventSourceResponse
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.testclient import TestClient
-from tests.at_work import SETTINGS, request
-from tests.served import ASYNC, Kinds, runtime_of, serving
+from starlette.types import Receive, Scope, Send
+from tests.at_work import SETTINGS, Gate, request
+from tests.served import Kinds, runtime_of, serving
+from tests.waiting import WAIT_S
 
-from streamapp.errors import Cancelled, NotEncodable
+from streamapp.errors import Cancelled, EndpointFailed, NotEncodable
 from streamapp.http.answer import NO_ANSWER, Answer, StreamAnswer, answer_of, own_headers
+from streamapp.http.call import LAST_EVENT
 from streamapp.jobs.job import Job
+from streamapp.media import File
 
 
 def new(answer: Any, **asked: Any) -> Job:
@@ -66,19 +82,12 @@ def test_a_response_is_not_waited_for_beyond_the_deadline() -> None:
 
 
 @pytest.mark.parametrize("on_loop", [True, False])
-@pytest.mark.parametrize(
-    ("answer", "is_detached", "message"),
-    [
-        (Answer(), True, "which no job can keep; call it directly"),
-        (NO_ANSWER, False, "declare -> Response instead"),
-        (StreamAnswer(Response()), False, "declare -> Response instead"),
-    ],
-)
-async def test_a_response_that_nobody_waits_for_is_refused(
-    answer: Answer, is_detached: bool, message: str, on_loop: bool
-) -> None:
+@pytest.mark.parametrize("is_detached", [True, False])
+@pytest.mark.parametrize("answer", [NO_ANSWER, StreamAnswer(Response())])
+async def test_a_response_of_a_stream_is_refused(answer: Answer, is_detached: bool, on_loop: bool) -> None:
     job = new(answer, is_detached=is_detached)
-    with pytest.raises(NotEncodable, match=message):
+    assert not answer.keeps(job, Response())
+    with pytest.raises(NotEncodable, match="declare -> Response instead"):
         await hand_over(job, Response(), on_loop=on_loop)
     assert not job.has_own_answer
 
@@ -94,13 +103,141 @@ def test_a_job_that_no_request_started_has_no_answer() -> None:
     assert answer_of(new(NO_ANSWER)) is NO_ANSWER
 
 
+# Kept by its job
+
+
+class Torn(Response):
+    """Send nothing at all."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+async def keep(response: Response) -> tuple[Job, Any]:
+    answer = Answer()
+    job = new(answer, is_detached=True)
+    assert answer.keeps(job, response)
+    return job, await answer.keep(job, response)
+
+
+def outputs(job: Job) -> list[tuple[str, Any]]:
+    return [(event.name, event.json()) for event in job.channel.events() if event.kind == "output"]
+
+
+@pytest.mark.parametrize("ping", [0, 0.001])
+async def test_a_stream_of_events_becomes_the_jobs_outputs(ping: float) -> None:
+    async def events() -> AsyncIterator[Any]:
+        yield {"event": "token", "data": '{"n": 1}'}
+        await asyncio.sleep(0)
+        yield "plain"
+
+    job, result = await keep(EventSourceResponse(events(), ping=ping))
+    assert (outputs(job), result) == ([("token", {"n": 1}), ("output", "plain")], None)
+
+
+async def test_any_response_is_kept_as_it_would_be_sent(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"bytes")
+    file = FileResponse(tmp_path / "x.bin", filename="x.bin")
+    assert (await keep(file))[1] == File(b"bytes", "application/octet-stream", "x.bin")
+    assert (await keep(JSONResponse({"n": 1})))[1] == {"n": 1}
+    assert (await keep(PlainTextResponse("own", background=BackgroundTask(lambda: None))))[1] == "own"
+    assert (await keep(RedirectResponse("/there")))[1] == {"url": "/there"}
+    assert (await keep(Torn()))[1] is None
+    job, result = await keep(StreamingResponse(iter(["a", "b"]), media_type="text/plain"))
+    assert (outputs(job), result) == ([("output", "a"), ("output", "b")], "ab")
+
+
+async def test_a_response_that_tells_of_an_error_fails_its_job() -> None:
+    with pytest.raises(HTTPException) as raised:
+        await keep(JSONResponse({"detail": "no such seed"}, 404))
+    assert (raised.value.status_code, raised.value.detail) == (404, "no such seed")
+
+
+@pytest.mark.parametrize("exiting", [SystemExit, KeyboardInterrupt])
+async def test_an_iterator_that_exits_ends_its_response_and_no_more(exiting: type[BaseException]) -> None:
+    async def leaving() -> AsyncIterator[str]:
+        raise exiting
+        yield ""
+
+    with pytest.raises(EndpointFailed, match=exiting.__name__):
+        await keep(StreamingResponse(leaving()))
+
+
+async def test_a_job_that_ends_stops_its_response_and_closes_the_iterator() -> None:
+    at_work, closed = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> AsyncIterator[str]:
+        try:
+            at_work.set()
+            await asyncio.Event().wait()
+            yield ""
+        finally:
+            await asyncio.sleep(0)  # as one does that closes what it has opened
+            closed.set()
+
+    keeping = asyncio.create_task(keep(StreamingResponse(endless())))
+    await at_work.wait()
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    async with asyncio.timeout(WAIT_S):
+        await closed.wait()
+
+
+async def test_an_iterator_between_two_pieces_is_closed_too() -> None:
+    closed = list[str]()
+
+    async def two() -> AsyncIterator[str]:
+        try:
+            yield "data: 1\n\n"
+            yield "data: 2\n\n"
+        finally:
+            closed.append("closed")
+
+    job = new(answer := Answer(), is_detached=True)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        await answer.keep(job, StreamingResponse(two(), media_type="text/event-stream"))
+    assert closed == ["closed"]
+
+
+async def test_an_iterator_in_a_thread_is_waited_for_by_the_response_and_not_by_the_job(gate: Gate) -> None:
+    def blocking() -> Iterator[str]:
+        yield gate()
+        yield "never sent"
+
+    answer = Answer()
+    keeping = asyncio.create_task(answer.keep(new(answer, is_detached=True), StreamingResponse(blocking())))
+    await asyncio.to_thread(gate.wait)
+    sending = answer.sending
+    assert sending is not None
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert not sending.task.done()
+    gate.opened.set()
+    async with asyncio.timeout(WAIT_S):
+        await asyncio.wait({sending.task})
+    assert answer.sending is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "is_kept"),
+    [
+        (Answer(), "1", False),
+        (Answer(wants_last_event=True), "", True),
+        (Answer(takes_last_event=True), "1", True),
+        (Answer(takes_last_event=True), "0", False),
+    ],
+)
+def test_the_last_event_is_the_answer_where_the_request_or_the_response_says_so(
+    answer: Answer, said: str, is_kept: bool
+) -> None:
+    response = Response(media_type="text/event-stream", headers={LAST_EVENT: said})
+    assert answer.keeps(new(answer), response) == is_kept
+    assert not answer.keeps(new(answer), PlainTextResponse("no events", headers={LAST_EVENT: said}))
+
+
 # Over HTTP
-
-
-def test_a_response_that_no_job_can_keep_is_refused(kinds: TestClient) -> None:
-    job_id = kinds.post("/response", headers=ASYNC).json()["job_id"]
-    kinds.post("/value")  # behind it in the queue
-    assert "call it directly" in kinds.get(f"/jobs/{job_id}/result").json()["detail"]
 
 
 def test_a_response_of_an_endpoint_that_is_declared_a_stream_is_refused(kinds: TestClient) -> None:

@@ -68,18 +68,16 @@ def test_a_decorator_that_hides_an_endpoint_is_refused() -> None:
 
 
 def test_a_method_may_know_an_endpoint_without_hiding_it() -> None:
-    function = streamapp.endpoint("/x")(lambda self: 1)
+    @streamapp.endpoint("/x")
+    def function(self: Any) -> int:
+        return len(late)
 
     class Other(Base):
         def other(self) -> Any:
-            return function(self)
+            return function(self), late
 
-        def late(self) -> Any:
-            return unset
-
-    if not Other:
-        unset = None
     assert paths(Other) == ["/first", "/second"]
+    late = "what is not set when the class is looked through"
 
 
 def test_a_mixin_brings_endpoints() -> None:

@@ -10,6 +10,7 @@ from fastapi import Body, Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel, field_validator
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
@@ -426,6 +427,19 @@ def test_apps_of_one_server_have_threads_of_their_own() -> None:
         submit(client, "/wait")
         assert client.post("/other/value").json() == "other"
         app.gate.release()
+
+
+def test_a_response_of_an_endpoints_own_answers_get_too() -> None:
+    class Paged(streamapp.App):
+        @streamapp.endpoint("/")
+        def page(self, n: int = 0) -> PlainTextResponse:
+            return PlainTextResponse(f"page {n}")
+
+    with serving(Paged, api_key="secret-key") as client:
+        assert client.get("/", params={"n": 2}).status_code == 401
+        client.headers["Authorization"] = "Key secret-key"
+        assert client.get("/", params={"n": 2}).text == client.post("/paged", json={"n": 2}).text == "page 2"
+        assert client.get("/paged", params={"n": "x"}).status_code == 422
 
 
 def test_a_stream_at_the_root_takes_the_place_of_the_redirect() -> None:

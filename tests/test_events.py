@@ -409,7 +409,11 @@ def test_files_to_be_kept_are_left_to_a_thread(payload: Any) -> None:
     assert publisher.kept == [File(b"x")]
 
 
-@pytest.mark.parametrize("payload", [PIXELS, {"image": PIXELS}, LARGE, {"a": [b"x"]}], ids=["image", "image in a dict", "large file", "bytes"])
+@pytest.mark.parametrize(
+    "payload",
+    [PIXELS, {"image": PIXELS}, LARGE, {"a": [b"x"]}],
+    ids=["image", "image in a dict", "large file", "bytes"],
+)
 def test_what_previews_show_is_in_them(payload: Any) -> None:
     """A file for each step would fill the store."""
     publisher = Keeping(inline_bytes=-1)

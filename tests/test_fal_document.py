@@ -163,7 +163,7 @@ class Probed(StreamingSDXLApp):
         return "free"
 
 
-SMALL = {"prompt": "a red circle", "num_inference_steps": 6, "width": 16, "height": 8}
+SMALL: dict[str, Any] = {"prompt": "a red circle", "num_inference_steps": 6, "width": 16, "height": 8}
 
 
 @pytest.fixture
@@ -194,6 +194,20 @@ def test_its_stream_passes_unchanged(app: Probed, client: TestClient) -> None:
     answer = client.post("/stream", json=SMALL)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     assert [picture.size for picture in pictures(answer.text)] == [(16, 8)] * 3  # after steps 1 and 6, and the result
+
+
+def test_its_stream_is_read_by_an_event_source_too(app: Probed, client: TestClient) -> None:
+    app.pipeline.permits.release(6)
+    answer = client.http.get("/stream", params=SMALL)
+    assert (answer.headers["content-type"], len(pictures(answer.text))) == ("text/event-stream; charset=utf-8", 3)
+
+
+def test_its_stream_is_the_outputs_of_a_job(app: Probed, client: TestClient) -> None:
+    app.pipeline.permits.release(6)
+    job_id = client.post("/stream", json=SMALL, headers={"Prefer": "respond-async"}).json()["job_id"]
+    client.get(f"/jobs/{job_id}/events")
+    outputs = client.get(f"/jobs/{job_id}/result?aggregate=1").json()
+    assert [decode(output["image"]["url"]).size for output in outputs] == [(16, 8)] * 3
 
 
 def test_its_plain_endpoint_returns_a_picture_and_the_seed(app: Probed, client: TestClient) -> None:

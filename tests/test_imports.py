@@ -24,7 +24,7 @@ ORDER = (
     *("workers.results", "workers.worker", "workers.capture", "workers.binding"),
     *("workers.thread", "workers.tasks", "workers.watchdog"),
     "runtime",
-    *("http.frames", "http.call", "http.answer", "http.connection", "http.response", "http.middleware"),
+    *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection", "http.response", "http.middleware"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
     *("serve.build", "serve.certificates", "serve.reload", "serve.server"),

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 from tests.memory_store import MemoryStore
@@ -1019,3 +1019,72 @@ def test_two_apps_that_share_a_store_have_keys_of_their_own() -> None:
         with TestClient(streamapp.compile_app(app, settings=Settings(drain_s=0), store=store)) as client:
             answers.append(client.post("/value", headers={"Idempotency-Key": "1"}).json())
     assert answers == ["one", "two", "one"]
+
+
+# Responses of endpoints' own
+
+
+class Told(streamapp.App):
+    """Endpoints that answer with events that they have framed themselves."""
+
+    @streamapp.endpoint("/stream")
+    def stream(self, says_so: bool = False) -> StreamingResponse:
+        return self.events(says_so)
+
+    @streamapp.endpoint("/run")
+    def run(self, says_so: bool = False) -> StreamingResponse:
+        return self.events(says_so)
+
+    @streamapp.endpoint("/ours")
+    def ours(self) -> Iterator[int]:
+        yield from (1, 2)
+
+    def events(self, says_so: bool) -> StreamingResponse:
+        headers = {"x-fal-sse-last-event-as-body": "1"} if says_so else {}
+        return StreamingResponse(iter(["data: 1\n\n", "data: 2\n\n"]), headers=headers, media_type="text/event-stream")
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[TestClient]:
+    with serving(Told) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/stream", "/run", "/ours"])
+def test_the_last_event_is_the_body_where_a_request_asks_for_it(told: TestClient, path: str) -> None:
+    answer = told.post(path, headers={"x-fal-sse-last-event-as-body": "1"})
+    assert (answer.headers["content-type"], answer.json()) == ("application/json", 2)
+    assert told.post(path, headers={"x-fal-sse-last-event-as-body": "0"}).text.count("data: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "is_last"),
+    [
+        ("/run", "application/json", True),
+        ("/run", "text/event-stream", False),
+        ("/run", "*/*", False),
+        ("/stream", "application/json", False),
+    ],
+)
+def test_the_last_event_is_the_body_of_who_wants_json_where_the_response_says_so(
+    told: TestClient, path: str, accept: str, is_last: bool
+) -> None:
+    answer = told.post(path, json={"says_so": True}, headers={"Accept": accept})
+    assert (answer.text == "2") == is_last
+    assert told.post(path, headers={"Accept": accept}).text == "data: 1\n\ndata: 2\n\n"
+
+
+def test_an_event_id_of_the_endpoints_own_is_left_to_the_endpoint(told: TestClient) -> None:
+    assert told.get("/stream", headers={"Last-Event-ID": "17"}).text == "data: 1\n\ndata: 2\n\n"
+
+
+def test_a_key_joins_a_job_that_keeps_what_a_response_has_sent(told: TestClient) -> None:
+    first, second = (told.post("/stream", headers={**ASYNC, "Idempotency-Key": "k"}).json() for _ in range(2))
+    assert first["job_id"] == second["job_id"]
+    assert data(finished(told, first["job_id"]))[1:-1] == [1, 2]
+
+
+def test_a_response_goes_through_fals_queue(told: TestClient) -> None:
+    submitted = told.post("/queue/me/told/stream", json={"says_so": True}).json()
+    finished(told, submitted["request_id"])
+    assert told.get(f"/queue/me/told/requests/{submitted['request_id']}").json() == 2

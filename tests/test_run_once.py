@@ -142,16 +142,15 @@ async def test_media_that_cannot_be_read_are_refused() -> None:
         await run("/image", image="data:image/png;base64,AAAA")
 
 
-@pytest.mark.parametrize("path", ["/request", "/pages/{page}", "/response"])
+@pytest.mark.parametrize("path", ["/request", "/pages/{page}"])
 async def test_an_endpoint_that_needs_http_is_refused(path: str) -> None:
     with pytest.raises(MalformedRequest, match="streamapp serve"):
         await run(path)
 
 
-async def test_a_response_that_is_returned_unannounced_fails_the_job() -> None:
-    job, _ = await run("/unannounced")
-    assert job.error is not None
-    assert job.error.code == "not_encodable"
+@pytest.mark.parametrize("path", ["/response", "/unannounced"])
+async def test_a_response_of_the_endpoints_own_is_read_for_its_outputs(path: str) -> None:
+    assert (await run(path))[1] == [("output", "own")]
 
 
 async def test_cancelling_ends_the_job_within_its_step() -> None:

@@ -41,6 +41,8 @@ WITHOUT = {
     "streamapp/http/answer.py": {
         "asyncio.shield(asyncio.wrap_future(self.ended))": BY_THE_JOB,
         "asyncio.wrap_future(self.ended)": BY_THE_JOB,
+        "asyncio.shield(sending.task)": BY_THE_JOB,
+        "never": "what a Response receives that no request waits for: nobody leaves",
     },
     "streamapp/testing/fal.py": {"serving.result()": "the server's own end, which is bounded"},
     "streamapp/workers/binding.py": {
@@ -71,7 +73,7 @@ WITHOUT = {
     "streamapp/serve/reload.py": {"child.wait()": "it was killed"},
     "streamapp/http/response.py": {
         "outcome.result()": DONE,
-        "sending.result()": DONE,
+        "sending.task.result()": DONE,
         "asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
         "asyncio.wrap_future(answer.outcome)": BY_THE_JOB,
         "asyncio.wrap_future(answer.ended)": BY_THE_JOB,

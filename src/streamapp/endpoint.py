@@ -213,7 +213,8 @@ def _is_stream(annotation: Any) -> bool:
 def _layers_of(function: Callable[..., Any]) -> list[Callable[..., Any]]:
     """Return a function and those that it wraps (`functools.wraps`), the outermost first."""
     layers = [function]
-    inspect.unwrap(function, stop=lambda layer: bool(layers.append(layer.__wrapped__)))
+    while (inner := getattr(layers[-1], "__wrapped__", None)) is not None:
+        layers.append(inner)
     return layers
 
 

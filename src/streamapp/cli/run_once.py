@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from ..app import App
 from ..endpoint import EndpointSpec
 from ..errors import InvalidInput, MalformedRequest, NotFound
+from ..http.answer import Answer
 from ..inputs import described
 from ..jobs.events import Event
 from ..jobs.job import Job, new_job_id
@@ -44,7 +45,8 @@ async def run_once(
     (served,) = runtime.served
     spec = _find(served, path)
     arguments = await _read(served, spec, data)
-    job = Job(served.request(spec, new_job_id(), input=to_json(data), is_detached=True), settings, arguments=arguments)
+    request = served.request(spec, new_job_id(), input=to_json(data), is_detached=True)
+    job = Job(request, settings, arguments=arguments, answer=Answer())
     subscriber = job.channel.subscribe(is_owner=True, shows_previews=shows_previews)
     try:
         await runtime.submit(job, served, spec)
@@ -77,6 +79,6 @@ async def _read(served: ServedApp, spec: EndpointSpec, data: dict[str, Any]) -> 
         arguments = await served.reader_of(spec).validate(data)
     except RequestValidationError as error:
         raise InvalidInput(described(error)) from None
-    if spec.kind == "response" or any(parameter.name not in arguments for parameter in spec.parameters):
+    if any(parameter.name not in arguments for parameter in spec.parameters):
         raise MalformedRequest(f"{spec.path} needs a request of its own; use `streamapp serve` and `streamapp call`")
     return arguments

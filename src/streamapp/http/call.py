@@ -23,6 +23,8 @@ CALLER = "streamapp.caller"
 #: in the scope, put there by a face: the `MediaForm` that its clients expect where nothing else is asked for
 MEDIA = "streamapp.media"
 
+#: asks for the last of a stream's events alone; fal's apps set it on their responses, for the queue
+LAST_EVENT = "x-fal-sse-last-event-as-body"
 _FIELDS = {
     b"accept": "accept",
     b"content-length": "content_length",
@@ -35,6 +37,7 @@ _FIELDS = {
     b"streamapp-resume": "resume",
     b"x-fal-queue-priority": "priority",
     b"x-fal-request-timeout": "start_timeout",
+    LAST_EVENT.encode(): "last_event",
 }
 _FORMATS: dict[str, Format] = {
     "text/event-stream": "sse",
@@ -113,6 +116,7 @@ class Call:
     resume: str | None = None
     priority: str = ""
     start_timeout: str | None = None
+    last_event: str = "0"
 
     @classmethod
     def of(cls, scope: Scope) -> "Call":
@@ -156,6 +160,11 @@ class Call:
         if not self.prefer:
             return False
         return any(part.partition(";")[0].strip() == "respond-async" for part in self.prefer.lower().split(","))
+
+    @property
+    def wants_last_event(self) -> bool:
+        """Say whether the last event of a stream is wanted as the answer's body, instead of the stream."""
+        return is_wanted(self.last_event)
 
     @property
     def is_low_priority(self) -> bool:
@@ -240,6 +249,11 @@ class Call:
     def takes_json(self) -> bool:
         """Say whether a result may be JSON, where it is not the media that were asked for."""
         return not self.accept or any(kind in _ANY_JSON for kind in accepted(self.accept))
+
+
+def is_wanted(flag: str) -> bool:
+    """Say whether a header of fal's asks for what it names."""
+    return flag.strip().lower() not in ("", "0", "false")
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:

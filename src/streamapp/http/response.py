@@ -338,19 +338,19 @@ class ResultResponse(Response):
             with suppress(OSError):  # what servers of ASGI 2.4 raise for a client that has left; the listener knows
                 await send(message)
 
-        sending = asyncio.ensure_future(response(scope, connection.disconnect, noted))
+        sending = answer.send(response, scope, connection.disconnect, noted)
         ended = asyncio.wrap_future(answer.ended)
         try:
-            await _first_of(sending, ended, connection.listener)
+            await _first_of(sending.task, ended, connection.listener)
             if is_sent:  # servers call the end of a response a disconnect, too; what it does afterwards may go on
-                await _first_of(sending, ended)
-            if not sending.done():
+                await _first_of(sending.task, ended)
+            if not sending.task.done():
                 return connection.abort()
-            sending.result()
+            sending.task.result()
             if is_sent:
                 self.job.succeed(None)
         finally:
-            sending.cancel()  # and not waited for: its iterator may block in a thread
+            sending.stop()  # and not waited for: its iterator may block in a thread
 
 
 def _awaited(job: Job) -> Answer:

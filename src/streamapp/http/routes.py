@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from typing import Any
@@ -85,21 +85,23 @@ class EndpointRoute:
 
     async def _answer(self, request: Request, injected: dict[str, Any], ended: asyncio.Event | None) -> Response:
         call = Call.of(request.scope)
-        if call.is_get and call.last_event_id:
+        is_stream = self._spec.kind == "stream"
+        if is_stream and call.is_get and call.last_event_id:
             return await self._resume(request, call)
         given = await self._reader.read(request, is_get=call.is_get, content_type=call.content_type)
-        # A Response of the endpoint's own is not kept: there is nothing that a second request could be answered with.
-        key = None if self._spec.kind == "response" else await self._key_of(request, call)
-        job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
         submission: Submission | None = request.scope.get(SUBMISSION)
         format = self._format(request, call)
+        # A Response of the endpoint's own that is passed on is not kept: nothing is left for a second request.
+        is_passed_on = self._spec.kind == "response" and submission is None and not call.prefers_async
+        key = None if is_passed_on else await self._key_of(request, call)
+        job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
         if job is None:
             job_id = request.scope.get(REQUEST_ID) or new_job_id()
             asked = (self._window_s(call, format), self._media_form(request, call, given))
-            job = await self._submit(job_id, call, given, injected, key, ended, submission, *asked)
+            job = await self._submit(job_id, call, given, injected, key, ended, submission, format, *asked)
         if job.request.is_detached:
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
-        if format is not None:
+        if is_stream and format is not None:
             return self._stream(request, call, job, format)
         return ResultResponse(
             job,
@@ -111,7 +113,7 @@ class EndpointRoute:
 
     def _format(self, request: Request, call: Call) -> Format | None:
         """Return the format of the stream that a request is answered with; None where it gets the result."""
-        if self._spec.kind != "stream":
+        if self._spec.kind == "value" or call.wants_last_event:
             return None
         scope = request.scope
         path = scope.get(ASKED_PATH, scope["path"])
@@ -126,6 +128,7 @@ class EndpointRoute:
         key: RequestKey | None,
         ended: asyncio.Event | None,
         submission: Submission | None,
+        format: Format | None = None,
         window_s: float = 0,
         media: MediaForm | None = None,
     ) -> Job:
@@ -147,7 +150,7 @@ class EndpointRoute:
             key=key,
         )
         arguments = {**given.arguments, **injected}
-        job = Job(request, self._settings, arguments=arguments, answer=self._answer_of(arguments))
+        job = Job(request, self._settings, arguments=arguments, answer=self._answer_of(call, arguments, format))
         if self._on_cancelled is not None:
             job.on_ended.append(self._tell_cancelled)
         if ended is not None:
@@ -155,7 +158,7 @@ class EndpointRoute:
 
             def close(job: Job) -> None:
                 if job.is_over and job.has_returned:
-                    self._runtime.call_on_loop(ended.set)
+                    self._runtime.call_on_loop(_set_when_sent, ended, job)
 
             job.on_ended.append(close)
             job.on_returned.append(close)
@@ -181,10 +184,11 @@ class EndpointRoute:
         # With the app's name: several apps at `/` may share a store.
         return RequestKey(f"{self._served.name} {request.url.path} {key}", zlib.crc32(body))
 
-    def _answer_of(self, arguments: dict[str, Any]) -> Answer:
+    def _answer_of(self, call: Call, arguments: dict[str, Any], format: Format | None) -> Answer:
         own = self._reader.own_response(arguments)
         if self._spec.kind != "stream":
-            return Answer(own)
+            takes = self._spec.kind == "response" and format is None
+            return Answer(own, wants_last_event=call.wants_last_event, takes_last_event=takes)
         return NO_ANSWER if own is None else StreamAnswer(own)
 
     def _tell_cancelled(self, job: Job) -> None:
@@ -251,7 +255,9 @@ class EndpointRoute:
 
     def _window_s(self, call: Call, format: Format | None) -> float:
         """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
-        asked_s = call.resume_window_s if self._spec.kind == "stream" else None
+        if self._spec.kind != "stream":
+            return 0
+        asked_s = call.resume_window_s
         if asked_s is None:
             return self._settings.resume_window_s if call.is_get and format is not None else 0
         most_s = self._spec.mark.max_resume_window_s
@@ -344,12 +350,32 @@ async def _until_ended(request: Request) -> AsyncIterator[asyncio.Event]:
         await ended.wait()
 
 
+def _set_when_sent(ended: asyncio.Event, job: Job) -> None:
+    """Set an event once none of a job's code runs: the iterator of a Response may outlive the job that it has ended."""
+    answer = answer_of(job)
+    if answer is None or answer.sending is None:
+        ended.set()
+    else:
+        answer.sending.task.add_done_callback(lambda task: ended.set())
+
+
 class LastingRoute(APIRoute):
     """Keep what dependencies gave open as long as the job that uses it, which may outlive the answer.
 
     FastAPI closes it before the app returns, in the same task, where anyio's cancel scopes have to end. So the request
-    is served in a task of its own, which goes on when the app has returned.
+    is served in a task of its own, which goes on when the app has returned. What FastAPI would close when the function
+    has returned (`Depends(scope="function")`) waits as long: here that function only makes the job.
     """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what FastAPI has fill the parameters and call the function."""
+        handle = super().get_route_handler()
+
+        async def lasting(request: Request) -> Response:
+            request.scope["fastapi_function_astack"] = request.scope["fastapi_inner_astack"]
+            return await handle(request)
+
+        return lasting
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

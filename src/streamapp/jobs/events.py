@@ -381,6 +381,11 @@ def _array_to_list(array: Any) -> Any:
     return array.tolist()
 
 
+def is_name(name: str) -> bool:
+    """Say whether an output may have this name on the wire."""
+    return _NAME.fullmatch(name) is not None and (name not in KINDS or name in RESULTS)
+
+
 @lru_cache(maxsize=256)
 def _check_name(name: str) -> str:
     if name in KINDS and name not in RESULTS:

@@ -125,6 +125,14 @@ class OwnAnswer(Protocol):
         """Say whether this is what an endpoint answers itself."""
         ...
 
+    def keeps(self, job: "Job", result: Any) -> bool:
+        """Say whether it goes into the log after all, as nobody waits for it: `keep` instead of handing it over."""
+        ...
+
+    async def keep(self, job: "Job", result: Any) -> Any:
+        """Emit what it would send, on the loop; return the result where it is not the last output."""
+        ...
+
     def hand_over(self, job: "Job", result: Any) -> None:
         """Have it sent, and block until it was; not on the loop.
 

@@ -168,7 +168,7 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
         )
     layers.append(Middleware(CrossSite, origins=settings.cors_origins))
     if settings.api_key is not None:
-        home = () if _streams_at_root(runtime) else ("/",)
+        home = () if _answers_at_root(runtime) else ("/",)
         layers.append(
             Middleware(
                 ApiKey,
@@ -254,10 +254,10 @@ class _Place:
 
     @property
     def methods(self) -> list[str]:
-        """Return what it is asked by: a stream by browsers, too, at its own path; what stands for a probe by probes."""
+        """Return what it is asked by: what is no mere value by browsers, too; what stands for a probe by probes."""
         if self.is_second:
             return ["POST"]
-        is_got = self.spec.kind == "stream" or self.spec.path.rstrip("/") in _SHARED_PATHS
+        is_got = self.spec.kind != "value" or self.spec.path.rstrip("/") in _SHARED_PATHS
         return ["POST", "GET"] if is_got else ["POST"]
 
     @property
@@ -430,7 +430,7 @@ def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Resp
             return redirect(request)
         raise HTTPException(404, "Not Found")
 
-    if not _streams_at_root(runtime):
+    if not _answers_at_root(runtime):
         api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
 
 
@@ -438,8 +438,8 @@ def _redirect_to_docs(request: Request) -> Response:
     return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
-def _streams_at_root(runtime: Runtime) -> bool:
-    return any(spec.path == "/" and spec.kind == "stream" for spec in runtime.served[0].endpoints)
+def _answers_at_root(runtime: Runtime) -> bool:
+    return any(spec.path == "/" and spec.kind != "value" for spec in runtime.served[0].endpoints)
 
 
 def _check_path(path: str, served: ServedApp, spec: EndpointSpec, owners: Mapping[str, str]) -> None:

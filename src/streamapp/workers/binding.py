@@ -131,6 +131,8 @@ class Binding:
         if inspect.isawaitable(result):
             result = self._on_loop(job, _awaited(result))
         if job.answer is not None and job.answer.takes(result):
+            if job.answer.keeps(job, result):
+                return self._on_loop(job, job.answer.keep(job, result))
             return job.answer.hand_over(job, result)
         if hasattr(result, "__aiter__"):
             return self._on_loop(job, exhaust_on_loop(result, stream))
@@ -148,6 +150,8 @@ class Binding:
         if inspect.isawaitable(result):
             result = await _awaited(result)
         if job.answer is not None and job.answer.takes(result):
+            if job.answer.keeps(job, result):
+                return await job.answer.keep(job, result)
             return await job.answer.hand_over_on_loop(job, result)
         return await _in_thread(job, result, stream) if isinstance(result, Iterator) else result
 
