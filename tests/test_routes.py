@@ -14,12 +14,14 @@ from typing import Annotated, Any
 import pytest
 from fastapi import BackgroundTasks, Body, Depends, Header, HTTPException
 from pydantic import BaseModel
+from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
+from tests.at_work import Gate
 from tests.memory_store import MemoryStore
 from tests.served import (
     ASYNC,
@@ -1088,3 +1090,114 @@ def test_a_response_goes_through_fals_queue(told: TestClient) -> None:
     submitted = told.post("/queue/me/told/stream", json={"says_so": True}).json()
     finished(told, submitted["request_id"])
     assert told.get(f"/queue/me/told/requests/{submitted['request_id']}").json() == 2
+
+
+class Opened(list[str]):
+    """What a dependency gives, and notes when it is used and closed."""
+
+
+class Lent(streamapp.App):
+    """Endpoints whose own responses use what a dependency has opened."""
+
+    notes = Opened()
+    gate: Any = None
+
+    def lend() -> Iterator[Opened]:  # type: ignore[misc]
+        Lent.notes.append("opened")
+        yield Lent.notes
+        Lent.notes.append("closed")
+
+    async def alend() -> AsyncIterator[Opened]:  # type: ignore[misc]
+        Lent.notes.append("opened")
+        yield Lent.notes
+        Lent.notes.append("closed")
+
+    @streamapp.endpoint("/thread")
+    def thread(self, lent: Annotated[Opened, Depends(lend)]) -> StreamingResponse:
+        return StreamingResponse(self.in_thread(lent), media_type="text/event-stream")
+
+    @streamapp.endpoint("/async-thread")
+    async def async_thread(self, lent: Annotated[Opened, Depends(alend)]) -> StreamingResponse:
+        return StreamingResponse(self.in_thread(lent), media_type="text/event-stream")
+
+    @streamapp.endpoint("/function")
+    def function(self, lent: Annotated[Opened, Depends(lend, scope="function")]) -> StreamingResponse:
+        return StreamingResponse(self.in_thread(lent), media_type="text/event-stream")
+
+    @streamapp.endpoint("/loop")
+    async def loop(self, lent: Annotated[Opened, Depends(alend)]) -> StreamingResponse:
+        return StreamingResponse(self.on_loop(lent), media_type="text/event-stream")
+
+    @streamapp.endpoint("/sse-starlette")
+    def sse_starlette(self, lent: Annotated[Opened, Depends(lend)]) -> EventSourceResponse:
+        return EventSourceResponse(self.on_loop(lent))
+
+    @streamapp.endpoint("/value")
+    def value(self, lent: Annotated[Opened, Depends(lend, scope="function")]) -> str:
+        lent.append("used")
+        return "value"
+
+    def in_thread(self, lent: Opened) -> Iterator[str]:
+        try:
+            yield "data: 1\n\n"
+            self.gate()
+            yield "data: 2\n\n"
+        finally:
+            lent.append("used")
+
+    async def on_loop(self, lent: Opened) -> AsyncIterator[str]:
+        try:
+            yield "data: 1\n\n"
+            await asyncio.to_thread(self.gate)
+            yield "data: 2\n\n"
+        finally:
+            lent.append("used")
+
+
+LENT = ["/thread", "/async-thread", "/function", "/loop", "/sse-starlette"]
+
+
+@pytest.fixture
+def lent(gate: Gate) -> Iterator[streamapp.testing.TestClient]:
+    Lent.notes.clear()
+    Lent.gate = gate
+    with streamapp.testing.TestClient(Lent, settings=Settings(drain_s=0)) as client:
+        yield client
+        gate.opened.set()
+
+
+@pytest.mark.parametrize("path", LENT)
+def test_what_a_dependency_opened_lasts_as_long_as_a_response_of_the_endpoints_own(
+    lent: streamapp.testing.TestClient, gate: Gate, path: str
+) -> None:
+    gate.opened.set()
+    assert "data: 2" in lent.post(path).text
+    until(lambda: Lent.notes == ["opened", "used", "closed"])
+
+
+@pytest.mark.parametrize("path", LENT)
+def test_what_a_dependency_opened_outlives_a_client_that_leaves_its_response(
+    lent: streamapp.testing.TestClient, gate: Gate, path: str
+) -> None:
+    with lent.http.stream("POST", path) as answer:
+        next(answer.iter_text())
+        gate.wait()
+    if path not in ("/loop", "/sse-starlette"):  # a coroutine is cancelled where it stands
+        assert lent.run("/value") == "value"
+        assert Lent.notes == ["opened", "opened", "used", "closed"]
+        del Lent.notes[1:]
+    gate.opened.set()
+    until(lambda: Lent.notes == ["opened", "used", "closed"])
+
+
+@pytest.mark.parametrize("path", LENT)
+def test_what_a_dependency_opened_outlives_a_job_that_is_cancelled(
+    lent: streamapp.testing.TestClient, gate: Gate, path: str
+) -> None:
+    job_id = lent.post(path, headers=ASYNC).json()["job_id"]
+    gate.wait()
+    lent.post(f"/jobs/{job_id}/cancel")
+    if path not in ("/loop", "/sse-starlette"):
+        assert Lent.notes == ["opened"]
+    gate.opened.set()
+    until(lambda: Lent.notes == ["opened", "used", "closed"])
