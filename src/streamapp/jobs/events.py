@@ -19,7 +19,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, core_sch
 from ..errors import ErrorReport, MalformedRequest, NotEncodable
 from ..media import File, HeldBack, HeldBackAtOnce, Publisher, encode_media
 from ..text import all_whole, without_line_ends
-from .content import PLAIN, with_content
+from .content import is_plain, with_content
 
 Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
@@ -283,14 +283,12 @@ def encode(payload: Any) -> bytes:
 
 def _emitted(payload: Any, fallback: _Fallback, holding: type[HeldBack], publisher: Publisher | None) -> bytes:
     """Return what an endpoint emits as JSON."""
-    kind = type(payload)
-    # The common case, in which there is nothing to look for.
-    if kind is str or (kind is dict and PLAIN.issuperset(map(type, payload.values()))):
-        try:
+    try:
+        if is_plain(payload):
             written = _ANYTHING.to_json(payload)
             return written if written.isascii() else without_line_ends(written)
-        except PydanticSerializationError:  # of a text that is no Unicode
-            pass
+    except (PydanticSerializationError, RecursionError):  # told, or mended, the long way
+        pass
     return _with_files(payload, fallback, holding(publisher))
 
 
