@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import PIL.Image
@@ -337,6 +338,60 @@ def test_with_several_apps_each_is_described_at_its_name_and_ids_are_unique() ->
 
 def test_with_one_app_its_paths_are_described_once(document: dict[str, Any]) -> None:
     assert "/painter/stream" not in document["paths"]
+
+
+class Filed(BaseModel):
+    video: Path
+    more: list[Path] | None = None
+    raw: bytes = b""
+
+
+class Filing(streamapp.App):
+    @streamapp.endpoint("/path")
+    def path(self) -> Path:
+        return Path()
+
+    @streamapp.endpoint("/bytes")
+    def bytes(self) -> dict[str, bytes]:
+        return {}
+
+    @streamapp.endpoint("/model")
+    def model(self, path: Path = Path()) -> Filed:
+        return Filed(video=Path())
+
+    @streamapp.endpoint("/file")
+    def file(self) -> streamapp.File:
+        return streamapp.File(b"")
+
+
+def test_paths_and_bytes_of_results_are_described_as_the_files_that_they_become() -> None:
+    document = streamapp.compile_app(Filing).openapi()
+    told = {
+        path: operations["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        for path, operations in document["paths"].items()
+        if path in ("/path", "/bytes", "/file")
+    }
+    files = [told["/path"], told["/bytes"]["additionalProperties"], told["/file"]]
+    assert [file["ui"] for file in files] == [{"field": "file"}] * 3
+    assert files[0]["properties"] == files[1]["properties"] == files[2]["properties"]
+    filed = document["components"]["schemas"]["Filed"]["properties"]
+    assert filed["video"]["properties"].keys() == told["/file"]["properties"].keys()
+    assert filed["more"]["anyOf"][0]["items"]["ui"] == {"field": "file"}
+    assert filed["raw"]["format"] == "binary"
+    assert document["components"]["schemas"]["ModelInput"]["properties"]["path"]["format"] == "path"
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [(streamapp.Video, "video"), (streamapp.Audio, "audio"), (streamapp.Image, "image")]
+)
+def test_media_are_told_apart_for_whoever_shows_them(kind: Any, field: str) -> None:
+    class Taking(streamapp.App):
+        @streamapp.endpoint("/")
+        def take(self, media: kind) -> str:
+            return "taken"
+
+    schema = streamapp.compile_app(Taking).openapi()["components"]["schemas"]["TakeInput"]["properties"]["media"]
+    assert schema["ui"] == {"field": field}
 
 
 def test_results_are_written_by_the_names_that_the_document_promises() -> None:

@@ -4,6 +4,7 @@ FastAPI describes what it fills itself; the input that `inputs` reads and the ev
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 
 from ..endpoint import EndpointSpec
 from ..jobs.events import KINDS
+from ..media import File
 
 OPENAPI_VERSION = "3.2.0"
 _REF = "#/components/schemas/{model}"
@@ -136,10 +138,40 @@ def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[
 
 
 class _Lenient(GenerateJsonSchema):
-    """Describe what has no JSON schema as anything, instead of leaving the whole document out."""
+    """Describe what has no JSON schema as anything, instead of leaving the whole document out.
+
+    Paths and bytes in a result are described as the files that they become (`jobs/content`).
+    """
+
+    _fields = 0  # how many models and dataclasses are around what is described
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
         return {}
+
+    def generate_inner(self, schema: Any) -> JsonSchemaValue:
+        described = super().generate_inner(schema)
+        is_path = self.mode == "serialization" and described.get("format") == "path"
+        return TypeAdapter(File).json_schema(mode="serialization") if is_path else described
+
+    def bytes_schema(self, schema: Any) -> JsonSchemaValue:
+        is_file = self.mode == "serialization" and not self._fields
+        return TypeAdapter(File).json_schema(mode="serialization") if is_file else super().bytes_schema(schema)
+
+    def model_fields_schema(self, schema: Any) -> JsonSchemaValue:
+        with self._within_fields():
+            return super().model_fields_schema(schema)
+
+    def dataclass_args_schema(self, schema: Any) -> JsonSchemaValue:
+        with self._within_fields():
+            return super().dataclass_args_schema(schema)
+
+    @contextmanager
+    def _within_fields(self) -> Iterator[None]:
+        self._fields += 1
+        try:
+            yield
+        finally:
+            self._fields -= 1
 
 
 def _generate(

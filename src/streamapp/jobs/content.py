@@ -166,7 +166,7 @@ def _check(path: Path, real: Path, mode: int, folder: Path | None) -> None:
 
 def _folders(folder: Path | None) -> list[Path]:
     named = [folder, tempfile.gettempdir(), persistent_folder(), os.environ.get("FAL_PERSISTENT_DIR")]
-    return [Path(name).resolve() for name in named if name]
+    return [*dict.fromkeys(Path(name).resolve() for name in named if name)]
 
 
 def persistent_folder() -> str:
