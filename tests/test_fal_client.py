@@ -1,6 +1,7 @@
 """The real `fal-client`, unmodified, and `fal api` of the package `fal`, against a server of ours."""
 
 import gc
+import io
 import subprocess
 import sys
 import time
@@ -285,6 +286,26 @@ def test_an_uploaded_file_is_an_input(client: fal_client.SyncClient, tmp_path: P
 @pytest.mark.parametrize("repository", ["fal_v3", "fal"])
 def test_an_uploaded_image_is_an_input(client: fal_client.SyncClient, repository: Any) -> None:
     image_url = client.upload_image(PICTURE, repository=repository)
+    assert client.run(ID, {"image_url": image_url}, path="/size") == {"width": 30, "height": 20}
+
+
+def is_picture(url: str) -> bool:
+    answer = httpx.get(url, timeout=WAIT_S).raise_for_status()
+    return answer.headers["content-type"] == "image/png" and Image.open(io.BytesIO(answer.content)).size == PICTURE.size
+
+
+def test_an_image_of_a_result_can_be_downloaded(client: fal_client.SyncClient) -> None:
+    for result in (client.run(f"{ID}/draw", {}), client.subscribe(f"{ID}/draw", {})):
+        assert is_picture(result["images"][0]["url"])
+    preview, drawn = client.stream(f"{ID}/draw", {})
+    assert preview["images"][0]["url"].startswith("data:image/jpeg;")
+    assert is_picture(drawn["images"][0]["url"])
+    inline = client.run(f"{ID}/draw", {"sync_mode": True})
+    assert inline["images"][0]["url"].startswith("data:image/png;")
+
+
+def test_an_image_of_a_result_is_an_input_of_the_next(client: fal_client.SyncClient) -> None:
+    image_url = client.run(f"{ID}/draw", {})["images"][0]["url"]
     assert client.run(ID, {"image_url": image_url}, path="/size") == {"width": 30, "height": 20}
 
 

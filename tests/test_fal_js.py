@@ -225,6 +225,20 @@ def test_an_uploaded_blob_can_be_read_at_the_url(node: Node) -> None:
     assert answer.headers["content-type"].startswith("text/plain")
 
 
+def test_an_image_of_a_result_can_be_downloaded(node: Node) -> None:
+    urls = node("""
+        const draw = `${id}/draw`, urls = [];
+        urls.push((await fal.run(draw, { input: {} })).data.images[0].url);
+        urls.push((await fal.subscribe(draw, { input: {}, pollInterval: 20 })).data.images[0].url);
+        const stream = await fal.stream(draw, { input: {} });
+        for await (const event of stream) urls.push(event.images[0].url);
+        return urls;
+    """)
+    assert [url.partition(":")[0] for url in urls] == ["http", "http", "data", "http"]
+    for url in (urls[0], urls[1], urls[3]):
+        assert httpx.get(url, timeout=WAIT_S).headers["content-type"] == "image/png"
+
+
 def test_a_blob_in_an_input_is_uploaded(node: Node) -> None:
     with io.BytesIO() as png:
         Image.new("RGB", (30, 20), "red").save(png, "png")

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import PIL.Image
 from fastapi import HTTPException
 
 import streamapp
@@ -78,6 +79,17 @@ class FalCalls(streamapp.App):
             raise HTTPException(429, "come again")
         refused, self.refusals = self.refusals, 0
         return {"refused": refused}
+
+    @streamapp.endpoint("/draw")
+    def draw(self) -> dict[str, Any]:
+        """Answer with an image."""
+        return {"images": [PIL.Image.new("RGB", (30, 20), "red")]}
+
+    @streamapp.endpoint("/draw/stream")
+    def draw_stream(self, stream: streamapp.Stream) -> Iterator[dict[str, Any]]:
+        """Show a preview, then an image."""
+        stream.preview({"images": [PIL.Image.new("RGB", (3, 2), "red")]})
+        yield self.draw()
 
     @streamapp.endpoint("/size")
     def size(self, image_url: streamapp.Image) -> dict[str, int]:

@@ -216,14 +216,12 @@ def to_event(value: Any, publisher: Publisher | None = None, *, at_once: bool = 
     Raises:
         NotEncodable: a value in it has no form on the wire; says which type.
     """
-    holding = HeldBackAtOnce if at_once else HeldBack
-    fallback = _fallback_at_once if at_once else _fallback
     if type(value) is dict:  # what most endpoints emit, before six questions of what else it may be
-        return Event("output", _emitted(value, fallback, holding, publisher))
+        return Event("output", _emitted(value, publisher, at_once))
     match value:
         case Preview():
             fallback = _fallback_at_once if at_once else _preview_fallback
-            held = holding(publisher, is_inline=True)
+            held = (HeldBackAtOnce if at_once else HeldBack)(publisher, is_inline=True)
             return Event("preview", _with_files(_preview_payload(value), fallback, held), key=value.key)
         case Progress():
             return Event("progress", encode(_progress_payload(value)), key=value.key)
@@ -237,13 +235,13 @@ def to_event(value: Any, publisher: Publisher | None = None, *, at_once: bool = 
             return Event("log", encode(payload), text=value.message)
         case Output():
             text = value.payload if isinstance(value.payload, str) else None
-            data = _emitted(value.payload, fallback, holding, publisher)
+            data = _emitted(value.payload, publisher, at_once)
             return Event("output", data, name=_check_name(value.event), text=text)
         case str():
-            return Event("output", _emitted(value, fallback, holding, publisher), text=value)
+            return Event("output", _emitted(value, publisher, at_once), text=value)
         case Event():
             raise NotEncodable(f"Expected a value to emit, got the encoded {value!r}; emit its payload")
-    return Event("output", _emitted(value, fallback, holding, publisher))
+    return Event("output", _emitted(value, publisher, at_once))
 
 
 def to_event_at_once(value: Any, publisher: Publisher | None = None) -> Event | None:
@@ -281,7 +279,7 @@ def encode(payload: Any) -> bytes:
     return _to_json(payload, _fallback, HeldBack())
 
 
-def _emitted(payload: Any, fallback: _Fallback, holding: type[HeldBack], publisher: Publisher | None) -> bytes:
+def _emitted(payload: Any, publisher: Publisher | None, at_once: bool) -> bytes:
     """Return what an endpoint emits as JSON."""
     try:
         if is_plain(payload):
@@ -289,7 +287,9 @@ def _emitted(payload: Any, fallback: _Fallback, holding: type[HeldBack], publish
             return written if written.isascii() else without_line_ends(written)
     except (PydanticSerializationError, RecursionError):  # told, or mended, the long way
         pass
-    return _with_files(payload, fallback, holding(publisher))
+    if at_once:
+        return _with_files(payload, _fallback_at_once, HeldBackAtOnce(publisher))
+    return _with_files(payload, _fallback, HeldBack(publisher))
 
 
 def _with_files(payload: Any, fallback: _Fallback, held: HeldBack) -> bytes:
