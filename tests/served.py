@@ -155,6 +155,16 @@ class Kinds(streamapp.App):
         yield {"n": 1}
         yield {"n": 2}
 
+    @streamapp.endpoint("/no-text")
+    def no_text(self) -> Iterator[str]:
+        yield from ()
+
+    @streamapp.endpoint("/tokens", join=True)
+    def tokens(self, stream: streamapp.Stream) -> None:
+        stream.emit("a", event="token")
+        stream.emit({"n": 1})
+        stream.emit("b", event="token")
+
     @streamapp.endpoint("/text", media_type="text/plain")
     async def text(self) -> AsyncIterator[str]:
         for token in ("Hello, ", "wörld"):

@@ -480,6 +480,21 @@ def test_the_first_stream_answers_a_post_to_an_app_without_an_endpoint_at_its_ro
         assert client.get("/", headers={"Accept": "text/html"}, follow_redirects=False).status_code == 307
 
 
+def test_an_endpoint_called_as_its_app_is_the_one_that_is_served_there() -> None:
+    class First(streamapp.App):
+        @streamapp.endpoint("/other")
+        def other(self) -> Iterator[int]:
+            yield 1
+
+        @streamapp.endpoint("/first")
+        def first(self) -> Iterator[int]:
+            yield 2
+
+    with serving(First) as client:
+        results = [client.post(path, headers={"Accept": "application/json"}).json() for path in ("/", "/first")]
+    assert results == [1, 2]
+
+
 def test_what_streams_nothing_is_not_served_at_the_root() -> None:
     class Values(streamapp.App):
         @streamapp.endpoint("/value")

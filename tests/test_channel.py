@@ -511,6 +511,23 @@ def test_what_an_attempt_that_is_lost_has_brought_is_no_result() -> None:
     assert channel.last_output is not None and channel.last_output.json() == "b"
 
 
+@pytest.mark.parametrize(("output", "text"), [(None, "ab"), ("c", None)])
+def test_an_end_without_a_last_output_bears_the_text_that_was_to_be_joined(output: Any, text: str | None) -> None:
+    channel = Channel(Settings(), joins=True)
+    put(channel, "a")
+    put(channel, "b")
+    channel.finish(None if output is None else to_event(output))
+    assert channel.terminal is not None
+    assert channel.terminal.text == text
+
+
+def test_an_end_after_nothing_bears_an_empty_text() -> None:
+    channel = Channel(Settings(), joins=True)
+    channel.finish(to_event(None))
+    assert channel.terminal is not None
+    assert (channel.terminal.text, channel.events()[0].data) == ("", b"null")
+
+
 async def test_a_sleeping_reader_is_woken_by_a_restart_and_gets_it_by_its_task() -> None:
     channel, delivered = channel_with(), []  # type: tuple[Channel, list[Any]]
     reader = channel.subscribe()

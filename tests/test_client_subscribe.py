@@ -100,6 +100,14 @@ def test_a_subscription_sends_what_starts_the_job_and_reads_one_stream(serve: Se
     assert requests(server) == ["POST /work", f"GET /{EVENTS}"]
 
 
+def test_the_result_of_a_text_is_asked_for_as_the_last_event_may_be_a_part_of_it(
+    serve: Serve, subscribe: Subscribe
+) -> None:
+    runs = [job("running"), STARTED, block("output", "a", 2), block("output", "b", 3), job("succeeded"), DONE, END]
+    whole = {"jobs/j1/result": [answer(b'"ab"')]}
+    assert subscribe(serve(**following(opening(state("queued", 1)), *runs, **whole))) == "ab"
+
+
 def test_lines_come_in_the_same_stream_with_the_state_they_were_written_in(serve: Serve, subscribe: Subscribe) -> None:
     """The state at the end stands before the last events, as it is the server's when it sends them."""
     runs = [

@@ -5,7 +5,7 @@ import collections.abc
 import contextlib
 import functools
 import typing
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from typing import Annotated, Any, Optional
 
 import pytest
@@ -227,6 +227,40 @@ def test_a_decorator_whose_objects_are_no_methods_is_refused() -> None:
         DefinitionError, match="Calling object .* is no method; decorate it by a function, below @endpoint"
     ):
         inspect_endpoint(Calling(App.value))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("returns", "join", "joins", "result_type"),
+    [
+        (Iterator[str], None, True, str),
+        (AsyncIterator[str], None, True, str),
+        (Generator[str, None, None], None, True, str),
+        (Iterable[Annotated[str, "a token"]], None, True, str),
+        (Generator[str, None, Item], None, True, Item),
+        (Iterator[str], False, False, str),
+        (Iterator[str | Item], None, False, str | Item),
+        (Iterator[str | Item], True, True, str),
+        (Iterator[Item], None, False, Item),
+        (Iterator, None, False, Any),
+        (str, None, False, str),  # of what is returned
+    ],
+)
+def test_the_outputs_of_a_stream_of_strings_are_joined(
+    returns: Any, join: bool | None, joins: bool, result_type: Any
+) -> None:
+    def method(self: Any, stream: streamapp.Stream) -> Any: ...
+
+    method.__annotations__["return"] = returns
+    found = inspect_endpoint(streamapp.endpoint("/x", join=join)(method))
+    assert (found.joins, found.result_type) == (joins, result_type)
+
+
+@pytest.mark.parametrize("join", [True, False])
+def test_what_answers_once_has_nothing_to_join(join: bool) -> None:
+    def method(self: Any) -> str: ...  # type: ignore[empty-body]
+
+    with pytest.raises(DefinitionError, match=r"^@endpoint\('/x'\) on .*: join is for streams, and it answers once"):
+        inspect_endpoint(streamapp.endpoint("/x", join=join)(method))
 
 
 def test_the_stream_parameter_is_no_input() -> None:

@@ -292,6 +292,21 @@ async def test_a_long_log_is_read_in_pages_and_kept_as_far_as_any_other() -> Non
     assert (found.channel.last_n, len(found.channel.events())) == (2203, 1501)
 
 
+async def test_the_joined_text_of_a_long_log_comes_whole_from_the_store() -> None:
+    store, settings = MemoryStore(), Settings(behind_events=10)
+    jobs = Jobs(settings, store)
+    job = await jobs.add(new(settings, is_detached=True, joins=True))
+    for n in range(50):
+        await job.channel.aemit(to_event(str(n % 10)))
+        await asyncio.sleep(0)
+    job.succeed(None)
+    await written(jobs)
+    found = await Jobs(settings, store).find(job.id, "")
+    assert found.channel.trimmed_n > 0
+    assert found.result is not None
+    assert found.result.json() == "0123456789" * 5
+
+
 async def test_a_job_under_way_elsewhere_is_not_ours_to_show() -> None:
     store = MemoryStore()
     job = await Jobs(SETTINGS, store).add(new(is_detached=True))

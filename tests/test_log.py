@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.jobs.events import ATTEMPT, Event, Preview, Progress, to_event
-from streamapp.jobs.log import EventLog
+from streamapp.jobs.events import ATTEMPT, Event, Log, Preview, Progress, to_event
+from streamapp.jobs.log import MAX_TEXT, EventLog, TrimmedText
 
 
-def log_of(*values: Any) -> EventLog:
-    log = EventLog()
+def log_of(*values: Any, joins: bool = False) -> EventLog:
+    log = EventLog(joins=joins)
     for value in values:
         log.append(to_event(value))
     return log
@@ -160,3 +160,50 @@ def test_a_log_is_a_list_of_all_that_was_appended_without_what_was_replaced_or_t
         for index, event in enumerate(kept, trimmed):
             assert log.index_after(event.n - 1) == index
             assert log.bytes_before(index) == sum(len(event.data) for event in lasting[:index])
+
+
+# Text that is joined
+
+
+def test_outputs_are_joined_whether_they_are_kept_or_not() -> None:
+    log = log_of("a", Log("no output"), "b", {"n": 1}, Preview({}), "c", joins=True)
+    for kept in (5, 3, 1):
+        trim(log, kept)
+        assert log.text() == "abc"
+
+
+def test_a_log_that_is_not_to_be_joined_has_no_text() -> None:
+    assert log_of("a").text() is None
+
+
+@pytest.mark.parametrize(("values", "text"), [((), ""), (({"n": 1},), None), (({"n": 1}, "a"), "a")])
+def test_what_has_no_text_in_it_joins_to_nothing(values: tuple[Any, ...], text: str | None) -> None:
+    assert log_of(*values, joins=True).text() == text
+
+
+def test_what_a_lost_attempt_said_is_not_joined() -> None:
+    log = log_of("a", "b", joins=True)
+    trim(log, 1)
+    log.begin(beginning(2))
+    log.append(to_event("c"))
+    trim(log, 1)
+    assert log.text() == "c"
+
+
+def test_of_more_text_than_is_kept_the_end_is() -> None:
+    text = TrimmedText()
+    for _ in range(9 * 1024):
+        text.add("x" * 1024)
+    text.add("end")
+    assert text.size == len("".join(text.pieces)) <= MAX_TEXT
+    assert len(text.pieces) < 10
+    assert text.pieces[-1] == "end"
+
+
+def test_joined_text_counts_as_kept_bytes() -> None:
+    log = log_of("ab", "cd", joins=True)
+    trim(log, 1)
+    assert log.kept_bytes == 2 + 4
+    ending = Event("done", b"{}", text=log.text())
+    log.end(ending)
+    assert log.kept_bytes == 4 + 2 + 4

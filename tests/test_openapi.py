@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -136,6 +136,26 @@ def test_every_reference_resolves(apps: tuple[type[streamapp.App], ...]) -> None
 def test_the_document_is_of_the_version_that_knows_streams(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.2.0"
     assert document["info"] == {"title": "painter", "version": "1.2.3", "description": "Paint."}
+
+
+class Speaker(streamapp.App):
+    @streamapp.endpoint("/stream")
+    def speak(self) -> Iterator[str]:
+        yield ""
+
+    @streamapp.endpoint("/count")
+    def count(self) -> Generator[int, None, Size]:
+        yield 1
+        return Size()
+
+
+def test_the_result_of_a_stream_is_described_beside_its_events() -> None:
+    paths = streamapp.compile_app(Speaker).openapi()["paths"]
+    spoken, counted = (paths[path]["post"]["responses"]["200"] for path in ("/stream", "/count"))
+    assert spoken["content"]["application/json"]["schema"] == {"type": "string"}
+    assert spoken["description"] == "The stream of events, or its result: the text of all outputs, joined."
+    assert counted["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Size"}
+    assert counted["content"]["application/x-ndjson"]["itemSchema"] == {"type": "integer"}
 
 
 def test_a_body_keeps_descriptions_examples_and_limits(document: dict[str, Any]) -> None:

@@ -198,6 +198,22 @@ def test_a_result_comes_when_the_job_has_ended(gated: tuple[Gated, TestClient]) 
     assert client.get(f"/jobs/{job}/result?aggregate=1").json() == [{"step": 0}, {"step": 1}]
 
 
+@pytest.mark.parametrize(
+    ("path", "result"),
+    [("/text", "Hello, wörld"), ("/returning-generator", "whole text"), ("/no-text", ""), ("/tokens", "ab")],
+)
+def test_the_result_of_a_text_stream_is_the_joined_text(path: str, result: Any) -> None:
+    with serving(Kinds) as client:
+        assert client.post(path, headers={"Accept": "application/json"}).json() == result
+        finished(client, job := submit(client, path))
+        assert client.get(f"/jobs/{job}/result").json() == result
+
+
+def test_the_stream_of_a_text_stays_as_it_is(kinds: TestClient) -> None:
+    assert data(kinds.post("/text", headers={"Accept": "text/event-stream"}).text) == ["Hello, ", "wörld"]
+    assert kinds.post("/tokens", headers={"Accept": "application/x-ndjson"}).text == '"a"\n{"n":1}\n"b"\n'
+
+
 def test_all_outputs_are_told_only_where_none_was_let_go_of() -> None:
     with serving(app := Gated(), behind_events=2) as client:
         app.gate.release(5)

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar
 
 from starlette.responses import Response
@@ -41,6 +41,7 @@ class EndpointMark:
     timeout_s: float | None = None
     queue_timeout_s: float | None = None
     max_resume_window_s: float | None = None
+    join: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class EndpointSpec:
         parameters: those that a request fills, with resolved annotations.
         stream_parameter: the one that gets the `Stream`, or None.
         item_type: what the stream's outputs are, where an annotation says it.
+        result_type: what its result is.
+        joins: the result of its stream is the text of all outputs, where the endpoint returns no other.
     """
 
     name: str
@@ -75,6 +78,8 @@ class EndpointSpec:
     parameters: tuple[inspect.Parameter, ...]
     stream_parameter: str | None
     item_type: Any
+    result_type: Any
+    joins: bool
     mark: EndpointMark
 
     @property
@@ -96,6 +101,7 @@ def endpoint(
     timeout_s: float | None = None,
     queue_timeout_s: float | None = None,
     max_resume_window_s: float | None = None,
+    join: bool | None = None,
     health_check: "HealthCheck | None" = None,
     billing: Any = None,
     is_websocket: bool = False,
@@ -112,6 +118,9 @@ def endpoint(
         timeout_s: how long a job may run, instead of the deployment's `timeout_s`.
         queue_timeout_s: how long a job may wait for its turn.
         max_resume_window_s: the most that a request's `Streamapp-Resume` can ask for.
+        join: the result of a stream is all strings that it emits, joined, instead of the last output; so it is where
+            the annotation says that they are strings, `Iterator[str]`, and this is None. What the endpoint returns
+            after them goes before.
         health_check, billing: taken from fal's apps; without effect here.
         is_websocket: not served.
     Raises:
@@ -125,7 +134,7 @@ def endpoint(
             f"@endpoint({path!r}): websockets are not served; stream with yield instead, or take each message by a "
             "POST of its own. Without this endpoint the rest of the app is served"
         )
-    mark = EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s)
+    mark = EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s, join)
 
     def decorate(function: F) -> F:
         _check_mark(mark, function)
@@ -184,15 +193,21 @@ def inspect_endpoint(function: Callable[..., Any], cls: type | None = None) -> E
     for parameter in resolved:
         _check_parameter(parameter, where)
     returns = hints.get("return", inspect.Parameter.empty)
+    kind = _kind(layers, returns, has_stream=bool(streams))
+    if mark.join is not None and kind != "stream":
+        raise DefinitionError(f"{where}: join is for streams, and it answers once; leave it out, or yield the text")
+    joins = kind == "stream" and (_yields_text(returns) if mark.join is None else mark.join)
     return EndpointSpec(
         name=function.__name__,
         path=mark.path,
         function=function,
-        kind=_kind(layers, returns, has_stream=bool(streams)),
+        kind=kind,
         is_async=_is_async(layers, returns),
         parameters=tuple(parameter for parameter in resolved if parameter.name not in streams),
         stream_parameter=streams[0] if streams else None,
         item_type=_item_type(returns),
+        result_type=_result_type(returns, joins=joins),
+        joins=joins,
         mark=mark,
     )
 
@@ -234,7 +249,7 @@ def _kind(layers: list[Callable[..., Any]], returns: Any, *, has_stream: bool) -
     returned = _awaited(returns)
     if any(map(_is_response, _options(returned))):
         return "response"
-    return "stream" if _gives(returned, *_SYNC_ITERATORS, *_ASYNC_ITERATORS) else "value"
+    return "stream" if _iterates(returns) else "value"
 
 
 def _gives(annotation: Any, *types: Any) -> bool:
@@ -268,11 +283,28 @@ def _is_response(annotation: Any) -> bool:
 
 def _item_type(returns: Any) -> Any:
     returned = _awaited(returns)
-    if _gives(returned, *_SYNC_ITERATORS, *_ASYNC_ITERATORS):
+    if _iterates(returns):
         return next(iter(typing.get_args(_bare(returned))), Any)
     if returned is inspect.Parameter.empty or any(map(_is_response, _options(returned))):
         return Any
     return returned
+
+
+def _yields_text(returns: Any) -> bool:
+    """Say whether an annotation is an iterator of strings."""
+    return _iterates(returns) and _bare(_item_type(returns)) is str
+
+
+def _result_type(returns: Any, *, joins: bool) -> Any:
+    """Return what an annotation says of the result: what a generator returns, else what it yields, joined or not."""
+    arguments = typing.get_args(_bare(returns))
+    if _gives(returns, collections.abc.Generator) and len(arguments) == 3 and arguments[2] not in (None, NoneType):
+        return arguments[2]
+    return str if joins else _item_type(returns)
+
+
+def _iterates(returns: Any) -> bool:
+    return _gives(_awaited(returns), *_SYNC_ITERATORS, *_ASYNC_ITERATORS)
 
 
 def _resolve_hints(layers: list[Callable[..., Any]], where: str, cls: type | None) -> dict[str, Any]:

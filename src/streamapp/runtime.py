@@ -155,6 +155,7 @@ class ServedApp:
             id=job_id,
             app=self.name,
             endpoint=spec.path,
+            joins=spec.joins,
             timeout_s=mark.timeout_s or cls.request_timeout or self.settings.timeout_s,
             queue_timeout_s=queue_timeout_s,
             **asked,

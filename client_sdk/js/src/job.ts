@@ -91,7 +91,8 @@ export async function follow<Result>(
     }
   }
   tellChange(end?.created_at ? end : await job.status({ signal }));
-  return stream.done().then((result) => result ?? null, () => job.result({ signal }));
+  // The last event may be a part of a text, which is asked for; so is an array, which has `at` as well.
+  return stream.done().catch(String).then((last: any) => (last?.at ? job.result({ signal }) : (last ?? null)));
 }
 
 function longer(wait: number): number {

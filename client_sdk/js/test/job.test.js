@@ -109,6 +109,11 @@ test("subscribe returns null where there is no value", async () => {
   assert.equal(await client.subscribe("/echo"), null);
 });
 
+test("the result of a text is all of it", async () => {
+  assert.equal(await client.subscribe("/text"), "Grüße 🙂");
+  assert.equal(await (await client.submit("/text")).result(), "Grüße 🙂");
+});
+
 test("subscribe throws what the job failed with", async () => {
   await assert.rejects(client.subscribe("/lines", { input: { fails: true } }), { code: "endpoint_failed" });
   await assert.rejects(client.subscribe("/lines", { input: { fails: true }, logs: true }), { code: "endpoint_failed" });

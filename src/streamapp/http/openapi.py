@@ -124,12 +124,12 @@ def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     described = list(endpoints)
-    inputs, items, definitions = _generate(described)
+    inputs, items, results, definitions = _generate(described)
     schemas.update({**definitions, _ERROR_NAME: ERROR_SCHEMA})
-    for endpoint, taken, item in zip(described, inputs, items, strict=True):
+    for endpoint, taken, item, result in zip(described, inputs, items, results, strict=True):
         for method, operation in document["paths"][endpoint.route].items():
             _describe_input(operation, method, endpoint, taken, schemas)
-            operation["responses"] = _answers(endpoint.spec, item, method)
+            operation["responses"] = _answers(endpoint.spec, item, result, method)
     for operations in document["paths"].values():
         for operation in operations.values():
             if "422" in operation["responses"]:  # FastAPI's own, of the routes that are not endpoints
@@ -176,17 +176,17 @@ class _Lenient(GenerateJsonSchema):
 
 def _generate(
     described: list[DescribedEndpoint],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """Return the schemas of inputs and items, and what they refer to; all in one go, so that names are unique."""
-    taken: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
-        (n, "validation", endpoint.adapter) for n, endpoint in enumerate(described)
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Return the schemas of inputs, items and results, and what they refer to; in one go, so that names are unique."""
+    kinds: list[tuple[JsonSchemaMode, list[TypeAdapter[Any]]]] = [
+        ("validation", [endpoint.adapter for endpoint in described]),
+        ("serialization", [_adapter(endpoint.spec.item_type) for endpoint in described]),
+        ("serialization", [_adapter(endpoint.spec.result_type) for endpoint in described]),
     ]
-    given: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
-        (n, "serialization", _adapter(endpoint.spec.item_type)) for n, endpoint in enumerate(described)
-    ]
-    schemas, shared = TypeAdapter.json_schemas([*taken, *given], ref_template=_REF, schema_generator=_Lenient)
-    inputs = [schemas[n, mode] for n, mode, _ in taken]
-    return inputs, [schemas[n, mode] for n, mode, _ in given], shared.get("$defs", {})
+    asked = [((kind, n), mode, adapter) for kind, (mode, all_) in enumerate(kinds) for n, adapter in enumerate(all_)]
+    schemas, shared = TypeAdapter.json_schemas(asked, ref_template=_REF, schema_generator=_Lenient)
+    inputs, items, results = ([schemas[(kind, n), mode] for (k, n), mode, _ in asked if k == kind] for kind in range(3))
+    return inputs, items, results, shared.get("$defs", {})
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
@@ -250,10 +250,12 @@ def _parts(members: list[dict[str, Any]], whole: str | None) -> dict[str, Any]:
     return {name: parts[0] if len(parts) == 1 else {"anyOf": parts} for name, parts in found.items()}
 
 
-def _answers(spec: EndpointSpec, item: dict[str, Any], method: str) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "The result.", "content": {"application/json": {"schema": item}}}
+def _answers(spec: EndpointSpec, item: dict[str, Any], result: dict[str, Any], method: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": result}}
+    answer: dict[str, Any] = {"description": "The result.", "content": content}
     if spec.kind == "stream":
-        answer = {"description": "The stream of events.", "content": _stream_content(item, method)}
+        told = "The stream of events, or its result" + (": the text of all outputs, joined." if spec.joins else ".")
+        answer = {"description": told, "content": _stream_content(item, method) | content}
     elif spec.kind == "response":
         answer = {"description": "A response of the endpoint's own."}
     return {"200": answer, **{status: _error(status) for status in _ERRORS}}

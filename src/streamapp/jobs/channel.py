@@ -75,6 +75,7 @@ class Channel:
         settings: the bounds ahead of the owner and behind it, and `send_timeout_s`.
         on_terminal: called once, in the thread that ended the log, after the lock is released.
         awaits_owner: the producer is paced from the start, by the owner who is about to come.
+        joins: where it ends well without a last output, its end bears the text of all outputs.
     Attributes:
         publisher: what keeps the files of those who emit here, whichever thread of the app's they are in.
     """
@@ -82,10 +83,15 @@ class Channel:
     __slots__ = ("_lock", "_log", "_on_terminal", "_pace", "_readers", "_turns", "publisher")
 
     def __init__(
-        self, settings: Settings, *, on_terminal: Callable[[], None] | None = None, awaits_owner: bool = False
+        self,
+        settings: Settings,
+        *,
+        on_terminal: Callable[[], None] | None = None,
+        awaits_owner: bool = False,
+        joins: bool = False,
     ) -> None:
         self._lock = threading.RLock()  # never taken twice, but it knows whose it is
-        self._log = EventLog()
+        self._log = EventLog(joins=joins)
         self._pace = Pace(settings, self._log, self._lock, awaits_owner=awaits_owner)
         self._turns = Turns()
         self._readers = Readers(self._lock, self._log, self._pace, self._turns)
@@ -332,7 +338,11 @@ class Channel:
 
     def finish(self, output: Event | None = None, data: Any = None) -> bool:
         """End the log as succeeded, after a last output where there is one; False when it had ended already."""
-        return self._end(terminal("done", data or {}), output)
+        ending = terminal("done", data or {})
+        if output is None or output.data == b"null":
+            with self._lock:
+                ending.text = self._log.text()
+        return self._end(ending, output)
 
     def fail(self, error: ErrorReport) -> bool:
         """End the log with an error; False when it had ended already."""

@@ -130,7 +130,8 @@ class Event:
         kind: decides whether it is lasting, replaceable or terminal.
         name: the name on the wire: the kind, or the app's own.
         data: JSON in UTF-8 without a line break.
-        text: the payload when it is a string, for text streams.
+        text: the payload when it is a string, for text streams; of the end what the outputs were joined to, where they
+            are.
         error: what an `error` or `cancelled` event says.
         n: the place in the job's log, rising; 0 before it has one. In the first attempt it is the number in the event's
             id, 1 and up; each further attempt begins `ATTEMPT` higher, so that places compare as (attempt, number) do.

@@ -18,7 +18,7 @@ from ..errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, J
 from ..process.logs import logger
 from ..settings import MediaForm, Settings
 from .channel import Channel
-from .events import ATTEMPT, Event, EventId
+from .events import ATTEMPT, Event, EventId, to_event
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class JobRequest:
         is_low_priority: it waits until no other job does.
         captures_logs: what it prints and logs becomes events, whatever its app says.
         media: where its files are; when None inline up to 1 MiB, larger ones at URLs.
+        joins: its result is the text of its outputs, joined, where the endpoint returns no other.
         key: what the request is known by when it comes again.
     """
 
@@ -94,6 +95,7 @@ class JobRequest:
     is_low_priority: bool = False
     captures_logs: bool = False
     media: MediaForm | None = None
+    joins: bool = False
     key: RequestKey | None = None
 
     @property
@@ -212,7 +214,7 @@ class Job:
         self.answer = answer
         self.context = contextvars.copy_context()
         awaits_owner = is_live and not request.is_detached
-        self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=awaits_owner)
+        self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=awaits_owner, joins=request.joins)
         self.created_at = time.time()
         self.started_at: float | None = None
         self.finished_at: float | None = None
@@ -246,8 +248,11 @@ class Job:
 
     @property
     def result(self) -> Event | None:
-        """Return the newest output: the result, once the job succeeded."""
-        return self.channel.last_output
+        """Return the result, once the job succeeded: what its outputs were joined to, or the newest of them."""
+        ending = self.channel.terminal
+        if ending is None or ending.text is None:
+            return self.channel.last_output
+        return to_event(ending.text)
 
     @property
     def queue_time_left_s(self) -> float:

@@ -4,8 +4,13 @@ It is data: no lock, no thread, no loop. `channel` calls it under its lock; how 
 """
 
 from bisect import bisect_right
+from collections import deque
 
-from .events import REPLACEABLE, Event
+from .events import ATTEMPT, REPLACEABLE, Event
+
+#: how much is kept, in characters, of what outputs said that were trimmed, where it is to be joined
+MAX_TEXT = 8 * 1024 * 1024
+_TEXTS_A_PIECE = 1024
 
 
 class EventLog:
@@ -13,6 +18,8 @@ class EventLog:
 
     A lasting event has two places: its number, which rises with every event, and its index, counted over lasting
     events alone, those that were trimmed included.
+
+    More than 15 attributes: they are those of one list, which the channel's append, the hottest path, reads directly.
 
     Attributes:
         n: the number of the newest event, 0 before the first.
@@ -28,6 +35,7 @@ class EventLog:
         previews: how many there were.
         last_output: the newest output of this attempt.
         terminal: the event that ended the log.
+        trimmed_text: what outputs of this attempt said that are no longer kept; None where it is not to be joined.
     """
 
     __slots__ = (
@@ -46,9 +54,10 @@ class EventLog:
         "terminal",
         "trimmed_bytes",
         "trimmed_n",
+        "trimmed_text",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, joins: bool = False) -> None:
         self.n = self.start_n = 0
         self.lasting: list[Event | None] = []
         self._base = 0  # the index of `lasting[0]`
@@ -60,6 +69,7 @@ class EventLog:
         self.preview_n = self.previews = 0
         self.last_output: Event | None = None
         self.terminal: Event | None = None
+        self.trimmed_text = TrimmedText() if joins else None
 
     @property
     def kept_events(self) -> int:
@@ -70,7 +80,9 @@ class EventLog:
     def kept_bytes(self) -> int:
         """Return the bytes of all events that are kept."""
         replaceable = sum([len(event.data) for event in self._slots.values()]) if self._slots else 0
-        return self.bytes - self.trimmed_bytes + replaceable
+        joined = len(self.terminal.text or "") if self.terminal is not None else 0
+        trimmed = 0 if self.trimmed_text is None else self.trimmed_text.size
+        return self.bytes - self.trimmed_bytes + replaceable + trimmed + joined
 
     def append(self, event: Event) -> None:
         """Give an event the next number and keep it."""
@@ -100,6 +112,8 @@ class EventLog:
     def begin(self, event: Event) -> None:
         """Begin an attempt by a numbered event, `started` or `restarted`; what came before is no result any more."""
         self._slots.clear()
+        if self.trimmed_text is not None:
+            self.trimmed_text = TrimmedText()
         self.preview_n, self.last_output = event.n, None
         self.n = event.n - 1
         self.append(event)
@@ -109,7 +123,7 @@ class EventLog:
     def end(self, event: Event) -> None:
         """Append the terminal event."""
         self.append(event)
-        self.terminal = event
+        self.terminal, self.trimmed_text = event, None
 
     def past(self, index: int, n: int) -> list[Event]:
         """Return all that is kept past a place, in order.
@@ -141,11 +155,15 @@ class EventLog:
             until: nothing goes from this index on.
         """
         lasting, base, first = self.lasting, self._base, self.first_index
+        texts = self.trimmed_text
+        began = 0 if texts is None else self._attempt_began
         if until >= self.next_index:
             until = self.next_index - 1
         while first < until and (first < index or self.trimmed_bytes < trimmed_bytes):
             event = lasting[first - base]
             assert event is not None
+            if texts is not None and event.kind == "output" and event.text is not None and event.n > began:
+                texts.add(event.text)
             self.trimmed_bytes += len(event.data)
             self.trimmed_n = event.n
             lasting[first - base] = None
@@ -154,6 +172,45 @@ class EventLog:
         if first - base > 1024:  # delete in bulk: a list's pop(0) moves all the others
             del lasting[: first - base]
             self._base = first
+
+    @property
+    def _attempt_began(self) -> int:
+        return self.n - self.n % ATTEMPT
+
+    def text(self) -> str | None:
+        """Return what this attempt's outputs have said; None where that is not to be joined, or none is text."""
+        if self.trimmed_text is None:
+            return None
+        began = self._attempt_began
+        outputs = [event for event in self.lasting if event is not None and event.kind == "output" and event.n > began]
+        texts = [*self.trimmed_text.pieces, *(event.text for event in outputs if event.text is not None)]
+        return "".join(texts) if texts or not outputs else None
+
+
+class TrimmedText:
+    """Keep what outputs said that are no longer kept themselves, in few pieces; of `MAX_TEXT` characters the end."""
+
+    __slots__ = ("_last", "_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: deque[str] = deque()
+        self._last: list[str] = []  # a token takes twenty times its length
+        self.size = 0
+
+    def add(self, text: str) -> None:
+        """Append a text."""
+        self._last.append(text)
+        self.size += len(text)
+        if len(self._last) >= _TEXTS_A_PIECE:
+            self._pieces.append("".join(self._last))
+            self._last.clear()
+        while self.size > MAX_TEXT and self._pieces:
+            self.size -= len(self._pieces.popleft())
+
+    @property
+    def pieces(self) -> list[str]:
+        """Return all of it, in order."""
+        return [*self._pieces, *self._last]
 
 
 def number_of(event: Event | None) -> int:

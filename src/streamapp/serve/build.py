@@ -115,6 +115,8 @@ def compile_app(
         places += _places(api, runtime, served, f"/{served.name}", of_names, in_schema=len(runtime.served) > 1)
     # Last: a path parameter of the first app must not hide the others.
     places += _places(api, runtime, runtime.served[0], "", owners)
+    taken = {place.path for place in places if not place.is_second}
+    places = [place for place in places if not place.is_second or place.path not in taken]
     _check_routes(api, places)
     _add_endpoints(api, places)
     described = [place.described for place in places if place.in_schema]

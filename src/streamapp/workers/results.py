@@ -55,7 +55,7 @@ async def close(items: Any) -> None:
 
 def final_event(job: Job, result: Any) -> Event | None:
     """Encode what an endpoint returned; None when its last output is the result already."""
-    if result is None and job.result is not None:
+    if result is None and job.channel.last_output is not None:
         return None
     event = to_event(result, job.channel.publisher)
     return event if event.kind == "output" else to_event(event.json())

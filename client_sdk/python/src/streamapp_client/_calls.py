@@ -82,7 +82,7 @@ def follow(
     end = story.end or (yield from status(job.id, patience(), deadline))
     if _has_changed(story.told, end):
         yield Tell(tell, end)
-    if reader.transcript.may_end:
+    if reader.transcript.may_end and not isinstance(reader.transcript.result, str):  # text may be a part of the result
         return reader.transcript.result
     return (yield from result(job.id, patience, deadline))
 
