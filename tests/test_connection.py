@@ -89,10 +89,11 @@ async def test_what_can_be_written_at_once_goes_past_the_server_as_a_chunk() -> 
     await ended(client, connection)
 
 
-@pytest.mark.parametrize("why", ["middleware", "foreign server", "closed", "behind", "large"])
+@pytest.mark.parametrize("why", ["middleware", "foreign server", "HTTP/1.0", "closed", "behind", "large"])
 async def test_what_may_not_be_written_at_once_is_left(why: str) -> None:
     client: Any = Client(lends_transport=why != "foreign server")
     client.unsent_bytes = int(why == "behind")
+    client.scope["http_version"] = "1.0" if why == "HTTP/1.0" else "1.1"
     connection = connected(client, is_direct=why != "middleware")
     if why == "closed":
         client.close()

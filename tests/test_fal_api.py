@@ -568,24 +568,68 @@ def broken_hints() -> list[str]:
     raise ValueError("no")
 
 
-def test_every_response_carries_the_apps_hints(caplog: pytest.LogCaptureFixture) -> None:
+FALS = {"X-Fal-Runner-Hint": "a"}
+
+
+def test_every_response_to_fals_clients_carries_the_apps_hints(caplog: pytest.LogCaptureFixture) -> None:
     apps = [hinting("a", lambda: ["a", "c\r\nx: y", "d→"]), hinting("b", no_hints), hinting("c", broken_hints)]
     with serving(*apps) as client:
         for path in ("/health", "/run/me/nothing"):
-            assert client.get(path).headers["x-fal-runner-hints"] == "a,d"
+            assert client.get(path, headers=FALS).headers["x-fal-runner-hints"] == "a,d"
+        assert "x-fal-runner-hints" not in client.get("/health").headers
     assert "provide_hints failed" in caplog.text
 
 
 @pytest.mark.parametrize("provide", [lambda: [1], lambda: None, sys.exit])
 def test_hints_of_a_wrong_kind_cost_no_answer(provide: Any) -> None:
     with serving(hinting("a", provide), hinting("b", lambda: ["b"])) as client:
-        answer = client.get("/health")
+        answer = client.get("/health", headers=FALS)
     assert (answer.status_code, answer.headers["x-fal-runner-hints"]) == (200, "b")
 
 
 def test_without_hints_there_is_no_header() -> None:
     with serving(hinting("a", no_hints)) as client:
-        assert "x-fal-runner-hints" not in client.get("/health").headers
+        assert "x-fal-runner-hints" not in client.get("/health", headers=FALS).headers
+
+
+# Headers of fal's
+
+
+def fals_headers(answer: Any) -> set[str]:
+    return {name for name in answer.headers if name.startswith("x-fal-")}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        *(("POST", path, {}) for path in ("/stream", "/wait", "/", "/nothing")),
+        *(("GET", path, {}) for path in ("/health", "/stream?n=1", "/stream?n=x", "/openapi.json", "/jobs/none")),
+        ("POST", "/stream", {"Authorization": "Key wrong"}),
+        ("POST", "/stream", {"Accept": "application/json", "User-Agent": "curl/8"}),
+        ("POST", "/stream", {"Sec-Fetch-Site": "cross-site"}),
+    ],
+)
+def test_only_fals_clients_get_headers_of_fals(method: str, path: str, headers: dict[str, str]) -> None:
+    with serving(api_key="secret") as client:
+        shop(client).gate.release(4)
+        answers = [
+            client.request(method, path, headers={"Authorization": "Key secret", **headers, **more})
+            for more in ({}, {"X-Fal-Queue-Priority": "normal"}, {"User-Agent": FAL_CLIENT}, {"User-Agent": FAL_JS})
+        ]
+    assert fals_headers(answers[0]) == set()
+    assert all("x-fal-request-id" in fals_headers(answer) for answer in answers[1:])
+    assert answers[0].status_code < 400 or "x-fal-error-type" in fals_headers(answers[1])
+
+
+@pytest.mark.parametrize("path", ["/run/me/shop/stream", "/queue/me/nothing", "/rest/nothing", "/api/fal/proxy"])
+def test_paths_of_fals_are_asked_for_by_its_clients(path: str) -> None:
+    with serving() as client:
+        assert "x-fal-request-id" in client.post(path, json={}).headers
+
+
+def test_a_header_that_an_app_sets_goes_to_everybody() -> None:
+    with serving() as client:
+        assert fals_headers(client.post("/", json={"prompt": "x"})) == {"x-fal-billable-units"}
 
 
 # Storage

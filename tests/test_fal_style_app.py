@@ -12,6 +12,7 @@ from streamapp.loading import load_app
 from streamapp.testing import TestClient
 from streamapp.testing.fal import AppClient, AppClientError
 
+FALS = {"User-Agent": "fal-client/1.0.3 (python)"}
 Painter = load_app(str(Path(__file__).parent / "apps" / "fal_style.py"))
 
 
@@ -59,7 +60,7 @@ def test_a_header_that_the_endpoint_sets_comes_along(http: TestClient) -> None:
 
 
 def test_input_that_the_model_refuses_is_not_billed(http: TestClient) -> None:
-    answer = http.post("/", json={"prompt": "red", "num_images": 9})
+    answer = http.post("/", json={"prompt": "red", "num_images": 9}, headers=FALS)
     assert (answer.status_code, answer.headers["x-fal-billable-units"]) == (422, "0")
     assert answer.json()["detail"][0]["loc"] == ["body", "num_images"]
 
@@ -72,7 +73,7 @@ def test_an_image_that_is_none_is_the_callers_fault(client: AppClient) -> None:
 
 def test_an_async_endpoint_reads_its_request(http: TestClient) -> None:
     image = Image(url="data:,x").model_dump()
-    answer = http.post("/caption", json={"image": image})
+    answer = http.post("/caption", json={"image": image}, headers=FALS)
     assert answer.json() == {"text": "data:", "request_id": answer.headers["x-fal-request-id"]}
 
 

@@ -16,9 +16,9 @@ from tests.served import Kinds, serving, shape
 
 import streamapp
 from streamapp.errors import describe
-from streamapp.http.middleware import ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
+from streamapp.http.middleware import REQUEST_ID, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 
-HEX = 32
+FALS = {"x_fal_queue_priority": "low"}
 
 
 class Answer:
@@ -107,40 +107,83 @@ async def test_the_lifespan_passes(app: ASGIApp) -> None:
 # Request ids
 
 
-async def test_every_response_gets_an_id_of_its_own() -> None:
-    ids = [(await ask(RequestId(ok))).headers["x-fal-request-id"] for _ in range(2)]
-    assert [len(value) for value in ids] == [HEX, HEX]
-    assert ids[0] != ids[1]
+async def test_every_request_gets_an_id_of_its_own_which_fals_clients_are_told() -> None:
+    seen: list[tuple[str, ...]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope[REQUEST_ID], *(v.decode() for k, v in scope["headers"] if k == b"x-fal-request-id")))
+        await ok(scope, receive, send)
+
+    told = [(await ask(RequestId(app), x_fal_request_id="forged")).headers["x-fal-request-id"] for _ in range(2)]
+    assert seen == [(told[0], told[0]), (told[1], told[1])]
+    assert told[0] != told[1]
 
 
 async def test_an_id_is_a_random_uuid() -> None:
     """fal's clients write it with dashes, and some read it as a UUID."""
-    told = uuid.UUID((await ask(RequestId(ok))).headers["x-fal-request-id"])
+    told = uuid.UUID((await ask(RequestId(ok), **FALS)).headers["x-fal-request-id"])
     assert (told.version, told.variant) == (4, uuid.RFC_4122)
 
 
 async def test_the_id_of_a_job_is_the_id_of_its_request() -> None:
     app = RequestId(PlainTextResponse("ok", headers={"X-Streamapp-Job-Id": "abc"}))
-    assert (await ask(app)).headers["x-fal-request-id"] == "abc"
+    assert (await ask(app, **FALS)).headers["x-fal-request-id"] == "abc"
 
 
 async def test_an_id_that_is_there_stays() -> None:
     app = RequestId(PlainTextResponse("ok", headers={"x-fal-request-id": "own"}))
-    assert (await ask(app)).headers["x-fal-request-id"] == "own"
+    assert (await ask(app, **FALS)).headers["x-fal-request-id"] == "own"
 
 
 async def test_a_response_object_that_is_sent_twice_gets_two_ids() -> None:
     response = PlainTextResponse("ok")
-    ids = {(await ask(RequestId(response))).headers["x-fal-request-id"] for _ in range(2)}
+    ids = {(await ask(RequestId(response), **FALS)).headers["x-fal-request-id"] for _ in range(2)}
     assert len(ids) == 2
     assert "x-fal-request-id" not in response.headers
 
 
-async def test_a_response_without_headers_gets_an_id() -> None:
+@pytest.mark.parametrize(("headers", "is_labelled"), [(FALS, True), ({}, False)])
+async def test_a_response_without_headers_gets_an_id_for_fals_clients(
+    headers: dict[str, str], is_labelled: bool
+) -> None:
     async def bare(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 204})
 
-    assert len((await ask(RequestId(bare))).headers["x-fal-request-id"]) == HEX
+    assert ("x-fal-request-id" in (await ask(RequestId(bare), **headers)).headers) == is_labelled
+
+
+async def test_what_the_server_says_by_fals_names_is_for_its_clients() -> None:
+    told = {"x-fal-error-type": "a", "x-fal-request-timeout-type": "user", "x-fal-billable-units": "0"}
+    response = PlainTextResponse("ok", headers=told)
+    assert not [name for name in (await ask(RequestId(response))).headers if name.startswith("x-fal-")]
+    fals = (await ask(RequestId(response), **FALS)).headers
+    assert fals.items() >= told.items()
+
+
+async def test_what_an_app_says_by_fals_names_is_for_all() -> None:
+    response = PlainTextResponse("ok", headers={"x-fal-billable-units": "3", "x-fal-own": "1"})
+    headers = (await ask(RequestId(response))).headers
+    assert (headers["x-fal-billable-units"], headers["x-fal-own"]) == ("3", "1")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "is_fals"),
+    [
+        ("/run/me/app", {}, True),
+        ("/queue/me/app/requests/x", {}, True),
+        ("/rest/storage/upload/initiate", {}, True),
+        ("/api/fal/proxy", {}, True),
+        ("/runs", {}, False),
+        ("/x", FALS, True),
+        ("/x", {"user_agent": "fal-client/1.0.3 (python)"}, True),
+        ("/x", {"user_agent": "@fal-ai/client/1.10.1"}, True),
+        ("/x", {"user_agent": "curl/8", "x_own": "x-fal-"}, False),
+    ],
+)
+async def test_fals_clients_are_known_by_path_header_or_name(path: str, headers: dict[str, str], is_fals: bool) -> None:
+    for root_path in ("", "/below"):
+        answer = await ask(RequestId(ok), root_path + path, root_path=root_path, **headers)
+        assert ("x-fal-request-id" in answer.headers) == is_fals
 
 
 # API keys
@@ -359,7 +402,7 @@ def test_named_origins_may_read_answers_and_errors(method: str, path: str, statu
         headers = {"Origin": "https://a.example", "Sec-Fetch-Site": "cross-site", **key}
         answer = client.request(method, path, headers=headers)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, "https://a.example")
-    assert "x-fal-request-id" in answer.headers["access-control-expose-headers"].lower()
+    assert "x-fal-request-id" in answer.headers["access-control-expose-headers"].lower()  # of fal's face
     assert "x-streamapp-job-id" in answer.headers["access-control-expose-headers"].lower()
 
 

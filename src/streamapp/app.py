@@ -170,7 +170,7 @@ class App:
         return {"version": self.version}
 
     def provide_hints(self) -> list[str]:
-        """Return what each answer carries in `X-Fal-Runner-Hints`, for routers in front of several servers.
+        """Return what answers to fal's clients carry in `X-Fal-Runner-Hints`, for routers in front of several servers.
 
         Raises:
             NotImplementedError: there are none.

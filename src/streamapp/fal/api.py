@@ -32,6 +32,7 @@ from ..errors import JobNotFound, MalformedRequest, describe
 from ..http.call import MEDIA, caller_in, header_in
 from ..http.face import ANSWERS_ONCE, ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.file_routes import json_object, receive_part
+from ..http.middleware import IS_FALS
 from ..http.response import ErrorResponse, result_response
 from ..http.routes import base_url
 from ..jobs.events import Event
@@ -132,7 +133,7 @@ def _urls(request: Request, app_path: str, job: Job) -> dict[str, Any]:
 
 
 class RunnerHints:
-    """Put what the apps' `provide_hints` say on every response but the refusals of the server's own guards.
+    """Put what the apps' `provide_hints` say on what fal's clients get, but for refusals of the server's own guards.
 
     Args:
         providers: return hints, or raise NotImplementedError where there are none.
@@ -144,7 +145,7 @@ class RunnerHints:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Label the response."""
-        if scope["type"] != "http":
+        if not scope.get(IS_FALS):
             return await self.app(scope, receive, send)
 
         async def labelled(message: Message) -> None:
@@ -370,7 +371,10 @@ def _add_routes(api: FastAPI, runtime: Runtime) -> None:
 FAL = Face(
     name="fal",
     fixed_paths=("/rest", "/api/fal"),
-    exposed_headers=(*("x-fal-billable-units", "X-Fal-Request-Timeout-Type", "X-Fal-Runner-Hints"),),
+    exposed_headers=(
+        *("x-fal-request-id", "X-Fal-Error-Type", "X-Fal-Request-Timeout-Type"),
+        *("x-fal-billable-units", "X-Fal-Runner-Hints"),
+    ),
     upload_paths=("/rest/files/upload",),
     middleware=_middleware,
     add_routes=_add_routes,

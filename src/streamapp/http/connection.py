@@ -42,7 +42,8 @@ class Connection:
         self._transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
         self._send = send
         self._send_body = send_body or send
-        self._is_direct = send_body is not None
+        # To a reader of HTTP/1.0 the body goes without chunks, as the server's `send` writes it.
+        self._is_direct = send_body is not None and scope.get("http_version") != "1.0"
         self._send_timeout_s = send_timeout_s
         self.listener = asyncio.create_task(_listen(receive, on_disconnect))
 

@@ -17,11 +17,15 @@ from ..process.logs import logger
 from .call import HeaderList, header_in
 from .response import ErrorResponse
 
-EXPOSED_HEADERS = (
-    *("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range"),
-    *("x-fal-request-id", "X-Fal-Error-Type"),  # fal's names, but on every answer
-)
+EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")
 REQUEST_ID = "streamapp.request_id"
+#: in the scope: whether one of fal's clients asks, who reads headers of fal's names
+IS_FALS = "streamapp.is_fals"
+_FALS_PATHS = ("/run/", "/queue/", "/rest/", "/api/fal/")
+_FALS_AGENTS = (b"fal-client/", b"@fal-ai/client/")
+# What this server says by fal's names; a header that an app sets itself is its own affair.
+_FALS_LABELS = frozenset({b"x-fal-request-id", b"x-fal-error-type", b"x-fal-request-timeout-type"})
+_NOT_BILLED = (b"x-fal-billable-units", b"0")
 _OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 _FILES = "/files/"
@@ -29,9 +33,10 @@ _OPEN_FOLDERS = (_FILES, "/playground/")  # the page has no data in it, and asks
 
 
 class RequestId:
-    """Give every request an id, which becomes its job's, and put it as `x-fal-request-id` on request and response.
+    """Give every request an id, which becomes its job's, and put it as `x-fal-request-id` on the request.
 
-    fal's clients retry requests whose answer lacks it. A response about another request's job names that one.
+    For fal's clients it is on the response as well, beside what else has fal's name: they take an error without it for
+    a proxy's. A response about another request's job names that one. Others get none of it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -42,20 +47,33 @@ class RequestId:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request_id = new_job_id()
+        is_fals = _is_fals(scope)
         others = [pair for pair in scope["headers"] if pair[0] != b"x-fal-request-id"]
         labels = [*others, (b"x-fal-request-id", request_id.encode())]
-        scope = {**scope, "headers": labels, REQUEST_ID: request_id}
+        scope = {**scope, "headers": labels, REQUEST_ID: request_id, IS_FALS: is_fals}
 
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message.get("headers", [])
-                if header_in(headers, b"x-fal-request-id") is None:
+                headers = message.get("headers", [])  # the response's own list stays as it is
+                if not is_fals:
+                    headers = [pair for pair in headers if pair[0] not in _FALS_LABELS and pair != _NOT_BILLED]
+                elif header_in(headers, b"x-fal-request-id") is None:
                     job_id = header_in(headers, b"x-streamapp-job-id") or request_id.encode()
-                    # The response's own list stays as it is.
-                    message = {**message, "headers": [*headers, (b"x-fal-request-id", job_id)]}
+                    headers = [*headers, (b"x-fal-request-id", job_id)]
+                message = {**message, "headers": headers}
             await send(message)
 
         await self.app(scope, receive, labelled)
+
+
+def _is_fals(scope: Scope) -> bool:
+    """Say whether one of fal's clients asks: by the path, by a header of fal's, or by its name."""
+    if scope["path"].removeprefix(scope.get("root_path", "")).startswith(_FALS_PATHS):
+        return True
+    return any(
+        name[:6] == b"x-fal-" or (name == b"user-agent" and value.startswith(_FALS_AGENTS))
+        for name, value in scope["headers"]
+    )
 
 
 class ApiKey:

@@ -27,7 +27,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import HANDLED_SIGNALS
 
 from ..http.call import header_in
@@ -118,6 +118,8 @@ class LendingProtocol(HttpToolsProtocol):
         """Start the request."""
         self._is_in_head = False
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            self.cycle.send = partial(_send_without_chunks, self.cycle)  # type: ignore[method-assign]
 
     def on_chunk_header(self) -> None:
         """Begin a chunk of a body; behind the last one come trailers, which are kept like headers."""
@@ -161,6 +163,19 @@ class LendingProtocol(HttpToolsProtocol):
     def unsent_bytes(self) -> int:
         """Return how much the client has still to take."""
         return self.transport.get_write_buffer_size()
+
+
+async def _send_without_chunks(cycle: RequestResponseCycle, message: Any) -> None:
+    """Send what HTTP/1.0 knows: a body without a length ends with its connection, which uvicorn closes then.
+
+    uvicorn writes chunks in any case; `ab`, and proxies of that version, take them for content. A stream that fails is
+    closed like one that ends: its `error` event alone tells them apart.
+    """
+    if message["type"] != "http.response.start":
+        cycle.expected_content_length = max(cycle.expected_content_length, len(message.get("body", b"")))
+    elif header_in(message.get("headers", ()), b"content-length") is None:
+        cycle.chunked_encoding = False
+    await RequestResponseCycle.send(cycle, message)
 
 
 class ForwardedHeaders(ProxyHeadersMiddleware):
