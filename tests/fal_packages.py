@@ -24,13 +24,13 @@ APP = TESTS / "apps" / "fal_calls.py"
 ID = "me/fal-calls"
 
 
-def _needs(is_there: bool, reason: str) -> pytest.MarkDecorator:
+def needs(is_there: bool, reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not is_there and "CI" not in os.environ, reason=reason)
 
 
-needs_node = _needs(shutil.which("node") is not None, "node is missing")
-needs_fal_js = _needs((JS / "node_modules" / "@fal-ai").is_dir(), "the npm packages are missing; run `make test`")
-needs_fal = _needs(FAL.exists(), "the package fal is missing; run `make test`")
+needs_node = needs(shutil.which("node") is not None, "node is missing")
+needs_fal_js = needs((JS / "node_modules" / "@fal-ai").is_dir(), "the npm packages are missing; run `make test`")
+needs_fal = needs(FAL.exists(), "the package fal is missing; run `make test`")
 
 
 @contextmanager

@@ -85,6 +85,23 @@ def test_seconds_are_read_as_numbers() -> None:
     assert (told.resume_window_s, told.start_timeout_s) == (2.5, 30)
 
 
+@pytest.mark.parametrize(
+    ("method", "headers", "comes_back"),
+    [
+        ("GET", [], True),
+        ("POST", [], False),
+        ("POST", [("Accept", "text/event-stream")], False),
+        ("POST", [("Accept", "text/event-stream"), ("Origin", "https://a.example")], True),
+        ("POST", [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")], True),
+        ("POST", [("Accept", "*/*"), ("Origin", "https://a.example")], False),
+    ],
+)
+def test_a_page_that_names_sse_alone_comes_back_as_event_source_does(
+    method: str, headers: list[tuple[str, str]], comes_back: bool
+) -> None:
+    assert call(*headers, method=method).comes_back == comes_back
+
+
 def test_a_job_that_may_not_wait_waits_for_a_moment() -> None:
     assert call(("X-Fal-Request-Timeout", "0")).start_timeout_s == 0.001
 

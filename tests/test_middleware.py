@@ -18,7 +18,7 @@ import streamapp
 from streamapp.errors import describe
 from streamapp.http.middleware import REQUEST_ID, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 
-FALS = {"x_fal_queue_priority": "low"}
+FALS: Any = {"x_fal_queue_priority": "low"}
 
 
 class Answer:
@@ -143,9 +143,7 @@ async def test_a_response_object_that_is_sent_twice_gets_two_ids() -> None:
 
 
 @pytest.mark.parametrize(("headers", "is_labelled"), [(FALS, True), ({}, False)])
-async def test_a_response_without_headers_gets_an_id_for_fals_clients(
-    headers: dict[str, str], is_labelled: bool
-) -> None:
+async def test_a_response_without_headers_gets_an_id_for_fals_clients(headers: Any, is_labelled: bool) -> None:
     async def bare(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 204})
 
@@ -180,7 +178,7 @@ async def test_what_an_app_says_by_fals_names_is_for_all() -> None:
         ("/x", {"user_agent": "curl/8", "x_own": "x-fal-"}, False),
     ],
 )
-async def test_fals_clients_are_known_by_path_header_or_name(path: str, headers: dict[str, str], is_fals: bool) -> None:
+async def test_fals_clients_are_known_by_path_header_or_name(path: str, headers: Any, is_fals: bool) -> None:
     for root_path in ("", "/below"):
         answer = await ask(RequestId(ok), root_path + path, root_path=root_path, **headers)
         assert ("x-fal-request-id" in answer.headers) == is_fals

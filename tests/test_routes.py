@@ -887,6 +887,93 @@ def test_a_failed_stream_that_was_read_to_its_end_is_answered_with_204(failing: 
     assert client.get("/stream", headers={"Last-Event-ID": last["id"]}).status_code == 204
 
 
+PAGE = {"Accept": "text/event-stream", "Origin": "http://testserver"}  # what `@microsoft/fetch-event-source` sends
+
+
+def test_a_post_with_the_id_of_an_event_gets_what_came_behind_it(gated: tuple[Gated, TestClient]) -> None:
+    app, client = gated
+    app.gate.release(3)
+    first = client.post("/stream", json={"steps": 3})
+    for event, left in zip(blocks(first.text), ([1, 2], [2], []), strict=True):
+        rest = client.post("/stream", json={"steps": 3}, headers={**PAGE, "Last-Event-ID": event["id"]})
+        assert [told["step"] for told in data(rest.text)] == left
+        assert names(rest.text) == ["output"] * len(left)
+        assert rest.headers["x-streamapp-job-id"] == first.headers["x-streamapp-job-id"]
+
+
+def test_a_page_that_reads_by_post_may_leave_and_come_back(gated: tuple[Gated, TestClient]) -> None:
+    app, client = gated
+    app.gate.release()
+    with client.stream("POST", "/stream", json={"steps": 3}, headers=PAGE) as answer:
+        event = blocks(next(answer.iter_text()))[-1]
+    app.gate.release(2)
+    rest = client.post("/stream", json={"steps": 3}, headers={**PAGE, "Last-Event-ID": event["id"]})
+    assert data(rest.text) == [{"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Accept": "text/event-stream"}, {**PAGE, "Streamapp-Resume": "0"}, {**PAGE, "X-Fal-Queue-Priority": "low"}],
+)
+def test_whoever_else_reads_by_post_and_leaves_ends_the_job(
+    gated: tuple[Gated, TestClient], headers: dict[str, str]
+) -> None:
+    app, client = gated
+    app.gate.release()
+    with client.stream("POST", "/stream", json={"steps": 3}, headers=headers) as answer:
+        next(answer.iter_text())
+        job = answer.headers["x-streamapp-job-id"]
+    assert names(finished(client, job))[-1] == "cancelled"
+
+
+def test_who_comes_back_by_post_hears_of_a_failure_in_the_stream_and_then_of_a_good_end(
+    failing: tuple[Failing, TestClient],
+) -> None:
+    """A fetch-event-source takes any answer but a stream that ends for a fault, and comes again for ever."""
+    app, client = failing
+    app.error, app.events = ValueError(), 1
+    events = blocks(client.post("/stream").text)
+    again = client.post("/stream", headers={**PAGE, "Last-Event-ID": events[0]["id"]})
+    assert (again.status_code, blocks(again.text)) == (200, events[1:])
+    end = client.post("/stream", headers={**PAGE, "Last-Event-ID": events[1]["id"]})
+    assert (end.status_code, end.headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
+    assert (events[1]["event"], blocks(end.text)) == ("error", [])
+
+
+@pytest.mark.parametrize(
+    ("path", "event", "answer"),
+    [
+        ("/generator", "{job}:1.99", (400, "malformed_request")),
+        ("/generator", "7", (400, "malformed_request")),
+        ("/iterator", "{job}:1.2", (400, "malformed_request")),
+        ("/generator", "0" * 32 + ":1.2", (404, "job_not_found")),
+    ],
+)
+def test_a_post_that_cannot_be_resumed_starts_nothing_new(
+    kinds: TestClient, path: str, event: str, answer: tuple[int, str]
+) -> None:
+    job = kinds.post("/generator").headers["x-streamapp-job-id"]
+    assert shape(kinds.post(path, headers={"Last-Event-ID": event.format(job=job)})) == answer
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [("/value", {}), ("/generator", ASYNC), ("/generator", {"Accept": "*/*"})]
+)
+def test_an_id_that_is_empty_or_names_no_event_of_a_stream_is_none(
+    kinds: TestClient, path: str, headers: dict[str, str]
+) -> None:
+    event = "7" if path == "/value" else ""
+    assert kinds.post(path, headers={**headers, "Last-Event-ID": event}).is_success
+
+
+def test_the_body_of_a_post_that_resumes_has_its_limit_too() -> None:
+    with serving(Kinds, max_body_bytes=10) as client:
+        job = client.post("/generator").headers["x-streamapp-job-id"]
+        pieces = iter([b"x" * 8] * 2)
+        answer = client.post("/generator", content=pieces, headers={"Last-Event-ID": f"{job}:1.2"})
+    assert shape(answer) == (413, "payload_too_large")
+
+
 @pytest.mark.parametrize(
     "event", ["{job}:1.99", "{job}:2.1", "{job}:1", "{job}", "{job}:1.-1", "x{job}:1.1", "{job}:1.1\u0665"]
 )

@@ -32,7 +32,9 @@ _FIELDS = {
     b"host": "host",
     b"idempotency-key": "idempotency_key",
     b"last-event-id": "last_event_id",
+    b"origin": "page",
     b"prefer": "prefer",
+    b"sec-fetch-mode": "fetch_mode",
     b"streamapp-media": "media",
     b"streamapp-resume": "resume",
     b"x-fal-queue-priority": "priority",
@@ -112,6 +114,8 @@ class Call:
     idempotency_key: str | None = None
     last_event_id: str = ""
     media: str | None = None
+    page: str = ""
+    fetch_mode: str = ""
     prefer: str = ""
     resume: str | None = None
     priority: str = ""
@@ -180,6 +184,15 @@ class Call:
         """
         asked = self.start_timeout
         return None if asked is None else max(_seconds("X-Fal-Request-Timeout", asked), 0.001)
+
+    @property
+    def comes_back(self) -> bool:
+        """Say whether whoever reads the stream comes back for the rest by itself, as pages do.
+
+        EventSource does. So does `@microsoft/fetch-event-source`, which POSTs, and lets go of the stream for as long as
+        its tab is hidden: it names SSE alone, and browsers tell the page with each POST.
+        """
+        return self.is_get or (self.accept == "text/event-stream" and bool(self.page or self.fetch_mode))
 
     @property
     def resume_window_s(self) -> float | None:

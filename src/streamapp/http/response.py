@@ -151,7 +151,7 @@ class EventStreamResponse(Response):
     async def _send_all(self, connection: Connection, subscriber: Subscriber, respond: Respond | None) -> None:
         try:
             events = await self._hold(subscriber)
-            refusal = events[0].error if events and not self._is_get else None
+            refusal = events[0].error if events and not self._is_get and self._after == 0 else None
             if subscriber.is_closed:
                 return
             if refusal is not None:

@@ -43,8 +43,8 @@ from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
 from .call import CALLER, MEDIA, Call, caller_in
 from .connection import TRANSPORT_EXTENSION
 from .face import ANSWERS_ONCE, ASKED_PATH, SUBMISSION, Submission
-from .frames import Format
-from .middleware import REQUEST_ID
+from .frames import OPEN_SSE, Format
+from .middleware import IS_FALS, REQUEST_ID
 from .response import EventStreamResponse, ResultResponse, result_response
 
 _ANSWERED = "streamapp.answered"  # a future in the scope of a request to a `LastingRoute`
@@ -86,7 +86,7 @@ class EndpointRoute:
     async def _answer(self, request: Request, injected: dict[str, Any], ended: asyncio.Event | None) -> Response:
         call = Call.of(request.scope)
         is_stream = self._spec.kind == "stream"
-        if is_stream and call.is_get and call.last_event_id:
+        if is_stream and call.last_event_id and SUBMISSION not in request.scope:
             return await self._resume(request, call)
         given = await self._reader.read(request, is_get=call.is_get, content_type=call.content_type)
         submission: Submission | None = request.scope.get(SUBMISSION)
@@ -97,7 +97,7 @@ class EndpointRoute:
         job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
         if job is None:
             job_id = request.scope.get(REQUEST_ID) or new_job_id()
-            asked = (self._window_s(call, format), self._media_form(request, call, given))
+            asked = (self._window_s(request, call, format), self._media_form(request, call, given))
             job = await self._submit(job_id, call, given, injected, key, ended, submission, format, *asked)
         if job.request.is_detached:
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
@@ -253,13 +253,14 @@ class EndpointRoute:
             raise RequestValidationError(solved.errors)
         return solved
 
-    def _window_s(self, call: Call, format: Format | None) -> float:
+    def _window_s(self, request: Request, call: Call, format: Format | None) -> float:
         """Return how long the job outlives its reader: what the request asks for, up to the endpoint's limit."""
         if self._spec.kind != "stream":
             return 0
         asked_s = call.resume_window_s
         if asked_s is None:
-            return self._settings.resume_window_s if call.is_get and format is not None else 0
+            is_awaited = format is not None and call.comes_back and not request.scope.get(IS_FALS)
+            return self._settings.resume_window_s if is_awaited else 0
         most_s = self._spec.mark.max_resume_window_s
         return min(asked_s, self._settings.max_resume_window_s if most_s is None else most_s)
 
@@ -278,6 +279,10 @@ class EndpointRoute:
 
     async def _resume(self, request: Request, call: Call) -> Response:
         event_id = parse_event_id(call.last_event_id)
+        if not call.is_get and not has_read_form(request):
+            await (
+                request.body()
+            )  # what is left of it, and is too large, would end the listener for the client's leaving
         job = await self._runtime.jobs.find(event_id.job_id, call.caller)
         if (job.request.app, job.request.endpoint) != (self._served.name, self._spec.path):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.request.path}, not of {request.url.path}")
@@ -416,12 +421,14 @@ def _resumed(
         return told
 
     if job.is_over and after >= job.channel.last_n:
-        return Response(status_code=204)  # the one answer that stops an EventSource
+        if call.is_get:
+            return Response(status_code=204)  # the one answer that stops an EventSource
+        return Response(OPEN_SSE, media_type="text/event-stream")  # what stops a fetch-event-source: it ends well
     return EventStreamResponse(
         job,
         runtime.settings,
         after=after,
-        is_get=True,
+        is_get=call.is_get,
         is_named=call.is_named,
         takes_over=takes_over,
         outlasts_app=True,
