@@ -590,6 +590,27 @@ async def test_an_urlencoded_form_is_read() -> None:
     assert await read(KEYS, request) == {"prompt": "a cat", "steps": 3, "tags": ["x", "y"]}
 
 
+async def test_a_body_that_is_no_json_comes_as_it_is_to_a_parameter_that_is_the_body() -> None:
+    def sized(self: Any, data: Annotated[bytes, Body(media_type="application/octet-stream")] = b"none") -> None: ...
+
+    def shown(self: Any, text: str = Body(media_type="text/plain")) -> None: ...
+
+    size, show = reader(sized), reader(shown)
+    assert await read(size, post(b"\xff{", "application/octet-stream")) == {"data": b"\xff{"}
+    assert await read(size, post(b"", "application/octet-stream")) == {"data": b"none"}
+    assert await read(show, post(b"a b", "text/plain; charset=utf-8")) == {"text": "a b"}
+    assert await read(show, post(b'"a b"')) == {"text": "a b"}
+    (error,) = await refused(show, post(b"\xff{", "application/octet-stream"))
+    assert error["type"] == "string_unicode"
+
+
+async def test_a_body_that_came_as_it_is_stays_in_its_process() -> None:
+    def sized(self: Any, data: bytes = Body()) -> None: ...
+
+    read = await reader(sized).read(post(b"\xff", "image/x"), is_get=False, content_type="image/x")
+    assert read.plain is None
+
+
 @pytest.mark.parametrize("body", [b"", b"--b\r\nContent-Disposition: nonsense\r\n\r\nx\r\n--b--\r\n"])
 async def test_a_broken_form_is_refused(body: bytes) -> None:
     with pytest.raises((HTTPException, RequestValidationError)):

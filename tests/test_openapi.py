@@ -457,3 +457,13 @@ def test_every_route_tells_invalid_input_in_the_one_shape(document: dict[str, An
 def test_the_page_and_the_document_are_there(kinds: TestClient) -> None:
     assert "swagger" in kinds.get("/docs").text
     assert kinds.get("/openapi.json").json() == kinds.get("/openapi.json").json()
+
+
+def test_a_body_that_comes_as_it_is_has_the_type_that_is_declared() -> None:
+    class Raw(streamapp.App):
+        @streamapp.endpoint("/raw")
+        def raw(self, data: Annotated[bytes, Body(media_type="application/octet-stream")]) -> int:
+            return len(data)
+
+    post = streamapp.compile_app(Raw).openapi()["paths"]["/raw"]["post"]
+    assert list(post["requestBody"]["content"]) == ["application/octet-stream"]

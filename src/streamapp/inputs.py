@@ -75,12 +75,19 @@ class Input(NamedTuple):
     asks_inline: bool = False
 
 
+class _Raw(NamedTuple):
+    """Hold a body that is neither JSON nor a form, for a parameter that is the body as it came: `Body()`."""
+
+    data: bytes
+
+
 class InputReader:
     """Read one endpoint's arguments.
 
     Attributes:
         adapter: pydantic's, of what the input must be.
         whole: the parameter that is the whole input; None where they are its keys.
+        media_type: what the body is, where `Body()` says that a parameter is it as it comes.
         injected: the parameters that FastAPI fills.
         has_dependencies: some of them by `Depends`, which may have to close what it gave.
     """
@@ -96,6 +103,8 @@ class InputReader:
         markers = [marker for parameter in self.injected for marker in _markers(parameter)]
         self.has_dependencies = any(isinstance(marker, fastapi.params.Depends) for marker in markers)
         self._has_default = self.whole is not None and self.adapter.get_default_value() is not None
+        marker = _body_marker(own[0]) if self.whole is not None else None
+        self.media_type = None if marker is None else marker.media_type
         self._names = tuple(parameter.name for parameter in own)
         self._limits = limits
         self._has_media = has_media_fields(self.adapter)
@@ -180,7 +189,9 @@ class InputReader:
             default = self.adapter.get_default_value()
             assert default is not None
             return default.value
-        return self._check_json(given) if isinstance(given, bytes) else self._check(given, location)
+        if isinstance(given, bytes):
+            return self._check_json(given)
+        return self._check(given.data if isinstance(given, _Raw) else given, location)
 
     def _check(self, data: Any, location: str) -> Any:
         try:
@@ -221,7 +232,7 @@ class InputReader:
             raise _invalid(("query",), str(error), None) from None
 
     async def _from_body(self, request: Request, declared: str | None) -> Any:
-        """Return a body's JSON text, or what a form says."""
+        """Return a body's JSON text, what a form says, or the body as it came."""
         content_type = (declared or "").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data" or has_read_form(request):
             return await self._from_form(request)
@@ -230,6 +241,8 @@ class InputReader:
             return body if body.startswith(b'{"') else _in_utf8(body)
         if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
             return await self._from_form(request)
+        if self.media_type is not None and body:
+            return _Raw(body)
         raise HTTPException(
             415,
             f"Expected a body of application/json or multipart/form-data, got {content_type[:80]!r}; "
@@ -251,6 +264,8 @@ class InputReader:
 
     async def _plain(self, given: Any, fetched: dict[Any, File]) -> bytes | None:
         """Return an input as JSON that needs nothing but the server's own files; None where it cannot be had."""
+        if isinstance(given, _Raw):
+            return None
         if self._is_nothing(given):
             return b""
         if isinstance(given, bytes) and not fetched:

@@ -111,6 +111,8 @@ class DescribedEndpoint:
     adapter: TypeAdapter[Any]
     #: the parameter that is the whole input
     whole: str | None
+    #: what the body is, where that is said
+    media_type: str | None
 
 
 def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[str, Any]:
@@ -205,7 +207,7 @@ def _describe_input(
     objects = [member for member in members if member.get("type") == "object"]
     has_default = endpoint.adapter.get_default_value() is not None
     if method == "post":
-        kinds = ["application/json", *(["multipart/form-data"] if objects else [])]
+        kinds = [endpoint.media_type or "application/json", *(["multipart/form-data"] if objects else [])]
         operation["requestBody"] = {
             "required": not has_default and all(member.get("required") for member in objects),
             "content": {kind: {"schema": taken} for kind in kinds},

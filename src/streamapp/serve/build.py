@@ -266,7 +266,7 @@ class _Place:
     def described(self) -> DescribedEndpoint:
         """Return what the description of this place needs."""
         reader = self.served.reader_of(self.spec)
-        return DescribedEndpoint(compile_path(self.path)[1], self.spec, reader.adapter, reader.whole)
+        return DescribedEndpoint(compile_path(self.path)[1], self.spec, reader.adapter, reader.whole, reader.media_type)
 
 
 def _places(
