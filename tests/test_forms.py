@@ -34,9 +34,12 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message
 
 import streamapp
-from streamapp.forms import FormReader, has_fields
+from streamapp.forms import FormReader, JsonText, has_fields, read_form
 
 
 class Style(enum.Enum):
@@ -313,6 +316,59 @@ async def test_an_upload_is_left_as_it_is_where_a_class_of_its_kind_is_asked_for
 
     file = upload(b"{}", "application/json")
     assert await reader(Raw).read_uploads([("x", file)]) == {"x": file}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        (list[str], '["a", "b"]', ["a", "b"]),
+        (str | Size, '{"width": 1}', {"width": 1}),
+        (str | list[Size], '[{"width": 1}]', [{"width": 1}]),
+        (Size, '{"width": 1}', {"width": 1}),
+        (Size, "{", "{"),
+        (str, '{"width": 1}', '{"width": 1}'),
+        (Json[Size], '{"width": 1}', '{"width": 1}'),
+    ],
+)
+def test_a_text_that_is_said_to_be_json_is_an_object_where_one_can_be(annotation: Any, text: str, value: Any) -> None:
+    assert field(annotation).read([("x", JsonText(text))]) == {"x": value}
+
+
+def sent(*parts: str) -> Request:
+    """Make a request with a form of these parts, which comes byte by byte."""
+    body = "".join(f"--b\r\n{part}\r\n" for part in parts).encode() + b"--b--\r\n"
+    messages: list[Message] = [{"type": "http.request", "body": bytes([byte]), "more_body": True} for byte in body]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    return Request({"type": "http", "method": "POST", "headers": headers, "query_string": b""}, receive)
+
+
+def part(name: str, content: str, content_type: str = "", more: str = "") -> str:
+    typed = f"Content-Type: {content_type}\r\n" if content_type else ""
+    return f'{typed}Content-Disposition: form-data; name="{name}"{more}\r\n\r\n{content}'
+
+
+async def test_a_part_of_a_form_says_that_it_is_json() -> None:
+    parts = part("a", "{}", "application/JSON"), part("b", "{}"), part("c", "{}", "text/plain")
+    form = await read_form(request := sent(*parts), max_part_size=10)
+    assert {name: type(value) for name, value in form.multi_items()} == {"a": JsonText, "b": str, "c": str}
+    assert await request.form() is form is await read_form(request, max_part_size=10)
+
+
+async def test_a_part_with_a_file_name_is_an_upload_whatever_it_says() -> None:
+    form = await read_form(sent(part("a", "{}", "application/json", '; filename="a"')), max_part_size=10)
+    assert isinstance(form["a"], starlette.datastructures.UploadFile)
+    await form.close()
+
+
+async def test_a_part_that_is_too_large_is_refused() -> None:
+    with pytest.raises(HTTPException, match="Part exceeded maximum size") as caught:
+        await read_form(sent(part("a", "x" * 11)), max_part_size=10)
+    assert caught.value.status_code == 400
 
 
 async def test_bytes_are_the_content_of_an_upload() -> None:

@@ -1,16 +1,21 @@
 """Read what a form or a query gives of an input: names with texts and uploads, where JSON has more kinds.
 
 What a text stands for depends on its field: all values of a name are a list; an empty one is nothing, unless the field
-takes text, as browsers send every field of a form; one that begins as JSON is an object. The fields are those of
-pydantic's core schema, which has followed unions, aliases and what else may stand around a type.
+takes text, as browsers send every field of a form; one that begins as JSON is an object, where a text is possible as
+well only if its part of the form says that it is JSON. The fields are those of pydantic's core schema, which has
+followed unions, aliases and what else may stand around a type.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
 
 from .media import File
 
@@ -39,6 +44,71 @@ class _Field:
     takes_bytes: bool = False
     #: an object, or a list whose items are no texts
     takes_json: bool = False
+
+    def has_json(self, value: Any) -> bool:
+        """Say whether a value for this field is the JSON of it."""
+        if isinstance(value, JsonText):
+            return self.takes_json or self.is_list
+        is_json = isinstance(value, str) and value.lstrip()[:1] in ("{", "[")
+        return is_json and self.takes_json and not self.takes_text
+
+
+class JsonText(str):
+    """Be a text whose part of a form says that it is JSON."""
+
+    __slots__ = ()
+
+
+def has_read_form(request: Request) -> bool:
+    """Say whether FastAPI has read the body as a form, for a dependency: as text it cannot be read any more."""
+    return getattr(request, "_form", None) is not None
+
+
+async def read_form(request: Request, *, max_part_size: int) -> FormData:
+    """Return a request's form as `Request.form` does, but what Starlette forgets: which text is a `JsonText`.
+
+    Raises:
+        HTTPException: 400, it is broken.
+    """
+    is_multipart = request.headers.get("content-type", "").lower().startswith("multipart/")
+    if has_read_form(request) or not is_multipart:
+        return await request.form(max_part_size=max_part_size)
+    try:
+        async with aclosing(request.stream()) as stream:
+            form = await _Parts(request.headers, stream, max_part_size=max_part_size).parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from None
+    request._form = form  # for whoever asks the request for it as well
+    return form
+
+
+class _Parts(MultiPartParser):
+    """Note the type of each part."""
+
+    _header = _type = b""
+
+    def on_part_begin(self) -> None:
+        super().on_part_begin()
+        self._type = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        super().on_header_field(data, start, end)
+        self._header += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        super().on_header_value(data, start, end)
+        if self._header.lower() == b"content-type":
+            self._type += data[start:end]
+
+    def on_header_end(self) -> None:
+        super().on_header_end()
+        self._header = b""
+
+    def on_part_end(self) -> None:
+        super().on_part_end()
+        name, value = self.items[-1]
+        if isinstance(value, str) and b"json" in self._type.lower():
+            self.items[-1] = name, JsonText(value)
 
 
 class FormReader:
@@ -88,7 +158,7 @@ class FormReader:
             return value
         if field.takes_bytes:
             return await value.read()
-        return _parsed(await value.read(), value) if "json" in (value.content_type or "") else value
+        return _parsed(await value.read(), value) if "json" in (value.content_type or "").lower() else value
 
     def _value(self, name: str, values: list[Any]) -> Any:
         """Return what the values of a name are together; ... where they are nothing."""
@@ -99,8 +169,7 @@ class FormReader:
         if not field.takes_text or (is_only_list and len(values) == 1):
             values = [value for value in values if value != ""]
         values = [value for value in values if not _is_unchosen(value)]
-        if field.takes_json and not field.takes_text:
-            values = [_parsed(value, value) if _begins_as_json(value) else value for value in values]
+        values = [_parsed(value, value) if field.has_json(value) else value for value in values]
         if not values:
             return ...
         if field.is_list and (is_only_list or len(values) > 1):
@@ -236,10 +305,6 @@ def _makes(schema: Schema, classes: tuple[type, ...]) -> bool:
 def _is_unchosen(value: Any) -> bool:
     """Say whether this is what a browser sends for a file that was not chosen."""
     return isinstance(value, UploadFile) and not value.filename and not value.size
-
-
-def _begins_as_json(value: Any) -> bool:
-    return isinstance(value, str) and value.lstrip()[:1] in ("{", "[")
 
 
 def _parsed(text: str | bytes, otherwise: Any) -> Any:

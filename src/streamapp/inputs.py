@@ -41,7 +41,7 @@ from starlette.responses import Response
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, InvalidInput, MalformedRequest, StreamAppError
 from .fetch import MediaLimits, limit_by, resolve_media
-from .forms import FormReader, has_fields
+from .forms import FormReader, has_fields, has_read_form, read_form
 from .jobs.job import SECRET_HEADERS, JobRequest
 from .media import File, has_media_fields
 from .process.threads import in_pool
@@ -251,7 +251,7 @@ class InputReader:
 
     async def _from_form(self, request: Request) -> Any:
         try:
-            form = await request.form(max_part_size=self._limits.max_bytes)
+            form = await read_form(request, max_part_size=self._limits.max_bytes)
         except UnicodeError as error:  # of a charset like idna; Starlette goes on only where others fail
             raise MalformedRequest(f"the form is not in the charset that it names: {error}") from None
         for _, value in form.multi_items():
@@ -271,11 +271,6 @@ class InputReader:
         if isinstance(given, bytes) and not fetched:
             return given if given.strip() else b"{}"
         return await in_pool(_written, given, fetched) if fetched else _written(given, fetched)
-
-
-def has_read_form(request: Request) -> bool:
-    """Say whether FastAPI has read the body as a form, for a dependency: as text it cannot be read any more."""
-    return getattr(request, "_form", None) is not None
 
 
 def described(error: RequestValidationError) -> str:

@@ -33,7 +33,8 @@ from ..errors import (
     StreamAppError,
     describe,
 )
-from ..inputs import Input, has_read_form
+from ..forms import has_read_form
+from ..inputs import Input
 from ..jobs.events import parse_event_id
 from ..jobs.job import Job, RequestKey, new_job_id, path_of
 from ..process.logs import logger
