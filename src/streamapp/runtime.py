@@ -162,18 +162,17 @@ class ServedApp:
         )
 
     def _call_hook(self, hook: Callable[[], Any]) -> None:
-        enter_app(self.app)
+        enter_app(self.app)  # in this thread's context, which goes to the loop as well
         result = hook()
         if inspect.isawaitable(result):  # what an async hook opens belongs to the loop
             assert self._loop is not None
-            error = asyncio.run_coroutine_threadsafe(_wait_for(self.app, result), self._loop).result()
+            error = asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop).result()
             if error is not None:
                 raise error
 
 
-async def _wait_for(app: App, awaitable: Any) -> BaseException | None:
+async def _wait_for(awaitable: Any) -> BaseException | None:
     """Return what a hook raised that would stop the loop if its task ended with it."""
-    enter_app(app)
     try:
         await awaitable
     except (SystemExit, KeyboardInterrupt) as error:
