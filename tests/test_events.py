@@ -30,6 +30,7 @@ from streamapp.jobs.events import (
     Preview,
     Progress,
     encode,
+    is_name,
     parse_event_id,
     terminal,
     to_event,
@@ -164,6 +165,7 @@ def test_a_log_says_message_level_and_source() -> None:
 
 
 def test_an_output_can_have_a_name_of_its_own() -> None:
+    assert is_name("token") and is_name("output") and not is_name("a b")
     event = to_event(Output("hi", event="token"))
     assert (event.kind, event.name, event.text, event.data) == ("output", "token", "hi", b'"hi"')
     assert to_event(Output({"a": 1})).text is None
@@ -171,6 +173,7 @@ def test_an_output_can_have_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", sorted(KINDS.keys() - {"output"}))
 def test_a_name_of_the_frameworks_own_is_refused(name: str) -> None:
+    assert not is_name(name)
     with pytest.raises(NotEncodable, match=f'"{name}" is the framework\'s own'):
         to_event(Output(1, event=name))
 

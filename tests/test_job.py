@@ -371,3 +371,32 @@ def test_a_job_can_end_with_what_was_told_of_an_error_elsewhere() -> None:
     job, report = new(), ErrorReport(503, "lost", "the worker is gone", True)
     assert job.fail(report)
     assert job.error == report
+
+
+# What was raised
+
+
+def test_what_failed_a_job_is_there_for_the_answer_that_waits_for_it() -> None:
+    error, later = ValueError("first"), ValueError("later")
+    job = new()
+    assert job.fail(error)
+    assert not job.fail(later)
+    assert job.raised is error
+
+
+def test_a_detached_job_keeps_nothing_that_was_raised() -> None:
+    job = new(is_detached=True)
+    job.fail(ValueError("no"))
+    assert job.raised is None
+
+
+async def test_what_was_raised_is_let_go_of_when_the_reader_leaves_or_does_not_come_back() -> None:
+    job, waited_for = new(), new(window_s=1000)
+    reader, other = job.attach(), waited_for.attach()
+    job.fail(ValueError("no"))
+    job.detach(reader)
+    assert job.raised is None
+    waited_for.detach(other)
+    waited_for.fail(ValueError("no"))
+    waited_for._leave()
+    assert waited_for.raised is None

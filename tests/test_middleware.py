@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from fastapi import Depends
+from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -349,6 +349,28 @@ async def test_an_exception_is_answered_in_the_one_shape_and_logged(caplog: pyte
 async def test_how_much_is_told_is_for_the_caller_to_say(caplog: pytest.LogCaptureFixture) -> None:
     app = UnhandledErrors(fail, lambda error: describe(error, debug=True))
     assert "/secret/path" in (await ask(app)).error["message"]
+
+
+@pytest.mark.parametrize("handler_fails", [True, False])
+async def test_the_apps_own_handler_of_any_exception_answers_first(
+    handler_fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(type(error).__name__, 418) if not handler_fails else fail_again()
+
+    def fail_again() -> Response:
+        raise KeyError("again")
+
+    api = FastAPI(exception_handlers={Exception: handler})
+    api.state.own_handlers = frozenset()
+
+    async def in_app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = api
+        await fail(scope, receive, send)
+
+    answer = await ask(UnhandledErrors(in_app))
+    assert answer.status == (500 if handler_fails else 418)
+    assert any("the exception handler" in message for message in caplog.messages) == handler_fails
 
 
 async def test_an_exception_after_the_start_goes_on_to_the_server() -> None:

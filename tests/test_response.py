@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.testclient import TestClient
@@ -639,6 +639,40 @@ async def test_the_result_of_a_stream_is_waited_for() -> None:
     job.succeed(None)
     await answering
     assert client.body == "1"
+
+
+# What the app's own exception handlers answer
+
+
+def refused(handler: Any) -> Request:
+    """Make a request to an app with a handler for ValueErrors."""
+    api = FastAPI(exception_handlers={ValueError: handler})
+    api.state.own_handlers = frozenset()
+    return Request({"type": "http", "app": api})
+
+
+@pytest.mark.parametrize("response", [EventStreamResponse, ResultResponse])
+async def test_what_failed_a_job_before_its_answer_is_for_the_apps_own_handler(response: Any) -> None:
+    job, client = make_job(), Client()
+    job.fail(ValueError("no"))
+    request = refused(lambda request, error: PlainTextResponse(f"handled {error}", 418))
+    await client.call(response(job, SETTINGS, request=request))
+    assert (client.status, client.body, client.headers["x-streamapp-job-id"]) == (418, "handled no", job.id)
+    assert job.raised is None
+
+
+@pytest.mark.parametrize("returned", [None, "no response"])
+async def test_a_handler_that_does_not_answer_leaves_the_one_shape(returned: Any) -> None:
+    job, client = make_job(), Client()
+    job.fail(ValueError("no"))
+    await client.call(ResultResponse(job, SETTINGS, request=refused(lambda request, error: returned)))
+    assert (client.status, json.loads(client.body)["error"]["code"]) == (500, "endpoint_failed")
+
+
+async def test_a_job_that_is_over_keeps_the_plain_error() -> None:
+    job = make_job()
+    job.fail(ValueError("no"))
+    assert (await result_response(job)).status_code == 500
 
 
 # A response of the endpoint's own

@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from streamapp.jobs.events import Output, Preview
 from streamapp.jobs.job import Job
 from streamapp.jobs.stream import Stream
 from streamapp.media import File
-from streamapp.workers.results import empty_gpu_cache, exhaust, final_event, report, succeed_at_once
+from streamapp.workers.results import empty_gpu_cache, exhaust, exhaust_on_loop, final_event, report, succeed_at_once
 
 
 def stream_of(job: Job) -> Stream:
@@ -57,6 +57,30 @@ def test_all_that_a_generator_yields_is_emitted_and_its_return_value_is_the_resu
     assert exhaust(counted(closed), stream_of(job)) == "end"
     assert outputs(job) == [1, 2]
     assert closed == [threading.get_ident()]
+
+
+async def test_what_an_async_iterator_yields_is_emitted_on_the_loop_and_it_is_closed() -> None:
+    closed = list[str]()
+
+    async def generated() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append("closed")
+
+    class Counting:
+        def __aiter__(self) -> AsyncIterator[int]:
+            return generated()
+
+    job = new()
+    await exhaust_on_loop(generated(), stream_of(job))
+    await exhaust_on_loop(Counting(), stream_of(job))
+    assert (outputs(job), closed) == ([1, 2, 1, 2], ["closed", "closed"])
+    job.cancel()
+    with pytest.raises(Cancelled):
+        await exhaust_on_loop(generated(), stream_of(job))
+    assert len(closed) == 3
 
 
 def test_an_iterator_that_cannot_be_closed_is_gone_through() -> None:

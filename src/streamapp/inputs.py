@@ -241,8 +241,8 @@ class InputReader:
             return body if body.startswith(b'{"') else _in_utf8(body)
         if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
             return await self._from_form(request)
-        if self.media_type is not None and body:
-            return _Raw(body)
+        if self.media_type is not None:
+            return _Raw(body) if body else body
         raise HTTPException(
             415,
             f"Expected a body of application/json or multipart/form-data, got {content_type[:80]!r}; "

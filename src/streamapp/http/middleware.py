@@ -9,12 +9,15 @@ from collections.abc import Callable, Collection
 from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
 from ..jobs.job import new_job_id
 from ..process.logs import logger
 from .call import HeaderList, header_in
+from .handling import handled
 from .response import ErrorResponse
 
 EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")
@@ -227,7 +230,18 @@ class UnhandledErrors:
             if is_started:
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            await ErrorResponse(self._describe(error))(scope, receive, send)
+            answer = await self._answer(Request(scope, receive), error)
+            await answer(scope, receive, send)
+
+    async def _answer(self, request: Request, error: Exception) -> Response:
+        """Answer as the app's handler of any `Exception`, which Starlette would call further out; else as we do."""
+        answer = None
+        try:
+            answer = await handled(request, error)
+        except Exception as failure:  # the app's own code
+            logger.exception("the exception handler for %s failed", type(error).__name__)
+            error = failure
+        return answer or ErrorResponse(self._describe(error))
 
 
 async def _refuse(error: ErrorReport, headers: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:

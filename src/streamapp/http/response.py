@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -23,6 +24,7 @@ from ..jobs.events import ABOUT_STREAM, Event, encode
 from ..jobs.job import Job
 from ..jobs.subscriber import Subscriber
 from ..media import File
+from ..process.logs import logger
 from ..process.threads import in_pool
 from ..settings import Settings
 from ..stores.files import Stored
@@ -32,6 +34,7 @@ from .answer import Answer, StreamAnswer, answer_of, own_headers
 from .call import accepted
 from .connection import Connection
 from .frames import Format
+from .handling import handled
 
 # A list of what remains to be sent when the app has returned. The frames, exit stacks and scopes of a dozen layers of
 # middleware and routing would cost each open stream 14 kB.
@@ -69,6 +72,23 @@ def _told(body: Any) -> bytes:
     return to_json(body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
 
 
+async def _refusal(job: Job, error: ErrorReport, request: Request | None, settings: Settings) -> Response:
+    """Answer for a job that has failed: as the app's own exception handler does, else in the one shape."""
+    told = {"X-Streamapp-Job-Id": job.id}
+    raised, job.raised = job.raised, None
+    if request is not None and isinstance(raised, Exception):
+        try:
+            answer = await handled(request, raised)
+        except Exception as failure:  # the app's own code: the client hears that it failed, the log says how
+            logger.exception("job %s: the exception handler for %s failed", job.id, type(raised).__name__)
+            error = describe(failure, where="the exception handler", debug=settings.debug)
+        else:
+            if answer is not None:
+                answer.headers.update(told)
+                return answer
+    return ErrorResponse(error, told)
+
+
 async def _respond(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
     await response(scope, receive, send)
 
@@ -83,6 +103,7 @@ class EventStreamResponse(Response):
     More than 15 attributes: what a subclass of Starlette's has (3), and one for each argument.
 
     Args:
+        request: what the app's own exception handlers are told of, while none of the stream has been sent.
         after: the number of the last event that the client has.
         is_get: EventSource reads it: as SSE it starts at once with a `job` block and ends with a `done` block.
         is_named: write event names; EventSource's `onmessage` gets only unnamed blocks.
@@ -97,6 +118,7 @@ class EventStreamResponse(Response):
         job: Job,
         settings: Settings,
         *,
+        request: Request | None = None,
         format: Format = "sse",
         after: int = 0,
         is_get: bool = False,
@@ -110,6 +132,7 @@ class EventStreamResponse(Response):
         self.status_code = 200
         self.background = None
         self._settings = settings
+        self._request = request
         self._format: Format = format
         self._after = after
         self._is_get = is_get and format == "sse"
@@ -156,8 +179,8 @@ class EventStreamResponse(Response):
                 return
             if refusal is not None:
                 assert respond is not None
-                return await respond(ErrorResponse(refusal, {"X-Streamapp-Job-Id": self.job.id}))
-            respond = None  # with it go the scope and the closures of all middleware
+                return await respond(await _refusal(self.job, refusal, self._request, self._settings))
+            respond = self._request = None  # with them go the scope, the body and the closures of all middleware
             await self._stream(connection, subscriber, events)
         except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
             connection.abort()
@@ -256,6 +279,7 @@ class ResultResponse(Response):
     A Starlette `Response` that the endpoint made itself is sent unchanged; the job lasts until it is sent.
 
     Args:
+        request: what the app's own exception handlers are told of.
         takes_json: False answers 406 where the result is not the media that the request names.
     """
 
@@ -264,11 +288,13 @@ class ResultResponse(Response):
         job: Job,
         settings: Settings,
         *,
+        request: Request | None = None,
         accept: str = "",
         takes_json: bool = True,
         find_file: FindFile | None = None,
     ) -> None:
         self.job = job
+        self._request = request
         self._find_file = find_file
         self._takes_json = takes_json
         self.status_code = 200
@@ -306,6 +332,9 @@ class ResultResponse(Response):
         receive: Receive,
         send: Send,
     ) -> None:
+        if response is None and self.job.error is not None:
+            refusal = await _refusal(self.job, self.job.error, self._request, self._settings)
+            return await refusal(scope, receive, send)
         if response is None:
             kept = await result_response(
                 self.job, accept=self._accept, takes_json=self._takes_json, find_file=self._find_file

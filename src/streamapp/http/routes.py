@@ -107,6 +107,7 @@ class EndpointRoute:
         return ResultResponse(
             job,
             self._settings,
+            request=request,
             accept=call.accept,
             takes_json=self._spec.kind != "stream" or call.takes_json,
             find_file=self._runtime.files.find,
@@ -271,6 +272,7 @@ class EndpointRoute:
         return EventStreamResponse(
             job,
             self._settings,
+            request=request,
             format=format,
             is_get=call.is_get,
             is_named=call.is_named,

@@ -171,6 +171,7 @@ class Job:
     Attributes:
         context: the context variables of whoever asked, in which the endpoint runs where it runs in this process.
         has_own_answer: the endpoint has answered itself, which can be sent once.
+        raised: what has failed the job, for the answer that waits for it and no longer: its traceback can hold tensors.
         has_returned: none of the endpoint's code runs any more, or will.
     """
 
@@ -193,6 +194,7 @@ class Job:
         "is_expired",
         "on_ended",
         "on_returned",
+        "raised",
         "request",
         "started_at",
     )
@@ -222,6 +224,7 @@ class Job:
         #: called when the endpoint's code has returned, or never will be called: before the end or after it
         self.on_returned: list[Callable[[Job], None]] = []
         self.has_returned = self.has_own_answer = self.is_expired = False
+        self.raised: BaseException | None = None
         self._debug = settings.debug
         self._created = time.monotonic()
         self._is_taken = False
@@ -317,6 +320,8 @@ class Job:
         except Exception:  # an exception of the app's own can break when it is read; the job ends all the same
             logger.exception("job %s failed with an error that cannot be described", self.id)
             report = describe(EndpointFailed(f"{where} failed with {type(error).__name__}"))
+        if not self.request.is_detached and not self.is_over:
+            self.raised = error  # before: who hears of the end may look
         return self._told(self.channel.fail(report))
 
     def cancel(self, reason: str = "the job was cancelled") -> bool:
@@ -350,6 +355,8 @@ class Job:
         """Remove a reader; a streamed job that has no other is cancelled when its window has passed."""
         subscriber.close()
         self._stay()
+        if self.is_over:
+            self.raised = None
         if self.request.is_detached or self.is_over or self.channel.has_readers:
             return
         if self.request.window_s <= 0:
@@ -365,6 +372,7 @@ class Job:
     def _leave(self) -> None:
         self._leaving = None
         self.cancel("the last reader left")
+        self.raised = None  # of a job that has failed meanwhile
 
     def _told(self, has_ended: bool) -> bool:
         """Log the end, if this was it: last of all, as a handler of the user's may block."""

@@ -35,6 +35,7 @@ from ..errors import DefinitionError, ErrorReport, InvalidInput, NotFound, Strea
 from ..fal.api import FAL
 from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import add_file_routes
+from ..http.handling import plain_answer
 from ..http.metrics import CONTENT_TYPE, Metrics
 from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
 from ..http.openapi import DescribedEndpoint, build_openapi
@@ -204,7 +205,7 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
             allowed = error.headers.get("Allow", "another method")
             detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
             error = HTTPException(405, detail, dict(error.headers))
-        return ErrorResponse(describe(error, where="the request", debug=settings.debug))
+        return plain_answer(error) or ErrorResponse(describe(error, where="the request", debug=settings.debug))
 
     async def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=499)  # nobody is there to read it
@@ -213,6 +214,7 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     api.add_exception_handler(HTTPException, known)
     api.add_exception_handler(StreamAppError, known)
     api.add_exception_handler(ClientDisconnect, gone)
+    api.state.own_handlers = frozenset(api.exception_handlers.values())
 
 
 def _shorten(error: dict[str, Any]) -> dict[str, Any]:
