@@ -19,7 +19,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, core_sch
 from ..errors import ErrorReport, MalformedRequest, NotEncodable
 from ..media import File, HeldBack, HeldBackAtOnce, Publisher, encode_media
 from ..text import all_whole, without_line_ends
-from .content import is_plain, with_content
+from .content import has_content, is_plain, with_content
 
 Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
@@ -295,12 +295,10 @@ def _emitted(payload: Any, publisher: Publisher | None, at_once: bool) -> bytes:
 
 def _with_files(payload: Any, fallback: _Fallback, held: HeldBack) -> bytes:
     """Return JSON with files in the place of bytes and paths."""
-
-    def to_plain(value: Any) -> Any:
-        return _ANYTHING.to_python(value, mode="json", by_alias=True, fallback=fallback, context=held)
-
     try:
-        payload = with_content(payload, held, to_plain)
+        if has_content(payload):
+            to_plain = partial(_ANYTHING.to_python, mode="json", by_alias=True, fallback=fallback, context=held)
+            payload = with_content(payload, held, to_plain)
     except (PydanticSerializationError, ValueError, OSError, RecursionError) as error:
         raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {str(error)[:500]}") from error
     return _to_json(payload, fallback, held)
