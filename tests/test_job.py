@@ -55,6 +55,16 @@ def test_what_is_kept_of_a_request_has_no_secrets() -> None:
     assert asked.without_secrets().headers == b"host:a\nx-own:1"
 
 
+def test_the_result_of_a_job_that_joins_is_the_text_of_its_outputs_or_what_it_returns() -> None:
+    joined, returned = (new(joins=True) for _ in range(2))
+    for job in (joined, returned):
+        job.channel.emit(to_event("a"), waits=False)
+        job.channel.emit(to_event("b"), waits=False)
+    joined.succeed(None)
+    returned.succeed(to_event({"n": 1}))
+    assert [job.result and job.result.json() for job in (joined, returned)] == ["ab", {"n": 1}]
+
+
 @pytest.mark.parametrize(("endpoint", "path"), [("/", "/app"), ("/stream", "/app/stream")])
 def test_a_path_begins_with_the_apps_name(endpoint: str, path: str) -> None:
     assert request(endpoint=endpoint).path == path
