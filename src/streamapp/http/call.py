@@ -48,6 +48,7 @@ _FORMATS: dict[str, Format] = {
     "text/plain": "text",
 }
 _JSON = frozenset({"application/json", "application/*+json"})
+_ANYTHING = ("*/*", "")
 _ANY_JSON = _JSON | {"application/*", "*/*"}
 _MEDIA = ("image/", "audio/", "video/", "model/")
 _MEDIA_FORMS: tuple[MediaForm, ...] = typing.get_args(MediaForm)
@@ -74,6 +75,12 @@ def accepted(accept: str) -> dict[str, float]:
     """
     weighed = dict(_weighed(part) for part in accept.lower().split(","))
     return {kind: weight for kind, weight in weighed.items() if kind and weight > 0}
+
+
+def _preferred(accept: str) -> list[str]:
+    weights = accepted(accept)
+    most = max(weights.values(), default=0)
+    return [kind for kind, weight in weights.items() if weight == most]
 
 
 def _weighed(part: str) -> tuple[str, float]:
@@ -245,18 +252,18 @@ class Call:
         """
         if (named := _FORMATS.get(self.accept)) is not None:
             return named
-        weights = accepted(self.accept)
-        most = max(weights.values(), default=0)
-        preferred = [kind for kind, weight in weights.items() if weight == most]
+        default = None if answers_once else _FORMATS[declared or "text/event-stream"]
+        if self.accept in _ANYTHING:  # which is what most requests say
+            return default
+        preferred = _preferred(self.accept)
         if len(preferred) == 1 and preferred[0] in _FORMATS:
             return _FORMATS[preferred[0]]
         if "text/event-stream" in preferred:
             return "sse"
         if preferred and all(kind in _JSON for kind in preferred):
-            answers_once = answers_once or not path.rstrip("/").endswith("/stream")
-        elif preferred and all(kind in _JSON or kind.startswith(_MEDIA) for kind in preferred):
-            answers_once = True
-        return None if answers_once else _FORMATS[declared or "text/event-stream"]
+            return default if path.rstrip("/").endswith("/stream") else None
+        asks_for_media = preferred and all(kind in _JSON or kind.startswith(_MEDIA) for kind in preferred)
+        return None if asks_for_media else default
 
     @property
     def takes_json(self) -> bool:
