@@ -34,7 +34,7 @@ _FIELDS = {
     b"last-event-id": "last_event_id",
     b"origin": "page",
     b"prefer": "prefer",
-    b"sec-fetch-mode": "fetch_mode",
+    b"sec-fetch-mode": "page",
     b"streamapp-media": "media",
     b"streamapp-resume": "resume",
     b"x-fal-queue-priority": "priority",
@@ -108,6 +108,7 @@ class Call:
         caller: whose request it is.
         is_get: its input stands in the query.
         headers: all of them, a line each.
+        page: what a browser says of the page that asks: `Origin`, or `Sec-Fetch-Mode`.
     """
 
     is_get: bool
@@ -122,7 +123,6 @@ class Call:
     last_event_id: str = ""
     media: str | None = None
     page: str = ""
-    fetch_mode: str = ""
     prefer: str = ""
     resume: str | None = None
     priority: str = ""
@@ -199,7 +199,7 @@ class Call:
         EventSource does. So does `@microsoft/fetch-event-source`, which POSTs, and lets go of the stream for as long as
         its tab is hidden: it names SSE alone, and browsers tell the page with each POST.
         """
-        return self.is_get or (self.accept == "text/event-stream" and bool(self.page or self.fetch_mode))
+        return self.is_get or (self.accept == "text/event-stream" and self.page != "")
 
     @property
     def resume_window_s(self) -> float | None:
