@@ -19,6 +19,7 @@ import streamapp
 from streamapp.errors import Cancelled, DefinitionError, JobNotFound, SetupFailed
 from streamapp.settings import Settings
 from streamapp.testing import FakePipeline, TestClient
+from streamapp.testing.pipeline import FakeScheduler
 from streamapp_client import EndpointFailed, InvalidInput, NotFound, StreamInterrupted, Unauthorized, UnexpectedAnswer
 
 
@@ -312,6 +313,18 @@ def test_the_fake_pipeline_calls_back_after_every_step() -> None:
     image = FakePipeline(steps=4)("a", callback_on_step_end=note).images[0]
     assert steps == [(0, 1000), (1, 750), (2, 500), (3, 250)]
     assert seen[-1] == image != seen[0]
+
+
+def test_the_fake_pipeline_steps_its_scheduler_once_for_each_step() -> None:
+    class Noting(FakeScheduler):
+        def step(self, model_output: Any, timestep: int, sample: Any) -> SimpleNamespace:
+            timesteps.append(timestep)
+            return super().step(model_output, timestep, sample)
+
+    pipe, timesteps = FakePipeline(), list[int]()
+    pipe.scheduler = Noting()
+    pipe("a", num_inference_steps=4)
+    assert timesteps == [1000, 750, 500, 250]
 
 
 def test_interrupting_the_fake_pipeline_stops_it_after_the_step() -> None:

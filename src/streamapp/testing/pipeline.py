@@ -1,7 +1,7 @@
 """Stand in for models: a pipeline with the interface of diffusers' that draws without one."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +9,26 @@ import PIL.Image
 import PIL.ImageDraw
 
 
+class FakeScheduler:
+    """Stand in for a diffusers scheduler, so that `Previews` counts the steps; it changes nothing."""
+
+    timesteps: Sequence[int] = ()
+
+    def set_timesteps(self, num_inference_steps: int) -> None:
+        """Set as many timesteps, from 1000 down."""
+        self.timesteps = [1000 - 1000 * index // num_inference_steps for index in range(num_inference_steps)]
+
+    def step(self, model_output: Any, timestep: int, sample: Any) -> SimpleNamespace:
+        """Return the sample as it is."""
+        return SimpleNamespace(prev_sample=sample)
+
+
 class FakePipeline:
     """Stand in for a diffusers pipeline: same call, same callbacks, pictures without a model and without torch.
 
     The same prompt and seed draw the same picture. `callback_on_step_end` is called as diffusers calls it, with the
-    unfinished picture where a real pipeline has its latents; setting `_interrupt` stops it after the step.
+    unfinished picture where a real pipeline has its latents; setting `_interrupt` stops it after the step. `Previews`
+    of it emits the progress, and no pictures.
 
     Args:
         steps: when the call does not say `num_inference_steps`.
@@ -23,6 +38,7 @@ class FakePipeline:
     def __init__(self, *, steps: int = 4, size: tuple[int, int] = (64, 64)) -> None:
         self.steps = steps
         self.size = size
+        self.scheduler = FakeScheduler()
         self._interrupt = False
 
     def __call__(
@@ -51,10 +67,14 @@ class FakePipeline:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         seed = generator.initial_seed() if hasattr(generator, "initial_seed") else generator
         images = [_draw(f"{p}/{seed}/{n}", size) for p in prompts for n in range(num_images_per_prompt)]
-        for index in range(steps):
-            if callback_on_step_end is not None and not self._interrupt:
-                unfinished = PIL.Image.blend(PIL.Image.new("RGB", size, "grey"), images[0], (index + 1) / steps)
-                callback_on_step_end(self, index, 1000 - 1000 * index // steps, {"latents": unfinished})
+        self.scheduler.set_timesteps(steps)
+        for index, timestep in enumerate(self.scheduler.timesteps):
+            if self._interrupt:
+                continue
+            unfinished = PIL.Image.blend(PIL.Image.new("RGB", size, "grey"), images[0], (index + 1) / steps)
+            self.scheduler.step(None, timestep, unfinished)
+            if callback_on_step_end is not None:
+                callback_on_step_end(self, index, timestep, {"latents": unfinished})
         return SimpleNamespace(images=images)
 
 
