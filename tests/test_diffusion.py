@@ -2,13 +2,15 @@
 
 import base64
 import copy
+import functools
 import gc
 import io
 import logging
 import math
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,10 +22,12 @@ from diffusers import (
     AutoencoderTiny,
     FluxPipeline,
     FluxTransformer2DModel,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from PIL import Image, ImageChops, ImageStat
+from tests import tiny_pipelines
 from tests.waiting import WAIT_S
 
 from streamapp import App, endpoint
@@ -32,10 +36,14 @@ from streamapp.errors import Cancelled, ErrorReport
 from streamapp.jobs.channel import Channel
 from streamapp.jobs.stream import Stream
 from streamapp.settings import Settings
-from streamapp.testing import TestClient
+from streamapp.testing import FakePipeline, TestClient
 
 # diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`callback_steps` is deprecated:FutureWarning"),  # Kandinsky's own call
+]
 
 DEVICES = [
     "cpu",
@@ -190,17 +198,19 @@ def flux(vae: AutoencoderKL) -> FluxPipeline:
     return pipe
 
 
-def draw(pipe: Any, *, seed: int = 0, steps: int = 4, size: tuple[int, int] = (64, 64), **more: Any) -> torch.Tensor:
+def draw(
+    pipe: Any, *, seed: int = 0, steps: int = 4, size: tuple[int, int] | None = (64, 64), **more: Any
+) -> torch.Tensor:
     """Run a pipeline and return the final latents."""
     embeds = torch.linspace(-1, 1, 24).reshape(1, 3, 8).to(pipe.device, pipe.dtype)
-    arguments = {"prompt_embeds": embeds, "pooled_prompt_embeds": embeds[:, 0]}
-    if isinstance(pipe, StableDiffusionXLPipeline):
+    arguments: dict[str, Any] = {"prompt_embeds": embeds, "pooled_prompt_embeds": embeds[:, 0]}
+    if size is not None:
+        arguments |= {"width": size[0], "height": size[1]}
+    if not isinstance(pipe, FluxPipeline):
         arguments |= {"negative_prompt_embeds": -embeds, "negative_pooled_prompt_embeds": -embeds[:, 0]}
     latents: torch.Tensor = pipe(
         **arguments,
         num_inference_steps=steps,
-        width=size[0],
-        height=size[1],
         generator=torch.Generator().manual_seed(seed),
         output_type="latent",
         **more,
@@ -410,11 +420,41 @@ def test_a_small_decoder_is_loaded_from_a_folder(sdxl: Any, tiny_vae: Autoencode
     assert stream.of("preview")[0]["method"] == "tiny_vae"
 
 
-def test_a_scheduler_of_second_order_counts_its_own_steps(sdxl: Any) -> None:
+# How steps are counted
+
+
+def counted(stream: Watched) -> list[tuple[int, int]]:
+    return [(progress["step"], progress["total"]) for progress in stream.of("progress")]
+
+
+@pytest.mark.parametrize(
+    "name", ["HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "PNDM", "DPMSolverSinglestep", "DDPM"]
+)
+def test_steps_are_those_that_were_asked_for_however_often_each_calls_the_scheduler(sdxl: Any, name: str) -> None:
     stream = Watched()
-    with Previews(with_scheduler(sdxl, "HeunDiscrete"), Decoder()).to(stream) as pipe:
+    with Previews(with_scheduler(sdxl, name), Decoder()).to(stream) as pipe:
         draw(pipe)
-    assert stream.of("progress")[-1] == {"step": 7, "total": 7}
+    assert counted(stream) == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("name", ["EulerDiscrete", "HeunDiscrete"])
+def test_a_pipeline_that_ends_early_ends_with_its_last_step(sdxl: Any, name: str) -> None:
+    stream = Watched()
+    with Previews(with_scheduler(sdxl, name), Decoder()).to(stream) as pipe:
+        draw(pipe, steps=8, denoising_end=0.5)
+    assert counted(stream) == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("name", ["DDIM", "HeunDiscrete", "PNDM"])
+def test_an_image_to_begin_with_shortens_the_count(sdxl: Any, name: str) -> None:
+    stream = Watched()
+    pipe = StableDiffusionXLImg2ImgPipeline(**{**sdxl.components, "scheduler": scheduler(name)})
+    pipe.set_progress_bar_config(disable=True)
+    with Previews(pipe, Decoder()).to(stream) as pipe:
+        draw(pipe, steps=8, image=torch.zeros(1, 4, 8, 8), strength=0.5, size=None)
+    steps = [step for step, _ in counted(stream)]
+    assert counted(stream)[-1][0] == counted(stream)[-1][1]
+    assert steps == [*range(1, len(steps) + 1)]
 
 
 def test_a_second_call_of_the_pipeline_counts_from_one(sdxl: Any) -> None:
@@ -422,7 +462,277 @@ def test_a_second_call_of_the_pipeline_counts_from_one(sdxl: Any) -> None:
     with Previews(sdxl, Decoder()).to(stream) as pipe:
         draw(pipe, steps=2)
         draw(pipe, steps=3)
-    assert [(p["step"], p["total"]) for p in stream.of("progress")] == [(1, 2), (2, 2), (1, 3), (2, 3), (3, 3)]
+    assert counted(stream) == [(1, 2), (2, 2), (1, 3), (2, 3), (3, 3)]
+
+
+def test_a_call_after_an_interrupted_one_counts_from_one(sdxl: Any) -> None:
+    def interrupt(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        pipe._interrupt = step == 1
+        return kwargs
+
+    stream = Watched()
+    with Previews(sdxl, Decoder()).to(stream) as pipe:
+        draw(pipe, steps=4, callback_on_step_end=interrupt)
+        draw(pipe, steps=2)
+    assert counted(stream) == [(1, 4), (2, 4), (1, 2), (2, 2)]
+
+
+def test_a_call_after_a_failed_one_counts_from_one(sdxl: Any) -> None:
+    def fail(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("no memory")
+
+    stream = Watched()
+    with Previews(sdxl, Decoder()).to(stream) as pipe:
+        with pytest.raises(RuntimeError, match="no memory"):
+            draw(pipe, callback_on_step_end=fail)
+        draw(pipe)
+    assert counted(stream) == [(1, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_loop_that_uses_its_timesteps_again_counts_from_one() -> None:
+    stream = Watched()
+    with Previews(SimpleNamespace(scheduler=scheduler("DDIM"))).to(stream) as pipe:
+        pipe.scheduler.set_timesteps(2)
+        for timestep in [*pipe.scheduler.timesteps] * 2:
+            pipe.scheduler.step(torch.zeros(1, 4, 8, 8), timestep, torch.zeros(1, 4, 8, 8))
+    assert counted(stream) == [(1, 2), (2, 2), (1, 2), (2, 2)]
+
+
+# Pipelines of other shapes
+
+
+def test_a_pipeline_that_copies_its_scheduler_gives_what_it_gives_alone() -> None:
+    """LTX-2 steps its sound by a copy."""
+    plain, stream = tiny_pipelines.ltx2(), Watched()
+    with Previews(plain, Decoder()).to(stream) as pipe:
+        watched = tiny_pipelines.draw_ltx2(pipe)
+    for one, other in zip(watched, tiny_pipelines.draw_ltx2(plain), strict=True):
+        assert torch.equal(one, other)
+    assert counted(stream) == [(1, 3), (2, 3), (3, 3)]
+    assert stream.of("preview") == []  # a video's latents lie in no plane
+
+
+COMBINED = ["kandinsky", "stable_cascade", "wuerstchen"]
+
+
+@pytest.fixture(scope="module")
+def combined() -> Callable[[str], Any]:
+    return functools.cache(lambda name: getattr(tiny_pipelines, name)())
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_the_parts_of_a_combined_pipeline_are_counted_each_with_its_name(combined: Any, name: str) -> None:
+    stream = Watched()
+    with Previews(combined(name), Decoder()).to(stream) as pipe:
+        tiny_pipelines.draw_combined(pipe)
+    assert [(p["message"], p["step"], p["total"]) for p in stream.of("progress")] == [
+        *(("prior", 1, 2), ("prior", 2, 2)),
+        *(("decoder", 1, 3), ("decoder", 2, 3), ("decoder", 3, 3)),
+    ]
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_a_combined_pipeline_shows_the_latents_of_its_decoder(combined: Any, name: str) -> None:
+    stream = Watched()
+    previews = Previews(combined(name), max_fps=math.inf)
+    with previews.to(stream) as pipe:
+        image = tiny_pipelines.draw_combined(pipe)
+    shown = [(p["step"], p["total"], p["method"], p["width"], p["height"]) for p in stream.of("preview")]
+    height, width = image.shape[1:3]
+    assert shown == [(step, 3, "latent_rgb", width, height) for step in (1, 2, 3)]
+    assert previews.statistics().failed == 0
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_a_combined_pipeline_draws_what_it_draws_alone(combined: Any, name: str) -> None:
+    with Previews(combined(name)).to(Watched()) as pipe:
+        watched = tiny_pipelines.draw_combined(pipe)
+    assert (watched == tiny_pipelines.draw_combined(combined(name))).all()
+
+
+@pytest.mark.parametrize("name", COMBINED)
+@pytest.mark.parametrize("part", ["prior", "decoder"])
+def test_a_cancelled_job_leaves_a_combined_pipeline_in_either_part(combined: Any, name: str, part: str) -> None:
+    stream = Watched(cancel_at=2 if part == "prior" else 3)
+    with pytest.raises(Cancelled), Previews(combined(name)).to(stream) as pipe:
+        tiny_pipelines.draw_combined(pipe)
+    assert stream.of("progress")[-1]["message"] == part
+
+
+@pytest.mark.parametrize("shares", [True, False], ids=["one scheduler", "two schedulers"])
+def test_an_object_that_calls_two_pipelines_is_followed_in_both(sdxl: Any, shares: bool) -> None:
+    stream = Watched()
+    again = copy.copy(sdxl) if shares else with_scheduler(sdxl, "DDIM")
+    with Previews(SimpleNamespace(base=sdxl, again=again), Decoder()).to(stream) as pipes:
+        draw(pipes.base, steps=1)
+        draw(pipes.again, steps=2)
+    assert [(p["message"], p["step"], p["total"]) for p in stream.of("progress")] == [
+        *(("base", 1, 1), ("again", 1, 2), ("again", 2, 2))
+    ]
+    assert stream.of("preview")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(("DDIM", {}), ("HeunDiscrete", {}), ("EulerDiscrete", {"view_batch_size": 2})),
+        *(("DPMSolverMultistep", {"num_images_per_prompt": 2}), ("DDIM", {"circular_padding": True})),
+    ],
+    ids=str,
+)
+def test_a_panorama_is_shown_whole_and_counted_by_its_steps(sdxl: Any, name: str, options: dict[str, Any]) -> None:
+    stream, decoder = Watched(), Decoder()
+    plain = tiny_pipelines.panorama(sdxl.vae, scheduler(name))
+    previews = Previews(plain, decoder, max_fps=math.inf, size=2048)
+    with previews.to(stream) as pipe:
+        latents = tiny_pipelines.draw_panorama(pipe, **options)
+    assert counted(stream) == [(1, 2), (2, 2)]
+    assert {(p["width"], p["height"]) for p in stream.of("preview")} == {(640 * len(latents), 512)}
+    torch.testing.assert_close(decoder.seen[-1], latents)  # its last clean estimate is its result
+    assert torch.equal(latents, tiny_pipelines.draw_panorama(plain, **options))
+
+
+def test_a_callback_on_a_panorama_shows_it_whole(sdxl: Any) -> None:
+    stream = Watched()
+    pipe = tiny_pipelines.panorama(sdxl.vae, scheduler("DDIM"))
+    tiny_pipelines.draw_panorama(pipe, callback_on_step_end=Previews(pipe, Decoder()).callback(stream))
+    assert {(p["width"], p["height"]) for p in stream.of("preview")} == {(640, 512)}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pipeline_without_a_decoder_shows_its_pixels(channels: int) -> None:
+    stream = Watched()
+    with Previews(tiny_pipelines.ddpm(channels), max_fps=math.inf, quality=95).to(stream) as pipe:
+        images = tiny_pipelines.draw_pixels(pipe)
+    last = stream.of("preview")[-1]
+    assert counted(stream) == [(1, 3), (2, 3), (3, 3)]
+    assert (last["method"], last["width"], last["height"]) == ("pixels", 16, 16)
+    finished = Image.fromarray((images[0] * 255).round().astype("uint8").squeeze()).convert("L")
+    assert ImageStat.Stat(ImageChops.difference(picture(last).convert("L"), finished)).mean[0] < 12  # of noise, as JPEG
+
+
+def test_a_score_based_pipeline_shows_its_pixels() -> None:
+    stream = Watched()
+    with Previews(tiny_pipelines.score_based(), max_fps=math.inf).to(stream) as pipe:
+        tiny_pipelines.draw_pixels(pipe)
+    assert counted(stream) == [(1, 3), (2, 3), (3, 3)]
+    assert {p["method"] for p in stream.of("preview")} == {"pixels"}
+
+
+def test_latents_of_many_channels_that_nothing_decodes_are_no_picture(combined: Any) -> None:
+    stream = Watched()
+    with Previews(combined("stable_cascade").prior_pipe).to(stream) as pipe:
+        pipe("a", num_inference_steps=2, height=128, width=128)
+    assert counted(stream) == [(1, 2), (2, 2)]
+    assert stream.of("preview") == []
+
+
+def test_the_spectrogram_of_a_sound_is_no_picture(sdxl: Any) -> None:
+    stream = Watched()
+    vae = AutoencoderKL(in_channels=1, out_channels=1, block_out_channels=(8,), norm_num_groups=4)
+    with Previews(SimpleNamespace(scheduler=scheduler("DDIM"), vae=vae)).to(stream) as pipe:
+        denoise(pipe)
+    assert len(counted(stream)) == 5
+    assert stream.of("preview") == []
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2, 8, 8), (1, 64, 4), (1, 16)], ids=["video", "sound", "embedding"])
+def test_latents_in_no_plane_are_counted_and_not_shown(
+    shape: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = Watched()
+    with Previews(SimpleNamespace(scheduler=scheduler("DDIM")), Decoder()).to(stream) as pipe:
+        pipe.scheduler.set_timesteps(2)
+        for timestep in pipe.scheduler.timesteps:
+            pipe.scheduler.step(torch.zeros(shape), timestep, torch.zeros(shape))
+    assert counted(stream) == [(1, 2), (2, 2)]
+    assert stream.of("preview") == []
+    assert caplog.records == []
+
+
+def test_packed_latents_that_unpack_to_frames_are_not_shown(flux: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Qwen-Image counts its one frame."""
+    frames = copy.copy(flux)
+    unpack = flux._unpack_latents
+    frames._unpack_latents = lambda latents, height, width, vae_scale_factor: unpack(
+        latents, height, width, vae_scale_factor
+    ).unsqueeze(2)
+    with Previews(frames, Decoder()).to(stream := Watched()) as pipe:
+        draw(pipe)
+    assert len(counted(stream)) == 4
+    assert stream.of("preview") == []
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("cancel_at", [None, 2])
+def test_a_pipeline_that_steps_copies_alone_is_followed_by_its_progress_bar(cancel_at: int | None) -> None:
+    """SkyReels gives each frame a copy of the scheduler."""
+    stream = Watched(cancel_at=cancel_at)
+    with suppress(Cancelled), Previews(CopyingPipeline()).to(stream) as pipe:
+        pipe(3)
+    assert counted(stream) == [(step, 3) for step in range(1, (cancel_at or 3) + 1)]
+
+
+class CopyingPipeline(diffusers.DiffusionPipeline):  # type: ignore[misc]
+    """A pipeline that never steps the scheduler that it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_modules(scheduler=scheduler("EulerDiscrete"))
+        self.set_progress_bar_config(disable=True)
+
+    def __call__(self, steps: int) -> None:
+        mine = copy.deepcopy(self.scheduler)
+        mine.set_timesteps(steps)
+        with self.progress_bar(total=steps) as bar:
+            for timestep in mine.timesteps:
+                mine.step(torch.zeros(1, 4, 8, 8), timestep, torch.zeros(1, 4, 8, 8))
+                bar.update()
+
+
+def test_a_scheduler_that_returns_a_pair_whatever_it_is_asked_for_gives_it() -> None:
+    """CogVideoX' DPM scheduler ignores `return_dict` in its first step."""
+    stream, pipe = Watched(), SimpleNamespace(scheduler=diffusers.CogVideoXDPMScheduler())
+    with Previews(pipe, Decoder()).to(stream) as pipe:
+        pipe.scheduler.set_timesteps(2)
+        latents = torch.zeros(1, 4, 8, 8)
+        timestep = pipe.scheduler.timesteps[0]
+        pair = pipe.scheduler.step(latents, None, timestep, None, latents, return_dict=False)
+    assert isinstance(pair, tuple)
+    assert stream.of("preview")
+
+
+def test_a_fake_pipeline_is_counted() -> None:
+    stream = Watched()
+    with Previews(FakePipeline(steps=3)).to(stream) as pipe:
+        pipe("a")
+    assert counted(stream) == [(1, 3), (2, 3), (3, 3)]
+    assert stream.of("preview") == []
+
+
+# That nothing was seen is said
+
+
+def test_a_block_in_which_no_step_was_seen_says_so_once(sdxl: Any, caplog: pytest.LogCaptureFixture) -> None:
+    previews = Previews(sdxl, Decoder())
+    for _ in range(2):
+        with previews.to(Watched()):
+            draw(sdxl, steps=1)  # the shared pipeline instead of the one that was lent
+    (record,) = caplog.records
+    assert "StableDiffusionXLPipeline (scheduler: EulerDiscreteScheduler)" in record.getMessage()
+    assert "Call the pipeline that the block lends" in record.getMessage()
+
+
+def test_a_pipeline_without_a_scheduler_is_lent_and_said_to_be_unseen(caplog: pytest.LogCaptureFixture) -> None:
+    with Previews(SimpleNamespace(model=1)).to(Watched()) as pipe:
+        assert pipe.model == 1
+    assert "SimpleNamespace (scheduler: none)" in caplog.text
+
+
+def test_a_block_that_raises_says_nothing_else(sdxl: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(KeyError), Previews(sdxl, Decoder()).to(Watched()):
+        raise KeyError("prompt")
+    assert caplog.records == []
 
 
 # When it is shown
@@ -529,7 +839,7 @@ def test_a_pipeline_that_raises_leaves_the_shared_one_as_it_was(sdxl: Any) -> No
     with pytest.raises(ValueError, match="divisible by 8"), Previews(sdxl, Decoder()).to(Watched()) as pipe:
         draw(pipe, size=(63, 64))
     assert vars(sdxl) == before
-    assert "step" not in vars(sdxl.scheduler)
+    assert type(sdxl.scheduler) is diffusers.EulerDiscreteScheduler
 
 
 def test_nothing_of_a_job_outlives_it(sdxl: Any, request: pytest.FixtureRequest) -> None:
@@ -537,9 +847,21 @@ def test_nothing_of_a_job_outlives_it(sdxl: Any, request: pytest.FixtureRequest)
     request.addfinalizer(gc.enable)
     with Previews(sdxl, Decoder()).to(Watched()) as pipe:
         draw(pipe)
-    trace = weakref.ref(pipe.scheduler)
+        draw(pipe)  # again, with another progress bar
+    traces = [weakref.ref(pipe), weakref.ref(pipe.scheduler)]
     del pipe
-    assert trace() is None
+    assert [trace() for trace in traces] == [None, None]
+
+
+def test_nothing_of_a_job_of_a_combined_pipeline_outlives_it(combined: Any, request: pytest.FixtureRequest) -> None:
+    whole = combined("stable_cascade")
+    gc.disable()  # as above
+    request.addfinalizer(gc.enable)
+    with Previews(whole, Decoder()).to(Watched()) as pipe:
+        tiny_pipelines.draw_combined(pipe)
+    traces = [weakref.ref(one) for one in (pipe, pipe.decoder_pipe, pipe.decoder_pipe.scheduler)]
+    del pipe
+    assert [trace() for trace in traces] == [None, None, None]
 
 
 def test_after_the_block_the_copy_reports_nothing(sdxl: Any) -> None:
