@@ -7,6 +7,8 @@ import gc
 import io
 import logging
 import math
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -931,6 +933,19 @@ def test_a_callback_on_flux_shows_progress_only(flux: Any, caplog: pytest.LogCap
     draw(pipe, callback_on_step_end=Previews(pipe, Decoder()).callback(stream))
     assert len(stream.of("progress")) == 4
     assert stream.of("preview") == []
+
+
+# Without the extra
+
+
+@pytest.mark.parametrize("package", ["torch", "diffusers"])
+def test_a_missing_package_names_the_extra_that_brings_it(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from streamapp.diffusion import Previews"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert run.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: streamapp.diffusion needs {package}, which an extra brings; "
+        'write pip install "streamapp[diffusion]"'
+    )
 
 
 # On the GPU

@@ -27,16 +27,23 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from diffusers import AutoencoderTiny
 from PIL import Image as PILImage
-from torch.nn import functional
 
 from .errors import Cancelled
 from .media import Image
 from .pipelines import Loop, Part, View, lend, pipelines, schedulers
 from .process.logs import logger
 from .schedulers import unwatch, watch
+
+try:
+    import torch
+    from diffusers import AutoencoderTiny
+    from torch.nn import functional
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'streamapp.diffusion needs {error.name}, which an extra brings; write pip install "streamapp[diffusion]"',
+        name=error.name,
+    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
