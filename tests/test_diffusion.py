@@ -589,7 +589,7 @@ def test_a_panorama_is_shown_whole_and_counted_by_its_steps(sdxl: Any, name: str
     with previews.to(stream) as pipe:
         latents = tiny_pipelines.draw_panorama(pipe, **options)
     assert counted(stream) == [(1, 2), (2, 2)]
-    assert {(p["width"], p["height"]) for p in stream.of("preview")} == {(640 * len(latents), 512)}
+    assert {(p["width"], p["height"]) for p in stream.of("preview")} == {(576 * len(latents), 512)}
     torch.testing.assert_close(decoder.seen[-1], latents)  # its last clean estimate is its result
     assert torch.equal(latents, tiny_pipelines.draw_panorama(plain, **options))
 
@@ -598,7 +598,7 @@ def test_a_callback_on_a_panorama_shows_it_whole(sdxl: Any) -> None:
     stream = Watched()
     pipe = tiny_pipelines.panorama(sdxl.vae, scheduler("DDIM"))
     tiny_pipelines.draw_panorama(pipe, callback_on_step_end=Previews(pipe, Decoder()).callback(stream))
-    assert {(p["width"], p["height"]) for p in stream.of("preview")} == {(640, 512)}
+    assert {(p["width"], p["height"]) for p in stream.of("preview")} == {(576, 512)}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -611,6 +611,26 @@ def test_a_pipeline_without_a_decoder_shows_its_pixels(channels: int) -> None:
     assert (last["method"], last["width"], last["height"]) == ("pixels", 16, 16)
     finished = Image.fromarray((images[0] * 255).round().astype("uint8").squeeze()).convert("L")
     assert ImageStat.Stat(ImageChops.difference(picture(last).convert("L"), finished)).mean[0] < 12  # of noise, as JPEG
+
+
+def test_stages_that_compute_pixels_show_them_beside_one_that_has_a_decoder(sdxl: Any) -> None:
+    """DeepFloyd IF enlarges the pixels of its first stage by a second one."""
+    stream = Watched()
+    stages = SimpleNamespace(base=sdxl, enlarge=tiny_pipelines.ddpm(3))
+    with Previews(stages, Decoder(), max_fps=math.inf).to(stream) as lent:
+        draw(lent.base, steps=1)
+        tiny_pipelines.draw_pixels(lent.enlarge)
+    assert [p["method"] for p in stream.of("preview")] == ["tiny_vae", "pixels", "pixels", "pixels"]
+
+
+def test_a_modular_pipeline_is_followed(sdxl: Any) -> None:
+    stream = Watched()
+    previews = Previews(tiny_pipelines.modular(sdxl), Decoder(), max_fps=math.inf)
+    with previews.to(stream) as pipe:
+        watched = tiny_pipelines.draw_modular(pipe)
+    assert counted(stream) == [(1, 3), (2, 3), (3, 3)]
+    assert len(stream.of("preview")) == 3
+    assert torch.equal(watched, tiny_pipelines.draw_modular(previews.pipe))
 
 
 def test_a_score_based_pipeline_shows_its_pixels() -> None:

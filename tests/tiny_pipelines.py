@@ -81,9 +81,9 @@ def kandinsky() -> Any:
         norm_num_groups=4,
     )
     movq = diffusers.VQModel(
-        block_out_channels=(32, 64),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(32,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
         latent_channels=4,
         vq_embed_dim=4,
         num_vq_embeddings=8,
@@ -213,18 +213,46 @@ def panorama(vae: Any, scheduler: Any) -> Any:
 
 
 def draw_panorama(pipe: Any, **options: Any) -> torch.Tensor:
-    """Draw 640x512, of which each view has 512x512."""
+    """Draw 576x512, of which each view has 512x512."""
     embeds = torch.linspace(-1, 1, 24).reshape(1, 3, 8)
     latents: torch.Tensor = pipe(
         prompt_embeds=embeds,
         negative_prompt_embeds=-embeds,
         num_inference_steps=2,
         height=512,
-        width=640,
+        width=576,
+        guidance_scale=1.0,
         generator=generator(),
         output_type="latent",
         **options,
     ).images
+    return latents
+
+
+def modular(sdxl: Any) -> Any:
+    """Return a modular pipeline of the components of an SDXL pipeline, from embeddings to latents."""
+    blocks = diffusers.StableDiffusionXLAutoBlocks()
+    for name in ("text_encoder", "ip_adapter", "vae_encoder", "decode"):
+        del blocks.sub_blocks[name]
+    pipe = diffusers.StableDiffusionXLModularPipeline(blocks=blocks)
+    pipe.update_components(unet=sdxl.unet, vae=sdxl.vae, scheduler=sdxl.scheduler)
+    return pipe
+
+
+def draw_modular(pipe: Any) -> torch.Tensor:
+    """Return the latents of 64x64, after three steps."""
+    embeds = torch.linspace(-1, 1, 24).reshape(1, 3, 8)
+    latents: torch.Tensor = pipe(
+        prompt_embeds=embeds,
+        pooled_prompt_embeds=embeds[:, 0],
+        negative_prompt_embeds=-embeds,
+        negative_pooled_prompt_embeds=-embeds[:, 0],
+        num_inference_steps=3,
+        height=64,
+        width=64,
+        generator=generator(),
+        output="latents",
+    )
     return latents
 
 

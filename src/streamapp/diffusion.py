@@ -180,15 +180,18 @@ class Previews:
     def _method(self, part: Part, latents: Any) -> str | None:
         """Tell how latents become a picture; None when they do not: embeddings, videos, sounds.
 
-        A part of a pipeline that has no model to decode them makes what the next part needs, which may look like
+        What a part makes that has no model to decode it is pixels, or for the next part, although it may look like
         latents (Stable Cascade's prior).
         """
         dimensions = getattr(latents, "ndim", 0)
-        if (part.name and not part.decodes) or not (dimensions == 4 or (dimensions == 3 and _unpacks(part))):
+        if not (dimensions == 4 or (dimensions == 3 and _unpacks(part))):
             return None
-        if self._vae is not None:
-            return "latent_rgb" if isinstance(self._vae, _LatentRgb) else "tiny_vae"
-        return "pixels" if dimensions == 4 and latents.shape[1] in (1, 3) and not part.decodes else None
+        is_left_as_it_is = not part.decodes and (part.name or self._vae is None)
+        if is_left_as_it_is:
+            return "pixels" if latents.shape[1] in (1, 3) else None
+        if self._vae is None:
+            return None
+        return "latent_rgb" if isinstance(self._vae, _LatentRgb) else "tiny_vae"
 
     def _scale(self, part: Part, method: str) -> int:
         """Return how many pixels of the image a latent stands for, to each side."""
@@ -197,20 +200,19 @@ class Previews:
         scale: int = getattr(part.pipe, "vae_scale_factor", getattr(self._vae, "scale", 8))
         return scale
 
-    def _render(self, latents: Tensor, scale: int) -> tuple[Tensor, int, int]:
+    def _render(self, latents: Tensor, *, method: str, scale: int) -> tuple[Tensor, int, int]:
         """Decode a batch of latents (B, C, h, w) to one picture, (H, W, 3) uint8 on their device, and its full size."""
         count, _, height, width = latents.shape
         columns = math.ceil(math.sqrt(count))
         full_width, full_height = columns * width * scale, math.ceil(count / columns) * height * scale
         shrink = min(1.0, self.size / max(full_width, full_height))
         small = functional.interpolate(latents, size=(int(height * shrink), int(width * shrink)), mode="area")
-        pixels = self._decode(small).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        images = small.float().expand(-1, 3, -1, -1) if method == "pixels" else self._decode(small)
+        pixels = images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         return _tile(pixels, columns), full_width, full_height
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Return images (B, 3, H, W), -1 to 1."""
-        if self._vae is None:
-            return latents.float().expand(-1, 3, -1, -1)
         images: Tensor = self._vae.decode(latents.to(next(self._vae.parameters())), return_dict=False)[0]
         return images
 
@@ -289,7 +291,7 @@ class _Job:
 
     def _preview(self, part: Part, method: str, estimate: Callable[[], Tensor]) -> None:
         self._next_preview_at = time.monotonic() + 1 / self._previews.max_fps
-        render = functools.partial(self._previews._render, scale=self._previews._scale(part, method))
+        render = functools.partial(self._previews._render, method=method, scale=self._previews._scale(part, method))
         publish = functools.partial(self._publish, method=method, step=self._step, total=self._total)
         try:
             with torch.inference_mode():
