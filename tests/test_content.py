@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from tests.pictures import PNG, PNG_URI, Keeping
 
 from streamapp.errors import NotEncodable
-from streamapp.jobs.content import holds_path, persistent_folder
+from streamapp.jobs.content import holds_path, is_plain, persistent_folder
 from streamapp.jobs.events import Output, Preview, encode, to_event, to_event_at_once
 from streamapp.media import File
 
@@ -67,6 +67,17 @@ class Plain:
 @pydantic_dataclass
 class Aliased:
     path: Annotated[Path, Field(serialization_alias="thePath")]
+
+
+@pytest.mark.parametrize("value", [1, None, "a", {"a": [{"b": 1.5}, [True]]}, [], list(range(20)), {"a": [1] * 20}])
+def test_what_is_json_alone_is_plain(value: Any) -> None:
+    assert is_plain(value)
+    assert not holds_path(value)
+
+
+@pytest.mark.parametrize("value", [b"", (1,), {"a": [{"b": b""}]}, [*range(20), Path()], File(b""), {"a": object()}])
+def test_what_holds_more_than_json_is_not(value: Any) -> None:
+    assert not is_plain(value)
 
 
 # Bytes

@@ -197,8 +197,9 @@ def test_an_array_that_is_too_large_is_refused() -> None:
 def test_what_refers_to_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(NotEncodable, match="list cannot be encoded"):
-        encode(loop)
+    for encoding in (encode, to_event):
+        with pytest.raises(NotEncodable, match="list cannot be encoded"):
+            encoding(loop)
 
 
 class Named(BaseModel):

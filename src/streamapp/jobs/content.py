@@ -54,7 +54,7 @@ def holds_path(value: Any) -> bool:
 
 def has_content(value: Any) -> bool:
     """Say whether a value has to go through `with_content`."""
-    return _holds(value, "path", "bytes")
+    return _sort_of(type(value)) != "other" and _holds(value, "path", "bytes")
 
 
 def _holds(value: Any, *sought: str) -> bool:

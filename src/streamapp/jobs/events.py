@@ -223,7 +223,7 @@ def to_event(value: Any, publisher: Publisher | None = None, *, at_once: bool = 
         case Preview():
             fallback = _fallback_at_once if at_once else _preview_fallback
             held = (HeldBackAtOnce if at_once else HeldBack)(publisher, is_inline=True)
-            return Event("preview", _with_files(_preview_payload(value), fallback, held), key=value.key)
+            return Event("preview", _to_json(_preview_payload(value), fallback, held), key=value.key)
         case Progress():
             return Event("progress", encode(_progress_payload(value)), key=value.key)
         case Log():
@@ -277,7 +277,7 @@ def encode(payload: Any) -> bytes:
     Raises:
         NotEncodable: a value in it has no JSON form.
     """
-    return _to_json(payload, _fallback, HeldBack())
+    return _to_json(payload, _fallback, HeldBack(), is_emitted=False)
 
 
 def _emitted(payload: Any, publisher: Publisher | None, at_once: bool) -> bytes:
@@ -289,41 +289,31 @@ def _emitted(payload: Any, publisher: Publisher | None, at_once: bool) -> bytes:
     except (PydanticSerializationError, RecursionError):  # told, or mended, the long way
         pass
     if at_once:
-        return _with_files(payload, _fallback_at_once, HeldBackAtOnce(publisher))
-    return _with_files(payload, _fallback, HeldBack(publisher))
+        return _to_json(payload, _fallback_at_once, HeldBackAtOnce(publisher))
+    return _to_json(payload, _fallback, HeldBack(publisher))
 
 
-def _with_files(payload: Any, fallback: _Fallback, held: HeldBack) -> bytes:
-    """Return JSON with files in the place of bytes and paths."""
+def _to_json(payload: Any, fallback: _Fallback, held: HeldBack, *, is_emitted: bool = True) -> bytes:
+    """Return JSON; of what is emitted, with files in the place of bytes and paths."""
     try:
-        if has_content(payload):
+        if is_emitted and has_content(payload):
             to_plain = partial(_ANYTHING.to_python, mode="json", by_alias=True, fallback=fallback, context=held)
             payload = with_content(payload, held, to_plain)
+        before = len(held)
+        try:
+            written = _ANYTHING.to_json(payload, by_alias=True, fallback=fallback, context=held)
+        except PydanticSerializationError as error:
+            if _NO_UNICODE not in str(error):
+                raise
+            del held[before:]
+            plain = all_whole(_ANYTHING.to_python(payload, by_alias=True))
+            written = _ANYTHING.to_json(plain, by_alias=True, fallback=fallback, context=held)
     except (PydanticSerializationError, ValueError, OSError, RecursionError) as error:
-        raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {str(error)[:500]}") from error
-    return _to_json(payload, fallback, held)
-
-
-def _to_json(payload: Any, fallback: _Fallback, held: HeldBack) -> bytes:
-    try:
-        written = _written(payload, fallback, held)
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
         reason = str(error).removeprefix("Error calling `fallback`: ")
         raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {reason[:500]}") from error
+    if not written.isascii():
+        written = without_line_ends(written)
     return held.put_into(written) if held else written
-
-
-def _written(payload: Any, fallback: _Fallback, held: HeldBack) -> bytes:
-    before = len(held)
-    try:
-        written = _ANYTHING.to_json(payload, by_alias=True, fallback=fallback, context=held)
-    except PydanticSerializationError as error:
-        if _NO_UNICODE not in str(error):
-            raise
-        del held[before:]
-        plain = all_whole(_ANYTHING.to_python(payload, by_alias=True))
-        written = _ANYTHING.to_json(plain, by_alias=True, fallback=fallback, context=held)
-    return without_line_ends(written)
 
 
 def _preview_payload(preview: Preview) -> Any:
