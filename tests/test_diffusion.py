@@ -929,6 +929,21 @@ def test_a_callback_shows_what_the_copy_shows(sdxl: Any, tiny_vae: AutoencoderTi
     assert by_callback.events == by_copy.events
 
 
+def test_a_callback_counts_the_steps_that_were_asked_for(sdxl: Any) -> None:
+    stream = Watched()
+    previews = Previews(with_scheduler(sdxl, "HeunDiscrete"), Decoder())
+    draw(previews.pipe, callback_on_step_end=previews.callback(stream))
+    assert counted(stream) == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_callback_that_is_given_no_latents_shows_progress_only(sdxl: Any) -> None:
+    stream = Watched()
+    previews = Previews(with_scheduler(sdxl, "EulerDiscrete"), Decoder())
+    draw(previews.pipe, callback_on_step_end=previews.callback(stream), callback_on_step_end_tensor_inputs=[])
+    assert len(counted(stream)) == 4
+    assert stream.of("preview") == []
+
+
 def test_a_second_callback_takes_the_place_of_the_first(sdxl: Any) -> None:
     previews = Previews(with_scheduler(sdxl, "EulerDiscrete"), Decoder())
     first, second = Watched(cancel_at=1), Watched()
