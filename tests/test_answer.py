@@ -1,6 +1,7 @@
 """Responses that endpoints make themselves: handed over, waited for, kept, refused."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,28 @@ async def test_an_iterator_between_two_pieces_is_closed_too() -> None:
     with pytest.raises(Cancelled):
         await answer.keep(job, StreamingResponse(two(), media_type="text/event-stream"))
     assert closed == ["closed"]
+
+
+async def test_a_generator_that_runs_in_threads_has_been_closed_when_its_response_has_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    threads = list[threading.Thread]()
+
+    def two() -> Iterator[str]:
+        try:
+            yield "data: 1\n\n"
+            yield "data: 2\n\n"
+        finally:
+            threads.append(threading.current_thread())
+            raise SystemExit
+
+    held = two()  # as a thread of the pool may, a moment longer
+    job = new(answer := Answer(), is_detached=True)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        await answer.keep(job, StreamingResponse(held, media_type="text/event-stream"))
+    assert len(threads) == 1 and threads[0] is not threading.current_thread()
+    assert "could not be closed" in caplog.text
 
 
 async def test_an_iterator_in_a_thread_is_waited_for_by_the_response_and_not_by_the_job(gate: Gate) -> None:

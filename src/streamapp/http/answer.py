@@ -6,11 +6,13 @@ Where nobody waits for it, it is called all the same, and what it would send bec
 """
 
 import asyncio
+import inspect
+from collections.abc import Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any
 
-from starlette.concurrency import iterate_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -18,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..errors import EndpointFailed, NotEncodable
 from ..jobs.job import Job
 from ..jobs.stream import Stream
+from ..process.logs import logger
 from ..workers.binding import url_of
 from .call import LAST_EVENT, is_wanted
 from .outputs import Reader, reader_of
@@ -157,16 +160,23 @@ class Sending:
 
     def __init__(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         self._response = response
+        self._threaded = _iterated_in_threads(response)
         self._send_on = send
-        self._is_stopped = False
+        self._is_stopped = self._is_closing = False
         self.task = asyncio.create_task(self._run(scope, receive))
         self.task.add_done_callback(_hear)
 
     def stop(self) -> None:
         """Have it end; again is without effect. What runs in a thread goes on until it sends again."""
         self._is_stopped = True
-        if not _is_in_thread(self._response):
+        if not self._is_in_thread:
             self.task.cancel()
+
+    @property
+    def _is_in_thread(self) -> bool:
+        """Say whether the iterator runs in a thread now. A cancelled task would not wait until it is back."""
+        iterator: Any = getattr(self._response, "body_iterator", None)
+        return self._threaded is not None and (self._is_closing or iterator.ag_running)
 
     async def _run(self, scope: Scope, receive: Receive) -> None:
         try:
@@ -174,9 +184,19 @@ class Sending:
         except (SystemExit, KeyboardInterrupt) as error:  # of its iterator; they would stop the loop
             raise EndpointFailed(f"the endpoint's response ended with {type(error).__name__}") from error
         finally:
-            close = getattr(getattr(self._response, "body_iterator", None), "aclose", None)
-            if close is not None:
-                await close()
+            aclose = getattr(getattr(self._response, "body_iterator", None), "aclose", None)
+            if aclose is not None:
+                await aclose()
+            if inspect.isgenerator(self._threaded):
+                await self._close_in_thread(self._threaded)
+
+    async def _close_in_thread(self, generator: Generator[Any, Any, Any]) -> None:
+        """Close what ran in threads: left to Starlette, it would be closed when the last thread lets go of it."""
+        self._is_closing = True
+        try:
+            await run_in_threadpool(generator.close)
+        except (Exception, SystemExit, KeyboardInterrupt):  # of its `finally`: what it had to send is sent
+            logger.exception("the iterator of the endpoint's response could not be closed")
 
     async def _send(self, message: Message) -> None:
         if self._is_stopped:
@@ -190,10 +210,14 @@ def _hear(task: "asyncio.Task[None]") -> None:
         task.exception()
 
 
-def _is_in_thread(response: Response) -> bool:
-    """Say whether the response's iterator runs in a thread now. A cancelled task would not wait until it is back."""
+def _iterated_in_threads(response: Response) -> Any:
+    """Return the iterator that Starlette goes through in threads for a response that has not begun; None where it does
+    not.
+    """
     iterator: Any = getattr(response, "body_iterator", None)
-    return getattr(iterator, "ag_code", None) is iterate_in_threadpool.__code__ and iterator.ag_running
+    if getattr(iterator, "ag_code", None) is not iterate_in_threadpool.__code__ or iterator.ag_frame is None:
+        return None
+    return iterator.ag_frame.f_locals["iterator"]
 
 
 class _Reading:
