@@ -189,6 +189,12 @@ def test_a_path_may_be_written_with_a_slash_at_its_end(prefix: str, slash: str) 
         assert client.post(f"{prefix}/other").json() == "other"
 
 
+def test_a_key_is_known_with_a_slash_and_without() -> None:
+    with serving(Slashed) as client:
+        answers = [client.post(f"/pages/x{slash}", headers={"Idempotency-Key": "a"}) for slash in ("", "/")]
+    assert len({answer.headers["X-Streamapp-Job-Id"] for answer in answers}) == 1
+
+
 def test_the_schema_has_a_path_as_it_is_written() -> None:
     assert {"/words/", "/pages/{name}/"} <= set(paths := streamapp.compile_app(Slashed).openapi()["paths"])
     assert {"/words", "/pages/{name}"} & set(paths) == set()

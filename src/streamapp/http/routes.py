@@ -184,7 +184,8 @@ class EndpointRoute:
         is_gone = is_multipart or has_read_form(request)
         body = call.content_length.encode() if is_gone else await request.body()
         # With the app's name: several apps at `/` may share a store.
-        return RequestKey(f"{self._served.name} {request.url.path} {key}", zlib.crc32(body))
+        path = request.url.path.rstrip("/")
+        return RequestKey(f"{self._served.name} {path} {key}", zlib.crc32(body))
 
     def _answer_of(self, call: Call, arguments: dict[str, Any], format: Format | None) -> Answer:
         own = self._reader.own_response(arguments)
