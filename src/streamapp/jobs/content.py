@@ -54,11 +54,11 @@ def holds_path(value: Any) -> bool:
 
 def has_content(value: Any) -> bool:
     """Say whether a value has to go through `with_content`."""
-    return _sort_of(type(value)) != "other" and _holds(value, "path", "bytes")
+    return _sort_of(value.__class__) != "other" and _holds(value, "path", "bytes")
 
 
 def _holds(value: Any, *sought: str) -> bool:
-    sort = _sort_of(type(value))
+    sort = _sort_of(value.__class__)
     if sort == "other":
         return False
     if sort == "dict":
@@ -102,7 +102,7 @@ def with_content(value: Any, held: HeldBack, to_plain: Callable[[Any], Any]) -> 
     """
     if not has_content(value):
         return value
-    match _sort_of(type(value)):
+    match _sort_of(value.__class__):
         case "path":
             return _content_of(value, held)
         case "bytes":
@@ -117,7 +117,8 @@ def with_content(value: Any, held: HeldBack, to_plain: Callable[[Any], Any]) -> 
 def _values_of(value: Any) -> Collection[Any]:
     """Return the values of the fields of a model or a dataclass."""
     if getattr(value, "__pydantic_extra__", value) is None:
-        return value.__dict__.values()
+        own: Collection[Any] = value.__dict__.values()
+        return own
     return _fields_of(value).values()
 
 
@@ -127,7 +128,7 @@ def _fields_of(value: Any) -> dict[str, Any]:
         values = {field.name: getattr(value, field.name, None) for field in fields(value)}
     else:
         values = {**value.__dict__, **(value.__pydantic_extra__ or {})}
-    aliases = _aliases_of(type(value))
+    aliases = _aliases_of(value.__class__)
     return {aliases.get(name, name): item for name, item in values.items()}
 
 
@@ -149,7 +150,7 @@ def _put_into(written: Any, value: Any, held: HeldBack) -> Any:
             return {key: _put_into(part, item, held) for (key, part), item in pairs}
         case ((list() | tuple() | set() | frozenset()), list()) if len(value) == len(written):
             return [_put_into(part, item, held) for part, item in zip(written, value, strict=True)]
-        case _, dict() if _sort_of(type(value)) == "fields":
+        case _, dict() if _sort_of(value.__class__) == "fields":
             own = _fields_of(value)
             return {key: _put_into(part, own.get(key), held) for key, part in written.items()}
     return written
