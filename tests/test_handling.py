@@ -202,15 +202,18 @@ def test_a_job_that_runs_on_keeps_the_plain_error(client: TestClient) -> None:
     assert shape(client.get(f"/jobs/{job_id}/result")) == (500, "endpoint_failed")
 
 
-def test_a_handler_that_fails_is_told_and_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failure", [KeyError, SystemExit])
+def test_a_handler_that_fails_is_told_and_logged(
+    client: TestClient, caplog: pytest.LogCaptureFixture, failure: type[BaseException]
+) -> None:
     def fail(request: Request, error: Exception) -> Response:
-        raise KeyError("secret")
+        raise failure("secret")
 
     on(client, Refused, fail)
     with caplog.at_level(logging.ERROR, "streamapp"):
         answer = posted(client, "/value", "refused")
     assert shape(answer) == (500, "endpoint_failed")
-    assert answer.json()["detail"].startswith("the exception handler failed with KeyError")
+    assert answer.json()["detail"].startswith(f"the exception handler failed with {failure.__name__}")
     assert any("the exception handler for Refused failed" in message for message in caplog.messages)
 
 

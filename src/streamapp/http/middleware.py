@@ -235,12 +235,11 @@ class UnhandledErrors:
 
     async def _answer(self, request: Request, error: Exception) -> Response:
         """Answer as the app's handler of any `Exception`, which Starlette would call further out; else as we do."""
-        answer = None
         try:
             answer = await handled(request, error)
-        except Exception as failure:  # the app's own code
+        except (Exception, SystemExit) as failure:  # the app's own code
             logger.exception("the exception handler for %s failed", type(error).__name__)
-            error = failure
+            return ErrorResponse(self._describe(failure))
         return answer or ErrorResponse(self._describe(error))
 
 

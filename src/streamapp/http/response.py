@@ -79,7 +79,7 @@ async def _refusal(job: Job, error: ErrorReport, request: Request | None, settin
     if request is not None and isinstance(raised, Exception):
         try:
             answer = await handled(request, raised)
-        except Exception as failure:  # the app's own code: the client hears that it failed, the log says how
+        except (Exception, SystemExit) as failure:  # the app's own code: the client hears of it, the log says more
             logger.exception("job %s: the exception handler for %s failed", job.id, type(raised).__name__)
             error = describe(failure, where="the exception handler", debug=settings.debug)
         else:
