@@ -4,10 +4,11 @@ import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import PIL.Image
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, RootModel, computed_field, field_serializer
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from tests.pictures import PNG, PNG_URI, Keeping
 
@@ -78,6 +79,48 @@ def test_what_is_json_alone_is_plain(value: Any) -> None:
 @pytest.mark.parametrize("value", [b"", (1,), {"a": [{"b": b""}]}, [*range(20), Path()], File(b""), {"a": object()}])
 def test_what_holds_more_than_json_is_not(value: Any) -> None:
     assert not is_plain(value)
+
+
+class PlainModel(BaseModel):
+    text: str
+    n: Annotated[int | None, Field(ge=0)] = None
+    mode: Literal["a", "b"] = "a"
+    many: dict[str, list[float]] = {}
+
+
+class Computed(BaseModel):
+    text: str = ""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def file(self) -> Any:
+        return File(b"x")
+
+
+class Marked(BaseModel):
+    text: Annotated[str, PlainSerializer(lambda text: File(text.encode()))]
+
+
+def test_a_model_of_plain_fields_is_plain() -> None:
+    assert is_plain({"a": [PlainModel(text="a")]})
+    assert to_event(PlainModel(text="é")).json() == {"text": "é", "n": None, "mode": "a", "many": {}}
+
+
+@pytest.mark.parametrize("value", [Out, Computed(), Marked(text="x"), Serialized(path=Path()), RootModel[Any](1)])
+def test_a_model_of_which_more_is_written_is_not(value: Any) -> None:
+    assert not is_plain(value)
+
+
+def test_what_a_model_makes_of_its_fields_is_kept_as_the_job_wants_it() -> None:
+    publisher = Keeping(inline_bytes=-1)
+    assert to_event(Computed(), publisher).json()["file"]["url"] == publisher.url
+    assert to_event(Marked(text="x"), publisher).json()["text"]["url"] == publisher.url
+
+
+def test_a_field_that_is_not_what_it_is_declared_as_is_written_all_the_same() -> None:
+    model = PlainModel.model_construct(text=PIL.Image.new("RGB", (1, 1)))
+    with pytest.warns(UserWarning, match="serialized value may not be as expected"):
+        assert to_event(model).json()["text"]["content_type"] == "image/png"
 
 
 # Bytes

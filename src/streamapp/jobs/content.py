@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from types import NoneType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, PlainSerializer, RootModel, WrapSerializer
 
 from ..errors import NotEncodable
 from ..media import INLINE_BYTES, File, HeldBack, media_of, publisher_for, sniff
@@ -29,11 +29,11 @@ _HEAD_BYTES = 64  # tell what a file is
 
 def is_plain(value: Any) -> bool:
     """Say whether a value is nothing but what JSON has, in which there is nothing to look for: the common case."""
-    kind = type(value)
+    kind = value.__class__
     if kind is dict:
         value = value.values()
     elif kind is not list:
-        return kind in _PLAIN
+        return kind in _PLAIN or _sort_of(kind) == "plain"
     if _are_plain(value):
         return True
     for item in value:  # in a generator it takes twice as long
@@ -54,12 +54,12 @@ def holds_path(value: Any) -> bool:
 
 def has_content(value: Any) -> bool:
     """Say whether a value has to go through `with_content`."""
-    return _sort_of(value.__class__) != "other" and _holds(value, "path", "bytes")
+    return _holds(value, "path", "bytes")
 
 
 def _holds(value: Any, *sought: str) -> bool:
     sort = _sort_of(value.__class__)
-    if sort == "other":
+    if sort in ("other", "plain"):
         return False
     if sort == "dict":
         value = value.values()
@@ -87,9 +87,33 @@ def _sort_of(kind: type) -> str:
     if issubclass(kind, list | tuple | set | frozenset):
         return "items"
     if issubclass(kind, BaseModel):
-        types = {field.annotation for field in kind.model_fields.values()}
-        return "other" if types <= _PLAIN and kind.model_config.get("extra") != "allow" else "fields"
+        return "plain" if _is_plain_model(kind) else "fields"
     return "fields" if is_dataclass(kind) and not issubclass(kind, File) else "other"
+
+
+def _is_plain_model(kind: type[BaseModel]) -> bool:
+    """Say whether a model has fields of JSON's own types alone, and nothing else is written of it."""
+    own = kind.__pydantic_decorators__
+    if (
+        own.computed_fields
+        or own.field_serializers
+        or own.model_serializers
+        or kind.model_config.get("extra") == "allow"
+    ):
+        return False
+    fields = kind.model_fields.values()
+    markers = [marker for field in fields for marker in field.metadata]
+    return all(_is_plain_type(field.annotation) for field in fields) and not any(
+        isinstance(marker, PlainSerializer | WrapSerializer) for marker in markers
+    )
+
+
+def _is_plain_type(annotation: Any) -> bool:
+    """Say so of `str`, `float | None`, `list[int]` and the like."""
+    parts = get_args(annotation)
+    if not parts or get_origin(annotation) is Literal:
+        return annotation in _PLAIN or bool(parts)
+    return all(map(_is_plain_type, parts))
 
 
 def with_content(value: Any, held: HeldBack, to_plain: Callable[[Any], Any]) -> Any:

@@ -284,7 +284,7 @@ def _emitted(payload: Any, publisher: Publisher | None, at_once: bool) -> bytes:
     """Return what an endpoint emits as JSON."""
     try:
         if is_plain(payload):
-            written = _ANYTHING.to_json(payload)
+            written = _ANYTHING.to_json(payload, by_alias=True)
             return written if written.isascii() else without_line_ends(written)
     except (PydanticSerializationError, RecursionError):  # told, or mended, the long way
         pass
