@@ -118,7 +118,8 @@ def test_what_a_model_makes_of_its_fields_is_kept_as_the_job_wants_it() -> None:
 
 
 def test_a_field_that_is_not_what_it_is_declared_as_is_written_all_the_same() -> None:
-    model = PlainModel.model_construct(text=PIL.Image.new("RGB", (1, 1)))
+    text: Any = PIL.Image.new("RGB", (1, 1))
+    model = PlainModel.model_construct(text=text)
     with pytest.warns(UserWarning, match="serialized value may not be as expected"):
         assert to_event(model).json()["text"]["content_type"] == "image/png"
 

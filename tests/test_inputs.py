@@ -940,3 +940,19 @@ def test_a_form_that_fastapi_has_read_is_not_read_again(kind: str) -> None:
         assert client.post("/form", **{kind: fields}).json() == ["a", 2]
         for _ in range(2):
             assert client.post("/form", headers={"Idempotency-Key": "1"}, **{kind: fields}).json() == ["a", 2]
+
+
+@pytest.mark.parametrize(
+    ("body", "asks"),
+    [
+        (b'{"prompt": "a", "sync_mode": true}', True),
+        (b'{"prompt": "a", "sync_mode": "true"}', True),
+        (b'{"prompt": "a", "sync_mode": false}', False),
+        (b'{"prompt": "\\"sync_mode\\": true"}', False),
+        (b'{"prompt": "a", "of": {"sync_mode": true}}', False),
+        (b'{"prompt": "sync_mode"}', False),
+    ],
+)
+async def test_an_input_asks_for_files_inline_by_sync_mode(body: bytes, asks: bool) -> None:
+    given = await WHOLE.read(post(body), is_get=False, content_type="application/json")
+    assert given.asks_inline == asks
