@@ -333,9 +333,16 @@ def test_what_expires_while_it_is_sent_leaves_nothing(store: LocalFiles, monkeyp
 
 def test_expired_files_make_room_for_results(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(b"x" * 100, "", "")
-    now = time.time()
+    now, clock = time.time(), time.monotonic()
     monkeypatch.setattr(time, "time", lambda: now + 61)
-    assert store.publish(File(b"y" * 100), base_url="") is not None
+    monkeypatch.setattr(time, "monotonic", lambda: clock + 61)
+    assert store.publish(File(b"y" * 75), base_url="") is not None
+
+
+def test_results_leave_room_for_uploads(store: LocalFiles) -> None:
+    assert store.publish(File(b"x" * 75), base_url="") is not None
+    assert store.publish(File(b"x"), base_url="") is None
+    assert store.put(b"x" * 25, "", "").id
 
 
 def test_only_so_many_files_are_kept(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:

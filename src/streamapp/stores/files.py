@@ -12,6 +12,7 @@ them takes for its own, a folder or the parts of an upload, none of the others m
 import atexit
 import fcntl
 import os
+import math
 import re
 import secrets
 import shutil
@@ -38,6 +39,8 @@ _MAX_NAME = 100
 _MAX_TYPE = 255
 _MAX_URL = 2048  # of the part that is looked at: an input can be megabytes of anything
 _MAX_PARTS = 10_000
+_RESULTS = 0.75  # of the quota
+_LOOK_S = 1.0  # for what has expired: to look through a hundred thousand files takes milliseconds
 _MAX_FILES = 100_000  # parts of uploads among them: each takes a kilobyte of memory, even when it is empty
 
 
@@ -223,12 +226,21 @@ class LocalFiles:
         self._files: dict[str, Stored] = {}
         self._uploads: dict[str, LocalUpload] = {}
         self._sizes: dict[Path, int] = {}  # of all on the disk, also what is being written
+        self._size = 0  # their sum: there may be a hundred thousand
+        self._room = threading.Lock()  # for both
+        self._expired_at = -math.inf
         self._folder: Path | None = None
         self._temporary: TemporaryFolder | None = None
         self._lock = threading.Lock()  # for `_folder`, and for uploads that end and their parts
 
     def publish(self, media: File, *, base_url: str, caller: str = "") -> str | None:
-        """Keep a result's media; return its absolute URL, or None when there is no room for it."""
+        """Keep a result's media; return its absolute URL, or None when there is no room for it.
+
+        Results leave a quarter of the quota to uploads, without which no input with a file could come.
+        """
+        self._look()
+        if self.size + len(media.data) > self._settings.max_files_bytes * _RESULTS:
+            return None
         try:
             stored = self.put(media.data, media.content_type, media.file_name or "", caller=caller)
         except StorageFull:
@@ -260,7 +272,7 @@ class LocalFiles:
             InvalidInput: the content type cannot be one.
             StorageFull: there are too many files.
         """
-        self.expire()
+        self._look()
         file_id = secrets.token_hex(16)
         most_s = self._settings.file_ttl_s
         stored = LocalUpload(
@@ -337,7 +349,8 @@ class LocalFiles:
 
     def _join(self, path: Path, parts: Sequence[LocalPart]) -> None:
         """Put the parts into one file: the others behind the first, where most often there are none."""
-        self._sizes[path] = sum(self._sizes.pop(part.path) for part in parts)
+        with self._room:
+            self._sizes[path] = sum(self._sizes.pop(part.path) for part in parts)
         first, *others = parts
         with _telling_of_the_disk():
             with first.path.open("ab") as whole:
@@ -386,7 +399,9 @@ class LocalFiles:
         Raises:
             StorageFull: there is no room; it is noted all the same, so that of two at once none gets over the quota.
         """
-        self._sizes[path] += more_bytes
+        with self._room:
+            self._sizes[path] += more_bytes
+            self._size += more_bytes
         most = self._settings.max_files_bytes
         if self.size > most:
             raise StorageFull(f"the files' quota of {most} bytes is used up; try again later")
@@ -394,16 +409,20 @@ class LocalFiles:
     @property
     def size(self) -> int:
         """Return the bytes on the disk, those that are still being written among them."""
-        return sum(list(self._sizes.values()))
+        return self._size
 
     def expire(self) -> None:
         """Delete what is too old."""
-        now = time.time()
+        now, self._expired_at = time.time(), time.monotonic()
         for kept in (self._files, self._uploads):
             for stored in [stored for stored in list(kept.values()) if stored.expires_at <= now]:
                 with self._lock:
                     kept.pop(stored.id, None)
                 self._delete(stored)
+
+    def _look(self) -> None:
+        if time.monotonic() - self._expired_at > _LOOK_S:
+            self.expire()
 
     def discard(self, stored: Stored) -> None:
         """Give an upload up."""
@@ -414,7 +433,8 @@ class LocalFiles:
     def delete(self, path: Path) -> None:
         """Delete a file from the disk."""
         path.unlink(missing_ok=True)
-        self._sizes.pop(path, None)
+        with self._room:
+            self._size -= self._sizes.pop(path, 0)
 
     def close(self) -> None:
         """Delete all files."""
