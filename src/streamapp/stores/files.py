@@ -11,8 +11,8 @@ them takes for its own, a folder or the parts of an upload, none of the others m
 
 import atexit
 import fcntl
-import os
 import math
+import os
 import re
 import secrets
 import shutil
