@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,6 +52,15 @@ def logging_as_it_was() -> Iterator[None]:
     for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
         logger.setLevel(level)
         logger.propagate, logger.handlers = propagate, handlers
+
+
+@pytest.fixture(autouse=True)
+def no_server_was_told_to_end() -> Iterator[None]:
+    """Have sse-starlette forget that a test has told a server of this process to end: it would end all its streams."""
+    yield
+    status = getattr(sys.modules.get("sse_starlette.sse"), "AppStatus", None)
+    if status is not None:
+        status.should_exit = False
 
 
 @pytest.fixture

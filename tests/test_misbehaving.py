@@ -186,7 +186,7 @@ def test_a_result_that_cannot_be_encoded_holds_up_no_other_job() -> None:
     with sinning("EncodingHangs", STREAMAPP_TIMEOUT_S="1.5") as served:
         hanging = [served.send("/sin") for _ in range(3)]
         assert served.call("/ok") == "ok"
-        assert all(b"deadline_exceeded" in client.recv(4096) for client in hanging)
+        assert all(client.recv(4096).startswith(b"HTTP/1.1 504") for client in hanging)
         assert served.end() == -signal.SIGTERM
 
 

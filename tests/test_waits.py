@@ -100,7 +100,10 @@ WITHOUT = {
         "rest": "the rest of a response, like the app itself",
         "self._writable.wait()": "uvicorn's, until the client has taken enough or left; responses limit it",
     },
-    "streamapp/jobs/stream.py": {"rest": BY_THE_JOB, "in_encoder(to_event, payload)": BY_THE_JOB},
+    "streamapp/jobs/stream.py": {
+        "rest": BY_THE_JOB,
+        "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
+    },
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/workers/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
     "streamapp/testing/transport.py": {
