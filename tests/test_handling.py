@@ -286,6 +286,12 @@ def test_an_http_exception_of_a_dependency_is_the_answer_as_well(client: TestCli
     assert (answer.status_code, answer.headers["location"]) == (307, "/there")
 
 
+def test_what_is_told_may_be_no_unicode() -> None:
+    answer = plain_answer(fastapi.HTTPException(203, "half of \ud83d"))
+    assert answer is not None
+    assert bytes(answer.body).decode() == '{"detail":"half of \ufffd"}'
+
+
 async def test_outside_of_an_app_there_are_no_handlers() -> None:
     request = StarletteRequest({"type": "http"})
     assert await handled(request, Refused()) is None

@@ -11,11 +11,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.utils import is_body_allowed_for_status_code
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+from ..text import all_whole
 
 
 async def handled(request: Request, raised: Exception) -> Response | None:
@@ -42,8 +44,19 @@ def plain_answer(raised: Exception) -> Response | None:
         return None
     if not is_body_allowed_for_status_code(raised.status_code):
         return Response(None, raised.status_code, raised.headers)
-    body = to_json({"detail": raised.detail}, inf_nan_mode="null", bytes_mode="base64", fallback=str)
-    return Response(body, raised.status_code, raised.headers, "application/json")
+    return Response(told_as_json({"detail": raised.detail}), raised.status_code, raised.headers, "application/json")
+
+
+def told_as_json(body: Any) -> bytes:
+    """Return what is told of an exception as JSON; its detail may be anything."""
+    try:
+        return _to_json(body)
+    except PydanticSerializationError:  # text that is no Unicode
+        return _to_json(all_whole(body))
+
+
+def _to_json(body: Any) -> bytes:
+    return to_json(body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
 
 
 def _handler_of(api: FastAPI, raised: Exception) -> Callable[[Request, Exception], Any] | None:

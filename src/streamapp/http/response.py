@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
@@ -28,13 +27,12 @@ from ..process.logs import logger
 from ..process.threads import in_pool
 from ..settings import Settings
 from ..stores.files import Stored
-from ..text import all_whole
 from . import frames
 from .answer import Answer, StreamAnswer, answer_of, own_headers
 from .call import accepted
 from .connection import Connection
 from .frames import Format
-from .handling import handled
+from .handling import handled, told_as_json
 
 # A list of what remains to be sent when the app has returned. The frames, exit stacks and scopes of a dozen layers of
 # middleware and routing would cost each open stream 14 kB.
@@ -60,16 +58,8 @@ class ErrorResponse(Response):
     media_type = "application/json"
 
     def __init__(self, error: ErrorReport, headers: Mapping[str, str] | None = None) -> None:
-        try:
-            body = _told(error.body)
-        except PydanticSerializationError:
-            body = _told(all_whole(error.body))
         told = {"X-Fal-Error-Type": error.code, **error.response_headers, **(headers or {})}
-        super().__init__(body, error.status_code, told)
-
-
-def _told(body: Any) -> bytes:
-    return to_json(body, inf_nan_mode="null", bytes_mode="base64", fallback=str)
+        super().__init__(told_as_json(error.body), error.status_code, told)
 
 
 async def _refusal(job: Job, error: ErrorReport, request: Request | None, settings: Settings) -> Response:
@@ -405,14 +395,15 @@ async def result_response(
         return ErrorResponse(job.error, headers)
     answer = answer_of(job)
     status = 200 if answer is None or answer.own is None else answer.own.status_code
-    response = await _bare_media(job.result, status, accept, find_file)
+    result = job.result
+    response = await _bare_media(result, status, accept, find_file)
     if response is None and not takes_json:
         refusal = NotAcceptable(
             f"Accept: the result of {job.request.path} is not one file of {accept[:80]}; ask for application/json"
         )
         return ErrorResponse(describe(refusal), headers)
     if response is None:
-        response = Response(job.result.data if job.result is not None else b"null", status, None, "application/json")
+        response = Response(b"null" if result is None else result.data, status, None, "application/json")
     else:
         headers |= INERT_HEADERS
     response.headers.update(headers)
