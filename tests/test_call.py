@@ -80,6 +80,13 @@ def test_a_low_priority_is_asked_for_by_its_name(priority: str, is_low: bool) ->
     assert call(("X-Fal-Queue-Priority", priority)).is_low_priority == is_low
 
 
+@pytest.mark.parametrize(
+    ("flag", "is_wanted"), [("1", True), ("true", True), ("0", False), (" False", False), ("", False)]
+)
+def test_the_last_event_alone_is_wanted_by_its_header(flag: str, is_wanted: bool) -> None:
+    assert call(("X-Fal-SSE-Last-Event-As-Body", flag)).wants_last_event == is_wanted
+
+
 def test_seconds_are_read_as_numbers() -> None:
     told = call(("Streamapp-Resume", "2.5"), ("X-Fal-Request-Timeout", "30"))
     assert (told.resume_window_s, told.start_timeout_s) == (2.5, 30)

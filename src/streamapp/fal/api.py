@@ -29,8 +29,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..app import App
 from ..errors import JobNotFound, MalformedRequest, describe
-from ..http.call import MEDIA, caller_in, header_in
-from ..http.face import ANSWERS_ONCE, ASKED_PATH, SUBMISSION, Face, Submission
+from ..http.call import caller_in, header_in
+from ..http.face import ANSWERS_ONCE, ASKED_PATH, MEDIA, SUBMISSION, Face, Submission
 from ..http.file_routes import json_object, receive_part
 from ..http.middleware import IS_FALS
 from ..http.response import ErrorResponse, result_response

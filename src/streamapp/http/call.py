@@ -20,8 +20,6 @@ from .frames import Format
 
 #: in the scope, put there by whoever knows it: who sends the request, "" for the holder of the deployment's one key
 CALLER = "streamapp.caller"
-#: in the scope, put there by a face: the `MediaForm` that its clients expect where nothing else is asked for
-MEDIA = "streamapp.media"
 
 #: asks for the last of a stream's events alone; fal's apps set it on their responses, for the queue
 LAST_EVENT = "x-fal-sse-last-event-as-body"
@@ -103,6 +101,8 @@ def caller_in(scope: Scope) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """Hold a request, as far as its job is concerned.
+
+    More than 15 attributes: one for each header that is read.
 
     Attributes:
         caller: whose request it is.

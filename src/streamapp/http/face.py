@@ -1,8 +1,7 @@
 """Say what another protocol adds to the server: one object, which `compile_app` takes and no other module knows.
 
 A face leads requests to the apps' own routes by a middleware, serves routes that no app has, and names what of both the
-server has to leave alone. How its jobs are answered it says by a `Submission` in the request's scope, and by
-`MEDIA` (in `http/call`) in which form its clients expect files.
+server has to leave alone. How its requests are answered, where that is not as the server does it, their scope says.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +17,8 @@ from ..runtime import Runtime
 
 #: in the scope of a request that a face led elsewhere: the path that the client asked for, for messages
 ASKED_PATH = "streamapp.asked_path"
+#: in the scope of a request: the `MediaForm` that the face's clients expect where nothing else is asked for
+MEDIA = "streamapp.media"
 #: True in the scope of a request that is answered with the result of a stream, unless it asks for the stream
 ANSWERS_ONCE = "streamapp.answers_once"
 #: in the scope of a request whose job is answered for by a face: a `Submission`

@@ -36,14 +36,14 @@ from ..errors import (
 from ..forms import has_read_form
 from ..inputs import Input
 from ..jobs.events import parse_event_id
-from ..jobs.job import Job, RequestKey, new_job_id, path_of
+from ..jobs.job import Job, JobRequest, RequestKey, new_job_id, path_of
 from ..process.logs import logger
 from ..runtime import Runtime, ServedApp
 from ..settings import MediaForm
 from .answer import NO_ANSWER, Answer, StreamAnswer, answer_of
-from .call import CALLER, MEDIA, Call, caller_in
+from .call import CALLER, Call, caller_in
 from .connection import TRANSPORT_EXTENSION
-from .face import ANSWERS_ONCE, ASKED_PATH, SUBMISSION, Submission
+from .face import ANSWERS_ONCE, ASKED_PATH, MEDIA, SUBMISSION, Submission
 from .frames import OPEN_SSE, Format
 from .middleware import IS_FALS, REQUEST_ID
 from .response import EventStreamResponse, ResultResponse, result_response
@@ -97,9 +97,17 @@ class EndpointRoute:
         key = None if is_passed_on else await self._key_of(request, call)
         job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
         if job is None:
-            job_id = request.scope.get(REQUEST_ID) or new_job_id()
-            asked = (self._window_s(request, call, format), self._media_form(request, call, given))
-            job = await self._submit(job_id, call, given, injected, key, ended, submission, format, *asked)
+            job_request = self._request(
+                call,
+                given,
+                injected,
+                job_id=request.scope.get(REQUEST_ID) or new_job_id(),
+                submission=submission,
+                window_s=self._window_s(request, call, format),
+                media=self._media_form(request, call, given),
+                key=key,
+            )
+            job = await self._submit(job_request, call, {**given.arguments, **injected}, ended=ended, format=format)
         if job.request.is_detached:
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
         if is_stream and format is not None:
@@ -109,7 +117,7 @@ class EndpointRoute:
             self._settings,
             request=request,
             accept=call.accept,
-            takes_json=self._spec.kind != "stream" or call.takes_json,
+            takes_json=not is_stream or call.takes_json,
             find_file=self._runtime.files.find,
         )
 
@@ -121,21 +129,18 @@ class EndpointRoute:
         path = scope.get(ASKED_PATH, scope["path"])
         return call.format(self._spec.mark.media_type, path, answers_once=scope.get(ANSWERS_ONCE, False))
 
-    async def _submit(
+    def _request(
         self,
-        job_id: str,
         call: Call,
         given: Input,
         injected: dict[str, Any],
-        key: RequestKey | None,
-        ended: asyncio.Event | None,
-        submission: Submission | None,
-        format: Format | None = None,
-        window_s: float = 0,
-        media: MediaForm | None = None,
-    ) -> Job:
+        *,
+        job_id: str,
+        submission: Submission | None = None,
+        **asked: Any,
+    ) -> JobRequest:
         parameters = self._reader.plain_parameters(injected)
-        request = self._served.request(
+        return self._served.request(
             self._spec,
             job_id,
             queue_timeout_s=call.start_timeout_s,
@@ -144,30 +149,42 @@ class EndpointRoute:
             headers=call.headers,
             caller=call.caller,
             origin=call.origin,
-            window_s=window_s,
             is_detached=submission is not None or call.prefers_async,
             is_low_priority=call.is_low_priority,
             captures_logs=submission is not None and submission.captures_logs,
-            media=media,
-            key=key,
+            **asked,
         )
-        arguments = {**given.arguments, **injected}
+
+    async def _submit(
+        self,
+        request: JobRequest,
+        call: Call,
+        arguments: dict[str, Any],
+        *,
+        ended: asyncio.Event | None,
+        format: Format | None = None,
+    ) -> Job:
+        """Submit a job; `ended` is set once what dependencies gave is not needed any more."""
         job = Job(request, self._settings, arguments=arguments, answer=self._answer_of(call, arguments, format))
         if self._on_cancelled is not None:
             job.on_ended.append(self._tell_cancelled)
         if ended is not None:
-            ended.clear()
-
-            def close(job: Job) -> None:
-                if job.is_over and job.has_returned:
-                    self._runtime.call_on_loop(_set_when_sent, ended, job)
-
-            job.on_ended.append(close)
-            job.on_returned.append(close)
+            self._tell_ended(job, ended)
         kept = await self._runtime.submit(job, self._served, self._spec)
         if kept is not job and ended is not None:
             ended.set()  # what dependencies gave is for a job that does not run
         return kept
+
+    def _tell_ended(self, job: Job, ended: asyncio.Event) -> None:
+        """Have `ended` be set when the job is over and its code has returned."""
+        ended.clear()
+
+        def close(job: Job) -> None:
+            if job.is_over and job.has_returned:
+                self._runtime.call_on_loop(_set_when_sent, ended, job)
+
+        job.on_ended.append(close)
+        job.on_returned.append(close)
 
     def _media_form(self, request: Request, call: Call, given: Input) -> MediaForm | None:
         """Return how the result has its files: as the request asks, else the deployment, else the client's face."""
@@ -232,7 +249,8 @@ class EndpointRoute:
             call = Call.of(request.scope)
             given = await self._reader.read(request, is_get=call.is_get, content_type=call.content_type)
             ended = asyncio.Event()
-            job = await self._submit(new_job_id(), call, given, injected, None, ended, None)
+            job_request = self._request(call, given, injected, job_id=new_job_id())
+            job = await self._submit(job_request, call, {**given.arguments, **injected}, ended=ended)
             response = await _own_response(job, ended)
             background = None if response is None else response.background
             for tasks in filter(None, (solved.background_tasks, background)):
@@ -284,9 +302,7 @@ class EndpointRoute:
     async def _resume(self, request: Request, call: Call) -> Response:
         event_id = parse_event_id(call.last_event_id)
         if not call.is_get and not has_read_form(request):
-            await (
-                request.body()
-            )  # what is left of it, and is too large, would end the listener for the client's leaving
+            await request.body()  # what is too large of it would end the listener for the client's leaving
         job = await self._runtime.jobs.find(event_id.job_id, call.caller)
         if (job.request.app, job.request.endpoint) != (self._served.name, self._spec.path):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.request.path}, not of {request.url.path}")
