@@ -18,6 +18,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, PlainSerializer, RootModel, WrapSerializer
+from pydantic.fields import FieldInfo
 
 from ..errors import NotEncodable
 from ..media import INLINE_BYTES, File, HeldBack, media_of, publisher_for, sniff
@@ -90,18 +91,15 @@ def _sort_of(kind: type) -> str:
 def _is_plain_model(kind: type[BaseModel]) -> bool:
     """Say whether a model has fields of JSON's own types alone, and nothing else is written of it."""
     own = kind.__pydantic_decorators__
-    if (
-        own.computed_fields
-        or own.field_serializers
-        or own.model_serializers
-        or kind.model_config.get("extra") == "allow"
-    ):
+    is_written_otherwise = own.computed_fields or own.field_serializers or own.model_serializers
+    if is_written_otherwise or kind.model_config.get("extra") == "allow":
         return False
-    fields = kind.model_fields.values()
-    markers = [marker for field in fields for marker in field.metadata]
-    return all(_is_plain_type(field.annotation) for field in fields) and not any(
-        isinstance(marker, PlainSerializer | WrapSerializer) for marker in markers
-    )
+    return all(map(_is_plain_field, kind.model_fields.values()))
+
+
+def _is_plain_field(field: FieldInfo) -> bool:
+    is_written_otherwise = any(isinstance(marker, PlainSerializer | WrapSerializer) for marker in field.metadata)
+    return not is_written_otherwise and _is_plain_type(field.annotation)
 
 
 def _is_plain_type(annotation: Any) -> bool:
