@@ -181,11 +181,11 @@ class InputReader:
         return await self._arguments(self._validated(data, "body"), "body", {})
 
     def _is_nothing(self, given: Any) -> bool:
-        """Say whether the whole input is left to its default."""
-        return self._has_default and not (given.strip() if isinstance(given, bytes) else given)
+        """Say whether the whole input, which has a default, is left to that."""
+        return not (given.strip() if isinstance(given, bytes) else given)
 
     def _validated(self, given: Any, location: str) -> Any:
-        if self._is_nothing(given):
+        if self._has_default and self._is_nothing(given):
             default = self.adapter.get_default_value()
             assert default is not None
             return default.value
@@ -266,7 +266,7 @@ class InputReader:
         """Return an input as JSON that needs nothing but the server's own files; None where it cannot be had."""
         if isinstance(given, _Raw):
             return None
-        if self._is_nothing(given):
+        if self._has_default and self._is_nothing(given):
             return b""
         if isinstance(given, bytes) and not fetched:
             return given if given.strip() else b"{}"

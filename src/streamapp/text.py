@@ -32,9 +32,7 @@ def all_whole(value: Any) -> Any:
 
 
 def without_line_ends(json: bytes) -> bytes:
-    """Return JSON with those characters escaped at which readers of lines would cut it."""
-    if json.isascii():
-        return json
+    """Return JSON, which may be ASCII, with those characters escaped at which readers of lines would cut it."""
     for character, escape in _LINE_ENDS.items():
         json = json.replace(character, escape)
     return json

@@ -70,7 +70,7 @@ class FalPaths:
         """Answer one request."""
         if scope["type"] in ("http", "websocket"):
             scope = self._led(scope)
-            if (header_in(scope["headers"], b"user-agent") or b"").startswith(_PYTHON_CLIENT):
+            if scope.get(IS_FALS) and (header_in(scope["headers"], b"user-agent") or b"").startswith(_PYTHON_CLIENT):
                 scope = {**scope, ANSWERS_ONCE: True}
         if SUBMISSION in scope and "fal_webhook" in urllib.parse.parse_qs(scope["query_string"].decode("latin-1")):
             refusal = MalformedRequest("fal_webhook: webhooks are not sent; ask at status_url, or read status/stream")

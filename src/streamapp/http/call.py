@@ -127,7 +127,7 @@ class Call:
     resume: str | None = None
     priority: str = ""
     start_timeout: str | None = None
-    last_event: str = "0"
+    last_event: str = ""
 
     @classmethod
     def of(cls, scope: Scope) -> "Call":
@@ -175,7 +175,7 @@ class Call:
     @property
     def wants_last_event(self) -> bool:
         """Say whether the last event of a stream is wanted as the answer's body, instead of the stream."""
-        return is_wanted(self.last_event)
+        return self.last_event != "" and is_wanted(self.last_event)
 
     @property
     def is_low_priority(self) -> bool:

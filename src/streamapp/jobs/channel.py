@@ -339,7 +339,7 @@ class Channel:
     def finish(self, output: Event | None = None, data: Any = None) -> bool:
         """End the log as succeeded, after a last output where there is one; False when it had ended already."""
         ending = terminal("done", data or {})
-        if output is None or output.data == b"null":
+        if self._log.trimmed_text is not None and (output is None or output.data == b"null"):
             with self._lock:
                 ending.text = self._log.text()
         return self._end(ending, output)

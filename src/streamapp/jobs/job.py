@@ -357,7 +357,8 @@ class Job:
         self._stay()
         if self.is_over:
             self.raised = None
-        if self.request.is_detached or self.is_over or self.channel.has_readers:
+            return
+        if self.request.is_detached or self.channel.has_readers:
             return
         if self.request.window_s <= 0:
             self._leave()
