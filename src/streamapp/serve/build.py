@@ -107,17 +107,7 @@ def compile_app(
     add_file_routes(api, runtime)
     for face in faces:
         face.add_routes(api, runtime)
-    owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
-        path: face.name for face in faces for path in face.fixed_paths
-    }
-    places: list[_Place] = []
-    of_names = owners | dict.fromkeys(_SHARED_PATHS, "the server")
-    for served in runtime.served:
-        places += _places(api, runtime, served, f"/{served.name}", of_names, in_schema=len(runtime.served) > 1)
-    # Last: a path parameter of the first app must not hide the others.
-    places += _places(api, runtime, runtime.served[0], "", owners)
-    taken = {place.path for place in places if not place.is_second}
-    places = [place for place in places if not place.is_second or place.path not in taken]
+    places = _all_places(api, runtime, faces)
     _check_routes(api, places)
     _add_endpoints(api, places)
     described = [place.described for place in places if place.in_schema]
@@ -271,6 +261,20 @@ class _Place:
         return DescribedEndpoint(compile_path(self.path)[1], self.spec, reader.adapter, reader.whole, reader.media_type)
 
 
+def _all_places(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> list[_Place]:
+    owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
+        path: face.name for face in faces for path in face.fixed_paths
+    }
+    places: list[_Place] = []
+    of_names = owners | dict.fromkeys(_SHARED_PATHS, "the server")
+    for served in runtime.served:
+        places += _places(api, runtime, served, f"/{served.name}", of_names, in_schema=len(runtime.served) > 1)
+    # Last: a path parameter of the first app must not hide the others.
+    places += _places(api, runtime, runtime.served[0], "", owners)
+    taken = {place.path for place in places if not place.is_second}
+    return [place for place in places if not place.is_second or place.path not in taken]
+
+
 def _places(
     api: FastAPI, runtime: Runtime, served: ServedApp, prefix: str, owners: Mapping[str, str], *, in_schema: bool = True
 ) -> list[_Place]:
@@ -287,8 +291,7 @@ def _places(
             places.append(_Place(path or "/", prefix, served, spec, endpoint, in_schema))
     if "" not in endpoints and (first := _first_stream(served)) is not None:
         endpoint = endpoints[first.path.rstrip("/")]
-        place = _Place(prefix or "/", prefix, served, first, endpoint, in_schema=False, is_second=True)
-        places.append(place)
+        places.append(_Place(prefix or "/", prefix, served, first, endpoint, in_schema=False, is_second=True))
     for path, endpoint in endpoints.items():
         if (cancel := endpoints.get(f"{path}/cancel")) is not None:
             endpoint.tell_of_cancels(cancel, api)
@@ -412,12 +415,9 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
             )
             api.add_api_route(place, route, methods=["HEAD"], include_in_schema=False, response_model=None)
     if taken:
-        logger.warning(
-            "%s answers at %s itself; what the server says there is at %s",
-            type(runtime.served[0].app).__name__,
-            ", ".join(taken),
-            ", ".join(f"/_streamapp{path}" for path in taken),
-        )
+        places = ", ".join(taken), ", ".join(f"/_streamapp{path}" for path in taken)
+        app = type(runtime.served[0].app).__name__
+        logger.warning("%s answers at %s itself; what the server says there is at %s", app, *places)
 
 
 def _taken_paths(runtime: Runtime) -> list[str]:
