@@ -280,6 +280,19 @@ def test_an_app_answers_at_the_servers_paths_itself_and_the_servers_are_beside(
     )
 
 
+def test_an_endpoint_that_is_called_as_the_hook_is_none() -> None:
+    class Probed(streamapp.App):
+        version = "2"
+
+        @streamapp.endpoint("/health")
+        def health(self, deep: bool) -> bool:  # type: ignore[override]
+            return deep
+
+    with serving(Probed) as client:
+        assert client.get("/health?deep=true").json() is True
+        assert client.get("/_streamapp/health").json() == {"version": "2", "status": "ok", "detail": "ready"}
+
+
 def test_the_key_guards_what_an_app_answers_at_health_and_the_servers_own_as_before() -> None:
     with serving(Measured, api_key="secret") as client:
         closed = ("/health", "/metrics", "/_streamapp/ready", "/_streamapp/metrics")

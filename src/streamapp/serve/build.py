@@ -30,7 +30,7 @@ from starlette.routing import BaseRoute, Match, Route, compile_path
 from starlette.types import Receive, Scope, Send
 
 from ..app import App, is_app_class
-from ..endpoint import EndpointSpec
+from ..endpoint import EndpointSpec, get_mark
 from ..errors import DefinitionError, ErrorReport, InvalidInput, NotFound, StreamAppError, describe
 from ..fal.api import FAL
 from ..http.face import ASKED_PATH, Face
@@ -381,10 +381,13 @@ def _add_endpoint(api: FastAPI, place: _Place) -> None:
 def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
     figures = Metrics(runtime.worker_statistics, runtime.jobs.statistics, runtime.channel_statistics)
     runtime.observers.append(figures.observe)
+    app = runtime.served[0].app
+    # An endpoint may be called like the hook: it answers its own path, and is a job.
+    hook = app.health if get_mark(app.health) is None else App.health.__get__(app)
 
     async def health() -> Response:
         is_healthy, detail = runtime.is_healthy(), runtime.readiness().reason
-        own = runtime.served[0].app.health()
+        own = hook()
         if inspect.isawaitable(own):
             asking = asyncio.ensure_future(own)
             if await ends_within(_HEALTH_S, asking):
