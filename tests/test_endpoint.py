@@ -218,6 +218,16 @@ def test_a_decorator_that_hides_the_parameters_is_told_how_to_keep_them(written:
         inspect_endpoint(decorated)
 
 
+def test_a_decorator_may_put_an_object_in_the_place_of_the_function() -> None:
+    @streamapp.endpoint("/x")
+    @functools.lru_cache
+    def cached(self: Any, prompt: str) -> Iterator[str]:
+        yield prompt
+
+    spec = inspect_endpoint(cached)
+    assert (spec.kind, [parameter.name for parameter in spec.parameters]) == ("stream", ["prompt"])
+
+
 def test_a_decorator_whose_objects_are_no_methods_is_refused() -> None:
     class Calling:
         def __init__(self, function: Any) -> None:
@@ -366,9 +376,10 @@ def test_a_method_has_one_path() -> None:
         def paint(self: Any) -> None: ...
 
 
-def test_only_functions_are_marked() -> None:
-    with pytest.raises(DefinitionError, match="marks a function, got <class 'type'>; write it above a def"):
-        streamapp.endpoint("/x")(type)
+@pytest.mark.parametrize("value", [type, staticmethod(print), classmethod(print)])
+def test_only_functions_are_marked(value: Any) -> None:
+    with pytest.raises(DefinitionError, match="marks a function, got <.*>; write it above a def"):
+        streamapp.endpoint("/x")(value)
 
 
 def refused(function: Any) -> str:

@@ -323,7 +323,7 @@ def _resolve_hints(layers: list[Callable[..., Any]], where: str, cls: type | Non
 
 
 def _check_mark(mark: EndpointMark, function: Any) -> None:
-    if not inspect.isfunction(function):
+    if not inspect.isfunction(function) and not _wraps(function):
         raise DefinitionError(f"@endpoint({mark.path!r}) marks a function, got {function!r}; write it above a def")
     where = _where(mark, function)
     if not mark.path.startswith("/"):
@@ -344,6 +344,11 @@ def _check_mark(mark: EndpointMark, function: Any) -> None:
         raise DefinitionError(
             f"{where}: expected max_resume_window_s in seconds, 0 or more, got {mark.max_resume_window_s!r}"
         )
+
+
+def _wraps(value: Any) -> bool:
+    """Say whether a decorator put this object of its own in a function's place, as `functools.lru_cache` does."""
+    return hasattr(value, "__wrapped__") and not isinstance(value, staticmethod | classmethod)
 
 
 def _check_parameter(parameter: inspect.Parameter, where: str) -> None:
