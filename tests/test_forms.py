@@ -298,6 +298,7 @@ async def test_an_upload_of_json_is_what_it_says() -> None:
         (Size, b'{"width": 1}', {"width": 1}),
         (list[str], b'["a"]', ["a"]),
         (int, b"1", 1),
+        (int, b"\xef\xbb\xbf1", 1),
     ]:
         assert await field(annotation).read_uploads([("x", upload(content, "application/json"))]) == {"x": value}
 
@@ -326,6 +327,10 @@ async def test_an_upload_is_left_as_it_is_where_a_class_of_its_kind_is_asked_for
         (str | list[Size], '[{"width": 1}]', [{"width": 1}]),
         (Size, '{"width": 1}', {"width": 1}),
         (Size, "{", "{"),
+        (Size, '\ufeff{"width": 1}', {"width": 1}),
+        (Any, '{"width": 1}', {"width": 1}),
+        (int | None, "null", None),
+        (datetime.date, '"2026-01-01"', "2026-01-01"),
         (str, '{"width": 1}', '{"width": 1}'),
         (Json[Size], '{"width": 1}', '{"width": 1}'),
     ],

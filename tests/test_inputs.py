@@ -360,9 +360,10 @@ async def test_other_types_are_refused_with_the_way_out(content_type: str) -> No
     assert caught.value.status_code == 415
 
 
-async def test_json_under_curls_own_type_is_refused_with_the_way_out() -> None:
+@pytest.mark.parametrize("body", [b' {"prompt": "x"}', b'\xef\xbb\xbf{"prompt": "x"}', b"[1]"])
+async def test_json_under_curls_own_type_is_refused_with_the_way_out(body: bytes) -> None:
     with pytest.raises(HTTPException, match="with curl add"):
-        await read(KEYS, post(b' {"prompt": "x"}', "application/x-www-form-urlencoded"))
+        await read(KEYS, post(body, "application/x-www-form-urlencoded"))
 
 
 async def test_a_validators_own_error_is_told() -> None:

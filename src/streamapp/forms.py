@@ -6,6 +6,7 @@ well only if its part of the form says that it is JSON. The fields are those of 
 followed unions, aliases and what else may stand around a type.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class _Field:
     def has_json(self, value: Any) -> bool:
         """Say whether a value for this field is the JSON of it."""
         if isinstance(value, JsonText):
-            return self.takes_json or self.is_list
+            return self.takes_json or self.is_list or not self.takes_text
         is_json = isinstance(value, str) and value.lstrip()[:1] in ("{", "[")
         return is_json and self.takes_json and not self.takes_text
 
@@ -290,7 +291,9 @@ def _describe_one(schema: Schema, field: _Field) -> None:
         case "function-plain" if _makes(schema, (File, UploadFile)):
             field.takes_file = True
             field.takes_json |= _makes(schema, (File,))  # {"url": ...}
-        case "any" | "function-plain":
+        case "any":
+            field.takes_text = field.takes_file = field.takes_json = True
+        case "function-plain":
             field.takes_text = field.takes_file = True
         case kind:
             field.takes_text |= kind not in _NO_TEXTS
@@ -310,6 +313,11 @@ def _is_unchosen(value: Any) -> bool:
 def _parsed(text: str | bytes, otherwise: Any) -> Any:
     """Return what a JSON text says; of one that is none, validation tells what was expected."""
     try:
-        return from_json(text, allow_inf_nan=False)
+        return from_json(_without_mark(text), allow_inf_nan=False)
     except ValueError:
         return otherwise
+
+
+def _without_mark(text: str | bytes) -> str | bytes:
+    """Return a text without a byte order mark."""
+    return text.removeprefix("\ufeff") if isinstance(text, str) else text.removeprefix(BOM_UTF8)

@@ -239,7 +239,7 @@ class InputReader:
         body = await request.body()
         if declared is None or content_type == "application/json" or content_type.endswith("+json"):
             return body if body.startswith(b'{"') else _in_utf8(body)
-        if content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
+        if content_type == "application/x-www-form-urlencoded" and not _begins_as_json(body):
             return await self._from_form(request)
         if self.media_type is not None:
             return _Raw(body) if body else body
@@ -339,6 +339,11 @@ def _in_utf8(body: bytes) -> bytes:
         return body.decode(encoding).encode()
     except UnicodeDecodeError:
         return body
+
+
+def _begins_as_json(body: bytes) -> bool:
+    """Say so of what `curl -d @file` sends without a header."""
+    return _in_utf8(body).lstrip()[:1] in (b"{", b"[")
 
 
 def _parse_json(body: bytes, location: tuple[str, ...]) -> Any:
