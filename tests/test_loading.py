@@ -168,6 +168,9 @@ def two_apps(first: str, second: str) -> None:
         ("import json, aside", "aside"),
         ("import lib.part", "lib.part"),
         ("from lib import part", "lib.part"),
+        ("import importlib\nWHOSE = importlib.import_module('lib.part').WHOSE", "lib.part"),
+        ("from importlib import import_module\ndef later():\n    import_module('aside')", "aside"),
+        ("other = __import__('aside')", "aside"),
         ("if False:\n    import app", "app"),
     ],
 )
@@ -198,7 +201,15 @@ def test_a_module_that_one_of_two_apps_imports_is_in_nobodys_way() -> None:
 
 
 @pytest.mark.parametrize("files", [(), ("a/__init__.py", "b/__init__.py")])
-@pytest.mark.parametrize("line", ["from .aside import WHOSE", "from .lib.part import WHOSE", "from .app import app"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from .aside import WHOSE",
+        "from .lib.part import WHOSE",
+        "from .app import app",
+        "from importlib import import_module\nWHOSE = import_module('.aside', __package__).WHOSE",
+    ],
+)
 def test_what_apps_import_by_its_place_each_has_of_its_own(files: tuple[str, ...], line: str) -> None:
     two_apps(*[line.replace("from .app import app", f"app = WHOSE = {folder!r}\n{line}") for folder in "ab"])
     for file in files:

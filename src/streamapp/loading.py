@@ -156,8 +156,16 @@ def _imported(file: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
+            given = [part.value for part in node.args[:1] if isinstance(part, ast.Constant)]
+            names = [name for name in given if isinstance(name, str) and not name.startswith(".")]
         for name in names:
             yield from itertools.accumulate(name.split("."), "{}.{}".format)
+
+
+def _called(node: ast.Call) -> str:
+    """Return the last name of what is called."""
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
 def _import_module(name: str) -> ModuleType:
