@@ -1,7 +1,7 @@
 """Bytes and paths that an endpoint answers with: what becomes a file, and which files are given away."""
 
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -166,6 +166,7 @@ def test_bytes_of_a_model_or_a_dataclass_are_written_as_it_says() -> None:
         (lambda path: path, HELLO),
         (lambda path: {"a": [path], "text": str(path)}, {"a": [HELLO], "text": str}),
         (lambda path: {"a": ({path},)}, {"a": [[HELLO]]}),
+        (lambda path: {"a": deque([path])}, {"a": [HELLO]}),
         (lambda path: Output(path), HELLO),
         (lambda path: Output({"a": path}, "token"), {"a": HELLO}),
         (lambda path: Preview({"a": path}, step=1), {"a": HELLO, "step": 1, "total": None}),

@@ -9,6 +9,7 @@ somebody's input. What is large is copied into the file store piece by piece, wi
 import mimetypes
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
@@ -81,7 +82,7 @@ def _sort_of(kind: type) -> str:
         return "bytes"
     if issubclass(kind, dict):
         return "dict"
-    if issubclass(kind, list | tuple | set | frozenset):
+    if issubclass(kind, list | tuple | set | frozenset | deque):
         return "items"
     if issubclass(kind, BaseModel):
         return "plain" if _is_plain_model(kind) else "fields"
@@ -166,7 +167,7 @@ def _put_into(written: Any, value: Any, held: HeldBack) -> Any:
         case dict(), dict() if len(value) == len(written):
             pairs = zip(written.items(), value.values(), strict=True)
             return {key: _put_into(part, item, held) for (key, part), item in pairs}
-        case ((list() | tuple() | set() | frozenset()), list()) if len(value) == len(written):
+        case ((list() | tuple() | set() | frozenset() | deque()), list()) if len(value) == len(written):
             return [_put_into(part, item, held) for part, item in zip(written, value, strict=True)]
         case _, dict() if _sort_of(value.__class__) == "fields":
             own = _fields_of(value)
