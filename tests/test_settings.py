@@ -131,11 +131,17 @@ def test_true_is_written_in_several_ways(monkeypatch: pytest.MonkeyPatch, text: 
     assert get_settings().debug is True
 
 
+def test_the_form_of_media_may_end_with_the_line_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_MEDIA", "url\r")
+    assert get_settings().media == "url"
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
         ("STREAMAPP_MAX_QUEU", "STREAMAPP_MAX_QUEUE"),
         ("STREAMAPP_MAXQUEUE", "STREAMAPP_MAX_QUEUE"),
+        ("STREAMAPP_MAX_QEUUE", "STREAMAPP_MAX_QUEUE"),
         ("streamapp_max_queu", "STREAMAPP_MAX_QUEUE"),
         ("STREAMAPP_TIMEOUT", "STREAMAPP_TIMEOUT_S"),
         ("STREAMAPP_DRAIN", "STREAMAPP_DRAIN_S"),

@@ -25,7 +25,7 @@ MediaForm = Literal["url", "inline"]
 
 _PREFIX = "STREAMAPP_"
 _EXPECTED = {int: "an integer", float: "a number", bool: "true or false", Path: "a folder", SecretStr: "a key"}
-_NEAR = 0.8  # MAX_QUEU and MAXQUEUE are MAX_QUEUE; PORT, SERVICE_HOST and MODEL_DIR are nothing of ours
+_NEAR = 0.77  # MAX_QUEU, MAXQUEUE and MAX_QEUUE are MAX_QUEUE; PORT, SERVICE_HOST and MODEL_DIR are nothing of ours
 _MAX_SHOWN = 100
 
 
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
             raise ValueError("Expected a folder")
         return folder
 
-    @field_validator("api_key", "debug", "allow_private_urls", "files_dir", mode="before")
+    @field_validator("api_key", "debug", "allow_private_urls", "files_dir", "media", mode="before")
     @classmethod
     def _strip(cls, text: Any) -> Any:
         """Take the line end off what comes from a file, as pydantic does of numbers; a blank key is then too short."""
