@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import Body
+from fastapi import Body, Form
 from pydantic import BaseModel, Field
 
 import streamapp
@@ -91,6 +91,8 @@ class Ink(BaseModel):
         (Annotated[Oil | Ink, Field(discriminator="style")], {"style": "oil", "strokes": 1}),
         (Ink | Oil | None, {"style": "ink", "width": 1}),
         (Annotated[list[int], Body()], []),
+        (Annotated[Ink, Form()], {"style": "ink", "width": 1}),
+        (Annotated[str, Body(media_type="text/plain")], "hello"),
         (list[int], {"input": []}),
     ],
 )

@@ -207,7 +207,8 @@ def _describe_input(
     objects = [member for member in members if member.get("type") == "object"]
     has_default = endpoint.adapter.get_default_value() is not None
     if method == "post":
-        kinds = [endpoint.media_type or "application/json", *(["multipart/form-data"] if objects else [])]
+        declared = [] if endpoint.media_type is None else [endpoint.media_type]
+        kinds = [*declared, "application/json", *(["multipart/form-data"] if objects else [])]
         operation["requestBody"] = {
             "required": not has_default and all(member.get("required") for member in objects),
             "content": {kind: {"schema": taken} for kind in kinds},
