@@ -73,10 +73,10 @@ def _is_fals(scope: Scope) -> bool:
     """Say whether one of fal's clients asks: by the path, by a header of fal's, or by its name."""
     if scope["path"].removeprefix(scope.get("root_path", "")).startswith(_FALS_PATHS):
         return True
-    for name, value in scope["headers"]:  # of each request: a generator would take three times as long
-        if name[:6] == b"x-fal-" or (name == b"user-agent" and value.startswith(_FALS_AGENTS)):
-            return True
-    return False
+    headers = dict(scope["headers"])  # a loop over those of each request would take five times as long
+    if headers.get(b"user-agent", b"").startswith(_FALS_AGENTS):
+        return True
+    return b"\nx-fal-" in b"\n" + b"\n".join(headers)
 
 
 class ApiKey:
