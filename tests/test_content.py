@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from streamapp.jobs.content import holds_path, is_plain, persistent_folder
 from streamapp.jobs.events import Output, Preview, encode, to_event, to_event_at_once
 from streamapp.media import File
 
+PIXELS = PIL.Image.new("RGB", (2, 1))
 HELLO = {"url": "data:text/plain;base64,aGVsbG8=", "content_type": "text/plain", "file_name": "a.txt", "file_size": 5}
 
 
@@ -63,6 +65,22 @@ class Serialized(BaseModel):
 class Plain:
     path: Path
     n: int = 1
+
+
+class Anything(BaseModel):
+    value: Any
+
+
+def materialized(value: Any) -> Any:
+    """Return a value with lists in the place of iterators."""
+    match value:
+        case dict():
+            return {key: materialized(item) for key, item in value.items()}
+        case list() | Iterator():
+            return [materialized(item) for item in value]
+        case Anything():
+            return Anything(value=materialized(value.value))
+    return value
 
 
 @pydantic_dataclass
@@ -132,6 +150,7 @@ def test_bytes_are_a_file_wherever_they_stand(data: Any) -> None:
     file = File(b"x").as_json()
     assert to_event(data).json() == file
     assert to_event(OrderedDict(a=[{"b": (data,)}], c={b"x"})).json() == {"a": [{"b": [file]}], "c": [file]}
+    assert to_event(deque([data])).json() == [file]
     assert to_event(Output([data])).json() == [file]
 
 
@@ -250,6 +269,54 @@ def test_a_large_image_is_kept_with_its_size(tmp_path: Path) -> None:
     publisher = Keeping()
     assert to_event(large(tmp_path / "a.png", PNG), publisher).json()["width"] == 6
     assert isinstance(publisher.kept[0], File)
+
+
+# Dataclasses of the standard library
+
+
+@dataclass
+class Labelled:
+    image_url: Annotated[Any, Field(alias="imageUrl")]
+    n: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass
+class Around:
+    item: Labelled
+
+
+@dataclass
+class Unresolved:
+    n: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_a_dataclass_is_written_by_its_aliases_wherever_it_stands(hello: Path) -> None:
+    told = {"imageUrl": "u", "n": 0}
+    assert to_event(Labelled("u")).json() == told
+    assert to_event({"a": [Labelled("u"), Around(Labelled("u"))]}).json() == {"a": [told, {"item": told}]}
+    assert to_event(Anything(value=Labelled(hello))).json() == {"value": {"imageUrl": HELLO, "n": 0}}
+    assert to_event(Unresolved(1)).json() == {"n": 1}
+
+
+# Iterators, which can be taken apart once
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: iter([PIXELS, "a"]),
+        lambda: {"a": [map(str, (1, 2)), (image for image in (PIXELS, PIXELS))]},
+        lambda: Anything(value={"a": iter([PIXELS])}),
+    ],
+)
+def test_what_an_iterator_gives_comes_whole_although_it_is_too_much_to_be_encoded_at_once(given: Any) -> None:
+    value = given()
+    assert to_event_at_once(value) is None
+    assert to_event(value).data == to_event(materialized(given())).data
+
+
+def test_files_of_an_iterator_are_given(hello: Path) -> None:
+    assert to_event(path for path in [hello]).json() == [HELLO]
 
 
 # What is not given away

@@ -5,8 +5,10 @@ import io
 import json
 import math
 import re
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, get_args
@@ -207,6 +209,11 @@ class Named(BaseModel):
     free: Any = None
 
 
+class Lone(Enum):
+    A = "\ud83d"
+    B = 1
+
+
 @pytest.mark.parametrize(
     ("value", "data"),
     [
@@ -221,6 +228,10 @@ class Named(BaseModel):
         (Output({"a": "\ud83d"}, "token"), {"a": "�"}),
         (Preview({"a": "\ud83d"}, key="\ud83d"), {"a": "�", "key": "�"}),
         (Progress(1, 2, "\ud83d"), {"step": 1, "total": 2, "message": "�"}),
+        (deque(["\ud83d", {"a": deque(["\udcff"])}]), ["�", {"a": ["�"]}]),
+        ({Lone.A: Lone.A, "n": Lone.B}, {"�": "�", "n": 1}),
+        ({"a": numpy.array(["\ud83d"]), "b": numpy.array(["\ud83d"])[0]}, {"a": ["�"], "b": "�"}),
+        ({"a": iter(["\ud83d", "b"])}, {"a": ["�", "b"]}),
     ],
 )
 def test_of_text_that_is_no_unicode_what_can_be_told_is_told(value: Any, data: Any) -> None:
@@ -380,6 +391,12 @@ def test_what_has_no_images_and_no_large_files_is_encoded_at_once(payload: Any) 
 )
 def test_images_and_what_cannot_be_encoded_are_left_to_a_thread(payload: Any) -> None:
     assert to_event_at_once(payload) is None
+
+
+def test_an_iterator_is_left_to_a_thread_untouched() -> None:
+    payload = {"a": iter(["x", PIXELS])}
+    assert to_event_at_once(payload) is None
+    assert len(to_event(payload).json()["a"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
 """Text for the wire."""
 
+from collections import deque
+from enum import Enum
 from typing import Any
 
 import pytest
 
 from streamapp.text import all_whole, whole, without_line_ends
+
+
+class Lone(Enum):
+    A = "\ud83d"
 
 
 @pytest.mark.parametrize(
@@ -24,7 +30,13 @@ def test_a_surrogate_without_a_partner_is_replaced(text: str, expected: str) -> 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [({"\ud83d": ["\ud83d", ("\ud83d", 1)]}, {"�": ["�", ["�", 1]]}), (None, None), (b"\xff", b"\xff")],
+    [
+        ({"\ud83d": ["\ud83d", ("\ud83d", 1)]}, {"�": ["�", ["�", 1]]}),
+        (deque(["\ud83d"]), ["�"]),
+        (Lone.A, "�"),
+        (None, None),
+        (b"\xff", b"\xff"),
+    ],
 )
 def test_so_it_is_anywhere_in_plain_data(value: Any, expected: Any) -> None:
     assert all_whole(value) == expected

@@ -1,5 +1,7 @@
 """Make text fit for the wire: what is no Unicode, and what some readers take for the end of a line."""
 
+from collections import deque
+from enum import Enum
 from typing import Any
 
 # `str.splitlines`, with which clients read lines, cuts at these too; the others are control characters, which JSON
@@ -20,13 +22,15 @@ def whole(text: str) -> str:
 
 
 def all_whole(value: Any) -> Any:
-    """Return plain data with all its texts `whole`, keys too; other values as they are."""
+    """Return plain data with all its texts `whole`, keys too, and enumerations by their values; the rest as it is."""
     match value:
         case str():
             return whole(value)
+        case Enum():
+            return all_whole(value.value)
         case dict():
             return {all_whole(key): all_whole(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
+        case list() | tuple() | set() | frozenset() | deque():
             return [all_whole(item) for item in value]
     return value
 

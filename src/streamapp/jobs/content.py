@@ -4,19 +4,21 @@ Bytes are a file wherever they stand, but in a model or a dataclass, which say t
 is the file's content, also there: what else could a client do with it. Only files of the app's own folder, of the
 folder for temporary files and of those that fal's apps keep for long are given away like this: a path can come from
 somebody's input. What is large is copied into the file store piece by piece, without being held in memory.
+
+An iterator is taken apart here, and nowhere before: it gives what it has once.
 """
 
 import mimetypes
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, PlainSerializer, RootModel, WrapSerializer
 from pydantic.fields import FieldInfo
@@ -50,9 +52,14 @@ def holds_path(value: Any) -> bool:
     return _holds(value, "path")
 
 
+def holds_iterator(value: Any) -> bool:
+    """Say whether an iterator is anywhere in a value: who takes it apart twice finds it empty."""
+    return _holds(value, "iterator")
+
+
 def has_content(value: Any) -> bool:
-    """Say whether a value has to go through `with_content`."""
-    return _holds(value, "path", "bytes")
+    """Say whether a value has to go through `with_content`, for what becomes a file in it and what pydantic forgets."""
+    return _holds(value, "path", "bytes", "iterator", "aliased")
 
 
 def _holds(value: Any, *sought: str) -> bool:
@@ -61,11 +68,13 @@ def _holds(value: Any, *sought: str) -> bool:
         return False
     if sort == "dict":
         value = value.values()
-    elif sort == "fields":
-        value, sought = _values_of(value), ("path",)
+    elif sort in sought:
+        return True
+    elif sort in ("fields", "aliased"):
+        value, sought = _values_of(value), tuple(other for other in sought if other != "bytes")
     elif sort != "items":
-        return sort in sought
-    if len(value) > _MANY and _PLAIN.issuperset(map(type, value)):
+        return False
+    if _are_plain(value):
         return False
     for item in value:
         if type(item) not in _PLAIN and _holds(item, *sought):
@@ -84,9 +93,13 @@ def _sort_of(kind: type) -> str:
         return "dict"
     if issubclass(kind, list | tuple | set | frozenset | deque):
         return "items"
+    if issubclass(kind, Iterator):
+        return "iterator"
     if issubclass(kind, BaseModel):
         return "plain" if _is_plain_model(kind) else "fields"
-    return "fields" if is_dataclass(kind) and not issubclass(kind, File) else "other"
+    if not is_dataclass(kind) or issubclass(kind, File):
+        return "other"
+    return "aliased" if _own_aliases(kind) else "fields"
 
 
 def _is_plain_model(kind: type[BaseModel]) -> bool:
@@ -112,7 +125,9 @@ def _is_plain_type(annotation: Any) -> bool:
 
 
 def with_content(value: Any, held: HeldBack, to_plain: Callable[[Any], Any]) -> Any:
-    """Return a value to be encoded, with files in the place of bytes and paths; may block where it has paths.
+    """Return a value to be encoded, with files in the place of bytes and paths, and lists in that of iterators.
+
+    It may block where there are paths or iterators.
 
     Args:
         to_plain: writes a model or a dataclass as plain data, as it is written itself.
@@ -128,7 +143,7 @@ def with_content(value: Any, held: HeldBack, to_plain: Callable[[Any], Any]) -> 
             return media_of(bytes(value))
         case "dict":
             return {key: with_content(item, held, to_plain) for key, item in value.items()}
-        case "items":
+        case "items" | "iterator":
             return [with_content(item, held, to_plain) for item in value]
     return _put_into(to_plain(value), value, held)
 
@@ -154,7 +169,25 @@ def _fields_of(value: Any) -> dict[str, Any]:
 @lru_cache(maxsize=1024)
 def _aliases_of(kind: type) -> dict[str, str]:
     described = getattr(kind, "__pydantic_fields__", {})
-    return {name: field.serialization_alias for name, field in described.items() if field.serialization_alias}
+    told = {name: field.serialization_alias for name, field in described.items() if field.serialization_alias}
+    return told or _own_aliases(kind)
+
+
+@lru_cache(maxsize=1024)
+def _own_aliases(kind: type) -> dict[str, str]:
+    """Return the aliases of a dataclass of the standard library, which pydantic heeds only where it is declared."""
+    if hasattr(kind, "__pydantic_fields__"):
+        return {}
+    try:
+        hints = get_type_hints(kind, include_extras=True)
+    except (NameError, AttributeError, SyntaxError, TypeError):  # names that are there for type checkers alone
+        return {}
+    markers = [(name, marker) for name, hint in hints.items() for marker in getattr(hint, "__metadata__", ())]
+    return {
+        name: mark.serialization_alias
+        for name, mark in markers
+        if isinstance(mark, FieldInfo) and mark.serialization_alias
+    }
 
 
 def _put_into(written: Any, value: Any, held: HeldBack) -> Any:
@@ -169,9 +202,10 @@ def _put_into(written: Any, value: Any, held: HeldBack) -> Any:
             return {key: _put_into(part, item, held) for (key, part), item in pairs}
         case ((list() | tuple() | set() | frozenset() | deque()), list()) if len(value) == len(written):
             return [_put_into(part, item, held) for part, item in zip(written, value, strict=True)]
-        case _, dict() if _sort_of(value.__class__) == "fields":
-            own = _fields_of(value)
-            return {key: _put_into(part, own.get(key), held) for key, part in written.items()}
+        case _, dict() if _sort_of(value.__class__) in ("fields", "aliased"):
+            own, aliases = _fields_of(value), _own_aliases(value.__class__)
+            named = {aliases.get(key) or key: part for key, part in written.items()}
+            return {key: _put_into(part, own.get(key), held) for key, part in named.items()}
     return written
 
 

@@ -19,7 +19,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, core_sch
 from ..errors import ErrorReport, MalformedRequest, NotEncodable
 from ..media import File, HeldBack, HeldBackAtOnce, Publisher, encode_media
 from ..text import all_whole, without_line_ends
-from .content import has_content, is_plain, with_content
+from .content import has_content, holds_iterator, is_plain, with_content
 
 Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
 Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
@@ -297,6 +297,8 @@ def _to_json(payload: Any, fallback: _Fallback, held: HeldBack, *, is_emitted: b
     """Return JSON; of what is emitted, with files in the place of bytes and paths."""
     try:
         if is_emitted and has_content(payload):
+            if held.is_at_once and holds_iterator(payload):
+                raise NotEncodable("what an iterator gives is taken once, and may take long")
             to_plain = partial(_ANYTHING.to_python, mode="json", by_alias=True, fallback=fallback, context=held)
             payload = with_content(payload, held, to_plain)
         before = len(held)
@@ -307,7 +309,9 @@ def _to_json(payload: Any, fallback: _Fallback, held: HeldBack, *, is_emitted: b
                 raise
             del held[before:]
             plain = all_whole(_ANYTHING.to_python(payload, by_alias=True))
-            written = _ANYTHING.to_json(plain, by_alias=True, fallback=fallback, context=held)
+            written = _ANYTHING.to_json(
+                plain, by_alias=True, fallback=lambda value: all_whole(fallback(value)), context=held
+            )
     except (PydanticSerializationError, ValueError, OSError, RecursionError) as error:
         reason = str(error).removeprefix("Error calling `fallback`: ")
         raise NotEncodable(f"{type(payload).__name__} cannot be encoded: {reason[:500]}") from error
