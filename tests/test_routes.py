@@ -128,6 +128,37 @@ def test_respond_async_answers_at_once_with_where_to_look(gated: tuple[Gated, Te
     assert (len(job["job_id"]), job["endpoint"], job["finished_at"]) == (32, "/gated/wait", None)
 
 
+class Polite(streamapp.App):
+    """Endpoints that stop when their client has left."""
+
+    gate: Gate
+
+    @streamapp.endpoint("/own")
+    async def own(self, request: Request) -> StreamingResponse:
+        return StreamingResponse(self.events(request), media_type="text/event-stream")
+
+    @streamapp.endpoint("/stream")
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        async for event in self.events(request):
+            yield event
+
+    async def events(self, request: Request) -> AsyncIterator[str]:
+        await asyncio.to_thread(self.gate)
+        for n in range(3):
+            if await request.is_disconnected():
+                break
+            yield f"data: {n}\n\n"
+
+
+@pytest.mark.parametrize("path", ["/own", "/stream"])
+def test_a_detached_job_does_not_hear_that_the_client_has_left(path: str, gate: Gate) -> None:
+    Polite.gate = gate
+    with serving(Polite) as client:
+        job_id = client.post(path, headers=ASYNC).json()["job_id"]
+        gate.opened.set()
+        assert client.get(f"/jobs/{job_id}/events").text.count("\nid: ") == 5  # the opening, three outputs, the end
+
+
 def test_other_preferences_are_not_taken_for_it(gated: tuple[Gated, TestClient]) -> None:
     gated[0].gate.release()
     answer = gated[1].post("/wait", headers={"Prefer": "respond-async-not, wait=1"})

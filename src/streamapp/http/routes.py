@@ -91,6 +91,8 @@ class EndpointRoute:
             return await self._resume(request, call)
         given = await self._reader.read(request, is_get=call.is_get, content_type=call.content_type)
         submission: Submission | None = request.scope.get(SUBMISSION)
+        if submission is not None or call.prefers_async:
+            request._receive = _without_leaving(request._receive)
         format = self._format(request, call)
         # A Response of the endpoint's own that is passed on is not kept: nothing is left for a second request.
         is_passed_on = self._spec.kind == "response" and submission is None and not call.prefers_async
@@ -324,6 +326,21 @@ class _Request(Request):
             self._stream_consumed = not message.get("more_body", False)
         self._body = b"".join(pieces)
         return self._body
+
+
+def _without_leaving(receive: Receive) -> Receive:
+    """Tell nobody that the client has left: it did so with the answer, and the job goes on.
+
+    `if await request.is_disconnected(): break` is how streams of FastAPI's are ended.
+    """
+
+    async def heard() -> Message:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            await asyncio.Event().wait()
+        return message
+
+    return heard
 
 
 def _own_request(api: FastAPI, path: str, cancelled: Job) -> Request:
