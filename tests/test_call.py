@@ -217,7 +217,16 @@ def test_a_declared_format_counts_where_the_request_names_none(accept: str, path
 
 @pytest.mark.parametrize(
     ("accept", "takes_json"),
-    [("", True), ("image/png", False), ("image/png, */*;q=0.1", True), ("image/png, application/json;q=0", False)],
+    [
+        ("", True),
+        ("image/png", False),
+        ("image/png, video/*", False),
+        ("image/png, */*;q=0.1", True),
+        ("image/png, application/json;q=0", False),
+        ("text/event-stream", True),
+        ("text/html", True),
+        ("text/event-stream;q=0", True),
+    ],
 )
 def test_who_names_media_alone_takes_no_json(accept: str, takes_json: bool) -> None:
     assert call(("Accept", accept)).takes_json == takes_json

@@ -1186,9 +1186,10 @@ def told() -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/event-stream", "text/plain"])
 @pytest.mark.parametrize("path", ["/stream", "/run", "/ours"])
-def test_the_last_event_is_the_body_where_a_request_asks_for_it(told: TestClient, path: str) -> None:
-    answer = told.post(path, headers={"x-fal-sse-last-event-as-body": "1"})
+def test_the_last_event_is_the_body_where_a_request_asks_for_it(told: TestClient, path: str, accept: str) -> None:
+    answer = told.post(path, headers={"x-fal-sse-last-event-as-body": "1", "Accept": accept})
     assert (answer.headers["content-type"], answer.json()) == ("application/json", 2)
     assert told.post(path, headers={"x-fal-sse-last-event-as-body": "0"}).text.count("data: ") == 2
 

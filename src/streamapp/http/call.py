@@ -47,7 +47,6 @@ _FORMATS: dict[str, Format] = {
 }
 _JSON = frozenset({"application/json", "application/*+json"})
 _ANYTHING = ("*/*", "")
-_ANY_JSON = _JSON | {"application/*", "*/*"}
 _MEDIA = ("image/", "audio/", "video/", "model/")
 _MEDIA_FORMS: tuple[MediaForm, ...] = typing.get_args(MediaForm)
 _MAX_KEY = 255
@@ -267,8 +266,12 @@ class Call:
 
     @property
     def takes_json(self) -> bool:
-        """Say whether a result may be JSON, where it is not the media that were asked for."""
-        return not self.accept or any(kind in _ANY_JSON for kind in accepted(self.accept))
+        """Say whether a result may be JSON where it is not what was asked for: unless Accept names media alone.
+
+        Who names a stream or a page, and gets the result all the same, is better off with JSON than with a refusal.
+        """
+        kinds = accepted(self.accept)
+        return not kinds or not all(kind.startswith(_MEDIA) for kind in kinds)
 
 
 def is_wanted(flag: str) -> bool:

@@ -74,7 +74,7 @@ def _holds(value: Any, *sought: str) -> bool:
         value, sought = _values_of(value), tuple(other for other in sought if other != "bytes")
     elif sort != "items":
         return False
-    if _are_plain(value):
+    if len(value) > _MANY and _PLAIN.issuperset(map(type, value)):
         return False
     for item in value:
         if type(item) not in _PLAIN and _holds(item, *sought):

@@ -419,8 +419,8 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
             api.add_api_route(place, route, methods=["HEAD"], include_in_schema=False, response_model=None)
     if taken:
         places = ", ".join(taken), ", ".join(f"/_streamapp{path}" for path in taken)
-        app = type(runtime.served[0].app).__name__
-        logger.warning("%s answers at %s itself; what the server says there is at %s", app, *places)
+        name = type(runtime.served[0].app).__name__
+        logger.warning("%s answers at %s itself; what the server says there is at %s", name, *places)
 
 
 def _taken_paths(runtime: Runtime) -> list[str]:
