@@ -255,7 +255,7 @@ async def test_an_iterator_in_a_thread_is_waited_for_by_the_response_and_not_by_
 def test_the_last_event_is_the_answer_where_the_request_or_the_response_says_so(
     answer: Answer, said: str, is_kept: bool
 ) -> None:
-    response = Response(media_type="text/event-stream", headers={LAST_EVENT: said})
+    response = Response(media_type="Text/Event-Stream", headers={LAST_EVENT: said})
     assert answer.keeps(new(answer), response) == is_kept
     assert not answer.keeps(new(answer), PlainTextResponse("no events", headers={LAST_EVENT: said}))
 

@@ -44,6 +44,12 @@ def test_events_are_outputs_wherever_they_are_cut(at: int) -> None:
     assert read([STREAM[:at], STREAM[at:]]) == (EVENTS, LAST)
 
 
+def test_a_compressed_body_is_refused_and_what_to_write_is_said() -> None:
+    assert read([b"data: 1\n\n"], content_encoding="identity") == ([Output(1)], None)
+    with pytest.raises(NotEncodable, match=r"response is compressed \(gzip\).*leave compression to a middleware"):
+        read([b"\x1f\x8b"], content_encoding="gzip")
+
+
 def test_events_may_come_byte_by_byte() -> None:
     assert read([STREAM[n : n + 1] for n in range(len(STREAM))]) == (EVENTS, LAST)
 

@@ -65,7 +65,7 @@ class Answer:
         """Say whether it becomes the job's own result, since nobody waits for it as it is."""
         if job.request.is_detached:
             return True
-        if not result.headers.get("content-type", "").startswith("text/event-stream"):
+        if not result.headers.get("content-type", "").lower().startswith("text/event-stream"):
             return False
         says_so = self.takes_last_event and is_wanted(result.headers.get(LAST_EVENT, ""))
         return says_so or self.wants_last_event

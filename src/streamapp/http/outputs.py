@@ -51,10 +51,18 @@ def reader_of(status: int, headers: Headers, *, url: str) -> Reader:
 
     Args:
         url: what the response is an answer at: where it leads to may be told relative to it.
+    Raises:
+        NotEncodable: its body is compressed.
     """
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if 300 <= status < 400 and "location" in headers:
         return _Redirect(urljoin(url, headers["location"]))
+    encoding = headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise NotEncodable(
+            f"the endpoint's response is compressed ({encoding[:40]}), which no job reads; return it as it is, and "
+            "leave compression to a middleware, or call the endpoint directly"
+        )
     if status < 300:
         if content_type == "text/event-stream":
             return _Events()
