@@ -6,7 +6,7 @@ import contextlib
 import functools
 import typing
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import pytest
 from fastapi import Header
@@ -246,6 +246,9 @@ def test_a_decorator_whose_objects_are_no_methods_is_refused() -> None:
         (AsyncIterator[str], None, True, str),
         (Generator[str, None, None], None, True, str),
         (Iterable[Annotated[str, "a token"]], None, True, str),
+        (Iterator[str | None], None, True, str),
+        (Iterator[None], None, False, None),
+        (Iterator[Literal["loading", "done"]], None, False, Literal["loading", "done"]),
         (Generator[str, None, Item], None, True, Item),
         (Iterator[str], False, False, str),
         (Iterator[str | Item], None, False, str | Item),

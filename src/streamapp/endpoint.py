@@ -291,8 +291,9 @@ def _item_type(returns: Any) -> Any:
 
 
 def _yields_text(returns: Any) -> bool:
-    """Say whether an annotation is an iterator of strings."""
-    return _iterates(returns) and _bare(_item_type(returns)) is str
+    """Say whether an annotation is an iterator of strings, or of None where there is nothing to say."""
+    said = [option for option in _options(_item_type(returns)) if option is not NoneType]
+    return _iterates(returns) and said == [str]
 
 
 def _result_type(returns: Any, *, joins: bool) -> Any:
