@@ -1,5 +1,6 @@
 """Bytes and paths that an endpoint answers with: what becomes a file, and which files are given away."""
 
+import io
 import os
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -145,7 +146,7 @@ def test_a_field_that_is_not_what_it_is_declared_as_is_written_all_the_same() ->
 # Bytes
 
 
-@pytest.mark.parametrize("data", [b"x", bytearray(b"x"), memoryview(b"x")])
+@pytest.mark.parametrize("data", [b"x", bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x")])
 def test_bytes_are_a_file_wherever_they_stand(data: Any) -> None:
     file = File(b"x").as_json()
     assert to_event(data).json() == file

@@ -787,6 +787,21 @@ def test_a_type_that_no_request_can_hold_is_refused(annotation: Any) -> None:
         reader(paint)
 
 
+def test_a_model_without_fields_of_its_own_is_refused() -> None:
+    own = TypeVar("own", bound=BaseModel)
+
+    def bare(self: Any, input: BaseModel) -> None: ...
+
+    def inside(self: Any, n: int, several: list[BaseModel] | None = None) -> None: ...
+
+    def variable(self: Any, input: own) -> own:
+        return input
+
+    for function in (bare, inside, variable):
+        with pytest.raises(DefinitionError, match="BaseModel itself has no fields, so all .* would be lost"):
+            reader(function)
+
+
 def test_a_typed_dict_of_this_pythons_own_is_told_what_to_write() -> None:
     class Old(typing.TypedDict):
         width: int

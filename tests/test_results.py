@@ -1,5 +1,8 @@
 """How jobs end: with what their endpoints returned, yielded or raised."""
 
+import asyncio
+import contextlib
+import io
 import signal
 import sys
 import threading
@@ -145,6 +148,19 @@ def test_what_sets_signal_handlers_is_told_where_it_may(caplog: pytest.LogCaptur
     assert error is not None
     report(new(), error)
     assert "/app/x; signal handlers are set in the main thread only, which this is not: do what" in caplog.messages[0]
+
+
+async def test_who_runs_a_loop_on_the_loop_is_told_that_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    async def nothing() -> None: ...
+
+    with pytest.raises(RuntimeError) as caught, contextlib.closing(nothing()) as coroutine:
+        asyncio.run(coroutine)
+    report(new(), caught.value)
+    assert "so the endpoint runs on the event loop: await it there" in caplog.messages[0]
+
+
+def test_a_file_in_memory_is_no_iterator_of_its_lines() -> None:
+    assert exhaust(lines := io.BytesIO(b"a\nb"), Stream(new().channel, "")) is lines
 
 
 @pytest.fixture

@@ -395,6 +395,7 @@ def _adapter(
     """
     try:
         keys = TypeAdapter(_make_model(spec, parameters))
+        _refuse_bare_models(spec, keys.core_schema)
         with_fields = [parameter for parameter in parameters if has_fields(keys.core_schema, parameter.name)]
         if len(parameters) == 1 and _is_whole(parameters[0], has_fields=bool(with_fields)):
             return parameters[0].name, TypeAdapter(_with_default(parameters[0])), parameters
@@ -407,6 +408,26 @@ def _adapter(
     others = [parameter for parameter in parameters if not isinstance(_body_marker(parameter), Form)]
     is_mixed = len(parameters) > 1 and with_fields and len(others) < len(parameters)
     return _adapter(spec, others) if is_mixed else (None, keys, parameters)
+
+
+def _refuse_bare_models(spec: EndpointSpec, schema: Any) -> None:
+    if _mentions_bare_model(schema):
+        raise DefinitionError(
+            f"@endpoint({spec.path!r}) on {spec.function.__qualname__}: BaseModel itself has no fields, so all that a "
+            "request sends would be lost; take a model of your own, or dict[str, Any]"
+        )
+
+
+def _mentions_bare_model(schema: Any) -> bool:
+    """Say whether a field is of `BaseModel` itself, as a type variable is for pydantic that is bound to it."""
+    match schema:
+        case {"type": "model", "cls": cls} if cls is BaseModel:
+            return True
+        case dict():
+            return any(map(_mentions_bare_model, schema.values()))
+        case list() | tuple():
+            return any(map(_mentions_bare_model, schema))
+    return False
 
 
 def _is_whole(parameter: inspect.Parameter, *, has_fields: bool) -> bool:

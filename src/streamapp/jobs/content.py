@@ -8,6 +8,7 @@ somebody's input. What is large is copied into the file store piece by piece, wi
 An iterator is taken apart here, and nowhere before: it gives what it has once.
 """
 
+import io
 import mimetypes
 import os
 import tempfile
@@ -87,7 +88,7 @@ def _sort_of(kind: type) -> str:
     """Say how values of a type are looked through; pydantic takes a microsecond to tell what a model is."""
     if issubclass(kind, Path):
         return "path"
-    if issubclass(kind, bytes | bytearray | memoryview):
+    if issubclass(kind, bytes | bytearray | memoryview | io.BytesIO):
         return "bytes"
     if issubclass(kind, dict):
         return "dict"
@@ -140,7 +141,7 @@ def with_content(value: Any, held: HeldBack, to_plain: Callable[[Any], Any]) -> 
         case "path":
             return _content_of(value, held)
         case "bytes":
-            return media_of(bytes(value))
+            return media_of(value.getvalue() if isinstance(value, io.BytesIO) else bytes(value))
         case "dict":
             return {key: with_content(item, held, to_plain) for key, item in value.items()}
         case "items" | "iterator":

@@ -27,7 +27,7 @@ from ..media import INLINE_BYTES, File, publish_by
 from ..process.threads import in_own_thread
 from ..settings import MediaForm
 from ..stores.files import FileStore, Stored
-from .results import exhaust, exhaust_on_loop
+from .results import exhaust, exhaust_on_loop, is_iterator
 
 _INLINE_BYTES: dict[MediaForm | None, float] = {"url": -1, "inline": math.inf, None: INLINE_BYTES}
 _PIECE_BYTES = 1024 * 1024
@@ -153,7 +153,7 @@ class Binding:
             if job.answer.keeps(job, result):
                 return await job.answer.keep(job, result)
             return await job.answer.hand_over_on_loop(job, result)
-        return await _in_thread(job, result, stream) if isinstance(result, Iterator) else result
+        return await _in_thread(job, result, stream) if is_iterator(result) else result
 
     def _on_loop(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run on the loop what does not belong into the inference thread, and block until it has ended.

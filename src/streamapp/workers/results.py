@@ -4,6 +4,7 @@ Which thread calls this is the worker's choice: none of it waits for anything bu
 """
 
 import gc
+import io
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,22 @@ from ..jobs.job import Job
 from ..jobs.stream import Stream
 from ..process.logs import logger
 
-_ONLY_IN_MAIN_THREAD = "only works in main thread"  # as `signal.signal` and `loop.add_signal_handler` say it
+# What to do about errors that are due to where the app's code runs, by what they say.
+_ADVICE = {
+    "only works in main thread": (  # `signal.signal` and `loop.add_signal_handler`
+        "; signal handlers are set in the main thread only, which this is not: do what sets them where the "
+        "module is imported or in an `async def setup`, or tell the library to leave signals alone"
+    ),
+    "cannot be called from a running event loop": (  # `asyncio.run`
+        "; what a decorator wraps is `async def`, so the endpoint runs on the event loop: await it there, or make it "
+        "a `def` that calls asyncio.run"
+    ),
+}
+
+
+def is_iterator(result: Any) -> bool:
+    """Say whether a result is to be gone through; a file in memory is its bytes, although it gives lines."""
+    return isinstance(result, Iterator) and not isinstance(result, io.BytesIO)
 
 
 def exhaust(result: Any, stream: Stream) -> Any:
@@ -22,7 +38,7 @@ def exhaust(result: Any, stream: Stream) -> Any:
 
     The iterator is closed here, in the thread that ran it, however it ends.
     """
-    if not isinstance(result, Iterator):
+    if not is_iterator(result):
         return result
     try:
         while True:
@@ -90,12 +106,9 @@ def advice(error: BaseException) -> str:
     """Return what to do about an error that is due to the thread that the app's code runs in; else nothing."""
     # Of these types alone: what one of the user's own does when it is read, nobody knows.
     said = error.args[0] if type(error) in (ValueError, RuntimeError) and error.args else None
-    if type(said) is str and _ONLY_IN_MAIN_THREAD in said:
-        return (
-            "; signal handlers are set in the main thread only, which this is not: do what sets them where the "
-            "module is imported or in an `async def setup`, or tell the library to leave signals alone"
-        )
-    return ""
+    if type(said) is not str:
+        return ""
+    return next((advice for sign, advice in _ADVICE.items() if sign in said), "")
 
 
 def empty_gpu_cache() -> None:
