@@ -383,11 +383,11 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
     runtime.observers.append(figures.observe)
     app = runtime.served[0].app
     # An endpoint may be called like the hook: it answers its own path, and is a job.
-    hook = app.health if get_mark(app.health) is None else App.health.__get__(app)
+    own_health = app.health if get_mark(app.health) is None else App.health.__get__(app)
 
     async def health() -> Response:
         is_healthy, detail = runtime.is_healthy(), runtime.readiness().reason
-        own = hook()
+        own = own_health()
         if inspect.isawaitable(own):
             asking = asyncio.ensure_future(own)
             if await ends_within(_HEALTH_S, asking):
