@@ -250,6 +250,8 @@ def to_event_at_once(value: Any, publisher: Publisher | None = None) -> Event | 
     1024x1024: 60 ms) or files to be read, to be kept or over 1 MiB, and for what cannot be encoded at all.
     """
     try:  # to encode, rather than to look for media first, which costs as much
+        if type(value) is dict:
+            return Event("output", _emitted(value, publisher, True))
         return to_event(value, publisher, at_once=True)
     except NotEncodable:
         return None
