@@ -59,7 +59,7 @@ class _Publisher:
             try:
                 self._copy(path, stored)
                 stored = self.files.complete(stored.id, stored.key, [1])
-            except BaseException:
+            except BaseException:  # whatever ends it: what came so far must not stay in the quota
                 self.files.discard(stored)
                 raise
         except StorageFull:
@@ -73,7 +73,7 @@ class _Publisher:
                 while piece := content.read(_PIECE_BYTES):
                     part.write(piece)
             self.files.end_part(stored, 1, part)
-        except BaseException:
+        except BaseException:  # as above
             part.discard()
             raise
 
