@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from dataclasses import FrozenInstanceError, asdict
 from typing import Any
 
 import pytest
@@ -35,8 +34,8 @@ def test_a_request_without_headers_asks_for_nothing() -> None:
 def test_a_call_is_plain_data_that_does_not_change() -> None:
     told = call(("Accept", "text/plain"), ("X-Other", "é"), server=SERVER)
     assert pickle.loads(pickle.dumps(told)) == told
-    assert json.dumps(asdict(told), default=repr)
-    with pytest.raises(FrozenInstanceError):
+    assert json.dumps(told._asdict(), default=repr)
+    with pytest.raises(AttributeError):
         told.accept = ""  # type: ignore[misc]
 
 
