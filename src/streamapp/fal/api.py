@@ -32,7 +32,7 @@ from ..errors import JobNotFound, MalformedRequest, describe
 from ..http.call import caller_in, header_in
 from ..http.face import ANSWERS_ONCE, ASKED_PATH, MEDIA, SUBMISSION, Face, Submission
 from ..http.file_routes import json_object, receive_part
-from ..http.middleware import IS_FALS
+from ..http.middleware import FALS_PYTHON, IS_FALS
 from ..http.response import ErrorResponse, result_response
 from ..http.routes import base_url
 from ..jobs.events import Event
@@ -47,7 +47,6 @@ PROXY_PATH = "/api/fal/proxy"
 _APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")
 _REQUEST_PATH = re.compile(r"/requests/[^/]+(/.*)?")
 _TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest", "rest.alpha.fal.ai": "/rest"}
-_PYTHON_CLIENT = b"fal-client/"  # it names SSE where it streams, and nothing where it wants the result
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
@@ -70,8 +69,8 @@ class FalPaths:
         """Answer one request."""
         if scope["type"] in ("http", "websocket"):
             scope = self._led(scope)
-            if scope.get(IS_FALS) and (header_in(scope["headers"], b"user-agent") or b"").startswith(_PYTHON_CLIENT):
-                scope = {**scope, ANSWERS_ONCE: True}
+            if scope.get(IS_FALS) and (header_in(scope["headers"], b"user-agent") or b"").startswith(FALS_PYTHON):
+                scope = {**scope, ANSWERS_ONCE: True}  # where it streams it names SSE, and else nothing
         if SUBMISSION in scope and "fal_webhook" in urllib.parse.parse_qs(scope["query_string"].decode("latin-1")):
             refusal = MalformedRequest("fal_webhook: webhooks are not sent; ask at status_url, or read status/stream")
             return await ErrorResponse(describe(refusal))(scope, receive, send)

@@ -25,7 +25,8 @@ REQUEST_ID = "streamapp.request_id"
 #: in the scope: whether one of fal's clients asks, who reads headers of fal's names
 IS_FALS = "streamapp.is_fals"
 _FALS_PATHS = ("/run/", "/queue/", "/rest/", "/api/fal/")
-_FALS_AGENTS = (b"fal-client/", b"@fal-ai/client/")
+#: how fal's clients for Python and for JavaScript are called
+FALS_PYTHON, FALS_JAVASCRIPT = b"fal-client/", b"@fal-ai/client/"
 # What this server says by fal's names; a header that an app sets itself is its own affair.
 _FALS_LABELS = frozenset({b"x-fal-request-id", b"x-fal-error-type", b"x-fal-request-timeout-type"})
 _NOT_BILLED = (b"x-fal-billable-units", b"0")
@@ -74,7 +75,7 @@ def _is_fals(scope: Scope) -> bool:
     if scope["path"].removeprefix(scope.get("root_path", "")).startswith(_FALS_PATHS):
         return True
     headers = dict(scope["headers"])  # a loop over those of each request would take five times as long
-    if headers.get(b"user-agent", b"").startswith(_FALS_AGENTS):
+    if headers.get(b"user-agent", b"").startswith((FALS_PYTHON, FALS_JAVASCRIPT)):
         return True
     return b"\nx-fal-" in b"\n" + b"\n".join(headers)
 
