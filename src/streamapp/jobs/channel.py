@@ -338,11 +338,7 @@ class Channel:
 
     def finish(self, output: Event | None = None, data: Any = None) -> bool:
         """End the log as succeeded, after a last output where there is one; False when it had ended already."""
-        ending = terminal("done", data or {})
-        if self._log.trimmed_text is not None and (output is None or output.data == b"null"):
-            with self._lock:
-                ending.text = self._log.text()
-        return self._end(ending, output)
+        return self._end(terminal("done", data or {}), output, bears_text=output is None or output.data == b"null")
 
     def fail(self, error: ErrorReport) -> bool:
         """End the log with an error; False when it had ended already."""
@@ -431,11 +427,13 @@ class Channel:
         self._log.begin(event)
         return self._readers.take_sleepers() if event.kind == "restarted" else self._readers.skip_start()
 
-    def _end(self, event: Event, output: Event | None = None) -> bool:
+    def _end(self, event: Event, output: Event | None = None, *, bears_text: bool = False) -> bool:
         log, readers = self._log, self._readers
         with self._lock:
             if log.terminal is not None:
                 return False
+            if bears_text:
+                event.text = log.text()
             if output is not None:
                 log.append(output)
             log.end(event)  # nothing is trimmed for these two: who comes late gets at least the result and the end
