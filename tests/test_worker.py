@@ -17,7 +17,7 @@ from tests.at_work import SETTINGS, Gate, code, new, new_of, over, wait_for_thre
 from tests.at_work import run as run_call
 from tests.waiting import WAIT_S
 
-from streamapp.errors import Draining, QueueFull, SetupFailed, StreamAppError, WorkerStuck
+from streamapp.errors import Cancelled, Draining, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.jobs.job import Job
 from streamapp.jobs.stream import Stream
 from streamapp.settings import Settings
@@ -283,8 +283,11 @@ def serve(lane: Lane) -> Callable[[], None]:
 
 
 def run(lane: Lane, job: Job) -> None:
-    job.start()
-    run_call(job, Stream(job.channel, job.id))
+    try:
+        if job.start():
+            run_call(job, Stream(job.channel, job.id))
+    except Cancelled:  # it has ended between take and check
+        pass
     job.succeed(None)
     job.returned()
     lane.done(job)
