@@ -15,7 +15,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-RUNTIME := ./client_sdk/python[images] .[diffusion]
 
 TESTED := tests/.venvs/fal/.installed $(addsuffix /node_modules/.installed,tests/js client_sdk/js)
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
@@ -28,16 +27,16 @@ help: ## list the targets
 
 install: $(STAMP) ## set up the virtual environment
 
-$(STAMP): pyproject.toml client_sdk/python/pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(PIP) --editable "./client_sdk/python[images]" --editable ".[diffusion,tls,dev]"
+	$(PIP) --editable ".[diffusion,tls,dev]"
 	@touch $@
 
 install-runtime: ## set up what serving needs and no more (the Dockerfile's)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(PIP) $(foreach part,$(RUNTIME),"$(part)")
+	$(PIP) ".[diffusion]"
 
 demo: install ## serve the SDXL app and watch one image being made
 	$(BIN)/python apps/sdxl/demo.py

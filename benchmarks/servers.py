@@ -68,7 +68,7 @@ PEERS = {
     for peer in (
         Peer(
             "streamapp",
-            "streamapp",
+            "streamapp-server",
             "streamapp",
             "streamapp serve benchmarks/peers/streamapp/app.py:Workload --port {port} --log-level error",
             environment=(("STREAMAPP_MAX_ASYNC_JOBS", "100000"), ("STREAMAPP_DRAIN_S", "2")),

@@ -53,14 +53,10 @@ class Choice(NamedTuple):
 
 def requirements() -> list[Requirement]:
     """Return what streamapp, its previews and the tests marked gpu ask for."""
-    own, client = (tomllib.loads((ROOT / place / "pyproject.toml").read_text())["project"] for place in _PROJECTS)
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = own["optional-dependencies"]
-    lines = own["dependencies"] + extras["diffusion"] + client["dependencies"]
-    served = [wanted for wanted in map(Requirement, lines) if wanted.name != client["name"]]
+    served = list(map(Requirement, own["dependencies"] + extras["diffusion"]))
     return served + [wanted for wanted in map(Requirement, extras["dev"]) if wanted.name in _TESTING]
-
-
-_PROJECTS = (".", "client_sdk/python")
 
 
 def walk(

@@ -19,7 +19,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ import httpx
 from tests.cutting_proxy import cutting
 from tests.test_misbehaving import sinning
 
+from streamapp import __version__
 from streamapp_client import AsyncClient, Client, SSEDecoder
 
 APP = Path(__file__).parent / "apps" / "numbered.py"
@@ -338,7 +338,7 @@ def main() -> int:
             sys.stdout.write(f"{scenario.__name__:14} {time.monotonic() - started:6.1f} s  {figures}\n")
             sys.stdout.flush()
     if arguments.out:
-        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "streamapp": version("streamapp")}
+        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "streamapp": __version__}
         arguments.out.write_text(json.dumps({"machine": machine, "seed": SEED, **results}, indent=2) + "\n")
     return min(failed, 1)
 

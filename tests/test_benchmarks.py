@@ -196,7 +196,7 @@ def test_what_is_taken_along_has_no_torch_and_all_that_the_gpu_tests_need() -> N
         "pytest-asyncio",
         "forbiddenfruit",
     }
-    assert not names & {"torch", "transformers", "numpy", "triton", "streamapp", "streamapp-client"}
+    assert not names & {"torch", "transformers", "numpy", "triton", "streamapp-server", "streamapp-client"}
 
 
 def test_the_files_that_hold_gpu_tests_are_found_by_their_marks() -> None:

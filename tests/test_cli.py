@@ -339,7 +339,7 @@ def test_reload_keeps_tls() -> None:
 
 def test_tls_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vars(sys.modules["streamapp.cli.main"]), "certificates", None)
-    assert 'pip install "streamapp[tls]"' in refused("serve", "app.py:Painter", "--port", "0", "--tls")
+    assert 'pip install "streamapp-server[tls]"' in refused("serve", "app.py:Painter", "--port", "0", "--tls")
 
 
 # exec and env

@@ -979,7 +979,7 @@ def test_a_missing_package_names_the_extra_that_brings_it(package: str) -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert run.stderr.splitlines()[-1] == (
         f"ModuleNotFoundError: streamapp.diffusion needs {package}, which an extra brings; "
-        'write pip install "streamapp[diffusion]"'
+        'write pip install "streamapp-server[diffusion]"'
     )
 
 

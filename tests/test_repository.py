@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def test_every_file_that_the_readme_links_to_exists(path: str) -> None:
 
 PAGES = ("docs/architecture.md", "docs/decisions/README.md", "CONTRIBUTING.md")
 SOURCE = ROOT / "src" / "streamapp"
+CLIENT_SOURCE = "client_sdk/python/src/streamapp_client"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -79,14 +81,81 @@ def test_the_readme_has_no_placeholder_left() -> None:
 
 
 def test_both_packages_tell_type_checkers_that_they_are_typed() -> None:
-    for package in ("src/streamapp", "client_sdk/python/src/streamapp_client"):
+    for package in ("src/streamapp", CLIENT_SOURCE):
         assert (ROOT / package / "py.typed").is_file()
 
 
+SERVER, CLIENT = (
+    tomllib.loads((ROOT / path).read_text())["project"]
+    for path in ("pyproject.toml", "client_sdk/python/pyproject.toml")
+)
+OLD_NAME = re.compile(
+    r"""\b(?:pip|pipx|uv|uvx|poetry)\b[^\n]*\b(?:install|add|download|uninstall|wheel)\b(?:[^\n]*[\s"'])?streamapp(?![\w./-])
+      | \bstreamapp(?:\[|[ ]*[=~<>!]=)
+      | \bstreamapp-(?:\*|\d)
+      | \b(?:version|distribution|metadata|requires)\(["']streamapp["']
+      | ^name\s*=\s*["']streamapp["']
+      | dependencies.*["']streamapp["']
+      | pypi\.org/(?:project|simple)/streamapp\b(?!-)""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def texts() -> dict[str, str]:
+    """Return what is in the repository and is text, by its path."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    places = [place for place in listed.split("\0") if (ROOT / place).is_file()]
+    read = {place: (ROOT / place).read_bytes() for place in places}
+    return {place: content.decode() for place, content in read.items() if b"\0" not in content}
+
+
+def test_the_distribution_is_nowhere_called_by_the_name_that_is_somebody_elses() -> None:
+    """`streamapp` on the public index is another project: whoever installs that runs a stranger's code."""
+    found = {place: [match[0] for match in OLD_NAME.finditer(text)] for place, text in texts().items()}
+    del found["tests/test_repository.py"]
+    assert {place: matches for place, matches in found.items() if matches} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install streamapp",
+        'pip install -U "streamapp[tls]"',
+        "uv add streamapp",
+        "dist/streamapp-*.whl",
+        "streamapp-0.1.0.tar.gz",
+        'version("streamapp")',
+        'name = "streamapp"',
+        'dependencies = ["httpx", "streamapp"]',
+        "streamapp==0.1.0",
+    ],
+)
+def test_that_name_is_found(text: str) -> None:
+    assert OLD_NAME.search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install streamapp-server",
+        "streamapp new x && pip install ./x",
+        'import "streamapp"',
+        "streamapp_server-0.1",
+    ],
+)
+def test_the_command_the_package_and_the_new_name_are_not_taken_for_it(text: str) -> None:
+    assert not OLD_NAME.search(text)
+
+
+def test_the_servers_wheel_brings_the_client_and_what_it_needs() -> None:
+    """Of the client's own name there is nothing on an index that the server could depend on."""
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    assert CLIENT_SOURCE in build["wheel"]["packages"]
+    assert CLIENT_SOURCE in build["sdist"]["include"]
+    assert {*CLIENT["dependencies"], *CLIENT["optional-dependencies"]["images"]} <= {*SERVER["dependencies"]}
+
+
 def test_the_versions_agree() -> None:
-    versions = {
-        re.search(r'^version = "(.+)"$', (ROOT / path).read_text(), re.MULTILINE)[1]  # type: ignore[index]
-        for path in ("pyproject.toml", "client_sdk/python/pyproject.toml")
-    }
-    versions.add(re.search(r'__version__ = "(.+)"', (ROOT / "src/streamapp/__init__.py").read_text())[1])  # type: ignore[index]
-    assert len(versions) == 1
+    stated = [(ROOT / path).read_text() for path in ("src/streamapp/__init__.py", f"{CLIENT_SOURCE}/__init__.py")]
+    versions = {re.search(r'__version__ = "(.+)"', text)[1] for text in stated}  # type: ignore[index]
+    assert versions == {SERVER["version"]} == {CLIENT["version"]}

@@ -13,7 +13,7 @@ On the CPU a preview is made in the inference thread. On CUDA that thread only q
 waits for the GPU; a short-lived thread waits, makes the JPEG and emits. One is under way per job at a time: together
 with torch's cache of pinned memory this takes the place of a ring of buffers.
 
-This is the one module that imports torch; it needs the extra `streamapp[diffusion]`.
+This is the one module that imports torch; it needs the extra `streamapp-server[diffusion]`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ try:
     from torch.nn import functional
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f'streamapp.diffusion needs {error.name}, which an extra brings; write pip install "streamapp[diffusion]"',
+        f"streamapp.diffusion needs {error.name}, which an extra brings; "
+        'write pip install "streamapp-server[diffusion]"',
         name=error.name,
     ) from error
 

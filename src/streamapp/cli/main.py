@@ -336,7 +336,7 @@ def _serve(project: Project, fd: int | None) -> int:
 
 def _issue(project: Project) -> "certificates.Certificates":
     if certificates is None:
-        raise InvalidInput('--tls needs an extra; write pip install "streamapp[tls]"')
+        raise InvalidInput('--tls needs an extra; write pip install "streamapp-server[tls]"')
     return certificates.issue(project.tls_dir.absolute(), project.host)
 
 

@@ -72,7 +72,7 @@ _PYPROJECT = """[project]
 name = "NAME"
 version = "0.1.0"
 requires-python = ">=3.11"
-dependencies = ["streamapp"]
+dependencies = ["streamapp-server"] # it is imported as streamapp
 
 [tool.streamapp]
 apps = ["app.py:CLASS"]
