@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,42 @@ def test_its_own_test_passes(tmp_path: Path) -> None:
     assert subprocess.run(command, cwd=folder, timeout=WAIT_S, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["", "My-App", "1st", "a b", "../up", "a/b"])
+def test_installing_it_brings_the_server_and_lays_no_module_beside_those_of_others(tmp_path: Path) -> None:
+    folder = write_app("my-app", tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        f"--wheel-dir={tmp_path}",
+        folder,
+    ]
+    subprocess.run(command, capture_output=True, timeout=WAIT_S, check=True)
+    with zipfile.ZipFile(tmp_path / "my_app-0.1.0-py3-none-any.whl") as wheel:
+        assert {Path(name).parts[0] for name in wheel.namelist()} == {"my_app-0.1.0.dist-info"}
+        assert b"\nRequires-Dist: streamapp-server\n" in wheel.read("my_app-0.1.0.dist-info/METADATA")
+
+
+@pytest.mark.parametrize("name", ["test--client", "picture-input", "app", "class", "a", "a--b_1", "field"])
+def test_whatever_its_name_its_own_test_passes(tmp_path: Path, name: str) -> None:
+    folder = write_app(name, tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    assert subprocess.run(command, cwd=folder, timeout=WAIT_S, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["json", "test", "streamapp", "streamapp-client", "pillow", "torch", "numpy", "__future__"]
+)
+def test_a_name_that_is_a_packages_is_refused(tmp_path: Path, name: str) -> None:
+    """Installed, `json` would be found by nobody, and `torch` would take the place of torch."""
+    with pytest.raises(InvalidInput, match="is a package's name|small letters"):
+        write_app(name, tmp_path)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["", "My-App", "1st", "a b", "../up", "a/b", "my-", "my_", "ünï", ".", "a" * 65])
 def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="Expected a name of small letters"):
         write_app(name, tmp_path)

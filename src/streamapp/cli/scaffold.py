@@ -1,5 +1,7 @@
 """Write the folder that a new app starts from: an app that needs no GPU, its test, its settings, its README."""
 
+import importlib.metadata
+import importlib.util
 import re
 from pathlib import Path
 
@@ -57,12 +59,12 @@ def escape_time(point: complex, constant: complex) -> int:
     return 63
 '''
 
-_TEST = """from app import CLASS
+_TEST = """import app
 from streamapp.testing import TestClient
 
 
 def test_the_picture_comes_after_its_previews():
-    with TestClient(CLASS) as client:
+    with TestClient(app.CLASS) as client:
         *previews, output = client.stream("/stream", {"steps": 4})
     assert {event.name for event in previews} == {"preview"}
     assert output.image().size == (16, 16)
@@ -72,10 +74,21 @@ _PYPROJECT = """[project]
 name = "NAME"
 version = "0.1.0"
 requires-python = ">=3.11"
-dependencies = ["streamapp-server"] # it is imported as streamapp
+dependencies = ["streamapp-server"] # what is imported as streamapp; where no index has it, install its wheel first
+
+[project.optional-dependencies]
+test = ["pytest"]
 
 [tool.streamapp]
 apps = ["app.py:CLASS"]
+
+# `pip install .` brings what the app needs; the app itself is served from this folder.
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[tool.hatch.build.targets.wheel]
+bypass-selection = true
 """
 
 _README = """# NAME
@@ -84,21 +97,29 @@ _README = """# NAME
 streamapp serve --reload                          # http://127.0.0.1:8000/playground
 streamapp call http://127.0.0.1:8000 /stream x=-0.4 y=0.6
 streamapp run app.py /stream                      # once, without a server
-python -m pytest                                  # pip install pytest
+pip install ".[test]" && python -m pytest
 ```
 """
 
 _FILES = {"app.py": _APP, "test_app.py": _TEST, "pyproject.toml": _PYPROJECT, "README.md": _README}
+# An app imports them, also where they are not installed yet.
+_MODEL_PACKAGES = {"accelerate", "diffusers", "fal", "numpy", "safetensors", "torch", "torchvision", "transformers"}
 
 
 def write_app(name: str, parent: Path) -> Path:
     """Write the folder `parent/name` and return it.
 
     Raises:
-        InvalidInput: the name cannot be one, or the folder is there already.
+        InvalidInput: the name cannot be one, or is taken, or the folder is there already.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", name):
-        raise InvalidInput(f"Expected a name of small letters, digits, - and _, like my-app; got {name!r}")
+    if not re.fullmatch(r"[a-z]([a-z0-9_-]{0,62}[a-z0-9])?", name):
+        raise InvalidInput(
+            f"Expected a name of small letters, digits, and - and _ between them, like my-app; got {name!r}"
+        )
+    if name in _MODEL_PACKAGES or _is_module(name.replace("-", "_")) or _is_distribution(name):
+        raise InvalidInput(
+            f"{name} is a package's name, whose place the app would take; choose another, like my-{name}"
+        )
     folder = parent / name
     if folder.exists():
         raise InvalidInput(f"{folder} is there already; choose another name")
@@ -107,3 +128,17 @@ def write_app(name: str, parent: Path) -> Path:
     for file_name, text in _FILES.items():
         (folder / file_name).write_text(text.replace("CLASS", class_name).replace("NAME", name))
     return folder
+
+
+def _is_module(name: str) -> bool:
+    """Tell whether a name can be imported; a folder without `__init__.py` is no module of anybody's."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
