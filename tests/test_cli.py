@@ -17,6 +17,8 @@ import httpx
 import pytest
 from PIL import Image
 from tests.processes import read_until
+from tests.scripted_server import answer
+from tests.scripted_server import serving as scripted
 from tests.waiting import WAIT_S
 from typer.testing import CliRunner, Result
 
@@ -25,6 +27,7 @@ from streamapp.errors import InvalidInput
 from streamapp.settings import get_settings
 
 APP = """
+import threading
 import time
 from pathlib import Path
 
@@ -58,6 +61,11 @@ class Painter(streamapp.App):
             Path("cancelled").touch()
             raise
 
+    @streamapp.endpoint("/deaf")
+    def deaf(self):
+        print("begun", flush=True)
+        threading.Event().wait()
+
     @streamapp.endpoint("/size/{name}")
     def size(self, name: str, image: streamapp.Image):
         return {"name": name, "size": [image.width, image.height]}
@@ -84,6 +92,7 @@ class Broken(Painter):
     def setup(self):
         raise OSError("no model")
 """
+IMPORTS = "import signal, sys\nprint('importing', file=sys.stderr, flush=True)\nsignal.pause()\n"
 COMMANDS = ("serve", "run", "call", "exec", "env", "new")
 
 
@@ -112,7 +121,8 @@ def refused(*arguments: str) -> str:
     result = invoke(*arguments)
     assert result.exit_code == 1
     assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
+    *before, line = result.stderr.splitlines()
+    assert all(" INFO importing " in told for told in before)
     return line
 
 
@@ -142,6 +152,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     source.write_text(APP)
     with serving(f"{source}:Painter") as (url, _):
         yield url
+
+
+def interrupted_until_it_ends(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """Press Ctrl-C again and again; return what the process printed then."""
+    while True:
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.communicate(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def test_the_version_is_shown() -> None:
@@ -180,6 +200,14 @@ def test_serve_says_what_it_serves_and_ends_by_sigterm() -> None:
         assert "setup of painter took" in process.stderr.read()
 
 
+def test_serve_says_at_once_what_it_imports(folder: Path) -> None:
+    (folder / "slow.py").write_text(IMPORTS)
+    with started("serve", "slow.py:Slow", "app.py:Painter") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith(" INFO importing slow.py:Slow, app.py:Painter\n")
+        assert process.stderr.readline() == "importing\n"
+
+
 def test_serve_ends_by_ctrl_c_without_a_traceback() -> None:
     with serving("app.py:Painter") as (_, process):
         read_until(process.stderr, "setup of painter")
@@ -187,6 +215,35 @@ def test_serve_ends_by_ctrl_c_without_a_traceback() -> None:
         assert process.wait(WAIT_S) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("command", [("serve", "app.py"), ("run", "app.py", "/stream")], ids=["serve", "run"])
+def test_ctrl_c_while_an_app_is_imported_shows_no_traceback(folder: Path, command: tuple[str, ...]) -> None:
+    (folder / "app.py").write_text(IMPORTS)
+    with started(*command) as process:
+        read_until(process.stderr, "importing")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().strip() in ("", "Aborted!")
+
+
+def test_ctrl_c_while_the_command_itself_is_imported_shows_no_traceback(folder: Path) -> None:
+    (folder / "httpx.py").write_text(IMPORTS)
+    command = [sys.executable, "-c", "import streamapp_command; streamapp_command.main()"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        read_until(process.stderr, "importing")
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=WAIT_S) == (None, "")
+        assert process.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_twice_ends_serve_without_a_traceback(folder: Path) -> None:
+    with serving("app.py:Painter") as (url, process), started("call", url, "/endless"):
+        read_until(process.stdout, "begun")
+        _, printed = interrupted_until_it_ends(process)
+        assert "Traceback" not in printed
+        assert process.returncode in (130, -signal.SIGINT)
 
 
 def test_serve_ends_with_3_when_setup_raises() -> None:
@@ -433,6 +490,13 @@ def test_ctrl_c_cancels_a_run() -> None:
     assert Path("cancelled").exists()
 
 
+def test_ctrl_c_twice_ends_a_run_whose_code_does_not_come_back() -> None:
+    with started("run", "app.py:Painter", "/deaf") as process:
+        read_until(process.stderr, "begun")
+        assert interrupted_until_it_ends(process) == ("", "")
+        assert process.returncode == 130
+
+
 # call
 
 
@@ -456,6 +520,13 @@ def test_call_prints_the_value_of_an_endpoint_that_does_not_stream(server: str) 
 
 def test_call_reads_the_stream_of_a_response_that_the_endpoint_made_itself(server: str) -> None:
     assert json.loads(invoke("call", server, "/own").stdout) == {"n": 1}
+
+
+def test_call_saves_the_files_of_a_stream_that_is_no_job_in_the_folder_itself() -> None:
+    body = b'data: {"url": "data:text/plain;base64,aGk=", "content_type": "text/plain"}\n\n'
+    with scripted() as serve:
+        foreign = serve(answer(body, content_type="text/event-stream"), **{"openapi.json": [answer(b"{}")]})
+        assert json.loads(invoke("call", foreign.url, "/stream").stdout) == "out/result.txt"
 
 
 def test_call_saves_nothing_outside_of_its_folder_whatever_id_the_server_gives(server: str, folder: Path) -> None:

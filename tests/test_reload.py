@@ -108,3 +108,14 @@ def test_ctrl_c_ends_the_child(scene: Scene) -> None:
     scene.write("first", then)
     scene.play(scene.child, scene.child, by=signal.SIGINT)
     assert scene.child() == "ended"
+
+
+def test_ctrl_c_in_a_terminal_is_not_for_a_child_that_imports(scene: Scene) -> None:
+    scene.write("first", "os.write(int(sys.argv[1]), b'%d\\n' % signal.getsignal(signal.SIGINT)); signal.pause()")
+    assert scene.play(scene.child, scene.child) == ["first", str(int(signal.SIG_IGN))]
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_child_that_does_not_end(scene: Scene) -> None:
+    again = "signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getppid(), signal.SIGINT))"
+    scene.write("first", f"{again}; {says('deaf')}; [signal.pause() for _ in iter(int, 1)]")
+    scene.play(scene.child, scene.child, by=signal.SIGINT, stop_timeout_s=3600)

@@ -1,6 +1,8 @@
 """Running an endpoint once without a server: events, errors, and cancelling."""
 
 import asyncio
+import logging
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +21,8 @@ from streamapp.settings import Settings
 
 class Worked(streamapp.App):
     """Work in steps; `ended` tells how."""
+
+    capture_logs = True
 
     at_step = threading.Event()
     go_on = threading.Event()
@@ -56,6 +60,13 @@ class Worked(streamapp.App):
     @streamapp.endpoint("/flood")
     def flood(self, total: int) -> Iterator[int]:
         yield from range(total)
+
+    @streamapp.endpoint("/lines")
+    def lines(self, source: str, stream: streamapp.Stream) -> None:
+        stream.log("own")
+        sys.stdout.write("printed\n")
+        logging.getLogger(source).warning("warned")
+        logging.getLogger(source).info("info")
 
     @streamapp.endpoint("/fail")
     def fail(self) -> None:
@@ -96,6 +107,17 @@ async def test_events_are_shown_and_the_job_is_returned() -> None:
     assert ("progress", {"step": 2, "total": 2}) in events
     assert job.result is not None
     assert job.result.json() == {"steps": 2}
+
+
+@pytest.mark.parametrize(("has_handler", "shown"), [(True, ["own"]), (False, ["own", "info"])])
+async def test_what_is_on_the_screen_already_is_not_shown_again(
+    has_handler: bool, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the app prints, and records that a handler writes, or logging's last resort."""
+    monkeypatch.setattr(logger := logging.getLogger("test.lines"), "propagate", has_handler)  # pytest has handlers
+    logger.setLevel(logging.INFO)
+    _, events = await run("/lines", source=logger.name)
+    assert [data["message"] for name, data in events if name == "log"] == shown
 
 
 async def test_teardown_runs() -> None:

@@ -6,6 +6,7 @@ Signals and whole processes are tested in test_end_to_end.py.
 import asyncio
 import gc
 import re
+import signal
 import socket
 import ssl
 import threading
@@ -227,11 +228,22 @@ def test_shutdown_cuts_off_a_reader_that_does_not_read_over_tls_too(tls_folder: 
             assert served.stop() == 0
 
 
-def test_a_second_interrupt_does_not_wait_for_the_running_job() -> None:
+def test_a_second_interrupt_does_not_wait_for_the_running_job(caplog: pytest.LogCaptureFixture) -> None:
     with running(drain_s=3600) as served, httpx.stream("POST", f"{served.url}/held", timeout=WAIT_S) as response:
         read_lines(response, 1)
         served.server.force_exit = True
         served.stop()
+    assert "Traceback" not in caplog.text
+
+
+def test_what_keeps_the_process_after_a_second_interrupt_does_not_make_it_one_to_start_again() -> None:
+    with running(drain_s=3600) as served:
+        orders: list[int] = []
+        served.server.on_ending = lambda _, code: orders.append(code)
+        served.server.handle_exit(signal.SIGINT, None)
+        served.server.handle_exit(signal.SIGINT, None)
+        served.ended.result(WAIT_S)
+    assert orders == [70, 130]
 
 
 class Broken(streamapp.App):

@@ -13,13 +13,15 @@ import logging
 import os
 import re
 import shlex
+import signal
 import socket
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import httpx
 import typer
@@ -33,7 +35,8 @@ from ..errors import InvalidInput, StreamAppError
 from ..fal.environment import shim_variables, tls_variables
 from ..loading import format_import_error, load_app, source_folder
 from ..media import File
-from ..process.ending import LastResort, close_loop
+from ..process.ending import LastResort, close_loop, end_process
+from ..process.logs import logger
 from ..serve import server
 from ..serve.build import compile_app
 from ..serve.reload import keep_running
@@ -42,6 +45,9 @@ from .banner import describe_server, shown_address
 from .run_once import run_once
 from .scaffold import write_app
 from .terminal import Display, print_error, print_result
+
+if TYPE_CHECKING:
+    from ..jobs.job import Job
 
 try:
     from ..serve import certificates
@@ -94,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         cli(arguments, prog_name="streamapp")
     except SystemExit as end:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # one more Ctrl-C while Python ends has nothing to tell
         if arguments[:1] == ["serve"]:
             LastResort().arm(server.FORCED_END_S, end.code if isinstance(end.code, int) else 1)
         raise
@@ -321,6 +328,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def _serve(project: Project, fd: int | None) -> int:
+    logger.info("importing %s", ", ".join(project.apps))
     api = compile_app(*_load(project.apps), playground=project.playground)
     issued = _issue(project) if project.tls else None
     listener = _listen(project) if fd is None else socket.socket(fileno=fd)
@@ -398,20 +406,45 @@ def _exports(variables: Mapping[str, str]) -> str:
 
 def _run(cls: type[App], path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
     with Display(out, saves_previews=previews) as display:
-        runner = asyncio.Runner()
+        loop = asyncio.Runner().get_loop()
+        running = run_once(cls, path, data, get_settings(), show=display.show, shows_previews=previews)
         try:
-            job = runner.run(run_once(cls, path, data, get_settings(), show=display.show, shows_previews=previews))
+            with _cancelling(task := loop.create_task(running), display):
+                job = loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
         finally:
-            close_loop(runner.get_loop())
+            close_loop(loop)
         if job.error is None:
             return display.finish(job.result.json() if job.result is not None else None)
     print_error(f"{job.error.code}: {job.error.message}")
     raise typer.Exit(1)
 
 
+@contextmanager
+def _cancelling(task: "asyncio.Task[Job]", display: Display) -> Iterator[None]:
+    """Have Ctrl-C cancel a task; the second one ends the process, whatever the app is busy with."""
+
+    def cancel(number: int, _: FrameType | None) -> None:
+        signal.signal(number, leave)
+        task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def leave(number: int, _: FrameType | None) -> None:
+        display.close()
+        end_process(128 + number)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # and not ignored, as in the background of a script
+        signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _stream(client: Client, path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
     with client.stream(path, data) as stream:
-        folder = out / re.sub(r"[^\w-]", "", str(stream.job_id))  # a header of the server's: no way out of the folder
+        folder = out / re.sub(r"[^\w-]", "", stream.job_id or "")  # a header of the server's: no way out of the folder
         with Display(folder, saves_previews=previews) as display:
             for event in stream:
                 display.show(event.name, event.data)

@@ -1,5 +1,6 @@
 """Run one endpoint once, without a server: a runtime, a job and one reader of its channel."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..runtime import Runtime, ServedApp
 from ..settings import Settings
 
 _TICK_S = 1.0
+_LAST_RESORT = ("WARN", "ERROR")  # what logging writes to stderr where there is no handler
 
 
 async def run_once(
@@ -62,8 +64,20 @@ async def run_once(
 
 def _show(events: list[Event], show: Callable[[str, Any], None]) -> None:
     for event in events:
-        if not event.is_terminal:
+        if not event.is_terminal and not (event.kind == "log" and _is_on_screen(event.json())):
             show(event.name, event.json())
+
+
+def _is_on_screen(log: dict[str, Any]) -> bool:
+    """Tell whether a captured line is on the terminal as it is: what the app printed, or a handler of its own wrote."""
+    logger = logging.getLogger(log["source"]) if log["source"] in _loggers() else None
+    is_written = logger is not None and (logger.hasHandlers() or log["level"] in _LAST_RESORT)
+    return is_written or log["level"] in ("STDOUT", "STDERR")
+
+
+def _loggers() -> set[str]:
+    """Return the names of all loggers; lines that apps emit themselves are by "app" unless they say otherwise."""
+    return {"root", *logging.root.manager.loggerDict} - {"app"}
 
 
 def _find(served: ServedApp, path: str) -> EndpointSpec:

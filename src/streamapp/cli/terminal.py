@@ -47,6 +47,10 @@ class Display:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the progress off the screen, and give the cursor back."""
         self._progress.stop()
 
     def show(self, name: str, data: Any) -> None:

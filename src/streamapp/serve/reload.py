@@ -2,7 +2,8 @@
 
 The listening socket stays open in this process and is lent to the child, so that a client that connects meanwhile
 waits instead of being refused. Open streams are ended by the child's drain, at once unless `STREAMAPP_DRAIN_S` says
-otherwise; a child that does not come to an end is killed.
+otherwise; a child that does not come to an end is killed. Ctrl-C, which a terminal sends to both, is for this process
+alone until the child serves: it would show the traceback of what it was importing.
 """
 
 import os
@@ -51,7 +52,11 @@ def _changes(folders: Iterable[Path]) -> Iterator[list[str]]:
 
 
 def _start(command: Sequence[str], fd: int) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command, pass_fds=[fd], env={"STREAMAPP_DRAIN_S": "0", **os.environ})
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child inherits that
+    try:
+        return subprocess.Popen(command, pass_fds=[fd], env={"STREAMAPP_DRAIN_S": "0", **os.environ})
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _stop(child: "subprocess.Popen[bytes]", timeout_s: float) -> None:
@@ -60,5 +65,6 @@ def _stop(child: "subprocess.Popen[bytes]", timeout_s: float) -> None:
         child.wait(timeout_s)
     except subprocess.TimeoutExpired:
         logger.warning("the app did not end within %g s and is killed", timeout_s)
+    finally:  # a second Ctrl-C waits no longer
         child.kill()
         child.wait()

@@ -11,6 +11,7 @@ arrives, without a terminal event. That is switched off when a drain begins; the
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -290,17 +291,17 @@ class Server(uvicorn.Server):
             return
         self.exit_code = code
         self.should_exit = True
-        self._begin_end()
+        self._begin_end(code)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Hear a signal, even while the loop is blocked; the second Ctrl-C forces the end."""
         _tell_sse_starlette(is_drained=False)
         super().handle_exit(sig, frame)
-        self._begin_end()
+        self._begin_end(128 + sig if self.force_exit else EXIT_STUCK)
 
-    def _begin_end(self) -> None:
+    def _begin_end(self, code: int) -> None:
         within_s = FORCED_END_S if self.force_exit else self._runtime.settings.drain_s + _END_S
-        self.on_ending(within_s, self.exit_code or EXIT_STUCK)
+        self.on_ending(within_s, self.exit_code or code)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -317,7 +318,10 @@ class Server(uvicorn.Server):
             with held_here(partial(self._descriptors, sockets or [])), looping_here(loop):
                 self._complete(_Lasting(self.serve(sockets), loop=loop), loop)
         finally:
+            said_by_uvicorn = logging.getLogger("uvicorn.error")
+            said_by_uvicorn.disabled = self.force_exit  # of each task that is cancelled now it would log the traceback
             close_loop(loop)
+            said_by_uvicorn.disabled = False
 
     def _complete(self, serving: "asyncio.Task[None]", loop: asyncio.AbstractEventLoop) -> None:
         """Run the loop until the server has ended, whatever else stops it: `loop.stop`, or a task, a callback or a
