@@ -375,6 +375,34 @@ def test_reload_serves_new_code_at_the_same_port_and_ends_open_streams(folder: P
         assert process.wait(WAIT_S) == 130
 
 
+def raised(*options: str, **environment: str) -> str:
+    """Return what `call` says of an endpoint that fails."""
+    with serving("app.py:Painter", *options, **environment) as (url, process):
+        said = invoke("call", url, "/fail").stderr
+        process.send_signal(signal.SIGTERM)  # killed, it would leave its child behind
+        process.wait(WAIT_S)
+    return said
+
+
+def test_reload_tells_callers_what_an_app_raised() -> None:
+    said = raised("--reload")
+    assert 'raise ValueError("no")\nValueError: no\n' in said
+    assert said.splitlines()[-1] == "endpoint_failed: endpoint /painter/fail failed with ValueError: no"
+
+
+def test_debug_is_asked_for_by_the_option_or_the_variable_and_refused_by_either() -> None:
+    assert "Traceback" in raised("--debug")
+    assert "Traceback" in raised(STREAMAPP_DEBUG="true")
+    assert "Traceback" not in raised("--reload", "--no-debug")
+    assert "Traceback" not in raised("--reload", STREAMAPP_DEBUG="false")
+
+
+def test_debug_before_other_machines_is_warned_about() -> None:
+    said = invoke("serve", "app.py:Broken", "--host", "0.0.0.0", "--no-auth", "--port", "0", "--debug").stderr
+    assert "WARNING --debug tells other machines" in said
+    assert "--debug" not in invoke("serve", "app.py:Broken", "--port", "0", "--debug").stderr
+
+
 def test_serve_with_tls_says_how_to_trust_it(folder: Path) -> None:
     with serving("app.py:Painter", "--tls", "--tls-dir", "tls") as (url, process):
         bundle = shlex.split(read_until(process.stdout, "SSL_CERT_FILE"))[1].partition("=")[2]

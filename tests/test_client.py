@@ -35,7 +35,7 @@ from streamapp_client import (
     Unavailable,
     UnexpectedAnswer,
 )
-from streamapp_client._errors import error_from_response
+from streamapp_client._errors import error_from_event, error_from_response
 
 # Events
 
@@ -381,6 +381,19 @@ def test_a_refusal_raises_before_the_stream(serve: Serve) -> None:
 
     error = caught.value
     assert (error.retry_after, error.retryable, error.status_code, error.job_id) == (7, True, 429, "j1")
+
+
+@pytest.mark.parametrize(
+    ("told", "trace"), [("Traceback ...", "Traceback ..."), (None, None), ([1], None), ("x" * 70_000, "x" * 70_000)]
+)
+def test_an_error_has_the_traceback_that_the_server_tells(told: Any, trace: str | None) -> None:
+    said = {"error": {"code": "endpoint_failed", "message": "no", "retryable": False, "traceback": told}}
+    assert error_from_event("error", said, "j1").traceback == trace
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"error": "no"}', b'{"error": null}'])
+def test_an_error_of_another_server_has_no_traceback(body: bytes) -> None:
+    assert error_from_response(httpx.Response(500, content=body)).traceback is None
 
 
 @pytest.mark.parametrize("content_type", ["x bogus", "text/x-bogus", "text/event-streams"])

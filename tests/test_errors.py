@@ -80,7 +80,36 @@ def test_an_exception_of_the_app_shows_its_type_only() -> None:
 def test_in_debug_it_shows_the_text_and_the_traceback() -> None:
     info = describe(ValueError("too wide"), debug=True)
     assert info.message == "failed with ValueError: too wide"
-    assert "ValueError: too wide" in info.detail
+    assert info.body["error"]["traceback"] == info.detail == "ValueError: too wide\n"
+
+
+@pytest.mark.parametrize("error", [InvalidInput("x"), HTTPException(418), errors.EndpointFailed("x")])
+def test_what_is_meant_for_the_caller_has_no_traceback(error: Exception) -> None:
+    assert "traceback" not in describe(error, debug=True).body["error"]
+    assert "traceback" not in describe(ValueError(), debug=False).body["error"]
+
+
+def raised(depth: int = 0) -> Exception:
+    try:
+        if depth:
+            raise ValueError("x" * 1000) from raised(depth - 1)
+        raise RuntimeError("CUDA out of memory")
+    except (ValueError, RuntimeError) as error:
+        return error
+
+
+def test_a_full_gpus_error_has_its_traceback_in_debug() -> None:
+    report = describe(raised(), debug=True)
+    assert (report.code, report.retryable) == ("out_of_memory", True)
+    assert "in raised" in (report.traceback or "")
+
+
+def test_a_traceback_has_its_causes_and_of_a_long_one_the_end_is_told() -> None:
+    assert "direct cause" in (describe(raised(1), debug=True).traceback or "")
+    trace = describe(raised(200), debug=True).traceback or ""
+    assert len(trace) == 64 * 1024 + len("...\n")
+    assert trace.startswith("...\n")
+    assert trace.endswith("x\n")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import PIL.Image
 import pytest
 from fastapi import HTTPException
 from starlette.testclient import TestClient
+from tests import served
 from tests.at_work import OutOfMemoryError, code, new
 from tests.served import PICTURE, PNG, Failing, Prompt, Results, data, names, serving
 
@@ -288,7 +289,10 @@ def test_debug_shows_what_was_raised() -> None:
     with serving(app, debug=True) as client:
         answer = client.post("/value").json()
     assert "the reason" in answer["error"]["message"]
-    assert "Traceback" in answer["detail"]
+    first, _, rest = answer["error"]["traceback"].partition("\n")
+    assert first.startswith("Traceback")
+    assert rest.startswith(f'  File "{served.__file__}", line ')  # the frames before are the server's own
+    assert answer["detail"] == answer["error"]["traceback"]
 
 
 def test_a_value_without_a_form_ends_a_stream_that_has_begun(failing: tuple[Failing, TestClient]) -> None:

@@ -28,12 +28,14 @@ The tree, with the status and the code that each class carries:
     Cancelled (BaseException)     raised in user code when its job was cancelled
 
 `describe` turns any exception into an `ErrorReport`, and `ErrorReport.body` is the one error shape of every
-protocol: `{"error": {"code", "message", "retryable"}, "detail", "error_type"}`.
+protocol: `{"error": {"code", "message", "retryable"}, "detail", "error_type"}`; in debug `error` has `traceback`, too.
 """
 
+import itertools
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from starlette.exceptions import HTTPException
@@ -242,6 +244,8 @@ class ErrorReport:
     detail: Any = None
     retry_after_s: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: where the app's code raised it; told only in debug
+    traceback: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", whole(self.message))
@@ -251,8 +255,9 @@ class ErrorReport:
     @property
     def body(self) -> dict[str, Any]:
         """Return the one error shape of every protocol."""
+        trace = {} if self.traceback is None else {"traceback": self.traceback}
         return {
-            "error": {"code": self.code, "message": self.message, "retryable": self.retryable},
+            "error": {"code": self.code, "message": self.message, "retryable": self.retryable, **trace},
             "detail": self.message if self.detail is None else self.detail,
             "error_type": self.code,
         }
@@ -287,6 +292,9 @@ _SIGNS_OF_FULL_MEMORY = (
 _GPU_LIBRARIES = ("cuda", "cudnn", "nvml", "nccl", "cublas", "cufft", "cusolver", "cusparse", "triton")
 
 
+_MAX_TRACEBACK = 64 * 1024
+
+
 def describe(error: BaseException, *, where: str = "", debug: bool = False) -> ErrorReport:
     """Describe any exception for callers; an exception of the app's own shows its type only.
 
@@ -308,14 +316,30 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
         case HTTPException():
             return _describe_http(error)
         case _ if is_out_of_memory(error):
-            return describe(OutOfMemory(f"{where} ran out of GPU memory; ask for less, or try again".strip()))
+            report = describe(OutOfMemory(f"{where} ran out of GPU memory; ask for less, or try again".strip()))
         case RuntimeError() if tells_of_gpu(error):
-            return describe(GpuFailed("GPU error"))
-    message = f"{where} failed with {type(error).__name__}".strip()
+            report = describe(GpuFailed("GPU error"))
+        case _:
+            message = f"{where} failed with {type(error).__name__}".strip()
+            said = f": {error}" if debug else "; the server's log says why"
+            report = ErrorReport(500, EndpointFailed.code, message + said)
     if not debug:
-        return ErrorReport(500, EndpointFailed.code, f"{message}; the server's log says why")
-    trace = "".join(traceback.format_exception(error))
-    return ErrorReport(500, EndpointFailed.code, f"{message}: {error}", detail=trace)
+        return report
+    trace = format_traceback(error)
+    return replace(report, detail=trace, traceback=trace)  # fal's clients show no more than `detail`
+
+
+def format_traceback(error: BaseException) -> str:
+    """Format what the app's code raised, from its own first line on; of a long one the end, which says what it was."""
+    trace = traceback.TracebackException.from_exception(error)
+    own = list(itertools.dropwhile(_is_of_ours, trace.stack))
+    trace.stack = traceback.StackSummary.from_list(own or list(trace.stack))
+    text = whole("".join(trace.format()))
+    return text if len(text) <= _MAX_TRACEBACK else f"...\n{text[-_MAX_TRACEBACK:]}"
+
+
+def _is_of_ours(frame: traceback.FrameSummary) -> bool:
+    return Path(__file__).parent in Path(frame.filename).parents
 
 
 def _describe_http(error: HTTPException) -> ErrorReport:

@@ -77,6 +77,7 @@ class Project(BaseModel):
     log_level: LogLevel = "info"
     no_auth: bool = False
     playground: bool = True
+    debug: bool | None = None
     tls: bool = False
     tls_dir: Path = Path(typer.get_app_dir("streamapp")) / "tls"
 
@@ -120,7 +121,7 @@ def serve(
         typer.Argument(
             help="path/to/app.py:Class or package.module:Class; without :Class the only app in it. Without any, "
             "[tool.streamapp] in ./pyproject.toml says: apps = [...], and host, port, log_level, no_auth, playground, "
-            "tls, tls_dir.",
+            "debug, tls, tls_dir.",
             metavar="APP",
             show_default=False,
         ),
@@ -130,6 +131,10 @@ def serve(
     log_level: Annotated[LogLevel | None, typer.Option(help="info when not given; debug logs requests.")] = None,
     no_auth: Annotated[bool | None, typer.Option("--no-auth", help="Serve other machines without a key.")] = None,
     playground: Annotated[bool | None, typer.Option(help="Serve the page to try the apps on.")] = None,
+    debug: Annotated[
+        bool | None,
+        typer.Option(help="Tell callers the texts and tracebacks of what the app raises; on with --reload."),
+    ] = None,
     tls: Annotated[bool | None, typer.Option("--tls", help="Speak https, with a certificate made for it.")] = None,
     tls_dir: Annotated[Path | None, typer.Option(help="Keep the certificates here.", show_default=False)] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
@@ -152,12 +157,15 @@ def serve(
             log_level=log_level,
             no_auth=no_auth,
             playground=playground,
+            debug=debug,
             tls=tls,
             tls_dir=tls_dir,
         )
         set_up_logging(project.log_level)
-        get_settings()  # told before the apps are imported, which takes a while
+        settings = get_settings()  # told before the apps are imported, which takes a while
         _refuse_open_host(project)
+        if project.debug is None:
+            project.debug = reload if "debug" not in settings.model_fields_set else settings.debug
         if reload:
             _serve_reloading(project)
         else:
@@ -243,6 +251,8 @@ def explaining() -> Iterator[None]:
         yield
     except (StreamAppError, ClientError) as error:
         message = f"{error.code}: {error.message}"
+        if isinstance(error, ClientError) and error.traceback is not None:
+            sys.stderr.write(error.traceback)
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         message = f"{error.title}: {'; '.join(wrong)}"
@@ -328,8 +338,11 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def _serve(project: Project, fd: int | None) -> int:
+    if project.debug and not _is_loopback(project.host):
+        logger.warning("--debug tells other machines the texts and tracebacks of what the app raises")
     logger.info("importing %s", ", ".join(project.apps))
-    api = compile_app(*_load(project.apps), playground=project.playground)
+    settings = get_settings().model_copy(update={"debug": project.debug})
+    api = compile_app(*_load(project.apps), settings=settings, playground=project.playground)
     issued = _issue(project) if project.tls else None
     listener = _listen(project) if fd is None else socket.socket(fileno=fd)
     listener.set_inheritable(False)  # one lent by --reload would go on to what the app starts
@@ -353,6 +366,7 @@ def _serve_reloading(project: Project) -> None:
         fd = listener.fileno()
         command = [sys.executable, "-m", "streamapp", "serve", *project.apps, f"--fd={fd}", f"--host={project.host}"]
         command += [f"--log-level={project.log_level}", "--playground" if project.playground else "--no-playground"]
+        command += ["--debug" if project.debug else "--no-debug"]
         command += ["--no-auth"] if project.no_auth else []
         command += ["--tls", f"--tls-dir={project.tls_dir}"] if project.tls else []
         keep_running(command, {Path.cwd(), *map(source_folder, project.apps)}, fd=fd)

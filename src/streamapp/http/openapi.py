@@ -50,6 +50,7 @@ ERROR_SCHEMA: dict[str, Any] = {
                 "code": {"type": "string"},
                 "message": {"type": "string"},
                 "retryable": {"type": "boolean"},
+                "traceback": {"type": "string", "description": "where the app raised it; only with --debug"},
             },
         },
         "detail": {"description": "the message; for invalid input the list of errors"},

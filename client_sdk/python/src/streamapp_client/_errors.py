@@ -72,6 +72,13 @@ class ClientError(Exception):
         self.job_id = job_id
         self.data = data
 
+    @property
+    def traceback(self) -> str | None:
+        """Return where the app raised it, if the server runs with `--debug`, and tells."""
+        told = self.data.get("error") if isinstance(self.data, dict) else None
+        trace = told.get("traceback") if isinstance(told, dict) else None
+        return trace if isinstance(trace, str) else None
+
 
 class ConnectionFailed(ClientError):
     """Say that no answer came: refused, unreachable, too slow."""
