@@ -19,11 +19,12 @@ import PIL.Image
 import pytest
 import trustme
 from pydantic import BaseModel, TypeAdapter
+from tests.at_work import Gate
 from tests.pictures import NOISE, PNG, PNG_URI, Attachment, In, Part, png_header, upload
 from tests.waiting import WAIT_S
 
-from streamapp.errors import InvalidInput
-from streamapp.fetch import MediaLimits, is_public_address, limit_by, limits_here, resolve_media
+from streamapp.errors import DownloadTimeout, InvalidInput, Unavailable
+from streamapp.fetch import MediaLimits, _CheckedTransport, limit_by, limits_here, resolve_media
 from streamapp.fetch import _tls_context as tls_context
 from streamapp.media import File, Image, MediaReference
 from streamapp.settings import Settings, get_settings
@@ -232,8 +233,38 @@ async def test_a_server_that_does_not_answer_is_given_up() -> None:
         await reader.read()  # until the client leaves
 
     async with server(silent) as (port, _):
-        with pytest.raises(InvalidInput, match=r"took longer than 0.2 s"):
+        with pytest.raises(DownloadTimeout, match=r"took longer than 0.2 s .* .from .http://127") as refused:
             await download(f"http://127.0.0.1:{port}/", replace(LIMITS, timeout_s=0.2))
+    assert refused.value.retryable
+
+
+async def test_a_server_that_sends_drop_by_drop_is_given_up() -> None:
+    async def dripping(request: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not reader.at_eof():
+            writer.write(b"x")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(), 0.02)
+
+    async with server(dripping) as (port, _):
+        with pytest.raises(DownloadTimeout, match=r"took longer than 0.3 s"):
+            await download(f"http://127.0.0.1:{port}/", replace(LIMITS, timeout_s=0.3))
+
+
+async def test_a_handshake_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.fetch._CONNECTS_S", 0.2)
+    async with silent_port("127.0.0.1") as port:
+        with pytest.raises(DownloadTimeout, match="file: the host does not answer .from .https://127"):
+            await download(f"https://127.0.0.1:{port}/")
+
+
+async def test_a_wait_for_this_server_alone_is_not_the_inputs_fault(gate: Gate) -> None:
+    def read(url: str) -> None:
+        gate()
+
+    with pytest.raises(Unavailable, match="took longer than 0.2 s .* as the server is busy") as refused:
+        await download("http://x/files/a", replace(LIMITS, timeout_s=0.2, stored=read))
+    assert (refused.value.status_code, refused.value.retryable, refused.value.retry_after_s) == (503, True, 1)
 
 
 async def test_a_server_that_hangs_up_is_reported() -> None:
@@ -317,33 +348,6 @@ async def test_private_hosts_are_refused_before_any_connection(host: str) -> Non
     assert requests == []
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "1.1.1.1", "2606:4700:4700::1111"])
-def test_public_addresses(address: str) -> None:
-    assert is_public_address(address)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "192.0.0.192",  # Oracle's metadata service
-        "168.63.129.16",  # Azure's
-        "224.0.0.1",
-        "255.255.255.255",
-        "::ffff:8.8.8.8",
-        "64:ff9b::7f00:1",  # NAT64
-        "2002:7f00:1::",  # 6to4
-        "2001:0:7f00:1::",  # Teredo
-        "fd00::1",
-        "fec0::1",
-        "fe80::1%eth0",
-        "ff02::1",
-        "2001:db8::1",
-    ],
-)
-def test_other_addresses_are_not_public(address: str) -> None:
-    assert not is_public_address(address)
-
-
 Resolver = Callable[[dict[str, list[str]]], list[str]]
 
 
@@ -354,12 +358,12 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     def install(table: dict[str, list[str]]) -> list[str]:
         asked: list[str] = []
 
-        async def getaddrinfo(host: bytes, port: None, **_: Any) -> list[Any]:
+        def getaddrinfo(host: bytes, port: None, **_: Any) -> list[Any]:
             asked.append(host.decode())
             addresses = table.pop(host.decode())
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
 
-        monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr("streamapp.addresses.socket.getaddrinfo", getaddrinfo)
         return asked
 
     return install
@@ -384,6 +388,29 @@ async def test_the_next_address_is_tried_when_one_refuses(names: Resolver) -> No
     names({"two.example": ["127.0.0.2", "127.0.0.1"]})
     async with server(http(b"here")) as (port, _):
         assert (await download(f"http://two.example:{port}/")).data == b"here"
+
+
+@asynccontextmanager
+async def silent_port(address: str, port: int = 0) -> AsyncIterator[int]:
+    """Have the system take connections for a program that does not look at them."""
+    with socket.create_server((address, port)) as listening:
+        yield listening.getsockname()[1]
+
+
+async def test_the_next_address_is_tried_when_one_does_not_answer(
+    names: Resolver, servers_tls: dict[str, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a name has addresses of IPv6, and the network no way to them."""
+    monkeypatch.setattr("streamapp.fetch._TRIES_S", 0.2)
+    names({"localhost": ["127.0.0.2", "127.0.0.1"]})
+    async with server(http(b"here"), tls=servers_tls["good"]) as (port, _), silent_port("127.0.0.2", port):
+        assert (await download(f"https://localhost:{port}/")).data == b"here"
+
+
+async def test_addresses_of_both_kinds_are_tried_by_turns(names: Resolver) -> None:
+    names({"many.example": ["2600::1", "2600::2", "1.1.1.1", "2600::3"]})
+    addresses = await _CheckedTransport(tls_context(), allow_private=False)._addresses(b"many.example")
+    assert addresses == ["2600::1", "1.1.1.1", "2600::2", "2600::3"]
 
 
 @pytest.fixture

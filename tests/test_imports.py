@@ -16,7 +16,7 @@ SOURCE = Path(streamapp.__file__).parent
 # folder deeper (`fal.toolkit`) counts as one file.
 ORDER = (
     *("process.logs", "process.threads", "process.ending", "process.forks"),
-    *("text", "errors", "settings", "media", "fetch"),
+    *("text", "errors", "settings", "media", "addresses", "fetch"),
     *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     "stores.files",
@@ -33,7 +33,7 @@ ORDER = (
     *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main"),
 )
 WITH_THREADS = {
-    *("process.threads", "process.ending", "process.forks", "stores.files"),
+    *("process.threads", "process.ending", "process.forks", "stores.files", "addresses"),
     *("jobs.pace", "jobs.delivery", "jobs.channel", "jobs.stream"),
     *("workers.capture", "workers.worker", "workers.thread", "workers.tasks", "workers.watchdog", "diffusion"),
 }

@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import pathlib
+import socket
 import sys
 import typing
 import uuid
@@ -852,6 +853,16 @@ def test_an_image_by_a_private_url_is_refused(inputs: TestClient) -> None:
     answer = inputs.post("/image", json={"image": "http://127.0.0.1/secret.png"})
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])
     assert "expected a public address" in answer.json()["error"]["message"]
+
+
+def test_a_url_whose_host_is_silent_may_be_sent_again(inputs: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*arguments: Any, **options: Any) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    answer = inputs.post("/image", json={"image": "https://example.com/a.png"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "download_timeout")
+    assert answer.json()["error"]["retryable"] is True
 
 
 # Plain data, of which the same is read again

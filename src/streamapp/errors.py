@@ -5,6 +5,7 @@ The tree, with the status and the code that each class carries:
     StreamAppError                500 internal_error
     ├── DefinitionError           -   an app or a setting is written wrongly; raised at import or compile
     ├── InvalidInput              422 invalid_input
+    │   └── DownloadTimeout       422 download_timeout     retryable
     ├── MalformedRequest          400 malformed_request
     ├── Unauthorized              401 unauthorized
     ├── NotFound                  404 not_found
@@ -79,6 +80,13 @@ class InvalidInput(StreamAppError):
     status_code = 422
     code = "invalid_input"
     headers: Mapping[str, str] = _NOT_BILLED
+
+
+class DownloadTimeout(InvalidInput):
+    """Say that what an input names by its URL did not come in time: its host may answer later."""
+
+    code = "download_timeout"
+    retryable = True
 
 
 class MalformedRequest(StreamAppError):

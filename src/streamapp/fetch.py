@@ -9,20 +9,19 @@ import contextvars
 import copy
 import dataclasses
 import functools
-import ipaddress
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-import anyio
 import httpx
 from pydantic import BaseModel
 
-from .errors import InvalidInput
+from .addresses import is_public_address, look_up
+from .errors import DownloadTimeout, InvalidInput, Unavailable
 from .media import File, Image, MediaReference, is_data_uri, shown
 from .process.threads import DaemonPool, in_pool
 from .settings import Settings, get_settings
@@ -34,9 +33,8 @@ _MAX_REDIRECTS = 5
 # own, as a limiter would count no longer what a request that timed out has left behind.
 _MAX_CHECKED = 4
 _checking = DaemonPool(_MAX_CHECKED, "check-image")
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-# Public for `ipaddress` (Python 3.11.7), but the metadata services of Oracle's and Azure's machines.
-_METADATA = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16"))
+_CONNECTS_S = 10.0  # to a host, the TLS handshake included
+_TRIES_S = 3.0  # to one of its addresses where there are others: a network may have no way to those of IPv6
 
 
 class KeptFile(Protocol):
@@ -100,24 +98,34 @@ async def resolve_media(value: T, *, limits: MediaLimits, fetched: "dict[Any, Fi
     Args:
         fetched: takes what did not stand in the input itself, by its URL or its upload.
     Raises:
-        InvalidInput: media that is unreachable, too large, too slow or damaged; names the field.
+        InvalidInput: media that is unreachable, too large or damaged; names the field.
+        DownloadTimeout: its host is too slow.
+        Unavailable: this server is.
     """
+    resolver = _Resolver(limits, limits.max_bytes, {} if fetched is None else fetched)
     try:
         async with asyncio.timeout(limits.timeout_s):
-            resolver = _Resolver(limits, limits.max_bytes, {} if fetched is None else fetched)
             resolved: T = await resolver.walk(value, ())
             return resolved
     except TimeoutError:
-        raise InvalidInput(f"the input's media took longer than {limits.timeout_s:g} s to fetch and verify") from None
+        took = f"the input's media took longer than {limits.timeout_s:g} s to fetch and verify"
+        if resolver.downloads is None:
+            raise Unavailable(f"{took}, as the server is busy; try again", retry_after_s=1) from None
+        raise DownloadTimeout(f"{took} (from {resolver.downloads})") from None
 
 
 @dataclass(slots=True)
 class _Resolver:
-    """Walk one input and count down the bytes that its media may still have."""
+    """Walk one input and count down the bytes that its media may still have.
+
+    Attributes:
+        downloads: what it waits for, where that is another host.
+    """
 
     limits: MediaLimits
     bytes_left: int
     fetched: dict[Any, File]
+    downloads: str | None = None
 
     async def walk(self, value: Any, path: tuple[str, ...]) -> Any:
         match value:
@@ -152,8 +160,10 @@ class _Resolver:
             return media
         except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
             came = shown(value.source if isinstance(value, MediaReference) else value)
-            reason = (str(error) or type(error).__name__)[:200]
-            raise InvalidInput(f"{'.'.join(path) or 'input'}: {reason} (from {came})") from error
+            is_late = isinstance(error, TimeoutError | httpx.TimeoutException)
+            reason = str(error) or ("the host does not answer" if is_late else type(error).__name__)
+            refusal = DownloadTimeout if is_late else InvalidInput
+            raise refusal(f"{'.'.join(path) or 'input'}: {reason[:200]} (from {came})") from error
 
     async def _load(self, reference: MediaReference) -> File:
         is_fetched = False
@@ -167,8 +177,9 @@ class _Resolver:
                 data = await in_pool(_read_up_to, own.path, self.bytes_left + 1)
                 content_type = own.content_type
             case str() as url:
+                self.downloads = shown(url)
                 data, content_type = await _download(url.strip(), self.bytes_left, self.limits.allow_private_urls)
-                is_fetched = True
+                self.downloads, is_fetched = None, True
             case upload:
                 data, content_type = await upload.read(self.bytes_left + 1), ""
                 is_fetched = True
@@ -210,9 +221,10 @@ async def open_url(
 
     Args:
         allow_private: also connect to loopback and local networks.
-        timeout_s: for connecting and for each wait for more data.
+        timeout_s: for each wait for more data.
     Raises:
         ValueError: the answer's status is not 200, or it is compressed, or the address is private.
+        Unavailable: too many names are being looked up.
         httpx.HTTPError, OSError: there is no answer.
     """
     tls = await in_pool(_tls_context)
@@ -253,34 +265,29 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         *others, last = await self._addresses(request.url.raw_host)
         for address in others:
-            with suppress(httpx.ConnectError):
-                return await self._send(request, address)
-        return await self._send(request, last)
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return await self._send(request, address, _TRIES_S)
+        return await self._send(request, last, _CONNECTS_S)
 
     async def _addresses(self, host: bytes) -> list[str]:
-        found = await anyio.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(sockaddr[0] for *_, sockaddr in found))
+        addresses = await look_up(host)
         if not self._allow_private and not all(map(is_public_address, addresses)):
             raise ValueError("expected a public address (STREAMAPP_ALLOW_PRIVATE_URLS=true allows others)")
-        return addresses
+        return _by_turns(addresses)
 
-    async def _send(self, request: httpx.Request, address: str) -> httpx.Response:
+    async def _send(self, request: httpx.Request, address: str, connect_s: float) -> httpx.Response:
         url = request.url.copy_with(host=address)
-        extensions = {**request.extensions, "sni_hostname": request.url.raw_host.decode()}
+        timeouts = {**request.extensions["timeout"], "connect": connect_s}
+        extensions = {**request.extensions, "timeout": timeouts, "sni_hostname": request.url.raw_host.decode()}
         pinned = httpx.Request(request.method, url, headers=request.headers, extensions=extensions)
         return await super().handle_async_request(pinned)
 
 
-def is_public_address(address: str) -> bool:
-    """Tell whether an IP address belongs to the public internet.
-
-    Of IPv6 only global unicast without 6to4 counts: mapped, NAT64 and tunnel addresses carry an IPv4 address
-    that may be private.
-    """
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        return ip in _GLOBAL_UNICAST and ip.is_global and ip.sixtofour is None
-    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _METADATA)
+def _by_turns(addresses: list[str]) -> list[str]:
+    """Return addresses of IPv6 and of IPv4 by turns: most often all of the one are reached, or none."""
+    same = [address for address in addresses if (":" in address) == (":" in addresses[0])]
+    others = [address for address in addresses if address not in same]
+    return [address for pair in zip_longest(same, others) for address in pair if address is not None]
 
 
 @functools.cache

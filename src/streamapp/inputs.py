@@ -39,7 +39,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .endpoint import EndpointSpec
-from .errors import DefinitionError, InvalidInput, MalformedRequest, StreamAppError
+from .errors import DefinitionError, DownloadTimeout, InvalidInput, MalformedRequest, StreamAppError
 from .fetch import MediaLimits, limit_by, resolve_media
 from .forms import FormReader, has_fields, has_read_form, read_form
 from .jobs.job import SECRET_HEADERS, JobRequest
@@ -213,6 +213,8 @@ class InputReader:
         if self._has_media:
             try:
                 value = await resolve_media(value, limits=self._limits, fetched=fetched)
+            except DownloadTimeout:
+                raise
             except InvalidInput as error:
                 raise _invalid((location,), error.message, None) from error
         if self.whole is not None:

@@ -118,10 +118,16 @@ async def in_encoder(function: Callable[P, T], /, *arguments: P.args, **named: P
 
 async def in_own_thread(name: str, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
     """Call a function that may block for ever, user code, in a new thread. A caller that is cancelled does not wait."""
+    future = begin_in_own_thread(name, function, *arguments, **named)
+    return await asyncio.wrap_future(future)
+
+
+def begin_in_own_thread(name: str, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> Future[T]:
+    """Do as `in_own_thread` does, without waiting."""
     future: Future[T] = Future()
     call = partial(contextvars.copy_context().run, function, *arguments, **named)
     threading.Thread(target=_perform, args=(future, call), name=name, daemon=True).start()
-    return await asyncio.wrap_future(future)
+    return future
 
 
 async def ends_within(timeout_s: float, waiting: "asyncio.Future[Any]") -> bool:

@@ -14,6 +14,7 @@ The tree, with the codes that each class stands for (`error.code` tells them apa
         ├── JobUnfinished     409 job_unfinished
         ├── PayloadTooLarge   413 payload_too_large
         ├── InvalidInput      422 invalid_input; `detail` lists the wrong fields
+        │                         download_timeout: a URL in the input                  retryable
         ├── QueueFull         429 queue_full; `retry_after`                             retryable
         ├── Cancelled         499 cancelled; somebody else cancelled the job
         ├── EndpointFailed    500 endpoint_failed, not_encodable, internal_error
@@ -187,6 +188,7 @@ _BY_CODE: dict[str | None, type[ApiError]] = {
     "job_not_found": NotFound,
     "payload_too_large": PayloadTooLarge,
     "invalid_input": InvalidInput,
+    "download_timeout": InvalidInput,
     "queue_full": QueueFull,
     "job_unfinished": JobUnfinished,
     "cancelled": Cancelled,
