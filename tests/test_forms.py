@@ -39,7 +39,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 import streamapp
-from streamapp.forms import FormReader, JsonText, has_fields, read_form
+from streamapp.forms import FormReader, JsonText, has_fields, read_form, write_form
 
 
 class Style(enum.Enum):
@@ -420,3 +420,32 @@ def test_a_field_that_is_called_as_the_whole_is_the_field() -> None:
 )
 def test_what_has_fields_is_told_by_the_schema(annotation: Any, expected: bool) -> None:
     assert has_fields(TypeAdapter(create_model("Input", x=(annotation, ...))).core_schema, "x") is expected
+
+
+def written(*parts: tuple[str, Any]) -> bytes:
+    pieces: list[bytes] = []
+    write_form(starlette.datastructures.FormData(list(parts)), pieces.append)
+    return b"".join(pieces)
+
+
+def test_a_form_is_written_with_all_that_it_says() -> None:
+    file = UploadFile(io.BytesIO(b"content"), filename="a.txt", size=7)
+    assert written(("n", "ab"), ("file", file)) == b"3:str1:n2:ab" + b"10:UploadFile4:file5:a.txt0:7:content"
+
+
+def test_a_file_is_written_whole_and_read_on_where_it_was() -> None:
+    file = UploadFile(io.BytesIO(b"content"), filename="a.txt", size=7)
+    file.file.seek(3)
+    assert written(("file", file)).endswith(b"7:content")
+    assert file.file.read() == b"tent"
+
+
+def test_a_file_that_is_closed_is_written_by_its_name() -> None:
+    file = UploadFile(io.BytesIO(b"content"), filename="a.txt", size=7)
+    file.file.close()
+    assert written(("file", file)).endswith(b"5:a.txt0:7:")
+
+
+@pytest.mark.parametrize("other", [[("a", "1b"), ("c", "")], [("a", JsonText("1"))], [("a", "1\ud800")]])
+def test_forms_that_say_something_else_are_written_otherwise(other: list[tuple[str, Any]]) -> None:
+    assert written(*other) != written(("a", "1"))

@@ -44,7 +44,7 @@ def no_collection() -> Iterator[None]:
 def test_a_request_is_plain_data_that_comes_back_as_it_was() -> None:
     origin = Origin("https", "a.example", ("10.0.0.1", 443), "/sub")
     asked = request(
-        input=b'{"prompt": "\xc3\xa4"}', headers=b"a:b", caller="ann", origin=origin, key=RequestKey("/x k", 1)
+        input=b'{"prompt": "\xc3\xa4"}', headers=b"a:b", caller="ann", origin=origin, key=RequestKey("/x k", "1")
     )
     plain = TypeAdapter(JobRequest)
     assert plain.validate_json(plain.dump_json(asked)) == asked

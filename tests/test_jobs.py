@@ -169,7 +169,7 @@ async def test_ten_thousand_jobs_leave_nothing_behind(advance: Advance, no_colle
 
 
 async def test_a_request_that_comes_again_finds_its_job() -> None:
-    jobs, key = Jobs(SETTINGS), RequestKey("/x k", 1)
+    jobs, key = Jobs(SETTINGS), RequestKey("/x k", "1")
     job = new(key=key)
     assert (await jobs.started_by(key, "")) is None
     await jobs.add(job)
@@ -178,15 +178,15 @@ async def test_a_request_that_comes_again_finds_its_job() -> None:
     assert (await jobs.started_by(key, "")) is job
 
 
-async def test_a_key_that_comes_with_another_body_is_refused() -> None:
+async def test_a_key_that_comes_with_another_input_is_refused() -> None:
     jobs = Jobs(SETTINGS)
-    await jobs.add(new(key=RequestKey("/x k", 1)))
-    with pytest.raises(InvalidInput, match="another body"):
-        await jobs.started_by(RequestKey("/x k", 2), "")
+    await jobs.add(new(key=RequestKey("/x k", "1")))
+    with pytest.raises(InvalidInput, match="another input"):
+        await jobs.started_by(RequestKey("/x k", "2"), "")
 
 
 async def test_a_cancelled_job_gives_its_key_to_the_next() -> None:
-    jobs, key = Jobs(SETTINGS), RequestKey("/x k", 1)
+    jobs, key = Jobs(SETTINGS), RequestKey("/x k", "1")
     first, second = new(key=key), new(key=key)
     await jobs.add(first)
     first.cancel()
@@ -197,7 +197,7 @@ async def test_a_cancelled_job_gives_its_key_to_the_next() -> None:
 
 
 async def test_a_job_that_answered_itself_answers_no_other_request() -> None:
-    jobs, key = Jobs(SETTINGS), RequestKey("/x k", 1)
+    jobs, key = Jobs(SETTINGS), RequestKey("/x k", "1")
     job = new(key=key)
     await jobs.add(job)
     job.has_own_answer = True
@@ -206,7 +206,7 @@ async def test_a_job_that_answered_itself_answers_no_other_request() -> None:
 
 
 async def test_a_key_is_forgotten_with_its_job(advance: Advance) -> None:
-    jobs, key = Jobs(SETTINGS), RequestKey("/x k", 1)
+    jobs, key = Jobs(SETTINGS), RequestKey("/x k", "1")
     await ended(jobs, key=key)
     advance(SETTINGS.job_ttl_s + 1)
     assert (await jobs.started_by(key, "")) is None
@@ -226,12 +226,12 @@ async def test_what_is_somebody_elses_is_not_found() -> None:
 
 
 async def test_each_caller_has_keys_of_its_own() -> None:
-    jobs, key = Jobs(SETTINGS), RequestKey("/x k", 1)
-    mine, theirs = new(caller="ann", key=key), new(caller="bob", key=RequestKey("/x k", 2))
+    jobs, key = Jobs(SETTINGS), RequestKey("/x k", "1")
+    mine, theirs = new(caller="ann", key=key), new(caller="bob", key=RequestKey("/x k", "2"))
     await jobs.add(mine)
     await jobs.add(theirs)
     assert await jobs.started_by(key, "ann") is mine
-    assert await jobs.started_by(RequestKey("/x k", 2), "bob") is theirs
+    assert await jobs.started_by(RequestKey("/x k", "2"), "bob") is theirs
     assert await jobs.started_by(key, "") is None
 
 
@@ -323,12 +323,12 @@ async def test_an_unknown_job_is_not_in_the_store_either() -> None:
 
 
 async def test_a_key_is_known_by_the_store_when_its_process_has_ended() -> None:
-    store, key = MemoryStore(), RequestKey("/x k", 1)
+    store, key = MemoryStore(), RequestKey("/x k", "1")
     job = await run(Jobs(SETTINGS, store), caller="ann", key=key, is_detached=True)
     again = Jobs(SETTINGS, store)
     assert (await again.add(new(caller="ann", key=key))).id == job.id
-    with pytest.raises(InvalidInput, match="another body"):
-        await again.add(new(caller="ann", key=RequestKey("/x k", 2)))
+    with pytest.raises(InvalidInput, match="another input"):
+        await again.add(new(caller="ann", key=RequestKey("/x k", "2")))
     other = new(caller="bob", key=key)
     assert await again.add(other) is other
     other.cancel()
@@ -416,7 +416,7 @@ async def test_a_store_lets_go_of_old_jobs_now_and_then(advance: Advance) -> Non
 
 
 async def test_a_job_that_answered_itself_answers_no_request_from_the_store_either() -> None:
-    store, key = MemoryStore(), RequestKey("/x k", 1)
+    store, key = MemoryStore(), RequestKey("/x k", "1")
     jobs = Jobs(SETTINGS, store)
     job = await jobs.add(new(key=key, is_detached=True))
     job.has_own_answer = True
@@ -471,7 +471,7 @@ async def test_of_requests_at_once_with_one_key_the_others_join_the_first() -> N
             await asyncio.sleep(0.001)
             return kept
 
-    jobs, key = Jobs(SETTINGS, Slow()), RequestKey("/x k", 1)
+    jobs, key = Jobs(SETTINGS, Slow()), RequestKey("/x k", "1")
     joined = await asyncio.gather(*(jobs.add(new(key=key, is_detached=True)) for _ in range(9)))
     assert len({job.id for job in joined}) == 1
     assert not jobs._adding

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import pytest
-from fastapi import BackgroundTasks, Body, Depends, Header, HTTPException
+from fastapi import BackgroundTasks, Body, Depends, Header, HTTPException, Query, UploadFile
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
@@ -196,6 +196,72 @@ def test_an_idempotency_key_with_another_input_or_without_end_is_refused(gated: 
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_input")
     for key in ("", "k" * 256):
         assert client.post("/stream", headers={"Idempotency-Key": key}).status_code == 400
+
+
+class Repeated(streamapp.App):
+    """Endpoints that say how often they have run."""
+
+    runs = 0
+
+    def once(self) -> int:
+        self.runs += 1
+        return self.runs
+
+    @streamapp.endpoint("/sized")
+    def sized(self, text: str, n: int = 0) -> int:
+        return self.once()
+
+    @streamapp.endpoint("/asked")
+    def asked(self, n: Annotated[int, Query()] = 0) -> int:
+        return self.once()
+
+    @streamapp.endpoint("/upload")
+    async def upload(self, file: UploadFile, note: str = "") -> list[Any]:
+        return [self.once(), (await file.read()).decode()]
+
+
+LARGE = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "first", "other"),
+    [
+        ("/sized", {"json": {"text": LARGE + "a"}}, {"json": {"text": LARGE + "b"}}),
+        ("/sized", {"data": {"text": "a"}}, {"data": {"text": "b"}}),
+        ("/sized", {"data": {"text": "a", "n": "1"}}, {"data": {"text": "an", "1": ""}}),
+        ("/asked", {"params": {"n": 1}}, {"params": {"n": 2}}),
+        ("/upload", {"files": {"file": ("a", b"123")}}, {"files": {"file": ("a", b"124")}}),
+        ("/upload", {"files": {"file": ("a", b"123")}}, {"files": {"file": ("b", b"123")}}),
+        ("/upload", {"files": {"file": ("a", b"1", "text/plain")}}, {"files": {"file": ("a", b"1", "image/png")}}),
+        ("/upload", {"files": {"file": ("a", b"x" * 2_000_000)}}, {"files": {"file": ("a", b"y" * 2_000_000)}}),
+        (
+            "/upload",
+            {"files": {"file": ("a", b"1"), "note": (None, "x")}},
+            {"files": {"file": ("a", b"1"), "note": (None, "y")}},
+        ),
+    ],
+)
+def test_an_idempotency_key_stands_for_one_whole_input(path: str, first: Any, other: Any) -> None:
+    with serving(Repeated) as client:
+        answers = [client.post(path, headers={"Idempotency-Key": "k"}, **given) for given in (first, first, other)]
+        assert [answer.status_code for answer in answers] == [200, 200, 422]
+        assert answers[0].json() == answers[1].json()  # it ran once, and had the whole file
+        assert "it was sent with another input before" in answers[2].json()["error"]["message"]
+
+
+def test_a_form_whose_files_a_dependency_has_closed_is_known_by_the_rest() -> None:
+    async def note_of(request: Request) -> str:
+        async with request.form() as form:
+            return str(form["note"])
+
+    class Closing(streamapp.App):
+        @streamapp.endpoint("/noted")
+        def noted(self, note: Annotated[str, Depends(note_of)]) -> str:
+            return note
+
+    with serving(Closing) as client:
+        form: Any = {"files": {"file": ("a", b"1"), "note": (None, "x")}, "headers": {"Idempotency-Key": "k"}}
+        assert [client.post("/noted", **form).json() for _ in range(2)] == ["x", "x"]
 
 
 def test_a_form_sent_again_joins_its_job(inputs: TestClient) -> None:

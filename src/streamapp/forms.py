@@ -7,7 +7,7 @@ followed unions, aliases and what else may stand around a type.
 """
 
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ _NO_TEXTS = {
     *("none", "bool", "int", "float", "decimal", "complex", "date", "time", "datetime", "timedelta", "uuid"),
     *("url", "multi-host-url", "is-subclass", "callable"),
 }
+_CHUNK_BYTES = 64 * 1024
 _WITHIN = ("schema", "lax_schema", "json_schema")  # where that stands around which something is
 
 Schema = Mapping[str, Any]
@@ -81,6 +82,28 @@ async def read_form(request: Request, *, max_part_size: int) -> FormData:
         raise HTTPException(400, error.message) from None
     request._form = form  # for whoever asks the request for it as well
     return form
+
+
+def write_form(form: FormData, write: Callable[[bytes], Any]) -> None:
+    """Write what a form says, each text behind its length, whatever stood between its parts; blocks."""
+    for name, value in form.multi_items():
+        texts = [value.filename, value.content_type] if isinstance(value, UploadFile) else [value]
+        for text in (type(value).__name__, name, *texts):
+            data = (text or "").encode(errors="surrogatepass")
+            write(b"%d:%b" % (len(data), data))
+        if isinstance(value, UploadFile):
+            _write_file(value, write)
+
+
+def _write_file(upload: UploadFile, write: Callable[[bytes], Any]) -> None:
+    write(b"%d:" % (upload.size or 0))
+    if upload.file.closed:  # by a dependency that has read the form: nobody gets it
+        return
+    read_up_to = upload.file.tell()
+    upload.file.seek(0)
+    while chunk := upload.file.read(_CHUNK_BYTES):
+        write(chunk)
+    upload.file.seek(read_up_to)
 
 
 class _Parts(MultiPartParser):

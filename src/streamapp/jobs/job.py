@@ -37,8 +37,8 @@ class RequestKey(NamedTuple):
 
     #: the app, the path and the `Idempotency-Key`, which the client makes up
     key: str
-    #: of the body: one key stands for one input
-    fingerprint: int
+    #: the SHA-256 of the input, in hexadecimal digits: one key stands for one input
+    fingerprint: str
 
 
 class Origin(NamedTuple):

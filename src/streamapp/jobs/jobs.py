@@ -120,7 +120,7 @@ class Jobs:
         with.
 
         Raises:
-            InvalidInput: the key came with another body.
+            InvalidInput: the key came with another input.
         """
         self.expire()
         job = self._by_key.get((caller, key.key))
@@ -275,7 +275,7 @@ def _key(job: Job) -> tuple[str, str] | None:
 def _checked(key: RequestKey | None, job: Job) -> Job:
     """Return the job of an earlier request with this key."""
     if job.request.key != key:
-        raise InvalidInput("Idempotency-Key: it was sent with another body before; make up a new one per input")
+        raise InvalidInput("Idempotency-Key: it was sent with another input before; make up a new one per input")
     return job
 
 
