@@ -1,12 +1,15 @@
 """The file store over HTTP: what is read of it, and what is uploaded where somebody has begun it."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 import streamapp
+from streamapp.errors import DefinitionError
 from streamapp.settings import Settings
 from streamapp.stores.files import LocalFiles, Stored
 
@@ -114,3 +117,26 @@ def test_what_could_run_as_this_servers_page_is_downloaded(content_type: str, sh
     assert answer.headers["content-disposition"].startswith(shown)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in answer.headers["content-security-policy"]
+
+
+def test_a_file_that_somebody_has_deleted_is_not_found() -> None:
+    with serving() as client:
+        stored = begun(client)
+        upload(client, stored, b"x")
+        stored.path.unlink()
+        assert client.get(stored.url_path).status_code == 404
+        assert client.get(stored.url_path, headers={"If-None-Match": f'"{stored.id}"'}).status_code == 404
+
+
+def test_a_folder_that_cannot_be_used_keeps_the_app_from_being_compiled(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(DefinitionError, match="STREAMAPP_FILES_DIR: files cannot be kept in .*it is a link; name"):
+        serving(files_dir=tmp_path / "link")
+
+
+def test_uploads_go_on_when_the_folder_was_removed(tmp_path: Path) -> None:
+    with serving(files_dir=tmp_path / "files") as client:
+        stored = begun(client)
+        shutil.rmtree(tmp_path / "files")
+        assert upload(client, stored, b"0123").status_code == 200
+        assert client.get(stored.url_path).content == b"0123"

@@ -1,24 +1,26 @@
 """The file store: uploads in parts, files that expire, a quota, and URLs that lead back."""
 
-import os
+import resource
+import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.waiting import WAIT_S
 
-from streamapp.errors import InvalidInput, NotFound, StorageFull
+from streamapp.errors import DefinitionError, InvalidInput, NotFound, StorageFull
 from streamapp.media import File
 from streamapp.settings import Settings
-from streamapp.stores.files import LocalFiles, LocalPart, Stored, TemporaryFolder
+from streamapp.stores.files import LocalFiles, LocalPart, Stored
 
 FULL = Path("/dev/full")  # it opens, and has no room
+Advance = Callable[[float], None]
 
 
 @pytest.fixture
@@ -33,6 +35,17 @@ def send(store: LocalFiles, stored: Stored, number: int, data: bytes) -> str:
     part.write(data)
     store.end_part(stored, number, part)
     return part.etag
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Have the system refuse to let files of this process grow, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def names(stored: Stored) -> list[str]:
@@ -59,7 +72,7 @@ def test_a_long_url_is_looked_at_once(store: LocalFiles) -> None:
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/", "..", "", "a" * 500, "\x00\n"])
 def test_a_name_is_no_path(store: LocalFiles, tmp_path: Path, name: str) -> None:
     stored = store.put(b"", "", name)
-    assert stored.path.parent == tmp_path / "files"
+    assert stored.path.parent.parent == tmp_path / "files"
     assert 0 < len(stored.name) <= 100
     assert "/" not in stored.name and not stored.name.startswith(".")
 
@@ -151,58 +164,6 @@ def test_without_a_folder_of_their_own_the_files_end_with_the_store() -> None:
     files.close()
     assert not stored.path.parent.exists()
     files.close()  # again is without effect
-
-
-@pytest.fixture
-def own_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
-
-
-def test_folders_whose_owner_was_killed_are_deleted_by_the_next(own_temporary: Path) -> None:
-    left = own_temporary / "streamapp-files-left"
-    left.mkdir()
-    (left / "file").write_bytes(b"x")
-    (own_temporary / "streamapp-files-of-another-kind").write_bytes(b"")
-    (own_temporary / "others").mkdir()
-    living, following = TemporaryFolder(), TemporaryFolder()
-    assert (left.exists(), living.path.exists(), following.path.exists()) == (False, True, True)
-    assert (own_temporary / "others").exists()
-    following.close()
-    living.close()
-    living.close()  # again is without effect
-    assert [path.name for path in sorted(own_temporary.iterdir())] == ["others", "streamapp-files-of-another-kind"]
-
-
-def test_a_link_is_not_followed_to_be_deleted(own_temporary: Path) -> None:
-    (own_temporary / "kept").mkdir()
-    (own_temporary / "streamapp-files-link").symlink_to(own_temporary / "kept")
-    TemporaryFolder().close()
-    assert (own_temporary / "kept").exists()
-
-
-def test_a_folder_is_used_without_a_lock_where_there_are_none(
-    own_temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(*arguments: Any) -> None:
-        raise OSError("no locks here")
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    folder = TemporaryFolder()
-    assert folder.path.exists()
-    folder.close()
-    assert not folder.path.exists()
-
-
-def test_a_forked_child_does_not_delete_its_parents_folder(own_temporary: Path) -> None:
-    folder = TemporaryFolder()
-    child = os.fork()
-    if child == 0:
-        folder.close()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    assert folder.path.exists()
-    folder.close()
 
 
 def test_the_first_files_at_once_share_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,17 +279,79 @@ def test_uploads_at_once_do_not_get_over_the_quota_together(store: LocalFiles) -
     assert store.size == 100
 
 
-def test_what_expires_while_it_is_sent_leaves_nothing(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_expires_while_it_is_sent_leaves_nothing(store: LocalFiles, advance: Advance) -> None:
     stored = store.begin("", "", ttl_s=1)
     part = store.open_part(stored.id, stored.key, 1)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 2)
+    advance(2)
     store.expire()
     part.write(b"x")
     with pytest.raises(NotFound):
         store.end_part(stored, 1, part)
     part.discard()
     assert (store.size, names(stored)) == (0, [])
+
+
+def test_an_upload_of_which_nothing_comes_expires_soon(tmp_path: Path, advance: Advance) -> None:
+    store = LocalFiles(Settings(files_dir=tmp_path))
+    silent, lively = store.begin("", ""), store.begin("", "")
+    send(store, silent, 1, b"half")
+    part = store.open_part(lively.id, lively.key, 1)
+    for _ in range(3):
+        advance(400)
+        part.write(b"x")
+        store.expire()
+    store.end_part(lively, 1, part)
+    assert store.complete(lively.id, lively.key, [1]).path.read_bytes() == b"xxx"
+    with pytest.raises(NotFound):
+        store.upload(silent.id, silent.key)
+    assert (store.size, names(lively)) == (3, [lively.id])
+    store.close()
+
+
+def test_a_file_is_kept_from_when_it_is_complete(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = store.begin("", "", ttl_s=10)
+    send(store, stored, 1, b"x")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 30)
+    store.complete(stored.id, stored.key, [1])
+    assert store.get(stored.id).expires_at == now + 40
+
+
+def test_too_many_uploads_cost_who_has_most_of_them(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.stores.files._MAX_UPLOADS", 3)
+    one, *many = (store.begin("", "", caller=caller) for caller in ("ann", "bob", "bob", "bob"))
+    assert [upload.id in store._uploads for upload in (one, *many)] == [True, False, True, True]
+
+
+def test_uploads_that_have_stopped_make_room(store: LocalFiles, advance: Advance) -> None:
+    stopped, slow, new = (store.begin("", "") for _ in range(3))
+    send(store, stopped, 1, b"x" * 60)
+    send(store, slow, 1, b"x" * 40)
+    with pytest.raises(StorageFull):
+        store.put(b"x" * 50, "", "")
+    advance(61)
+    send(store, slow, 2, b"")
+    send(store, new, 1, b"x" * 60)
+    with pytest.raises(NotFound):
+        store.upload(stopped.id, stopped.key)
+    assert (store.upload(slow.id, slow.key), store.size) == (slow, 100)
+
+
+def test_one_caller_does_not_take_all_the_room_for_what_is_under_way(
+    store: LocalFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = store.begin("", "", caller="ann"), store.begin("", "", caller="bob")
+    part = store.open_part(mine.id, mine.key, 1)
+    with pytest.raises(StorageFull, match="more than half of the files' 100 bytes"):
+        part.write(b"x" * 51)
+    part.discard()
+    send(store, theirs, 1, b"x" * 50)
+    monkeypatch.setattr("streamapp.stores.files._MAX_FILES", 4)
+    with pytest.raises(StorageFull, match="uploads under way have 2 parts"):
+        store.open_part(theirs.id, theirs.key, 2)
+    store.complete(theirs.id, theirs.key, [1])
+    store.begin("", "", caller="bob")  # what is complete is under way no more
+    assert store._files_under_way == {"ann": 1, "bob": 1}
 
 
 def test_expired_files_make_room_for_results(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +368,7 @@ def test_results_leave_room_for_uploads(store: LocalFiles) -> None:
     assert store.put(b"x" * 25, "", "").id
 
 
-def test_only_so_many_files_are_kept(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_many_files_are_kept(store: LocalFiles, monkeypatch: pytest.MonkeyPatch, advance: Advance) -> None:
     """An empty one takes nothing of the quota, but memory."""
     monkeypatch.setattr("streamapp.stores.files._MAX_FILES", 2)
     stored = store.begin("", "")
@@ -356,6 +379,11 @@ def test_only_so_many_files_are_kept(store: LocalFiles, monkeypatch: pytest.Monk
         with pytest.raises(StorageFull, match="there are 2 files"):
             store.begin("", "")
     store.complete(stored.id, stored.key, [1])
+    stopped = store.begin("", "")
+    advance(61)
+    store.begin("", "")  # in the place of what has stopped
+    with pytest.raises(NotFound):
+        store.upload(stopped.id, stopped.key)
 
 
 @pytest.mark.parametrize("content_type", ["text/html\r\nX-Own: 1", "no type", "a/ü", "a/b; " + "x" * 300])
@@ -364,23 +392,71 @@ def test_a_content_type_can_be_a_header(store: LocalFiles, content_type: str) ->
         store.begin(content_type, "")
 
 
-@pytest.mark.parametrize("when", ["opened", "written"])
-def test_a_full_disk_is_told_as_the_quota_is(tmp_path: Path, when: str) -> None:
-    store = LocalFiles(Settings(files_dir=tmp_path))
+def test_a_full_disk_is_told_as_the_quota_is(store: LocalFiles) -> None:
     stored = store.begin("", "")
-    if when == "opened":
-        tmp_path.rmdir()
-        with pytest.raises(StorageFull, match="cannot be kept: No such file"):
-            store.open_part(stored.id, stored.key, 1)
-    else:
-        part = store.open_part(stored.id, stored.key, 1)
-        part.close()
-        part._file = FULL.open("wb")
-        part.write(b"x")
-        with pytest.raises(StorageFull, match="cannot be kept: No space left"):
-            store.end_part(stored, 1, part)
-        part.discard()
-    assert (store.size, len(store._sizes)) == (0, 1)
+    part = store.open_part(stored.id, stored.key, 1)
+    part.close()
+    part._file = FULL.open("wb")
+    part.write(b"x")
+    with pytest.raises(StorageFull, match="cannot be kept: No space left"):
+        store.end_part(stored, 1, part)
+    part.discard()
+    assert (store.size, len(store._kept)) == (0, 1)
+
+
+def test_a_result_that_finds_the_disk_full_leaves_nothing(store: LocalFiles) -> None:
+    with file_size_limit(10), pytest.raises(StorageFull, match="cannot be kept: File too large"):
+        store.put(b"x" * 11, "", "")
+    assert (store.size, names(store.begin("", ""))) == (0, [])
+
+
+def test_a_file_that_cannot_be_opened_leaves_nothing(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = store.begin("", "")
+    monkeypatch.setattr("secrets.token_hex", lambda count: "0")
+    stored.path.with_suffix(".0").symlink_to("/dev/null")
+    with pytest.raises(StorageFull, match="cannot be kept: File exists"):
+        store.open_part(stored.id, stored.key, 1)
+    assert (store.size, names(stored)) == (0, [])
+
+
+def test_a_folder_that_was_removed_is_made_anew(store: LocalFiles) -> None:
+    begun, kept = store.begin("", ""), store.put(b"x" * 90, "", "")
+    shutil.rmtree(kept.path.parent.parent)
+    send(store, begun, 1, b"x" * 90)  # what was lost takes no room
+    assert store.complete(begun.id, begun.key, [1]).path.read_bytes() == b"x" * 90
+    with pytest.raises(NotFound):
+        store.get(kept.id)
+    assert store.put(b"x" * 10, "", "").path.parent == begun.path.parent
+
+
+def test_what_stands_in_the_place_of_the_folder_is_not_written_into(store: LocalFiles, tmp_path: Path) -> None:
+    folder = store.put(b"x", "", "").path.parent
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path)
+    with pytest.raises(StorageFull, match="cannot be kept: File exists"):
+        store.begin("", "")
+
+
+def test_files_are_for_the_server_alone(store: LocalFiles) -> None:
+    path = store.put(b"x", "", "").path
+    assert [oct(each.stat().st_mode & 0o777) for each in (path, path.parent)] == ["0o600", "0o700"]
+
+
+@pytest.mark.parametrize("other", ["a link", "nothing"])
+def test_a_file_that_was_deleted_or_replaced_is_not_there(store: LocalFiles, other: str) -> None:
+    stored = store.put(b"x", "", "")
+    stored.path.unlink()
+    if other == "a link":
+        stored.path.symlink_to("/etc/passwd")
+    assert store.find(f"http://x{stored.url_path}") is None
+
+
+def test_a_folder_that_cannot_be_used_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DefinitionError, match="STREAMAPP_FILES_DIR: files cannot be kept in .*/file: it is a file"):
+        LocalFiles(Settings(files_dir=tmp_path / "file"))
+    with file_size_limit(0), pytest.raises(DefinitionError, match="cannot be kept in .*: File too large"):
+        LocalFiles(Settings(files_dir=tmp_path))
 
 
 def test_an_upload_that_finds_the_disk_full_at_its_end_is_lost(store: LocalFiles) -> None:
@@ -393,16 +469,6 @@ def test_an_upload_that_finds_the_disk_full_at_its_end_is_lost(store: LocalFiles
     assert (store.size, names(stored)) == (0, [])
     with pytest.raises(NotFound):
         store.get(stored.id)
-
-
-def test_what_a_killed_process_left_is_deleted_when_it_is_too_old_for_any_other(tmp_path: Path) -> None:
-    old, young, foreign = (tmp_path / name for name in ("0" * 32, "1" * 32 + ".12345678", "notes.txt"))
-    for path in (old, young, foreign):
-        path.touch()
-    for path in (old, foreign):
-        os.utime(path, (1, 1))
-    LocalFiles(Settings(files_dir=tmp_path)).begin("", "")
-    assert sorted(tmp_path.iterdir()) == [young, foreign]
 
 
 def test_an_upload_that_was_begun_by_somebody_else_is_not_found(store: LocalFiles) -> None:

@@ -19,7 +19,7 @@ ORDER = (
     *("text", "errors", "settings", "media", "addresses", "fetch"),
     *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
-    "stores.files",
+    *("stores.folder", "stores.files"),
     *("generics", "endpoint", "app", "forms", "inputs", "loading", "schedulers", "pipelines", "diffusion"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding"),
     *("workers.thread", "workers.tasks", "workers.watchdog"),

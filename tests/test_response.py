@@ -575,7 +575,7 @@ async def test_bare_media_run_no_script_when_a_browser_opens_them(content_type: 
 
 
 async def test_an_image_in_the_file_store_is_sent_bare_from_there(tmp_path: Path) -> None:
-    files, client = LocalFiles(Settings(files_dir=tmp_path)), Client()
+    files, client = await asyncio.to_thread(LocalFiles, Settings(files_dir=tmp_path)), Client()
     url = await asyncio.to_thread(files.publish, File(b"pixels", "image/png"), base_url="http://x.test")
     result = {"image": {"url": url, "content_type": "image/png"}}
     await client.call(await result_response(succeeded(result), accept="image/png", find_file=files.find))

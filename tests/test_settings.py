@@ -1,6 +1,7 @@
 """Settings: where they come from, and what is refused."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -102,6 +103,7 @@ def test_a_key_from_a_file_may_end_with_a_line_end_and_a_blank_one_is_refused() 
         ("HEARTBEAT_S", "-1", "expected a number, more than 0, got '-1'"),
         ("DEBUG", "maybe", "expected true or false, got 'maybe'"),
         ("FILES_DIR", " ", "expected a folder, got ''"),
+        ("FILES_DIR", "~no-such-user/files", "expected a folder, got '~no-such-user/files'"),
         ("API_KEY", " ", "expected a key, got a blank one"),
         ("CORS_ORIGINS", "[1]", "input should be a valid string, got 1"),
         ("CORS_ORIGINS", "[a]", "expected a JSON list, or names with commas between them: "),
@@ -116,6 +118,13 @@ def test_a_bad_value_is_told_by_the_name_of_its_variable(
         get_settings()
     assert caught.value.message.startswith(f"STREAMAPP_{name}: ")
     assert said in caught.value.message and len(caught.value.message) < 300
+
+
+def test_a_folder_may_be_below_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("STREAMAPP_FILES_DIR", "~/files\n")
+    assert get_settings().files_dir == Path("/home/ann/files")
+    assert Settings(files_dir=Path("~")).files_dir == Path("~")  # what an app writes is taken as it is
 
 
 def test_all_bad_values_are_told_at_once_where_an_app_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

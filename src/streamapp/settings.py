@@ -84,11 +84,17 @@ class Settings(BaseSettings):
 
     @field_validator("files_dir", mode="before")
     @classmethod
-    def _refuse_empty(cls, folder: Any) -> Any:
-        """Refuse an empty name, which would be the folder that the server was started in; runs after `_strip`."""
+    def _expand(cls, folder: Any) -> Any:
+        """Have `~` be the user's folder; refuse an empty name, which would be that in which the server was started.
+
+        Runs after `_strip`.
+        """
         if folder == "":
             raise ValueError("Expected a folder")
-        return folder
+        try:
+            return Path(folder).expanduser() if isinstance(folder, str) else folder
+        except RuntimeError as error:  # ~nobody
+            raise ValueError(f"Expected a folder: {error}") from None
 
     @field_validator("api_key", "debug", "allow_private_urls", "files_dir", "media", mode="before")
     @classmethod
