@@ -337,21 +337,30 @@ def test_uploads_that_have_stopped_make_room(store: LocalFiles, advance: Advance
     assert (store.upload(slow.id, slow.key), store.size) == (slow, 100)
 
 
-def test_one_caller_does_not_take_all_the_room_for_what_is_under_way(
-    store: LocalFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_caller_does_not_take_all_the_room_for_what_is_under_way(store: LocalFiles) -> None:
     mine, theirs = store.begin("", "", caller="ann"), store.begin("", "", caller="bob")
     part = store.open_part(mine.id, mine.key, 1)
     with pytest.raises(StorageFull, match="more than half of the files' 100 bytes"):
         part.write(b"x" * 51)
     part.discard()
     send(store, theirs, 1, b"x" * 50)
-    monkeypatch.setattr("streamapp.stores.files._MAX_FILES", 4)
-    with pytest.raises(StorageFull, match="uploads under way have 2 parts"):
-        store.open_part(theirs.id, theirs.key, 2)
     store.complete(theirs.id, theirs.key, [1])
-    store.begin("", "", caller="bob")  # what is complete is under way no more
-    assert store._files_under_way == {"ann": 1, "bob": 1}
+    other = store.begin("", "", caller="bob")
+    send(store, other, 1, b"x" * 50)  # what is complete is under way no more
+    assert store._under_way == {"bob": 50}
+
+
+def test_an_upload_in_very_many_parts_makes_room_for_others(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand of them, empty, cost next to nothing to send."""
+    monkeypatch.setattr("streamapp.stores.files._MAX_FILES", 8)
+    monkeypatch.setattr("streamapp.stores.files._MANY_PARTS", 3)
+    other, many = store.begin("", ""), store.begin("", "")
+    for number in range(1, 7):
+        send(store, many, number, b"")
+    send(store, other, 1, b"x")
+    with pytest.raises(NotFound):
+        store.upload(many.id, many.key)
+    assert len(store._kept) == 2
 
 
 def test_expired_files_make_room_for_results(store: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,8 +414,10 @@ def test_a_full_disk_is_told_as_the_quota_is(store: LocalFiles) -> None:
 
 
 def test_a_result_that_finds_the_disk_full_leaves_nothing(store: LocalFiles) -> None:
-    with file_size_limit(10), pytest.raises(StorageFull, match="cannot be kept: File too large"):
-        store.put(b"x" * 11, "", "")
+    with file_size_limit(10):
+        with pytest.raises(StorageFull, match="cannot be kept: File too large"):
+            store.put(b"x" * 11, "", "")
+        assert store.publish(File(b"x" * 11), base_url="http://here") is None  # it is written inline
     assert (store.size, names(store.begin("", ""))) == (0, [])
 
 

@@ -42,7 +42,8 @@ _MAX_FILES = 100_000  # parts of uploads among them: each takes a kilobyte of me
 _MAX_UPLOADS = 4096  # under way at once
 _SILENT_S = 600.0  # after which an upload has expired
 _STALE_S = 60.0  # after which it is given up where room is needed
-_SHARE = 0.5  # of the quota and of the files: what the uploads under way of one of several callers may take
+_SHARE = 0.5  # of the quota: what the uploads under way of one of several callers may take
+_MANY_PARTS = 1000  # of an upload, which is given up where there are too many files
 
 
 @dataclass(slots=True)
@@ -256,9 +257,8 @@ class LocalFiles:
         self._uploads: dict[str, LocalUpload] = {}
         self._kept: dict[Path, _Kept] = {}  # all on the disk, also what is being written
         self._size = 0  # of all together: there may be a hundred thousand
-        self._files_under_way: Counter[str] = Counter()  # by their caller
-        self._bytes_under_way: Counter[str] = Counter()
-        self._room = threading.Lock()  # for these four
+        self._under_way: Counter[str] = Counter()  # of uploads of each caller
+        self._room = threading.Lock()  # for these three
         self._expired_at = -math.inf
         self._folder: TemporaryFolder | None = None
         self._lock = threading.Lock()  # for `_folder`, and for uploads that end and their parts
@@ -441,17 +441,14 @@ class LocalFiles:
         Raises:
             StorageFull: there are too many.
         """
-        caller = None if upload is None else upload.caller
         if len(self._kept) >= _MAX_FILES:
             self._give_up_stale(lambda: len(self._kept) < _MAX_FILES)
+        if len(self._kept) >= _MAX_FILES:
+            self._give_up_in_many_parts()
         with self._room:
             if len(self._kept) >= _MAX_FILES:
                 raise StorageFull(f"there are {_MAX_FILES} files, as many as are kept; try again later")
-            if caller and self._files_under_way[caller] >= _MAX_FILES * _SHARE:
-                raise StorageFull(f"uploads under way have {_MAX_FILES * _SHARE:.0f} parts; complete them first")
-            self._kept[path] = _Kept(caller)
-            if caller is not None:
-                self._files_under_way[caller] += 1
+            self._kept[path] = _Kept(None if upload is None else upload.caller)
 
     def take_room(self, path: Path, more_bytes: int, upload: LocalUpload | None = None) -> None:
         """Note that a file grows.
@@ -465,8 +462,8 @@ class LocalFiles:
             self._size += more_bytes
             if upload is not None:
                 upload.heard_at = time.monotonic()
-                self._bytes_under_way[upload.caller] += more_bytes
-        if upload is not None and upload.caller and self._bytes_under_way[upload.caller] > most * _SHARE:
+                self._under_way[upload.caller] += more_bytes
+        if upload is not None and upload.caller and self._under_way[upload.caller] > most * _SHARE:
             raise StorageFull(f"uploads under way have more than half of the files' {most} bytes; complete them first")
         if self.size > most:
             self._give_up_stale(lambda: self.size <= most)
@@ -494,13 +491,19 @@ class LocalFiles:
     def _give_up_one(self) -> None:
         uploads = list(self._uploads.values())
         ((caller, _),) = Counter(upload.caller for upload in uploads).most_common(1)
-        self.discard(max((upload for upload in uploads if upload.caller == caller), key=lambda each: each.silent_s))
+        self.discard(min((upload for upload in uploads if upload.caller == caller), key=lambda each: each.heard_at))
 
     def _give_up_stale(self, is_enough: Callable[[], bool]) -> None:
         for upload in sorted(self._uploads.values(), key=lambda each: each.heard_at):
             if is_enough() or upload.silent_s < _STALE_S:
                 return
             self.discard(upload)
+
+    def _give_up_in_many_parts(self) -> None:
+        """Give that upload up which has most parts, if those are many: they cost next to nothing to send."""
+        most = max(self._uploads.values(), key=lambda each: len(each.parts), default=None)
+        if most is not None and len(most.parts) >= _MANY_PARTS:
+            self.discard(most)
 
     def discard(self, stored: Stored) -> None:
         """Give an upload up."""
@@ -529,10 +532,9 @@ class LocalFiles:
         kept = self._kept.pop(path, _Kept(None))
         self._size -= kept.size
         if kept.of is not None:
-            self._files_under_way[kept.of] -= 1
-            self._bytes_under_way[kept.of] -= kept.size
-            if not self._files_under_way[kept.of]:
-                del self._files_under_way[kept.of], self._bytes_under_way[kept.of]
+            self._under_way[kept.of] -= kept.size
+            if not self._under_way[kept.of]:
+                del self._under_way[kept.of]
         return kept.size
 
     def _own_folder(self) -> Path:
