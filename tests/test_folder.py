@@ -50,7 +50,7 @@ def test_a_folder_is_used_without_a_lock_where_there_are_none(
 
     monkeypatch.setattr("fcntl.flock", flock)
     folder = TemporaryFolder()
-    assert folder.path.exists()
+    assert [*own_temporary.iterdir()] == [folder.path]
     folder.close()
     assert not folder.path.exists()
 
@@ -150,4 +150,14 @@ def test_a_name_that_is_relative_means_the_same_wherever_the_app_goes(
     monkeypatch.chdir(tmp_path)
     folder = TemporaryFolder(Path("files"))
     assert folder.path.parent == tmp_path / "files"
+    folder.close()
+
+
+def test_room_is_looked_for_in_the_folder(tmp_path: Path) -> None:
+    folder = TemporaryFolder(tmp_path)
+    folder.check_room()
+    assert [*folder.path.iterdir()] == []
+    shutil.rmtree(folder.path)
+    with pytest.raises(OSError, match="No such file"):
+        folder.check_room()
     folder.close()

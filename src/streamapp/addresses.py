@@ -75,7 +75,7 @@ class _LookUps:
 
     def begin(self, host: bytes) -> "Future[list[str]] | None":
         """Return the look-up of a name, which may be under way; None while there is no place for it."""
-        domain = b".".join(host.rsplit(b".", 2)[-2:])
+        domain = b".".join(host.rstrip(b".").rsplit(b".", 2)[-2:])
         with self._lock:
             if (looking := self._under_way.get(host)) is not None:
                 return looking

@@ -478,7 +478,7 @@ class LocalFiles:
     def expire(self) -> None:
         """Delete what is too old, and uploads of which nothing comes any more."""
         now, self._expired_at = time.time(), time.monotonic()
-        for upload in [each for each in list(self._uploads.values()) if each.silent_s > min(_SILENT_S, each.ttl_s)]:
+        for upload in [each for each in list(self._uploads.values()) if each.silent_s > _SILENT_S]:
             self.discard(upload)
         for stored in [stored for stored in list(self._files.values()) if stored.expires_at <= now]:
             self._files.pop(stored.id, None)

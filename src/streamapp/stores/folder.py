@@ -35,11 +35,12 @@ class TemporaryFolder:
             _prepare(self._parent)
         _sweep(self._parent or Path(tempfile.gettempdir()))
         self._owner = os.getpid()
-        for _ in range(_TRIES):  # another process that sweeps may be faster
+        for tries_left in reversed(range(_TRIES)):  # another process that sweeps may be faster
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
             self._lock = _try_lock(self.path)
-            if self._lock is not None:
+            if self._lock is not None or not tries_left:
                 break
+            shutil.rmtree(self.path, ignore_errors=True)
         atexit.register(self.close)
 
     def check_room(self) -> None:
