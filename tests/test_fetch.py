@@ -20,7 +20,7 @@ import pytest
 import trustme
 from pydantic import BaseModel, TypeAdapter
 from tests.at_work import Gate
-from tests.pictures import NOISE, PNG, PNG_URI, Attachment, In, Part, png_header, upload
+from tests.pictures import NOISE, PNG, PNG_URI, Attachment, In, Part, encoded, picture, png_header, upload
 from tests.waiting import WAIT_S
 
 from streamapp.errors import DownloadTimeout, InvalidInput, Unavailable
@@ -81,6 +81,22 @@ async def test_no_more_than_a_few_images_are_decoded_at_once(monkeypatch: pytest
     gate.set()
     assert await asyncio.gather(*resolving) == [image] * 10
     assert len(threads) <= 4
+
+
+def progressive(scans: int, *, between: bytes = b"") -> bytes:
+    """A JPEG whose last scan comes again and again."""
+    jpeg = encoded(picture(), "JPEG", progressive=True)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + (between + last) * (scans - jpeg.count(b"\xff\xda")) + jpeg[-2:]
+
+
+@pytest.mark.parametrize("between", [b"", b"\xff\xff", b"\xff\x01", b"\xff\xfe\x00\x05\xff\xda\xff"])
+async def test_a_jpeg_of_very_many_scans_is_refused(between: bytes) -> None:
+    """One of 270 kB took 7 s to decode, one of 50 MB would take a quarter of an hour."""
+    with pytest.raises(InvalidInput, match="input: expected at most 50 scans in a JPEG, got 51"):
+        await resolve_media(Image(progressive(51, between=between)), limits=LIMITS)
+    image = Image(progressive(50) + progressive(50))  # as cameras append other pictures
+    assert await resolve_media(image, limits=LIMITS) is image
 
 
 async def test_an_input_that_is_itself_media_is_named_input() -> None:

@@ -9,6 +9,7 @@ import contextvars
 import copy
 import dataclasses
 import functools
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -33,6 +34,10 @@ _MAX_REDIRECTS = 5
 # own, as a limiter would count no longer what a request that timed out has left behind.
 _MAX_CHECKED = 4
 _checking = DaemonPool(_MAX_CHECKED, "check-image")
+# Of a JPEG, where progressive ones have ten: each goes over all pixels, so that 4 kB more are 0.1 s more at the limit.
+_MAX_SCANS = 50
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # those that a segment with its length follows
+_SCAN, _END = 0xDA, 0xD9
 _CONNECTS_S = 10.0  # to a host, the TLS handshake included
 _TRIES_S = 3.0  # to one of its addresses where there are others: a network may have no way to those of IPv6
 
@@ -300,4 +305,14 @@ def _verify(image: Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         limit = f"{max_pixels} pixels (STREAMAPP_MAX_IMAGE_PIXELS)"
         raise ValueError(f"expected at most {limit}, got {image.width}x{image.height}")
+    if image.content_type == "image/jpeg" and (scans := _scans(image.data)) > _MAX_SCANS:
+        raise ValueError(f"expected at most {_MAX_SCANS} scans in a JPEG, got {scans}")
     image.to_pil()
+
+
+def _scans(jpeg: bytes) -> int:
+    scans, at = 0, 2
+    while (marker := _MARKER.search(jpeg, at)) and marker[0][1] != _END:
+        scans += marker[0][1] == _SCAN
+        at = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2])
+    return scans
