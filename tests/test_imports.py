@@ -25,7 +25,7 @@ ORDER = (
     *("workers.thread", "workers.tasks", "workers.watchdog"),
     "runtime",
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection"),
-    *("http.handling", "http.response", "http.middleware"),
+    *("http.handling", "http.response", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
     *("serve.build", "serve.certificates", "serve.reload", "serve.server"),

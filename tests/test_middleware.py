@@ -1,6 +1,5 @@
 """Middleware: each class alone, around the smallest ASGI application that shows what it does; then all of a server."""
 
-import json
 import logging
 import uuid
 from typing import Any
@@ -11,72 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tests.asking import ask, ok
 from tests.served import Kinds, serving, shape
 
 import streamapp
 from streamapp.errors import describe
-from streamapp.http.middleware import REQUEST_ID, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
+from streamapp.http.middleware import REQUEST_ID, ApiKey, BodyLimit, RequestId, UnhandledErrors
 
 FALS: Any = {"x_fal_queue_priority": "low"}
-
-
-class Answer:
-    """What an application answered to one request."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-
-    async def send(self, message: Message) -> None:
-        self.sent.append(message)
-
-    @property
-    def status(self) -> int:
-        return int(self.sent[0]["status"])
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
-
-    @property
-    def error(self) -> dict[str, Any]:
-        error: dict[str, Any] = json.loads(self.sent[1]["body"])["error"]
-        return error
-
-
-async def ask(
-    app: ASGIApp,
-    path: str = "/stream",
-    *,
-    method: str = "POST",
-    kind: str = "http",
-    root_path: str = "",
-    body: tuple[bytes, ...] = (b"",),
-    **headers: str,
-) -> Answer:
-    """Send one request; `_` in the name of a header stands for `-`."""
-    path, _, query = path.partition("?")
-    raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
-    scope: Scope = {"type": kind, "path": path, "root_path": root_path, "query_string": query.encode(), "headers": raw}
-    if kind == "http":
-        scope["method"] = method
-    chunks = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in body]
-    chunks[-1]["more_body"] = False
-
-    async def receive() -> Message:
-        return chunks.pop(0)
-
-    answer = Answer()
-    await app(scope, receive, answer.send)
-    return answer
-
-
-async def ok(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer 200 to a request; tell other kinds of scopes apart by what it sends."""
-    if scope["type"] == "http":
-        await PlainTextResponse("ok")(scope, receive, send)
-    else:
-        await send({"type": f"{scope['type']}.passed"})
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +37,6 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     [
         RequestId(ok),
         ApiKey(ok, "secret"),
-        CrossSite(ok, ()),
         BodyLimit(ok, 1),
         UnhandledErrors(ok),
     ],
@@ -237,65 +178,6 @@ async def test_who_knows_the_url_of_a_file_needs_no_key(path: str, status: int) 
     assert (await ask(ApiKey(ok, "secret"), path, method="GET")).status == status
 
 
-# Other web sites
-
-
-@pytest.mark.parametrize("site", ["same-origin", "same-site", "none"])
-async def test_pages_of_the_same_site_may_call(site: str) -> None:
-    assert (await ask(CrossSite(ok, ()), sec_fetch_site=site)).status == 200
-
-
-async def test_programs_send_no_such_header() -> None:
-    assert (await ask(CrossSite(ok, ()))).status == 200
-
-
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [("http://app.lan", 200), ("http://evil.lan", 403), ("null", 403), ("http://[", 403)],
-)
-async def test_where_the_browser_does_not_tell_the_site_the_origin_must_be_this_host(origin: str, status: int) -> None:
-    assert (await ask(CrossSite(ok, ()), host="app.lan", origin=origin)).status == status
-
-
-async def test_pages_of_other_sites_are_refused() -> None:
-    answer = await ask(CrossSite(ok, ()), sec_fetch_site="cross-site", sec_fetch_mode="no-cors")
-    assert (answer.status, answer.error["code"]) == (403, "cross_site")
-    assert "STREAMAPP_CORS_ORIGINS" in answer.error["message"]
-
-
-@pytest.mark.parametrize("origins", [["https://a.example"], ["*"]])
-async def test_pages_of_named_origins_may_call(origins: list[str]) -> None:
-    app = CrossSite(ok, origins)
-    assert (await ask(app, sec_fetch_site="cross-site", origin="https://a.example")).status == 200
-
-
-async def test_other_origins_than_the_named_may_not() -> None:
-    app = CrossSite(ok, ["https://a.example"])
-    assert (await ask(app, sec_fetch_site="cross-site", origin="https://b.example")).status == 403
-
-
-async def test_a_link_may_be_followed() -> None:
-    answer = await ask(CrossSite(ok, ()), "/docs", method="GET", sec_fetch_site="cross-site", sec_fetch_dest="document")
-    assert answer.status == 200
-
-
-@pytest.mark.parametrize(("method", "dest"), [("POST", "document"), ("GET", "iframe")])
-async def test_a_form_or_a_frame_of_another_site_starts_no_job(method: str, dest: str) -> None:
-    """Both navigate, as a link does; a form can post multipart and urlencoded bodies without asking."""
-    answer = await ask(CrossSite(ok, ()), method=method, sec_fetch_site="cross-site", sec_fetch_dest=dest)
-    assert answer.status == 403
-
-
-@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("PUT", 403)])
-async def test_a_page_of_another_site_may_show_a_file(method: str, status: int) -> None:
-    assert (await ask(CrossSite(ok, ()), "/files/0/a.png", method=method, sec_fetch_site="cross-site")).status == status
-
-
-async def test_a_websocket_of_another_site_is_closed() -> None:
-    answer = await ask(CrossSite(ok, ()), kind="websocket", sec_fetch_site="cross-site", sec_fetch_mode="websocket")
-    assert answer.sent[0]["type"] == "websocket.close"
-
-
 # The limit of bodies
 
 
@@ -344,6 +226,11 @@ async def test_an_exception_is_answered_in_the_one_shape_and_logged(caplog: pyte
     assert (answer.status, answer.error["code"]) == (500, "endpoint_failed")
     assert "/secret/path" not in answer.error["message"]
     assert (caplog.messages, caplog.records[0].exc_info is None) == (["POST /stream failed"], False)
+
+
+async def test_a_path_begins_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    await ask(UnhandledErrors(fail), "/a\nb")
+    assert caplog.messages == ["POST /a%0Ab failed"]
 
 
 async def test_how_much_is_told_is_for_the_caller_to_say(caplog: pytest.LogCaptureFixture) -> None:
@@ -405,6 +292,17 @@ def test_a_preflight_needs_no_key() -> None:
             "Access-Control-Request-Headers": "authorization,streamapp-resume",
         }
         assert client.options("/value", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(("origins", "is_allowed"), [(["https://a.example"], True), (["*"], False)])
+def test_pages_that_were_named_one_by_one_may_send_credentials(origins: list[str], is_allowed: bool) -> None:
+    page = {"Origin": "https://a.example", "Sec-Fetch-Site": "cross-site"}
+    with serving(Kinds, cors_origins=origins) as client:
+        preflight = client.options("/value", headers={**page, "Access-Control-Request-Method": "POST"})
+        answers = [preflight, client.get("/generator", headers=page), client.post("/no", headers=page)]
+    for answer in answers:
+        assert ("access-control-allow-credentials" in answer.headers) == is_allowed
+        assert answer.headers["access-control-allow-origin"] == (origins[0])
 
 
 def test_other_origins_are_closed_out_by_default(kinds: TestClient) -> None:

@@ -148,6 +148,18 @@ async def test_only_a_trusted_proxy_says_under_which_url_it_is_reached(trusted: 
     assert urls == [told]
 
 
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost", 200), ("evil.example", 403), ("app.example", 200), ("queue.fal.run", 200)]
+)
+def test_only_names_of_this_machine_lead_to_it_by_loopback_whatever_a_page_says_of_a_proxy(
+    host: str, status: int
+) -> None:
+    """DNS rebinding: a page of evil.example asks itself, and may send all headers but `Host`."""
+    with running(allowed_hosts=["app.example"]) as served:
+        claimed = {"Host": host, "X-Forwarded-Host": "localhost", "X-Forwarded-For": "127.0.0.1"}
+        assert httpx.get(f"{served.url}/health", headers=claimed, timeout=WAIT_S).status_code == status
+
+
 def test_a_failed_stream_ends_without_its_final_chunk() -> None:
     with running() as served, pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
         httpx.post(f"{served.url}/fails", timeout=WAIT_S)

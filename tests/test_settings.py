@@ -45,6 +45,11 @@ def test_names_are_a_json_list_or_have_commas_between_them(
     assert getattr(Settings(), name) == names
 
 
+def test_hosts_are_names_alone_with_all_that_is_below_one_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_ALLOWED_HOSTS", "a.example, *.b.example,my_box,*")
+    assert Settings().allowed_hosts == ("a.example", "*.b.example", "my_box", "*")
+
+
 @pytest.mark.parametrize("text", ['["https://a.example"', "[https://a.example]", "[1]"])
 def test_a_list_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("STREAMAPP_CORS_ORIGINS", text)
@@ -106,6 +111,7 @@ def test_a_key_from_a_file_may_end_with_a_line_end_and_a_blank_one_is_refused() 
         ("FILES_DIR", "~no-such-user/files", "expected a folder, got '~no-such-user/files'"),
         ("API_KEY", " ", "expected a key, got a blank one"),
         ("CORS_ORIGINS", "[1]", "input should be a valid string, got 1"),
+        *(("ALLOWED_HOSTS", name, "expected names like") for name in ("http://a.example", "a:80", "*a", "a.*", "a b")),
         ("CORS_ORIGINS", "[a]", "expected a JSON list, or names with commas between them: "),
         ("MAX_QUEUE", "x" * 1000, f"got '{'x' * 99}"),
     ],

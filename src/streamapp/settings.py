@@ -7,12 +7,13 @@ defaults and the limits of the box it runs on. Variables that are no settings ar
 
 import difflib
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails, from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -29,6 +30,12 @@ _NEAR = 0.77  # MAX_QUEU, MAXQUEUE and MAX_QEUUE are MAX_QUEUE; PORT, SERVICE_HO
 _MAX_SHOWN = 100
 
 
+def _host_name(name: str) -> str:
+    if re.fullmatch(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*", name) is None:
+        raise ValueError("Expected names like example.org or *.example.org, without scheme and port")
+    return name
+
+
 class Settings(BaseSettings):
     """Name every setting with its unit; `STREAMAPP_MAX_QUEUE=8` sets `max_queue`.
 
@@ -42,6 +49,9 @@ class Settings(BaseSettings):
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="origins of web pages that may call, with commas between them; * for all"
+    )
+    allowed_hosts: Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], NoDecode] = Field(
+        default=(), description="names by which a proxy or a tunnel leads to loopback without a key; * for all"
     )
     debug: bool = Field(default=False, description="show exceptions' texts and tracebacks to callers")
 
@@ -102,7 +112,7 @@ class Settings(BaseSettings):
         """Take the line end off what comes from a file, as pydantic does of numbers; a blank key is then too short."""
         return text.strip() if isinstance(text, str) else text
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, names: Any) -> Any:
         """Take one name, or several with commas between them, where it is not a JSON list."""

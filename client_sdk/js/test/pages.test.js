@@ -128,6 +128,20 @@ test("a page of another origin, which the server names, gets its streams", async
   assert.equal(result.prompt, "a red circle");
 });
 
+test("a page that the server names may send credentials, by EventSource and by fetch", async (t) => {
+  const page = await open(t, "sdk.html", numbersUrl);
+  const [name, status] = await page.evaluate(async (url) => {
+    const address = `${url}/stream?prompt=x&steps=1`;
+    const source = new EventSource(address, { withCredentials: true });
+    const name = await new Promise((resolve) => {
+      for (const name of ["done", "error"]) source.addEventListener(name, () => resolve(name));
+    });
+    source.close();
+    return [name, (await fetch(address, { credentials: "include" })).status];
+  }, url);
+  assert.deepEqual([name, status], ["done", 200]);
+});
+
 /** Forward connections to a URL of this machine; `cut` ends all that are open. */
 async function forwarding(t, target) {
   const sockets = new Set();

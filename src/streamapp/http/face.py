@@ -54,6 +54,7 @@ class Face:
     Attributes:
         name: the protocol's, for messages.
         fixed_paths: no endpoint may be at these or below them.
+        hosts: names that its clients have lead here, `*.example.org` with all below; none that others can have.
         exposed_headers: what pages of other origins may read of answers, besides the server's own.
         upload_paths: whose bodies go to the file store as they come: the limit of bodies does not count there.
         middleware: return the layers around the routes, the outermost first; inside of all that guard the server.
@@ -62,6 +63,7 @@ class Face:
 
     name: str
     fixed_paths: Sequence[str] = ()
+    hosts: Sequence[str] = ()
     exposed_headers: Sequence[str] = ()
     upload_paths: Sequence[str] = ()
     middleware: Callable[[Runtime], Sequence[Middleware]] = _no_middleware

@@ -6,7 +6,7 @@ that failed into one that ended well.
 
 import hmac
 from collections.abc import Callable, Collection
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
 from ..jobs.job import new_job_id
 from ..process.logs import logger
-from .call import HeaderList, header_in
+from .call import header_in
 from .handling import handled
 from .response import ErrorResponse
 
@@ -32,8 +32,8 @@ _FALS_LABELS = frozenset({b"x-fal-request-id", b"x-fal-error-type", b"x-fal-requ
 _NOT_BILLED = (b"x-fal-billable-units", b"0")
 _OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
-_FILES = "/files/"
-_OPEN_FOLDERS = (_FILES, "/playground/")  # the page has no data in it, and asks for the key itself
+FILES = "/files/"
+_OPEN_FOLDERS = (FILES, "/playground/")  # the page has no data in it, and asks for the key itself
 
 
 class RequestId:
@@ -104,7 +104,7 @@ class ApiKey:
         if scope["type"] == "lifespan" or self._is_open(scope) or self._is_allowed(scope):
             return await self.app(scope, receive, send)
         error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
-        await _refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
+        await refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -119,44 +119,6 @@ class ApiKey:
         else:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("_token", [""])[-1].strip().encode()
         return hmac.compare_digest(given, self._key)
-
-
-class CrossSite:
-    """Refuse what web pages of other sites send without being named in `cors_origins`.
-
-    A browser lets any page send simple requests to a server on the same machine; it marks them with
-    `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/). Following a link is allowed; sending a form or
-    embedding a frame, which navigate as well, is not.
-    """
-
-    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
-        self.app = app
-        self._origins = frozenset(origins)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer 403."""
-        if scope["type"] == "lifespan" or self._is_allowed(scope):
-            return await self.app(scope, receive, send)
-        message = "requests from other web sites are refused; name the page's origin in STREAMAPP_CORS_ORIGINS"
-        await _refuse(ErrorReport(403, "cross_site", message), {}, scope, receive, send)
-
-    def _is_allowed(self, scope: Scope) -> bool:
-        headers = scope["headers"]
-        if not _is_cross_site(headers):
-            return True
-        is_get = scope.get("method") in ("GET", "HEAD")
-        is_link = is_get and header_in(headers, b"sec-fetch-dest") == b"document"
-        is_file = is_get and scope["path"].removeprefix(scope.get("root_path", "")).startswith(_FILES)
-        origin = header_in(headers, b"origin")
-        is_named = origin is not None and origin.decode("latin-1") in self._origins
-        return is_link or is_file or is_named or "*" in self._origins
-
-
-def _is_cross_site(headers: HeaderList) -> bool:
-    site, origin = header_in(headers, b"sec-fetch-site"), header_in(headers, b"origin")
-    if site is None and origin is not None:  # to plain http on a local network browsers do not tell the site
-        return origin.partition(b"://")[2] != header_in(headers, b"host")
-    return site == b"cross-site"
 
 
 class BodyLimit:
@@ -183,7 +145,7 @@ class BodyLimit:
             return await self.app(scope, receive, send)
         length = header_in(scope["headers"], b"content-length") or b""
         if length.isdigit() and int(length) > self._max_bytes:
-            return await _refuse(describe(self._too_large()), {}, scope, receive, send)
+            return await refuse(describe(self._too_large()), {}, scope, receive, send)
         size = 0
 
         async def limited() -> Message:
@@ -197,7 +159,7 @@ class BodyLimit:
         await self.app(scope, limited, send)
 
     def _is_upload(self, method: str, path: str) -> bool:
-        return path in self._upload_paths or (method == "PUT" and path.startswith(_FILES))
+        return path in self._upload_paths or (method == "PUT" and path.startswith(FILES))
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"the body is larger than {self._max_bytes} bytes (STREAMAPP_MAX_BODY_BYTES)")
@@ -230,7 +192,7 @@ class UnhandledErrors:
         except Exception as error:
             if is_started:
                 raise
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("%s %s failed", scope["method"], quote(scope["path"]))
             answer = await self._answer(Request(scope, receive), error)
             await answer(scope, receive, send)
 
@@ -244,7 +206,7 @@ class UnhandledErrors:
         return answer or ErrorResponse(self._describe(error))
 
 
-async def _refuse(error: ErrorReport, headers: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(error: ErrorReport, headers: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})
         return

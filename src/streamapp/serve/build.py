@@ -37,11 +37,12 @@ from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import add_file_routes
 from ..http.handling import plain_answer
 from ..http.metrics import CONTENT_TYPE, Metrics
-from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, CrossSite, RequestId, UnhandledErrors
+from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, RequestId, UnhandledErrors
 from ..http.openapi import DescribedEndpoint, build_openapi
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
 from ..http.routes import EndpointRoute, LastingRoute, add_job_routes
+from ..http.sites import CrossSite, Hosts, NotByLink
 from ..jobs.store import JobStore
 from ..process.logs import logger
 from ..process.threads import ends_within
@@ -109,7 +110,7 @@ def compile_app(
         face.add_routes(api, runtime)
     places = _all_places(api, runtime, faces)
     _check_routes(api, places)
-    _add_endpoints(api, places)
+    _add_endpoints(api, places, is_guarded=settings.api_key is not None)
     described = [place.described for place in places if place.in_schema]
     api.openapi = lambda: _openapi(api, described)  # type: ignore[method-assign]
     return api
@@ -148,7 +149,7 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
     def describe_error(error: BaseException) -> ErrorReport:
         return describe(error, where="the server", debug=settings.debug)
 
-    layers = [Middleware(RequestId)]
+    layers = [Middleware(RequestId), Middleware(CrossSite, origins=settings.cors_origins)]
     if settings.cors_origins:
         layers.append(
             Middleware(
@@ -156,11 +157,15 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "HEAD", "POST", "PUT"],
                 allow_headers=["*"],
+                # Cookies, and what else a proxy knows its users by, are for pages that were named one by one.
+                allow_credentials="*" not in settings.cors_origins,
                 expose_headers=[*EXPOSED_HEADERS, *(name for face in faces for name in face.exposed_headers)],
             )
         )
-    layers.append(Middleware(CrossSite, origins=settings.cors_origins))
-    if settings.api_key is not None:
+    if settings.api_key is None:
+        names = [*settings.allowed_hosts, *(name for face in faces for name in face.hosts)]
+        layers.append(Middleware(Hosts, names=names))
+    else:
         home = () if _answers_at_root(runtime) else ("/",)
         layers.append(
             Middleware(
@@ -303,7 +308,7 @@ def _first_stream(served: ServedApp) -> EndpointSpec | None:
     return next((spec for spec in served.endpoints if spec.kind == "stream" and "{" not in spec.path), None)
 
 
-def _add_endpoints(api: FastAPI, places: Iterable[_Place]) -> None:
+def _add_endpoints(api: FastAPI, places: Iterable[_Place], *, is_guarded: bool) -> None:
     """Add endpoints, those without the app's name first, before all other routes: a request would try thirty of them.
 
     A path with parameters comes behind the others, since it could hide them; so does one that such a path, or whatever
@@ -319,13 +324,13 @@ def _add_endpoints(api: FastAPI, places: Iterable[_Place]) -> None:
     api.router.routes.clear()
     for place in first:
         if not place.prefix:
-            _add_endpoint(api, place)
+            _add_endpoint(api, place, is_guarded=is_guarded)
     for place in first:
         if place.prefix:
-            _add_endpoint(api, place)
+            _add_endpoint(api, place, is_guarded=is_guarded)
     api.router.routes.extend(others)
     for place in last:
-        _add_endpoint(api, place)
+        _add_endpoint(api, place, is_guarded=is_guarded)
 
 
 class _EitherSlash:
@@ -353,7 +358,7 @@ def _takes(route: BaseRoute, path: str) -> bool:
     return match is not Match.NONE and getattr(route, "path", None) != path
 
 
-def _add_endpoint(api: FastAPI, place: _Place) -> None:
+def _add_endpoint(api: FastAPI, place: _Place, *, is_guarded: bool) -> None:
     spec, reader = place.spec, place.served.reader_of(place.spec)
     for method in place.methods:
         api.router.add_api_route(
@@ -369,10 +374,12 @@ def _add_endpoint(api: FastAPI, place: _Place) -> None:
             response_model=None,
             tags=[place.served.name],
         )
+        route = api.router.routes[-1]
+        assert isinstance(route, Route)
         if not reader.injected:
-            route = api.router.routes[-1]
-            assert isinstance(route, Route)
             route.app = place.endpoint.serve
+        if method == "GET" and not is_guarded:  # who has the key in a link may follow it from anywhere
+            route.app = NotByLink(route.app)
 
 
 # Jobs and the server itself

@@ -34,6 +34,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
 from ..http.response import REMAINDER_EXTENSION
+from ..http.sites import ASKED_HOST
 from ..process.ending import LastResort, close_loop, end_process, leave_by
 from ..process.forks import held_here, looping_here
 from ..process.logs import logger
@@ -188,6 +189,7 @@ class ForwardedHeaders(ProxyHeadersMiddleware):
         if scope["type"] != "lifespan" and client and client[0] in self.trusted_hosts:
             if host := _first(scope, b"x-forwarded-host"):
                 others = [pair for pair in scope["headers"] if pair[0] != b"host"]
+                scope[ASKED_HOST] = header_in(scope["headers"], b"host")
                 scope["headers"] = [*others, (b"host", host.encode("latin-1"))]
             if prefix := _first(scope, b"x-forwarded-prefix").strip("/"):
                 scope["root_path"] = f"/{prefix}"
