@@ -69,7 +69,7 @@ def accepted(accept: str) -> dict[str, float]:
 
     Source: https://www.rfc-editor.org/rfc/rfc9110#name-accept.
     """
-    weighed = dict(_weighed(part) for part in accept.lower().split(","))
+    weighed = dict(_weighed(part) for part in dict.fromkeys(accept.lower().split(",")))
     return {kind: weight for kind, weight in weighed.items() if kind and weight > 0}
 
 
@@ -152,7 +152,9 @@ class Call(NamedTuple):
     @property
     def is_named(self) -> bool:
         """Say whether the stream's blocks carry the events' names; EventSource's `onmessage` gets only unnamed ones."""
-        return not self.is_get or dict(_pairs(self.query)).get("_events") in ("named", "all")
+        if not self.is_get:
+            return True
+        return b"_events=" in self.query and dict(_pairs(self.query)).get("_events") in ("named", "all")
 
     @property
     def follows(self) -> bool:
@@ -160,7 +162,7 @@ class Call(NamedTuple):
 
         Clients ask for "all" and for "named": servers that do not know the one take the other.
         """
-        return ("_events", "all") in _pairs(self.query)
+        return b"_events=" in self.query and ("_events", "all") in _pairs(self.query)
 
     @property
     def prefers_async(self) -> bool:

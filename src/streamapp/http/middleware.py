@@ -6,14 +6,15 @@ that failed into one that ended well.
 
 import hmac
 from collections.abc import Callable, Collection
-from urllib.parse import parse_qs, quote
+from itertools import chain
+from urllib.parse import quote, unquote_to_bytes
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import ErrorReport, PayloadTooLarge, Unauthorized, describe
+from ..errors import ErrorReport, MalformedRequest, PayloadTooLarge, Unauthorized, describe
 from ..jobs.job import new_job_id
 from ..process.logs import logger
 from .call import header_in
@@ -29,11 +30,53 @@ _FALS_PATHS = ("/run/", "/queue/", "/rest/", "/api/fal/")
 FALS_PYTHON, FALS_JAVASCRIPT = b"fal-client/", b"@fal-ai/client/"
 # What this server says by fal's names; a header that an app sets itself is its own affair.
 _FALS_LABELS = frozenset({b"x-fal-request-id", b"x-fal-error-type", b"x-fal-request-timeout-type"})
+_MALFORMED = MalformedRequest.code
 _NOT_BILLED = (b"x-fal-billable-units", b"0")
 _OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 FILES = "/files/"
 _OPEN_FOLDERS = (FILES, "/playground/")  # the page has no data in it, and asks for the key itself
+_MAX_OPEN_QUERY = 4096  # there it is an upload's key
+_MAX_TOKEN_BYTES = 8192
+# What a request without a key can make the loop read. A query may be an input; nothing that is written by hand, nor a
+# browser's cookies, comes near the others.
+_MAX_PATH_BYTES, _MAX_QUERY_BYTES = 16 * 1024, 256 * 1024
+_MAX_FIELDS = 1000  # as many as a form may have
+_MAX_HEADERS, _MAX_HEADER_BYTES = 200, 32 * 1024
+
+
+class HeadLimit:
+    """Refuse a request whose path, query or headers are so much that reading them would hold up everybody."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 400, 414 or 431."""
+        if scope["type"] == "lifespan" or (excess := head_excess(scope)) is None:
+            return await self.app(scope, receive, send)
+        await refuse(excess, {}, scope, receive, send)
+
+
+def head_excess(scope: Scope) -> ErrorReport | None:
+    """Return what is too much of a request's path, query or headers; nothing of them is parsed for it."""
+    query, headers = scope["query_string"], scope["headers"]
+    if len(scope["path"]) > _MAX_PATH_BYTES:
+        return ErrorReport(414, _MALFORMED, f"the path is over {_MAX_PATH_BYTES} bytes")
+    if len(query) > _MAX_QUERY_BYTES:
+        return ErrorReport(414, _MALFORMED, f"the query is over {_MAX_QUERY_BYTES} bytes; send it in a body, by POST")
+    if len(headers) > _MAX_HEADERS:
+        return ErrorReport(431, _MALFORMED, f"expected at most {_MAX_HEADERS} headers, got {len(headers)}")
+    if sum(map(len, chain.from_iterable(headers))) > _MAX_HEADER_BYTES:
+        return ErrorReport(
+            431,
+            _MALFORMED,
+            f"the headers are over {_MAX_HEADER_BYTES} bytes; send fewer, or delete the cookies of this host",
+        )
+    if (ends := query.count(b"&")) >= _MAX_FIELDS:
+        message = f"expected at most {_MAX_FIELDS} fields in the query, got {ends + 1}; send them in a body, by POST"
+        return ErrorReport(400, _MALFORMED, message)
+    return None
 
 
 class RequestId:
@@ -109,7 +152,8 @@ class ApiKey:
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         is_page = scope.get("method") == "GET" and path in self._open_pages
-        return is_page or path in self._open_paths or path.startswith(_OPEN_FOLDERS)
+        is_open = is_page or path in self._open_paths or path.startswith(_OPEN_FOLDERS)
+        return is_open and len(scope["query_string"]) <= _MAX_OPEN_QUERY
 
     def _is_allowed(self, scope: Scope) -> bool:
         told = header_in(scope["headers"], b"authorization") or b""
@@ -117,8 +161,15 @@ class ApiKey:
         if scheme.lower() in ("key", "bearer"):
             given = header.strip().encode("latin-1")  # as it came
         else:
-            given = parse_qs(scope["query_string"].decode("latin-1")).get("_token", [""])[-1].strip().encode()
+            given = _token_in(scope["query_string"])
         return hmac.compare_digest(given, self._key)
+
+
+def _token_in(query: bytes) -> bytes:
+    """Return the query's `_token`, the last one; nothing else of it is parsed: anybody can send any amount."""
+    _, is_found, rest = (b"&" + query).rpartition(b"&_token=")
+    token = rest.partition(b"&")[0][:_MAX_TOKEN_BYTES] if is_found else b""
+    return unquote_to_bytes(token.replace(b"+", b" ")).strip()
 
 
 class BodyLimit:

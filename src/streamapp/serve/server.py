@@ -33,6 +33,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
+from ..http.middleware import head_excess
 from ..http.response import REMAINDER_EXTENSION
 from ..http.sites import ASKED_HOST
 from ..process.ending import LastResort, close_loop, end_process, leave_by
@@ -120,6 +121,7 @@ class LendingProtocol(HttpToolsProtocol):
         """Start the request."""
         self._is_in_head = False
         super().on_headers_complete()
+        self.scope["headers"] = self.headers.copy()  # trailers still go into the list, and are no headers
         if self.scope["http_version"] == "1.0":
             self.cycle.send = partial(_send_without_chunks, self.cycle)  # type: ignore[method-assign]
 
@@ -185,8 +187,10 @@ class ForwardedHeaders(ProxyHeadersMiddleware):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
+        if scope["type"] == "lifespan" or head_excess(scope) is not None:  # which the app refuses
+            return await self.app(scope, receive, send)
         client = scope.get("client")
-        if scope["type"] != "lifespan" and client and client[0] in self.trusted_hosts:
+        if client and client[0] in self.trusted_hosts:
             if host := _first(scope, b"x-forwarded-host"):
                 others = [pair for pair in scope["headers"] if pair[0] != b"host"]
                 scope[ASKED_HOST] = header_in(scope["headers"], b"host")
