@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -179,6 +180,21 @@ def test_the_time_left_in_the_queue_does_not_follow_the_wall_clock(
     advance(9)
     assert 0.5 < job.queue_time_left_s <= 1
     assert new().queue_time_left_s == float("inf")
+
+
+def test_what_a_job_took_does_not_follow_the_wall_clock(
+    advance: Advance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    job, real = new(), time.time
+    monkeypatch.setattr("time.time", lambda: real() - 3600)
+    advance(5)
+    job.start()
+    advance(7)
+    job.succeed(None)
+    assert job.started_at is not None and job.finished_at is not None
+    assert [int(job.started_at - job.created_at), int(job.finished_at - job.started_at)] == [5, 7]
+    assert ", 7." in caplog.messages[-1]
 
 
 def test_start_and_end_are_logged_in_one_line_each(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import logging
 import queue
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -425,6 +426,19 @@ def test_who_follows_a_job_is_always_told_when_it_ended(gated: tuple[Gated, Test
     client.app.state.runtime.jobs._kept[job].finished_at = None  # type: ignore[attr-defined]
     state, *_ = data(followed(client, job))
     assert state["finished_at"] >= state["started_at"]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_the_wall_clock_may_be_set_while_a_job_waits_or_runs(
+    gated: tuple[Gated, TestClient], hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, client = gated
+    real, job = time.time, submit(client)
+    monkeypatch.setattr("time.time", lambda: real() + 3600 * hours)
+    app.gate.release(3)
+    finished(client, job)
+    told = client.get(f"/jobs/{job}").json()
+    assert told["created_at"] <= told["started_at"] <= told["finished_at"] < told["created_at"] + 1800
 
 
 def test_who_follows_a_failed_job_is_told_what_it_failed_with(failing: tuple[Failing, TestClient]) -> None:

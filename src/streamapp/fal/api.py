@@ -229,7 +229,7 @@ def _status(request: Request, runtime: Runtime, job: Job, app_path: str) -> dict
         return {**told, "queue_position": runtime.position(job)}
     if status == "IN_PROGRESS":
         return told
-    ended_at = job.finished_at or time.time()  # it is noted a moment after the job is over
+    ended_at = job.finished_at or job.now()  # it is noted a moment after the job is over
     told = {**told, "metrics": {"inference_time": ended_at - (job.started_at or ended_at)}}
     return told if job.error is None else {**told, "error": job.error.message, "error_type": job.error.code}
 

@@ -8,7 +8,6 @@ protocol wants to be done differently it hands in through the request's scope, a
 import asyncio
 import hashlib
 import inspect
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import lru_cache
@@ -466,7 +465,7 @@ def _resumed(
     def state() -> dict[str, Any]:
         told = _status(job, runtime)
         if told["status"] not in ("queued", "running"):
-            told["finished_at"] = told["finished_at"] or time.time()  # it is noted a moment after the job is over
+            told["finished_at"] = told["finished_at"] or job.now()  # it is noted a moment after the job is over
         return told
 
     if job.is_over and after >= job.channel.last_n:

@@ -177,7 +177,7 @@ class Job:
 
     __slots__ = (
         "__weakref__",
-        "_created",
+        "_clock",
         "_debug",
         "_is_taken",
         "_leaving",
@@ -217,7 +217,8 @@ class Job:
         self.context = contextvars.copy_context()
         awaits_owner = is_live and not request.is_detached
         self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=awaits_owner, joins=request.joins)
-        self.created_at = time.time()
+        self._clock = time.time() - time.monotonic()
+        self.created_at = self.now()
         self.started_at: float | None = None
         self.finished_at: float | None = None
         self.on_ended: list[Callable[[Job], None]] = []
@@ -226,9 +227,14 @@ class Job:
         self.has_returned = self.has_own_answer = self.is_expired = False
         self.raised: BaseException | None = None
         self._debug = settings.debug
-        self._created = time.monotonic()
         self._is_taken = False
         self._leaving: asyncio.TimerHandle | None = None
+
+    def now(self) -> float:
+        """Return the time by the wall clock as it went when the job was made: that jumps, what lies between two of a
+        job's times does not.
+        """
+        return self._clock + time.monotonic()
 
     @property
     def status(self) -> Status:
@@ -259,9 +265,9 @@ class Job:
 
     @property
     def queue_time_left_s(self) -> float:
-        """Return how long the job may still wait for its turn; wall clocks jump, this does not."""
+        """Return how long the job may still wait for its turn."""
         most_s = self.request.queue_timeout_s
-        return math.inf if most_s is None else self._created + most_s - time.monotonic()
+        return math.inf if most_s is None else self.created_at + most_s - self.now()
 
     @property
     def attempt_began(self) -> int:
@@ -278,7 +284,7 @@ class Job:
         The log's first event says so, or that the job begins anew: `started`, `restarted`.
         """
         self._is_taken = True
-        self.started_at = time.time()  # before: who hears of the start may look
+        self.started_at = self.now()  # before: who hears of the start may look
         try:
             self.channel.start(self.attempt)
         except Cancelled:
@@ -378,13 +384,13 @@ class Job:
     def _told(self, has_ended: bool) -> bool:
         """Log the end, if this was it: last of all, as a handler of the user's may block."""
         if has_ended:
-            finished_at = self.finished_at or time.time()
+            finished_at = self.finished_at or self.now()
             seconds = finished_at - (self.started_at or finished_at)
             logger.info("job %s %s: %s, %.3f s", self.id, self.status, self.request.path, seconds)
         return has_ended
 
     def _ended(self) -> None:
-        self.finished_at = time.time()
+        self.finished_at = self.now()
         callbacks, self.on_ended = self.on_ended, []
         try:
             self._tell(callbacks)

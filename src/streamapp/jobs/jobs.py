@@ -280,7 +280,7 @@ def _checked(key: RequestKey | None, job: Job) -> Job:
 
 
 def _record(job: Job) -> JobRecord:
-    finished_at = job.finished_at or time.time()  # it is noted a moment after the job is over
+    finished_at = job.finished_at or job.now()  # it is noted a moment after the job is over
     return JobRecord(
         request=job.request.without_secrets(),
         created_at=job.created_at,

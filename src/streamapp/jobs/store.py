@@ -19,7 +19,7 @@ class JobRecord:
     Attributes:
         attempt: which attempt it is, or will be when it is queued: 1 and up.
         has_own_answer: the endpoint answered itself, beside the log: a second request has nothing to be answered with.
-        created_at, started_at, finished_at: by `time.time()`; the start is that of the present attempt.
+        created_at, started_at, finished_at: by the wall clock, as `Job.now` has it; the start is the present attempt's.
     """
 
     request: JobRequest
