@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -425,6 +425,33 @@ def test_reload_keeps_tls() -> None:
 def test_tls_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vars(sys.modules["streamapp.cli.main"]), "certificates", None)
     assert 'pip install "streamapp-server[tls]"' in refused("serve", "app.py:Painter", "--port", "0", "--tls")
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_no_line_of_the_log_has_the_key_at_any_level(tmp_path: Path, level: str) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    key = {"Authorization": "Key s3cret"}
+    upgrade = {"Connection": "upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x"}
+    app = f"{tmp_path / 'app.py'}:Painter"
+    with serving(app, "--log-level", level, STREAMAPP_API_KEY="s3cret") as (url, process):
+        with httpx.Client(base_url=url, timeout=WAIT_S, follow_redirects=True) as client:
+            for query in (
+                "_token=s3cret",
+                "a=1&_token=s3cret&_input={",
+                "%5Ftoken=s3cret",
+                f"_token=s3cret{1000 * '&'}",
+            ):
+                for path in ("/stream", "/fail", "/no", "/jobs/x", "/playground/", "/queue/me/painter/stream", "/docs"):
+                    with suppress(httpx.RemoteProtocolError):  # of a stream that failed
+                        client.get(f"{path}?{query}")
+                        client.post(f"{path}?{query}", json={})
+                client.get(f"/stream?{query}", headers=upgrade)
+            client.post("/double", json={"n": "s"}, headers=key)
+            client.get("/stream", headers=key | upgrade)
+        process.terminate()
+        logged = "".join(process.communicate(timeout=WAIT_S))
+    assert "s3cret" not in logged
+    assert ("GET /stream?a=1&_input=" in logged) == (level == "debug")
 
 
 # exec and env

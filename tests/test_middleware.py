@@ -11,13 +11,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asking import ask, ok
 from tests.served import Kinds, serving, shape
 
 import streamapp
 from streamapp.errors import describe
-from streamapp.http.middleware import REQUEST_ID, ApiKey, BodyLimit, HeadLimit, RequestId, UnhandledErrors
+from streamapp.http.middleware import (
+    REQUEST_ID,
+    ApiKey,
+    BodyLimit,
+    HeadLimit,
+    RequestId,
+    UnhandledErrors,
+    UnloggedToken,
+)
 
 FALS: Any = {"x_fal_queue_priority": "low"}
 
@@ -39,6 +47,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         RequestId(ok),
         ApiKey(ok, "secret"),
         HeadLimit(ok),
+        UnloggedToken(ok),
         BodyLimit(ok, 1),
         UnhandledErrors(ok),
     ],
@@ -84,6 +93,45 @@ async def test_a_head_that_takes_the_loop_is_refused(path: str, headers: Any, st
 )
 async def test_a_large_head_passes(path: str, headers: Any) -> None:
     assert (await ask(HeadLimit(ok), path, method="GET", **headers)).status == 200
+
+
+# What is logged of a key
+
+
+@pytest.mark.parametrize(
+    ("query", "logged"),
+    [
+        ("_token=k", ""),
+        ("_token=k&a=1", "a=1"),
+        ("a=1&_token=k", "a=1"),
+        ("a=1&_token=k&b=2&_token=l", "a=1&b=2"),
+        ("a=1&%5Ftoken=k&b", "a=1&b"),
+        ("%5f%74%6F%6b%65%6e=k", ""),
+        ("a_token=k", "a_token=k"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_the_key_is_taken_out_of_what_the_server_logs_and_left_to_the_app(
+    query: str, logged: str, kind: str
+) -> None:
+    seen: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["query_string"])
+
+    scope: Scope = {"type": kind, "query_string": query.encode()}
+    await UnloggedToken(app)(scope, None, None)  # type: ignore[arg-type]
+    assert (seen, scope["query_string"]) == ([query.encode()], logged.encode())
+
+
+async def test_nothing_is_logged_of_a_query_that_is_refused_unread() -> None:
+    scope: Scope = {"type": "websocket", "path": "/", "query_string": b"_token=k" + b"&" * 1000, "headers": []}
+
+    async def send(message: Message) -> None: ...
+
+    await HeadLimit(ok)(scope, None, send)  # type: ignore[arg-type]
+    assert scope["query_string"] == b""
 
 
 # Request ids
@@ -193,6 +241,9 @@ async def test_without_the_key_the_answer_is_401_in_the_one_shape(value: str) ->
         ("_token=wrong&_token=secret", 200),
         ("_token=%73ecret", 200),
         ("_token=+secret%0A", 200),
+        ("a=1&%5ftoken=secret", 200),
+        ("%5F%74%6f%6B%65%6E=secret", 200),
+        ("_TOKEN=secret", 401),
         ("_token=secret&_token=", 401),
         ("a_token=secret", 401),
         ("a=_token=secret", 401),

@@ -5,6 +5,7 @@ that failed into one that ended well.
 """
 
 import hmac
+import re
 from collections.abc import Callable, Collection
 from itertools import chain
 from urllib.parse import quote, unquote_to_bytes
@@ -38,6 +39,8 @@ FILES = "/files/"
 _OPEN_FOLDERS = (FILES, "/playground/")  # the page has no data in it, and asks for the key itself
 _MAX_OPEN_QUERY = 4096  # there it is an upload's key
 _MAX_TOKEN_BYTES = 8192
+# In a query with `&` before it; whichever of the letters are percent-encoded.
+_TOKEN = re.compile(rb"&(?:_|%5[Ff])(?:t|%74)(?:o|%6[Ff])(?:k|%6[Bb])(?:e|%65)(?:n|%6[Ee])=([^&]*)")
 # What a request without a key can make the loop read. A query may be an input; nothing that is written by hand, nor a
 # browser's cookies, comes near the others.
 _MAX_PATH_BYTES, _MAX_QUERY_BYTES = 16 * 1024, 256 * 1024
@@ -55,6 +58,7 @@ class HeadLimit:
         """Let the request through, or answer 400, 414 or 431."""
         if scope["type"] == "lifespan" or (excess := head_excess(scope)) is None:
             return await self.app(scope, receive, send)
+        scope["query_string"] = b""  # for the server's log: there may be a key in it
         await refuse(excess, {}, scope, receive, send)
 
 
@@ -77,6 +81,22 @@ def head_excess(scope: Scope) -> ErrorReport | None:
         message = f"expected at most {_MAX_FIELDS} fields in the query, got {ends + 1}; send them in a body, by POST"
         return ErrorReport(400, _MALFORMED, message)
     return None
+
+
+class UnloggedToken:
+    """Take the key out of the query that the server around the app has for its log; the app's own copy keeps it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        query = b"&" + scope.get("query_string", b"")
+        if _TOKEN.search(query) is None:
+            return await self.app(scope, receive, send)
+        inner = scope.copy()
+        scope["query_string"] = _TOKEN.sub(b"", query)[1:]
+        await self.app(inner, receive, send)
 
 
 class RequestId:
@@ -167,9 +187,8 @@ class ApiKey:
 
 def _token_in(query: bytes) -> bytes:
     """Return the query's `_token`, the last one; nothing else of it is parsed: anybody can send any amount."""
-    _, is_found, rest = (b"&" + query).rpartition(b"&_token=")
-    token = rest.partition(b"&")[0][:_MAX_TOKEN_BYTES] if is_found else b""
-    return unquote_to_bytes(token.replace(b"+", b" ")).strip()
+    tokens: list[bytes] = _TOKEN.findall(b"&" + query) or [b""]
+    return unquote_to_bytes(tokens[-1][:_MAX_TOKEN_BYTES].replace(b"+", b" ")).strip()
 
 
 class BodyLimit:

@@ -37,7 +37,7 @@ from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import add_file_routes
 from ..http.handling import plain_answer
 from ..http.metrics import CONTENT_TYPE, Metrics
-from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, HeadLimit, RequestId, UnhandledErrors
+from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, HeadLimit, RequestId, UnhandledErrors, UnloggedToken
 from ..http.openapi import DescribedEndpoint, build_openapi
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
@@ -149,7 +149,8 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
     def describe_error(error: BaseException) -> ErrorReport:
         return describe(error, where="the server", debug=settings.debug)
 
-    layers = [Middleware(HeadLimit), Middleware(RequestId), Middleware(CrossSite, origins=settings.cors_origins)]
+    layers = [Middleware(HeadLimit), Middleware(UnloggedToken), Middleware(RequestId)]
+    layers.append(Middleware(CrossSite, origins=settings.cors_origins))
     if settings.cors_origins:
         layers.append(
             Middleware(

@@ -229,11 +229,11 @@ class AfterReturn:
         if scope["type"] != "http" or tuple(self._compiled.user_middleware) != self._compiled.state.own_middleware:
             return await self._app(scope, receive, send)
         remainder: list[Callable[[Receive, Send], Awaitable[None]]] = []
-        own = {key: scope[key] for key in _READ_LATER}
         scope.setdefault("extensions", {})[REMAINDER_EXTENSION] = remainder
         await self._app(scope, receive, send)
         if remainder:
             rest = remainder.pop()(receive, send)
+            own = {key: scope[key] for key in _READ_LATER}  # of the query not what the app has taken out of it
             scope.clear()
             scope.update(own)
             del own
@@ -272,7 +272,8 @@ class Server(uvicorn.Server):
                 http=LendingProtocol,
                 lifespan="on",
                 log_config=None,
-                log_level="debug" if log_level == "debug" else "warning",
+                # At its debug level the package for WebSockets logs whole heads, keys among them.
+                log_level="info" if log_level == "debug" else "warning",
                 access_log=log_level == "debug",
                 server_header=False,
                 timeout_graceful_shutdown=1,
