@@ -15,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
+from tests.served import blocks, finished, submit
 
 import streamapp
 from streamapp.jobs.events import KINDS
+
+ERRORS = ["400", "401", "403", "404", "413", "422", "429", "503", "504"]
 
 
 class Size(BaseModel):
@@ -330,7 +333,7 @@ def test_a_class_called_error_is_not_mistaken_for_ours(document: dict[str, Any])
 
 def test_a_value_describes_its_result_and_its_errors(document: dict[str, Any]) -> None:
     responses = document["paths"]["/documents/{name}"]["post"]["responses"]
-    assert list(responses) == ["200", "401", "422", "429", "503"]
+    assert list(responses) == ["200", *ERRORS]
     assert resolve(document, responses["200"]["content"]["application/json"]["schema"])["title"] == "Size"
 
 
@@ -445,10 +448,61 @@ def test_one_model_that_is_input_and_result_has_two_sides() -> None:
     assert (taken.count(plain_uri), given.count(plain_uri)) == (2, 1)  # alone, or in an object; only in an object
 
 
-def test_every_route_tells_invalid_input_in_the_one_shape(document: dict[str, Any]) -> None:
-    answer = document["paths"]["/jobs/{job_id}"]["get"]["responses"]["422"]
-    schema = resolve(document, answer["content"]["application/json"]["schema"])
-    assert set(schema["properties"]) == {"error", "detail", "error_type"}
+@pytest.mark.parametrize(
+    ("method", "path", "statuses"),
+    [
+        ("get", "/stream", ["200", "204", *ERRORS]),
+        ("post", "/stream", ["200", *ERRORS]),
+        ("post", "/response", ["200", *ERRORS]),
+        ("get", "/jobs/{job_id}", ["200", "401", "403", "404", "422"]),
+        ("get", "/jobs/{job_id}/result", ["200", "409", "401", "403", "404", "422"]),
+        ("get", "/jobs/{job_id}/events", ["200", "204", "400", "401", "403", "404", "422"]),
+        ("post", "/jobs/{job_id}/cancel", ["202", "401", "403", "404", "422"]),
+    ],
+)
+def test_every_route_tells_its_errors_in_the_one_shape(
+    document: dict[str, Any], method: str, path: str, statuses: list[str]
+) -> None:
+    answers = document["paths"][path][method]["responses"]
+    assert list(answers) == statuses
+    for status in statuses:
+        if status >= "400":
+            schema = resolve(document, answers[status]["content"]["application/json"]["schema"])
+            assert set(schema["properties"]) == {"error", "detail", "error_type"}
+
+
+def test_what_is_known_of_a_job_is_described(kinds: TestClient) -> None:
+    paths = kinds.get("/openapi.json").json()["paths"]
+    job = submit(kinds, "/generator")
+    finished(kinds, job)
+    described = paths["/jobs/{job_id}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    told = kinds.get(f"/jobs/{job}").json()
+    assert set(described["required"]) <= told.keys() <= described["properties"].keys()
+
+
+@pytest.mark.parametrize("path", ["/stream", "/jobs/{job_id}/events"])
+def test_the_blocks_of_a_get_stream_have_no_name_but_those_about_the_job(document: dict[str, Any], path: str) -> None:
+    answer = document["paths"][path]["get"]["responses"]["200"]
+    assert re.search("first block is `job`.* last one is `done`", answer["description"])
+    events = answer["content"]["text/event-stream"]["itemSchema"]["anyOf"]
+    named = {event["title"] for event in events if "event" in event["required"]}
+    assert named == {"job", "lagged", "restarted", "done", "error", "cancelled"}
+    assert [event["title"] for event in events if "retry" in event["properties"]] == ["job"]
+
+
+def test_each_block_of_a_post_stream_has_a_name(document: dict[str, Any]) -> None:
+    events = document["paths"]["/stream"]["post"]["responses"]["200"]["content"]["text/event-stream"]["itemSchema"]
+    assert all(event["required"] == ["event", "data"] for event in events["anyOf"])
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_blocks_that_are_sent_are_those_that_are_described(kinds: TestClient, method: str) -> None:
+    document = kinds.get("/openapi.json").json()
+    content = document["paths"]["/generator"][method.lower()]["responses"]["200"]["content"]
+    shapes = [set(event["required"]) for event in content["text/event-stream"]["itemSchema"]["anyOf"]]
+    sent = blocks(kinds.request(method, "/generator").text)
+    assert all(any(shape <= block.keys() for shape in shapes) for block in sent)
+    assert all(("event" in block) == (method == "POST") for block in sent[1:-1])
 
 
 # Over HTTP

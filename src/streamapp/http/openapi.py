@@ -14,7 +14,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
 from ..endpoint import EndpointSpec
-from ..jobs.events import KINDS
+from ..jobs.events import ABOUT_STREAM, KINDS, TERMINAL
 from ..media import File
 
 OPENAPI_VERSION = "3.2.0"
@@ -95,12 +95,43 @@ _EVENT_DATA: dict[str, dict[str, Any]] = {
     "job": _STATUS,
     "done": _STATUS,
 }
+_TIME = {"type": ["number", "null"], "description": "seconds since 1970"}
+_STATE = {
+    "type": "object",
+    "required": ["job_id", "status", "endpoint", "position", "created_at", "started_at", "finished_at"],
+    "properties": {
+        **_STATUS["properties"],
+        "endpoint": {"type": "string"},
+        "created_at": _TIME,
+        "started_at": _TIME,
+        "finished_at": _TIME,
+        "last_event_id": {"type": "string"},
+        **ERROR_SCHEMA["properties"],
+    },
+}
 _ERRORS = {
+    "400": "The request cannot be read: its JSON or form, a header, an event id.",
     "401": "The API key is missing or wrong.",
+    "403": "A page of another web site asks, or the server is called by another's name.",
+    "404": "What is asked for is not there: the job of Last-Event-ID, or what the app looks for.",
+    "413": "The body is too large.",
     "422": "The input is invalid.",
     "429": "The queue is full; come back after Retry-After.",
     "503": "The server takes no jobs now.",
+    "504": "The job ran, or waited for its turn, too long.",
 }
+_JOB_ERRORS = {
+    "401": _ERRORS["401"],
+    "403": _ERRORS["403"],
+    "404": "There is no such job, or it is no longer kept.",
+    "422": _ERRORS["422"],
+}
+_NOTHING_LEFT = {"description": "The job is over, and nothing is behind Last-Event-ID: an EventSource stops."}
+_GET_ORDER = (
+    "The first block is `job`, unless it goes on behind Last-Event-ID; the last one is `done`, `error` or `cancelled`."
+)
+# Blocks of a GET stream that have a name without `_events=named`, too.
+_NAMED = ABOUT_STREAM | TERMINAL | {"job"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +164,9 @@ def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[
         for method, operation in document["paths"][endpoint.route].items():
             _describe_input(operation, method, endpoint, taken, schemas)
             operation["responses"] = _answers(endpoint.spec, item, result, method)
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            if "422" in operation["responses"]:  # FastAPI's own, of the routes that are not endpoints
-                operation["responses"]["422"] = _error("422")
+    for path, answers in _job_answers().items():
+        (operation,) = document["paths"][path].values()
+        operation["responses"] = {**answers, **{status: _error(told) for status, told in _JOB_ERRORS.items()}}
     return document
 
 
@@ -257,36 +287,62 @@ def _parts(members: list[dict[str, Any]], whole: str | None) -> dict[str, Any]:
 def _answers(spec: EndpointSpec, item: dict[str, Any], result: dict[str, Any], method: str) -> dict[str, Any]:
     content = {"application/json": {"schema": result}}
     answer: dict[str, Any] = {"description": "The result.", "content": content}
+    nothing_left = {}
     if spec.kind == "stream":
         told = "The stream of events, or its result" + (": the text of all outputs, joined." if spec.joins else ".")
-        answer = {"description": told, "content": _stream_content(item, method) | content}
+        content = {**_stream_content(item, method), "application/x-ndjson": {"itemSchema": item}, **content}
+        answer = {"description": told, "content": content}
+        if method == "get":
+            answer["description"] += f" {_GET_ORDER}"
+            nothing_left = {"204": _NOTHING_LEFT}
     elif spec.kind == "response":
         answer = {"description": "A response of the endpoint's own."}
-    return {"200": answer, **{status: _error(status) for status in _ERRORS}}
+    return {"200": answer, **nothing_left, **{status: _error(told) for status, told in _ERRORS.items()}}
 
 
-def _error(status: str) -> dict[str, Any]:
-    return {"description": _ERRORS[status], "content": {"application/json": {"schema": _ERROR_REF}}}
+def _job_answers() -> dict[str, dict[str, Any]]:
+    """Return what the routes of jobs by id answer, by their paths."""
+    state = {"application/json": {"schema": _STATE}}
+    unfinished = "The job has not ended; its result comes when it has."
+    streamed = {"description": f"The events of the job. {_GET_ORDER}", "content": _stream_content({}, "get")}
+    return {
+        "/jobs/{job_id}": {"200": {"description": "How far the job is.", "content": state}},
+        "/jobs/{job_id}/result": {
+            "200": {"description": "The result. What failed the job has the status that it had."},
+            "409": _error(unfinished),
+        },
+        "/jobs/{job_id}/events": {"200": streamed, "204": _NOTHING_LEFT, "400": _error(_ERRORS["400"])},
+        "/jobs/{job_id}/cancel": {"202": {"description": "The job is over, or about to be.", "content": state}},
+    }
+
+
+def _error(told: str) -> dict[str, Any]:
+    return {"description": told, "content": {"application/json": {"schema": _ERROR_REF}}}
 
 
 def _stream_content(item: dict[str, Any], method: str) -> dict[str, Any]:
     data = {"output": item, **_EVENT_DATA}
     around = () if method == "get" else ("opening", "end")
     events = [
-        _event(kind, data[kind]) for kind, traits in KINDS.items() if kind in data and traits.meaning not in around
+        _event(kind, data[kind], is_named=method == "post" or kind in _NAMED)
+        for kind, traits in KINDS.items()
+        if kind in data and traits.meaning not in around
     ]
-    return {
-        # anyOf: the blocks of a GET stream have no name, by which oneOf could tell them apart.
-        "text/event-stream": {"itemSchema": {"anyOf": events}},
-        "application/x-ndjson": {"itemSchema": item},
-    }
+    # anyOf: most blocks of a GET stream have no name, by which oneOf could tell them apart.
+    return {"text/event-stream": {"itemSchema": {"anyOf": events}}}
 
 
-def _event(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _event(kind: str, schema: dict[str, Any], *, is_named: bool) -> dict[str, Any]:
+    name: dict[str, Any] = {"const": kind}
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
     return {
         "type": "object",
-        "title": name,
-        "required": ["data"],
-        "properties": {"event": {"const": name}, "id": {"type": "string"}, "data": data},
+        "title": kind,
+        "required": ["event", "data"] if is_named else ["data"],
+        "properties": {
+            "event": name if is_named else {**name, "description": "with _events=named only"},
+            "id": {"type": "string"},
+            **({"retry": {"type": "integer", "description": "ms"}} if kind == "job" else {}),
+            "data": data,
+        },
     }
