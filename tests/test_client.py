@@ -23,6 +23,7 @@ from streamapp_client import (
     ConnectionFailed,
     DeadlineExceeded,
     EndpointFailed,
+    Event,
     InvalidInput,
     MalformedRequest,
     NoImage,
@@ -630,8 +631,8 @@ def test_an_image_that_is_gone_raises_what_the_server_said(serve: Serve) -> None
         ({"image": None}, "got .'image'"),
         ("a token", "got str"),
         (None, "got NoneType"),
-        ({"image": data_uri(b"no image")}, "Expected an image at .*, got 8 bytes"),
-        ({"image": data_uri(png("red")[:40])}, "Expected an image at .*, got 40 bytes"),
+        ({"image": data_uri(b"no image")}, "Expected a PNG, .* at .*, got 8 bytes$"),
+        ({"image": data_uri(png("red")[:40])}, "Expected a PNG, .* at .*, got 40 bytes"),
         ({"image": "data:image/png;base64,A"}, "Expected base64 in the data URI"),
     ],
 )
@@ -640,6 +641,43 @@ def test_an_event_without_an_image_says_what_it_has(serve: Serve, data: Any, mes
 
     with pytest.raises(NoImage, match=message):
         event.image()
+
+
+def drawn(format: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (2, 3), "red").save(buffer, format)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_an_event_opens_what_browsers_send(format: str) -> None:
+    assert Event("output", {"image": data_uri(drawn(format))}, "", str.encode).image().format == format
+
+
+@pytest.mark.parametrize("format", ["EPS", "PDF", "BMP", "TIFF", "PPM", "TGA", "ICO"])
+@pytest.mark.parametrize("media_type", ["image/png", "application/postscript"])
+def test_an_event_opens_no_other_format(format: str, media_type: str) -> None:
+    """An EPS would start ghostscript."""
+    url = data_uri(drawn(format)).replace("image/png", media_type)
+    with pytest.raises(NoImage, match="Expected a PNG, JPEG, WebP or GIF image"):
+        Event("output", {"image": url}, "", str.encode).image()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("limit", [5, 1])  # Pillow warns above the limit, and raises above twice the limit
+def test_an_image_of_more_pixels_than_pillow_allows_is_not_decoded(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(NoImage, match="pixels"):
+        Event("output", {"image": RED}, "", str.encode).image()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"images": 5}, {"images": "data:"}, {"image": {"url": 5}}, {"image": "data:\ud800,x"}, {"image": "http://["}],
+)
+def test_an_event_with_nonsense_for_an_image_has_none(data: Any) -> None:
+    with pytest.raises(NoImage):
+        Event("output", data, "", Client("http://127.0.0.1:9").download).image()
 
 
 # The package

@@ -9,9 +9,13 @@ from urllib.parse import unquote_to_bytes
 from ._errors import NoImage
 
 try:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 except ImportError:  # the extra `images` is not installed; all the rest works without it
     Image = None  # type: ignore[assignment]
+
+
+# Each of Pillow's forty more would be attack surface: its EPS calls ghostscript.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 
 
 def image_urls(data: Any) -> list[str]:
@@ -23,7 +27,8 @@ def image_urls(data: Any) -> list[str]:
 def _image_values(data: Any) -> Iterator[Any]:
     if isinstance(data, Mapping) and ("image" in data or "images" in data):
         yield data.get("image")
-        yield from data.get("images") or ()
+        images = data.get("images")
+        yield from images if isinstance(images, list) else ()
     elif isinstance(data, Mapping) or (isinstance(data, str) and data.startswith("data:")):
         yield data
 
@@ -34,16 +39,25 @@ def open_image(url: str, download: Callable[[str], bytes]) -> "Image.Image":
         raise NoImage('pillow is not installed; write: pip install "streamapp-client[images]"')
     content = _decode_data_uri(url) if url.startswith("data:") else download(url)
     try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except OSError as error:
-        raise NoImage(f"Expected an image at {url[:80]!r}, got {len(content)} bytes: {error}") from error
+        return _open(content)
+    except Exception as error:  # Pillow's: OSError, SyntaxError, struct.error, whatever a decoder met
+        why = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        expected = f"Expected a PNG, JPEG, WebP or GIF image at {url[:80]!r}"
+        raise NoImage(f"{expected}, got {len(content)} bytes{why}") from error
+
+
+def _open(content: bytes) -> "Image.Image":
+    image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    pixels = image.width * image.height
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:  # of which Pillow only warns
+        raise ValueError(f"{pixels} pixels are more than PIL.Image.MAX_IMAGE_PIXELS")
+    image.load()
     return image
 
 
 def _decode_data_uri(url: str) -> bytes:
     """Decode a data URI, also one that an app has written itself: https://fetch.spec.whatwg.org/#data-urls"""
-    head, _, payload = url.partition(",")
+    head, _, payload = url.encode("utf-8", "replace").decode().partition(",")
     data = unquote_to_bytes(payload.partition("#")[0])
     if not head.lower().replace(" ", "").endswith(";base64"):
         return data
