@@ -102,11 +102,10 @@ def test_the_result_is_the_last_lasting_event_of_a_stream_that_ended_well(serve:
     assert (results, stream.result) == ([None] * 6, 2)
 
 
-@pytest.mark.parametrize(("rest", "result"), [([], None), ([block("output", 3)], 3)])
-def test_what_came_before_a_restart_is_no_result(serve: Serve, rest: list[bytes], result: Any) -> None:
-    stream = Client(serve(head(), block("output", 1), block("restarted", {}), *rest, END).url).stream("/stream")
-    assert len(list(stream)) == 2 + len(rest)
-    assert stream.result == result
+def test_what_came_before_a_restart_is_no_result(serve: Serve) -> None:
+    events = [block("output", 1), block("restarted", {}), block("output", 3)]
+    stream = Client(serve(head(), *events, END).url).stream("/stream")
+    assert (len(list(stream)), stream.result) == (3, 3)
 
 
 def test_a_stream_that_broke_off_has_no_result(serve: Serve) -> None:
@@ -117,15 +116,39 @@ def test_a_stream_that_broke_off_has_no_result(serve: Serve) -> None:
     assert stream.result is None
 
 
-@pytest.mark.parametrize("rest", [[], [block("output", 1), chunk("event: output\ndata: 2")]], ids=["empty", "in one"])
-def test_a_body_that_ends_before_an_event_does_is_asked_for_again(serve: Serve, rest: list[bytes]) -> None:
-    """A proxy that loses its server ends the answer as if it were whole."""
+CUT = {
+    "empty": [],
+    "before any event": [chunk(": open\n\n")],
+    "in an event": [block("output", 1), chunk("event: output\ndata: 2")],
+    "after progress": [block("progress", {"step": 1}), block("preview", 1), block("log", {})],
+    "after a restart": [block("output", 1), block("restarted", {"attempt": 2})],
+}
+
+
+@pytest.mark.parametrize("rest", CUT.values(), ids=CUT)
+def test_a_body_that_ends_without_a_result_is_asked_for_again(serve: Serve, rest: list[bytes]) -> None:
+    """A proxy that loses its server ends the answer as if it were whole; a result, be it null, is always an event."""
     again = [head(), block("output", 2, 2), block("done", {}, 3), END]
     server = serve(head(), *rest, END, **{"jobs/j1/events?_events=named": again})
     stream = Client(server.url).stream("/stream")
 
     assert [event.data for event in stream][-1] == 2
     assert (stream.result, stream.reconnects) == (2, 1)
+
+
+@pytest.mark.parametrize("rest", [CUT["empty"], CUT["after progress"]], ids=["empty", "after progress"])
+def test_a_stream_of_no_job_that_ends_without_a_result_is_no_success(serve: Serve, rest: list[bytes]) -> None:
+    server = serve(head().replace(b"X-Streamapp-Job-Id: j1\r\n", b""), *rest, END)
+
+    with pytest.raises(StreamInterrupted, match="^The stream broke off: it ended before its job$"):
+        list(Client(server.url).stream("/stream"))
+
+
+def test_null_is_a_result(serve: Serve) -> None:
+    stream = Client(serve(head(), block("progress", 1), block("output", None, 2), END).url).stream("/stream")
+
+    assert [event.name for event in stream] == ["progress", "output"]
+    assert stream.reconnects == 0
 
 
 def test_a_last_line_needs_no_line_end(serve: Serve) -> None:

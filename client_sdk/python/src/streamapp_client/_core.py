@@ -202,7 +202,7 @@ class Transcript:
         self._last_event_id = after or ""
         self._is_get = False
         self._is_done = False
-        self._has_events = False
+        self._has_result = False
         self._download = download
         self._last: Any = None
 
@@ -246,7 +246,7 @@ class Transcript:
         if meaning not in ("passing", "opening"):
             # What the attempt before a restart has brought does not count any more.
             self._last = None if meaning == "restart" else data
-        self._has_events = True
+            self._has_result = meaning == "result"
         return Event(raw.name, data, raw.id, self._download)
 
     def end_body(self) -> Iterator[Event]:
@@ -256,10 +256,10 @@ class Transcript:
 
     @property
     def may_end(self) -> bool:
-        """Say whether the stream is complete where the body ends: that of a GET says `done` before."""
+        """Say whether the stream is complete where the body ends: that of a GET says `done` before, others a result."""
         if self._is_get:
             return self._is_done
-        return self._decoder.is_between_events and (self._has_events or not self.can_resume)
+        return not isinstance(self._decoder, SSEDecoder) or (self._decoder.is_between_events and self._has_result)
 
     def end(self) -> None:
         """Take note that the stream ended as it should."""
@@ -273,4 +273,5 @@ class Transcript:
             why = "no heartbeat came"
         else:
             why = "it ended before its job" if error is None else str(error) or type(error).__name__
-        return StreamInterrupted(f"The stream of job {self.job_id} broke off: {why}", job_id=self.job_id)
+        whose = "" if self.job_id is None else f" of job {self.job_id}"
+        return StreamInterrupted(f"The stream{whose} broke off: {why}", job_id=self.job_id)
