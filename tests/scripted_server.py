@@ -84,7 +84,7 @@ class Connection(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         method, path, _ = self.rfile.readline().decode().split()
-        headers = httpx.Headers([(name, value) for name, _, value in self.header_lines()])
+        headers = httpx.Headers([(name, value) for name, _, value in self.header_lines()], encoding="utf-8")
         self.server.requests.append((headers, self.rfile.read(int(headers.get("Content-Length", 0)))))
         self.server.log.put(f"{method} {path}")
         for step in self.server.turn(path):

@@ -440,13 +440,6 @@ def test_streaming_a_unary_endpoint_says_what_to_write(serve: Serve) -> None:
         Client(serve(answer(b"1")).url, patience_s=0).stream("/stream")
 
 
-def test_a_redirect_is_not_followed(serve: Serve) -> None:
-    server = serve(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n")
-
-    with pytest.raises(UnexpectedAnswer, match="got HTTP 307 with no type"):
-        Client(server.url, patience_s=0).stream("/stream")
-
-
 # Unary calls
 
 

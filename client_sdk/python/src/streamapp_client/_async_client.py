@@ -12,9 +12,12 @@ import httpx
 
 from . import _calls as calls
 from . import _core as core
+from ._decoder import MAX_BYTES
 from ._errors import ClientError, NoImage, error_from_response
 from ._inputs import encode_input
+from ._loops import Connections, running_loop
 from ._models import Event, JobStatus
+from ._server import Redirects, Server
 from ._steps import Call, Deadline, Patience, Reach, Read, Send, Sleep, Step, Tell
 from ._stream import Conversation
 
@@ -22,8 +25,9 @@ from ._stream import Conversation
 class _Wire:
     """Perform the steps of one call: at most one answer is open at a time."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, server: Server) -> None:
         self._http = http
+        self._server = server
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
 
@@ -43,16 +47,37 @@ class _Wire:
         return None
 
     async def _send(self, step: Send) -> httpx.Response:
-        await self.hang_up()
-        timeout = core.timeout(step.read_s)
-        request = self._http.build_request(
-            step.method, step.path, headers=step.headers, content=step.content, timeout=timeout
+        request: httpx.Request | None = self._http.build_request(
+            step.method,
+            self._server.address(step.path),
+            headers=httpx.Headers(step.headers, encoding="utf-8"),
+            content=step.content,
+            timeout=core.timeout(step.read_s),
         )
-        response = await self._http.send(request, stream=True)
-        self._response, self._chunks = response, response.aiter_bytes()
-        if response.is_error:
-            await response.aread()
-        return response
+        redirects = Redirects(self._server)
+        while request is not None:
+            await self.hang_up()
+            self._response = response = await self._http.send(request, stream=True)
+            request = redirects.next(response)
+        self._chunks = response.aiter_bytes()
+        return (await self._gather(f"an answer of {step.path}")).read_into(response) if response.is_error else response
+
+    async def _gather(self, what: str, max_bytes: int = MAX_BYTES) -> core.Body:
+        body = core.Body(what, max_bytes)
+        assert self._chunks is not None
+        async for chunk in self._chunks:
+            body.add(chunk)
+        return body
+
+    async def fetch(self, step: Send, max_bytes: int = MAX_BYTES) -> bytes:
+        """Send a request, and return all of its answer."""
+        try:
+            response = await self._send(step)
+            if response.is_error:
+                raise error_from_response(response)
+            return (await self._gather(f"an answer of {step.path[:80]}", max_bytes)).content()
+        finally:
+            await self.hang_up()
 
     async def hang_up(self) -> None:
         """Close the connection, unless its answer was read to its end."""
@@ -89,7 +114,7 @@ def _throw(call: Call[Any], error: Exception) -> Step | None:
 
 
 class AsyncClient:
-    """Call one streamapp server from one event loop.
+    """Call one streamapp server from any asyncio loop, also one after another: each has connections of its own.
 
         async with AsyncClient("http://127.0.0.1:8000") as client:
             async for event in await client.stream("/stream", {"prompt": "a red circle"}):
@@ -107,7 +132,8 @@ class AsyncClient:
         resume_window_s: float = 10.0,
         silence_s: float = 45.0,
     ) -> None:
-        self._http = httpx.AsyncClient(**core.client_options(url, key, silence_s))
+        self._server = Server.at(url, key)
+        self._connections = Connections(self._server)
         self._patience_s = patience_s
         self._resume_window_s = resume_window_s
         self._silence_s = silence_s
@@ -122,10 +148,13 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close all connections; streams that are still open break off."""
+        if not self._connections.are_open:
+            return await self._connections.aclose()
+        loop = running_loop()
         await asyncio.sleep(0)  # a stream that was let go of just now is only about to tell the server
-        if self._ending:
-            await asyncio.wait(self._ending, timeout=2 * core.CANCEL_TIMEOUT_S)
-        await self._http.aclose()
+        if ending := {task for task in self._ending if task.get_loop() is loop}:
+            await asyncio.wait(ending, timeout=2 * core.CANCEL_TIMEOUT_S)
+        await self._connections.aclose()
 
     async def stream(
         self, path: str, input: Any = None, *, timeout_s: float | None = None, accept: str = core.EVENT_STREAM
@@ -156,6 +185,7 @@ class AsyncClient:
     ) -> Any:
         """Start a job, tell how it goes, and return its result; as `Client.subscribe`, `on_update` may be async."""
         deadline = Deadline(timeout_s)
+        running_loop()
         submitting = asyncio.ensure_future(self._submit(path, input, deadline))
         try:
             job = await asyncio.shield(submitting)
@@ -171,11 +201,12 @@ class AsyncClient:
 
     async def download(self, url: str) -> bytes:
         """Get a file of this server; as `Client.download`."""
-        with core.answering(self._http.base_url):
-            response = await self._http.get(core.own_url(self._http.base_url, url))
-        if response.is_error:
-            raise error_from_response(response)
-        return response.content
+        with self._server.answering():
+            step = Send("GET", self._server.file(url), read_s=self._silence_s)
+            return await (await self._wire()).fetch(step, core.MAX_FILE_BYTES)
+
+    async def _wire(self) -> _Wire:
+        return _Wire(await self._connections.here(), self._server)
 
     async def _submit(self, path: str, input: Any, deadline: Deadline) -> JobStatus:
         job: JobStatus = await self._do(calls.submit, path, encode_input(input), self._patience(), deadline)
@@ -209,11 +240,11 @@ class AsyncClient:
         )
 
     async def _stream(self, path: str, content: bytes | None, **options: Any) -> "AsyncStream":
-        conversation, wire = self._conversation(path, content, **options), _Wire(self._http)
+        conversation, wire = self._conversation(path, content, **options), await self._wire()
         stream = AsyncStream(self, conversation, wire, cancels="job_id" not in options)
         starting = asyncio.ensure_future(_advance(conversation.start(), wire))
         try:
-            with core.answering(self._http.base_url):
+            with self._server.answering():
                 await asyncio.shield(starting)
         except asyncio.CancelledError:
             self._end(_leave_started(starting, stream))
@@ -224,6 +255,7 @@ class AsyncClient:
         return stream
 
     async def _do(self, call: Callable[..., Call[Any]], *arguments: Any, **options: Any) -> Any:
+        running_loop()
         performing = asyncio.ensure_future(self._perform(call(*arguments, **options)))
         try:
             return await asyncio.shield(performing)
@@ -234,9 +266,9 @@ class AsyncClient:
 
     async def _perform(self, call: Call[Any]) -> Any:
         result: list[Any] = []
-        wire = _Wire(self._http)
+        wire = await self._wire()
         try:
-            with core.answering(self._http.base_url):
+            with self._server.answering():
                 await _advance(_noting(call, result), wire)
         finally:
             await wire.hang_up()
@@ -244,9 +276,10 @@ class AsyncClient:
 
     async def _cancel(self, job_id: str) -> None:
         """Cancel a job, if the server can be told so soon; else it learns from the closing connection."""
-        if not self._http.is_closed:
-            with suppress(httpx.RequestError):
-                await self._http.post(f"/jobs/{job_id}/cancel", timeout=core.CANCEL_TIMEOUT_S)
+        if not self._connections.is_closed:
+            step = Send("POST", core.job_path(job_id, "/cancel"), read_s=core.CANCEL_TIMEOUT_S)
+            with suppress(httpx.RequestError, ClientError):
+                await (await self._wire()).fetch(step)
 
 
 def _noting(call: Call[Any], result: list[Any]) -> Call[None]:
@@ -271,7 +304,7 @@ class AsyncStream(AsyncIterator[Event]):
         self._wire = wire
         self._client = client
         self._cancels = cancels
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         leaving = partial(_leave, client if cancels else None, conversation.transcript, wire)
         self._finalizer = weakref.finalize(self, _abandon, loop, client, leaving)
         self._finalizer.atexit = False  # the loop has ended by then
@@ -294,7 +327,7 @@ class AsyncStream(AsyncIterator[Event]):
     async def __anext__(self) -> Event:
         """Wait for the next event; raises as `Stream.__next__` does."""
         try:
-            with core.answering(self._client._http.base_url):
+            with self._client._server.answering():
                 event = await _advance(self._events, self._wire)
         except BaseException:
             await self.aclose()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from . import _core as core
-from ._errors import ApiError, JobUnfinished, error_from_event
+from ._errors import ApiError, JobUnfinished, UnexpectedAnswer, error_from_event
 from ._models import Event, JobStatus
 from ._steps import Call, Deadline, Patience, Send, Sleep, Tell
 from ._stream import Conversation, read_json
@@ -32,17 +32,19 @@ def submit(path: str, content: bytes, patience: Patience, deadline: Deadline) ->
 
 def status(job_id: str, patience: Patience, deadline: Deadline) -> Call[JobStatus]:
     """Ask for a job's state."""
-    return _status_of(Send("GET", f"/jobs/{job_id}", {"Accept": core.JSON}), patience, deadline, job_id=job_id)
+    return _status_of(Send("GET", core.job_path(job_id), {"Accept": core.JSON}), patience, deadline, job_id=job_id)
 
 
 def cancel(job_id: str, patience: Patience, deadline: Deadline) -> Call[JobStatus]:
     """End a job."""
-    return _status_of(Send("POST", f"/jobs/{job_id}/cancel", {"Accept": core.JSON}), patience, deadline, job_id=job_id)
+    return _status_of(
+        Send("POST", core.job_path(job_id, "/cancel"), {"Accept": core.JSON}), patience, deadline, job_id=job_id
+    )
 
 
 def result(job_id: str, patience: Callable[[], Patience], deadline: Deadline) -> Call[Any]:
     """Wait for a job's end, and return its result or raise its error."""
-    request = Send("GET", f"/jobs/{job_id}/result", {"Accept": core.JSON})
+    request = Send("GET", core.job_path(job_id, "/result"), {"Accept": core.JSON})
     for wait in _polls():
         try:
             return (yield from read_json(request, patience(), deadline, job_id=job_id))
@@ -113,8 +115,10 @@ class _Story:
         if logs and event.name == "log":
             yield self.told.with_logs([event.data])
 
-    def _hear_state(self, data: dict[str, Any]) -> Iterator[JobStatus]:
-        if "created_at" not in data:  # an older server, which says at the beginning only which job it is
+    def _hear_state(self, data: Any) -> Iterator[JobStatus]:
+        if (
+            not isinstance(data, dict) or "created_at" not in data
+        ):  # an older server, which says at the beginning only which job it is
             return
         self._tells_states = True
         state = _read_status(data)
@@ -142,9 +146,12 @@ def _status_of(request: Send, patience: Patience, deadline: Deadline, *, job_id:
     return _read_status((yield from read_json(request, patience, deadline, job_id=job_id)))
 
 
-def _read_status(data: dict[str, Any]) -> JobStatus:
-    error = error_from_event(data["status"], data, data["job_id"]) if "error" in data else None
-    return JobStatus.read(data, error)
+def _read_status(data: Any) -> JobStatus:
+    try:
+        error = error_from_event(data["status"], data, data["job_id"]) if "error" in data else None
+        return JobStatus.read(data, error)
+    except (KeyError, TypeError):  # of another server
+        raise UnexpectedAnswer(f"Expected the state of a job, got {str(data)[:80]}", data=data) from None
 
 
 def _headers() -> dict[str, str]:

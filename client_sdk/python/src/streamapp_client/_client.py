@@ -10,9 +10,11 @@ import httpx
 
 from . import _calls as calls
 from . import _core as core
-from ._errors import error_from_response
+from ._decoder import MAX_BYTES
+from ._errors import ClientError, error_from_response
 from ._inputs import encode_input
 from ._models import Event, JobStatus
+from ._server import Redirects, Server
 from ._steps import Call, Deadline, Patience, Reach, Read, Send, Sleep, Step, Tell
 from ._stream import Conversation
 
@@ -20,8 +22,9 @@ from ._stream import Conversation
 class _Wire:
     """Perform the steps of one call: at most one answer is open at a time."""
 
-    def __init__(self, http: httpx.Client) -> None:
+    def __init__(self, http: httpx.Client, server: Server) -> None:
         self._http = http
+        self._server = server
         self._response: httpx.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
 
@@ -38,16 +41,36 @@ class _Wire:
         return None
 
     def _send(self, step: Send) -> httpx.Response:
-        self.hang_up()
-        timeout = core.timeout(step.read_s)
-        request = self._http.build_request(
-            step.method, step.path, headers=step.headers, content=step.content, timeout=timeout
+        request: httpx.Request | None = self._http.build_request(
+            step.method,
+            self._server.address(step.path),
+            headers=httpx.Headers(step.headers, encoding="utf-8"),
+            content=step.content,
+            timeout=core.timeout(step.read_s),
         )
-        response = self._http.send(request, stream=True)
-        self._response, self._chunks = response, response.iter_bytes()
-        if response.is_error:
-            response.read()
-        return response
+        redirects = Redirects(self._server)
+        while request is not None:
+            self.hang_up()
+            self._response = response = self._http.send(request, stream=True)
+            request = redirects.next(response)
+        self._chunks = response.iter_bytes()
+        return self._gather(f"an answer of {step.path}").read_into(response) if response.is_error else response
+
+    def _gather(self, what: str, max_bytes: int = MAX_BYTES) -> core.Body:
+        body = core.Body(what, max_bytes)
+        for chunk in self._chunks:
+            body.add(chunk)
+        return body
+
+    def fetch(self, step: Send, max_bytes: int = MAX_BYTES) -> bytes:
+        """Send a request, and return all of its answer."""
+        try:
+            response = self._send(step)
+            if response.is_error:
+                raise error_from_response(response)
+            return self._gather(f"an answer of {step.path[:80]}", max_bytes).content()
+        finally:
+            self.hang_up()
 
     def hang_up(self) -> None:
         """Close the connection, unless its answer was read to its end."""
@@ -80,11 +103,15 @@ class Client:
             print(event.name, event.data)
 
     Args:
-        url: where the server is, without the path of an endpoint.
+        url: where the server is, without the path of an endpoint. The environment's proxy (`HTTPS_PROXY` and so on) is
+            used unless that is this machine.
         key: its API key, sent as `Authorization: Key ...`, to this server only.
         patience_s: how long to go on trying, without any progress, when a connection is lost or the server is busy.
         resume_window_s: how long the server shall keep a stream's job running for a reader that was cut off.
         silence_s: how long a stream may say nothing before it counts as cut. The server sends a heartbeat every 10 s.
+
+    Raises:
+        NotSent: the URL, the key or the proxy is none.
     """
 
     def __init__(
@@ -96,7 +123,8 @@ class Client:
         resume_window_s: float = 10.0,
         silence_s: float = 45.0,
     ) -> None:
-        self._http = httpx.Client(**core.client_options(url, key, silence_s))
+        self._server = Server.at(url, key)
+        self._http = httpx.Client(**self._server.options(httpx.HTTPTransport, True))
         self._patience_s = patience_s
         self._resume_window_s = resume_window_s
         self._silence_s = silence_s
@@ -128,6 +156,7 @@ class Client:
             ApiError: the server refused; the class says why.
             ConnectionFailed: no answer came.
             DeadlineExceeded: `timeout_s` has passed.
+            NotSent: `path` is another server's.
             UnexpectedAnswer: the endpoint does not stream.
         """
         return self._stream(path, encode_input(input), deadline=Deadline(timeout_s), accept=accept)
@@ -193,11 +222,14 @@ class Client:
             ApiError: the server refused.
             NoImage: the file is on another server, which must never see the key.
         """
-        with core.answering(self._http.base_url):
-            response = self._http.get(core.own_url(self._http.base_url, url))
-        if response.is_error:
-            raise error_from_response(response)
-        return response.content
+        return self._download(url, core.MAX_FILE_BYTES)
+
+    def _download(self, url: str, max_bytes: int = MAX_BYTES) -> bytes:
+        with self._server.answering():
+            return self._wire().fetch(Send("GET", self._server.file(url), read_s=self._silence_s), max_bytes)
+
+    def _wire(self) -> _Wire:
+        return _Wire(self._http, self._server)
 
     def _submit(self, path: str, input: Any, deadline: Deadline) -> JobStatus:
         return cast("JobStatus", self._do(calls.submit(path, encode_input(input), self._patience(), deadline)))
@@ -212,12 +244,12 @@ class Client:
             resume_window_s=self._resume_window_s,
             silence_s=self._silence_s,
             patience=self._patience(),
-            download=self.download,
+            download=self._download,
             **options,
         )
 
     def _stream(self, path: str, content: bytes | None, **options: Any) -> "Stream":
-        conversation, wire = self._conversation(path, content, **options), _Wire(self._http)
+        conversation, wire = self._conversation(path, content, **options), self._wire()
         stream = Stream(self, conversation, wire, cancels="job_id" not in options)
         try:
             self._do(conversation.start(), wire)
@@ -227,9 +259,9 @@ class Client:
         return stream
 
     def _do(self, call: Call[Any], wire: _Wire | None = None) -> Any:
-        used = wire or _Wire(self._http)
+        used = wire or self._wire()
         try:
-            with core.answering(self._http.base_url):
+            with self._server.answering():
                 _advance(call, used)
         except StopIteration as stop:
             return stop.value
@@ -240,8 +272,8 @@ class Client:
     def _cancel(self, job_id: str) -> None:
         """Cancel a job, if the server can be told so soon; else it learns from the closing connection."""
         if not self._http.is_closed:
-            with suppress(httpx.RequestError):
-                self._http.post(f"/jobs/{job_id}/cancel", timeout=core.CANCEL_TIMEOUT_S)
+            with suppress(httpx.RequestError, ClientError):
+                self._wire().fetch(Send("POST", core.job_path(job_id, "/cancel"), read_s=core.CANCEL_TIMEOUT_S))
 
 
 class Stream(Iterator[Event]):
@@ -254,7 +286,7 @@ class Stream(Iterator[Event]):
 
     def __init__(self, client: Client, conversation: Conversation, wire: _Wire, *, cancels: bool) -> None:
         self._conversation = conversation
-        self._events = _read(conversation, wire, client._http.base_url)
+        self._events = _read(conversation, wire, client._server)
         self._leave = weakref.finalize(self, _leave, client if cancels else None, conversation.transcript, wire)
 
     @property
@@ -299,12 +331,12 @@ class Stream(Iterator[Event]):
         self._events.close()
 
 
-def _read(conversation: Conversation, wire: _Wire, url: httpx.URL) -> Generator[Event, None, None]:
+def _read(conversation: Conversation, wire: _Wire, server: Server) -> Generator[Event, None, None]:
     """Yield the events. A function: a method's frame would keep its Stream alive after a `break`."""
     call = conversation.events()
     while True:
         try:
-            with core.answering(url):
+            with server.answering():
                 event = _advance(call, wire)
         except StopIteration:
             return

@@ -8,31 +8,22 @@ set two headers.
 import codecs
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import httpx
 
-from ._decoder import ServerSentEvent, SSEDecoder
-from ._errors import (
-    ConnectionFailed,
-    NoImage,
-    StreamInterrupted,
-    UnexpectedAnswer,
-    error_from_event,
-    error_from_response,
-)
+from ._decoder import MAX_BYTES, PIECE_BYTES, ServerSentEvent, SSEDecoder, too_long
+from ._errors import StreamInterrupted, UnexpectedAnswer, error_from_event, error_from_response
 from ._models import Event
-
-# Any number of streams may be open. An idle connection is given up before uvicorn closes it, after 5 s: a request sent
-# at that moment would fail.
-LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=2.0)
 
 EVENT_STREAM = "text/event-stream"
 NDJSON = "application/x-ndjson"
 TEXT = "text/plain"
 JSON = "application/json"
 CANCEL_TIMEOUT_S = 2.0
+#: Of a file that is downloaded, which is held in memory.
+MAX_FILE_BYTES = 1 << 30
 
 #: What events mean by their names, those of the server's own: the last result is the job's; a failure, and in streams
 #: that were asked for by GET an opening and an end, are no events to whoever reads. Any other name is a result's.
@@ -51,14 +42,6 @@ MEANINGS = {
 }
 
 
-def client_options(url: str, key: str | None, silence_s: float) -> dict[str, Any]:
-    """Return the arguments of both kinds of httpx clients."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f'Expected a URL like "http://127.0.0.1:8000", got {url!r}')
-    headers = {} if key is None else {"Authorization": f"Key {key}"}
-    return {"base_url": url, "headers": headers, "timeout": timeout(silence_s), "limits": LIMITS}
-
-
 def body(input: Any) -> Any:
     """Return what is sent as JSON; an endpoint whose arguments all have defaults still reads an object."""
     return {} if input is None else input
@@ -69,21 +52,38 @@ def timeout(read_s: float) -> httpx.Timeout:
     return httpx.Timeout(min(10.0, read_s), read=read_s, write=read_s)
 
 
-def own_url(base: httpx.URL, url: str) -> httpx.URL:
-    """Return the address of a file of the same server; another server must never see the key."""
-    address = base.join(url)
-    if (address.scheme, address.host, address.port) != (base.scheme, base.host, base.port):
-        raise NoImage(f"Expected a file on {base}, got {url[:80]!r}; download it yourself")
-    return address
+def job_path(job_id: str, rest: str = "") -> str:
+    """Return where a job is, whatever its id holds: it may be a server's, or a user's, of any letters."""
+    return f"/jobs/{quote(job_id, safe='', errors='replace').replace('.', '%2E')}{rest}"
 
 
-@contextmanager
-def answering(url: httpx.URL) -> Iterator[None]:
-    """Raise ConnectionFailed where httpx finds no answer at `url`."""
-    try:
-        yield
-    except httpx.RequestError as error:
-        raise ConnectionFailed(f"No answer from {url}: {str(error) or type(error).__name__}") from error
+class Body:
+    """Gather the bytes of an answer, up to a limit."""
+
+    def __init__(self, what: str, max_bytes: int = MAX_BYTES) -> None:
+        self._what = what
+        self._max_bytes = max_bytes
+        self._content = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            UnexpectedAnswer: they are too many.
+        """
+        self._content += chunk
+        if len(self._content) > self._max_bytes:
+            raise too_long(self._what, self._max_bytes)
+
+    def content(self) -> bytes:
+        """Return what has come."""
+        return bytes(self._content)
+
+    def read_into(self, response: httpx.Response) -> httpx.Response:
+        """Return the answer with what has come as its content."""
+        coded = ("content-encoding", "content-length", "transfer-encoding")
+        headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in coded]
+        return httpx.Response(response.status_code, headers=headers, content=self.content(), request=response.request)
 
 
 def media_type_of(response: httpx.Response) -> str:
@@ -115,7 +115,7 @@ def decode_json(text: str | bytes, where: str) -> Any:
     """Decode JSON, or raise UnexpectedAnswer with the text."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # which nesting a thousand deep makes
         raise UnexpectedAnswer(f"Expected JSON in {where}, got {text[:80]!r}", data=text) from error
 
 
@@ -136,6 +136,7 @@ class _LineDecoder:
         self.last_event_id = ""
         self.retry_ms: int | None = None
         self._pieces: list[bytes] = []
+        self._size = 0
 
     @property
     def is_between_events(self) -> bool:
@@ -149,7 +150,11 @@ class _LineDecoder:
         for end in ends:
             lines.append(b"".join([*self._pieces, end]).decode("utf-8", "replace").strip())
             self._pieces.clear()
+            self._size = 0
         self._pieces.append(rest)
+        self._size += len(rest) + PIECE_BYTES
+        if self._size > MAX_BYTES:
+            raise too_long("a line")
         return [ServerSentEvent(_line_name(line), line, "") for line in lines if line]
 
 

@@ -9,6 +9,14 @@ and hands out an empty event for each block without data: a lone name, id or ret
 
 from typing import NamedTuple
 
+from ._errors import UnexpectedAnswer
+
+#: What is kept, at most, of an event, a line or an answer that is not complete yet: twice what a server of ours keeps
+#: of one. Without a bound another server could fill the memory.
+MAX_BYTES = 128 << 20
+#: What Python keeps of a chunk besides its bytes.
+PIECE_BYTES = 48
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # A longer `retry:` is no waiting time that anybody means, and `int` refuses thousands of digits.
@@ -35,6 +43,7 @@ class SSEDecoder:
         self.last_event_id = ""
         self.retry_ms: int | None = None
         self._line: list[bytes] = []  # pieces of the line that is not complete yet; joined once
+        self._size = 0  # of the chunks since the last block ended
         self._is_first_line = True
         self._ends_with_cr = False
         self._name = ""
@@ -47,12 +56,17 @@ class SSEDecoder:
         return not (self._data or self._name or any(self._line))
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """Take the next bytes and return the events that they complete."""
+        """Take the next bytes and return the events that they complete.
+
+        Raises:
+            UnexpectedAnswer: an event is longer than `MAX_BYTES`.
+        """
         if not chunk:
             return []
         if self._ends_with_cr:
             chunk = chunk.removeprefix(b"\n")  # a CRLF cut in two; its CR has ended the line already
         self._ends_with_cr = chunk.endswith(b"\r")
+        self._size += len(chunk) + PIECE_BYTES
         events = []
         for piece in chunk.splitlines(keepends=True):  # of bytes: at CR, LF and CRLF only
             text = piece.rstrip(b"\r\n")
@@ -62,6 +76,8 @@ class SSEDecoder:
                 self._line.clear()
                 if event := self._end_line(line):
                     events.append(event)
+        if self._size > MAX_BYTES:
+            raise too_long("an event")
         return events
 
     def _end_line(self, line: bytes) -> ServerSentEvent | None:
@@ -86,7 +102,7 @@ class SSEDecoder:
     def _end_block(self) -> ServerSentEvent | None:
         self.last_event_id = self._id
         name, data = self._name, self._data
-        self._name, self._data = "", []
+        self._name, self._data, self._size = "", [], 0
         if not data:
             return None
         return ServerSentEvent(name or "message", _text(b"\n".join(data)), self._id)
@@ -94,3 +110,8 @@ class SSEDecoder:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", errors="replace")
+
+
+def too_long(what: str, max_bytes: int = MAX_BYTES) -> UnexpectedAnswer:
+    """Return the error that ends the reading of what has no bound."""
+    return UnexpectedAnswer(f"Expected {what} of {max_bytes >> 20} MiB at most, got more")

@@ -3,9 +3,10 @@
 The tree, with the codes that each class stands for (`error.code` tells them apart):
 
     ClientError
+    ├── NotSent               a URL, path, key or proxy is none, or another server's; a ValueError as well
     ├── ConnectionFailed      no answer came                                            retryable
     ├── StreamInterrupted     the stream was cut, or fell silent, before its end        retryable
-    ├── UnexpectedAnswer      an answer came that is no event stream, or no JSON
+    ├── UnexpectedAnswer      an answer came that is no event stream, no JSON, too long, or leads elsewhere
     ├── NoImage               the event has no image, or none that can be opened
     └── ApiError              the server said so; also any code that is not listed here
         ├── MalformedRequest  400 malformed_request
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import httpx
 
 _SHOWN_CHARACTERS = 200
+# Longer than any server means it, and short enough for `time.sleep`.
+_LONGEST_RETRY_AFTER_S = 3600.0
 
 
 class ClientError(Exception):
@@ -79,6 +82,12 @@ class ClientError(Exception):
         told = self.data.get("error") if isinstance(self.data, dict) else None
         trace = told.get("traceback") if isinstance(told, dict) else None
         return trace if isinstance(trace, str) else None
+
+
+class NotSent(ClientError, ValueError):
+    """Say why nothing was sent: a URL, path, key or proxy is none, or another server's."""
+
+    code = "not_sent"
 
 
 class ConnectionFailed(ClientError):
@@ -223,16 +232,18 @@ _BY_STATUS: dict[int | None, type[ApiError]] = {
 
 def error_from_response(response: "httpx.Response") -> ApiError:
     """Read an answer with an error status, whose body has been read; any server's, any proxy's."""
+    text = response.content.decode("utf-8", "replace")  # not by the charset that the answer names
     try:
-        body = json.loads(response.content)
-    except ValueError:
-        body = response.text
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        body = text
     wait = response.headers.get("Retry-After", "")
     return _api_error(
         body,
-        fallback=f"HTTP {response.status_code} {response.reason_phrase}: {response.text[:_SHOWN_CHARACTERS]}",
+        fallback=f"HTTP {response.status_code} {response.reason_phrase}: {text[:_SHOWN_CHARACTERS]}",
         status_code=response.status_code,
-        retry_after=float(wait) if wait.isdecimal() else None,  # else a date: only proxies send it
+        # Else it is a date: only proxies send it.
+        retry_after=min(float(wait), _LONGEST_RETRY_AFTER_S) if wait.isdecimal() else None,
         job_id=response.headers.get("X-Streamapp-Job-Id"),
     )
 

@@ -150,6 +150,9 @@ class Patience:
         wait = self._draw(0, min(max(_LONGEST_WAIT_S, first_s), first_s * 2.0 ** min(self._tries, 100)))
         self._tries += 1
         wait += retry_after or 0
-        is_new = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not self._reach.is_proven
+        is_new = (
+            isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+            and not self._reach.is_proven
+        )
         limit = min(self._seconds, _CONNECT_PATIENCE_S) if is_new else self._seconds
         return wait if now + wait - self._failing_since < limit else None

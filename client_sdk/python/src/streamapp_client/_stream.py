@@ -127,7 +127,7 @@ class Conversation:
             return Send("POST", self._path, self._starting, self._content, read_s)
         events = _FOLLOWING if self._follows else "_events=named"
         headers = {**self._resuming, "Last-Event-ID": self.transcript.last_event_id}
-        return Send("GET", f"/jobs/{job_id}/events?{events}", headers, None, read_s)
+        return Send("GET", core.job_path(job_id, f"/events?{events}"), headers, None, read_s)
 
     def _would_wait_too_long(self) -> bool:
         is_near = self._deadline.within(_HEARTBEAT_S) < _HEARTBEAT_S <= self._read_s
@@ -168,11 +168,11 @@ def read_json(request: Send, patience: Patience, deadline: Deadline, *, job_id: 
             response = yield replace(request, read_s=deadline.within(request.read_s))
             patience.answered()
             core.check_answer(response, core.JSON)
-            body = []
+            body = core.Body(f"an answer of {request.path}")
             while (chunk := (yield Read())) is not None:
-                body.append(chunk)
+                body.add(chunk)
                 deadline.check(request.path, job_id)
-            return core.decode_json(b"".join(body), f"the answer of {request.path}")
+            return core.decode_json(body.content(), f"the answer of {request.path}")
         except (httpx.TransportError, ApiError) as error:
             if isinstance(error, ApiError) and (not may_pass(error) or _is_late(error, request)):
                 raise
