@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 from tests.processes import read_until
-from tests.scripted_server import answer
-from tests.scripted_server import serving as scripted
+from tests.scripted_server import END, Serve, answer, block, chunk, head
 from tests.waiting import WAIT_S
 from typer.testing import CliRunner, Result
 
@@ -577,11 +577,10 @@ def test_call_reads_the_stream_of_a_response_that_the_endpoint_made_itself(serve
     assert json.loads(invoke("call", server, "/own").stdout) == {"n": 1}
 
 
-def test_call_saves_the_files_of_a_stream_that_is_no_job_in_the_folder_itself() -> None:
+def test_call_saves_the_files_of_a_stream_that_is_no_job_in_the_folder_itself(serve: Serve) -> None:
     body = b'data: {"url": "data:text/plain;base64,aGk=", "content_type": "text/plain"}\n\n'
-    with scripted() as serve:
-        foreign = serve(answer(body, content_type="text/event-stream"), **{"openapi.json": [answer(b"{}")]})
-        assert json.loads(invoke("call", foreign.url, "/stream").stdout) == "out/result.txt"
+    foreign = serve(answer(body, content_type="text/event-stream"), **{"openapi.json": [answer(b"{}")]})
+    assert json.loads(invoke("call", foreign.url, "/stream").stdout) == "out/result.txt"
 
 
 def test_call_saves_nothing_outside_of_its_folder_whatever_id_the_server_gives(server: str, folder: Path) -> None:
@@ -608,6 +607,53 @@ def test_call_sends_the_key(folder: Path) -> None:
         assert refused("call", url, "/stream").startswith("unauthorized: ")
         assert invoke("call", url, "/double", "n=2", "--key", "secret").exit_code == 0
         assert invoke("call", url, "/stream", "--key", "secret").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "shown"),
+    [
+        ("log", "a line", 'log: "a line"'),
+        ("log", {"message": 5}, "5"),
+        ("progress", 0.5, "progress: 0.5"),
+        ("progress", {"step": "x"}, 'progress: {"step": "x"}'),
+        ("preview", {"step": 1, "total": "x"}, ""),
+    ],
+)
+def test_call_shows_the_events_of_other_servers_as_they_are(serve: Serve, name: str, data: Any, shown: str) -> None:
+    server = serve(head(), block(name, data), block("output", 7, 2), END, **{"openapi.json": [answer(b"[]")]})
+    result = invoke("call", server.url, "/stream")
+    assert (result.stdout, shown in result.stderr) == ("7\n", True)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *(b"[]", b"{}", b"nonsense", b"[" * 100_000, b'{"paths": 5}', b'{"paths": {"/stream": 5}}'),
+        b'{"paths": {"(.*)+$": {"post": {"responses": {"200": {"content": {"application/json": {}}}}}}}}',
+        b'{"paths": {"/stream": {"post": {"responses": {"201": {}}}}}}',
+    ],
+)
+def test_call_streams_where_the_description_does_not_say(serve: Serve, document: bytes) -> None:
+    server = serve(head(), block("output", 7), END, **{"openapi.json": [answer(document)]})
+    assert invoke("call", server.url, "/stream").stdout == "7\n"
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "[" * 400 + "]" * 400, "NaN"])
+def test_call_prints_what_is_odd_or_says_why_not(serve: Serve, value: str) -> None:
+    event = chunk(f"event: output\ndata: {value}\n\n")
+    result = invoke("call", serve(head(), event, END, **{"openapi.json": [answer(b"{}")]}).url, "/stream")
+    assert result.exit_code == 0 or result.stderr == "Expected JSON, got some that is nested too deeply\n"
+
+
+def test_call_refuses_the_url_of_another_server_as_a_path(serve: Serve) -> None:
+    other = serve()
+    said = refused("call", serve(**{"openapi.json": [answer(b"{}")]}).url, f"{other.url}/stream", "--key", "secret")
+    assert said.startswith("not_sent: Expected a path like")
+    assert other.requests == []
+
+
+def test_call_refuses_a_key_with_a_line_end() -> None:
+    assert refused("call", "http://127.0.0.1:9", "/x", "--key", "secret\n").startswith("not_sent: Expected a key")
 
 
 def test_call_refuses_what_is_no_url() -> None:

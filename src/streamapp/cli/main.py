@@ -23,7 +23,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
-import httpx
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -205,11 +204,11 @@ def call(
     with explaining():
         data = read_arguments(arguments or [])
         with Client(url, key) as client:
-            if _streams(url, path, key):
+            if _streams(client, path):
                 result = _stream(client, path, data, out, previews)
             else:
                 result = Display(out, saves_previews=False).finish(client.run(path, data))
-    print_result(result)
+        print_result(result)
 
 
 @cli.command("exec", context_settings={"allow_interspersed_args": False})
@@ -258,6 +257,8 @@ def explaining() -> Iterator[None]:
         message = f"{error.title}: {'; '.join(wrong)}"
     except OSError as error:  # the disk is full, a folder may not be written
         message = str(error)
+    except RecursionError:
+        message = "Expected JSON, got some that is nested too deeply"
     else:
         return
     print_error(message)
@@ -465,16 +466,22 @@ def _stream(client: Client, path: str, data: dict[str, Any], out: Path, previews
             return display.finish(stream.result)
 
 
-def _streams(url: str, path: str, key: str | None) -> bool:
+def _streams(client: Client, path: str) -> bool:
     """Ask the server's description whether an endpoint streams; where it does not say, the call itself will."""
-    headers = {} if key is None else {"Authorization": f"Key {key}"}
     try:
-        document = httpx.get(f"{url.rstrip('/')}/openapi.json", headers=headers).json()
-    except (httpx.RequestError, ValueError):
+        document = json.loads(client.download("openapi.json"))
+    except (ClientError, ValueError, RecursionError):
         return True
-    for route, operations in document.get("paths", {}).items():
-        pattern = re.sub(r"\{\w+\}", "[^/]+", route.rstrip("/"))
-        if "post" in operations and re.fullmatch(pattern, path.rstrip("/")):
-            content = operations["post"]["responses"]["200"].get("content", {})
-            return not content or "text/event-stream" in content
+    routes = document.get("paths") if isinstance(document, dict) else None
+    for route, operations in routes.items() if isinstance(routes, dict) else ():
+        match operations:
+            case {"post": {"responses": {"200": {"content": dict() as content}}}} if content and _leads_to(route, path):
+                return "text/event-stream" in content
     return True
+
+
+def _leads_to(route: str, path: str) -> bool:
+    asked, places = path.strip("/").split("/"), route.strip("/").split("/")
+    return len(asked) == len(places) and all(
+        place == name or place.startswith("{") for place, name in zip(places, asked, strict=True)
+    )

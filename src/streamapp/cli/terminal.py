@@ -56,12 +56,14 @@ class Display:
     def show(self, name: str, data: Any) -> None:
         """Show an event."""
         match name:
-            case "progress":
+            case "progress" if _tells_step(data):
                 self._advance(data)
             case "preview":
                 self._preview(data)
-            case "log":
-                self._print(data["message"])
+            case "log" if isinstance(data, dict) and "message" in data:
+                self._print(str(data["message"]))
+            case "progress" | "log":  # another server's
+                self._print(f"{name}: {json.dumps(data)}")
             case _ if name in ABOUT_STREAM:
                 if name in BEGINNINGS:
                     self._outputs = 0  # the one held back was of the attempt that is lost
@@ -75,12 +77,12 @@ class Display:
 
     def _advance(self, data: dict[str, Any]) -> None:
         total, message = data.get("total"), data.get("message", "")
-        self._progress.update(self._task, completed=data["step"], total=total, description=message)
+        self._progress.update(self._task, completed=data["step"], total=total, description=str(message))
 
     def _preview(self, data: Any) -> None:
         self._previews += 1
         number = self._previews
-        if isinstance(data, dict) and isinstance(data.get("step"), int):
+        if _tells_step(data):
             number = data["step"]
             self._advance(data)
         if self._saves_previews:
@@ -120,12 +122,18 @@ class Display:
 
 def print_result(result: Any) -> None:
     """Print a result as JSON on stdout."""
-    typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    typer.echo(text.encode("utf-8", "replace").decode())  # without lone surrogates, which no terminal takes
 
 
 def print_error(message: str) -> None:
     """Print a message as one red line on stderr."""
     Console(stderr=True).print(Text(" ".join(message.split()), style="red"), soft_wrap=True)
+
+
+def _tells_step(data: Any) -> bool:
+    """Say whether data are a step's as a server of ours tells it; another's may be anything."""
+    return isinstance(data, dict) and isinstance(data.get("step"), int) and isinstance(data.get("total"), int | None)
 
 
 def _join(stem: str, key: str) -> str:
