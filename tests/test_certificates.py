@@ -7,6 +7,7 @@ import certifi
 import pytest
 
 from streamapp.errors import InvalidInput
+from streamapp.fal.api import HOSTS
 from streamapp.serve import certificates
 from streamapp.serve.certificates import Certificates, issue
 
@@ -37,7 +38,7 @@ def meet(files: Certificates, host: str, *, trusted: Path) -> None:
     shake_hands(server, client, host)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "gpu.example"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "gpu.example", *HOSTS])
 def test_who_trusts_the_authority_trusts_the_server_under_each_of_its_names(files: Certificates, host: str) -> None:
     meet(files, host, trusted=files.authority)
 

@@ -2,14 +2,13 @@
 
 import asyncio
 import socket
-import socketserver
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
-from tests.scripted_server import END, Serve, Server, answer, block, chunk, head
+from tests.leading_proxy import StartProxy, leading
+from tests.scripted_server import END, Serve, answer, block, chunk, head
 
 import streamapp_client._server
 from streamapp_client import AsyncClient, Client, ConnectionFailed, NoImage, NotSent, UnexpectedAnswer
@@ -260,42 +259,6 @@ def test_an_asynchronous_client_follows_by_the_same_rules(serve: Serve) -> None:
 # Proxies
 
 
-class Proxy(socketserver.ThreadingTCPServer):
-    """Note what is asked for, and refuse it or pass it on to `target` whatever its name."""
-
-    daemon_threads = True
-
-    def __init__(self, target: str, refusal: bytes = b"") -> None:
-        super().__init__(("127.0.0.1", 0), Tunnel)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.asked: list[str] = []
-        self.target = ("127.0.0.1", int(target.rpartition(":")[2]))
-        self.refusal = refusal
-
-
-class Tunnel(socketserver.StreamRequestHandler):
-    """Pass a plain request on, under its path."""
-
-    server: Proxy
-
-    def handle(self) -> None:
-        first = self.rfile.readline().decode()
-        self.server.asked.append(first.rpartition(" ")[0])
-        lines = [*iter(self.rfile.readline, b"\r\n")]
-        if self.server.refusal:
-            self.wfile.write(self.server.refusal)
-            return
-        method, url, _ = first.split()
-        size = next((int(line.split()[1]) for line in lines if line.lower().startswith(b"content-length")), 0)
-        with socket.create_connection(self.server.target) as upstream:
-            path = "/" + url.split("/", 3)[3]
-            upstream.sendall(
-                f"{method} {path} HTTP/1.1\r\n".encode() + b"".join(lines) + b"\r\n" + self.rfile.read(size)
-            )
-            while data := upstream.recv(65536):
-                self.wfile.write(data)
-
-
 @pytest.fixture
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("http", "https", "all", "no"):
@@ -304,29 +267,17 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-StartProxy = Callable[..., Proxy]
-
-
 @pytest.fixture
 def proxy() -> Iterator[StartProxy]:
-    proxies: list[Proxy] = []
-
-    def start(target: Server, refusal: bytes = b"") -> Proxy:
-        proxies.append(Proxy(target.url, refusal))
-        threading.Thread(target=proxies[-1].serve_forever, kwargs={"poll_interval": 0.01}).start()
-        return proxies[-1]
-
-    yield start
-    for each in proxies:
-        each.shutdown()
-        each.server_close()
+    with leading() as start:
+        yield start
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
 def test_another_machine_is_reached_by_the_proxy_of_the_environment(
     serve: Serve, proxy: StartProxy, no_proxies: pytest.MonkeyPatch, variable: str
 ) -> None:
-    between = proxy(serve(echo=[answer(b"7")]))
+    between = proxy(serve(echo=[answer(b"7")]).url)
     no_proxies.setenv(variable, between.url)
 
     assert Client("http://gpu.example").run("/echo") == 7
@@ -338,7 +289,7 @@ def test_this_machine_is_reached_directly(
     serve: Serve, proxy: StartProxy, no_proxies: pytest.MonkeyPatch, host: str
 ) -> None:
     server = serve(echo=[answer(b"7")])
-    between = proxy(server, b"HTTP/1.1 403 Forbidden\r\n\r\n")
+    between = proxy(server.url, b"HTTP/1.1 403 Forbidden\r\n\r\n")
     no_proxies.setenv("ALL_PROXY", between.url)
     server_port = server.url.rpartition(":")[2]
 
@@ -350,7 +301,7 @@ def test_this_machine_is_reached_directly(
 def test_an_error_names_the_proxy_without_its_password(
     serve: Serve, proxy: StartProxy, no_proxies: pytest.MonkeyPatch
 ) -> None:
-    between = proxy(serve(), b"HTTP/1.1 403 Forbidden\r\n\r\n")
+    between = proxy(serve().url, b"HTTP/1.1 403 Forbidden\r\n\r\n")
     no_proxies.setenv("HTTPS_PROXY", between.url.replace("//", "//me:secret@"))
 
     with pytest.raises(ConnectionFailed) as caught:

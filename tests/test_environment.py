@@ -53,13 +53,28 @@ def test_setting_them_twice_changes_nothing() -> None:
 
 
 def test_an_untouched_client_is_told_whom_to_trust_and_whom_to_call() -> None:
-    variables = tls_variables("127.0.0.1:8443", bundle=Path("/tls/bundle.pem"), authority=Path("/tls/ca.pem"))
+    variables = tls_variables("127.0.0.1:8443", {}, bundle=Path("/tls/bundle.pem"), authority=Path("/tls/ca.pem"))
     assert variables == {
         "SSL_CERT_FILE": "/tls/bundle.pem",
         "NODE_EXTRA_CA_CERTS": "/tls/ca.pem",
         "FAL_RUN_HOST": "127.0.0.1:8443/run",
         "FAL_QUEUE_RUN_HOST": "127.0.0.1:8443/queue",
     }
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("url", [URL, "http://localhost:8000", "https://[::1]:8000"])
+def test_where_there_is_a_proxy_a_server_on_this_machine_is_excepted(name: str, url: str) -> None:
+    host = url.split("//")[1].removesuffix(":8000")
+    variables = shim_variables(url, {name: "http://proxy:3128", "NO_PROXY": "example.org"})
+    assert variables["NO_PROXY"] == variables["no_proxy"] == f"{host.strip('[]')},example.org"
+    tls = tls_variables(f"{host}:8443", {name: "http://proxy:3128"}, bundle=Path("b"), authority=Path("a"))
+    assert tls["no_proxy"] == host.strip("[]")
+
+
+@pytest.mark.parametrize(("url", "proxy"), [("https://gpu.example", "http://proxy:3128"), (URL, "")])
+def test_else_nothing_is_excepted(url: str, proxy: str) -> None:
+    assert "NO_PROXY" not in shim_variables(url, {"HTTPS_PROXY": proxy, "NO_PROXY": "example.org"})
 
 
 def test_python_imports_fal_client_with_our_urls() -> None:

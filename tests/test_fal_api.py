@@ -553,6 +553,42 @@ def test_the_proxy_leads_nowhere_else(target: str) -> None:
         assert client.post("/api/fal/proxy", json={}, headers={"x-fal-target-url": target}).status_code == 404
 
 
+# fal's own hosts
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "led"),
+    [
+        ("fal.run", "/me/shop/stream", "/run/me/shop/stream"),
+        ("FAL.run:443", "/me/shop", "/run/me/shop"),
+        ("queue.fal.run", "/me/shop/requests/1/status", "/queue/me/shop/requests/1/status"),
+        ("rest.alpha.fal.ai", "/storage/upload/initiate", "/rest/storage/upload/initiate"),
+        ("v3.fal.media", "/files/upload/multipart", "/rest/files/upload/multipart"),
+        ("queue.fal.run", "/queue/me/shop/requests/1/status", "/queue/me/shop/requests/1/status"),
+        ("queue.fal.run", "/files/1/a.png", "/files/1/a.png"),
+        ("v3.fal.media", "/files/1/a.png", "/files/1/a.png"),
+        ("rest.fal.ai", "/rest/storage/auth/token", "/rest/storage/auth/token"),
+        ("rest.fal.ai", "/me/shop", "/me/shop"),
+        ("here", "/me/shop", "/me/shop"),
+        ("evil.fal.run", "/me/shop", "/me/shop"),
+        ("", "/storage/x", "/storage/x"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_request_for_one_of_fals_hosts_goes_where_it_means(kind: str, host: str, path: str, led: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["path"] == led
+
+    await api.FalHosts(app)({"type": kind, "path": path, "headers": [(b"host", host.encode())]}, None, None)  # type: ignore[arg-type]
+
+
+async def test_a_lifespan_has_no_host() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope == {"type": "lifespan"}
+
+    await api.FalHosts(app)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+
+
 # Hints
 
 

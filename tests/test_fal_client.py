@@ -2,6 +2,7 @@
 
 import gc
 import io
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from fal_client.client import FalClientHTTPError, FalClientTimeoutError
 from httpx_sse import SSEError
 from PIL import Image
 from tests.fal_packages import FAL, ID, environment, needs_fal, open_gate, serving, serving_tls
+from tests.leading_proxy import leading
 from tests.waiting import WAIT_S
 
 from streamapp_client.compat import fal
@@ -385,6 +387,11 @@ print(asyncio.run(fal_client.run_async("{ID}", {{"a": 2, "b": 5}})))
 UPLOAD = """
 print(fal_client.upload(b"bytes", "text/plain"))
 """
+BACK = """
+import httpx
+
+print(httpx.get(fal_client.upload(b"bytes", "text/plain")).content)
+"""
 SHOWN = "{'sum': 5}\n{'step': 1} {'steps': 1}\n{'sum': 6}\n{'sum': 7}\n"
 
 
@@ -438,6 +445,37 @@ def test_over_tls_exec_takes_uploads_too(tls: tuple[str, dict[str, str]]) -> Non
     shown = run_by_exec(url, sys.executable, "-c", SCRIPT + UPLOAD, variables=variables)
     assert shown.startswith(SHOWN)
     assert shown.splitlines()[-1].startswith(f"{url}/files/")
+
+
+def test_over_tls_a_proxy_may_lead_an_untouched_script_here(tls: tuple[str, dict[str, str]]) -> None:
+    """By fal's own names: uploads too, to whose host fal_client has no variable."""
+    url, variables = tls
+    with leading() as start:
+        proxy = start(url)
+        trusting = {"SSL_CERT_FILE": variables["SSL_CERT_FILE"], "HTTPS_PROXY": proxy.url, "FAL_KEY": "any"}
+        shown = run(sys.executable, "-c", SCRIPT + UPLOAD + BACK, variables=trusting)
+    assert shown.startswith(SHOWN)
+    assert shown.splitlines()[-1] == "b'bytes'"
+    assert {"fal.run:443", "queue.fal.run:443", "rest.fal.ai:443", "v3.fal.media:443"} == {
+        asked.removeprefix("CONNECT ") for asked in proxy.asked
+    }
+
+
+def test_over_tls_a_key_is_asked_for_under_fals_names(tmp_path: Path) -> None:
+    """An upload's path is one of a file here, which is open."""
+    with serving("--tls", "--tls-dir", str(tmp_path), STREAMAPP_API_KEY="secret") as (url, _):
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        for host, path in [("fal.run", f"/{ID}"), ("queue.fal.run", f"/{ID}"), ("v3.fal.media", "/files/upload")]:
+            answer = httpx.post(url + path, headers={"Host": host}, content=b"{}", verify=trusting, timeout=WAIT_S)
+            assert answer.status_code == 401, host
+
+
+def test_exec_reaches_a_server_on_this_machine_past_a_proxy(url: str) -> None:
+    with leading() as start:
+        proxy = start(url, b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        variables = {"HTTP_PROXY": proxy.url, "all_proxy": proxy.url, "NO_PROXY": "example.org"}
+        assert run_by_exec(url, sys.executable, "-c", SCRIPT + UPLOAD, variables=variables).startswith(SHOWN)
+    assert proxy.asked == []
 
 
 @needs_fal

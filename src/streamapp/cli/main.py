@@ -351,7 +351,9 @@ def _serve(project: Project, fd: int | None) -> int:
     typer.echo(describe_server(api, project.host, port, scheme="https" if issued else "http"))
     if issued is not None:
         address = shown_address(project.host, port)
-        typer.echo(_exports(tls_variables(address, bundle=issued.bundle, authority=issued.authority)) + "\n")
+        typer.echo(
+            _exports(tls_variables(address, os.environ, bundle=issued.bundle, authority=issued.authority)) + "\n"
+        )
     certificate = issued.server if issued is not None else None
     return server.serve(api, listener, log_level=project.log_level, stays_up=fd is not None, certificate=certificate)
 

@@ -3,8 +3,9 @@
 `FalPaths` leads requests with fal's paths to the apps' own routes. `/run/{owner}/{app}/...` answers as the endpoint
 does, but of a stream with its result, unless the path ends in `/stream` or the request asks for a stream;
 `/queue/{owner}/{app}/...` lets its job run on without readers and says where to ask for it; `/api/fal/proxy`, fal-js'
-`proxyUrl`, leads to wherever its header says. The routes here are those that no app has: the queue's requests by id,
-and storage. `FAL` is all of it. Any owner is accepted; an app goes by its name.
+`proxyUrl`, leads to wherever its header says; under `serve --tls` `FalHosts` leads to where fal's own hosts mean. The
+routes here are those that no app has: the queue's requests by id, and storage. `FAL` is all of it. Any owner is
+accepted; an app goes by its name.
 
 Source: the stock clients, fal_client 1.0.3 and @fal-ai/client 1.10.1, and https://docs.fal.ai/model-apis/model-endpoints/queue.
 Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-Retry-Config` have nothing to change.
@@ -46,12 +47,44 @@ from ..stores.files import Stored
 PROXY_PATH = "/api/fal/proxy"
 _APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")
 _REQUEST_PATH = re.compile(r"/requests/[^/]+(/.*)?")
-_TARGETS = {"fal.run": "/run", "queue.fal.run": "/queue", "rest.fal.ai": "/rest", "rest.alpha.fal.ai": "/rest"}
+#: fal's own hosts, and what stands here before the paths that they have there
+HOSTS = {
+    "fal.run": "/run",
+    "queue.fal.run": "/queue",
+    "rest.fal.ai": "/rest",
+    "rest.alpha.fal.ai": "/rest",
+    "v3.fal.media": "/rest",
+}
+_OWN_PATHS = ("/run/", "/queue/", "/rest/", "/api/fal/", "/files/", "/jobs/")
+_STORAGE_PATHS = ("/storage/", "/files/upload")
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
 _LOOK_S = 0.5  # a job's place in the queue is no event; fal-js polls as often
 _MAX_SHOWN = 200
+
+
+class FalHosts:
+    """Lead requests that name one of fal's hosts, as a proxy in their clients' way may bring them, to fal's paths here.
+
+    Outside of all that guards the server, which goes by the paths. What has a path of ours already, as the URLs in our
+    answers have, is left as it is.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "lifespan" and (prefix := self._prefix(scope)):
+            scope = {**scope, "path": prefix + scope["path"]}
+        await self.app(scope, receive, send)
+
+    def _prefix(self, scope: Scope) -> str:
+        host = (header_in(scope["headers"], b"host") or b"").partition(b":")[0].decode("latin-1").lower()
+        prefix, path = HOSTS.get(host, ""), scope["path"]
+        is_ours = not path.startswith(_STORAGE_PATHS) if prefix == "/rest" else path.startswith(_OWN_PATHS)
+        return "" if is_ours else prefix
 
 
 class FalPaths:
@@ -100,7 +133,7 @@ def _proxied(target: str) -> tuple[str, bytes]:
     """Return the path and the query here of a URL of fal's."""
     try:
         url = urllib.parse.urlsplit(target)
-        prefix = _TARGETS[url.hostname or ""]
+        prefix = HOSTS[url.hostname or ""]
     except (KeyError, ValueError):  # answered by the app as a path that is not served
         return f"{PROXY_PATH}/{target[:_MAX_SHOWN]}", b""
     return prefix + urllib.parse.unquote(url.path), url.query.encode()

@@ -5,13 +5,16 @@ JavaScript one has its hosts written in. Over https fal_client's own variables d
 It sets nothing itself and starts nothing.
 """
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 SHIMS = Path(__file__).parent / "shims"
 # The `fal` package takes no key without a colon.
 _NO_KEY = "local:local"
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def shim_variables(url: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -22,6 +25,7 @@ def shim_variables(url: str, environment: Mapping[str, str]) -> dict[str, str]:
         environment: what holds already: paths and options are kept, a key of the server's goes before one of fal's.
     """
     return {
+        **_proxy_exceptions(urlsplit(url).hostname or "", environment),
         "STREAMAPP_URL": url.rstrip("/"),
         "FAL_KEY": environment.get("STREAMAPP_API_KEY") or environment.get("FAL_KEY") or _NO_KEY,
         "PYTHONPATH": _put_first(str(SHIMS), environment.get("PYTHONPATH", ""), os.pathsep),
@@ -31,19 +35,37 @@ def shim_variables(url: str, environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def tls_variables(address: str, *, bundle: Path, authority: Path) -> dict[str, str]:
+def tls_variables(address: str, environment: Mapping[str, str], *, bundle: Path, authority: Path) -> dict[str, str]:
     """Return the variables with which an untouched fal_client trusts and calls a server with a certificate of ours.
 
     Args:
         address: host and port.
+        environment: what holds already.
         bundle: the certificates that Python shall trust; node adds `authority` to those that it brings.
     """
     return {
+        **_proxy_exceptions(urlsplit(f"//{address}").hostname or "", environment),
         "SSL_CERT_FILE": str(bundle),
         "NODE_EXTRA_CA_CERTS": str(authority),
         "FAL_RUN_HOST": f"{address}/run",
         "FAL_QUEUE_RUN_HOST": f"{address}/queue",
     }
+
+
+def _proxy_exceptions(host: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps clients from asking a proxy for a server on their own machine; nothing where there is none."""
+    has_proxy = any(environment.get(name) for proxy in _PROXIES for name in (proxy, proxy.upper()))
+    if not has_proxy or not _is_on_this_machine(host):
+        return {}
+    excepted = environment.get("no_proxy") or environment.get("NO_PROXY", "")
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), _put_first(host, excepted, ","))
+
+
+def _is_on_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _put_first(item: str, others: str, separator: str) -> str:

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..errors import InvalidInput
+from ..fal.api import HOSTS
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _AUTHORITY_DAYS = 3650
@@ -55,7 +56,9 @@ class Certificates:
 
 
 def issue(folder: Path, host: str) -> Certificates:
-    """Write a server certificate for `host` and the local names into `folder`, and an authority if there is none.
+    """Write a server certificate into `folder`, and an authority if there is none.
+
+    It is for `host`, the local names, and fal's: a proxy may lead the clients of these here.
 
     Raises:
         OSError: the folder or a file may not be written.
@@ -65,7 +68,7 @@ def issue(folder: Path, host: str) -> Certificates:
     files = Certificates(folder / "server.pem", folder / "ca.pem", folder / "bundle.pem")
     key, authority = _authority(folder / "ca-key.pem", files.authority)
     own_key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _server_certificate(own_key, key, authority, dict.fromkeys([*_LOCAL, host]))
+    certificate = _server_certificate(own_key, key, authority, dict.fromkeys([*_LOCAL, *HOSTS, host]))
     _write_secret(files.server, _pem(own_key) + certificate.public_bytes(Encoding.PEM))
     files.bundle.write_bytes(Path(certifi.where()).read_bytes() + authority.public_bytes(Encoding.PEM))
     return files

@@ -31,6 +31,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import HANDLED_SIGNALS
 
+from ..fal.api import FalHosts
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
 from ..http.middleware import head_excess
@@ -265,9 +266,10 @@ class Server(uvicorn.Server):
         self, app: FastAPI, *, log_level: str = "info", stays_up: bool = False, certificate: Path | None = None
     ) -> None:
         trusted = list(app.state.runtime.settings.trusted_proxies)
+        led = app if certificate is None else FalHosts(app)
         super().__init__(
             uvicorn.Config(
-                AfterReturn(ForwardedHeaders(app, trusted), app),  # type: ignore[arg-type]
+                AfterReturn(ForwardedHeaders(led, trusted), app),  # type: ignore[arg-type]
                 proxy_headers=False,
                 http=LendingProtocol,
                 lifespan="on",
