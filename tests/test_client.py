@@ -450,6 +450,14 @@ def test_run_returns_the_value(serve: Serve) -> None:
     assert (server.requests[0][0]["Accept"], server.requests[0][1]) == ("application/json", b'{"a":1}')
 
 
+@pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content"])
+def test_an_empty_answer_is_none_and_a_stream_without_events(serve: Serve, status: str) -> None:
+    server = serve(answer(b"", status))
+
+    assert Client(server.url).run("/stream") is None
+    assert list(Client(server.url).stream("/stream")) == []
+
+
 def test_run_raises_what_the_server_said(serve: Serve) -> None:
     fields = [{"loc": ["body", "steps"], "msg": "Input should be less than 50"}]
     said = json.dumps(refusal("invalid_input", "steps is wrong", detail=fields)).encode()

@@ -24,6 +24,10 @@ CALLS: dict[str, Callable[[Client, str], Any]] = {
 each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
+def moved(location: str, status: int = 307) -> bytes:
+    return answer(b"", f"{status} Moved", headers=f"Location: {location}\r\nSet-Cookie: sticky=1\r\n")
+
+
 # Paths
 
 
@@ -125,6 +129,16 @@ def test_messages_do_not_tell_the_password_in_a_url() -> None:
         Client("http://me:secret@h:x")
 
 
+@pytest.mark.parametrize("steps", [[answer(b"<", content_type="text/html")], [answer(b"nonsense")], [moved("ftp://x")]])
+def test_messages_do_not_tell_a_key_in_a_query(serve: Serve, steps: list[bytes]) -> None:
+    client = Client(serve(**{"x?_token=secret": steps}).url)
+
+    for call in (client.run, client.stream):
+        with pytest.raises(UnexpectedAnswer) as caught:
+            call("/x?_token=secret")
+        assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("key", ["secret\n", " secret", "se\r\ncret", "\0"])
 def test_a_key_with_a_line_end_is_refused_without_telling_it(key: str) -> None:
     with pytest.raises(NotSent, match=r"write key\.strip\(\)$"):
@@ -172,10 +186,6 @@ def test_an_event_id_that_is_not_ascii_is_sent_back_as_utf_8(serve: Serve) -> No
 
 
 # Redirects
-
-
-def moved(location: str, status: int = 307) -> bytes:
-    return answer(b"", f"{status} Moved", headers=f"Location: {location}\r\nSet-Cookie: sticky=1\r\n")
 
 
 @pytest.mark.parametrize("absolute", [True, False])

@@ -60,10 +60,12 @@ class _Wire:
             self._response = response = await self._http.send(request, stream=True)
             request = redirects.next(response)
         self._chunks = response.aiter_bytes()
-        return (await self._gather(f"an answer of {step.path}")).read_into(response) if response.is_error else response
+        if response.is_error:
+            return (await self._gather(step)).read_into(response)
+        return response
 
-    async def _gather(self, what: str, max_bytes: int = MAX_BYTES) -> core.Body:
-        body = core.Body(what, max_bytes)
+    async def _gather(self, step: Send, max_bytes: int = MAX_BYTES) -> core.Body:
+        body = core.Body(f"an answer of {step.path.partition('?')[0]}", max_bytes)
         assert self._chunks is not None
         async for chunk in self._chunks:
             body.add(chunk)
@@ -75,7 +77,7 @@ class _Wire:
             response = await self._send(step)
             if response.is_error:
                 raise error_from_response(response)
-            return (await self._gather(f"an answer of {step.path[:80]}", max_bytes)).content()
+            return (await self._gather(step, max_bytes)).content()
         finally:
             await self.hang_up()
 

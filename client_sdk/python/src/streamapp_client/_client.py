@@ -54,10 +54,12 @@ class _Wire:
             self._response = response = self._http.send(request, stream=True)
             request = redirects.next(response)
         self._chunks = response.iter_bytes()
-        return self._gather(f"an answer of {step.path}").read_into(response) if response.is_error else response
+        if response.is_error:
+            return self._gather(step).read_into(response)
+        return response
 
-    def _gather(self, what: str, max_bytes: int = MAX_BYTES) -> core.Body:
-        body = core.Body(what, max_bytes)
+    def _gather(self, step: Send, max_bytes: int = MAX_BYTES) -> core.Body:
+        body = core.Body(f"an answer of {step.path.partition('?')[0]}", max_bytes)
         for chunk in self._chunks:
             body.add(chunk)
         return body
@@ -68,7 +70,7 @@ class _Wire:
             response = self._send(step)
             if response.is_error:
                 raise error_from_response(response)
-            return self._gather(f"an answer of {step.path[:80]}", max_bytes).content()
+            return self._gather(step, max_bytes).content()
         finally:
             self.hang_up()
 

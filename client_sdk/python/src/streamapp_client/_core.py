@@ -16,11 +16,13 @@ import httpx
 from ._decoder import MAX_BYTES, PIECE_BYTES, ServerSentEvent, SSEDecoder, too_long
 from ._errors import StreamInterrupted, UnexpectedAnswer, error_from_event, error_from_response
 from ._models import Event
+from ._server import shown_url
 
 EVENT_STREAM = "text/event-stream"
 NDJSON = "application/x-ndjson"
 TEXT = "text/plain"
 JSON = "application/json"
+EMPTY = (httpx.codes.NO_CONTENT, httpx.codes.RESET_CONTENT)
 CANCEL_TIMEOUT_S = 2.0
 #: Of a file that is downloaded, which is held in memory.
 MAX_FILE_BYTES = 1 << 30
@@ -103,8 +105,9 @@ def check_answer(response: httpx.Response, *expected: str) -> None:
     if response.is_success and media_type in expected:
         return
     call = "run" if media_type == JSON else "stream" if media_type == EVENT_STREAM else None
+    got = f"HTTP {response.status_code} with {media_type or 'no type'}"
     raise UnexpectedAnswer(
-        f"Expected {expected[0]} from {response.url}, got HTTP {response.status_code} with {media_type or 'no type'}"
+        f"Expected {expected[0]} from {shown_url(response.url)}, got {got}"
         + (f"; write client.{call}(...)" if call else ""),
         status_code=response.status_code,
         job_id=response.headers.get("X-Streamapp-Job-Id"),

@@ -139,17 +139,17 @@ class Redirects:
             return None
         self._followed += 1
         if self._followed > _MAX_REDIRECTS:
-            raise _unexpected(response, f"more than {_MAX_REDIRECTS} redirects, the last to {_shown(request.url)}")
+            raise _unexpected(response, f"more than {_MAX_REDIRECTS} redirects, the last to {shown_url(request.url)}")
         if request.url.scheme not in ("http", "https") or (response.url.scheme, request.url.scheme) == (
             "https",
             "http",
         ):
-            raise _unexpected(response, f"a redirect to {_shown(request.url)}, which is not safe to follow")
+            raise _unexpected(response, f"a redirect to {shown_url(request.url)}, which is not safe to follow")
         if origin_of(request.url) != origin_of(self._server.url):
             if request.method != "GET":
                 raise _unexpected(
                     response,
-                    f"a redirect to {_shown(request.url)}, which gets no input of yours; "
+                    f"a redirect to {shown_url(request.url)}, which gets no input of yours; "
                     "if it is meant to, make a client of that server's",
                 )
             for name in ("Authorization", "Cookie"):
@@ -170,11 +170,12 @@ def _check_coding(response: httpx.Response) -> None:
 
 def _unexpected(response: httpx.Response, got: str) -> UnexpectedAnswer:
     return UnexpectedAnswer(
-        f"Expected an answer from {_shown(response.url)}, got {got}", status_code=response.status_code
+        f"Expected an answer from {shown_url(response.url)}, got {got}", status_code=response.status_code
     )
 
 
-def _shown(url: httpx.URL) -> str:
+def shown_url(url: httpx.URL) -> str:
+    """Return an address for messages: without user, password and query, where a key may stand."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))[:_SHOWN_CHARACTERS]
 
 

@@ -78,7 +78,7 @@ class Conversation:
             try:
                 response = yield request
                 self._patience.answered()
-                if response.status_code == httpx.codes.NO_CONTENT:
+                if response.status_code in core.EMPTY:
                     return self.transcript.end()
                 core.check_answer(response, *expected)
                 return self.transcript.begin(response)
@@ -134,7 +134,7 @@ class Conversation:
         return is_near and not self.transcript.may_end
 
     def _check_time(self) -> None:
-        self._deadline.check(self._path, self.transcript.job_id)
+        self._deadline.check(self._path.partition("?")[0], self.transcript.job_id)
 
     def _check(self, error: ApiError) -> None:
         """Raise a refusal that will not pass."""
@@ -162,21 +162,24 @@ def read_json(request: Send, patience: Patience, deadline: Deadline, *, job_id: 
     Args:
         job_id: the job that does not end in time, when `deadline` has passed.
     """
+    what = request.path.partition("?")[0]  # a key may stand behind it
     while True:
-        deadline.check(request.path, job_id)
+        deadline.check(what, job_id)
         try:
             response = yield replace(request, read_s=deadline.within(request.read_s))
             patience.answered()
+            if response.status_code in core.EMPTY:
+                return None
             core.check_answer(response, core.JSON)
-            body = core.Body(f"an answer of {request.path}")
+            body = core.Body(f"an answer of {what}")
             while (chunk := (yield Read())) is not None:
                 body.add(chunk)
-                deadline.check(request.path, job_id)
-            return core.decode_json(body.content(), f"the answer of {request.path}")
+                deadline.check(what, job_id)
+            return core.decode_json(body.content(), f"the answer of {what}")
         except (httpx.TransportError, ApiError) as error:
             if isinstance(error, ApiError) and (not may_pass(error) or _is_late(error, request)):
                 raise
-            deadline.check(request.path, job_id)
+            deadline.check(what, job_id)
             wait = patience.wait_s(error, retry_after=_retry_after(error))
             if wait is None:
                 raise
