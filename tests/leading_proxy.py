@@ -46,7 +46,7 @@ class Tunnel(socketserver.StreamRequestHandler):
             self.request.shutdown(socket.SHUT_RD)
 
     def send_on(self, upstream: socket.socket) -> None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # closed in the other thread
             while data := self.rfile.read1():
                 upstream.sendall(data)
             upstream.shutdown(socket.SHUT_WR)
