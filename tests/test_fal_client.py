@@ -470,6 +470,14 @@ def test_over_tls_a_key_is_asked_for_under_fals_names(tmp_path: Path) -> None:
             assert answer.status_code == 401, host
 
 
+def test_two_lines_reach_a_server_on_this_machine_past_a_proxy(url: str) -> None:
+    lines = f"from streamapp_client.compat import fal\nfal.use({url!r})\n"
+    with leading() as start:
+        proxy = start(url, b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        assert run(sys.executable, "-c", lines + SCRIPT, variables={"ALL_PROXY": proxy.url}) == SHOWN
+    assert proxy.asked == []
+
+
 def test_exec_reaches_a_server_on_this_machine_past_a_proxy(url: str) -> None:
     with leading() as start:
         proxy = start(url, b"HTTP/1.1 403 Forbidden\r\n\r\n")

@@ -62,7 +62,7 @@ class Server:
         if key:
             headers["Authorization"] = f"Key {key}"
         name = str(address.copy_with(userinfo=b"")).rstrip("/")
-        proxy = None if _is_on_this_machine(address.host) else _proxy_for(address)
+        proxy = None if is_on_this_machine(address.host) else _proxy_for(address)
         if proxy is not None:
             name += f" through the proxy {proxy.url} ({_variable_of(address.scheme)})"
         return cls(address, httpx.Headers(headers, encoding="utf-8"), proxy, name)
@@ -199,7 +199,8 @@ def _names_a_host(url: httpx.URL) -> bool:
 # Proxies
 
 
-def _is_on_this_machine(host: str) -> bool:
+def is_on_this_machine(host: str) -> bool:
+    """Say whether a host means this machine, which no proxy can reach for us."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
