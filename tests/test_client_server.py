@@ -342,6 +342,12 @@ def test_a_proxy_that_is_no_url_is_told_by_the_name_of_its_variable(no_proxies: 
     Client("http://127.0.0.1:8000").close()
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_a_variable_that_is_empty_names_no_proxy(no_proxies: pytest.MonkeyPatch, value: str) -> None:
+    no_proxies.setenv("HTTP_PROXY", value)
+    assert Address.at("http://gpu.example").proxy is None
+
+
 def test_a_socks_proxy_without_its_extra_says_what_to_install(no_proxies: pytest.MonkeyPatch) -> None:
     no_proxies.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
     no_proxies.setattr(streamapp_client._server, "find_spec", lambda name: None)
@@ -358,6 +364,7 @@ EXCEPTED = {
     "*.example": True,
     "example": True,
     " other , GPU.example. ": True,
+    "other gpu.example": True,
     "gpu.example:8000": True,
     "http://gpu.example": True,
     "gpu.example:80": False,

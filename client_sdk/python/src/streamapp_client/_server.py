@@ -215,7 +215,7 @@ def _proxy_for(address: httpx.URL) -> httpx.Proxy | None:
         NotSent: the environment names none that can be used.
     """
     proxies = getproxies()
-    url = proxies.get(address.scheme) or proxies.get("all")
+    url = (proxies.get(address.scheme) or proxies.get("all", "")).strip()
     if not url or _is_excepted(address, proxies.get("no", "")):
         return None
     variable = _variable_of(address.scheme)
@@ -236,7 +236,7 @@ def _variable_of(scheme: str) -> str:
 
 
 def _is_excepted(address: httpx.URL, no_proxy: str) -> bool:
-    return any(_excepts(item.strip().lower(), address) for item in no_proxy.split(","))
+    return any(_excepts(item, address) for item in no_proxy.lower().replace(",", " ").split())
 
 
 def _excepts(item: str, address: httpx.URL) -> bool:
