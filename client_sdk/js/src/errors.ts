@@ -6,7 +6,7 @@ import { stringifyJson } from "./json.js";
 export type ErrorCode =
   | "connection_failed" | "stream_interrupted" | "unexpected_answer" | "refused"
   | "malformed_request" | "unauthorized" | "not_found" | "job_not_found" | "job_unfinished" | "payload_too_large"
-  | "invalid_input" | "download_timeout" | "queue_full" | "cancelled" | "endpoint_failed" | "not_encodable" | "internal_error"
+  | "invalid_input" | "queue_full" | "cancelled" | "endpoint_failed" | "not_encodable" | "internal_error"
   | "unavailable" | "draining" | "setup_failed" | "out_of_memory" | "worker_stuck"
   | "deadline_exceeded" | "queue_timeout"
   | (string & {});
