@@ -7,7 +7,6 @@ that failed into one that ended well.
 import hmac
 import re
 from collections.abc import Callable, Collection
-from itertools import chain
 from urllib.parse import quote, unquote_to_bytes
 
 from starlette.exceptions import HTTPException
@@ -37,6 +36,7 @@ _OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 FILES = "/files/"
 _OPEN_FOLDERS = (FILES, "/playground/")  # the page has no data in it, and asks for the key itself
+_IS_BOUNDED = "streamapp.is_bounded"  # in the scope of a request that `head_excess` has found nothing in
 _MAX_OPEN_QUERY = 4096  # there it is an upload's key
 _MAX_TOKEN_BYTES = 8192
 # In a query with `&` before it; whichever of the letters are percent-encoded.
@@ -63,7 +63,9 @@ class HeadLimit:
 
 
 def head_excess(scope: Scope) -> ErrorReport | None:
-    """Return what is too much of a request's path, query or headers; nothing of them is parsed for it."""
+    """Return what is too much of a request's path, query or headers; nothing is parsed for it, nor seen twice."""
+    if _IS_BOUNDED in scope:
+        return None
     query, headers = scope["query_string"], scope["headers"]
     if len(scope["path"]) > _MAX_PATH_BYTES:
         return ErrorReport(414, _MALFORMED, f"the path is over {_MAX_PATH_BYTES} bytes")
@@ -71,7 +73,7 @@ def head_excess(scope: Scope) -> ErrorReport | None:
         return ErrorReport(414, _MALFORMED, f"the query is over {_MAX_QUERY_BYTES} bytes; send it in a body, by POST")
     if len(headers) > _MAX_HEADERS:
         return ErrorReport(431, _MALFORMED, f"expected at most {_MAX_HEADERS} headers, got {len(headers)}")
-    if sum(map(len, chain.from_iterable(headers))) > _MAX_HEADER_BYTES:
+    if len(b"".join([name + value for name, value in headers])) > _MAX_HEADER_BYTES:
         return ErrorReport(
             431,
             _MALFORMED,
@@ -80,6 +82,7 @@ def head_excess(scope: Scope) -> ErrorReport | None:
     if (ends := query.count(b"&")) >= _MAX_FIELDS:
         message = f"expected at most {_MAX_FIELDS} fields in the query, got {ends + 1}; send them in a body, by POST"
         return ErrorReport(400, _MALFORMED, message)
+    scope[_IS_BOUNDED] = True
     return None
 
 
@@ -91,11 +94,11 @@ class UnloggedToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        query = b"&" + scope.get("query_string", b"")
-        if _TOKEN.search(query) is None:
+        query = scope.get("query_string")
+        if not query or _TOKEN.search(b"&" + query) is None:
             return await self.app(scope, receive, send)
-        inner = scope.copy()
-        scope["query_string"] = _TOKEN.sub(b"", query)[1:]
+        inner = {**scope}
+        scope["query_string"] = _TOKEN.sub(b"", b"&" + query)[1:]
         await self.app(inner, receive, send)
 
 

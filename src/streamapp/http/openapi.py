@@ -30,7 +30,7 @@ _MEDIA = {
         "height": {"type": "integer"},
     },
 }
-_STATUS = {
+_STATUS: dict[str, Any] = {
     "type": "object",
     "required": ["job_id", "status"],
     "properties": {

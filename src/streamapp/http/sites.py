@@ -71,9 +71,12 @@ class CrossSite:
         if scope["type"] == "lifespan" or "*" in self._origins:
             return await self.app(scope, receive, send)
         headers = scope["headers"]
-        origin = header_in(headers, b"origin")
-        page = (origin or _origin_of(header_in(headers, b"referer") or b"")).decode("latin-1")
-        site = header_in(headers, b"sec-fetch-site") or _site_of(page, headers)
+        site, origin = header_in(headers, b"sec-fetch-site"), header_in(headers, b"origin")
+        told = origin or header_in(headers, b"referer")
+        if site in _OWN_SITES or (site is None and told is None):  # most come from here, or from programs
+            return await self.app(scope, receive, send)
+        page = (origin or _origin_of(told or b"")).decode("latin-1")
+        site = site or _site_of(page, headers)
         if site in _OWN_SITES or page in self._origins:
             return await self.app(scope, receive, send)
         if site == b"same-site":
@@ -153,15 +156,16 @@ class Hosts:
         self.app = app
         self._names = frozenset((*_OWN_NAMES, socket.gethostname().lower(), *(name.lower() for name in names)))
         self._log = _Log()
+        self._knows = lru_cache(maxsize=64)(self._is_own)  # to read an address takes more than all else here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 403."""
         if scope["type"] == "lifespan" or not _is_by_loopback(scope):
             return await self.app(scope, receive, send)
         told: bytes | None = scope.get(ASKED_HOST, header_in(scope["headers"], b"host"))
-        host = (told or b"").decode("latin-1")
-        if not host or self._is_own(host):  # browsers always send one
+        if not told or (len(told) <= _MAX_NAME and self._knows(told)):  # browsers always send one
             return await self.app(scope, receive, send)
+        host = told.decode("latin-1")
         name = _name_in(host[:_MAX_NAME]) or "<name>"
         message = (
             f"{host[:_MAX_SHOWN]!r} is no name of this machine; if a proxy or a tunnel of yours leads it here, write "
@@ -170,8 +174,8 @@ class Hosts:
         self._log.warn(name, "a request was refused: %s", message)
         await refuse(ErrorReport(403, "unknown_host", message), {}, scope, receive, send)
 
-    def _is_own(self, host: str) -> bool:
-        name = _name_in(host) if len(host) <= _MAX_NAME else ""
+    def _is_own(self, host: bytes) -> bool:
+        name = _name_in(host.decode("latin-1"))
         if name in self._names or "*" in self._names or _is_address(name):
             return True
         first, *parts = name.split(".")
