@@ -44,7 +44,7 @@ _TOKEN = re.compile(rb"&(?:_|%5[Ff])(?:t|%74)(?:o|%6[Ff])(?:k|%6[Bb])(?:e|%65)(?
 # What a request without a key can make the loop read. A query may be an input; nothing that is written by hand, nor a
 # browser's cookies, comes near the others.
 _MAX_PATH_BYTES, _MAX_QUERY_BYTES = 16 * 1024, 256 * 1024
-_MAX_FIELDS = 1000  # as many as a form may have
+_MAX_FIELDS = 1000  # of a query, as a form may have; and in all headers together: media types, cookies, addresses
 _MAX_HEADERS, _MAX_HEADER_BYTES = 200, 32 * 1024
 
 
@@ -73,12 +73,13 @@ def head_excess(scope: Scope) -> ErrorReport | None:
         return ErrorReport(414, _MALFORMED, f"the query is over {_MAX_QUERY_BYTES} bytes; send it in a body, by POST")
     if len(headers) > _MAX_HEADERS:
         return ErrorReport(431, _MALFORMED, f"expected at most {_MAX_HEADERS} headers, got {len(headers)}")
-    if len(b"".join([name + value for name, value in headers])) > _MAX_HEADER_BYTES:
-        return ErrorReport(
-            431,
-            _MALFORMED,
-            f"the headers are over {_MAX_HEADER_BYTES} bytes; send fewer, or delete the cookies of this host",
-        )
+    told = b"".join([name + value for name, value in headers])
+    if len(told) > _MAX_HEADER_BYTES:
+        message = f"the headers are over {_MAX_HEADER_BYTES} bytes; send fewer, or delete the cookies of this host"
+        return ErrorReport(431, _MALFORMED, message)
+    if (marks := told.count(b",") + told.count(b";")) > _MAX_FIELDS:
+        message = f"expected at most {_MAX_FIELDS} commas and semicolons in the headers, got {marks}"
+        return ErrorReport(431, _MALFORMED, message)
     if (ends := query.count(b"&")) >= _MAX_FIELDS:
         message = f"expected at most {_MAX_FIELDS} fields in the query, got {ends + 1}; send them in a body, by POST"
         return ErrorReport(400, _MALFORMED, message)
