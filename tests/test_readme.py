@@ -1,0 +1,301 @@
+"""What the READMEs show runs as it stands: on the README's own app, in the shell, in Python, in Node and in Chromium.
+
+A block that is new, or changed in its first line, fails here until it is run, or listed with the reason why it is not.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from tests.fal_packages import JS, needs, needs_fal_js, needs_node
+from tests.processes import read_until
+from tests.waiting import LONG_S, WAIT_S, until
+
+import streamapp
+
+ROOT = Path(__file__).parent.parent
+SDK = ROOT / "client_sdk" / "js"
+MAIN, APPS, PYTHON, JAVASCRIPT = "README.md", "apps/README.md", "client_sdk/python/README.md", "client_sdk/js/README.md"
+HERE = "http://127.0.0.1:8000"
+TEXT = (ROOT / MAIN).read_text()
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = pytest.mark.timeout(LONG_S)
+needs_chromium = needs(CHROMIUM is not None, "no chromium: run `make test` as root")
+needs_curl = needs(shutil.which("curl") is not None, "curl is missing")
+needs_esbuild = needs((SDK / "node_modules" / ".bin" / "esbuild").exists(), "the npm packages are missing")
+
+
+def snippets(page: str) -> list[str]:
+    """Return what a page shows in blocks; of a shell's each line is one."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    return [each for language, text in blocks for each in (text.splitlines() if language == "sh" else [text])]
+
+
+ALL = {page: snippets(page) for page in (MAIN, APPS, PYTHON, JAVASCRIPT)}
+RUN: set[tuple[str, str]] = set()
+
+
+def take(page: str, beginning: str) -> str:
+    """Return the one snippet that begins so; it is run here."""
+    (found,) = (text for text in ALL[page] if text.startswith(beginning))
+    RUN.add((page, found))
+    return found
+
+
+def shell(beginning: str, page: str = MAIN) -> list[str]:
+    """Return a line of a shell as words, without its comment, and with this Python's `streamapp` and `python`."""
+    words = shlex.split(take(page, beginning), comments=True)
+    python = {"streamapp": [sys.executable, "-m", "streamapp"], "python": [sys.executable]}
+    return [part for word in words for part in python.get(word, [word])]
+
+
+COUNTER = take(MAIN, "import time")
+SERVE = shell("streamapp serve counter.py:Counter  ")
+RUN_ONCE, NEW = shell("streamapp run counter.py"), shell("streamapp new")
+CURL, CALL = shell("curl -N"), shell("streamapp call")
+SERVE_TLS = shell("streamapp serve counter.py:Counter --tls")
+EXEC_PYTHON, EXEC_NODE = shell("streamapp exec -- python"), shell("streamapp exec -- node")
+WITH_CLIENT = take(MAIN, "from streamapp_client import Client")
+IN_NODE = take(MAIN, 'import { Client } from "streamapp-client"; // browsers')
+IN_PAGES = {"EventSource": take(MAIN, "// EventSource"), "fetch": take(MAIN, "// fetch")}
+OF_PYTHON = [
+    take(PYTHON, beginning)
+    for beginning in (
+        "from streamapp_client import Client\n",
+        "with client.stream(",
+        "caption = client.run(",
+        "async with AsyncClient",
+        "from streamapp_client.compat import fal",
+        "from streamapp_client import Client, InvalidInput",
+        "from streamapp_client import SSEDecoder",
+    )
+]
+BY_EXEC = [shell("streamapp exec --url http://127.0.0.1:8000 -- python", PYTHON)]
+BY_EXEC += [shell("streamapp exec --url http://127.0.0.1:8000 -- node", PYTHON)]
+BY_PROXY = take(PYTHON, "fal.config(")
+OF_JAVASCRIPT = [
+    take(JAVASCRIPT, beginning)
+    for beginning in (
+        'import { Client } from "streamapp-client";\n\nconst client = ',
+        "const stream = await client.stream(",
+        "const controller = ",
+        "const caption = await",
+        "const page = await",
+        'import { Client } from "streamapp-client";\n\nconst exact',
+        "import { StreamappError }",
+        "import { SSEDecoder }",
+    )
+]
+NOT_RUN = {
+    (MAIN, "make demo"): "it sets up an environment of its own",
+    (MAIN, "make test"): "this is it",
+    (MAIN, "           submit"): "a drawing",
+    (APPS, "import streamapp.fal as fal"): "tests/apps/fal_style.py begins so",
+    (PYTHON, "pip install"): "it is for an index; .ci/wheel installs",
+    (JAVASCRIPT, "npm install"): "it is for a registry; tests/test_js_client.py packs the package",
+    (JAVASCRIPT, "const source = client.eventSource"): "Node has no EventSource; client_sdk/js/test/pages.test.js has",
+    (JAVASCRIPT, 'import { Client } from "streamapp-client";\nimport { useStream }'): "tests/pages/react-page.js is it",
+    (JAVASCRIPT, "<!doctype html>"): "tests/test_js_client.py has these two pages from tests/pages",
+}
+
+
+def test_every_snippet_is_run_or_has_its_reason() -> None:
+    left = {(page, text) for page, texts in ALL.items() for text in texts} - RUN
+    assert [each for each in left if not any(is_named(each, named) for named in NOT_RUN)] == []
+    assert [named for named in NOT_RUN if not any(is_named(each, named) for each in left)] == []
+
+
+def is_named(snippet: tuple[str, str], named: tuple[str, str]) -> bool:
+    return snippet[0] == named[0] and snippet[1].startswith(named[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the README's app."""
+    place = tmp_path_factory.mktemp("readme")
+    (place / "counter.py").write_text(COUNTER)
+    return place
+
+
+def run(command: list[str], folder: Path, url: str = HERE, **environment: str) -> str:
+    """Run a command against the server at `url`, and return what it prints."""
+    words = [word.replace(HERE, url) for word in command]
+    variables = {**os.environ, "STREAMAPP_URL": url, "PYTHONUNBUFFERED": "1", **environment}
+    done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def serving(command: list[str], folder: Path) -> Iterator[str]:
+    """Serve at a free port; gives the URL."""
+    with subprocess.Popen([*command, "--port", "0"], cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield read_until(server.stdout, "docs:").split()[1].removesuffix("/docs")
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def counter(folder: Path) -> Iterator[str]:
+    with serving(SERVE, folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def painter(folder: Path) -> Iterator[str]:
+    app = ROOT / "tests" / "apps" / "painter.py"
+    with serving([sys.executable, "-m", "streamapp", "serve", str(app)], folder) as url:
+        yield url
+
+
+# On the README's own app
+
+
+def test_the_commands_without_a_server(folder: Path) -> None:
+    assert '"count": 3' in run(RUN_ONCE, folder)
+    run(NEW, folder)
+    assert '"image": ' in run([*RUN_ONCE[:4], "my-app/app.py", "/stream", "steps=2"], folder)
+
+
+@needs_curl
+def test_the_commands_with_one(counter: str, folder: Path) -> None:
+    assert run(CURL, folder, counter).count("event: output") == 3
+    assert '"count": 3' in run(CALL, folder, counter)
+
+
+def test_over_tls_with_the_variables_that_are_printed(folder: Path) -> None:
+    with serving([*SERVE_TLS, "--tls-dir", str(folder / "tls")], folder) as url:
+        assert url.startswith("https://127.0.0.1:")
+
+
+def test_the_python_client(counter: str, folder: Path) -> None:
+    printed = run_python(WITH_CLIENT, counter, folder)
+    assert printed.splitlines()[-1] == "{'count': 3}"
+
+
+def run_python(code: str, url: str, folder: Path) -> str:
+    return run([sys.executable, "-c", code.replace(HERE, url)], folder, url)
+
+
+@needs_node
+@needs_esbuild
+def test_the_javascript_client(counter: str, folder: Path) -> None:
+    printed = run_node(IN_NODE, counter, folder)
+    assert printed.splitlines()[-1] == "{ count: 3 }"
+
+
+def run_node(code: str, url: str, folder: Path) -> str:
+    command = ["npx", "esbuild", "--bundle", "--format=esm", "--platform=node", "--log-level=error"]
+    bundle = subprocess.run(
+        [*command, "--alias:streamapp-client=./src/index.ts"],
+        cwd=SDK,
+        input=code.replace(HERE, url),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=True,
+    )
+    return run(["node", "--input-type=module", "--eval", bundle.stdout], folder, url)
+
+
+@needs_chromium
+@pytest.mark.parametrize("way", IN_PAGES)
+def test_without_a_client_in_a_page(counter: str, way: str) -> None:
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
+    ):
+        page = browser.new_page()
+        page.goto(f"{counter}/health")
+        page.evaluate("() => { window.said = []; console.log = (value) => said.push(value); }")
+        page.evaluate(f"async () => {{ {IN_PAGES[way]} }}")
+        until(lambda: page.evaluate("said.length") >= 3)
+        assert [each for each in page.evaluate("said") if "count" in each] == [{"count": n} for n in (1, 2, 3)]
+
+
+# fal's clients, on the README's own app: what the comments behind the commands say
+
+
+def test_fal_client_by_exec(counter: str, folder: Path) -> None:
+    (call,) = re.findall(r"fal_client\.stream\(.*?\}\)", TEXT)
+    calls = [f"print([*{call}][-1])", f"print({call.replace('stream', 'subscribe')})"]
+    upload = "print(fal_client.upload_file('counter.py').startswith('http'))"
+    (folder / "script.py").write_text("\n".join(["import fal_client", *calls, upload]))
+    printed = run([*EXEC_PYTHON[:4], "--url", counter, *EXEC_PYTHON[4:]], folder)
+    assert printed == "{'count': 3}\n{'count': 3}\nTrue\n"
+    assert run(BY_EXEC[0], folder, counter) == printed
+
+
+@needs_node
+@needs_fal_js
+def test_fal_js_by_exec_and_by_the_proxy(counter: str, folder: Path) -> None:
+    (call,) = re.findall(r"fal\.subscribe\(.*?\}\ \}\)", TEXT)
+    start = f"""
+        import {{ createRequire }} from "node:module";
+        const {{ fal }} = createRequire("{JS}/")("@fal-ai/client");
+    """
+    script = folder / "script.mjs"
+    script.write_text(f"{start} console.log((await {call}).data);")
+    assert run([*EXEC_NODE[:4], "--url", counter, *EXEC_NODE[4:]], folder) == "{ count: 3 }\n"
+    assert run(BY_EXEC[1], folder, counter) == "{ count: 3 }\n"
+    script.write_text(f"{start} {BY_PROXY.replace(HERE, counter)} console.log((await {call}).data);")
+    assert run(["node", str(script)], folder) == "{ count: 3 }\n"
+
+
+# What the clients' READMEs show, on an app with a prompt and pictures
+
+GIVEN = f"""
+import asyncio, time
+from pathlib import Path
+from PIL import Image
+from streamapp_client import AsyncClient, Client
+Image.new("RGB", (4, 2)).save("cat.png")
+client = Client("{HERE}")
+chunks, show, looks_wrong = [b"data: 1\\n\\n"], print, lambda image: False
+"""
+
+
+@pytest.mark.parametrize("number", range(len(OF_PYTHON)))
+def test_the_python_clients_readme(painter: str, folder: Path, number: int) -> None:
+    code = OF_PYTHON[number]
+    if "async with" in code:
+        code = "async def main():\n" + re.sub("^", "    ", code, flags=re.MULTILINE) + "\nasyncio.run(main())"
+    run_python(GIVEN + code, painter, folder)
+
+
+@needs_node
+@needs_esbuild
+@pytest.mark.parametrize("number", range(len(OF_JAVASCRIPT)))
+def test_the_javascript_clients_readme(painter: str, folder: Path, number: int) -> None:
+    code = OF_JAVASCRIPT[number]
+    given = "const show = console.log; globalThis.document ??= { querySelector: () => null };"
+    if "const client" not in code:
+        given += f'import {{ Client as Given }} from "streamapp-client"; const client = new Given("{HERE}");'
+    picture = json.dumps(streamapp.Image.from_pil(Image.new("RGB", (4, 2))).data_uri())
+    run_node(given + code.replace('new File(["..."], "cat.png", { type: "image/png" })', picture), painter, folder)
+
+
+@needs_curl
+def test_a_part_of_a_form_is_the_whole_input(counter: str, folder: Path) -> None:
+    (options,) = re.findall(r"`curl (-F 'input=.*?')`", TEXT)
+    assert run(["curl", "-s", *shlex.split(options), f"{counter}/stream"], folder).count("event: output") == 3
+
+
+@needs_curl
+def test_a_picture_is_saved_by_its_type(painter: str, folder: Path) -> None:
+    (options,) = re.findall(r"`curl (-H 'Accept: image/png' -o out\.png)`", TEXT)
+    run(["curl", "-s", *shlex.split(options), f"{painter}/stream", "-F", "prompt=x"], folder)
+    with Image.open(folder / "out.png") as image:
+        assert (image.format, image.size) == ("PNG", (8, 8))
