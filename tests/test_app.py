@@ -1,6 +1,7 @@
 """App classes: names, options, the endpoints they collect; no HTTP."""
 
 import contextvars
+import inspect
 from typing import Any
 
 import pytest
@@ -25,6 +26,13 @@ class Base(streamapp.App):
 
 def paths(app: type[streamapp.App]) -> list[str]:
     return [spec.path for spec in app.endpoints()]
+
+
+def test_the_help_explains_every_class_option_with_its_default() -> None:
+    explained = inspect.getdoc(streamapp.App) or ""
+    options = {name: getattr(streamapp.App, name) for name in streamapp.App.__annotations__}
+    assert [name for name, default in options.items() if f" {name} = {default!r}" not in explained] == []
+    assert "name=" in explained
 
 
 def test_endpoints_come_in_the_order_of_their_definition_base_classes_first() -> None:

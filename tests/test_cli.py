@@ -234,7 +234,7 @@ def test_ctrl_c_while_the_command_itself_is_imported_shows_no_traceback(folder: 
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         read_until(process.stderr, "importing")
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=WAIT_S) == (None, "")
+        assert process.communicate(timeout=WAIT_S)[1] == ""
         assert process.returncode == -signal.SIGINT
 
 

@@ -43,7 +43,7 @@ def test_installing_it_brings_the_server_and_lays_no_module_beside_those_of_othe
         "--no-deps",
         "--no-build-isolation",
         f"--wheel-dir={tmp_path}",
-        folder,
+        str(folder),
     ]
     subprocess.run(command, capture_output=True, timeout=WAIT_S, check=True)
     with zipfile.ZipFile(tmp_path / "my_app-0.1.0-py3-none-any.whl") as wheel:

@@ -102,36 +102,49 @@ class App:
                 for word in text.split():
                     yield {"word": word}
 
-    `setup`, every sync endpoint and `teardown` run in one thread, the app's inference thread. Class keywords
-    (`class Echo(streamapp.App, name="echo", keep_alive=300)`) other than `name` are kept in `host_kwargs`; those that
-    are limits here count as if written in the class.
+    `setup`, every sync endpoint and `teardown` run in one thread, the app's inference thread.
+
+    Class options, with their defaults. They are written in the class; the limits may be class keywords as well:
+    `class Echo(streamapp.App, name="echo", max_queue=8)`.
+
+        app_name = None: the name in URLs; as a keyword it is `name`. Where None, derived from the class's name, as fal
+            does it: MyGoodApp is my-good-app, Sdxl2 is sdxl.
+        version = 'unknown': shown as the API's version.
+        max_queue = None: jobs that may wait for the inference thread; where None the deployment's `max_queue`.
+        request_timeout = None: seconds that a job may run, for endpoints that do not say; where None the deployment's
+            `timeout_s`.
+        request_start_timeout = None: seconds that a job may wait for its turn, for endpoints that do not say; where
+            None the deployment's `queue_timeout_s`.
+        max_multiplexing = None: jobs of `async def` endpoints that run at a time, others wait; where None up to the
+            deployment's `max_async_jobs`.
+        capture_logs = False: turn prints and log records of a running job into its `log` events.
+        capture_progress = False: turn tqdm bars, diffusers' own among them, into `progress` events.
+
+    Options that change nothing here, kept as fal's apps set them, for deployment to read:
+
+        machine_type = 'S', num_gpus = None: the machine that is asked for.
+        requirements = [], local_python_modules = []: what is to be installed there.
+        min_concurrency = 0, max_concurrency = None: how many machines.
+        app_auth = None: who may call; here that is STREAMAPP_API_KEY.
+        host_kwargs = {}: all class keywords but `name`, `class Echo(streamapp.App, keep_alive=300)`, also unknown ones.
     """
 
-    #: the name in URLs; derived from the class name when None, as fal does: MyGoodApp -> my-good-app, Sdxl2 -> sdxl
     app_name: ClassVar[str | None] = None
-    #: shown as the API's version
     version: ClassVar[str] = "unknown"
-    #: jobs that may wait for the inference thread; the deployment's `max_queue` when None
     max_queue: ClassVar[int | None] = None
-    #: seconds that a job may run, for endpoints that do not say; the deployment's `timeout_s` when None
     request_timeout: ClassVar[float | None] = None
-    #: turn prints and log records of a running job into its `log` events
-    capture_logs: ClassVar[bool] = False
-    #: turn tqdm bars, diffusers' own among them, into `progress` events
-    capture_progress: ClassVar[bool] = False
-
-    #: seconds that a job may wait for its turn, for endpoints that do not say
     request_start_timeout: ClassVar[float | None] = None
-    #: jobs of `async def` endpoints that run at a time, others wait; up to the deployment's `max_async_jobs` when None
     max_multiplexing: ClassVar[int | None] = None
+    capture_logs: ClassVar[bool] = False
+    capture_progress: ClassVar[bool] = False
 
     machine_type: ClassVar[str | list[str]] = "S"
     num_gpus: ClassVar[int | None] = None
     requirements: ClassVar[list[Any]] = []
     local_python_modules: ClassVar[list[str]] = []
-    app_auth: ClassVar[str | None] = None
     min_concurrency: ClassVar[int] = 0
     max_concurrency: ClassVar[int | None] = None
+    app_auth: ClassVar[str | None] = None
     host_kwargs: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, *, name: str | None = None, **host_kwargs: Any) -> None:
