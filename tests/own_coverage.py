@@ -13,7 +13,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
 WHOLE = {
-    *("text", "errors", "settings", "media", "addresses", "fetch"),
+    *("text", "errors", "budget", "jsontext", "settings", "media", "addresses", "fetch"),
     *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.stream", "jobs.job", "jobs.jobs"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding"),

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from tests.served import names
 
 from streamapp.errors import MalformedRequest
-from streamapp.http.call import CALLER, Call, header_in
+from streamapp.http.call import CALLER, Call, header_in, payer_in
 from streamapp.jobs.job import Origin
 
 SERVER = ("127.0.0.1", 8000)
@@ -260,6 +260,35 @@ def test_who_asks_for_all_follows_the_job(query: bytes, follows: bool) -> None:
 
 def test_an_origin_is_told_by_values_alone() -> None:
     assert call(("Host", "a.b"), server=SERVER).origin == Origin("http", "a.b", SERVER, "")
+
+
+# Who pays
+
+
+@pytest.mark.parametrize(
+    ("client", "payer"),
+    [
+        (None, ""),
+        (("127.0.0.1", 1), ""),
+        (("127.8.0.1", 1), ""),
+        (("::1", 1), ""),
+        (("::ffff:127.0.0.1", 1), ""),
+        (("1.2.3.4", 1), "1.2.3.4"),
+        (("::ffff:1.2.3.4", 1), "1.2.3.4"),
+        (("2001:db8:1:2:3::4", 1), "2001:db8:1:2::/64"),
+        (("2001:db8:1:2:ffff::", 1), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 1), "fe80::/64"),
+        (("unix:", 1), "unix:"),
+        (("testclient", 1), "testclient"),
+    ],
+)
+def test_who_names_no_caller_pays_by_address(client: Any, payer: str) -> None:
+    assert payer_in(scope(client=client)) == payer
+
+
+def test_a_caller_pays_wherever_the_request_comes_from() -> None:
+    told = {payer_in(scope(client=client, **{CALLER: "1.2.3.4"})) for client in (("::1", 1), ("1.2.3.4", 1), None)}
+    assert told == {"caller 1.2.3.4"}
 
 
 # Over HTTP

@@ -237,6 +237,28 @@ async def test_an_endless_body_without_a_length_is_cut_off() -> None:
             await download(f"http://127.0.0.1:{port}/")
 
 
+async def test_what_is_fetched_is_told_of_before_it_is_kept() -> None:
+    taken = list[int]()
+
+    def take(size: int) -> None:
+        taken.append(size)
+        if sum(taken) > 300_000:
+            raise Unavailable("no more")
+
+    async with server(http(bytes(500_000))) as (port, _):
+        for given in (f"http://127.0.0.1:{port}/", "data:," + "a" * 500_000, upload(bytes(500_000))):
+            with pytest.raises(Unavailable):
+                await resolve_media(Attachment.model_validate({"file": given}), limits=LIMITS, take=take)
+            assert sum(taken) > 300_000
+            taken.clear()
+
+
+async def test_numbers_beside_media_are_left_as_they_are() -> None:
+    given = {"file": "data:,a", "n": [1, 0.5, "a", None, True]}
+    resolved = await resolve_media(TypeAdapter(dict[str, File | list[Any]]).validate_python(given), limits=LIMITS)
+    assert resolved == {"file": File(b"a"), "n": given["n"]}
+
+
 async def test_a_compressed_body_is_refused_because_it_can_be_a_bomb() -> None:
     async with server(http(gzip.compress(bytes(100)), "Content-Encoding: gzip")) as (port, requests):
         with pytest.raises(InvalidInput, match="expected an uncompressed answer, the URL sent Content-Encoding: gzip"):

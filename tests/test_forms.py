@@ -40,6 +40,7 @@ from starlette.types import Message
 
 import streamapp
 from streamapp.forms import FormReader, JsonText, has_fields, read_form, write_form
+from streamapp.jsontext import weigh
 
 
 class Style(enum.Enum):
@@ -301,6 +302,16 @@ async def test_an_upload_of_json_is_what_it_says() -> None:
         (int, b"\xef\xbb\xbf1", 1),
     ]:
         assert await field(annotation).read_uploads([("x", upload(content, "application/json"))]) == {"x": value}
+
+
+@pytest.mark.parametrize("count", [10, 500_000])
+async def test_the_values_of_json_in_a_form_are_counted(count: int) -> None:
+    taken = list[int]()
+    text = "[" + "1," * count + "1]"
+    for value in (text, upload(text.encode(), "application/json")):
+        given = await field(list[int]).read_uploads([("x", value), ("other", "[]")], taken.append)
+        assert given["x"] == [1] * (count + 1)
+    assert taken == [weigh(text.encode())] * 2
 
 
 async def test_an_upload_is_left_as_it_is_where_it_is_no_json() -> None:

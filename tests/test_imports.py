@@ -16,7 +16,7 @@ SOURCE = Path(streamapp.__file__).parent
 # folder deeper (`fal.toolkit`) counts as one file.
 ORDER = (
     *("process.logs", "process.threads", "process.ending", "process.forks"),
-    *("text", "errors", "settings", "media", "addresses", "fetch"),
+    *("text", "errors", "budget", "jsontext", "settings", "media", "addresses", "fetch"),
     *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     *("stores.folder", "stores.files"),

@@ -13,6 +13,7 @@ import json
 import pathlib
 import socket
 import sys
+import threading
 import typing
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +28,7 @@ from fastapi.exceptions import RequestValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import (
+    AfterValidator,
     AliasPath,
     AllowInfNan,
     BaseModel,
@@ -50,8 +52,9 @@ from starlette.websockets import WebSocket
 from tests.served import ASYNC, PNG, data
 
 import streamapp
+from streamapp.budget import SHARE, Budget
 from streamapp.endpoint import inspect_endpoint
-from streamapp.errors import DefinitionError, InvalidInput, StreamAppError
+from streamapp.errors import DefinitionError, InvalidInput, PayloadTooLarge, StreamAppError
 from streamapp.fetch import MediaLimits, limits_here
 from streamapp.inputs import InputReader
 from streamapp.jobs.job import JobRequest
@@ -611,6 +614,114 @@ async def test_a_body_that_came_as_it_is_stays_in_its_process() -> None:
 
     read = await reader(sized).read(post(b"\xff", "image/x"), is_get=False, content_type="image/x")
     assert read.plain is None
+
+
+# How much an input may be
+
+
+def numbers(self: Any, x: list[int] | None = None, text: str = "") -> None:
+    """Take a list, and a text."""
+
+
+NUMBERS = reader(numbers)
+MANY = b"[" + b"1," * 1_100_000 + b"1]"
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        lambda: post(b'{"x":' + MANY + b"}"),
+        lambda: post(('{"x":' + MANY.decode() + "}").encode("utf-16")),
+        lambda: post(b'{"y":[' + b'{"":[]},' * 600_000 + b"1]}"),
+        lambda: post(b"x=" + MANY, FORM),
+        lambda: multipart(("x", MANY.decode())),
+        lambda: post(b"text=" + b"%41" * 1_100_000, FORM),
+    ],
+)
+async def test_an_input_of_too_many_values_is_refused_with_words(request_: Callable[[], Request]) -> None:
+    with pytest.raises(PayloadTooLarge, match="values and names|escapes"):
+        await read(NUMBERS, request_())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        lambda text: post(json.dumps({"text": text}).encode()),
+        lambda text: post(json.dumps({"text": text}).encode("utf-16")),
+        lambda text: post(f"text={text}".encode(), FORM),
+        lambda text: multipart(("text", text)),
+    ],
+)
+async def test_a_long_text_is_read_whatever_is_in_it(request_: Callable[[str], Request]) -> None:
+    text = "[1,2;" * 300_000
+    assert (await read(NUMBERS, request_(text)))["text"] == text
+
+
+async def test_a_large_input_is_validated_in_another_thread() -> None:
+    threads = list[int]()
+
+    class Noted(BaseModel):
+        text: Annotated[str, AfterValidator(lambda text: threads.append(threading.get_ident()) or text)]
+
+    for length in (10, 2_000_000):
+        await read(lone(Noted), post(json.dumps({"text": "a" * length}).encode()))
+    assert [thread == threading.get_ident() for thread in threads] == [True, False]
+
+
+def table(self: Any, x: dict[str, Any]) -> None:
+    """Take an object of whatever."""
+
+
+TABLE = reader(table)
+
+
+@pytest.mark.parametrize("depth", [201, 100_000])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        lambda depth: post(b'{"x":' + b"[" * depth + b"]" * depth + b"}"),
+        lambda depth: post(b'{"x":' * depth + b"1" + b"}" * depth),
+        lambda depth: post(b"x=" + b"[" * depth, FORM),
+        lambda depth: multipart(("x", "[" * depth)),
+        lambda depth: get("_input=" + "[" * depth),
+        lambda depth: get("x=" + "[" * depth),
+    ],
+)
+async def test_an_input_that_is_nested_too_deeply_is_refused(request_: Callable[[int], Request], depth: int) -> None:
+    assert await refused(TABLE, request_(depth))
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 1_000_000, "-" + "9" * 1_000_000, "9" * 1_000_000 + ".5", '"' + "9" * 1_000_000 + '"']
+)
+async def test_a_number_of_a_million_digits_is_refused(number: str) -> None:
+    assert await refused(NUMBERS, post(f'{{"x":[{number}]}}'.encode()))
+
+
+async def test_of_very_many_errors_only_their_number_is_told() -> None:
+    errors = await refused(NUMBERS, post(b'{"x":[' + b'"a",' * 20_000 + b"1]}"))
+    assert [error["msg"] for error in errors] == ["20000 of its values are not what the endpoint takes"]
+
+
+async def test_what_an_input_takes_is_counted() -> None:
+    """The values of a large JSON text, and what was fetched, with its place in the job's request."""
+    budget = Budget(40_000_000)
+    for request, least in [
+        (post(b'{"x":[' + b"1," * 50_000 + b"1]}"), 50_000),
+        (multipart(("x", "[" + "1," * 50_000 + "1]")), 50_000),
+        (post(b"x=[" + b"1," * 50_000 + b"1]", FORM), 50_000),
+    ]:
+        request.scope[SHARE] = share = budget.share("", "request")
+        await read(NUMBERS, request)
+        assert share.size > least
+    request = multipart(("input", b"a" * 1000))
+    request.scope[SHARE] = share = budget.share("", "request")
+    await read(lone(streamapp.File), request)
+    assert 2300 < share.size < 2500
+
+
+# Forms, and bodies as they are
 
 
 @pytest.mark.parametrize("body", [b"", b"--b\r\nContent-Disposition: nonsense\r\n\r\nx\r\n--b--\r\n"])

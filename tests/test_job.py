@@ -12,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 from tests.at_work import request
 
+from streamapp.budget import Budget
 from streamapp.errors import ErrorReport, OutOfMemory, StreamAppError
 from streamapp.http.answer import Answer
 from streamapp.jobs.events import to_event
@@ -40,6 +41,29 @@ def no_collection() -> Iterator[None]:
 
 
 # What is asked for
+
+
+@pytest.mark.parametrize("returns_first", [True, False])
+def test_a_job_lets_go_of_its_share_when_it_is_over_and_has_returned(returns_first: bool) -> None:
+    budget = Budget(100)
+    share = budget.share("", "request")
+    share.take(10)
+    share.holders.add("a")
+    share.let_go("request")
+    job = Job(request(id="a"), SETTINGS, share=share)
+    job.start()
+    ends: list[Callable[[], object]] = [job.returned, lambda: job.succeed(None)]
+    ends[not returns_first]()
+    assert budget.used == 10
+    ends[returns_first]()
+    assert (budget.used, job.share) == (0, None)
+
+
+def test_a_job_with_an_input_that_was_not_counted_ends_like_others() -> None:
+    budget = Budget(100)
+    job = Job(request(), SETTINGS, share=budget.share("", "request"))
+    job.cancel()
+    assert (budget.used, job.share) == (0, None)
 
 
 def test_a_request_is_plain_data_that_comes_back_as_it_was() -> None:

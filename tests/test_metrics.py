@@ -21,9 +21,10 @@ def make(
     *workers: tuple[str, str, WorkerStatistics],
     jobs: JobsStatistics | None = None,
     channels: tuple[ChannelStatistics, ...] = (),
+    input_bytes: int = 0,
 ) -> Metrics:
     counts = jobs or JobsStatistics(finished=0, succeeded=0, failed=0, cancelled=0)
-    return Metrics(lambda: workers, lambda: counts, lambda: channels)
+    return Metrics(lambda: workers, lambda: counts, lambda: channels, lambda: input_bytes)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -58,6 +59,10 @@ def test_readers_and_bytes_are_summed_over_the_channels() -> None:
     channel = ChannelStatistics(emitted=1, replaced=0, kept_events=1, kept_bytes=100, ahead_events=0, subscribers=2)
     page = samples(make(channels=(channel, channel)))
     assert (page["streamapp_readers{}"], page["streamapp_kept_bytes{}"]) == (4, 200)
+
+
+def test_the_bytes_of_inputs_are_told() -> None:
+    assert samples(make(input_bytes=7))["streamapp_input_bytes{}"] == 7
 
 
 def test_how_long_a_job_ran_is_counted_by_endpoint_and_status() -> None:

@@ -16,6 +16,7 @@ from tests.asking import ask, ok
 from tests.served import Kinds, serving, shape
 
 import streamapp
+from streamapp.budget import Budget
 from streamapp.errors import describe
 from streamapp.http.middleware import (
     REQUEST_ID,
@@ -36,7 +37,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         body = await Request(scope, receive).body()
     except HTTPException as error:
         body = error.detail.encode()
-        await Response(body, error.status_code)(scope, receive, send)
+        await Response(body, error.status_code, error.headers)(scope, receive, send)
         return
     await Response(body)(scope, receive, send)
 
@@ -48,7 +49,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         ApiKey(ok, "secret"),
         HeadLimit(ok),
         UnloggedToken(ok),
-        BodyLimit(ok, 1),
+        BodyLimit(ok, 1, Budget(1000)),
         UnhandledErrors(ok),
     ],
 )
@@ -328,34 +329,74 @@ async def test_who_knows_the_url_of_a_file_needs_no_key(path: str, status: int) 
 
 @pytest.mark.parametrize("body", [(b"1234567",), (b"1234", b"567"), (b"",)])
 async def test_a_body_within_the_limit_arrives_whole(body: tuple[bytes, ...]) -> None:
-    assert (await ask(BodyLimit(echo, 7), body=body)).sent[1]["body"] == b"".join(body)
+    assert (await ask(BodyLimit(echo, 7, Budget(1000)), body=body)).sent[1]["body"] == b"".join(body)
 
 
 async def test_a_body_that_says_it_is_larger_is_refused_unread() -> None:
-    answer = await ask(BodyLimit(ok, 7), content_length="8")
+    answer = await ask(BodyLimit(ok, 7, Budget(1000)), content_length="8")
     assert (answer.status, answer.error["code"]) == (413, "payload_too_large")
     assert "7 bytes" in answer.error["message"]
 
 
 async def test_a_body_in_chunks_is_refused_when_it_has_become_larger() -> None:
-    answer = await ask(BodyLimit(echo, 7), body=(b"1234", b"5678", b"9"))
+    answer = await ask(BodyLimit(echo, 7, Budget(1000)), body=(b"1234", b"5678", b"9"))
     assert (answer.status, b"7 bytes" in answer.sent[1]["body"]) == (413, True)
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/files/0/a.png"), ("POST", "/upload")])
 async def test_uploads_have_a_limit_of_their_own(method: str, path: str) -> None:
-    app = BodyLimit(echo, 4, upload_paths=["/upload"])
+    app = BodyLimit(echo, 4, Budget(1000), upload_paths=["/upload"])
     assert (await ask(app, path, method=method, body=(b"12345",))).status == 200
 
 
 async def test_what_completes_an_upload_is_limited() -> None:
     """It is read into memory, and needs no key."""
-    assert (await ask(BodyLimit(echo, 4), "/files/0/a.png/multipart/1/complete", body=(b"12345",))).status == 413
+    app = BodyLimit(echo, 4, Budget(1000))
+    assert (await ask(app, "/files/0/a.png/multipart/1/complete", body=(b"12345",))).status == 413
 
 
 @pytest.mark.parametrize("length", ["", "-8", "many", "7"])
 async def test_a_length_that_says_nothing_is_not_relied_on(length: str) -> None:
-    assert (await ask(BodyLimit(echo, 7), body=(b"12345678",), content_length=length)).status == 413
+    assert (await ask(BodyLimit(echo, 7, Budget(1000)), body=(b"12345678",), content_length=length)).status == 413
+
+
+async def test_what_has_come_of_a_body_counts_and_is_given_back() -> None:
+    budget = Budget(200_000)
+    used: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(2):
+            await receive()
+            used.append(budget.used)
+        await ok(scope, receive, send)
+
+    await ask(BodyLimit(app, 100_000, budget), body=(b"a" * 20_000, b"b" * 30_000), content_length="90000")
+    assert (used, budget.used) == ([20_000, 50_000], 0)
+
+
+async def test_a_small_body_is_not_counted() -> None:
+    assert (await ask(BodyLimit(echo, 100_000, Budget(2)), body=(b"a" * 10_000,))).status == 200
+
+
+async def test_a_body_for_which_nothing_is_left_is_refused_for_now() -> None:
+    budget = Budget(100_000)
+    for _ in range(2):
+        budget.share("other", "request").take(25_000)
+    budget.share("another", "request").take(40_000)
+    answer = await ask(BodyLimit(echo, 100_000, budget), body=(b"a" * 10_000, b"b" * 10_000))
+    assert (answer.status, answer.headers["retry-after"], budget.used) == (503, "5", 90_000)
+
+
+async def test_what_an_app_that_fails_has_read_is_given_back() -> None:
+    budget = Budget(200_000)
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await ask(BodyLimit(fails, 100_000, budget), body=(b"a" * 20_000,))
+    assert budget.used == 0
 
 
 # Exceptions that nothing handled

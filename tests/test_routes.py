@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import pytest
-from fastapi import BackgroundTasks, Body, Depends, Header, HTTPException, Query, UploadFile
+from fastapi import BackgroundTasks, Body, Depends, Form, Header, HTTPException, Query, UploadFile
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
@@ -29,6 +29,7 @@ from tests.served import (
     Failing,
     Gated,
     Kinds,
+    Prompt,
     blocks,
     data,
     drain,
@@ -115,6 +116,50 @@ def test_requests_headers_cookies_and_dependencies_are_filled(inputs: TestClient
     headers = {"Agent": "a", "Authorization": "User u", "Cookie": "cookie=c"}
     answer = inputs.post("/injected", json={"prompt": "x"}, headers=headers)
     assert answer.json() == ["/injected", "x", "a", "c", "u"]
+
+
+class Filled(streamapp.App):
+    """Endpoints for which FastAPI reads the body, or they themselves."""
+
+    @streamapp.endpoint("/dependency")
+    def dependency(self, given: dict[str, Any] = Depends(lambda given=Body(): given)) -> int:
+        return len(given)
+
+    @streamapp.endpoint("/form")
+    def form(self, prompt: Prompt, text: Annotated[str, Form()] = "") -> int:
+        return len(text)
+
+    @streamapp.endpoint("/request")
+    async def request(self, request: Request, agent: Annotated[str, Header()] = "") -> int:
+        return len(await request.json()) + len(await request.json())
+
+
+MANY = b'{"x":[' + b"1," * 1_100_000 + b"1]}"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status"),
+    [
+        ("/dependency", b'{"x":1}', {}, 200),
+        ("/dependency", b'{"x":1', {}, 422),
+        ("/dependency", b"[" * 100_000, {}, 400),
+        ("/dependency", b"9" * 1_000_000, {}, 400),
+        ("/dependency", MANY, {}, 413),
+        ("/request", b'{"x":1}', {}, 200),
+        ("/request", MANY, {}, 413),
+        ("/form", b"prompt=x&text=y", FORM, 200),
+        ("/form", b"prompt=x&text=" + b"%41" * 50_000, FORM, 200),
+        ("/form", b"prompt=x&text=" + b"%41" * 1_100_000, FORM, 413),
+        ("/form", b"prompt=x&text=" + b"a" * 2_000_000, FORM, 400),
+    ],
+)
+def test_what_fastapi_reads_of_a_body_is_bounded_as_well(
+    path: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    with serving(Filled) as client:
+        answer = client.post(path, content=body, headers={"Content-Type": "application/json", **headers})
+    assert (answer.status_code, shape(answer)[0] if status >= 400 else status) == (status, status)
 
 
 # Jobs

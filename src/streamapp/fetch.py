@@ -16,12 +16,14 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from types import NoneType
 from typing import Any, Protocol, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel
 
 from .addresses import is_public_address, look_up
+from .budget import Take, uncounted
 from .errors import DownloadTimeout, InvalidInput, Unavailable
 from .media import File, Image, MediaReference, is_data_uri, shown
 from .process.threads import DaemonPool, in_pool
@@ -30,6 +32,7 @@ from .settings import Settings, get_settings
 T = TypeVar("T")
 
 _MAX_REDIRECTS = 5
+_PLAIN = frozenset({str, int, float, bool, NoneType})  # there can be a million of them
 # Images that are checked at once: one of 260 kB and 64 megapixels takes 512 MiB meanwhile. They have threads of their
 # own, as a limiter would count no longer what a request that timed out has left behind.
 _MAX_CHECKED = 4
@@ -95,19 +98,26 @@ def limits_here() -> MediaLimits:
     return _limits.get() or MediaLimits.of(get_settings())
 
 
-async def resolve_media(value: T, *, limits: MediaLimits, fetched: "dict[Any, File] | None" = None) -> T:
+async def resolve_media(
+    value: T,
+    *,
+    limits: MediaLimits,
+    fetched: "dict[Any, File] | None" = None,
+    take: Take = uncounted,
+) -> T:
     """Return the validated input with all media fetched and verified; runs on the event loop, decodes in threads.
 
     Walks models, dataclasses, dicts and sequences. Private addresses are refused unless the limits allow them.
 
     Args:
         fetched: takes what did not stand in the input itself, by its URL or its upload.
+        take: is told of bytes before they are kept, as a request's `Share` is.
     Raises:
         InvalidInput: media that is unreachable, too large or damaged; names the field.
         DownloadTimeout: its host is too slow.
         Unavailable: this server is.
     """
-    resolver = _Resolver(limits, limits.max_bytes, {} if fetched is None else fetched)
+    resolver = _Resolver(limits, limits.max_bytes, {} if fetched is None else fetched, take)
     try:
         async with asyncio.timeout(limits.timeout_s):
             resolved: T = await resolver.walk(value, ())
@@ -121,7 +131,7 @@ async def resolve_media(value: T, *, limits: MediaLimits, fetched: "dict[Any, Fi
 
 @dataclass(slots=True)
 class _Resolver:
-    """Walk one input and count down the bytes that its media may still have.
+    """Walk one input and count down the bytes that its media may still have; `take` counts those of all inputs.
 
     Attributes:
         downloads: what it waits for, where that is another host.
@@ -130,6 +140,7 @@ class _Resolver:
     limits: MediaLimits
     bytes_left: int
     fetched: dict[Any, File]
+    take: Take
     downloads: str | None = None
 
     async def walk(self, value: Any, path: tuple[str, ...]) -> Any:
@@ -142,10 +153,18 @@ class _Resolver:
                 resolved.__dict__.update(await self.walk(value.__dict__, path))
                 return resolved
             case dict():
-                return {key: await self.walk(item, (*path, str(key))) for key, item in value.items()}
+                return {
+                    key: item if type(item) in _PLAIN else await self.walk(item, (*path, str(key)))
+                    for key, item in value.items()
+                }
             case list() | tuple() | set() | frozenset():
                 make = getattr(value, "_make", type(value))  # a NamedTuple's own constructor takes no list
-                return make([await self.walk(item, (*path, str(n))) for n, item in enumerate(value)])
+                return make(
+                    [
+                        item if type(item) in _PLAIN else await self.walk(item, (*path, str(n)))
+                        for n, item in enumerate(value)
+                    ]
+                )
             case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 return await self._walk_dataclass(value, path)
         return value
@@ -171,7 +190,7 @@ class _Resolver:
             raise refusal(f"{'.'.join(path) or 'input'}: {reason[:200]} (from {came})") from error
 
     async def _load(self, reference: MediaReference) -> File:
-        is_fetched = False
+        is_fetched = is_spent = False
         match reference.source:
             case bytes() as data:
                 content_type = ""
@@ -183,12 +202,13 @@ class _Resolver:
                 content_type = own.content_type
             case str() as url:
                 self.downloads = shown(url)
-                data, content_type = await _download(url.strip(), self.bytes_left, self.limits.allow_private_urls)
-                self.downloads, is_fetched = None, True
+                data, content_type = await _download(url.strip(), self._spend, self.limits.allow_private_urls)
+                self.downloads, is_fetched, is_spent = None, True, True
             case upload:
                 data, content_type = await upload.read(self.bytes_left + 1), ""
                 is_fetched = True
-        self._spend(len(data))
+        if not is_spent:
+            self._spend(len(data))
         content_type = reference.content_type or content_type
         file = await in_pool(reference.kind, data, content_type, reference.file_name)
         if is_fetched:
@@ -199,6 +219,7 @@ class _Resolver:
         if size > self.bytes_left:
             limit = f"{self.limits.max_bytes} bytes (STREAMAPP_MAX_MEDIA_BYTES)"
             raise ValueError(f"the media of one input must not exceed {limit}")
+        self.take(size)
         self.bytes_left -= size
 
 
@@ -207,14 +228,13 @@ def _read_up_to(path: Path, size: int) -> bytes:
         return file.read(size)
 
 
-async def _download(url: str, max_bytes: int, allow_private: bool) -> tuple[bytes, str]:
-    """Return the body, cut off soon after `max_bytes`, and its content type."""
+async def _download(url: str, spend: Take, allow_private: bool) -> tuple[bytes, str]:
+    """Return the body, whose pieces `spend` is told of as they come, and its content type."""
     body = bytearray()
     async with open_url(url, allow_private=allow_private) as response:
         async for chunk in response.aiter_raw():
+            spend(len(chunk))
             body += chunk
-            if len(body) > max_bytes:
-                break
     return bytes(body), response.headers.get("Content-Type", "").partition(";")[0].strip()
 
 

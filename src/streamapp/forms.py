@@ -7,18 +7,22 @@ followed unions, aliases and what else may stand around a type.
 """
 
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from .budget import Take, uncounted
+from .errors import PayloadTooLarge
+from .jsontext import LARGE_BYTES, weigh
 from .media import File
+from .process.threads import in_pool
 
 _LISTS = {"list", "set", "frozenset", "tuple", "deque", "generator", "named-tuple"}
 _WHOLES = {"model", "dataclass", "typed-dict"}
@@ -28,6 +32,9 @@ _NO_TEXTS = {
     *("none", "bool", "int", "float", "decimal", "complex", "date", "time", "datetime", "timedelta", "uuid"),
     *("url", "multi-host-url", "is-subclass", "callable"),
 }
+#: a form without parts that is larger is read in a thread: a million escapes take a second, and a hundred megabytes
+LARGE_FORM_BYTES = 64 * 1024
+_MOST_ESCAPES = 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _WITHIN = ("schema", "lax_schema", "json_schema")  # where that stands around which something is
 
@@ -71,13 +78,17 @@ async def read_form(request: Request, *, max_part_size: int) -> FormData:
 
     Raises:
         HTTPException: 400, it is broken.
+        PayloadTooLarge: it has too many escapes.
     """
     is_multipart = request.headers.get("content-type", "").lower().startswith("multipart/")
-    if has_read_form(request) or not is_multipart:
+    if has_read_form(request) or (not is_multipart and len(await request.body()) <= LARGE_FORM_BYTES):
         return await request.form(max_part_size=max_part_size)
     try:
-        async with aclosing(request.stream()) as stream:
-            form = await _Parts(request.headers, stream, max_part_size=max_part_size).parse()
+        if is_multipart:
+            async with aclosing(request.stream()) as stream:
+                form = await _Parts(request.headers, stream, max_part_size=max_part_size).parse()
+        else:
+            form = await in_pool(_urlencoded, request.headers, await request.body(), max_part_size)
     except MultiPartException as error:
         raise HTTPException(400, error.message) from None
     request._form = form  # for whoever asks the request for it as well
@@ -104,6 +115,25 @@ def _write_file(upload: UploadFile, write: Callable[[bytes], Any]) -> None:
     while chunk := upload.file.read(_CHUNK_BYTES):
         write(chunk)
     upload.file.seek(read_up_to)
+
+
+def _urlencoded(headers: Headers, body: bytes, max_part_size: int) -> FormData:
+    """Read a large form by Starlette's parser, in this thread: it waits for nothing but its stream."""
+    if (escapes := body.count(b"%")) > _MOST_ESCAPES:
+        raise PayloadTooLarge(
+            f"the form has {escapes} escapes, and may have {_MOST_ESCAPES}; send it as multipart/form-data or as JSON"
+        )
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parsing = FormParser(headers, whole(), max_part_size=max_part_size).parse()
+    try:
+        parsing.send(None)
+    except StopIteration as ended:
+        form: FormData = ended.value
+        return form
+    raise AssertionError  # it waits
 
 
 class _Parts(MultiPartParser):
@@ -152,9 +182,15 @@ class FormReader:
         if self._name is not None:
             self._describe(schema, self._fields.setdefault(self._name, _Field()))
 
-    async def read_uploads(self, pairs: Pairs) -> Any:
-        """Return the input of a form: of an upload its content, for a field that takes bytes, or where it is JSON."""
-        return self.read([(name, await self._content(name, value)) for name, value in pairs])
+    async def read_uploads(self, pairs: Pairs, take: Take = uncounted) -> Any:
+        """Return the input of a form: of an upload its content, for a field that takes bytes, or where it is JSON.
+
+        Args:
+            take: is told of what the values of JSON take.
+        """
+        read = [(name, await self._content(name, value, take)) for name, value in pairs]
+        is_large = sum(len(value) for _, value in read if isinstance(value, str)) > LARGE_BYTES
+        return await in_pool(self.read, read) if is_large else self.read(read)
 
     def read(self, pairs: Pairs, beside: dict[str, Any] | None = None) -> Any:
         """Return an object with what is given for each field; or what is given for the whole.
@@ -176,13 +212,22 @@ class FormReader:
             raise ValueError(f"expected {self._name} as a JSON object, as there is also {', '.join(found)}")
         return whole
 
-    async def _content(self, name: str, value: Any) -> Any:
+    async def _content(self, name: str, value: Any, take: Take) -> Any:
         field = self._fields.get(name)
-        if field is None or field.takes_file or not isinstance(value, UploadFile) or _is_unchosen(value):
+        if field is None:
+            return value
+        if field.has_json(value):
+            take(await _weighed(value.encode(errors="surrogatepass")))
+            return value
+        if field.takes_file or not isinstance(value, UploadFile) or _is_unchosen(value):
             return value
         if field.takes_bytes:
             return await value.read()
-        return _parsed(await value.read(), value) if "json" in (value.content_type or "").lower() else value
+        if "json" not in (value.content_type or "").lower():
+            return value
+        text = await value.read()
+        take(await _weighed(text))
+        return await in_pool(_parsed, text, value) if len(text) > LARGE_BYTES else _parsed(text, value)
 
     def _value(self, name: str, values: list[Any]) -> Any:
         """Return what the values of a name are together; ... where they are nothing."""
@@ -331,6 +376,10 @@ def _makes(schema: Schema, classes: tuple[type, ...]) -> bool:
 def _is_unchosen(value: Any) -> bool:
     """Say whether this is what a browser sends for a file that was not chosen."""
     return isinstance(value, UploadFile) and not value.filename and not value.size
+
+
+async def _weighed(text: bytes) -> int:
+    return await in_pool(weigh, text) if len(text) > LARGE_BYTES else weigh(text)
 
 
 def _parsed(text: str | bytes, otherwise: Any) -> Any:

@@ -38,11 +38,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .budget import SHARE, Share, Take, uncounted
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, DownloadTimeout, InvalidInput, MalformedRequest, StreamAppError
 from .fetch import MediaLimits, limit_by, resolve_media
 from .forms import FormReader, has_fields, has_read_form, read_form
 from .jobs.job import SECRET_HEADERS, JobRequest
+from .jsontext import LARGE_BYTES, weigh
 from .media import File, has_media_fields
 from .process.threads import in_pool
 
@@ -59,6 +61,7 @@ _ALIKE = frozenset(
     }
 )
 _UNLIKE = frozenset({"strict", "coerce_numbers_to_str", "val_json_bytes", "validate_default", "custom_init"})
+_MOST_ERRORS = 10_000  # to tell of a million takes two seconds and a gigabyte
 _FIRST_OF_MARKS = (b"\xef", b"\xfe", b"\xff")
 _BELOW = ("schema", "items_schema", "keys_schema", "values_schema")
 _MARKERS = (fastapi.params.Param, fastapi.params.Depends)
@@ -120,19 +123,32 @@ class InputReader:
             RequestValidationError: what is wrong, as FastAPI's list of errors.
             HTTPException: 415 for a body of an unknown type, 413 for one over the limit.
             MalformedRequest: a form cannot be decoded.
+            PayloadTooLarge: there are too many values in it.
+            Unavailable: all requests together have too much.
         """
         limit_by(self._limits)
-        given = self._from_query(request) if is_get else await self._from_body(request, content_type)
+        share: Share | None = request.scope.get(SHARE)
+        take = uncounted if share is None else share.take
+        given = self._from_query(request) if is_get else await self._from_body(request, content_type, take)
         location = "query" if is_get else "body"
-        value = self._validated(given, location)
+        if isinstance(given, bytes) and len(given) > LARGE_BYTES:
+            take(await in_pool(weigh, given))
+            value = await in_pool(self._validated, given, location)
+            asks_inline = await in_pool(_asks_inline, given)
+        else:
+            if isinstance(given, bytes) and len(given) > _ONE_PASS_BYTES:
+                take(weigh(given))
+            value, asks_inline = self._validated(given, location), _asks_inline(given)
         fetched: dict[Any, File] = {}
-        arguments = await self._arguments(value, location, fetched)
+        arguments = await self._arguments(value, location, fetched, take)
         if self._response is not None:
             arguments[self._response] = Response()
         for name in self._requests:
             arguments[name] = request
         plain = None if self._is_bound else await self._plain(given, fetched)
-        return Input(arguments, plain, _asks_inline(given))
+        if plain is not None and fetched:
+            take(len(plain))
+        return Input(arguments, plain, asks_inline)
 
     def plain_parameters(self, injected: dict[str, Any]) -> bytes | None:
         """Return what FastAPI filled as `JobRequest.parameters`; None where it is more than plain values.
@@ -178,7 +194,7 @@ class InputReader:
     async def validate(self, data: Any) -> dict[str, Any]:
         """Return the keyword arguments for input that came another way: as values, or as JSON."""
         limit_by(self._limits)
-        return await self._arguments(self._validated(data, "body"), "body", {})
+        return await self._arguments(self._validated(data, "body"), "body", {}, uncounted)
 
     def _is_nothing(self, given: Any) -> bool:
         """Say whether the whole input, which has a default, is left to that."""
@@ -197,6 +213,8 @@ class InputReader:
         try:
             return self.adapter.validate_python(data)
         except ValidationError as error:
+            if (count := error.error_count()) > _MOST_ERRORS:
+                raise _invalid((location,), f"{count} of its values are not what the endpoint takes", None) from None
             errors = error.errors(include_url=False)
             raise RequestValidationError([{**e, "loc": (location, *e["loc"])} for e in errors]) from None
 
@@ -209,10 +227,10 @@ class InputReader:
                 pass
         return self._check(_parse_json(body, ("body",)) if body.strip() else {}, "body")
 
-    async def _arguments(self, value: Any, location: str, fetched: dict[Any, File]) -> dict[str, Any]:
+    async def _arguments(self, value: Any, location: str, fetched: dict[Any, File], take: Take) -> dict[str, Any]:
         if self._has_media:
             try:
-                value = await resolve_media(value, limits=self._limits, fetched=fetched)
+                value = await resolve_media(value, limits=self._limits, fetched=fetched, take=take)
             except DownloadTimeout:
                 raise
             except InvalidInput as error:
@@ -233,16 +251,18 @@ class InputReader:
         except ValueError as error:
             raise _invalid(("query",), str(error), None) from None
 
-    async def _from_body(self, request: Request, declared: str | None) -> Any:
+    async def _from_body(self, request: Request, declared: str | None, take: Take) -> Any:
         """Return a body's JSON text, what a form says, or the body as it came."""
         content_type = (declared or "").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data" or has_read_form(request):
-            return await self._from_form(request)
+            return await self._from_form(request, take)
         body = await request.body()
         if declared is None or content_type == "application/json" or content_type.endswith("+json"):
-            return body if body.startswith(b'{"') else _in_utf8(body)
+            if body.startswith(b'{"'):
+                return body
+            return await in_pool(_in_utf8, body) if len(body) > LARGE_BYTES else _in_utf8(body)
         if content_type == "application/x-www-form-urlencoded" and not _begins_as_json(body):
-            return await self._from_form(request)
+            return await self._from_form(request, take)
         if self.media_type is not None:
             return _Raw(body) if body else body
         raise HTTPException(
@@ -251,7 +271,7 @@ class InputReader:
             "with curl add -H 'Content-Type: application/json'",
         )
 
-    async def _from_form(self, request: Request) -> Any:
+    async def _from_form(self, request: Request, take: Take) -> Any:
         try:
             form = await read_form(request, max_part_size=self._limits.max_bytes)
         except UnicodeError as error:  # of a charset like idna; Starlette goes on only where others fail
@@ -260,7 +280,7 @@ class InputReader:
             if isinstance(value, UploadFile):
                 weakref.finalize(value, value.file.close)  # when both the request and the job have let go of it
         try:
-            return await self._form.read_uploads(form.multi_items())
+            return await self._form.read_uploads(form.multi_items(), take)
         except ValueError as error:
             raise _invalid(("body",), str(error), None) from None
 

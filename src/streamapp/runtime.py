@@ -14,6 +14,7 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from .app import App, enter_app, served_apps
+from .budget import Budget
 from .endpoint import EndpointSpec
 from .errors import DefinitionError, SetupFailed, StreamAppError, WorkerStuck
 from .fetch import MediaLimits
@@ -218,6 +219,7 @@ class Runtime:
     Attributes:
         on_exit: called, in any thread, with an exit code when the process should end.
         observers: called with each job that has ended, in any thread.
+        inputs: counts the bytes of all requests and jobs under way.
     """
 
     def __init__(
@@ -230,6 +232,7 @@ class Runtime:
     ) -> None:
         self.settings = settings
         self.jobs = Jobs(settings, store)
+        self.inputs = Budget(settings.max_input_bytes)
         self.files: FileStore = LocalFiles(settings) if files is None else files
         self.served = [ServedApp(app, settings, self.files, self._broken, make_workers) for app in apps]
         names = [served.name for served in self.served]
@@ -267,10 +270,14 @@ class Runtime:
         if kept is not job:
             return kept
         job.on_ended += self.observers
+        if job.share is not None and job.share.size:
+            job.share.holders.add(job.id)
         try:
             served.worker_of(spec).submit(job)
         except StreamAppError:
             self.jobs.forget(job)
+            if job.share is not None:
+                job.share.let_go(job.id)
             raise
         return job
 

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     max_kept_bytes: int = Field(default=256 * MIB, ge=0, description="events of finished jobs kept in all")
 
     max_body_bytes: int = Field(default=64 * MIB, ge=1, description="a request's body")
+    max_input_bytes: int = Field(
+        default=512 * MIB, ge=2, description="inputs of all requests and jobs under way; half of it for one caller"
+    )
     max_media_bytes: int = Field(default=50 * MIB, ge=1, description="what one input fetches and uploads in all")
     max_image_pixels: int = Field(default=64 * MIB, ge=1, description="width x height of an input image")
     media_timeout_s: float = Field(default=30, gt=0, description="fetching all media of one input")

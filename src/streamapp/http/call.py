@@ -7,6 +7,7 @@ A `Call` is plain data without an object of the server's; what has to outlive th
 import typing
 from collections.abc import Sequence
 from contextlib import suppress
+from ipaddress import IPv6Network
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -94,6 +95,27 @@ def caller_in(scope: Scope) -> str:
     """Return who sends a request."""
     caller: str = scope.get(CALLER, "")
     return caller
+
+
+def payer_in(scope: Scope) -> str:
+    """Return who pays for what a request takes: its caller, or the address that it comes from.
+
+    All of this machine is one; so is a network of IPv6, of which one machine may have all addresses.
+    """
+    if caller := caller_in(scope):
+        return f"caller {caller}"
+    client = scope.get("client")
+    address = "" if client is None else str(client[0]).removeprefix("::ffff:")
+    if address.startswith("127.") or address == "::1":
+        return ""
+    return address if ":" not in address else _network(address)
+
+
+def _network(address: str) -> str:
+    try:
+        return str(IPv6Network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 class Call(NamedTuple):

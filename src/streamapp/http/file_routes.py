@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from ..errors import MalformedRequest
+from ..jsontext import read_json
 from ..process.threads import in_pool
 from ..runtime import Runtime
 from ..stores.files import FileStore, Stored
@@ -111,7 +111,7 @@ async def json_object(request: Request) -> dict[str, Any]:
         MalformedRequest: it is no JSON object.
     """
     try:
-        body = from_json(await request.body())
+        body = await read_json(await request.body())
     except ValueError as error:
         raise MalformedRequest(f"expected a JSON object: {error}") from None
     if not isinstance(body, dict):

@@ -25,6 +25,7 @@ class Metrics:
         workers: gives (app, kind, statistics) for each worker; kind is "sync" or "async".
         jobs: gives the counts of jobs.
         channels: gives the statistics of the channels of active jobs.
+        input_bytes: gives the bytes of the inputs of requests and jobs under way.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class Metrics:
         workers: Callable[[], Iterable[tuple[str, str, WorkerStatistics]]],
         jobs: Callable[[], JobsStatistics],
         channels: Callable[[], Iterable[ChannelStatistics]],
+        input_bytes: Callable[[], int],
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Statistics(workers, jobs, channels))
+        self._registry.register(_Statistics(workers, jobs, channels, input_bytes))
         self._job_seconds = Histogram(
             "streamapp_job_seconds",
             "How long jobs ran.",
@@ -65,10 +67,12 @@ class _Statistics(Collector):
         workers: Callable[[], Iterable[tuple[str, str, WorkerStatistics]]],
         jobs: Callable[[], JobsStatistics],
         channels: Callable[[], Iterable[ChannelStatistics]],
+        input_bytes: Callable[[], int],
     ) -> None:
         self._workers = workers
         self._jobs = jobs
         self._channels = channels
+        self._input_bytes = input_bytes
 
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_workers()
@@ -83,6 +87,7 @@ class _Statistics(Collector):
         yield GaugeMetricFamily(
             "streamapp_kept_bytes", "Event bytes of active jobs.", sum(c.kept_bytes for c in channels)
         )
+        yield GaugeMetricFamily("streamapp_input_bytes", "Input bytes of requests and jobs.", self._input_bytes())
 
     def _collect_workers(self) -> Iterator[Metric]:
         labels = ("app", "kind")

@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import ErrorReport, MalformedRequest, PayloadTooLarge, Unauthorized, describe
+from ..budget import SHARE, Budget
+from ..errors import ErrorReport, MalformedRequest, PayloadTooLarge, StreamAppError, Unauthorized, describe
 from ..jobs.job import new_job_id
 from ..process.logs import logger
-from .call import header_in
+from .call import header_in, payer_in
 from .handling import handled
 from .response import ErrorResponse
 
@@ -36,6 +37,8 @@ _OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 FILES = "/files/"
 _OPEN_FOLDERS = (FILES, "/playground/")  # the page has no data in it, and asks for the key itself
+# A body that is no larger is not counted: the bounds of jobs and connections are enough.
+_SMALL_BYTES = 16 * 1024
 _IS_BOUNDED = "streamapp.is_bounded"  # in the scope of a request that `head_excess` has found nothing in
 _MAX_OPEN_QUERY = 4096  # there it is an upload's key
 _MAX_TOKEN_BYTES = 8192
@@ -198,18 +201,24 @@ def _token_in(query: bytes) -> bytes:
 class BodyLimit:
     """Refuse a request body over the limit with 413, also one that comes in chunks without a length.
 
+    What comes is taken from the budget of all requests, 503 when that is used up, and given back when the request is
+    answered, unless a job holds it as well.
+
     Uploads are left to the file store, which writes them to the disk as they come.
 
     Divergence: not FastAPI's `max_body_size`, whose answer comes from outside of all other middleware: plain text,
     without a request id, without CORS.
 
     Args:
+        budget: for the inputs of all requests.
         upload_paths: where uploads arrive, besides the PUTs below `/files/`.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, *, upload_paths: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, budget: Budget, *, upload_paths: Collection[str] = ()) -> None:
         self.app = app
         self._max_bytes = max_bytes
+        self._max_uncounted = min(max_bytes, _SMALL_BYTES)
+        self._budget = budget
         self._upload_paths = frozenset(upload_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,16 +230,28 @@ class BodyLimit:
         if length.isdigit() and int(length) > self._max_bytes:
             return await refuse(describe(self._too_large()), {}, scope, receive, send)
         size = 0
+        share = scope[SHARE] = self._budget.share(payer_in(scope), self)
 
         async def limited() -> Message:
             nonlocal size
             message = await receive()
-            size += len(message.get("body", b""))
-            if size > self._max_bytes:
-                raise HTTPException(413, self._too_large().message)  # the one kind that FastAPI lets through
+            arrived = len(message.get("body", b""))
+            size += arrived
+            if size > self._max_uncounted:
+                try:
+                    if size > self._max_bytes:
+                        raise self._too_large()
+                    share.take(arrived if share.size else size)
+                except StreamAppError as error:
+                    told = describe(error)
+                    # The one kind that FastAPI lets through.
+                    raise HTTPException(told.status_code, told.message, told.response_headers) from None
             return message
 
-        await self.app(scope, limited, send)
+        try:
+            await self.app(scope, limited, send)
+        finally:
+            share.let_go(self)
 
     def _is_upload(self, method: str, path: str) -> bool:
         return path in self._upload_paths or (method == "PUT" and path.startswith(FILES))

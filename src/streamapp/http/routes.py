@@ -8,8 +8,9 @@ protocol wants to be done differently it hands in through the request's scope, a
 import asyncio
 import hashlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from ..budget import SHARE, Share
 from ..endpoint import EndpointSpec
 from ..errors import (
     EndpointFailed,
@@ -30,13 +32,15 @@ from ..errors import (
     JobUnfinished,
     MalformedRequest,
     NotFound,
+    PayloadTooLarge,
     StreamAppError,
     describe,
 )
-from ..forms import has_read_form, write_form
+from ..forms import LARGE_FORM_BYTES, has_read_form, read_form, write_form
 from ..inputs import Input
 from ..jobs.events import parse_event_id
 from ..jobs.job import Job, JobRequest, RequestKey, new_job_id, path_of
+from ..jsontext import read_json
 from ..process.logs import logger
 from ..process.threads import in_pool
 from ..runtime import Runtime, ServedApp
@@ -50,6 +54,7 @@ from .middleware import IS_FALS, REQUEST_ID
 from .response import EventStreamResponse, ResultResponse, result_response
 
 _HASHED_AT_ONCE_BYTES = 256 * 1024  # on the loop: 0.2 to 0.6 ms
+_URLENCODED = "application/x-www-form-urlencoded"
 _ANSWERED = "streamapp.answered"  # a future in the scope of a request to a `LastingRoute`
 
 
@@ -111,7 +116,14 @@ class EndpointRoute:
                 media=self._media_form(request, call, given),
                 key=key,
             )
-            job = await self._submit(job_request, call, {**given.arguments, **injected}, ended=ended, format=format)
+            job = await self._submit(
+                job_request,
+                call,
+                {**given.arguments, **injected},
+                ended=ended,
+                format=format,
+                share=request.scope.get(SHARE),
+            )
         if job.request.is_detached:
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
         if is_stream and format is not None:
@@ -167,9 +179,11 @@ class EndpointRoute:
         *,
         ended: asyncio.Event | None,
         format: Format | None = None,
+        share: Share | None = None,
     ) -> Job:
         """Submit a job; `ended` is set once what dependencies gave is not needed any more."""
-        job = Job(request, self._settings, arguments=arguments, answer=self._answer_of(call, arguments, format))
+        answer = self._answer_of(call, arguments, format)
+        job = Job(request, self._settings, arguments=arguments, answer=answer, share=share)
         if self._on_cancelled is not None:
             job.on_ended.append(self._tell_cancelled)
         if ended is not None:
@@ -323,7 +337,9 @@ def _fingerprint(query: bytes, given: FormData | bytes | None) -> str:
 
 
 class _Request(Request):
-    """Read a body without a generator, which takes ten times as long for one that comes in one piece."""
+    """Read a body without a generator, which takes ten times as long for one that comes in one piece; and what is in
+    it within bounds, large ones not on the loop, also where FastAPI asks.
+    """
 
     async def body(self) -> bytes:
         if hasattr(self, "_body") or self._stream_consumed:
@@ -337,6 +353,30 @@ class _Request(Request):
             self._stream_consumed = not message.get("more_body", False)
         self._body = b"".join(pieces)
         return self._body
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            with _told_to_fastapi():
+                self._json = await read_json(await self.body(), json.loads)
+        return self._json
+
+    async def _get_form(
+        self, *, max_files: float = 1000, max_fields: float = 1000, max_part_size: int = 1024 * 1024
+    ) -> FormData:
+        declared = self.headers.get("content-type", "")
+        if self._form is None and declared.startswith(_URLENCODED) and len(await self.body()) > LARGE_FORM_BYTES:
+            with _told_to_fastapi():
+                return await read_form(self, max_part_size=max_part_size)
+        return await super()._get_form(max_files=max_files, max_fields=max_fields, max_part_size=max_part_size)
+
+
+@contextmanager
+def _told_to_fastapi() -> Iterator[None]:
+    """Raise what refuses a body as the one kind of error that FastAPI lets through."""
+    try:
+        yield
+    except PayloadTooLarge as error:
+        raise HTTPException(error.status_code, error.message) from None
 
 
 def _without_leaving(receive: Receive) -> Receive:
@@ -412,7 +452,20 @@ def _set_when_sent(ended: asyncio.Event, job: Job) -> None:
         answer.sending.task.add_done_callback(lambda task: ended.set())
 
 
-class LastingRoute(APIRoute):
+class FilledRoute(APIRoute):
+    """Have FastAPI fill parameters from a request that reads its body within bounds."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what has FastAPI fill the parameters and call the function."""
+        handle = super().get_route_handler()
+
+        async def filled(request: Request) -> Response:
+            return await handle(_Request(request.scope, request.receive, request._send))
+
+        return filled
+
+
+class LastingRoute(FilledRoute):
     """Keep what dependencies gave open as long as the job that uses it, which may outlive the answer.
 
     FastAPI closes it before the app returns, in the same task, where anyio's cancel scopes have to end. So the request
@@ -421,7 +474,7 @@ class LastingRoute(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what FastAPI has fill the parameters and call the function."""
+        """Return what does so, and closes what `scope="function"` opens as late as the rest."""
         handle = super().get_route_handler()
 
         async def lasting(request: Request) -> Response:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from ..budget import Share
 from ..errors import Cancelled, DeadlineExceeded, EndpointFailed, ErrorReport, JobCancelled, describe
 from ..process.logs import logger
 from ..settings import MediaForm, Settings
@@ -166,11 +167,13 @@ class Job:
         arguments: what its input was validated to, where that was in this process. Let go of when the job has ended:
             they can be megabytes.
         answer: takes what the endpoint answers itself, where somebody waits for that.
+        share: counts the bytes of its input; let go of when the job is over and its code, which has it, has returned.
         attempt: which one it is, or will be when it is queued: 1 and up.
         is_live: False where it is over, and its log comes from a store.
     Attributes:
         context: the context variables of whoever asked, in which the endpoint runs where it runs in this process.
         has_own_answer: the endpoint has answered itself, which can be sent once.
+        payer: whose bytes its log is: the caller, or the address that the request came from.
         raised: what has failed the job, for the answer that waits for it and no longer: its traceback can hold tensors.
         has_returned: none of the endpoint's code runs any more, or will.
     """
@@ -194,8 +197,10 @@ class Job:
         "is_expired",
         "on_ended",
         "on_returned",
+        "payer",
         "raised",
         "request",
+        "share",
         "started_at",
     )
 
@@ -206,6 +211,7 @@ class Job:
         *,
         arguments: dict[str, Any] | None = None,
         answer: OwnAnswer | None = None,
+        share: Share | None = None,
         attempt: int = 1,
         is_live: bool = True,
     ) -> None:
@@ -214,6 +220,8 @@ class Job:
         self.attempt = attempt
         self.arguments = arguments
         self.answer = answer
+        self.share = share
+        self.payer = request.caller if share is None else share.caller
         self.context = contextvars.copy_context()
         awaits_owner = is_live and not request.is_detached
         self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=awaits_owner, joins=request.joins)
@@ -304,6 +312,7 @@ class Job:
         self.has_returned = True
         callbacks, self.on_returned = self.on_returned, []
         self._tell(callbacks)
+        self._let_go_of_share()
 
     def _tell(self, callbacks: "list[Callable[[Job], None]]") -> None:
         for callback in callbacks:
@@ -311,6 +320,14 @@ class Job:
                 callback(self)
             except Exception:  # the others, and the readers, must hear of the end all the same
                 logger.exception("job %s: not all was told of its end", self.id)
+
+    def _let_go_of_share(self) -> None:
+        """Do so when both have happened: whichever comes last does it."""
+        share = self.share
+        if share is not None and self.has_returned and self.is_over:
+            self.share = None
+            if share.size:
+                share.let_go(self.id)
 
     def succeed(self, output: Event | None) -> bool:
         """End the job well, after a last output where there is one."""
@@ -404,3 +421,4 @@ class Job:
         request = self.request
         if len(request.input or b"") + len(request.parameters) + len(request.headers) > _KEPT_REQUEST:
             self.request = replace(request, input=None, parameters=b"", headers=b"")
+        self._let_go_of_share()

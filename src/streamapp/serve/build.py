@@ -41,7 +41,7 @@ from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, HeadLimit, Req
 from ..http.openapi import DescribedEndpoint, build_openapi
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
-from ..http.routes import EndpointRoute, LastingRoute, add_job_routes
+from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_routes
 from ..http.sites import CrossSite, Hosts, NotByLink
 from ..jobs.store import JobStore
 from ..process.logs import logger
@@ -177,7 +177,8 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
             )
         )
     upload_paths = [path for face in faces for path in face.upload_paths]
-    layers.append(Middleware(BodyLimit, max_bytes=settings.max_body_bytes, upload_paths=upload_paths))
+    budget = runtime.inputs
+    layers.append(Middleware(BodyLimit, settings.max_body_bytes, budget, upload_paths=upload_paths))
     layers.append(Middleware(UnhandledErrors, describe_error=describe_error))
     return [*layers, *(layer for face in faces for layer in face.middleware(runtime))]
 
@@ -365,7 +366,7 @@ def _add_endpoint(api: FastAPI, place: _Place, *, is_guarded: bool) -> None:
         api.router.add_api_route(
             place.path,
             place.endpoint.function(),
-            route_class_override=LastingRoute if reader.has_dependencies else None,
+            route_class_override=LastingRoute if reader.has_dependencies else FilledRoute,
             methods=[method],
             name=spec.name,
             operation_id=f"{spec.name}_{method.lower()}{place.prefix.replace('/', '_')}",
@@ -387,7 +388,9 @@ def _add_endpoint(api: FastAPI, place: _Place, *, is_guarded: bool) -> None:
 
 
 def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
-    figures = Metrics(runtime.worker_statistics, runtime.jobs.statistics, runtime.channel_statistics)
+    figures = Metrics(
+        runtime.worker_statistics, runtime.jobs.statistics, runtime.channel_statistics, lambda: runtime.inputs.used
+    )
     runtime.observers.append(figures.observe)
     app = runtime.served[0].app
     # An endpoint may be called like the hook: it answers its own path, and is a job.
