@@ -14,6 +14,7 @@ from tests.at_work import request
 from tests.memory_store import MemoryStore
 from tests.waiting import WAIT_S
 
+from streamapp.budget import Budget
 from streamapp.errors import ErrorReport, InvalidInput, JobNotFound, JobUnfinished
 from streamapp.jobs.events import Event, Preview, to_event
 from streamapp.jobs.job import Job, RequestKey
@@ -133,6 +134,56 @@ async def test_the_oldest_finished_jobs_make_room_for_the_bytes_of_new_ones() ->
     kept = [await ended(jobs) for _ in range(5)]  # 4 096 and about 160 bytes each, the last event included
     assert jobs.statistics().finished == 3
     assert [(await jobs.find(job.id, "")) for job in kept[2:]] == kept[2:]
+
+
+async def paid(jobs: Jobs, payer: str, size: int = 98) -> Job:
+    """End a job that came from an address."""
+    job = Job(request(), SETTINGS, share=Budget(2).share(payer, "request"))
+    await jobs.add(job)
+    job.succeed(to_event("x" * size))
+    return job
+
+
+async def kept(jobs: Jobs, *asked: Job) -> list[bool]:
+    jobs.expire()
+    return [job.id in jobs._kept for job in asked]
+
+
+async def test_whoever_has_most_makes_room_for_the_results_of_others() -> None:
+    jobs = Jobs(Settings(max_kept_bytes=6 * 4400))
+    early = await paid(jobs, "ann")
+    many = [await paid(jobs, "bob") for _ in range(10)]
+    assert await kept(jobs, early, *many) == [True, *[False] * 5, *[True] * 5]
+
+
+async def test_an_only_result_is_kept_while_another_has_several() -> None:
+    jobs = Jobs(Settings(max_kept_bytes=100_000))
+    small = [await paid(jobs, "ann") for _ in range(3)]
+    large = await paid(jobs, "bob", 90_000)
+    assert await kept(jobs, large, *small) == [True, False, False, True]
+
+
+async def test_only_results_make_room_when_all_are_such() -> None:
+    jobs = Jobs(Settings(max_kept_bytes=100_000))
+    first, second, third = [await paid(jobs, payer, size) for payer, size in [("a", 9), ("b", 60_000), ("c", 50_000)]]
+    assert await kept(jobs, first, second, third) == [True, False, True]
+
+
+async def test_a_result_that_is_larger_than_all_is_kept_until_the_next() -> None:
+    jobs = Jobs(Settings(max_kept_bytes=1))
+    large = await ended(jobs)
+    assert await kept(jobs, large) == [True]
+    assert await kept(jobs, large, await ended(jobs)) == [False, True]
+
+
+async def test_callers_have_bytes_of_their_own(advance: Advance) -> None:
+    jobs = Jobs(Settings(max_kept_bytes=3 * 4400, job_ttl_s=60))
+    mine = await ended(jobs, caller="ann")
+    others = [await ended(jobs, caller="bob") for _ in range(5)]
+    assert await kept(jobs, mine, *others) == [True, *[False] * 3, True, True]
+    advance(61)
+    assert await kept(jobs, mine, *others) == [False] * 6
+    assert (jobs._finished.size, jobs._finished._sizes, jobs._finished._alike) == (0, {}, {})
 
 
 async def test_a_running_job_does_not_expire(advance: Advance) -> None:
