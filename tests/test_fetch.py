@@ -253,6 +253,21 @@ async def test_what_is_fetched_is_told_of_before_it_is_kept() -> None:
             taken.clear()
 
 
+async def test_the_loop_goes_on_while_a_large_input_is_looked_through() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await resolve_media([[] for _ in range(10_000)], limits=LIMITS)
+    counting.cancel()
+    assert turns > 10
+
+
 async def test_numbers_beside_media_are_left_as_they_are() -> None:
     given = {"file": "data:,a", "n": [1, 0.5, "a", None, True]}
     resolved = await resolve_media(TypeAdapter(dict[str, File | list[Any]]).validate_python(given), limits=LIMITS)

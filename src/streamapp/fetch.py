@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _MAX_REDIRECTS = 5
 _PLAIN = frozenset({str, int, float, bool, NoneType})  # there can be a million of them
+_TURN = 500  # values that are looked at, 2 ms, before the loop does something else
 # Images that are checked at once: one of 260 kB and 64 megapixels takes 512 MiB meanwhile. They have threads of their
 # own, as a limiter would count no longer what a request that timed out has left behind.
 _MAX_CHECKED = 4
@@ -142,8 +143,12 @@ class _Resolver:
     fetched: dict[Any, File]
     take: Take
     downloads: str | None = None
+    walked: int = 0
 
     async def walk(self, value: Any, path: tuple[str, ...]) -> Any:
+        self.walked += 1
+        if self.walked % _TURN == 0:
+            await asyncio.sleep(0)
         match value:
             case File() | MediaReference():
                 return await self._settle(value, path)
