@@ -1,6 +1,7 @@
 /** Call a streamapp server. */
 
-import { Deadline, type Limits, LONGEST_JOB_MS, outlasting } from "./deadline.js";
+import { Deadline, type Limits, LONGEST_JOB_MS, outlasting, throwIfAborted } from "./deadline.js";
+import { StreamappError } from "./errors.js";
 import { encodeInput } from "./inputs.js";
 import { follow, JobHandle } from "./job.js";
 import { parseJson, stringifyJson } from "./json.js";
@@ -51,7 +52,7 @@ export class Client {
     { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000, largeIntegers }: ClientOptions = {},
   ) {
     const headers: Record<string, string> = key === undefined ? {} : { Authorization: `Key ${key}` };
-    const base = new URL(url, globalThis.location?.href).href.replace(/\/+$/, "");
+    const base = new URL(String(url), globalThis.location?.href).href.replace(/\/+$/, "");
     const parse = largeIntegers === "bigint" ? parseJson : JSON.parse;
     this.#server = new Server({ url: base, headers, resumeWindowMs, silenceMs, parse }, patienceMs);
     this.#key = key;
@@ -59,7 +60,7 @@ export class Client {
 
   /** Start a job and return its events once the server begins to answer, which takes a second at most. */
   async stream<Result = any>(path: string, { input, accept, ...limits }: StreamOptions = {}): Promise<Stream<Result>> {
-    return this.#server.stream({ path, body: await encodeInput(input), accept }, limits);
+    return this.#server.stream({ url: this.#server.urlOf(path), body: await encodeInput(input), accept }, limits);
   }
 
   /** Call an endpoint that returns one JSON value, and return it; gives up after 11 minutes if not told otherwise. */
@@ -86,9 +87,11 @@ export class Client {
     return new Deadline(limits).hold(async (signal) => {
       const request = await this.#server.post(path, input, { Prefer: "respond-async" });
       const job = await this.#server.json({ ...request, signal: outlasting(signal) }, signal);
-      if (signal.aborted) await this.#server.cancel(job.job_id);
-      signal.throwIfAborted();
-      return this.job(job.job_id);
+      const id = job?.job_id;
+      if (typeof id !== "string") throw new StreamappError("unexpected_answer", `Expected a job from ${request.url}`, { data: job });
+      if (signal.aborted) await this.#server.cancel(id);
+      throwIfAborted(signal);
+      return this.job(id);
     });
   }
 
@@ -121,7 +124,8 @@ export class Client {
   eventSource(path: string, input: unknown = {}): EventSource {
     const query = new URLSearchParams({ _input: stringifyJson(input), _events: "named" });
     if (this.#key !== undefined) query.set("_token", this.#key);
-    const source = new EventSource(`${this.#server.url}${path}?${query}`);
+    const url = `${this.#server.urlOf(path)}?${query}`;
+    const source = new EventSource(url);
     for (const name of ["done", "error", "cancelled"]) {
       source.addEventListener(name, (event) => "data" in event && source.close()); // a lost connection has no data
     }

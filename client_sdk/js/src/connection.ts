@@ -1,12 +1,16 @@
 /** Send one request and read its answer, which may not fall silent. */
 
-import { after } from "./deadline.js";
+import { abort, after, either, throwIfAborted } from "./deadline.js";
+import { checkLength, type Chunk, decoding } from "./decoder.js";
 import { errorFromResponse, StreamappError } from "./errors.js";
 
 export const EVENT_STREAM = "text/event-stream";
 export const NDJSON = "application/x-ndjson";
 export const TEXT = "text/plain";
 export const JSON_TYPE = "application/json";
+
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+const MOST_REDIRECTS = 20; // as many as browsers follow
 
 /** What is sent. */
 export interface Request {
@@ -16,6 +20,8 @@ export interface Request {
   body?: string;
   /** Ends it, where that is not what ends the call. */
   signal?: AbortSignal;
+  /** Send it though the page closes. */
+  keepalive?: boolean;
 }
 
 /** How answers are read. */
@@ -32,17 +38,18 @@ export class Connection {
   /** How long nothing may come before the connection counts as cut. */
   silenceMs: number;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  #isRead = false; // where there is no reader
   #controller: AbortController;
 
   private constructor(response: Response, controller: AbortController, silenceMs: number) {
     this.response = response;
-    this.#reader = response.body?.getReader();
+    this.#reader = response.body?.getReader?.();
     this.#controller = controller;
     this.silenceMs = silenceMs;
   }
 
   /**
-   * Send a request, and return its answer if that is a success of one of the expected media types, or 204.
+   * Send a request, and return its answer if that is a success of one of the expected media types, or has none.
    *
    * @throws StreamappError, also when the signal is aborted.
    */
@@ -53,34 +60,48 @@ export class Connection {
     { silenceMs, parse }: Reading,
   ): Promise<Connection> {
     const controller = new AbortController();
-    const options = { ...request, signal: AbortSignal.any([request.signal ?? signal, controller.signal]) };
-    const answer = unlessSilent(controller, silenceMs, () => fetch(request.url, options));
-    const response = await answer.catch((cause) => { throw noAnswer(request.url, cause); });
+    const ends = either(request.signal ?? signal, controller.signal);
+    const response = await unlessSilent(controller, silenceMs, () => send(request, ends));
     const connection = new Connection(response, controller, silenceMs);
     if (!response.ok) {
       const text = await connection.text().catch(() => ""); // cut off: the status says enough
       throw errorFromResponse(response, text, parse);
     }
-    if (response.status === 204 || expected.includes(mediaTypeOf(response))) return connection;
+    if (connection.isEmpty || expected.includes(mediaTypeOf(response))) return connection;
     const isEmpty = !(await connection.read().catch(() => undefined));
     controller.abort();
     throw isEmpty ? noAnswer(request.url, "it is empty") : unexpected(response, expected);
   }
 
-  /** Return the next bytes, undefined at the end; reject when the connection is cut or falls silent. */
-  async read(): Promise<Uint8Array | undefined> {
-    return (await unlessSilent(this.#controller, this.silenceMs, () => this.#reader!.read())).value;
+  /** Whether it is an answer that has no body. */
+  get isEmpty(): boolean {
+    return this.response.status === 204 || this.response.status === 205;
+  }
+
+  /** Whether it comes in pieces; in React Native it does not. */
+  get isStreamed(): boolean {
+    return this.#reader !== undefined;
+  }
+
+  /** Return the next piece, undefined at the end; reject when the connection is cut or falls silent. */
+  async read(): Promise<Chunk | undefined> {
+    return unlessSilent(this.#controller, this.silenceMs, async () =>
+      this.#reader ? (await this.#reader.read()).value : this.#whole(),
+    );
+  }
+
+  async #whole(): Promise<string | undefined> {
+    if (this.#isRead) return undefined;
+    this.#isRead = true;
+    return (await this.response.text()) || undefined;
   }
 
   /** Return the whole body; reject when it is empty too. */
   async text(): Promise<string> {
-    const decoder = new TextDecoder();
+    const decode = decoding();
+    const read = () => this.read().catch((cause) => { throw noAnswer(this.response.url, cause); });
     let text = "";
-    try {
-      for (let chunk; (chunk = await this.read()); ) text += decoder.decode(chunk, { stream: true });
-    } catch (cause) {
-      throw noAnswer(this.response.url, cause);
-    }
+    for (let chunk; (chunk = await read()); ) checkLength("an answer", (text += decode(chunk)).length);
     if (!text) throw noAnswer(this.response.url, "it is empty");
     return text;
   }
@@ -92,12 +113,59 @@ export async function fetchAnswer(
   signal: AbortSignal | undefined,
   parse: Reading["parse"],
 ): Promise<Response> {
-  const response = await fetch(request.url, { ...request, signal: signal ?? null }).catch((cause) => {
-    signal?.throwIfAborted();
-    throw noAnswer(request.url, cause);
+  const response = await send(request, signal).catch((error) => {
+    if (signal) throwIfAborted(signal);
+    throw error;
   });
   if (!response.ok) throw errorFromResponse(response, await response.text().catch(() => ""), parse);
   return response;
+}
+
+/**
+ * Send a request, and return its answer, from where redirects lead; an input or a key goes to no other origin.
+ *
+ * A page is not told where they lead: there the browser follows, but with an input only within the page's own origin.
+ */
+export async function send(request: Request, signal: AbortSignal | undefined): Promise<Response> {
+  let { url, method, headers, body } = request;
+  const ask = (more: RequestInit) => {
+    const options = { ...request, method, headers, body: body ?? null, signal: signal ?? null, ...more };
+    return fetch(url, options).catch((cause) => { throw unreachable(url, cause); });
+  };
+  for (let n = 0; n <= MOST_REDIRECTS; n++) {
+    const response = await ask({ redirect: "manual" });
+    if (response.type === "opaqueredirect") {
+      if (body === undefined) return ask({});
+      return ask({ mode: "same-origin" }).catch(() => {
+        throw redirected(url, "to another origin than the page's, to which its input is not sent");
+      });
+    }
+    const location = REDIRECTS.has(response.status) && response.headers.get("Location");
+    if (!location) return response;
+    await response.body?.cancel();
+    const next = new URL(location, url).href;
+    if (response.status <= 303) [method, body] = ["GET", undefined];
+    if (originOf(next) !== originOf(url)) {
+      if (body !== undefined || !originOf(next)) throw redirected(url, `to ${next}, another origin, to which its input is not sent`);
+      headers = { Accept: headers.Accept! };
+    }
+    url = next;
+  }
+  throw redirected(request.url, "without an end");
+}
+
+function redirected(url: string, where: string): StreamappError {
+  return new StreamappError("unexpected_answer", `${url} redirects ${where}; write the URL at which the server answers`);
+}
+
+/** Return the scheme and host of a URL, undefined when it has none for HTTP; React Native's URL does not know it. */
+export function originOf(url: string): string | undefined {
+  return /^https?:\/\/[^/?#\\]+/i.exec(url)?.[0].toLowerCase();
+}
+
+/** Say whether a URL is of another origin than the page, whose browser then asks the server whether it may read. */
+export function isForeign(url: string): boolean {
+  return globalThis.location !== undefined && originOf(url) !== globalThis.location.origin;
 }
 
 /** Return the media type without its parameters. */
@@ -105,15 +173,20 @@ export function mediaTypeOf(response: Response): string {
   return response.headers.get("Content-Type")?.split(";")[0]!.trim().toLowerCase() ?? "";
 }
 
-function noAnswer(url: string, cause: any): StreamappError {
+function unreachable(url: string, cause: any): StreamappError {
+  const page = `the server cannot be reached, or does not name ${globalThis.location?.origin} in STREAMAPP_CORS_ORIGINS`;
+  return noAnswer(url, cause, cause instanceof TypeError && isForeign(url) ? `; ${page}` : "");
+}
+
+function noAnswer(url: string, cause: any, hint = ""): StreamappError {
   const why = cause?.cause?.message || cause?.message || cause;
   // Node's fetch gives up after 5 minutes, and the server cancels the job: sent again, it would run again, as long.
   const retryable = cause?.cause?.code !== "UND_ERR_HEADERS_TIMEOUT";
-  return new StreamappError("connection_failed", `No answer from ${url}: ${why}`, { cause, retryable });
+  return new StreamappError("connection_failed", `No answer from ${url}: ${why}${hint}`, { cause, retryable });
 }
 
 async function unlessSilent<T>(controller: AbortController, ms: number, act: () => Promise<T>): Promise<T> {
-  const timer = after(ms, () => controller.abort(new Error("no heartbeat came")));
+  const timer = after(ms, () => abort(controller, new Error("no heartbeat came")));
   try {
     return await act();
   } finally {
@@ -137,7 +210,7 @@ export function decodeJson(text: string, where: string, parse: Reading["parse"])
   try {
     return parse(text);
   } catch (cause) {
-    const message = `Expected JSON in ${where}, got ${JSON.stringify(text.slice(0, 80))}`;
+    const message = `Expected JSON in ${where}, got ${JSON.stringify(text.slice(0, 80))}: ${cause}`;
     throw new StreamappError("unexpected_answer", message, { data: text, cause });
   }
 }

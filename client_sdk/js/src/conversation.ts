@@ -6,8 +6,8 @@
  */
 
 import { Connection, decodeJson, EVENT_STREAM, JSON_TYPE, mediaTypeOf, NDJSON, type Reading, type Request, TEXT } from "./connection.js";
-import { LONGEST_JOB_MS } from "./deadline.js";
-import { type Decoder, LineDecoder, PlainTextDecoder, type ServerSentEvent, SSEDecoder } from "./decoder.js";
+import { LONGEST_JOB_MS, throwIfAborted } from "./deadline.js";
+import { type Chunk, type Decoder, LineDecoder, PlainTextDecoder, type ServerSentEvent, SSEDecoder } from "./decoder.js";
 import { errorFromEvent, StreamappError } from "./errors.js";
 import type { Patience } from "./patience.js";
 
@@ -31,7 +31,7 @@ export interface Manners extends Reading {
 
 /** What is read: a job that a request starts, or one that exists already. */
 export interface Subject {
-  path?: string;
+  url?: string;
   body?: string;
   accept?: string | undefined;
   jobId?: string;
@@ -48,7 +48,7 @@ const DECODERS: Record<string, new () => Decoder> = {
   [TEXT]: PlainTextDecoder,
 };
 // "\n", which other servers leave out behind their last line.
-const LINE_END = Uint8Array.of(10);
+const LINE_END = "\n";
 // The last event that has none of these names is the job's result.
 const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged", "job", "started"]);
 // No answer, and what is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job
@@ -79,6 +79,7 @@ export class Conversation {
   #isGet = false;
   #isDone = false;
   #hasEvents = false;
+  #hasResult = false;
   #last: any;
 
   constructor(manners: Manners, subject: Subject, patience: Patience, signal: AbortSignal) {
@@ -95,8 +96,11 @@ export class Conversation {
     const expected = this.jobId === undefined ? [EVENT_STREAM, NDJSON, TEXT] : [EVENT_STREAM];
     for (;;) {
       try {
-        const connection = await Connection.open(this.#request(), this.#signal, expected, this.#manners);
-        return connection.response.status === 204 ? this.#end() : this.#begin(connection);
+        // Without streams an answer comes when it is whole: React Native's `fetch` says nothing before.
+        const silenceMs = "body" in Response.prototype ? this.#manners.silenceMs : this.#longSilenceMs;
+        const reading = { ...this.#manners, silenceMs };
+        const connection = await Connection.open(this.#request(), this.#signal, expected, reading);
+        return connection.isEmpty ? this.#end() : this.#begin(connection);
       } catch (error) {
         this.#check(error);
         await this.#wait(error);
@@ -121,10 +125,15 @@ export class Conversation {
     }
   }
 
-  /** Say whether the stream may end where the body does: that of a GET says `done` before. */
+  /** Return how long there may be silence where no heartbeat is heard. */
+  get #longSilenceMs(): number {
+    return Math.max(this.#manners.silenceMs, LONGEST_JOB_MS);
+  }
+
+  /** Say whether the stream may end where the body does: that of a GET says `done` before, another brings a result. */
   get #isComplete(): boolean {
     if (this.#isGet) return this.#isDone;
-    return !(this.#decoder instanceof SSEDecoder) || (this.#hasEvents && !this.#decoder.isInBlock);
+    return !(this.#decoder instanceof SSEDecoder) || (this.#hasResult && !this.#decoder.isInBlock);
   }
 
   /** Say whether what was lost can be asked for again: the rest of the job, or all, under the same key. */
@@ -134,16 +143,16 @@ export class Conversation {
 
   #request(): Request {
     const { url, headers, resumeWindowMs } = this.#manners;
-    const { path, body, accept = EVENT_STREAM } = this.#subject;
+    const { url: startUrl, body, accept = EVENT_STREAM } = this.#subject;
     const shared: Record<string, string> = { ...headers, Accept: accept };
     if (accept === EVENT_STREAM) shared["Streamapp-Resume"] = String(resumeWindowMs / 1000); // others cannot be resumed
     if (this.jobId !== undefined) {
       const resuming = { ...shared, "Last-Event-ID": this.#lastEventId || `${this.jobId}:1.0` };
       const all = this.#subject.follows ? "all&_events=" : ""; // older servers do not know "all", and take the last
-      return { method: "GET", url: `${url}/jobs/${this.jobId}/events?_events=${all}named`, headers: resuming };
+      return { method: "GET", url: `${url}/jobs/${encodeURIComponent(this.jobId)}/events?_events=${all}named`, headers: resuming };
     }
     const starting = { ...shared, "Content-Type": JSON_TYPE, "Idempotency-Key": this.#key };
-    return { method: "POST", url: url + path, headers: starting, body: body! };
+    return { method: "POST", url: startUrl!, headers: starting, body: body! };
   }
 
   #begin(connection: Connection): void {
@@ -152,15 +161,14 @@ export class Conversation {
     this.jobId ??= JOB_ID.exec(connection.response.headers.get("X-Streamapp-Job-Id") ?? "")?.[0];
     this.#connection = connection;
     this.#decoder = new DECODERS[mediaTypeOf(connection.response)]!(); // what was cut off comes again in full
-    if (this.#decoder instanceof PlainTextDecoder) {
-      connection.silenceMs = Math.max(connection.silenceMs, LONGEST_JOB_MS); // it has no heartbeats
-    }
+    const isMute = this.#decoder instanceof PlainTextDecoder || !connection.isStreamed;
+    connection.silenceMs = isMute ? this.#longSilenceMs : this.#manners.silenceMs;
   }
 
-  *#take(chunk: Uint8Array): Generator<StreamEvent> {
+  *#take(chunk: Chunk): Generator<StreamEvent> {
     this.#patience.heard();
     for (const raw of this.#decoder.feed(chunk)) {
-      this.#signal.throwIfAborted();
+      throwIfAborted(this.#signal);
       if (this.#isGet && raw.name === "done") this.#isDone = true;
       else if (!this.#isGet || raw.name !== "job" || this.#subject.follows) yield this.#read(raw);
     }
@@ -174,7 +182,10 @@ export class Conversation {
       throw errorFromEvent(name, data, this.jobId);
     }
     // What the attempt before a restart has brought does not count any more.
-    if (!NEVER_THE_RESULT.has(name)) this.#last = name === "restarted" ? undefined : data;
+    if (!NEVER_THE_RESULT.has(name)) {
+      this.#hasResult = name !== "restarted";
+      this.#last = this.#hasResult ? data : undefined;
+    }
     this.#hasEvents = true;
     if (name !== "job") this.#patience.renew(); // each connection begins with one
     return { name, data, id };
@@ -187,7 +198,7 @@ export class Conversation {
 
   /** Throw a refusal that will not pass. */
   #check(error: unknown): void {
-    this.#signal.throwIfAborted();
+    throwIfAborted(this.#signal);
     if (mayPass(error, this.jobId !== undefined)) return;
     this.isOver = true;
     const isGone = this.reconnects > 0 && (error as StreamappError).status === 404;
@@ -201,7 +212,7 @@ export class Conversation {
   }
 
   #interrupted(error: any): StreamappError {
-    this.#signal.throwIfAborted();
+    throwIfAborted(this.#signal);
     this.isOver = true;
     const why = error?.message ?? "it ended before its job";
     const message = `The stream of job ${this.jobId} broke off: ${why}`;
@@ -220,9 +231,10 @@ export async function readJson(
     try {
       const answer = await Connection.open(request, signal, [JSON_TYPE], reading);
       patience.answered();
+      if (answer.isEmpty) return null;
       return decodeJson(await answer.text(), `the answer of ${request.url}`, reading.parse);
     } catch (error) {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       // A proxy that has waited for a value in vain would do so again, while the endpoint ran a second time.
       const isLate = request.body && (error as StreamappError).status === 504;
       if (isLate || !mayPass(error) || !(await patience.wait(error, signal))) throw error;
@@ -236,7 +248,9 @@ function mayPass(error: unknown, isResume = false): boolean {
   return error.retryable && PASSING.has(error.status) && (isResume || error.jobId === undefined);
 }
 
-/** Return a key under which a request, sent twice, acts once. `crypto.randomUUID` is missing on pages without TLS. */
+/** Return a key under which a request, sent twice, acts once; nothing has to be secret about it. */
 export function idempotencyKey(): string {
-  return crypto.getRandomValues(new Uint32Array(4)).join("-");
+  // `randomUUID` is missing on pages without TLS, `crypto` as a whole in React Native.
+  const numbers = globalThis.crypto?.getRandomValues(new Uint32Array(4)) ?? Array.from("1234", () => Math.random() * 2 ** 32 >>> 0);
+  return numbers.join("-");
 }

@@ -6,6 +6,8 @@
  * held by the byte fixtures in `tests/wire/`, which the Python decoder reads too.
  */
 
+import { StreamappError } from "./errors.js";
+
 /** One event as it stood on the wire; `id` is the last id seen up to it. */
 export interface ServerSentEvent {
   name: string;
@@ -13,13 +15,18 @@ export interface ServerSentEvent {
   id: string;
 }
 
+/** A piece of a stream: bytes, or, where `fetch` gives no bytes, the whole text. */
+export type Chunk = Uint8Array | string;
+
 /** Turn chunks, cut anywhere, into events. */
 export interface Decoder {
   readonly lastEventId?: string;
   readonly retryMs?: number | undefined;
-  feed(chunk: Uint8Array): ServerSentEvent[];
+  feed(chunk: Chunk): ServerSentEvent[];
 }
 
+/** What one event, line or answer may hold, in characters: a little more than the server's own 64 MiB. */
+export const MOST_CHARACTERS = 65 * 2 ** 20;
 // A longer `retry:` is no waiting time that anybody means.
 const RETRY = /^\d{1,15}$/;
 const ERROR_LINE = /^{"error":.*"error_type":/s;
@@ -33,8 +40,8 @@ export class SSEDecoder implements Decoder {
   /** The reconnection time that the server asked for. */
   retryMs: number | undefined;
 
-  // Keeps a character that is cut in two; Node 26 drops a second byte order mark too when the first came in pieces.
-  #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  // Node 26 drops a second byte order mark too when the first came in pieces.
+  #decode = decoding({ ignoreBOM: true });
   #isAtStart = true;
   #line = ""; // the pieces of the line that is not complete yet; engines join them once, when they are looked at
   #endsWithCr = false;
@@ -48,9 +55,9 @@ export class SSEDecoder implements Decoder {
   }
 
   /** Take the next bytes and return the events that they complete. */
-  feed(chunk: Uint8Array): ServerSentEvent[] {
+  feed(chunk: Chunk): ServerSentEvent[] {
     const events: ServerSentEvent[] = [];
-    let text = this.#decoder.decode(chunk, { stream: true });
+    let text = this.#decode(chunk);
     if (!text) return events;
     if (this.#isAtStart) text = text.replace(/^\ufeff/, "");
     this.#isAtStart = false;
@@ -66,6 +73,7 @@ export class SSEDecoder implements Decoder {
       if (lf < start) lf = next(text, "\n", start);
     }
     this.#line += text.slice(start);
+    checkLength("an event", this.#line.length + (this.#data?.length ?? 0));
     return events;
   }
 
@@ -102,20 +110,34 @@ function next(text: string, end: string, from: number): number {
   return at < 0 ? text.length : at;
 }
 
+/** Return a function that turns chunks into text, and keeps a character that is cut in two. */
+export function decoding(options?: TextDecoderOptions): (chunk: Chunk) => string {
+  let decoder: TextDecoder; // React Native gives text, and may have none
+  return (chunk) =>
+    typeof chunk === "string" ? chunk : (decoder ??= new TextDecoder("utf-8", options)).decode(chunk, { stream: true });
+}
+
+/** Refuse what would fill the memory. */
+export function checkLength(what: string, characters: number): void {
+  if (characters <= MOST_CHARACTERS) return;
+  throw new StreamappError("unexpected_answer", `Expected ${what} of at most ${MOST_CHARACTERS} characters, got more`);
+}
+
 /** Read NDJSON as events without a name; a line that tells an error is one. */
 export class LineDecoder implements Decoder {
-  #decoder = new TextDecoder();
+  #decode = decoding();
   #line = "";
 
   /** Take the next bytes and return the lines that they complete. */
-  feed(chunk: Uint8Array): ServerSentEvent[] {
-    const [end, ...rest] = this.#decoder.decode(chunk, { stream: true }).split("\n");
+  feed(chunk: Chunk): ServerSentEvent[] {
+    const [end, ...rest] = this.#decode(chunk).split("\n");
     this.#line += end;
     const lines: string[] = [];
     for (const piece of rest) {
       lines.push(this.#line.trim());
       this.#line = piece;
     }
+    checkLength("a line", this.#line.length);
     const named = (data: string) => ({ name: ERROR_LINE.test(data) ? "error" : "message", data, id: "" });
     return lines.filter(Boolean).map(named);
   }
@@ -123,11 +145,11 @@ export class LineDecoder implements Decoder {
 
 /** Read plain text as events without a name, piece by piece. */
 export class PlainTextDecoder implements Decoder {
-  #decoder = new TextDecoder();
+  #decode = decoding();
 
   /** Take the next bytes and return the characters that they complete. */
-  feed(chunk: Uint8Array): ServerSentEvent[] {
-    const text = this.#decoder.decode(chunk, { stream: true });
+  feed(chunk: Chunk): ServerSentEvent[] {
+    const text = this.#decode(chunk);
     return text ? [{ name: "message", data: JSON.stringify(text), id: "" }] : [];
   }
 }

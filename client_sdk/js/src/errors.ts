@@ -1,7 +1,5 @@
 /** Define the error that everything here throws, and read what a server said into it. */
 
-import { stringifyJson } from "./json.js";
-
 /** What went wrong: the server's word, or, in the first line, ours. */
 export type ErrorCode =
   | "connection_failed" | "stream_interrupted" | "unexpected_answer" | "refused"
@@ -75,7 +73,7 @@ export function errorFromResponse(response: Response, text: string, parse: (text
 
 /** Read the data of an `error` or `cancelled` event, or of a job that failed. */
 export function errorFromEvent(name: string, data: any, jobId: string | undefined): StreamappError {
-  return errorFrom(data, `The job ended with the event "${name}": ${stringifyJson(data).slice(0, 200)}`, { jobId });
+  return errorFrom(data, `The job ended with the event "${name}"`, { jobId });
 }
 
 /** Streamapp's form, FastAPI's and fal's, or none of them. */

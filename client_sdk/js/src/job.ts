@@ -13,16 +13,18 @@ const LONGEST_POLL_MS = 1000;
 export class JobHandle<Result = any> {
   readonly id: string;
   #server: Server;
+  #path: string;
 
   /** @internal */
   constructor(server: Server, id: string) {
     this.#server = server;
     this.id = id;
+    this.#path = encodeURIComponent(id);
   }
 
   /** Ask for its state. */
   async status(limits: Limits = {}): Promise<JobStatus> {
-    return new Deadline(limits).hold((signal) => this.#server.status("GET", this.id, signal));
+    return new Deadline(limits).hold((signal) => this.#server.status("GET", this.#path, signal));
   }
 
   /**
@@ -39,7 +41,7 @@ export class JobHandle<Result = any> {
     return new Deadline(limits).hold(async (signal) => {
       for (let wait = FIRST_POLL_MS; ; wait = longer(wait)) {
         try {
-          return await this.#server.ask("GET", `${this.id}/result`, signal);
+          return await this.#server.ask("GET", `${this.#path}/result`, signal);
         } catch (error) {
           if (!(error instanceof StreamappError && error.code === "job_unfinished")) throw error;
           await sleep(wait, signal);
@@ -50,7 +52,7 @@ export class JobHandle<Result = any> {
 
   /** End it; without effect on a job that is over. */
   async cancel(): Promise<JobStatus> {
-    return new Deadline({}).hold((signal) => this.#server.status("POST", `${this.id}/cancel`, signal));
+    return new Deadline({}).hold((signal) => this.#server.status("POST", `${this.#path}/cancel`, signal));
   }
 }
 

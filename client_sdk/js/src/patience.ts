@@ -1,6 +1,6 @@
 /** Decide how long to wait before the next try, and wait. */
 
-import { after } from "./deadline.js";
+import { after, reasonOf, throwIfAborted } from "./deadline.js";
 
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 5000;
@@ -12,6 +12,8 @@ const CUT: ReadonlySet<unknown> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKE
 /** Whether the server has ever answered: a browser does not say why a request failed, so all calls share this. */
 export interface Reach {
   isProven: boolean;
+  /** Whether it is of another origin than the page: then it may be that it answers, and the page may not read it. */
+  isForeign?: boolean;
 }
 
 /**
@@ -60,10 +62,12 @@ export class Patience {
   waitMs(error: unknown, retryMs = FIRST_WAIT_MS): number | undefined {
     const now = this.#now();
     this.#failingSince ??= now;
-    const first = Math.max(1, retryMs); // of 0 the waits would not grow
+    // Of 0 the waits would not grow; of a day there would be none.
+    const first = Math.max(1, Math.min(retryMs, this.#ms / 2));
     const most = Math.min(Math.max(LONGEST_WAIT_MS, first), first * 2 ** this.#tries++);
     const wait = Math.random() * most + retryAfterMs(error);
     if (!isUnreachable(error)) this.#reach.isProven = true;
+    if (this.#reach.isForeign && !this.#reach.isProven && this.#tries > 1) return undefined;
     const limit = this.#reach.isProven ? this.#ms : Math.min(this.#ms, CONNECT_PATIENCE_MS);
     return now + wait - this.#failingSince < limit ? wait : undefined;
   }
@@ -74,7 +78,7 @@ export class Patience {
    * The network coming back, or the page to the front, ends the wait. Time without a network does not count.
    */
   async wait(error: unknown, signal: AbortSignal, retryMs?: number): Promise<boolean> {
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     if (globalThis.navigator?.onLine === false) {
       await sleep(undefined, signal, true);
       this.renew();
@@ -105,7 +109,7 @@ export function sleep(ms: number | undefined, signal: AbortSignal, wakes = false
     const wake = () => {
       clearTimeout(timer);
       over.abort();
-      signal.aborted ? reject(signal.reason) : resolve();
+      signal.aborted ? reject(reasonOf(signal)) : resolve();
     };
     const timer = ms === undefined ? undefined : after(ms, wake);
     signal.addEventListener("abort", wake, { signal: over.signal });

@@ -4,6 +4,7 @@ import { useCallback, useEffect, useRef, useState } from "react";
 
 import type { Client, StreamOptions } from "./client.js";
 import type { StreamEvent } from "./conversation.js";
+import { either } from "./deadline.js";
 import type { Stream } from "./stream.js";
 
 /** What the component shows; all of it is of the last stream that was started. */
@@ -46,7 +47,7 @@ export function useStream<Result = any>(client: Client, path: string): StreamSta
         if (!controller.signal.aborted) setState(change);
       };
       show(() => ({ status: "running" }));
-      const signal = options?.signal ? AbortSignal.any([options.signal, controller.signal]) : controller.signal;
+      const signal = options?.signal ? either(options.signal, controller.signal) : controller.signal;
       client
         .stream<Result>(path, { ...options, input, signal })
         .then((stream) => showAll(stream, (event) => show((state) => ({ ...state, ...shown(event) }))))

@@ -1,11 +1,11 @@
 /** Speak to one server: what every request carries, jobs by their id, streams that are left. */
 
-import { fetchAnswer, JSON_TYPE, type Request } from "./connection.js";
+import { fetchAnswer, isForeign, JSON_TYPE, originOf, type Request, send } from "./connection.js";
 import { Conversation, idempotencyKey, type Manners, readJson, type Subject } from "./conversation.js";
-import { Deadline, LEAVING_MS, type Limits } from "./deadline.js";
+import { Deadline, leaving, type Limits } from "./deadline.js";
 import { errorFromEvent, type StreamappError } from "./errors.js";
 import { encodeInput } from "./inputs.js";
-import { Patience } from "./patience.js";
+import { Patience, type Reach } from "./patience.js";
 import { Stream } from "./stream.js";
 
 /** A job's state at one moment; the times are seconds since 1970, by the server's clock. */
@@ -25,15 +25,22 @@ export interface JobStatus {
 
 /** Send what calls, handles and streams of one client send. */
 export class Server {
-  readonly url: string;
   #manners: Manners;
   #patienceMs: number;
-  #reach = { isProven: false };
+  #reach: Reach;
 
   constructor(manners: Manners, patienceMs: number) {
-    this.url = manners.url;
     this.#manners = manners;
     this.#patienceMs = patienceMs;
+    this.#reach = { isProven: false, isForeign: isForeign(manners.url) };
+  }
+
+  /** Return the URL of a path, or of a URL of this server; of no other: key and input would go there. */
+  urlOf(path: string): string {
+    const { url } = this.#manners;
+    if (/^([/?]|$)/.test(path)) return url + path;
+    if (originOf(path) === originOf(url)) return path;
+    throw new TypeError(`Expected a path such as "/stream", or a URL of ${originOf(url)}, got ${JSON.stringify(path)}`);
   }
 
   /** Send a request until it is answered, and return the JSON of its answer. */
@@ -44,7 +51,7 @@ export class Server {
   /** Make a request that starts a job; sent again, it does not start another. */
   async post(path: string, input: unknown, more: Record<string, string> = {}): Promise<Request> {
     const headers = { "Content-Type": JSON_TYPE, "Idempotency-Key": idempotencyKey(), ...more };
-    return { ...this.#request("POST", path, headers), body: await encodeInput(input) };
+    return { ...this.#request("POST", this.urlOf(path), headers), body: await encodeInput(input) };
   }
 
   /** Call an endpoint that answers in a way of its own. */
@@ -54,7 +61,7 @@ export class Server {
 
   /** Send a request about a job, and return the JSON of its answer. */
   async ask(method: "GET" | "POST", path: string, signal: AbortSignal): Promise<any> {
-    return this.json(this.#request(method, `/jobs/${path}`), signal);
+    return this.json(this.#request(method, this.urlOf(`/jobs/${path}`)), signal);
   }
 
   /** Send a request about a job, and return the state that it answers. */
@@ -85,10 +92,8 @@ export class Server {
 
   /** Cancel a job, if the server can be told so soon; else it learns from the closing connection. */
   async cancel(jobId: string): Promise<void> {
-    const request = this.#request("POST", `/jobs/${jobId}/cancel`);
-    // `keepalive`: a page that closes still sends it.
-    const options = { ...request, keepalive: true, signal: AbortSignal.timeout(LEAVING_MS) };
-    const response = await fetch(request.url, options).catch(() => undefined);
+    const request = this.#request("POST", this.urlOf(`/jobs/${encodeURIComponent(jobId)}/cancel`));
+    const response = await send({ ...request, keepalive: true }, leaving()).catch(() => undefined);
     await response?.body?.cancel();
   }
 
@@ -96,8 +101,8 @@ export class Server {
     return new Patience(this.#patienceMs, this.#reach);
   }
 
-  #request(method: "GET" | "POST", path: string, headers: Record<string, string> = {}): Request {
-    return { method, url: this.url + path, headers: { ...this.#manners.headers, Accept: JSON_TYPE, ...headers } };
+  #request(method: "GET" | "POST", url: string, headers: Record<string, string> = {}): Request {
+    return { method, url, headers: { ...this.#manners.headers, Accept: JSON_TYPE, ...headers } };
   }
 }
 

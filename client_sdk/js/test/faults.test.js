@@ -1,29 +1,12 @@
 /** Servers and proxies that do what ours does only at times. */
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { test } from "node:test";
 
 import { Client } from "streamapp-client";
 
+import { JOB, JSON_ANSWER, serving, STREAM } from "./serving.js";
 import { WAIT_MS } from "./waiting.js";
-
-const JOB = "0123456789abcdef0123456789abcdef";
-const STREAM = { "Content-Type": "text/event-stream", "X-Streamapp-Job-Id": JOB };
-const JSON_ANSWER = { "Content-Type": "application/json" };
-
-/** Answer the first request by the first function, the next by the next, and all others by the last. */
-async function serving(t, ...answers) {
-  const requests = [];
-  const server = createServer((request, response) => {
-    requests.push(request);
-    (answers.length > 1 ? answers.shift() : answers[0])(response, request);
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => { server.close(); server.closeAllConnections(); });
-  return { url: `http://127.0.0.1:${server.address().port}`, requests };
-}
 
 const busy = (response) => response.writeHead(429, { "Retry-After": "0" }).end('{"error":{"code":"queue_full","message":"full","retryable":true}}');
 
@@ -38,7 +21,7 @@ test("a busy server is asked again, under the same key", async (t) => {
 
 test("what came before a restart is no result", async (t) => {
   const blocks = 'event: output\nid: 1\ndata: 7\n\nevent: restarted\nid: 2\ndata: {"attempt":2}\n\n';
-  const { url } = await serving(t, (response) => response.writeHead(200, STREAM).end(blocks));
+  const { url } = await serving(t, (response) => response.writeHead(200, STREAM).end(blocks), (response) => response.writeHead(204).end());
   assert.equal(await (await new Client(url).stream("/stream")).done(), undefined);
 });
 
@@ -259,6 +242,27 @@ test("a stream without an event is not taken for a result", async (t) => {
   assert.equal(requests[1].headers["last-event-id"], `${JOB}:1.0`);
 });
 
+test("a stream that ends after progress alone is no success, unless its job says so", async (t) => {
+  const passing = (name) => `event: ${name}\nid: ${JOB}:1.1\ndata: {"step":1}\n\n`;
+  for (const name of ["progress", "preview", "log", "lagged", "restarted"]) {
+    const rest = (response) => response.writeHead(200, STREAM).end(`event: output\nid: ${JOB}:1.2\ndata: 2\n\nevent: done\nid: ${JOB}:1.3\ndata: {}\n\n`);
+    const { url, requests } = await serving(t, streaming(passing(name)), rest);
+    assert.equal(await (await new Client(url).stream("/stream")).done(), 2);
+    assert.equal(requests[1].headers["last-event-id"], `${JOB}:1.1`);
+    const over = await serving(t, streaming(passing(name)), (response) => response.writeHead(204).end());
+    assert.equal(await (await new Client(over.url).stream("/stream")).done(), undefined);
+    const jobless = await serving(t, (response) => response.writeHead(200, { "Content-Type": "text/event-stream" }).end(passing(name)));
+    await assert.rejects(new Client(jobless.url).stream("/stream").then((stream) => stream.done()), { code: "stream_interrupted", retryable: true });
+    assert.equal(jobless.requests.length, 1);
+  }
+});
+
+test("a result may be null, and progress may follow it", async (t) => {
+  const { url, requests } = await serving(t, streaming(block("output", null, 1), block("progress", { step: 1 }, 2)));
+  assert.equal(await (await new Client(url).stream("/stream")).done(), null);
+  assert.equal(requests.length, 1);
+});
+
 test("a stream without an event or a job is asked for again, and given up", async (t) => {
   const { url, requests } = await serving(t, (response) => response.writeHead(200, { "Content-Type": "text/event-stream" }).end());
   const stream = await new Client(url, { patienceMs: 300 }).stream("/stream");
@@ -315,15 +319,6 @@ test("Infinity is no limit", async (t) => {
   const { url } = await serving(t, (response) => response.writeHead(200, JSON_ANSWER).end("7"));
   const client = new Client(url, { patienceMs: Infinity, silenceMs: Infinity });
   assert.equal(await client.run("/echo", { timeoutMs: Infinity }), 7);
-});
-
-test("a redirect to another origin does not get the key", async (t) => {
-  const json = (response) => response.writeHead(200, JSON_ANSWER).end("7");
-  const other = await serving(t, json);
-  const { url, requests } = await serving(t, (response) => response.writeHead(307, { Location: `${other.url}/echo` }).end());
-  assert.equal(await new Client(url, { key: "secret" }).run("/echo"), 7);
-  assert.equal(requests[0].headers.authorization, "Key secret");
-  assert.equal(other.requests[0].headers.authorization, undefined);
 });
 
 // Answers that leave a stream waiting before its next try: the first is cut, all others too.
@@ -389,4 +384,64 @@ test("an event that is not JSON says what came", async (t) => {
 test("a proxy's page is quoted", async (t) => {
   const { url } = await serving(t, (response) => response.writeHead(403).end("<h1>no</h1>"));
   await assert.rejects(new Client(url).run("/echo"), { code: "unauthorized", message: /HTTP 403 Forbidden: <h1>no/ });
+});
+
+// Answers without an end, or without a bottom.
+
+/** Write pieces until the reader hangs up. */
+const endless = (type, piece) => (response, request) => {
+  if (request.url.endsWith("/cancel")) return response.end("{}");
+  response.writeHead(200, { ...STREAM, "Content-Type": type });
+  const write = () => { while (response.write(piece)); };
+  response.on("drain", write);
+  write();
+};
+
+for (const [what, type, piece] of [
+  ["an event of one line", "text/event-stream", "x".repeat(2 ** 20)],
+  ["an event of many lines", "text/event-stream", `data: ${"x".repeat(2 ** 20)}\n`],
+  ["a line", "application/x-ndjson", "x".repeat(2 ** 20)],
+]) {
+  test(`${what} without an end is refused, and its job cancelled`, { timeout: WAIT_MS }, async (t) => {
+    const { url, requests } = await serving(t, endless(type, piece));
+    const stream = await new Client(url).stream("/stream", { accept: type });
+    await assert.rejects(stream.done(), { code: "unexpected_answer", retryable: false, message: /at most 68157440 characters/ });
+    assert.deepEqual(requests.map(({ url }) => url), ["/stream", `/jobs/${JOB}/cancel`]);
+  });
+}
+
+test("an answer without an end is refused, and not asked for again", { timeout: WAIT_MS }, async (t) => {
+  const { url, requests } = await serving(t, endless("application/json", "x".repeat(2 ** 20)));
+  await assert.rejects(new Client(url).run("/echo"), { code: "unexpected_answer", message: /an answer of at most/ });
+  assert.equal(requests.length, 1);
+});
+
+const DEEP = "[".repeat(100_000) + "12345678901234567890" + "]".repeat(100_000);
+
+test("JSON that is too deep to be read is told as an unexpected answer", async (t) => {
+  const json = await serving(t, (response) => response.writeHead(200, JSON_ANSWER).end(DEEP));
+  await assert.rejects(new Client(json.url, { largeIntegers: "bigint" }).run("/echo"), { code: "unexpected_answer", message: /call stack/ });
+  const events = await serving(t, (response) => response.writeHead(200, STREAM).end(`event: error\ndata: ${DEEP}\n\n`));
+  const failed = async (options) => (await new Client(events.url, options).stream("/stream")).done();
+  await assert.rejects(failed({ largeIntegers: "bigint" }), { code: "unexpected_answer" });
+  await assert.rejects(failed(), { code: "refused", jobId: JOB });
+  const refused = await serving(t, (response) => response.writeHead(400).end(DEEP));
+  await assert.rejects(new Client(refused.url, { largeIntegers: "bigint" }).run("/echo"), { code: "malformed_request" });
+});
+
+test("what is called __proto__ stays a key, and teaches nothing else", async (t) => {
+  const body = '{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}},"seed":12345678901234567890}';
+  const { url } = await serving(t, (response) => response.writeHead(200, JSON_ANSWER).end(body));
+  for (const largeIntegers of ["number", "bigint"]) {
+    const value = await new Client(url, { largeIntegers }).run("/echo");
+    assert.deepEqual([Object.keys(value)[0], {}.polluted, value.polluted], ["__proto__", undefined, undefined]);
+  }
+});
+
+test("an answer without a job's id is no job", async (t) => {
+  for (const body of ["null", "7", "{}", '{"job_id":7}']) {
+    const { url, requests } = await serving(t, (response) => response.writeHead(200, JSON_ANSWER).end(body));
+    await assert.rejects(new Client(url).submit("/echo"), { code: "unexpected_answer", message: /Expected a job/ });
+    assert.equal(requests.length, 1);
+  }
 });

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 
+import { serving } from "./serving.js";
 import { WAIT_MS } from "./waiting.js";
 
 const { STREAMAPP_PAINTER_URL: url, STREAMAPP_CUTTING_PAINTER_URL: cuttingUrl, CHROMIUM: executablePath } = process.env;
@@ -140,6 +141,44 @@ test("a page that the server names may send credentials, by EventSource and by f
     return [name, (await fetch(address, { credentials: "include" })).status];
   }, url);
   assert.deepEqual([name, status], ["done", 200]);
+});
+
+/** Count what a page sends to a server, once a call has failed; return the error's message too. */
+async function failing(page, server, call) {
+  let count = 0;
+  page.on("request", (request) => { if (request.url().startsWith(server)) count++; });
+  const run = `new window.streamapp.Client("${server}").${call}.then(() => "it works", (error) => error.code + ": " + error.message)`;
+  return [await page.evaluate(run), () => count];
+}
+
+test("a page that the server does not name is told so, and does not go on asking", async (t) => {
+  const page = await open(t, "sdk.html");
+  for (const call of ["stream('/steps')", "run('/echo')", "submit('/steps')", "subscribe('/steps')", "job('0').status()"]) {
+    const [message, count] = await failing(page, numbersUrl, call);
+    assert.match(message, /^connection_failed: No answer .* cannot be reached, or does not name http:\/\/127\.0\.0\.1:\d+ in STREAMAPP_CORS_ORIGINS$/);
+    assert.ok(message.includes(url));
+    assert.ok(count() <= 2);
+  }
+});
+
+test("a page's input is led to another path of its own server, and to no other server", async (t) => {
+  const cors = { "Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*" };
+  const seven = (response) => response.writeHead(200, { ...cors, "Content-Type": "application/json" }).end("7");
+  const other = await serving(t, seven);
+  const { url, requests } = await serving(t, (response, { method, url }) => {
+    const location = { "/here": "/seven", "/there": `${other.url}/seven` }[url];
+    if (!location || method === "OPTIONS") return seven(response);
+    response.writeHead(307, { ...cors, Location: location }).end();
+  });
+  const refused = /^unexpected_answer: .* redirects to another origin than the page's, to which its input is not sent/;
+  const page = await open(t, "sdk.html", url);
+  assert.equal((await failing(page, url, "run('/here')"))[0], "it works");
+  assert.match((await failing(page, url, "run('/there')"))[0], refused);
+  const foreign = await open(t, "sdk.html", numbersUrl);
+  assert.match((await failing(foreign, url, "run('/here')"))[0], refused);
+  assert.equal(other.requests.length, 0);
+  assert.equal(requests.filter(({ url }) => url === "/seven").length, 1);
+  assert.equal((await failing(page, url, "job('0').status()"))[0], "it works");
 });
 
 /** Forward connections to a URL of this machine; `cut` ends all that are open. */

@@ -27,6 +27,21 @@ test("the waits grow from the least one too, without end", (t) => {
   assert.equal(waits.at(-1), 5000);
 });
 
+test("a server cannot ask for a wait that leaves no try", (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const patience = new Patience(30_000, { isProven: true }, () => 0);
+  assert.equal(patience.waitMs(undefined, 86_400_000), 15_000);
+});
+
+test("a server of another origin, which a page may not be allowed to read, is tried twice", () => {
+  const unreachable = { code: "connection_failed" };
+  const patience = new Patience(30_000, { isProven: false, isForeign: true }, () => 0);
+  assert.ok(patience.waitMs(unreachable) !== undefined);
+  assert.equal(patience.waitMs(unreachable), undefined);
+  const proven = new Patience(30_000, { isProven: true, isForeign: true }, () => 0);
+  for (let n = 0; n < 5; n++) assert.ok(proven.waitMs(unreachable) !== undefined);
+});
+
 test("a connection that outlives the longest wait is progress", () => {
   let now = 0;
   const patience = new Patience(10_000, { isProven: true }, () => now);
