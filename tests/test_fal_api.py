@@ -546,7 +546,38 @@ def test_the_proxy_leads_to_what_its_header_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["", "https://evil.example/x", "https://fal.run@evil.example/x", "::", "http://[::1"]
+    ("target", "host"),
+    [
+        ("http://here:1/shop", "here:1"),
+        ("http://HERE:1/run/me/shop", "here:1"),
+        ("https://gpu.example/shop", "gpu.example"),
+        ("https://gpu.example:443/shop", "gpu.example"),
+        ("http://localhost:8000/shop", "127.0.0.1:8000"),
+        ("http://[::1]:8000/shop?x=1", "localhost:8000"),
+        ("/shop", "here:1"),
+    ],
+)
+def test_the_proxy_leads_to_urls_of_this_server(target: str, host: str) -> None:
+    with serving() as client:
+        headers = {"x-fal-target-url": target, "host": host}
+        assert client.post("/api/fal/proxy", json={"prompt": "x"}, headers=headers).json() == {"prompt": "x"}
+
+
+def test_the_proxy_leads_to_urls_of_this_server_below_a_prefix() -> None:
+    with TestClient(streamapp.compile_app(Shop), base_url="http://here:1", root_path="/gpu") as client:
+        headers = {"x-fal-target-url": "https://here:1/gpu/shop"}
+        assert client.post("/api/fal/proxy", json={"prompt": "x"}, headers=headers).json() == {"prompt": "x"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("", "https://evil.example/x", "https://fal.run@evil.example/x", "::", "http://[::1", "shop", "file:///shop"),
+        *("//evil.example/shop", "http://here:1@evil.example/shop", "http://here:2/shop", "http://here/shop"),
+        *("http://here.evil.example:1/shop", "http://here:1.evil.example/shop", "http://localhost:1/shop"),
+        *("ftp://here:1/shop", "http://169.254.169.254/shop", "http://here:1/nothing", "http://here:99999/shop"),
+        *("http://here:1/api/fal/proxy", "/api/fal/proxy"),
+    ],
 )
 def test_the_proxy_leads_nowhere_else(target: str) -> None:
     with serving() as client:

@@ -105,6 +105,16 @@ def test_stream_iterates_over_the_events_and_is_done_with_the_result(node: Node)
     assert answer["requestId"]
 
 
+@pytest.mark.parametrize("path", ["/run/me/fal-calls/stream", "/fal-calls/stream"])
+def test_stream_takes_the_url_of_this_server(node: Node, path: str) -> None:
+    answer = node(f"""
+        const events = [], stream = await fal.stream(id, {{ url: `${{url}}{path}`, input: {{}} }});
+        for await (const event of stream) events.push(event);
+        return events;
+    """)
+    assert answer == [*STEPS, {"steps": 5}]
+
+
 @pytest.mark.parametrize("abort", ["stream.abort()", "controller.abort()"])
 def test_an_aborted_stream_is_done_without_an_error_and_stops_its_job(node: Node, abort: str) -> None:
     answer = node(f"""

@@ -3,9 +3,9 @@
 `FalPaths` leads requests with fal's paths to the apps' own routes. `/run/{owner}/{app}/...` answers as the endpoint
 does, but of a stream with its result, unless the path ends in `/stream` or the request asks for a stream;
 `/queue/{owner}/{app}/...` lets its job run on without readers and says where to ask for it; `/api/fal/proxy`, fal-js'
-`proxyUrl`, leads to wherever its header says; under `serve --tls` `FalHosts` leads to where fal's own hosts mean. The
-routes here are those that no app has: the queue's requests by id, and storage. `FAL` is all of it. Any owner is
-accepted; an app goes by its name.
+`proxyUrl`, leads to what of this server its header names, by fal's host or by its own; under `serve --tls` `FalHosts`
+leads to where fal's own hosts mean. The routes here are those that no app has: the queue's requests by id, and storage.
+`FAL` is all of it. Any owner is accepted; an app goes by its name.
 
 Source: the stock clients, fal_client 1.0.3 and @fal-ai/client 1.10.1, and https://docs.fal.ai/model-apis/model-endpoints/queue.
 Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-Retry-Config` have nothing to change.
@@ -57,6 +57,8 @@ HOSTS = {
 }
 _OWN_PATHS = ("/run/", "/queue/", "/rest/", "/api/fal/", "/files/", "/jobs/")
 _STORAGE_PATHS = ("/storage/", "/files/upload")
+_HTTP_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
@@ -113,7 +115,7 @@ class FalPaths:
         root = scope.get("root_path", "")
         path = scope["path"].removeprefix(root)
         if path.rstrip("/") == PROXY_PATH and (target := Headers(scope=scope).get("x-fal-target-url")):
-            path, query = _proxied(target)
+            path, query = _proxied(target, host=header_in(scope["headers"], b"host") or b"", root=root)
             scope = {**scope, "path": root + path, "query_string": query}
         match = _APP_PATH.fullmatch(path)
         if match is None or match[3] not in self._names:
@@ -129,14 +131,29 @@ class FalPaths:
         return {**scope, "path": f"{root}/{name}{rest}", ASKED_PATH: path}
 
 
-def _proxied(target: str) -> tuple[str, bytes]:
-    """Return the path and the query here of a URL of fal's."""
+def _proxied(target: str, *, host: bytes, root: str) -> tuple[str, bytes]:
+    """Return the path and the query here of a URL of fal's, or of this server; nothing is ever sent to it."""
     try:
         url = urllib.parse.urlsplit(target)
-        prefix = HOSTS[url.hostname or ""]
+        path, query = urllib.parse.unquote(url.path), url.query.encode()
+        if _is_here(url, host.decode("latin-1")):
+            return path.removeprefix(root), query
+        return HOSTS[url.hostname or ""] + path, query
     except (KeyError, ValueError):  # answered by the app as a path that is not served
         return f"{PROXY_PATH}/{target[:_MAX_SHOWN]}", b""
-    return prefix + urllib.parse.unquote(url.path), url.query.encode()
+
+
+def _is_here(url: urllib.parse.SplitResult, host: str) -> bool:
+    """Say whether a URL is of the server that was asked: the `url` of fal-js' `stream` may be its own."""
+    if not url.scheme and not url.netloc:
+        return url.path.startswith("/")
+    asked = urllib.parse.urlsplit(f"{url.scheme}://{host}")
+    return url.scheme in _HTTP_PORTS and _place(url) == _place(asked)
+
+
+def _place(url: urllib.parse.SplitResult) -> tuple[str | None, int]:
+    name = "localhost" if url.hostname in _LOOPBACK else url.hostname
+    return name, url.port or _HTTP_PORTS[url.scheme]
 
 
 class _Queued:
