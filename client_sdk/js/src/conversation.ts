@@ -97,7 +97,8 @@ export class Conversation {
     for (;;) {
       try {
         // Without streams an answer comes when it is whole: React Native's `fetch` says nothing before.
-        const silenceMs = "body" in Response.prototype ? this.#manners.silenceMs : this.#longSilenceMs;
+        const isStreamed = globalThis.Response && "body" in Response.prototype;
+        const silenceMs = isStreamed ? this.#manners.silenceMs : this.#longSilenceMs;
         const reading = { ...this.#manners, silenceMs };
         const connection = await Connection.open(this.#request(), this.#signal, expected, reading);
         return connection.isEmpty ? this.#end() : this.#begin(connection);

@@ -43,7 +43,7 @@ export function either(one: AbortSignal, other: AbortSignal): AbortSignal {
   const controller = new AbortController();
   for (const signal of [one, other]) {
     const follow = () => abort(controller, reasonOf(signal));
-    signal.aborted ? follow() : signal.addEventListener("abort", follow);
+    signal.aborted ? follow() : signal.addEventListener("abort", follow, { signal: controller.signal });
   }
   return controller.signal;
 }

@@ -11,13 +11,25 @@ export async function encodeInput(input: unknown): Promise<string> {
 }
 
 async function encode(value: any): Promise<unknown> {
-  if (value instanceof Blob) return dataUri(new Uint8Array(await value.arrayBuffer()), value.type);
+  if (value instanceof Blob) {
+    return value.arrayBuffer ? dataUri(new Uint8Array(await value.arrayBuffer()), value.type) : readDataUri(value);
+  }
   if (value instanceof ArrayBuffer) return dataUri(new Uint8Array(value));
   if (ArrayBuffer.isView(value)) return dataUri(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
   if (Array.isArray(value)) return Promise.all(value.map(encode));
   if (typeof value !== "object" || value === null || value.toJSON) return value;
   const entries = Object.entries(value).map(async ([key, item]) => [key, await encode(item)] as const);
   return Object.fromEntries(await Promise.all(entries));
+}
+
+/** Read a Blob of React Native's, which gives its bytes in no other way. */
+function readDataUri(blob: Blob): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result as string);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
 }
 
 function dataUri(bytes: Uint8Array, mediaType?: string): string {

@@ -1,6 +1,7 @@
 /** Engines that lack what browsers and Node have: React Native, older browsers. */
 
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 
 import { Client } from "streamapp-client";
@@ -88,6 +89,49 @@ for (const [name, lack] of Object.entries(LACKS)) {
     await assert.rejects(new Client(late.url).stream("/echo", { timeoutMs: 50, signal: new AbortController().signal }), { code: "deadline_exceeded" });
   });
 }
+
+test("without a body a subscription is told all of its job, at the end", async (t) => {
+  const accepted = (response) => response.writeHead(202, JSON_ANSWER).end(`{"job_id":"${JOB}"}`);
+  const state = (status) => `event: job\ndata: {"job_id":"${JOB}","status":"${status}","position":0,"created_at":1}\n\n`;
+  const blocks = `${state("running")}event: output\nid: ${JOB}:1.2\ndata: 7\n\n${state("succeeded")}event: done\nid: ${JOB}:1.3\ndata: {}\n\n`;
+  const { url, requests } = await serving(t, accepted, (response) => response.writeHead(200, STREAM).end(blocks));
+  reactNative(t);
+  const told = [];
+  assert.equal(await new Client(url).subscribe("/stream", { onQueueUpdate: ({ status }) => told.push(status) }), 7);
+  assert.deepEqual(told, ["running", "succeeded"]);
+  assert.equal(requests.length, 2);
+});
+
+test("without Response in sight a stream is read", async (t) => {
+  const { url } = await serving(t, (response) => response.writeHead(200, STREAM).end(EVENTS));
+  const stream = async () => (await new Client(url).stream("/stream")).done();
+  await stream(); // Node's fetch is made with it
+  lacking(t, globalThis, "Response");
+  assert.equal(await stream(), "é");
+});
+
+test("a Blob without arrayBuffer() is read by a FileReader", async (t) => {
+  const { url, requests } = await serving(t, (response, request) => request.pipe(response.writeHead(200, JSON_ANSWER)));
+  lacking(t, Blob.prototype, "arrayBuffer");
+  globalThis.FileReader = class {
+    readAsDataURL(blob) {
+      new Response(blob.stream()).text().then((text) => { this.result = `data:${blob.type};base64,${btoa(text)}`; this.onload(); }, (error) => { this.error = error; this.onerror(); });
+    }
+  };
+  t.after(() => delete globalThis.FileReader);
+  assert.deepEqual(await new Client(url).run("/", { input: [new Blob(["abc"], { type: "image/png" })] }), ["data:image/png;base64,YWJj"]);
+  t.mock.method(Response.prototype, "text", () => Promise.reject(new Error("gone")));
+  await assert.rejects(new Client(url).run("/", { input: new Blob() }), /gone/);
+  assert.equal(requests.length, 1);
+});
+
+test("calls leave nothing at a signal that outlives them", async (t) => {
+  const { url } = await serving(t, (response) => response.writeHead(200, JSON_ANSWER).end("7"));
+  lacking(t, AbortSignal, "any");
+  const { signal } = new AbortController();
+  for (let n = 0; n < 3; n++) await new Client(url).run("/", { signal });
+  assert.equal(getEventListeners(signal, "abort").length, 0);
+});
 
 test("lines and text are read without a body", async (t) => {
   const { url } = await serving(t, (response, { headers }) => response.writeHead(200, { "Content-Type": headers.accept }).end("1\n2"));
