@@ -1,5 +1,6 @@
 /** Call a streamapp server. */
 
+import { inBytes } from "./connection.js";
 import { Deadline, type Limits, LONGEST_JOB_MS, outlasting, throwIfAborted } from "./deadline.js";
 import { StreamappError } from "./errors.js";
 import { encodeInput } from "./inputs.js";
@@ -51,7 +52,7 @@ export class Client {
     url: string | URL,
     { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000, largeIntegers }: ClientOptions = {},
   ) {
-    const headers: Record<string, string> = key === undefined ? {} : { Authorization: `Key ${key}` };
+    const headers: Record<string, string> = key === undefined ? {} : { Authorization: inBytes(`Key ${key}`) };
     const base = new URL(String(url), globalThis.location?.href).href.replace(/\/+$/, "");
     const parse = largeIntegers === "bigint" ? parseJson : JSON.parse;
     this.#server = new Server({ url: base, headers, resumeWindowMs, silenceMs, parse }, patienceMs);

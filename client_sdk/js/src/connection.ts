@@ -158,6 +158,11 @@ function redirected(url: string, where: string): StreamappError {
   return new StreamappError("unexpected_answer", `${url} redirects ${where}; write the URL at which the server answers`);
 }
 
+/** Return text as a header carries it: in UTF-8, a character for each byte; `fetch` refuses others. */
+export function inBytes(text: string): string {
+  return unescape(encodeURIComponent(text));
+}
+
 /** Return the scheme and host of a URL, undefined when it has none for HTTP; React Native's URL does not know it. */
 export function originOf(url: string): string | undefined {
   return /^https?:\/\/[^/?#\\]+/i.exec(url)?.[0].toLowerCase();

@@ -5,7 +5,7 @@
  * So no answer is trusted that lacks what it must have: a type, an event, the whole id of a job.
  */
 
-import { Connection, decodeJson, EVENT_STREAM, JSON_TYPE, mediaTypeOf, NDJSON, type Reading, type Request, TEXT } from "./connection.js";
+import { Connection, decodeJson, EVENT_STREAM, inBytes, JSON_TYPE, mediaTypeOf, NDJSON, type Reading, type Request, TEXT } from "./connection.js";
 import { LONGEST_JOB_MS, throwIfAborted } from "./deadline.js";
 import { type Chunk, type Decoder, LineDecoder, PlainTextDecoder, type ServerSentEvent, SSEDecoder } from "./decoder.js";
 import { errorFromEvent, StreamappError } from "./errors.js";
@@ -148,7 +148,7 @@ export class Conversation {
     const shared: Record<string, string> = { ...headers, Accept: accept };
     if (accept === EVENT_STREAM) shared["Streamapp-Resume"] = String(resumeWindowMs / 1000); // others cannot be resumed
     if (this.jobId !== undefined) {
-      const resuming = { ...shared, "Last-Event-ID": this.#lastEventId || `${this.jobId}:1.0` };
+      const resuming = { ...shared, "Last-Event-ID": inBytes(this.#lastEventId || `${this.jobId}:1.0`) };
       const all = this.#subject.follows ? "all&_events=" : ""; // older servers do not know "all", and take the last
       return { method: "GET", url: `${url}/jobs/${encodeURIComponent(this.jobId)}/events?_events=${all}named`, headers: resuming };
     }

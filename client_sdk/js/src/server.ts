@@ -38,9 +38,10 @@ export class Server {
   /** Return the URL of a path, or of a URL of this server; of no other: key and input would go there. */
   urlOf(path: string): string {
     const { url } = this.#manners;
+    const origin = originOf(url);
     if (/^([/?]|$)/.test(path)) return url + path;
-    if (originOf(path) === originOf(url)) return path;
-    throw new TypeError(`Expected a path such as "/stream", or a URL of ${originOf(url)}, got ${JSON.stringify(path)}`);
+    if (origin && originOf(path) === origin) return path;
+    throw new TypeError(`Expected a path such as "/stream", or a URL of ${origin ?? url}, got ${JSON.stringify(path)}`);
   }
 
   /** Send a request until it is answered, and return the JSON of its answer. */

@@ -78,6 +78,17 @@ test("a path is one, or a URL of this server", async (t) => {
   assert.deepEqual(requests.map(({ url }) => url), ["/echo", "/echo", "/echo", "//echo", "/?echo", "/"]);
 });
 
+test("a base that is not of HTTP has no URLs", async () => {
+  for (const path of ["echo", "data:,7"]) await assert.rejects(new Client("ws://127.0.0.1:1").run(path), /Expected a path such as "\/stream", or a URL of ws:/);
+});
+
+test("key and ids may hold any character", async (t) => {
+  const { url, requests } = await serving(t, (response) => response.writeHead(204).end());
+  await (await new Client(url, { key: "ключ é" }).job(JOB).events({ after: "日本:1.é" })).done();
+  const sent = (name) => Buffer.from(requests[0].headers[name], "latin1").toString();
+  assert.deepEqual([sent("authorization"), sent("last-event-id")], ["Key ключ é", "日本:1.é"]);
+});
+
 test("the id of a job is no path", async (t) => {
   const { url, requests } = await serving(t, seven);
   await new Client(url).job("../x?y#é").result();
