@@ -254,6 +254,15 @@ async def test_what_a_page_is_called_breaks_no_line(caplog: pytest.LogCaptureFix
     assert ["/a%0Ab" in line and "without an origin" in line for line in caplog.messages] == 4 * [True]
 
 
+async def test_a_link_that_starts_nothing_is_told_of_without_breaking_the_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = CrossSite(NotByLink(ok), ())
+    for _ in range(2):
+        await ask(app, "/a\nb", method="GET", **LINK)
+    assert caplog.messages == ["a link on a page of another site leads to /a%0Ab: it starts no job"]
+
+
 def test_a_preflight_of_an_origin_that_is_not_named_is_told_of_beside_those_that_are(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -136,9 +136,7 @@ class NotByLink:
         """Let the request through, or answer 403."""
         if not scope.get(_IS_LINK):
             return await self.app(scope, receive, send)
-        self._log.warn(
-            "", "a link on a page of another site is not followed to %s: it would start a job", scope["path"]
-        )
+        self._log.warn("", "a link on a page of another site leads to %s: it starts no job", _shown(scope))
         message = f"a link on a page of another site starts no job; enter the address yourself, or {_NAME_IT}"
         await refuse(ErrorReport(403, "cross_site", message), {}, scope, receive, send)
 
