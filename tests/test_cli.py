@@ -92,7 +92,7 @@ class Broken(Painter):
     def setup(self):
         raise OSError("no model")
 """
-IMPORTS = "import signal, sys\nprint('importing', file=sys.stderr, flush=True)\nsignal.pause()\n"
+IMPORTS = "import signal, sys\nprint('begun', file=sys.stderr, flush=True)\nsignal.pause()\n"
 COMMANDS = ("serve", "run", "call", "exec", "env", "new")
 
 
@@ -205,7 +205,7 @@ def test_serve_says_at_once_what_it_imports(folder: Path) -> None:
     with started("serve", "slow.py:Slow", "app.py:Painter") as process:
         assert process.stderr is not None
         assert process.stderr.readline().endswith(" INFO importing slow.py:Slow, app.py:Painter\n")
-        assert process.stderr.readline() == "importing\n"
+        assert process.stderr.readline() == "begun\n"
 
 
 def test_serve_ends_by_ctrl_c_without_a_traceback() -> None:
@@ -221,7 +221,7 @@ def test_serve_ends_by_ctrl_c_without_a_traceback() -> None:
 def test_ctrl_c_while_an_app_is_imported_shows_no_traceback(folder: Path, command: tuple[str, ...]) -> None:
     (folder / "app.py").write_text(IMPORTS)
     with started(*command) as process:
-        read_until(process.stderr, "importing")
+        read_until(process.stderr, "begun")
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT_S) == 130
         assert process.stderr is not None
@@ -232,7 +232,7 @@ def test_ctrl_c_while_the_command_itself_is_imported_shows_no_traceback(folder: 
     (folder / "httpx.py").write_text(IMPORTS)
     command = [sys.executable, "-c", "import streamapp_command; streamapp_command.main()"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        read_until(process.stderr, "importing")
+        read_until(process.stderr, "begun")
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=WAIT_S)[1] == ""
         assert process.returncode == -signal.SIGINT
@@ -298,6 +298,17 @@ def test_what_the_users_module_raises_is_shown_with_its_traceback(folder: Path) 
         f'  File "{folder}/raising.py", line 2, in <module>'
     ]
     assert result.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_module_that_exits_is_told_in_a_line(folder: Path) -> None:
+    (folder / "script.py").write_text("raise SystemExit(3)")
+    said = refused("serve", "script.py")
+    assert "script.py: exits, with 3, while it is imported; " in said
+    assert refused("run", "script.py", "/stream") == said
+
+
+def test_a_port_that_there_is_not_is_refused() -> None:
+    assert "Invalid value for '--port'" in invoke("serve", "app.py", "--port", "65536").stderr
 
 
 def test_workers_are_refused_with_the_reason() -> None:
@@ -529,6 +540,14 @@ def test_run_says_what_endpoints_there_are() -> None:
     assert "it has /stream, /endless" in refused("run", "app.py:Painter", "/nowhere")
 
 
+def test_a_result_that_cannot_be_written_is_told_in_a_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "streamapp", "run", "app.py:Painter", "/double", "n=1"]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=WAIT_S, check=False)
+    assert (run.returncode, run.stderr.splitlines()[-1]) == (1, "[Errno 28] No space left on device")
+    assert "Traceback" not in run.stderr
+
+
 def test_run_says_where_it_cannot_save(folder: Path) -> None:
     (folder / "taken").touch()
     result = invoke("run", "app.py:Painter", "/stream", "--out", "taken", "--no-previews")
@@ -656,8 +675,9 @@ def test_call_refuses_a_key_with_a_line_end() -> None:
     assert refused("call", "http://127.0.0.1:9", "/x", "--key", "secret\n").startswith("not_sent: Expected a key")
 
 
-def test_call_refuses_what_is_no_url() -> None:
-    result = invoke("call", "127.0.0.1:8000", "/stream")
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://[::1", "http://", "ftp://x", "", "http://x:port"])
+def test_call_refuses_what_is_no_url(url: str) -> None:
+    result = invoke("call", url, "/stream")
     assert result.exit_code == 2
     assert "Expected a URL like http://127.0.0.1:8000" in result.stderr
 

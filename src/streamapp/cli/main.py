@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
+import httpx
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -126,7 +127,9 @@ def serve(
         ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Listen here; 127.0.0.1 when not given.")] = None,
-    port: Annotated[int | None, typer.Option(help="Listen here; 8000 when not given, 0 takes a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Listen here; 8000 when not given, 0 takes a free one.")
+    ] = None,
     log_level: Annotated[LogLevel | None, typer.Option(help="info when not given; debug logs requests.")] = None,
     no_auth: Annotated[bool | None, typer.Option("--no-auth", help="Serve other machines without a key.")] = None,
     playground: Annotated[bool | None, typer.Option(help="Serve the page to try the apps on.")] = None,
@@ -187,7 +190,7 @@ def run(
         with redirect_stdout(sys.stderr):  # what the app prints is no part of the result
             (cls,) = _load([app])
             result = _run(cls, path, data, out, previews)
-    print_result(result)
+        print_result(result)
 
 
 @cli.command()
@@ -255,6 +258,8 @@ def explaining() -> Iterator[None]:
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         message = f"{error.title}: {'; '.join(wrong)}"
+    except BrokenPipeError:  # nobody reads what is printed: Typer ends without a word
+        raise
     except OSError as error:  # the disk is full, a folder may not be written
         message = str(error)
     except RecursionError:
@@ -380,6 +385,11 @@ def _load(import_strings: list[str]) -> list[type[App]]:
         return [load_app(import_string) for import_string in import_strings]
     except StreamAppError:
         raise
+    except SystemExit as error:
+        raise InvalidInput(
+            f"{', '.join(import_strings)}: exits, with {error.code!r}, while it is imported; what is to run only as a "
+            'script belongs below `if __name__ == "__main__":`'
+        ) from None
     except Exception as error:  # whatever the user's module raises
         sys.stderr.write(format_import_error(error))
         raise typer.Exit(1) from None
@@ -413,7 +423,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _refuse_other_scheme(url: str) -> None:
-    if not url.startswith(("http://", "https://")):
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
         raise typer.BadParameter(f"Expected a URL like http://127.0.0.1:8000, got {url!r}")
 
 
