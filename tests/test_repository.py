@@ -138,8 +138,9 @@ def test_the_command_the_package_and_the_new_name_are_not_taken_for_it(text: str
 def test_the_servers_wheel_brings_the_client_and_what_it_needs() -> None:
     """Of the client's own name there is nothing on an index that the server could depend on."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
-    assert CLIENT_SOURCE in build["wheel"]["packages"]
-    assert CLIENT_SOURCE in build["sdist"]["include"]
+    for package in ("src/streamapp", "src/streamapp_command", CLIENT_SOURCE):
+        assert package in build["wheel"]["packages"]
+        assert package in build["sdist"]["include"]
     assert {*CLIENT["dependencies"], *CLIENT["optional-dependencies"]["images"]} <= {*SERVER["dependencies"]}
 
 
