@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-TESTED := tests/.venvs/fal/.installed $(addsuffix /node_modules/.installed,tests/js client_sdk/js)
+TESTED := tests/.venvs/fal/.installed $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
 PEERS := $(foreach peer,litserve bentoml ray,benchmarks/.venvs/$(peer)/.installed)
 
 .PHONY: help install install-runtime demo serve fmt check test test-all chromium chaos bench bench-quick gpu gpu-wheels \

@@ -3,19 +3,24 @@
 import gzip
 import hashlib
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from starlette.testclient import TestClient
+from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.http.playground import POLICY, read_page
 from streamapp.settings import Settings
 
 ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src/streamapp/playground/source"
+PACKAGE = re.compile(r"node_modules/((?:@[^/]+/)?[^/]+)/[^\"]+\"")  # of a file that a source map names
 PAGE = read_page()[""].data.decode()
 NAMED = re.findall(r'(?:src|href)="playground/(assets/[^"]+)"', PAGE)
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
@@ -91,6 +96,13 @@ def test_scripts_and_styles_have_the_types_without_which_browsers_refuse_them() 
     assert types == {**types, "js": "text/javascript", "css": "text/css"}
 
 
+def test_the_licences_of_what_the_page_bundles_can_be_read() -> None:
+    answer = get("LICENSES.txt")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-cache"
+    assert "react-dom" in answer.text
+
+
 @pytest.mark.parametrize("path", ["assets/no.js", "index.html", "sources.json", "../pyproject.toml"])
 def test_nothing_else_is_there(path: str) -> None:
     answer = get(path.replace("..", "%2e%2e"))
@@ -145,5 +157,31 @@ def test_the_built_page_is_that_of_the_sources() -> None:
 def test_the_wheel_has_the_page_and_not_its_sources() -> None:
     files = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     page = {path for path in files if path.startswith("streamapp/playground/")}
-    assert page >= {"streamapp/playground/dist/index.html", *(f"streamapp/playground/dist/{path}" for path in NAMED)}
+    parts = ("index.html", "LICENSES.txt", *NAMED)
+    assert page >= {f"streamapp/playground/dist/{path}" for path in parts}
     assert not any(path.startswith("streamapp/playground/source") for path in page)
+
+
+# Licences
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "client_sdk" / "python"])
+def test_the_wheels_have_their_licences(folder: Path) -> None:
+    bundled = ["src/streamapp/playground/dist/LICENSES.txt"] if folder == ROOT else []
+    assert WheelBuilder(str(folder)).metadata.core.license_files == ["LICENSE", *bundled]
+    assert (folder / "LICENSE").read_text() == (ROOT / "client_sdk/js/LICENSE").read_text()  # npm packs it by itself
+
+
+def test_the_licence_of_each_package_that_is_bundled_is_told(tmp_path: Path) -> None:
+    """By the build's own source map: if one is not, `make playground`, and commit what it built."""
+    if not (SOURCE / "node_modules").exists():
+        (pytest.fail if "CI" in os.environ else pytest.skip)("the npm packages are missing; run `make playground`")
+    build = ["npx", "vite", "build", "--sourcemap", "--emptyOutDir", f"--outDir={tmp_path}"]
+    subprocess.run(build, cwd=SOURCE, capture_output=True, timeout=WAIT_S, check=True)
+    names = {name for path in tmp_path.glob("assets/*.map") for name in PACKAGE.findall(path.read_text())}
+    told = read_page()["LICENSES.txt"].data.decode()
+    assert {"react", "three"} <= names
+    assert {
+        name for name in names if not re.search(rf"^{re.escape(name)} [\d.]+ \(.+\)\n\n\S", told, re.MULTILINE)
+    } == set()
+    assert (tmp_path / "LICENSES.txt").read_text() == told

@@ -47,7 +47,10 @@ _TYPES = {
     "png": "image/png",
     "woff2": "font/woff2",
     "wasm": "application/wasm",
+    "txt": "text/plain; charset=utf-8",
 }
+_LICENSES = "LICENSES.txt"
+_ASSETS = "assets/"
 _COMPRESSIBLE = ("text/", "image/svg", "application/wasm")
 
 
@@ -68,12 +71,13 @@ def read_page() -> dict[str, Asset]:
     Blocks, at the first call, for as long as it takes to read and to pack a few hundred kilobytes.
     """
     folder = files("streamapp") / "playground" / "dist"
-    return {"": _asset(folder / "index.html"), **dict(_assets(folder / "assets"))}
+    named = {"": _asset(folder / "index.html"), _LICENSES: _asset(folder / _LICENSES)}
+    return {**named, **dict(_assets(folder / "assets"))}
 
 
 def _assets(folder: Traversable) -> Iterator[tuple[str, Asset]]:
     for file in folder.iterdir():
-        yield f"assets/{file.name}", _asset(file)
+        yield _ASSETS + file.name, _asset(file)
 
 
 def _asset(file: Traversable) -> Asset:
@@ -90,7 +94,7 @@ def add_page_routes(api: FastAPI) -> None:
         asset = (await in_pool(read_page)).get(path)
         if asset is None:
             raise NotFound(f"the playground has no file {path[:100]!r}; reload the page")
-        return _answer(request, asset, is_hashed=path != "")
+        return _answer(request, asset, is_hashed=path.startswith(_ASSETS))
 
     async def to_page(request: Request) -> Response:
         return redirect_to_page(request)
@@ -107,7 +111,7 @@ def redirect_to_page(request: Request) -> Response:
 def _answer(request: Request, asset: Asset, *, is_hashed: bool) -> Response:
     headers = {
         "ETag": asset.etag,
-        # The names of the assets change with what is in them, the page's does not.
+        # The names of the assets change with what is in them, those of the page and the licences do not.
         "Cache-Control": "public, max-age=31536000, immutable" if is_hashed else "no-cache",
         "Content-Security-Policy": POLICY,
         "X-Content-Type-Options": "nosniff",

@@ -1,9 +1,11 @@
-/** Build the page into `../dist`, and write down from which sources, so that a test can tell when it is stale. */
+/** Build the page into `../dist`, and write down from which sources, so that a test can tell when it is stale, and by whom. */
 
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { defineConfig, type Plugin } from "vite";
+
+import { licenses } from "./licenses.ts";
 
 const SOURCE = import.meta.dirname;
 const ROOT = join(SOURCE, "../../../..");
@@ -15,12 +17,13 @@ function sources(): Plugin {
   const hashOf = (path: string) => createHash("sha256").update(readFileSync(path)).digest("hex");
   return {
     name: "sources",
-    closeBundle() {
+    generateBundle() {
       const paths = [SOURCE, SDK].flatMap((folder) =>
         readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name }) => join(folder, name)),
       );
       const hashes = paths.map((path) => [relative(ROOT, path), hashOf(path)] as const).sort(([a], [b]) => (a < b ? -1 : 1));
-      writeFileSync(join(DIST, "sources.json"), JSON.stringify(Object.fromEntries(hashes), null, 1) + "\n");
+      const source = JSON.stringify(Object.fromEntries(hashes), null, 1) + "\n";
+      this.emitFile({ type: "asset", fileName: "sources.json", source });
     },
   };
 }
@@ -41,5 +44,5 @@ export default defineConfig({
   experimental: {
     renderBuiltUrl: (name, { hostType }) => (hostType === "html" ? `playground/${name}` : { relative: true }),
   },
-  plugins: [sources()],
+  plugins: [sources(), licenses(SOURCE)],
 });
