@@ -28,6 +28,7 @@ from tests.waiting import LONG_S, WAIT_S, until
 
 ROOT = Path(__file__).parent.parent
 SDXL, CONTENTS = "apps/sdxl/app.py:Sdxl", "tests/apps/contents.py:Contents"
+SLOW_SETUP = "tests/apps/slow_setup.py:SlowSetup"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MISSING = "no chromium: install it (apt-get install chromium), or run `make test` as root"
 # As root there is no sandbox to be had; WebGL without a GPU; a machine that is not this one, for the browser; a camera.
@@ -97,7 +98,7 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(app: str, *, port: int = 0, **environment: str) -> Iterator[str]:
+def serving(app: str, *, port: int = 0, awaits_setup: bool = True, **environment: str) -> Iterator[str]:
     """Run a server as its users do, and open what it says; gives its URL when it is ready."""
     command = [sys.executable, "-m", "streamapp", "serve", app, f"--port={port}"]
     # One thread for torch: several wait for each other by spinning, which takes the cores from the browser.
@@ -108,7 +109,8 @@ def serving(app: str, *, port: int = 0, **environment: str) -> Iterator[str]:
         url = banner.split()[1].removesuffix("/playground")
         key = {"Authorization": f"Key {environment.get('STREAMAPP_API_KEY')}"}
         try:
-            until(lambda: httpx.get(f"{url}/ready", headers=key, timeout=WAIT_S).is_success)
+            if awaits_setup:
+                until(lambda: httpx.get(f"{url}/ready", headers=key, timeout=WAIT_S).is_success)
             yield url
         finally:
             server.kill()
@@ -137,6 +139,7 @@ class Playground:
         self.result = self.output.get_by_alt_text("result")
         self.preview = self.output.get_by_alt_text("preview")
         self.alert = page.get_by_role("alert")
+        self.runs = self.region("History").get_by_role("listitem")
 
     def open(self, path: str = "", **values: Any) -> "Playground":
         """Go to an endpoint with an input, as a shared link does."""
@@ -156,6 +159,15 @@ class Playground:
 
     def run(self) -> "Playground":
         self.button("Run").click()
+        return self
+
+    def cancel(self) -> "Playground":
+        self.button("Cancel").click()
+        return self
+
+    def choose_run(self, status: str) -> "Playground":
+        """Click on the newest run of the history that is in this state."""
+        self.runs.filter(has_text=status).first.get_by_role("button").click()
         return self
 
     def ends(self, status: str = "succeeded") -> "Playground":
@@ -300,6 +312,147 @@ def test_closing_the_tab_frees_the_worker(contents: str, playground: Opener) -> 
     tab.ends("running")
     tab.page.close()
     until(lambda: running_jobs(contents) == 0)
+
+
+# Cancel
+
+
+def test_cancel_ends_the_run_that_is_shown_and_the_one_before_goes_on(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=1).run().ends("running")
+    tab.run().ends("queued: next")
+    tab.cancel().ends("cancelled")
+    expect(tab.runs).to_have_count(2)
+    expect(tab.runs.last).to_contain_text("running")
+    let_through(contents, 1)
+    expect(tab.runs.last).to_contain_text("succeeded")
+    expect(tab.runs.first).to_contain_text("cancelled")
+
+
+def test_an_earlier_run_is_shown_again_and_cancelled_while_a_later_one_goes_on(
+    contents: str, playground: Opener
+) -> None:
+    tab = playground(contents).open("/gated", steps=2).run().ends("running")
+    tab.run().ends("queued")
+    tab.choose_run("running").ends("running")
+    tab.cancel().ends("cancelled")
+    tab.choose_run("running").ends("running")  # the later one has its turn
+    let_through(contents, 2)
+    tab.ends()
+    assert [run.inner_text().splitlines()[1].split()[0] for run in tab.runs.all()] == ["succeeded", "cancelled"]
+
+
+def test_cancel_ends_what_is_shown_though_another_endpoint_has_been_chosen(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=1).run().ends("running")
+    tab.page.get_by_role("combobox", name="Endpoint").select_option("/work")
+    tab.cancel().ends("cancelled")
+    until(lambda: running_jobs(contents) == 0)
+
+
+def test_a_viewer_can_cancel_what_it_watches(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=1).run().ends("running")
+    tab.button("Watch link").click()
+    second = playground(contents, beside=tab)
+    second.page.goto(tab.copied())
+    second.ends("running").cancel().ends("cancelled")
+    tab.ends("cancelled")
+
+
+def test_a_run_that_is_cancelled_before_the_server_has_answered_is_cancelled_when_it_has(
+    contents: str, playground: Opener
+) -> None:
+    tab = playground(contents).open("/gated", steps=1)
+    held: list[Route] = []
+    tab.page.route("**/gated", lambda route: held.append(route))
+    tab.run().ends("queued").cancel().ends("cancelling")
+    held[0].continue_()
+    expect(tab.ends("cancelled").runs).to_contain_text("cancelled")
+    until(lambda: running_jobs(contents) == 0)
+
+
+def test_a_run_that_is_cancelled_before_the_server_can_be_reached_is_given_up(
+    contents: str, playground: Opener
+) -> None:
+    tab = playground(contents).open("/gated", steps=1)
+    held: list[Route] = []
+    tab.page.route("**/gated", lambda route: held.append(route))  # and never goes on
+    tab.run().ends("queued").cancel().ends("cancelled")
+    expect(tab.runs).to_have_count(0)
+    assert running_jobs(contents) == 0
+
+
+def test_a_job_that_has_ended_before_its_cancel_arrives_has_succeeded(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=1).run().ends("running")
+    held: list[Route] = []
+    tab.page.route("**/cancel", lambda route: held.append(route))
+    tab.cancel().ends("cancelling")
+    expect(tab.button("Cancel")).to_be_disabled()
+    let_through(contents, 1)
+    expect(tab.ends().output).to_contain_text('"numbers"')
+    held[0].continue_()
+    expect(tab.runs).to_contain_text("succeeded")
+
+
+def test_a_cancel_during_an_outage_arrives_when_the_server_is_back(contents: str, playground: Opener) -> None:
+    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+        tab = playground(f"http://127.0.0.1:{proxy.port}").open("/gated", steps=1).run().ends("running")
+        proxy.go_down()
+        tab.cancel().ends("cancelling")
+        proxy.come_up()
+        tab.ends("cancelled")
+    until(lambda: running_jobs(contents) == 0)
+
+
+def test_a_cancel_that_does_not_arrive_is_told_and_the_history_learns_how_it_ended(
+    contents: str, playground: Opener
+) -> None:
+    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+        tab = playground(f"http://127.0.0.1:{proxy.port}").open("/gated", steps=1).run().ends("running")
+        proxy.go_down()
+        tab.cancel().ends("failed")
+        expect(tab.alert.first).to_contain_text("The server did not hear that the job is to be cancelled")
+        proxy.come_up()
+        expect(tab.runs).to_contain_text("cancelled")  # as its last reader has left
+        tab.choose_run("cancelled").ends("cancelled")
+
+
+def test_a_cancel_makes_way_for_itself_where_streams_hold_all_connections(contents: str, playground: Opener) -> None:
+    """A browser opens six connections to a server, over all its tabs: https://crbug.com/275955."""
+    tab = playground(contents).open("/gated", steps=1)
+    second = playground(contents, beside=tab).open("/gated", steps=1)
+    for runner, count in ((tab, 4), (second, 2)):
+        for n in range(count):
+            runner.run()
+            expect(runner.runs).to_have_count(n + 1 if runner is tab else n + 5)
+    second.cancel().ends("cancelled")
+    let_through(contents, 5)
+    expect(tab.runs.filter(has_text="succeeded")).to_have_count(5)
+
+
+def test_a_page_starts_no_more_runs_than_it_can_read(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=1)
+    for n in range(4):
+        tab.run()
+        expect(tab.runs).to_have_count(n + 1)
+    tab.run().ends("queued: after another run of this page")
+    tab.cancel().ends("cancelled")
+    tab.run().ends("queued: after another run of this page")
+    let_through(contents, 5)
+    expect(tab.ends().runs.filter(has_text="succeeded")).to_have_count(5)
+
+
+def test_a_double_click_and_a_key_that_is_held_start_one_run(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=1)
+    tab.button("Run").dblclick()
+    tab.ends("running").cancel().ends("cancelled")
+    expect(tab.runs).to_have_count(1)
+    tab.button("Run again").dblclick()
+    tab.ends("running").cancel().ends("cancelled")
+    tab.field("Steps").focus()
+    for _ in range(5):  # each but the first is a repetition
+        tab.page.keyboard.down("Enter")
+    tab.ends("running").cancel().ends("cancelled")
+    expect(tab.runs).to_have_count(3)
+    assert running_jobs(contents) == 0
 
 
 # Several viewers, cut connections
@@ -714,10 +867,163 @@ def test_a_server_that_is_gone_is_told_with_what_to_do(contents: str, playground
         tab.run().ends()
 
 
-def test_a_link_to_a_job_that_is_gone_says_so(contents: str, playground: Opener) -> None:
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        (f"/jobs/{'0' * 32}", f"job '{'0' * 32}' is not here"),
+        ("/jobs/42", 'No job has the id "42"'),
+        (f"/jobs/{'0' * 32}/", "No job has the id"),
+        ("/jobs/<img src=x onerror=alert(1)>", "No job has the id"),
+        ("job=<img src=x onerror=alert(1)>", "This page does not know what"),
+        ("/nowhere", "This server has no endpoint /nowhere."),
+        ("/nowhere?input={}", "This server has no endpoint /nowhere."),
+        ("/work?input={", "its input has to be JSON"),
+        ("/work?input=[1]", "is no JSON object"),
+        ("/work?input=null", "is no JSON object"),
+        ("/%E0%A4%A", "The link cannot be read"),
+    ],
+)
+def test_a_link_to_what_is_not_there_says_so(contents: str, playground: Opener, link: str, words: str) -> None:
     tab = playground(contents)
-    tab.page.goto(f"{contents}/playground#/jobs/{'0' * 32}")
-    expect(tab.alert.first).to_contain_text(re.compile("job", re.IGNORECASE))
+    tab.page.goto(f"{contents}/playground#{link}")
+    expect(tab.alert.first).to_contain_text(words)
+    expect(tab.status).to_have_text("not found")
+    assert tab.page.locator("img[src=x]").count() == 0
+    tab.page.goto(f"{contents}/playground#/nested")
+    expect(tab.alert).to_have_count(0)
+    tab.run().ends()
+
+
+def test_a_wrong_link_takes_the_place_of_what_was_shown(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/gated", steps=1).run().ends("running")
+    tab.page.goto(f"{contents}/playground#/jobs/42")
+    tab.ends("not found")
+    expect(tab.button("Cancel")).to_be_disabled()
+    let_through(contents, 1)
+    tab.choose_run("succeeded").ends()
+
+
+def test_a_link_to_a_job_leads_to_its_endpoint(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+    headers = {"Prefer": "respond-async"}
+    job_id = httpx.post(f"{contents}/nested", json={}, headers=headers, timeout=WAIT_S).json()["job_id"]
+    tab.page.goto(f"{contents}/playground#/jobs/{job_id}")
+    expect(tab.ends().page.get_by_role("combobox", name="Endpoint")).to_have_value("/nested")
+
+
+def test_a_link_to_a_job_is_followed_once_the_key_is_there(playground: Opener) -> None:
+    with serving(CONTENTS, STREAMAPP_API_KEY="open sesame") as url:
+        headers = {"Prefer": "respond-async", "Authorization": "Key open sesame"}
+        job_id = httpx.post(f"{url}/nested", json={}, headers=headers, timeout=WAIT_S).json()["job_id"]
+        tab = playground(url)
+        tab.page.goto(f"{url}/playground#/jobs/{job_id}")
+        expect(tab.alert.first).to_contain_text("asks for an API key")
+        tab.page.get_by_label("API key").fill("open sesame")
+        tab.page.get_by_label("API key").press("Enter")
+        expect(tab.ends().output).to_contain_text("dusk")
+        tab.page.get_by_label("API key").fill("another\u20ac")  # which no header can hold
+        tab.page.get_by_label("API key").press("Enter")
+        expect(tab.alert.first).to_contain_text("does not take this API key")
+        tab.run().ends("failed")  # not with the key before
+        expect(tab.page.get_by_text("Type the server's API key")).to_be_visible()
+
+
+# Setup
+
+
+@contextmanager
+def setting_up(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Serve an app whose setup waits for what is written into a pipe; a second server on the port has it loaded."""
+    gate = folder / "gate"
+    os.mkfifo(gate)
+    with serving(SLOW_SETUP, awaits_setup=False, SETUP_GATE=str(gate)) as url:
+        yield url, gate
+
+
+def test_while_setup_runs_the_page_says_so_and_takes_jobs(playground: Opener, tmp_path: Path) -> None:
+    with setting_up(tmp_path) as (url, gate):
+        tab = playground(url).open()
+        expect(tab.status).to_have_text("Loading")
+        expect(tab.page.get_by_text("The app's setup runs; what is run now waits for it.")).to_be_visible()
+        take_picture(tab, "playground-loading")
+        tab.run().ends("queued: next, when the app has loaded")
+        gate.write_text("load")
+        tab.ends()
+        expect(tab.page.get_by_text("setup runs")).to_be_hidden()
+        tab.open("/nowhere").open()
+        expect(tab.status).to_have_text("ready")
+
+
+def test_a_setup_that_fails_is_told_until_it_has_been_mended(playground: Opener, tmp_path: Path) -> None:
+    with setting_up(tmp_path) as (url, gate):
+        tab = playground(url).open()
+        expect(tab.status).to_have_text("Loading")
+        gate.write_text("no weights")
+        expect(tab.status).to_have_text("no server")  # without --reload it has ended
+    with serving(CONTENTS, port=int(url.rpartition(":")[2])):
+        expect(tab.status).to_have_text("ready")
+        expect(tab.page.get_by_role("combobox", name="Endpoint")).to_contain_text("/gated")  # what it serves now
+        tab.run().ends()
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("slow-setup: setup_failed", "setup failed"),
+        ("draining", "shutting down"),
+        ("slow-setup: stuck", "out of service"),
+        ("?", "no server"),
+    ],
+)
+def test_a_server_that_takes_no_jobs_says_why(contents: str, playground: Opener, reason: str, words: str) -> None:
+    tab = playground(contents)
+    body = {"ready": False, "reason": reason}
+    tab.page.route("**/_streamapp/ready", lambda route: route.fulfill(status=503, json=body))
+    tab.open("/nested")
+    expect(tab.status).to_have_text(words)
+    tab.page.unroute("**/_streamapp/ready")
+    expect(tab.status).to_have_text("ready")
+
+
+# Tracebacks
+
+TRACEBACK = """Traceback (most recent call last):
+  File "app.py", line 7, in draw
+KeyError: '<img src=x onerror=alert(1)>'"""
+FAILURE = {"code": "endpoint_failed", "message": "KeyError", "retryable": False, "traceback": TRACEBACK}
+
+
+@pytest.mark.parametrize("kind", ["answer", "event"])
+def test_the_traceback_of_a_server_that_debugs_can_be_unfolded(contents: str, playground: Opener, kind: str) -> None:
+    tab = playground(contents)
+    body = json.dumps({"error": FAILURE, "detail": "KeyError", "error_type": "endpoint_failed"})
+    event = f'event: output\ndata: {{"n": 1}}\n\nevent: error\ndata: {body}\n\n'
+    answers = {
+        "answer": {"status": 500, "content_type": "application/json", "body": body},
+        "event": {"status": 200, "content_type": "text/event-stream", "body": event},
+    }
+    tab.page.route("**/fails", lambda route: route.fulfill(**answers[kind]))
+    tab.open("/fails").run().ends("failed")
+    expect(tab.alert.first).to_contain_text("The traceback says where")
+    expect(tab.page.get_by_text("line 7, in draw")).to_be_hidden()
+    tab.page.get_by_text("Traceback", exact=True).click()
+    expect(tab.page.get_by_text("line 7, in draw")).to_be_visible()
+    assert tab.page.locator("img[src=x]").count() == 0
+    take_picture(tab, "playground-traceback")
+
+
+def test_a_server_that_cannot_say_what_it_serves_is_told_whatever_it_says(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+    bodies = iter([json.dumps({"error": FAILURE}), "<h1>Bad Gateway</h1>"])
+    tab.page.route("**/openapi.json", lambda route: route.fulfill(status=502, body=next(bodies)))
+    tab.open()
+    expect(tab.alert).to_contain_text("KeyError")
+    expect(tab.alert.get_by_text("Traceback", exact=True)).to_be_visible()
+    tab.button("Try again").click()
+    expect(tab.alert).to_contain_text("HTTP 502")
+    tab.page.unroute("**/openapi.json")
+    tab.button("Try again").click()
+    tab.open("/nested").run().ends()
 
 
 def test_what_an_app_says_is_never_run_and_what_cannot_be_drawn_harms_nothing_else(
@@ -804,6 +1110,28 @@ def test_history_survives_a_reload_and_brings_inputs_back(contents: str, playgro
     expect(runs).to_have_count(2)
     runs.filter(has_text="/work").get_by_role("button").first.click()
     expect(tab.field("Steps")).to_have_value("3")
+
+
+def test_after_a_reload_the_history_learns_how_the_other_runs_go_on(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/audio").run().ends()
+    headers = {"Prefer": "respond-async"}
+    job_id = httpx.post(f"{contents}/gated", json={"steps": 1}, headers=headers, timeout=WAIT_S).json()["job_id"]
+    past = {"jobId": job_id, "path": "/gated", "input": {"steps": 1}, "status": "queued", "at": 0}
+    gone = {**past, "jobId": "0" * 32}
+    write = "([key, more]) => localStorage[key] = JSON.stringify([...JSON.parse(localStorage[key]), ...more])"
+    tab.page.evaluate(write, [f"streamapp:history:{contents}", [past, gone]])
+    tab.page.reload()
+    for status in ("succeeded", "running", "unknown"):
+        expect(tab.runs.filter(has_text=status)).to_have_count(1)
+    let_through(contents, 1)
+    expect(tab.runs.filter(has_text="succeeded")).to_have_count(2)
+
+
+def test_a_run_of_another_tab_stands_in_the_history(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/nested")
+    expect(tab.button("Run")).to_be_enabled()
+    playground(contents, beside=tab).open("/work", steps=1, interval_s=0).run().ends()
+    expect(tab.runs.filter(has_text="succeeded")).to_have_count(1)
 
 
 # Code to copy

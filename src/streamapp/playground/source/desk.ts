@@ -1,8 +1,8 @@
 /** What lies before the user: the endpoint, its input, the run that is shown, and the ones before. */
 
 import { getDefaultFormState } from "@rjsf/utils";
-import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
-import type { Client } from "streamapp-client";
+import { useEffect, useMemo, useReducer, useRef, useState, useSyncExternalStore } from "react";
+import type { Client, StreamappError } from "streamapp-client";
 
 import type { Input } from "./form";
 import { History, type Past, pastOf } from "./history";
@@ -16,6 +16,8 @@ export interface Desk {
   endpoint: Endpoint | undefined;
   input: Input;
   run: Run | undefined;
+  /** Why the link that was opened shows nothing. */
+  wrong: string | undefined;
   pasts: Past[];
   choose: (path: string) => void;
   setInput: (input: Input) => void;
@@ -29,53 +31,80 @@ export interface Desk {
 export function useDesk(client: Client, endpoints: Endpoint[], server: string): Desk {
   const history = useMemo(() => new History(server), [server]);
   const [pasts, setPasts] = useState(() => history.all());
-  const [path, choose] = useState(() => (endpoints.find(({ kind }) => kind === "stream") ?? endpoints[0])?.path ?? "");
+  const [path, choose] = useState("");
   const [inputs, setInputs] = useState<Record<string, Input>>({});
   const [run, setRun] = useState<Run>();
+  const [wrong, setWrong] = useState<string>();
   const runs = useRef(new Map<string, Run>()); // those of this visit, live or over
   useSyncExternalStore(run?.subscribe ?? nothing, () => run?.version);
 
-  const endpoint = endpoints.find((one) => one.path === path);
+  const preferred = endpoints.find(({ kind }) => kind === "stream") ?? endpoints[0];
+  const endpoint = endpoints.find((one) => one.path === path) ?? preferred;
   const initial = useMemo(() => (endpoint ? initialInput(endpoint) : {}), [endpoint]);
   const lay = (of: string, input: Input) => {
     choose(of);
     setInputs((all) => ({ ...all, [of]: input }));
   };
-  const show = async (jobId: string) => {
-    const past = history.all().find((one) => one.jobId === jobId);
-    const of = endpoints.find((one) => one.path === past?.path) ?? (await endpointOf(client, endpoints, jobId));
-    if (of && past) lay(of.path, past.input);
-    else if (of) choose(of.path);
-    setRun(runs.current.get(jobId) ?? Run.watch(client, jobId, of, past?.input));
+  const display = (shown: Run | undefined, why?: string) => {
+    setRun(shown);
+    setWrong(why);
   };
-  const remember = async (jobId: string, of: Run) => {
-    runs.current.set(jobId, of);
-    const past = await pastOf(of);
-    if (past) setPasts(history.put(past));
+  const find = (at: string) => endpoints.find(({ path, app }) => [path, `/${app}${path}`.replace(/\/$/, "")].includes(at));
+  /** Keep what is known of a run in the history, whether it is shown or not. */
+  const record = (of: Run) => {
+    let told = "";
+    const note = async () => {
+      const news = `${of.jobId} ${of.status}`;
+      if (of.jobId === undefined || news === told) return;
+      told = news;
+      runs.current.set(of.jobId, of);
+      const past = await pastOf(of);
+      if (past) setPasts(history.put(past));
+    };
+    of.subscribe(note);
+    note();
+    display(of);
+  };
+  const show = (jobId: string) => {
+    const past = history.all().find((one) => one.jobId === jobId);
+    if (past && find(past.path)) lay(past.path, past.input);
+    const known = runs.current.get(jobId);
+    if (known && !known.isLost) display(known);
+    else record(Run.watch(client, jobId, find, past));
   };
 
+  const isRead = (jobId: string) => runs.current.get(jobId)?.isOver === false;
+  const open = pasts.filter(({ jobId, status }) => !ENDS.has(status) && !isRead(jobId));
+  useOpenPasts(client, open, (past) => setPasts(history.put(past)));
   useEffect(() => {
-    const open = pasts.filter(({ status }) => !ENDS.has(status)); // the page was left before they were over
-    open.forEach(async (past) => setPasts(history.put({ ...past, status: await statusOf(client, past.jobId) })));
+    const read = () => setPasts(history.all()); // another tab has written it
+    addEventListener("storage", read);
+    return () => removeEventListener("storage", read);
   }, [history]);
   useAddress((place) => {
-    if (place.kind === "job" && place.jobId !== run?.jobId) show(place.jobId);
-    if (place.kind === "input" && endpoints.some((one) => one.path === place.path)) lay(place.path, place.input);
+    if (place.kind === "wrong") return display(undefined, place.why);
+    if (place.kind === "job") return place.jobId === run?.jobId ? undefined : show(place.jobId);
+    if (!endpoints.some((one) => one.path === place.path)) return display(undefined, `This server has no endpoint ${place.path}.`);
+    display(undefined);
+    lay(place.path, place.input);
   });
   const { jobId, isOver } = run ?? {};
   useEffect(() => {
-    if (run && jobId) remember(jobId, run);
     if (jobId) window.history.replaceState(null, "", jobLink(jobId)); // a reload, or a copied address, shows this job
   }, [run, jobId, isOver]);
+  const runPath = run?.endpoint?.path;
+  useEffect(() => {
+    if (runPath !== undefined) choose(runPath);
+  }, [run, runPath]);
 
   return {
-    endpoint, run, pasts, choose, show,
-    input: inputs[path] ?? initial,
-    setInput: (input) => lay(path, input),
+    endpoint, run, wrong, pasts, choose, show,
+    input: (endpoint && inputs[endpoint.path]) ?? initial,
+    setInput: (input) => lay(endpoint!.path, input),
     start: (one, input) => {
       const address = inputLink(one.path, givenOnly(one.schema, input));
       if (one.kind === "response") window.history.replaceState(null, "", address); // there is no job to come back to
-      setRun(Run.start(client, one, input));
+      record(Run.start(client, one, input));
     },
     forget: () => setPasts(history.clear()),
   };
@@ -83,9 +112,32 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
 
 const nothing = () => () => {};
 const ENDS: ReadonlySet<Past["status"]> = new Set(["succeeded", "cancelled", "failed", "unknown"]);
+const ASK_AGAIN_MS = 2000;
 
-async function statusOf(client: Client, jobId: string): Promise<Past["status"]> {
-  return client.job(jobId).status().then(({ status }) => status, () => "unknown" as const);
+/** Learn how jobs go on that this page does not read any more: it was left, or has lost the server. */
+function useOpenPasts(client: Client, open: Past[], tell: (past: Past) => void): void {
+  const [rounds, count] = useReducer((n: number) => n + 1, 0);
+  useEffect(() => {
+    if (!open.length) return;
+    let isCurrent = true;
+    const ask = async () => {
+      for (const past of open) {
+        const status = await statusOf(client, past);
+        if (isCurrent && status !== past.status) tell({ ...past, status });
+      }
+      if (isCurrent) count();
+    };
+    const timer = setTimeout(ask, rounds ? ASK_AGAIN_MS : 0);
+    return () => {
+      isCurrent = false;
+      clearTimeout(timer);
+    };
+  }, [client, rounds, open.map(({ jobId, status }) => jobId + status).join()]);
+}
+
+async function statusOf(client: Client, { jobId, status }: Past): Promise<Past["status"]> {
+  const isGone = (error: StreamappError) => (error.code === "job_not_found" ? "unknown" : status);
+  return client.job(jobId).status().then((now) => now.status, isGone);
 }
 
 /** Follow the address: at the beginning, and when a link is opened. */
@@ -105,11 +157,4 @@ function useAddress(open: (place: Place) => void): void {
 
 function initialInput({ schema }: Endpoint): Input {
   return (getDefaultFormState(validator, schema, {}, schema) ?? {}) as Input;
-}
-
-/** Find which endpoint a job is one of. */
-async function endpointOf(client: Client, endpoints: Endpoint[], jobId: string): Promise<Endpoint | undefined> {
-  const status = await client.job(jobId).status().catch(() => undefined);
-  const { endpoint = "" } = (status ?? {}) as { endpoint?: string };
-  return endpoints.find(({ path, app }) => [path, `/${app}${path}`.replace(/\/$/, "")].includes(endpoint));
 }

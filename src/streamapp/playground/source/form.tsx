@@ -7,7 +7,7 @@ import {
   type ArrayFieldItemTemplateProps, asNumber, type BaseInputTemplateProps, type ErrorSchema, type FieldProps, type IconButtonProps,
   type MultiSchemaFieldTemplateProps, type RJSFSchema, toErrorSchema, type UiSchema, type WidgetProps,
 } from "@rjsf/utils";
-import type { KeyboardEvent, ReactElement, ReactNode } from "react";
+import { type KeyboardEvent, type ReactElement, useRef } from "react";
 import type { StreamappError } from "streamapp-client";
 
 import { MediaInput } from "./media";
@@ -19,22 +19,34 @@ const MOST_STEPS = 10_000;
 export type Input = Record<string, unknown>;
 
 interface FormProps {
+  /** By which a button elsewhere can submit it. */
+  id: string;
   schema: RJSFSchema;
   input: Input;
   error: StreamappError | undefined;
   onChange: (input: Input) => void;
   onRun: (input: Input) => void;
-  children: ReactNode;
 }
 
-/** Fill in, check, and run. */
-export function EndpointForm({ schema, input, error, onChange, onRun, children }: FormProps) {
+/**
+ * Fill in, check, and run.
+ *
+ * The library takes all functions for equal, and so goes on calling those that it was given first, inside of its
+ * children too: it gets such as look up the newest, and no children.
+ */
+export function EndpointForm({ id, schema, input, error, onChange, onRun }: FormProps) {
+  const newest = useRef({ onChange, onRun });
+  newest.current = { onChange, onRun };
   const runByKey = (event: KeyboardEvent) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.querySelector("form")!.requestSubmit();
+    if (event.key !== "Enter") return;
+    const form = event.currentTarget.querySelector("form")!;
+    if (event.repeat && !(event.target instanceof HTMLTextAreaElement)) event.preventDefault(); // one press, one run
+    else if (!event.repeat && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   };
   return (
     <div onKeyDown={runByKey}>
       <Form
+        id={id}
         schema={schema}
         formData={input}
         validator={validator}
@@ -48,11 +60,11 @@ export function EndpointForm({ schema, input, error, onChange, onRun, children }
         showErrorList="top"
         extraErrors={serverErrors(error)}
         extraErrorsBlockSubmit={false}
-        onChange={({ formData }: IChangeEvent) => onChange(formData)}
-        onSubmit={({ formData }: IChangeEvent) => onRun(formData)}
+        onChange={({ formData }: IChangeEvent) => newest.current.onChange(formData)}
+        onSubmit={({ formData }: IChangeEvent) => newest.current.onRun(formData)}
         onError={() => {}} // the library's own would write them to the console
       >
-        {children}
+        <></>
       </Form>
     </div>
   );

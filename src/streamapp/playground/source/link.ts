@@ -2,20 +2,38 @@
 
 import { parseJson, stringifyJson } from "streamapp-client";
 
-export type Place = { kind: "job"; jobId: string } | { kind: "input"; path: string; input: Record<string, unknown> };
+/** What a job's id looks like. */
+export const JOB_ID = /^[0-9a-f]{32}$/;
 
-/** Read `#/jobs/{id}` or `#/{path}?input={json}`; undefined when it is neither. */
+export type Place =
+  | { kind: "job"; jobId: string }
+  | { kind: "input"; path: string; input: Record<string, unknown> }
+  | { kind: "wrong"; why: string };
+
+/** Read `#/jobs/{id}` or `#/{path}?input={json}`; undefined when there is nothing to read. */
 export function placeOf(hash: string): Place | undefined {
-  const job = /^#\/jobs\/([0-9a-f]{32})$/.exec(hash);
-  if (job) return { kind: "job", jobId: job[1]! };
+  if (hash.length < 2) return undefined;
+  const [, jobId] = /^#\/jobs\/([^?]*)$/.exec(hash) ?? [];
+  if (jobId !== undefined) {
+    return JOB_ID.test(jobId) ? { kind: "job", jobId } : wrong(`No job has the id "${jobId}": an id is 32 digits and letters from a to f.`);
+  }
   const [path, query] = hash.slice(1).split("?", 2);
-  if (!path?.startsWith("/")) return undefined;
+  if (!path?.startsWith("/")) return wrong(`This page does not know what "${hash}" is.`);
   try {
     const input = parseJson(new URLSearchParams(query).get("input") ?? "{}");
-    return { kind: "input", path: decodeURI(path), input };
+    return isRecord(input) ? { kind: "input", path: decodeURI(path), input } : wrong("The input in the link is no JSON object.");
   } catch {
-    return undefined; // written by hand, and wrongly
+    return wrong("The link cannot be read: its input has to be JSON."); // written by hand, or cut off
   }
+}
+
+function wrong(why: string): Place {
+  return { kind: "wrong", why };
+}
+
+/** Say whether a value is a JSON object. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** Return the link to a running job. */

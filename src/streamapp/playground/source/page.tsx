@@ -4,12 +4,15 @@ import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react
 import { Client, parseJson, StreamappError } from "streamapp-client";
 
 import icon from "./icon.svg";
+import { Traceback } from "./parts";
 import { Playground } from "./playground";
 import { type Endpoint, endpointsOf } from "./schema";
+import { useReadiness } from "./ready";
 import { keep, recall } from "./storage";
 import { ThemeButton } from "./theme";
 
 const KEY = "streamapp:key";
+const MAY_BE_SENT = /^[\t\x20-\xff]*$/; // in a header
 // The page is at {server}/playground.
 const SERVER = location.origin + location.pathname.replace(/\/playground\/?$/, "");
 
@@ -23,23 +26,26 @@ export function Page() {
   const [key, setKey] = useState(() => recall("sessionStorage", KEY) ?? ""); // kept for this tab only
   const [api, setApi] = useState<Api>();
   const [failure, setFailure] = useState<Error>();
-  const client = useMemo(() => new Client(SERVER, { ...(key && { key }), largeIntegers: "bigint" }), [key]);
+  const sent = MAY_BE_SENT.test(key) ? key : ""; // what no header can hold is no server's key
+  const client = useMemo(() => new Client(SERVER, { ...(sent && { key: sent }), largeIntegers: "bigint" }), [sent]);
+  const headers = useMemo(() => headersWith(sent), [sent]);
 
   const load = useCallback(async () => {
     try {
-      setApi(await describe(key));
+      setApi(await describe(headers));
       setFailure(undefined);
     } catch (error) {
       setFailure(error as Error);
     }
-  }, [key]);
+  }, [headers]);
   useEffect(() => void load(), [load]);
+  const readiness = useReadiness(SERVER, headers, load); // started anew it may have other endpoints
 
   const takeKey = (text: string) => {
     keep("sessionStorage", KEY, text);
     setKey(text);
   };
-  const upload = useCallback((file: Blob, name: string) => send(file, name, key), [key]);
+  const upload = useCallback((file: Blob, name: string) => send(file, name, headers), [headers]);
   const asksKey = key !== "" || isUnauthorized(failure);
   return (
     <>
@@ -52,8 +58,9 @@ export function Page() {
       </header>
       <main>
         {failure && <Failure error={failure} hasKey={key !== ""} onRetry={load} />}
-        {api && <Playground key={SERVER} {...api} {...{ client, upload }} server={SERVER} hasKey={key !== ""} />}
+        {api && <Playground key={SERVER} {...api} {...{ client, upload, readiness }} server={SERVER} hasKey={key !== ""} />}
       </main>
+      <footer><a href={`${SERVER}/playground/LICENSES.txt`}>Licences of what this page is made of</a></footer>
     </>
   );
 }
@@ -72,6 +79,7 @@ function Failure({ error, hasKey, onRetry }: FailureProps): ReactNode {
   return (
     <div role="alert" className="error">
       <p>The server does not say what it serves: {error.message}</p>
+      <Traceback error={error} />
       <button type="button" onClick={onRetry}>Try again</button>
     </div>
   );
@@ -96,18 +104,27 @@ function headersWith(key: string): Record<string, string> {
   return key ? { Authorization: `Key ${key}` } : {};
 }
 
-async function describe(key: string): Promise<Api> {
-  const response = await fetch(`${SERVER}/openapi.json`, { headers: headersWith(key) });
-  const document = parseJson(await response.text());
+async function describe(headers: Record<string, string>): Promise<Api> {
+  const response = await fetch(`${SERVER}/openapi.json`, { headers });
   const { ok, status, statusText } = response;
-  if (!ok) throw new StreamappError("refused", document.error?.message ?? statusText, { status });
-  return { title: document.info.title, endpoints: endpointsOf(document) };
+  const document = parsed(await response.text());
+  if (ok && document) return { title: document.info.title, endpoints: endpointsOf(document) };
+  throw new StreamappError("refused", document?.error?.message ?? `HTTP ${status} ${statusText}`, { status, data: document });
+}
+
+/** Read JSON; undefined where it is none: what a proxy says. */
+function parsed(text: string): any {
+  try {
+    return parseJson(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Put a file into the server's store. */
-async function send(file: Blob, name: string, key: string): Promise<string> {
+async function send(file: Blob, name: string, own: Record<string, string>): Promise<string> {
   const type = file.type || "application/octet-stream";
-  const headers = { ...headersWith(key), "Content-Type": type, "X-Fal-File-Name": encodeURIComponent(name) };
+  const headers = { ...own, "Content-Type": type, "X-Fal-File-Name": encodeURIComponent(name) };
   const response = await fetch(`${SERVER}/rest/files/upload`, { method: "POST", headers, body: file });
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error?.message ?? response.statusText);

@@ -1,6 +1,7 @@
 /** Small parts that several regions use. */
 
 import { type ReactNode, useEffect, useState } from "react";
+import type { StreamappError } from "streamapp-client";
 
 interface RegionProps {
   name: string;
@@ -34,6 +35,18 @@ export function Meter({ label, value, max }: MeterProps) {
     <div role="progressbar" aria-label={label} aria-valuemin={0} aria-valuenow={value} aria-valuemax={max}>
       <div ref={(bar) => void bar?.style.setProperty("width", max ? `${Math.min(100, (100 * value) / max)}%` : "100%")} />
     </div>
+  );
+}
+
+/** The traceback of a failure, to be unfolded; a server sends it when it debugs. */
+export function Traceback({ error }: { error: Error }) {
+  const text = (error as Partial<StreamappError>).data?.error?.traceback;
+  if (typeof text !== "string") return null;
+  return (
+    <details>
+      <summary>Traceback</summary>
+      <pre tabIndex={0}>{text}</pre>
+    </details>
   );
 }
 

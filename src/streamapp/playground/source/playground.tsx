@@ -1,6 +1,6 @@
 /** Form, output and history around one endpoint. */
 
-import { useEffect, useReducer, useRef } from "react";
+import { type MouseEvent, useEffect, useReducer, useRef } from "react";
 import type { Client, StreamappError } from "streamapp-client";
 
 import { Code } from "./code";
@@ -11,14 +11,16 @@ import { type Past, seedOf } from "./history";
 import { inputLink, jobLink } from "./link";
 import { Upload } from "./media";
 import { Output } from "./output";
-import { CopyButton, Region } from "./parts";
+import { CopyButton, Region, Traceback } from "./parts";
 import { Pasts } from "./pasts";
 import { RawInput } from "./raw";
+import type { Readiness } from "./ready";
 import { remedyFor } from "./remedies";
 import type { Run } from "./run";
 import { type Endpoint, givenOnly } from "./schema";
 import { Figures, Logs, Timeline } from "./timeline";
 
+const WORDS: Partial<Record<Run["status"], string>> = { sought: "looking for the job" };
 const WELCOME = "Fill in the form and press Run. What the app makes is shown here while it is being made.";
 
 interface PlaygroundProps {
@@ -27,30 +29,36 @@ interface PlaygroundProps {
   client: Client;
   server: string;
   hasKey: boolean;
+  readiness: Readiness;
   upload: (file: Blob, name: string) => Promise<string>;
 }
 
 /** All below the header. */
-export function Playground({ title, endpoints, client, server, hasKey, upload }: PlaygroundProps) {
+export function Playground({ title, endpoints, client, server, hasKey, readiness, upload }: PlaygroundProps) {
   const desk = useDesk(client, endpoints, server);
   const { endpoint, input, run, pasts } = desk;
   const output = useRef<HTMLDivElement>(null);
   useTitle(title, run);
   if (!endpoint) return <p role="alert" className="error">This app has no endpoint that a page could call.</p>;
+  const seen = () => bringIntoView(output.current!.firstElementChild!);
   const start = (one: Endpoint, given: Input) => {
     desk.start(one, given);
-    bringIntoView(output.current!.firstElementChild!);
+    seen();
+  };
+  const show = (jobId: string) => {
+    desk.show(jobId);
+    seen();
   };
   return (
     <Upload.Provider value={upload}>
       <div className="left">
-        <InputRegion {...{ endpoints, endpoint, desk, start }} />
+        <InputRegion {...{ endpoints, endpoint, desk, readiness, start }} />
         <Region name="History" tools={pasts.length > 0 && <button type="button" onClick={desk.forget}>Clear</button>}>
-          <Pasts pasts={pasts} shown={run?.jobId} onChoose={desk.show} />
+          <Pasts pasts={pasts} shown={run?.jobId} onChoose={show} />
         </Region>
       </div>
       <div className="right" ref={output}>
-        <OutputRegion {...{ endpoint, input, run, pasts }} />
+        <OutputRegion {...{ endpoint, desk, readiness }} />
         {run && (
           <>
             <Region name="Figures"><Figures run={run} /></Region>
@@ -70,13 +78,14 @@ interface InputRegionProps {
   endpoints: Endpoint[];
   endpoint: Endpoint;
   desk: Desk;
+  readiness: Readiness;
   start: (endpoint: Endpoint, input: Input) => void;
 }
 
-function InputRegion({ endpoints, endpoint, desk: { input, setInput, run, choose }, start }: InputRegionProps) {
+function InputRegion({ endpoints, endpoint, desk: { input, setInput, run, choose }, readiness, start }: InputRegionProps) {
   const [isRaw, toggleRaw] = useReducer((isOn) => !isOn, false);
   const { path, schema, description } = endpoint;
-  const error = run?.endpoint === endpoint ? run.error : undefined;
+  const error = run?.endpoint?.path === path ? run.error : undefined;
   return (
     <Region name="Input" tools={<button type="button" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>}>
       <label className="control-label" htmlFor="endpoint">Endpoint</label>
@@ -85,17 +94,23 @@ function InputRegion({ endpoints, endpoint, desk: { input, setInput, run, choose
       </select>
       <p className="note">{description}</p>
       {isRaw && <RawInput key={path} input={input} onChange={setInput} />}
-      <EndpointForm key={`form of ${path}`} {...{ schema, input, error }} onChange={setInput} onRun={(given) => start(endpoint, given)}>
-        <div className="line actions">
-          <button type="submit" className="main" title="Ctrl+Enter">Run</button>
-          <button type="button" disabled={!run || run.isOver} onClick={() => run!.cancel()}>Cancel</button>
-          <button type="button" disabled={!run?.endpoint || !run.input} onClick={() => start(run!.endpoint!, again(run!))}>
-            Run again
-          </button>
-        </div>
-      </EndpointForm>
+      <EndpointForm key={`form of ${path}`} id="form" {...{ schema, input, error }} onChange={setInput}
+        onRun={(given) => start(endpoint, given)} />
+      <div className="line actions">
+        <button type="submit" form="form" className="main" title="Ctrl+Enter" onClick={once(() => {})}>Run</button>
+        <button type="button" disabled={!run || run.isOver || run.isCancelling} onClick={() => run!.cancel()}>Cancel</button>
+        <button type="button" disabled={!run?.endpoint || !run.input} onClick={once(() => start(run!.endpoint!, again(run!)))}>
+          Run again
+        </button>
+        <span className="note" aria-live="polite">{readiness.note}</span>
+      </div>
     </Region>
   );
+}
+
+/** Take a double click for one: some people always make two. */
+function once(act: () => void) {
+  return (event: MouseEvent) => (event.detail > 1 ? event.preventDefault() : act());
 }
 
 /** Return the input of a run, with the seed that the server drew for it. */
@@ -106,12 +121,11 @@ function again({ endpoint, input, result }: Run): Input {
 
 interface OutputRegionProps {
   endpoint: Endpoint;
-  input: Input;
-  run: Run | undefined;
-  pasts: Past[];
+  desk: Desk;
+  readiness: Readiness;
 }
 
-function OutputRegion({ endpoint, input, run, pasts }: OutputRegionProps) {
+function OutputRegion({ endpoint, desk: { input, run, wrong, pasts }, readiness }: OutputRegionProps) {
   const shared = () => inputLink(endpoint.path, givenOnly(endpoint.schema, input));
   const links = (
     <>
@@ -121,15 +135,22 @@ function OutputRegion({ endpoint, input, run, pasts }: OutputRegionProps) {
   );
   return (
     <Region name="Output" tools={links}>
-      <p role="status" className={`status ${run?.status ?? "ready"}`}>{run ? statusWords(run, pasts) : "ready"}</p>
+      <p role="status" className={`status ${run ? run.status : wrong ? "failed" : readiness.state}`}>
+        {run ? statusWords(run, pasts, readiness) : wrong ? "not found" : readiness.words}
+      </p>
+      {wrong && <p role="alert" className="error">{wrong}</p>}
       {run?.status === "failed" && run.error && <Trouble error={run.error} />}
       {run ? <Guard key={run.startedAt}><Output run={run} /></Guard> : <p className="empty">{WELCOME}</p>}
     </Region>
   );
 }
 
-function statusWords(run: Run, pasts: Past[]): string {
-  if (run.status !== "queued" || run.position === undefined) return run.status;
+function statusWords(run: Run, pasts: Past[], { state }: Readiness): string {
+  if (run.isCancelling && !run.isOver) return "cancelling";
+  if (run.error?.code === "job_not_found") return "not found";
+  if (!run.isSent) return run.isOver ? run.status : "queued: after another run of this page";
+  if (run.status !== "queued" || run.position === undefined) return WORDS[run.status] ?? run.status;
+  if (state === "loading") return `queued: ${run.position ? `${run.position} before this one` : "next"}, when the app has loaded`;
   const alike = pasts.filter(({ path, status }) => path === run.endpoint?.path && status === "succeeded");
   const times = alike.flatMap(({ ms }) => ms ?? []).sort((a, b) => a - b);
   const usual = times[Math.floor(times.length / 2)];
@@ -142,6 +163,7 @@ function Trouble({ error }: { error: StreamappError }) {
     <div role="alert" className="error">
       <p><b>{error.message}</b></p>
       <p>{remedyFor(error)}</p>
+      <Traceback error={error} />
       {error.status && !error.message.startsWith("HTTP") && <p className="note">HTTP {error.status}</p>}
     </div>
   );

@@ -1,12 +1,14 @@
 /** Follow one job: what has come of it so far, for the page to draw. */
 
-import { type Client, type JobHandle, type JobStatus, type Stream, type StreamEvent, StreamappError } from "streamapp-client";
+import { type Client, type JobStatus, type Stream, type StreamEvent, StreamappError } from "streamapp-client";
 
 import { type Piece, piecesOf, typeOf } from "./answer";
 import { type Content, contentsOf, sizeOf, textOf } from "./content";
+import type { Past } from "./history";
 import { addressed, type Endpoint } from "./schema";
+import { inTurn } from "./turns";
 
-export type Status = "queued" | "running" | "reconnecting" | "succeeded" | "cancelled" | "failed";
+export type Status = "sought" | "queued" | "running" | "reconnecting" | "succeeded" | "cancelled" | "failed";
 
 /** What can be looked at again: a preview, or a result that was replaced. */
 export interface Frame {
@@ -34,6 +36,10 @@ export interface LogLine {
 }
 
 const POLL_MS = 500;
+// How long a cancel may wait for its job's id, or for a connection to tell it by.
+const LEAVING_MS = 2000;
+// The server does not answer: the job may run on.
+const LOST: ReadonlySet<string> = new Set(["connection_failed", "stream_interrupted"]);
 // What is drawn of long streams; the counts tell the rest.
 const MOST_ARRIVALS = 1000;
 const MOST_OUTPUTS = 200;
@@ -44,6 +50,10 @@ const MOST_LOGS = 2000;
 export class Run {
   status: Status = "queued";
   jobId: string | undefined;
+  /** Whether the server has been asked for it; until then it waits for other runs of this page. */
+  isSent = false;
+  /** Whether the server is being told to end it; it may be over before. */
+  isCancelling = false;
   /** How many jobs wait before this one; undefined until the server has said it. */
   position: number | undefined;
   error: StreamappError | undefined;
@@ -74,16 +84,17 @@ export class Run {
   version = 0;
 
   #client: Client;
-  #job: JobHandle | undefined;
   #stream: Stream | undefined;
   #left = new AbortController();
+  #isHungUp = false;
   #textKind: string | undefined;
   #listeners = new Set<() => void>();
   #drawing = 0;
 
   private constructor(
     client: Client,
-    readonly endpoint: Endpoint | undefined,
+    /** Undefined when another page has started it, until the server says which it is, and when the page has none such. */
+    public endpoint: Endpoint | undefined,
     /** Undefined when another page has started it. */
     readonly input: Record<string, unknown> | undefined,
     /** Whether it was started by this page, which so sees all of it as it happens. */
@@ -95,20 +106,27 @@ export class Run {
   /** Start a job. */
   static start(client: Client, endpoint: Endpoint, input: Record<string, unknown>): Run {
     const run = new Run(client, endpoint, input, true);
-    if (endpoint.kind === "response") run.#read(endpoint, input);
-    else run.#follow(() => run.#begin(endpoint, input));
+    inTurn(() => run.#send(endpoint, input));
     return run;
   }
 
-  /** Look at a job that exists, as one more viewer. */
-  static watch(client: Client, jobId: string, endpoint?: Endpoint, input?: Record<string, unknown>): Run {
-    const run = new Run(client, endpoint, input, false);
-    run.#follow(() => run.#join(client.job(jobId)));
+  /** Look at a job that exists, as one more viewer; `find` gives the endpoint of a path, `past` is what is known of it. */
+  static watch(client: Client, jobId: string, find: (path: string) => Endpoint | undefined, past?: Past): Run {
+    const run = new Run(client, past && find(past.path), past?.input, false);
+    run.jobId = jobId;
+    run.status = "sought";
+    run.isSent = true;
+    run.#follow(() => run.#look(jobId, find));
     return run;
   }
 
   get isOver(): boolean {
     return this.endedAt !== undefined;
+  }
+
+  /** Whether this page has lost sight of the job before its end. */
+  get isLost(): boolean {
+    return this.error !== undefined && LOST.has(this.error.code);
   }
 
   /** Call a function when there is something new; returns what stops that. */
@@ -117,35 +135,84 @@ export class Run {
     return () => this.#listeners.delete(listener);
   };
 
-  /** End the job; a viewer may as well as the one who started it. */
-  async cancel(): Promise<void> {
-    this.#left.abort(); // a job whose answer has not come yet is cancelled when it has
-    this.#end("cancelled");
-    await Promise.all([this.#stream?.cancel(), this.#job?.cancel()]);
+  /**
+   * End the job; a viewer may as well as the one who started it.
+   *
+   * How it ended its log says: it may have been over before the server heard of this.
+   */
+  cancel(): void {
+    if (this.isOver || this.isCancelling) return;
+    this.isCancelling = true;
+    this.#change();
+    if (!this.isSent) this.#end("cancelled");
+    else if (this.jobId !== undefined) this.#tellCancel(this.jobId);
+    else if (this.endpoint?.kind === "response") this.#left.abort(); // it has no id: the server hears that the page hangs up
+    else setTimeout(() => this.jobId ?? this.#left.abort(), LEAVING_MS); // it is cancelled when its answer has come
+  }
+
+  async #tellCancel(jobId: string): Promise<void> {
+    // Where the streams of several tabs hold all the connections that a browser opens to a server, this one makes way.
+    const timer = setTimeout(() => this.#hangUp(), LEAVING_MS);
+    try {
+      const { status } = await this.#client.job(jobId).cancel();
+      if (this.#isHungUp) this.#end(status);
+    } catch (error) {
+      const why = `The server did not hear that the job is to be cancelled, and it may run on: ${(error as Error).message}`;
+      this.#fail(new StreamappError("stream_interrupted", why, { jobId, cause: error }));
+      this.#stream?.cancel(); // without a reader it ends, unless it is detached
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #hangUp(): void {
+    this.#isHungUp = this.#stream !== undefined;
+    this.#stream?.cancel();
+  }
+
+  async #send(endpoint: Endpoint, input: Record<string, unknown>): Promise<void> {
+    if (this.isOver) return;
+    this.isSent = true;
+    this.#change();
+    await (endpoint.kind === "response" ? this.#read(endpoint, input) : this.#follow(() => this.#begin(endpoint, input)));
   }
 
   async #begin(endpoint: Endpoint, input: Record<string, unknown>): Promise<Stream> {
     const { path, body } = addressed(endpoint, input);
-    if (endpoint.kind === "stream") return this.#client.stream(path, { input: body });
-    return this.#join(await this.#client.submit(path, { input: body })); // it has events too: progress, logs, previews
+    const call = { input: body, signal: this.#left.signal };
+    if (endpoint.kind === "stream") return this.#client.stream(path, call);
+    const job = await this.#client.submit(path, call); // it has events too: progress, logs, previews
+    this.#know(job.id);
+    return job.events();
   }
 
-  async #join(job: JobHandle): Promise<Stream> {
-    this.jobId = job.id;
-    this.#job = job;
+  async #look(jobId: string, find: (path: string) => Endpoint | undefined): Promise<Stream> {
+    const job = this.#client.job(jobId);
+    const { endpoint, status, position } = (await job.status()) as JobStatus & { endpoint: string };
+    this.endpoint ??= find(endpoint);
+    this.position = position;
+    this.#set(status === "queued" ? "queued" : "running"); // or it is over: its events say how
     return job.events();
+  }
+
+  /** Take note of the job's id; until then nobody could be told to cancel it. */
+  #know(jobId: string | undefined): void {
+    if (jobId === undefined || this.jobId !== undefined) return;
+    this.jobId = jobId;
+    this.#change();
+    if (this.isCancelling) this.#tellCancel(jobId);
   }
 
   async #follow(open: () => Promise<Stream>): Promise<void> {
     try {
       const stream = await open();
       this.#stream = stream;
-      this.jobId = stream.jobId;
-      if (this.#left.signal.aborted) await this.cancel();
+      this.#know(stream.jobId);
       this.#watchQueue();
       stream.on("reconnecting", () => this.#set("reconnecting"));
       stream.on("reconnected", () => this.#set("running"));
       for await (const event of stream) this.#take(event);
+      if (this.#isHungUp) return; // the answer to the cancel says how it ended
       this.result = await stream.done();
       this.#end("succeeded");
     } catch (error) {
@@ -262,8 +329,9 @@ export class Run {
   }
 
   #fail(error: StreamappError): void {
-    this.error ??= this.isOver ? undefined : error;
-    this.#end(error.code === "cancelled" ? "cancelled" : "failed");
+    const isCancelled = error.code === "cancelled" || this.#left.signal.aborted;
+    if (!this.isOver && !isCancelled) this.error = error;
+    this.#end(isCancelled ? "cancelled" : "failed");
   }
 
   #end(status: Status): void {

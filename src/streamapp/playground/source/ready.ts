@@ -1,0 +1,70 @@
+/** Know whether the server takes jobs, and learn when that changes. */
+
+import { useCallback, useEffect, useRef, useState } from "react";
+
+/** What `/ready` says, or that nobody says anything. */
+export interface Readiness {
+  state: "asked" | "ready" | "loading" | "setup_failed" | "draining" | "broken" | "gone";
+  /** What the region "Output" says of it. */
+  words: string;
+  note: string;
+}
+
+const ASKED: Readiness = { state: "asked", words: "asking the server", note: "" };
+const READY: Readiness = { state: "ready", words: "ready", note: "" };
+const GONE: Readiness = {
+  state: "gone", words: "no server", note: "The server does not answer. The page goes on when it is back.",
+};
+const BROKEN: Readiness = {
+  state: "broken", words: "out of service", note: "The app does not come back from a job. The server has to be started anew.",
+};
+const DRAINING: Readiness = {
+  state: "draining", words: "shutting down", note: "The server takes no more jobs. The page goes on when it is back.",
+};
+// By the states of a worker; one that is not named is ready.
+const STATES: Record<string, Readiness> = {
+  starting: { state: "loading", words: "Loading", note: "The app's setup runs; what is run now waits for it." },
+  setup_failed: { state: "setup_failed", words: "setup failed", note: "The app could not be set up. The server's log says why." },
+  stuck: BROKEN,
+  broken: BROKEN,
+  draining: DRAINING,
+  stopped: DRAINING,
+};
+const ASK_MS = 5000;
+const ASK_SOON_MS = 1000;
+
+/** Ask a server again and again, while the page is seen; `onBack` is called when it is ready, and was not before. */
+export function useReadiness(server: string, headers: Record<string, string>, onBack: () => void): Readiness {
+  const [readiness, setReadiness] = useState(ASKED);
+  const before = useRef(ASKED);
+  const ask = useCallback(async () => {
+    const now = await readinessOf(server, headers);
+    if (now.state === "ready" && !["asked", "ready"].includes(before.current.state)) onBack();
+    before.current = now;
+    setReadiness(now);
+  }, [server, headers, onBack]);
+  useEffect(() => {
+    let timer: ReturnType<typeof setTimeout>;
+    let isCurrent = true;
+    const askOn = async () => {
+      if (document.visibilityState === "visible") await ask();
+      if (isCurrent) timer = setTimeout(askOn, before.current.state === "ready" ? ASK_MS : ASK_SOON_MS);
+    };
+    askOn();
+    document.addEventListener("visibilitychange", ask); // a hidden page's timers are slow
+    return () => {
+      isCurrent = false;
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", ask);
+    };
+  }, [ask]);
+  return readiness;
+}
+
+async function readinessOf(server: string, headers: Record<string, string>): Promise<Readiness> {
+  const answer = await fetch(`${server}/_streamapp/ready`, { headers }).catch(() => undefined);
+  if (!answer || answer.status === 502 || answer.status === 504) return GONE; // by a proxy
+  if (answer.status !== 503) return READY;
+  const { reason = "" } = await answer.json().catch(() => ({}));
+  return STATES[reason.split(": ").at(-1)] ?? GONE;
+}
