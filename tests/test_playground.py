@@ -1134,6 +1134,75 @@ def test_a_run_of_another_tab_stands_in_the_history(contents: str, playground: O
     expect(tab.runs.filter(has_text="succeeded")).to_have_count(1)
 
 
+PAST = {"jobId": "0" * 32, "path": "/work", "input": {"steps": 2}, "status": "succeeded", "at": 1e12}
+RUBBISH = [
+    *("", "{", "null", "7", '"text"', "{}", "[null, 7, [], {}]", "[[[[[]]]]]", "\x00" * 1000, "[" * 100_000),
+    *(json.dumps([{**PAST, name: None}]) for name in (*PAST, "picture", "seed", "ms")),
+    *(json.dumps([{**PAST, name: value}]) for name in PAST for value in ([1], "../x", True)),
+    json.dumps([{**PAST, "picture": "https://elsewhere.test/x.png"}, {**PAST, "status": {"a": 1}}]),
+]
+
+
+@pytest.mark.parametrize("place", ["localStorage", "sessionStorage"])
+def test_whatever_stands_in_the_browsers_storage_the_page_works_and_mends_it(
+    contents: str, playground: Opener, place: str
+) -> None:
+    keys = [f"streamapp:history:{contents}"] if place == "localStorage" else ["streamapp:key"]
+    tab = playground(contents).open("/nested")
+    for rubbish in [text for text in RUBBISH if place == "localStorage"] + ["\u20ac\n", "purple"]:
+        tab.page.evaluate(f"([keys, text]) => keys.forEach(key => {place}[key] = text)", [keys, rubbish])
+        tab.page.evaluate("localStorage['streamapp:theme'] = 'purple'")
+        tab.page.reload()
+        expect(tab.button("Run")).to_be_enabled()
+        expect(tab.runs).to_have_count(0)
+    tab.run().ends()
+    expect(tab.runs).to_have_count(1)
+    tab.page.reload()
+    expect(tab.runs).to_have_count(1)
+    tab.button("Theme").click()
+    assert tab.page.evaluate("localStorage['streamapp:theme']") in ("dark", "light")
+
+
+def test_runs_that_are_right_are_kept_beside_those_that_are_not(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/nested")
+    mixed = [PAST, {**PAST, "jobId": "1" * 32, "path": "/gone", "seed": 5, "ms": 7}, {**PAST, "at": "noon"}, "text"]
+    key = f"streamapp:history:{contents}"
+    tab.page.evaluate("([key, text]) => localStorage[key] = text", [key, json.dumps(mixed)])
+    tab.page.reload()
+    expect(tab.runs).to_have_count(2)
+    tab.choose_run("/work").ends("not found")
+    expect(tab.field("Steps")).to_have_value("2")
+    tab.choose_run("/gone").ends("not found")
+    tab.open("/audio").run().ends()
+    assert len(json.loads(tab.page.evaluate("key => localStorage[key]", key))) == 3
+
+
+NO_STORAGE = {
+    "refused": """for (const place of ["localStorage", "sessionStorage"]) Object.defineProperty(window, place, {
+        get() { throw new DOMException("The operation is insecure.", "SecurityError"); } });""",
+    "missing": """for (const place of ["localStorage", "sessionStorage"])
+        Object.defineProperty(window, place, { value: null });""",
+    "full": "Storage.prototype.setItem = () => { throw new DOMException('no room', 'QuotaExceededError'); };",
+}
+
+
+@pytest.mark.parametrize("trouble", NO_STORAGE)
+def test_without_storage_the_page_works_and_remembers_the_runs_of_the_visit(
+    contents: str, playground: Opener, trouble: str
+) -> None:
+    tab = playground(contents)
+    tab.page.add_init_script(NO_STORAGE[trouble])
+    tab.open("/nested").run().ends()
+    tab.page.evaluate("location.hash = '#/audio'")
+    tab.run().ends()
+    expect(tab.runs.filter(has_text="succeeded")).to_have_count(2)
+    tab.choose_run("/nested")
+    expect(tab.output).to_contain_text("dusk")
+    tab.button("Theme").click()
+    tab.button("Clear").click()
+    expect(tab.runs).to_have_count(0)
+
+
 # Code to copy
 
 CALLS: dict[str, dict[str, Any]] = {

@@ -3,6 +3,7 @@
 import { keep, recall } from "./storage";
 
 const KEY = "streamapp:theme";
+let here: string | undefined; // where the browser keeps nothing
 
 /** Put the chosen theme on the document. */
 export function applyTheme(): void {
@@ -12,15 +13,16 @@ export function applyTheme(): void {
 /** The button "Theme", which goes to the other one. */
 export function ThemeButton() {
   const change = () => {
-    const isDark = (chosen() ?? systems()) === "dark";
-    keep("localStorage", KEY, isDark ? "light" : "dark");
+    here = (chosen() ?? systems()) === "dark" ? "light" : "dark";
+    keep("localStorage", KEY, here);
     applyTheme();
   };
   return <button type="button" aria-label="Theme" title="Dark or light" onClick={change}>◐</button>;
 }
 
-function chosen(): string | null {
-  return recall("localStorage", KEY);
+function chosen(): string | undefined {
+  const text = here ?? recall("localStorage", KEY) ?? "";
+  return ["dark", "light"].includes(text) ? text : undefined;
 }
 
 function systems(): string {
