@@ -314,6 +314,14 @@ def test_closing_the_tab_frees_the_worker(contents: str, playground: Opener) -> 
     until(lambda: running_jobs(contents) == 0)
 
 
+def test_a_page_that_is_not_seen_tells_all_the_same_how_its_run_goes(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+    tab.page.add_init_script("window.requestAnimationFrame = () => 0;")  # as in a tab behind another
+    tab.open("/nested").run().ends()
+    expect(tab.page).to_have_title("succeeded · contents")
+    expect(tab.runs).to_contain_text("succeeded")
+
+
 # Cancel
 
 
@@ -944,7 +952,7 @@ def test_while_setup_runs_the_page_says_so_and_takes_jobs(playground: Opener, tm
     with setting_up(tmp_path) as (url, gate):
         tab = playground(url).open()
         expect(tab.status).to_have_text("Loading")
-        expect(tab.page.get_by_text("The app's setup runs; what is run now waits for it.")).to_be_visible()
+        expect(tab.page.get_by_text("slow-setup: setup runs; what is run now waits for it.")).to_be_visible()
         take_picture(tab, "playground-loading")
         tab.run().ends("queued: next, when the app has loaded")
         gate.write_text("load")

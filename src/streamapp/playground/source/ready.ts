@@ -16,15 +16,15 @@ const GONE: Readiness = {
   state: "gone", words: "no server", note: "The server does not answer. The page goes on when it is back.",
 };
 const BROKEN: Readiness = {
-  state: "broken", words: "out of service", note: "The app does not come back from a job. The server has to be started anew.",
+  state: "broken", words: "out of service", note: "it does not come back from a job. The server has to be started anew.",
 };
 const DRAINING: Readiness = {
   state: "draining", words: "shutting down", note: "The server takes no more jobs. The page goes on when it is back.",
 };
 // By the states of a worker; one that is not named is ready.
 const STATES: Record<string, Readiness> = {
-  starting: { state: "loading", words: "Loading", note: "The app's setup runs; what is run now waits for it." },
-  setup_failed: { state: "setup_failed", words: "setup failed", note: "The app could not be set up. The server's log says why." },
+  starting: { state: "loading", words: "Loading", note: "setup runs; what is run now waits for it." },
+  setup_failed: { state: "setup_failed", words: "setup failed", note: "it could not be set up. The server's log says why." },
   stuck: BROKEN,
   broken: BROKEN,
   draining: DRAINING,
@@ -66,5 +66,7 @@ async function readinessOf(server: string, headers: Record<string, string>): Pro
   if (!answer || answer.status === 502 || answer.status === 504) return GONE; // by a proxy
   if (answer.status !== 503) return READY;
   const { reason = "" } = await answer.json().catch(() => ({}));
-  return STATES[reason.split(": ").at(-1)] ?? GONE;
+  const [state, app] = reason.split(": ").reverse(); // the first app that is not ready; none where the server drains
+  const told = STATES[state] ?? GONE;
+  return app === undefined ? told : { ...told, note: `${app}: ${told.note}` };
 }

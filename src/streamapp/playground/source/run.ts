@@ -36,6 +36,8 @@ export interface LogLine {
 }
 
 const POLL_MS = 500;
+// A page that nobody sees is not drawn; its title and the history are to tell how it goes all the same.
+const UNSEEN_MS = 1000;
 // How long a cancel may wait for its job's id, or for a connection to tell it by.
 const LEAVING_MS = 2000;
 // The server does not answer: the job may run on.
@@ -89,7 +91,7 @@ export class Run {
   #isHungUp = false;
   #textKind: string | undefined;
   #listeners = new Set<() => void>();
-  #drawing = 0;
+  #isDrawing = false;
 
   private constructor(
     client: Client,
@@ -349,10 +351,16 @@ export class Run {
 
   #change(): void {
     this.version++;
-    this.#drawing ||= requestAnimationFrame(() => {
-      this.#drawing = 0;
+    if (this.#isDrawing) return;
+    this.#isDrawing = true;
+    const tell = () => {
+      cancelAnimationFrame(frame);
+      clearTimeout(timer);
+      this.#isDrawing = false;
       for (const listener of this.#listeners) listener();
-    });
+    };
+    const frame = requestAnimationFrame(tell);
+    const timer = setTimeout(tell, UNSEEN_MS);
   }
 }
 
