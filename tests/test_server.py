@@ -26,6 +26,7 @@ from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.serve.certificates import issue
+from streamapp.serve.connections import Connections
 from streamapp.serve.server import AfterReturn, Flow, ForwardedHeaders, Server, bind
 from streamapp.settings import Settings
 
@@ -144,7 +145,9 @@ async def test_only_a_trusted_proxy_says_under_which_url_it_is_reached(trusted: 
     }
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "path": "/app", "query_string": b"", "scheme": "http", "headers": raw}
-    await ForwardedHeaders(app, trusted)({**scope, "client": ("127.0.0.1", 1)}, None, None)  # type: ignore[arg-type]
+    await ForwardedHeaders(app, trusted, Connections(None, is_trusted=bool))(
+        {**scope, "client": ("127.0.0.1", 1)}, None, None
+    )
     assert urls == [told]
 
 

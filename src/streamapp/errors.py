@@ -11,6 +11,7 @@ The tree, with the status and the code that each class carries:
     ├── NotFound                  404 not_found
     ├── JobNotFound               404 job_not_found
     ├── NotAcceptable             406 not_acceptable
+    ├── RequestTimeout            408 request_timeout      retryable
     ├── JobUnfinished             409 job_unfinished
     ├── PayloadTooLarge           413 payload_too_large
     ├── JobCancelled              499 cancelled
@@ -123,6 +124,14 @@ class NotAcceptable(StreamAppError):
 
     status_code = 406
     code = "not_acceptable"
+
+
+class RequestTimeout(StreamAppError):
+    """Say that the request did not come whole in time."""
+
+    status_code = 408
+    code = "request_timeout"
+    retryable = True
 
 
 class JobUnfinished(StreamAppError):
@@ -283,6 +292,7 @@ _STATUS_CODES = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
+    408: "request_timeout",
     409: "conflict",
     413: "payload_too_large",
     422: "invalid_input",

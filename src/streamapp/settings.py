@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     job_ttl_s: float = Field(default=600, gt=0, description="how long a finished job is kept")
     max_kept_bytes: int = Field(default=256 * MIB, ge=0, description="events of finished jobs kept in all")
 
+    max_connections: int | None = Field(
+        default=None, ge=1, description="at a time; if unset as many as three quarters of the descriptors"
+    )
+    keep_alive_s: float = Field(default=5, gt=0, description="how long a connection may be idle between requests")
     max_body_bytes: int = Field(default=64 * MIB, ge=1, description="a request's body")
     max_input_bytes: int = Field(
         default=512 * MIB, ge=2, description="inputs of all requests and jobs under way; half of it for one caller"

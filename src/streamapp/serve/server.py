@@ -31,28 +31,46 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import HANDLED_SIGNALS
 
+from ..errors import RequestTimeout, describe
 from ..fal.api import FalHosts
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
 from ..http.middleware import head_excess
-from ..http.response import REMAINDER_EXTENSION
+from ..http.response import REMAINDER_EXTENSION, ErrorResponse
 from ..http.sites import ASKED_HOST
 from ..process.ending import LastResort, close_loop, end_process, leave_by
 from ..process.forks import held_here, looping_here
 from ..process.logs import logger
 from ..runtime import EXIT_STUCK
+from .connections import (
+    BODY_BYTES,
+    BODY_S,
+    HEAD_S,
+    Address,
+    Connections,
+    Fault,
+    Handshakes,
+    Standing,
+    raise_descriptor_limit,
+    raw_answer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
     from ..runtime import Runtime
+    from ..settings import Settings
 
 # How much unsent data the kernel takes before it calls a socket full: a reader that does not read holds 0.24 MB of
 # stale bytes instead of 4; fast readers lose nothing (measured).
 _NOTSENT_LOWAT = 16 * 1024
 _BACKLOG = 2048
 _MAX_HEAD_BYTES = 256 * 1024
+_STALLED = (
+    f"the request's body came to a standstill: less than {BODY_BYTES} bytes a second; send it faster, or put files at "
+    "URLs"
+)
 _KEEPALIVE_S = 60
 _STALL_S = 0.4
 _TICK_S = 0.02
@@ -99,16 +117,28 @@ class LendingProtocol(HttpToolsProtocol):
     """Put the connection's transport into the scope, so that a response can end it without a final chunk."""
 
     # With two attributes more the instance's dictionary could not share its keys, and would take 1.3 kB.
-    __slots__ = ("_head_bytes", "_is_in_head")
+    __slots__ = ("_connections", "_has_begun", "_head_bytes", "_is_in_head", "address", "left_s", "opening")
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, connections: Connections, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._connections = connections
         self._is_in_head, self._head_bytes = False, 0
+        self._has_begun = False  # a request, whose head is not whole yet
+        self.address: Address | None = None
+        self.left_s: float = 0
+        self.opening: asyncio.Task[None] | None = None  # the handshake of TLS, until it has ended
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Begin, if there is a place; one of TLS has got its own before the handshake."""
         super().connection_made(transport)
         self.flow = Flow(transport)
+        if self.config.is_ssl:
+            return
+        host = self.client[0] if self.client else ""
+        if (refusal := self._connections.enter(self, host, self.descriptor)) is not None:
+            self.server_state.connections.discard(self)
+            transport.write(raw_answer(refusal))
+            self._connections.linger(transport)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; refuse a request line, headers and trailers that do not end."""
@@ -120,7 +150,8 @@ class LendingProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request."""
-        self._is_in_head = False
+        self._is_in_head = self._has_begun = False
+        self.left_s = BODY_S
         super().on_headers_complete()
         self.scope["headers"] = self.headers.copy()  # trailers still go into the list, and are no headers
         if self.scope["http_version"] == "1.0":
@@ -133,17 +164,66 @@ class LendingProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take some of a body: its chunk is not the last."""
         self._is_in_head = False
+        self.left_s = min(self.left_s + len(body) / BODY_BYTES, BODY_S)
         super().on_body(body)
 
     def on_message_begin(self) -> None:
         """Start a request's scope."""
         self._is_in_head, self._head_bytes = True, 0
+        self._has_begun, self.left_s = True, HEAD_S
         super().on_message_begin()
         extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
         self.scope["extensions"] = extensions
 
+    def on_response_complete(self) -> None:
+        """Go on with a request that came meanwhile, or wait for one; uvicorn sets a timer each time."""
+        self.server_state.total_requests += 1
+        self.left_s = self.timeout_keep_alive
+        self._connections.wait_for(self)
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection to another protocol, which ends it."""
+        self._connections.leave(self)
+        super().handle_websocket_upgrade()
+
+    @property
+    def standing(self) -> Standing:
+        """Say what is to come next, and from whom."""
+        cycle = self.cycle
+        if self.pipeline or (self.is_answering and (cycle.response_started or not cycle.more_body)):
+            return "answered"
+        if self.is_answering and not self.transport.is_closing():
+            return "held" if self.flow.read_paused or cycle.waiting_for_100_continue else "sending"
+        return "held" if self.transport is not None and self.unsent_bytes else "silent"
+
+    def give_up(self) -> Fault:
+        """End it: what it owes has not come in time; 408 where a request has begun. Called again, end it at once."""
+        if self.transport is None or self.transport.is_closing():
+            self.make_way()
+            return "silent" if self.transport is None else None
+        if self._has_begun or self.is_answering:
+            late = f"the request's head did not come within {HEAD_S} s" if self._has_begun else _STALLED
+            self.transport.write(raw_answer(RequestTimeout(late)))
+            self.transport.close()
+            return "too late"
+        self.transport.close()
+        return "silent" if self.cycle is None else None
+
+    def make_way(self) -> None:
+        """End it at once, in favour of another."""
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.opening is not None:
+            self.loop.call_soon(self.opening.cancel)  # not before it has begun: its socket would be left open
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End the connection; for the client also where a child of the app's holds a copy of the socket."""
+        self._connections.leave(self)
         if not self.config.is_ssl:  # there the socket may be closed already, and its number another's
             _shut_down(self.descriptor)
         super().connection_lost(exc)
@@ -184,22 +264,51 @@ async def _send_without_chunks(cycle: RequestResponseCycle, message: Any) -> Non
 
 
 class ForwardedHeaders(ProxyHeadersMiddleware):
-    """Believe a trusted proxy: the client's address and scheme, as uvicorn does, its host, and the path's prefix."""
+    """Believe a trusted proxy: the client's address and scheme, as uvicorn does, its host, and the path's prefix.
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request."""
-        if scope["type"] == "lifespan" or head_excess(scope) is not None:  # which the app refuses
-            return await self.app(scope, receive, send)
+    The proxy's connections are many clients': of each of these the requests are counted.
+
+    Args:
+        trusted: addresses and networks of proxies, or *.
+    """
+
+    def __init__(self, app: Any, trusted: list[str], connections: Connections) -> None:
+        super().__init__(_nothing, trusted)
+        self._app = app
+        self._connections = connections
+
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        """Answer one request; where nobody has forwarded it by no coroutine of its own, which a stream would keep."""
         client = scope.get("client")
-        if client and client[0] in self.trusted_hosts:
-            if host := _first(scope, b"x-forwarded-host"):
-                others = [pair for pair in scope["headers"] if pair[0] != b"host"]
-                scope[ASKED_HOST] = header_in(scope["headers"], b"host")
-                scope["headers"] = [*others, (b"host", host.encode("latin-1"))]
-            if prefix := _first(scope, b"x-forwarded-prefix").strip("/"):
-                scope["root_path"] = f"/{prefix}"
-                scope["path"] = scope["root_path"] + scope["path"]
+        is_trusted = scope["type"] != "lifespan" and client and client[0] in self.trusted_hosts
+        if is_trusted and head_excess(scope) is None:  # which the app refuses
+            for name, _ in scope["headers"]:
+                if name.startswith(b"x-forwarded-"):
+                    return self._answer(scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if host := _first(scope, b"x-forwarded-host"):
+            others = [pair for pair in scope["headers"] if pair[0] != b"host"]
+            scope[ASKED_HOST] = header_in(scope["headers"], b"host")
+            scope["headers"] = [*others, (b"host", host.encode("latin-1"))]
+        if prefix := _first(scope, b"x-forwarded-prefix").strip("/"):
+            scope["root_path"] = f"/{prefix}"
+            scope["path"] = scope["root_path"] + scope["path"]
         await super().__call__(scope, receive, send)
+        if scope["type"] != "http" or header_in(scope["headers"], b"x-forwarded-for") is None:
+            return await self._app(scope, receive, send)  # type: ignore[no-any-return]
+        client = scope["client"][0]
+        if (refusal := self._connections.begin(client)) is not None:
+            return await ErrorResponse(describe(refusal))(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._connections.end(client)
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Stand for the app where only the scope is to be changed."""
 
 
 def _first(scope: Scope, name: bytes) -> str:
@@ -265,13 +374,20 @@ class Server(uvicorn.Server):
     def __init__(
         self, app: FastAPI, *, log_level: str = "info", stays_up: bool = False, certificate: Path | None = None
     ) -> None:
-        trusted = list(app.state.runtime.settings.trusted_proxies)
+        settings: Settings = app.state.runtime.settings
+        trusted = list(settings.trusted_proxies)
         led = app if certificate is None else FalHosts(app)
+        proxies = ProxyHeadersMiddleware(app, trusted).trusted_hosts  # type: ignore[arg-type]
+        #: who is connected
+        self.connections = Connections(settings.max_connections, is_trusted=proxies.__contains__)
         super().__init__(
             uvicorn.Config(
-                AfterReturn(ForwardedHeaders(led, trusted), app),  # type: ignore[arg-type]
+                ForwardedHeaders(AfterReturn(led, app), trusted, self.connections),
+                interface="asgi3",
                 proxy_headers=False,
-                http=LendingProtocol,
+                http=partial(LendingProtocol, self.connections),  # type: ignore[arg-type]
+                backlog=self.connections.accepted_at_once,  # asyncio's other meaning of the word
+                timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # whole seconds, it says
                 lifespan="on",
                 log_config=None,
                 # At its debug level the package for WebSockets logs whole heads, keys among them.
@@ -288,6 +404,7 @@ class Server(uvicorn.Server):
         #: called, in a signal handler too, when an end begins: the seconds within which the process has to end, and how
         self.on_ending: Callable[[float, int], None] = _ignore
         self._heard: list[int] = []  # none, where it does not run in the main thread
+        self._handshakes: list[Handshakes] = []
         self._stays_up = stays_up
         self._runtime: Runtime = app.state.runtime
         self._runtime.on_exit = self._leave
@@ -352,6 +469,24 @@ class Server(uvicorn.Server):
         for connection in self.server_state.connections:
             if isinstance(connection, LendingProtocol):
                 yield connection.descriptor
+        for handshakes in self._handshakes:
+            yield from handshakes.descriptors
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Set the apps up, and accept connections; those of TLS in a way of our own."""
+        context = self.config.ssl
+        await super().startup(sockets if context is None else [])
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)
+        self.connections.start()
+        if context is not None:
+            make = partial(
+                LendingProtocol, self.connections, self.config, self.server_state, app_state=self.lifespan.state
+            )
+            self._handshakes = [
+                Handshakes(listener, make, connections=self.connections, context=context) for listener in sockets or []
+            ]
+            self.servers.extend(self._handshakes)  # type: ignore[arg-type]
 
     async def on_tick(self, counter: int) -> bool:
         """Say whether to end, ten times a second; each second take the signals back from an app that has taken them.
@@ -372,6 +507,7 @@ class Server(uvicorn.Server):
         await self._drain()
         _tell_sse_starlette(is_drained=True)
         await self._see_off()
+        self.connections.stop()
         await super().shutdown(sockets)
         if not self.force_exit:
             await self._stop()
@@ -451,6 +587,7 @@ def serve(
         stays_up: keep answering when the app is out of service, its setup failed for example, as `--reload` wants.
         certificate: speak TLS with this certificate and key, in one PEM file.
     """
+    raise_descriptor_limit()
     server = Server(app, log_level=log_level, stays_up=stays_up, certificate=certificate)
     last_resort = LastResort()
     server.on_ending = last_resort.arm
