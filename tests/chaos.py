@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tests.cutting_proxy import cutting
 from tests.test_misbehaving import sinning
 
 from streamapp import __version__
+from streamapp.serve.connections import raise_descriptor_limit
 from streamapp_client import AsyncClient, Client, SSEDecoder
 
 APP = Path(__file__).parent / "apps" / "numbered.py"
@@ -316,7 +317,37 @@ def many_jobs(quick: bool) -> dict[str, Any]:
     return {"jobs": first + rest, "resident kB": sizes[1], "growth %": round(growth * 100, 1)}
 
 
-SCENARIOS = (cut_streams, leaving, deaf_readers, slow_reader, sigterm, stuck, sinning_apps, many_jobs)
+def silent_connections(quick: bool) -> dict[str, Any]:
+    """More connections that send nothing than there are places: an open stream goes on, who asks is answered."""
+    silent, places, asked, took = 1100, 500, 50 if quick else 500, []
+    raise_descriptor_limit()
+    with serving(STREAMAPP_MAX_CONNECTIONS=str(places)) as server, ExitStack() as held:
+        reader = held.enter_context(server.connect("/endless"))
+        for _ in range(silent):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+        for _ in range(asked):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            started = time.monotonic()
+            answer = httpx.post(server.url + "/count", verify=False)
+            took.append(time.monotonic() - started)
+            assert answer.is_success, answer.text
+        before = server.usage()["steps"]
+        until(lambda: server.usage()["steps"] > before and bool(reader.recv(65536)), "the stream goes on")
+    p50, slowest = (round(quantile(took, share) * 1000, 1) for share in (0.5, 1))
+    return {"silent": silent + asked, "places": places, "asked, answered": asked, "p50 ms": p50, "slowest ms": slowest}
+
+
+SCENARIOS = (
+    cut_streams,
+    leaving,
+    deaf_readers,
+    slow_reader,
+    sigterm,
+    stuck,
+    sinning_apps,
+    many_jobs,
+    silent_connections,
+)
 
 
 def main() -> int:
@@ -335,7 +366,7 @@ def main() -> int:
                 results[scenario.__name__] = {"FAILED": f"{type(error).__name__}: {error}"[:500]}
                 failed += 1
             figures = ", ".join(f"{name}: {value}" for name, value in results[scenario.__name__].items())
-            sys.stdout.write(f"{scenario.__name__:14} {time.monotonic() - started:6.1f} s  {figures}\n")
+            sys.stdout.write(f"{scenario.__name__:18} {time.monotonic() - started:6.1f} s  {figures}\n")
             sys.stdout.flush()
     if arguments.out:
         machine = {"cores": os.cpu_count(), "python": platform.python_version(), "streamapp": __version__}
