@@ -160,7 +160,7 @@ async def test_what_is_too_much_to_be_read_is_left_to_the_app_to_refuse() -> Non
 
     headers = [(b"host", b"localhost"), (b"x-forwarded-host", b"a.example"), (b"x-forwarded-for", b"," * 60_000)]
     scope = {"type": "http", "path": "/app", "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1)}
-    await ForwardedHeaders(app, ["127.0.0.1"])(scope, None, None)  # type: ignore[arg-type]
+    await ForwardedHeaders(app, ["127.0.0.1"], Connections(None, is_trusted=bool))(scope, None, None)
     assert [(dict(seen["headers"])[b"host"], seen["client"]) for seen in scopes] == [(b"localhost", ("127.0.0.1", 1))]
 
 
