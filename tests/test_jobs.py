@@ -420,7 +420,10 @@ async def test_a_store_keeps_no_job_alive_and_misses_nothing_of_it() -> None:
     assert (await store.load(left.id)).status == "cancelled"  # type: ignore[union-attr]
 
 
-async def test_a_streamed_job_waits_for_its_owner_also_where_a_store_reads_it_first() -> None:
+async def test_a_streamed_job_waits_for_its_owner_also_where_a_store_reads_it_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamapp.jobs.delivery._YIELD_EVERY_S", WAIT_S)  # for the owner, not for the loop
     jobs = Jobs(settings := Settings(ahead_events=2), MemoryStore())
     job = await jobs.add(new(settings))
     job.start()
