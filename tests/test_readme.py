@@ -221,7 +221,7 @@ def test_without_a_client_in_a_page(counter: str, way: str) -> None:
         page.goto(f"{counter}/health")
         page.evaluate("() => { window.said = []; console.log = (value) => said.push(value); }")
         page.evaluate(f"async () => {{ {IN_PAGES[way]} }}")
-        until(lambda: page.evaluate("said.length") >= 3)
+        until(lambda: {"count": 3} in page.evaluate("said"))
         assert [each for each in page.evaluate("said") if "count" in each] == [{"count": n} for n in (1, 2, 3)]
 
 
