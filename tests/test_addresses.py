@@ -11,7 +11,7 @@ import pytest
 from tests.waiting import WAIT_S
 
 from streamapp import addresses
-from streamapp.addresses import is_public_address, look_up
+from streamapp.addresses import is_loopback, is_public_address, look_up, network_of
 from streamapp.errors import Unavailable
 
 
@@ -40,6 +40,32 @@ def test_public_addresses(address: str) -> None:
 )
 def test_other_addresses_are_not_public(address: str) -> None:
     assert not is_public_address(address)
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8::1", "20010db800000000"),
+        ("2001:db8::2:1:1", "20010db800000000"),
+        ("2001:db8:0:1::1", "20010db800000001"),
+        ("fe80::1%eth0", "fe80000000000000"),
+        *((host, "") for host in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "", "testclient", "unknown")),
+    ],
+)
+def test_an_address_counts_as_what_one_subscriber_has(host: str, name: str) -> None:
+    assert network_of(host) == name
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1", "localhost"])
+def test_names_of_this_machine(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "::ffff:1.2.3.4", "localhost.example.org", ""])
+def test_others_are_not_this_machine(host: str) -> None:
+    assert not is_loopback(host)
 
 
 class Nameserver:

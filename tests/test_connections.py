@@ -26,7 +26,7 @@ from tests.waiting import WAIT_S, until
 import streamapp
 from streamapp.errors import QueueFull, StreamAppError
 from streamapp.serve import connections
-from streamapp.serve.connections import Address, Connections, Fault, Standing, address_of, raw_answer
+from streamapp.serve.connections import Address, Connections, Fault, Standing, raw_answer
 
 APP = Path(__file__).parent / "apps" / "gated.py"
 HOME, OTHER = "192.0.2.1", "192.0.2.2"
@@ -213,22 +213,6 @@ def test_what_clients_do_every_day_is_not_told(
     for _ in range(10):
         at.sweep()
     assert [message.rpartition(") ")[2] for message in caplog.messages] == ([told] if told else [])
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [
-        ("203.0.113.7", "203.0.113.7"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("2001:db8::1", "20010db800000000"),
-        ("2001:db8::2:1:1", "20010db800000000"),
-        ("2001:db8:0:1::1", "20010db800000001"),
-        ("fe80::1%eth0", "fe80000000000000"),
-        *((host, "") for host in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "", "testclient", "unknown")),
-    ],
-)
-def test_an_address_counts_as_what_one_subscriber_has(host: str, name: str) -> None:
-    assert address_of(host) == name
 
 
 def test_requests_that_a_proxy_forwards_count_by_the_address_that_it_names() -> None:

@@ -325,7 +325,7 @@ async def test_other_names_that_lead_here_are_refused(server: str, host: str) ->
     assert (answer.status, answer.error["code"]) == (403, "unknown_host")
 
 
-@pytest.mark.parametrize("server", ["testserver", "localhost", "192.168.1.5", "10.0.0.1", "fe80::1"])
+@pytest.mark.parametrize("server", ["testserver", "192.168.1.5", "10.0.0.1", "fe80::1"])
 async def test_other_addresses_than_loopback_are_left_alone(server: str) -> None:
     assert (await ask(Hosts(ok, ()), server=server, host="evil.example")).status == 200
 

@@ -1,4 +1,4 @@
-"""Look hosts up, and tell which addresses belong to the public internet.
+"""Look hosts up, and tell which addresses are this machine's, the public internet's, or one caller's.
 
 The system is asked (`/etc/hosts`, what nsswitch names, DNS), and such a call cannot be ended: where a nameserver keeps
 silent it takes 20 s and more. So each has a thread of its own, for which nobody waits longer than `_ANSWERS_S`. Who
@@ -12,6 +12,7 @@ import ipaddress
 import socket
 import threading
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from .errors import Unavailable
@@ -40,6 +41,32 @@ def is_public_address(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         return ip in _GLOBAL_UNICAST and ip.is_global and ip.sixtofour is None
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _METADATA)
+
+
+@lru_cache(maxsize=4096)
+def address_in(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a text is, that of IPv4 where IPv6 stands for it; None for a name."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine, by an address or by its name."""
+    address = address_in(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def network_of(host: str) -> str:
+    """Return as what a host counts where all have their share: an IPv4 address, a /64 of IPv6, which one machine may
+    have as a whole; "" for this machine, and for what is no address.
+    """
+    address = address_in(host)
+    if address is None or address.is_loopback:
+        return ""
+    return str(address) if address.version == 4 else address.packed[:8].hex()
 
 
 async def look_up(host: bytes) -> list[str]:

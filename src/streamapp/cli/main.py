@@ -7,7 +7,6 @@ while it is imported is shown with its traceback.
 
 import asyncio
 import errno
-import ipaddress
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streamapp_client import Client, ClientError
 
 from .. import __version__
+from ..addresses import is_loopback
 from ..app import App
 from ..errors import InvalidInput, StreamAppError
 from ..fal.environment import shim_variables, tls_variables
@@ -344,7 +344,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def _serve(project: Project, fd: int | None) -> int:
-    if project.debug and not _is_loopback(project.host):
+    if project.debug and not is_loopback(project.host):
         logger.warning("--debug tells other machines the texts and tracebacks of what the app raises")
     logger.info("importing %s", ", ".join(project.apps))
     settings = get_settings().model_copy(update={"debug": project.debug})
@@ -404,19 +404,12 @@ def _listen(project: Project) -> socket.socket:
 
 
 def _refuse_open_host(project: Project) -> None:
-    if _is_loopback(project.host) or project.no_auth or get_settings().api_key is not None:
+    if is_loopback(project.host) or project.no_auth or get_settings().api_key is not None:
         return
     raise InvalidInput(
         f"--host {project.host} lets other machines in, and no key guards the server; write STREAMAPP_API_KEY=<secret> "
         "streamapp serve ..., or --no-auth to let everybody in"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 # run, call, exec and env

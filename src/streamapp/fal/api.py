@@ -28,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..addresses import is_loopback
 from ..app import App
 from ..errors import JobNotFound, MalformedRequest, describe
 from ..http.call import caller_in, header_in
@@ -58,7 +59,6 @@ HOSTS = {
 _OWN_PATHS = ("/run/", "/queue/", "/rest/", "/api/fal/", "/files/", "/jobs/")
 _STORAGE_PATHS = ("/storage/", "/files/upload")
 _HTTP_PORTS = {"http": 80, "https": 443}
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
 _PING_S = 10.0
@@ -152,7 +152,7 @@ def _is_here(url: urllib.parse.SplitResult, host: str) -> bool:
 
 
 def _place(url: urllib.parse.SplitResult) -> tuple[str | None, int]:
-    name = "localhost" if url.hostname in _LOOPBACK else url.hostname
+    name = "localhost" if is_loopback(url.hostname or "") else url.hostname
     return name, url.port or _HTTP_PORTS[url.scheme]
 
 

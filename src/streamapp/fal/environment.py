@@ -5,11 +5,12 @@ JavaScript one has its hosts written in. Over https fal_client's own variables d
 It sets nothing itself and starts nothing.
 """
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from ..addresses import is_loopback
 
 SHIMS = Path(__file__).parent / "shims"
 # The `fal` package takes no key without a colon.
@@ -55,17 +56,10 @@ def tls_variables(address: str, environment: Mapping[str, str], *, bundle: Path,
 def _proxy_exceptions(host: str, environment: Mapping[str, str]) -> dict[str, str]:
     """Return what keeps clients from asking a proxy for a server on their own machine; nothing where there is none."""
     has_proxy = any(environment.get(name) for proxy in _PROXIES for name in (proxy, proxy.upper()))
-    if not has_proxy or not _is_on_this_machine(host):
+    if not has_proxy or not is_loopback(host):
         return {}
     excepted = environment.get("no_proxy") or environment.get("NO_PROXY", "")
     return dict.fromkeys(("NO_PROXY", "no_proxy"), _put_first(host, excepted, ","))
-
-
-def _is_on_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _put_first(item: str, others: str, separator: str) -> str:

@@ -7,12 +7,12 @@ A `Call` is plain data without an object of the server's; what has to outlive th
 import typing
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import IPv6Network
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
+from ..addresses import network_of
 from ..errors import MalformedRequest
 from ..jobs.job import Origin
 from ..settings import MediaForm
@@ -98,24 +98,11 @@ def caller_in(scope: Scope) -> str:
 
 
 def payer_in(scope: Scope) -> str:
-    """Return who pays for what a request takes: its caller, or the address that it comes from.
-
-    All of this machine is one; so is a network of IPv6, of which one machine may have all addresses.
-    """
+    """Return who pays for what a request takes: its caller, or the address that it comes from."""
     if caller := caller_in(scope):
         return f"caller {caller}"
     client = scope.get("client")
-    address = "" if client is None else str(client[0]).removeprefix("::ffff:")
-    if address.startswith("127.") or address == "::1":
-        return ""
-    return address if ":" not in address else _network(address)
-
-
-def _network(address: str) -> str:
-    try:
-        return str(IPv6Network((address.partition("%")[0], 64), strict=False))
-    except ValueError:
-        return address
+    return "" if client is None else network_of(client[0])
 
 
 class Call(NamedTuple):

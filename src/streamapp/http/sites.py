@@ -6,7 +6,6 @@ with `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/), but to plain http
 what that name is, `Host` says. Programs send none of these, or what they like: they need no browser to be lured.
 """
 
-import ipaddress
 import math
 import re
 import socket
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..addresses import address_in, is_loopback
 from ..errors import ErrorReport
 from ..process.logs import logger
 from .call import HeaderList, header_in
@@ -174,7 +174,7 @@ class Hosts:
 
     def _is_own(self, host: bytes) -> bool:
         name = _name_in(host.decode("latin-1"))
-        if name in self._names or "*" in self._names or _is_address(name):
+        if name in self._names or "*" in self._names or address_in(name) is not None:
             return True
         first, *parts = name.split(".")
         is_bare = first != "" and not parts
@@ -190,21 +190,4 @@ def _name_in(host: str) -> str:
 def _is_by_loopback(scope: Scope) -> bool:
     """Say whether a connection has come by the machine's own address; a test's server has a name."""
     server = scope.get("server")
-    return server is not None and _is_loopback(server[0])
-
-
-@lru_cache(maxsize=64)
-def _is_loopback(address: str) -> bool:
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return server is not None and is_loopback(server[0])

@@ -15,7 +15,6 @@ handshake is done: silent ones would hold all descriptors, and nobody would see 
 """
 
 import asyncio
-import ipaddress
 import json
 import resource
 import socket
@@ -23,10 +22,10 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
+from ..addresses import network_of
 from ..errors import StreamAppError, Unavailable, describe
 from ..process.logs import logger
 
@@ -139,7 +138,7 @@ class Connections:
             descriptor: the number of its socket. It is the lowest that was free, so what else the process has open
                 counts as well.
         """
-        name = "" if self._is_trusted(host) else address_of(host)
+        name = "" if self._is_trusted(host) else network_of(host)
         address = self._addresses.get(name) or Address(name)
         refusal = self._refusal(address, is_full=self._held >= self.most or descriptor >= self._first_kept)
         if refusal is not None:
@@ -173,7 +172,7 @@ class Connections:
         """Count a request that a trusted proxy has forwarded, until `end`; returns what to tell it where it is one too
         many of its address.
         """
-        name = address_of(host)
+        name = network_of(host)
         if name and self._is_over_share(self._requests[name]):
             self._counts["refused"] += 1
             return self._of_address()
@@ -182,7 +181,7 @@ class Connections:
 
     def end(self, host: str) -> None:
         """End a request that was counted."""
-        name = address_of(host)
+        name = network_of(host)
         self._requests[name] -= 1
         if not self._requests[name]:
             del self._requests[name]
@@ -384,17 +383,3 @@ def raw_answer(error: StreamAppError) -> bytes:
     headers = {"Content-Type": "application/json", "Content-Length": len(content), "Connection": "close"}
     lines = [f"{name}: {value}\r\n" for name, value in {**headers, **report.response_headers}.items()]
     return f"HTTP/1.1 {status} {status.phrase}\r\n{''.join(lines)}\r\n".encode() + content
-
-
-@lru_cache(maxsize=4096)
-def address_of(host: str) -> str:
-    """Return as what a host counts: an IPv4 address, an IPv6 network, "" for this machine and what is no address."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return ""
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
-    if address.is_loopback:
-        return ""
-    return str(address) if address.version == 4 else address.packed[:8].hex()
