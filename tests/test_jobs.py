@@ -183,7 +183,7 @@ async def test_callers_have_bytes_of_their_own(advance: Advance) -> None:
     assert await kept(jobs, mine, *others) == [True, *[False] * 3, True, True]
     advance(61)
     assert await kept(jobs, mine, *others) == [False] * 6
-    assert (jobs._finished.size, jobs._finished._sizes, jobs._finished._alike) == (0, {}, {})
+    assert (jobs._finished.size, jobs._finished._payers, jobs._finished._alike) == (0, {}, {})
 
 
 async def test_a_running_job_does_not_expire(advance: Advance) -> None:

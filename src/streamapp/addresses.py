@@ -43,7 +43,6 @@ def is_public_address(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _METADATA)
 
 
-@lru_cache(maxsize=4096)
 def address_in(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return the address that a text is, that of IPv4 where IPv6 stands for it; None for a name."""
     try:
@@ -53,12 +52,14 @@ def address_in(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
     return getattr(address, "ipv4_mapped", None) or address
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Say whether a host is this machine, by an address or by its name."""
     address = address_in(host)
     return host == "localhost" if address is None else address.is_loopback
 
 
+@lru_cache(maxsize=4096)
 def network_of(host: str) -> str:
     """Return as what a host counts where all have their share: an IPv4 address, a /64 of IPv6, which one machine may
     have as a whole; "" for this machine, and for what is no address.

@@ -43,7 +43,6 @@ class Budget:
 
     def share(self, caller: str, holder: Hashable) -> "Share":
         """Return a request's share of it, without a byte in it yet, for a first holder."""
-        self._collect()
         return Share(self, caller, holder)
 
     def _collect(self) -> None:

@@ -131,12 +131,13 @@ class InputReader:
         take = uncounted if share is None else share.take
         given = self._from_query(request) if is_get else await self._from_body(request, content_type, take)
         location = "query" if is_get else "body"
-        if isinstance(given, bytes) and len(given) > LARGE_BYTES:
+        size = len(given) if isinstance(given, bytes) else 0
+        if size > LARGE_BYTES:
             take(await in_pool(weigh, given))
             value = await in_pool(self._validated, given, location)
             asks_inline = await in_pool(_asks_inline, given)
         else:
-            if isinstance(given, bytes) and len(given) > _ONE_PASS_BYTES:
+            if size > _ONE_PASS_BYTES:
                 take(weigh(given))
             value, asks_inline = self._validated(given, location), _asks_inline(given)
         fetched: dict[Any, File] = {}

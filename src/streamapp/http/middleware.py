@@ -1,12 +1,13 @@
 """Guard and label requests: plain ASGI classes, one concern each.
 
 No `@app.middleware("http")`: Starlette's `BaseHTTPMiddleware` halves the throughput of streams and turns a stream
-that failed into one that ended well.
+that failed into one that ended well. A guard that lets a request through does so without a coroutine of its own.
 """
 
 import hmac
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from itertools import chain
 from urllib.parse import quote, unquote_to_bytes
 
 from starlette.exceptions import HTTPException
@@ -33,13 +34,13 @@ FALS_PYTHON, FALS_JAVASCRIPT = b"fal-client/", b"@fal-ai/client/"
 _FALS_LABELS = frozenset({b"x-fal-request-id", b"x-fal-error-type", b"x-fal-request-timeout-type"})
 _MALFORMED = MalformedRequest.code
 _NOT_BILLED = (b"x-fal-billable-units", b"0")
+_FALS_NAMES = _FALS_LABELS | {_NOT_BILLED[0]}
 _OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 FILES = "/files/"
 _OPEN_FOLDERS = (FILES, "/playground/")  # the page has no data in it, and asks for the key itself
 # A body that is no larger is not counted: the bounds of jobs and connections are enough.
 _SMALL_BYTES = 16 * 1024
-_IS_BOUNDED = "streamapp.is_bounded"  # in the scope of a request that `head_excess` has found nothing in
 _MAX_OPEN_QUERY = 4096  # there it is an upload's key
 _MAX_TOKEN_BYTES = 8192
 # In a query with `&` before it; whichever of the letters are percent-encoded.
@@ -57,18 +58,16 @@ class HeadLimit:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let the request through, or answer 400, 414 or 431."""
         if scope["type"] == "lifespan" or (excess := head_excess(scope)) is None:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         scope["query_string"] = b""  # for the server's log: there may be a key in it
-        await refuse(excess, {}, scope, receive, send)
+        return refuse(excess, {}, scope, receive, send)
 
 
 def head_excess(scope: Scope) -> ErrorReport | None:
-    """Return what is too much of a request's path, query or headers; nothing is parsed for it, nor seen twice."""
-    if _IS_BOUNDED in scope:
-        return None
+    """Return what is too much of a request's path, query or headers; nothing is parsed for it."""
     query, headers = scope["query_string"], scope["headers"]
     if len(scope["path"]) > _MAX_PATH_BYTES:
         return ErrorReport(414, _MALFORMED, f"the path is over {_MAX_PATH_BYTES} bytes")
@@ -76,7 +75,7 @@ def head_excess(scope: Scope) -> ErrorReport | None:
         return ErrorReport(414, _MALFORMED, f"the query is over {_MAX_QUERY_BYTES} bytes; send it in a body, by POST")
     if len(headers) > _MAX_HEADERS:
         return ErrorReport(431, _MALFORMED, f"expected at most {_MAX_HEADERS} headers, got {len(headers)}")
-    told = b"".join([name + value for name, value in headers])
+    told = b"".join(chain.from_iterable(headers))
     if len(told) > _MAX_HEADER_BYTES:
         message = f"the headers are over {_MAX_HEADER_BYTES} bytes; send fewer, or delete the cookies of this host"
         return ErrorReport(431, _MALFORMED, message)
@@ -86,7 +85,6 @@ def head_excess(scope: Scope) -> ErrorReport | None:
     if (ends := query.count(b"&")) >= _MAX_FIELDS:
         message = f"expected at most {_MAX_FIELDS} fields in the query, got {ends + 1}; send them in a body, by POST"
         return ErrorReport(400, _MALFORMED, message)
-    scope[_IS_BOUNDED] = True
     return None
 
 
@@ -96,14 +94,14 @@ class UnloggedToken:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on."""
         query = scope.get("query_string")
         if not query or _TOKEN.search(b"&" + query) is None:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         inner = {**scope}
         scope["query_string"] = _TOKEN.sub(b"", b"&" + query)[1:]
-        await self.app(inner, receive, send)
+        return self.app(inner, receive, send)
 
 
 class RequestId:
@@ -121,30 +119,31 @@ class RequestId:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request_id = new_job_id()
-        is_fals = _is_fals(scope)
-        others = [pair for pair in scope["headers"] if pair[0] != b"x-fal-request-id"]
-        labels = [*others, (b"x-fal-request-id", request_id.encode())]
+        headers, names = scope["headers"], dict(scope["headers"])
+        is_fals = _is_fals(scope, names)
+        if b"x-fal-request-id" in names:
+            headers = [pair for pair in headers if pair[0] != b"x-fal-request-id"]
+        labels = [*headers, (b"x-fal-request-id", request_id.encode())]
         scope = {**scope, "headers": labels, REQUEST_ID: request_id, IS_FALS: is_fals}
 
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message.get("headers", [])  # the response's own list stays as it is
-                if not is_fals:
+                headers = list(message.get("headers", ()))  # the response's own stays as it is
+                if not is_fals and not _FALS_NAMES.isdisjoint(dict(headers)):
                     headers = [pair for pair in headers if pair[0] not in _FALS_LABELS and pair != _NOT_BILLED]
-                elif header_in(headers, b"x-fal-request-id") is None:
+                if is_fals and header_in(headers, b"x-fal-request-id") is None:
                     job_id = header_in(headers, b"x-streamapp-job-id") or request_id.encode()
-                    headers = [*headers, (b"x-fal-request-id", job_id)]
+                    headers.append((b"x-fal-request-id", job_id))
                 message = {**message, "headers": headers}
             await send(message)
 
         await self.app(scope, receive, labelled)
 
 
-def _is_fals(scope: Scope) -> bool:
+def _is_fals(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     """Say whether one of fal's clients asks: by the path, by a header of fal's, or by its name."""
     if scope["path"].removeprefix(scope.get("root_path", "")).startswith(_FALS_PATHS):
         return True
-    headers = dict(scope["headers"])  # a loop over those of each request would take five times as long
     if headers.get(b"user-agent", b"").startswith((FALS_PYTHON, FALS_JAVASCRIPT)):
         return True
     return b"\nx-fal-" in b"\n" + b"\n".join(headers)
@@ -169,12 +168,12 @@ class ApiKey:
         self._open_pages = frozenset(open_pages)
         self._open_paths = _OPEN_PATHS - frozenset(guarded)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let the request through, or answer 401."""
         if scope["type"] == "lifespan" or self._is_open(scope) or self._is_allowed(scope):
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
-        await refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
+        return refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))

@@ -10,7 +10,7 @@ import math
 import re
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..addresses import address_in, is_loopback
 from ..errors import ErrorReport
 from ..process.logs import logger
-from .call import HeaderList, header_in
+from .call import header_in
 from .middleware import FILES, refuse
 
 #: in the scope, where a proxy's word stands in its place: the `Host` that the request came with
@@ -66,29 +66,29 @@ class CrossSite:
         self._origins = frozenset(origins)
         self._log = _Log()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let the request through, or answer 403."""
         if scope["type"] == "lifespan" or "*" in self._origins:
-            return await self.app(scope, receive, send)
-        headers = scope["headers"]
-        site, origin = header_in(headers, b"sec-fetch-site"), header_in(headers, b"origin")
-        told = origin or header_in(headers, b"referer")
+            return self.app(scope, receive, send)
+        headers = dict(scope["headers"])
+        site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+        told = origin or headers.get(b"referer")
         if site in _OWN_SITES or (site is None and told is None):  # most come from here, or from programs
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         page = (origin or _origin_of(told or b"")).decode("latin-1")
         site = site or _site_of(page, headers)
         if site in _OWN_SITES or page in self._origins:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         if site == b"same-site":
             if origin is not None:
                 self._warn(scope, page, "is answered, but the page cannot read it")
-        elif _is_link(scope):
+        elif _is_link(scope, headers):
             scope = {**scope, _IS_LINK: True}
         elif not (_is_get(scope) and scope["path"].removeprefix(scope.get("root_path", "")).startswith(FILES)):
             self._warn(scope, page, "is refused")
             error = ErrorReport(403, "cross_site", f"requests from other web sites are refused; {_NAME_IT}")
-            return await refuse(error, {}, scope, receive, send)
-        await self.app(scope, receive, send)
+            return refuse(error, {}, scope, receive, send)
+        return self.app(scope, receive, send)
 
     def _warn(self, scope: Scope, page: str, what: str) -> None:
         if _ORIGIN.fullmatch(page) is None:
@@ -108,9 +108,9 @@ def _origin_of(url: bytes) -> bytes:
     return scheme + b"://" + rest.partition(b"/")[0] if rest else b""
 
 
-def _site_of(page: str, headers: HeaderList) -> bytes:
+def _site_of(page: str, headers: dict[bytes, bytes]) -> bytes:
     """Say which site a page is of, where the browser does not."""
-    host = (header_in(headers, b"host") or b"").decode("latin-1")
+    host = headers.get(b"host", b"").decode("latin-1")
     return b"same-origin" if page in ("", f"http://{host}", f"https://{host}") else b"cross-site"
 
 
@@ -118,11 +118,10 @@ def _is_get(scope: Scope) -> bool:
     return scope.get("method") in ("GET", "HEAD")
 
 
-def _is_link(scope: Scope) -> bool:
+def _is_link(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     """Say whether the browser follows a link, as far as it says what it does."""
-    names = dict(scope["headers"])
-    is_told = b"origin" in names or b"sec-fetch-site" in names
-    return _is_get(scope) and (names.get(b"sec-fetch-dest") == b"document" or not is_told)
+    is_told = b"origin" in headers or b"sec-fetch-site" in headers
+    return _is_get(scope) and (headers.get(b"sec-fetch-dest") == b"document" or not is_told)
 
 
 class NotByLink:
@@ -132,13 +131,13 @@ class NotByLink:
         self.app = app
         self._log = _Log()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let the request through, or answer 403."""
         if not scope.get(_IS_LINK):
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         self._log.warn("", "a link on a page of another site leads to %s: it starts no job", _shown(scope))
         message = f"a link on a page of another site starts no job; enter the address yourself, or {_NAME_IT}"
-        await refuse(ErrorReport(403, "cross_site", message), {}, scope, receive, send)
+        return refuse(ErrorReport(403, "cross_site", message), {}, scope, receive, send)
 
 
 class Hosts:
@@ -156,13 +155,14 @@ class Hosts:
         self._log = _Log()
         self._knows = lru_cache(maxsize=64)(self._is_own)  # to read an address takes more than all else here
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let the request through, or answer 403."""
-        if scope["type"] == "lifespan" or not _is_by_loopback(scope):
-            return await self.app(scope, receive, send)
+        server = scope.get("server")  # what the connection has come to; a test's has a name
+        if not server or not is_loopback(server[0]):
+            return self.app(scope, receive, send)
         told: bytes | None = scope.get(ASKED_HOST, header_in(scope["headers"], b"host"))
         if not told or (len(told) <= _MAX_NAME and self._knows(told)):  # browsers always send one
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         host = told.decode("latin-1")
         name = _name_in(host[:_MAX_NAME]) or "<name>"
         message = (
@@ -170,7 +170,7 @@ class Hosts:
             f"STREAMAPP_ALLOWED_HOSTS={name}, or guard the server by STREAMAPP_API_KEY"
         )
         self._log.warn(name, "a request was refused: %s", message)
-        await refuse(ErrorReport(403, "unknown_host", message), {}, scope, receive, send)
+        return refuse(ErrorReport(403, "unknown_host", message), {}, scope, receive, send)
 
     def _is_own(self, host: bytes) -> bool:
         name = _name_in(host.decode("latin-1"))
@@ -185,9 +185,3 @@ def _name_in(host: str) -> str:
     """Return the name, or the address, in a `Host` header; "" where there is none."""
     match = _HOST.fullmatch(host)
     return "" if match is None else (match[1] or match[2]).lower()
-
-
-def _is_by_loopback(scope: Scope) -> bool:
-    """Say whether a connection has come by the machine's own address; a test's server has a name."""
-    server = scope.get("server")
-    return server is not None and is_loopback(server[0])

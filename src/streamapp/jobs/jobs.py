@@ -45,8 +45,20 @@ class _Kept(NamedTuple):
     size: int
 
 
+class _Payer:
+    """Hold what one payer has of the jobs that are over: their ids, oldest first, and their bytes."""
+
+    __slots__ = ("ids", "name", "rank", "size")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ids: deque[str] = deque()
+        self.size = 0
+        self.rank: tuple[bool, int] | None = None
+
+
 class _Finished:
-    """Hold the jobs that are over, oldest first, and what each payer has of their bytes.
+    """Hold the jobs that are over, oldest first, and what each payer has of them.
 
     Attributes:
         size: bytes of all.
@@ -55,30 +67,30 @@ class _Finished:
     def __init__(self) -> None:
         self.size = 0
         self._jobs: OrderedDict[str, _Kept] = OrderedDict()
-        self._ids: dict[str, deque[str]] = {}
-        self._sizes: dict[str, int] = {}
+        self._payers: dict[str, _Payer] = {}
         # Payers of about as much: to look at all would take 5 ms for 10 000 of them, at each end of a job.
-        self._alike: dict[tuple[bool, int], dict[str, None]] = {}
+        self._alike: dict[tuple[bool, int], dict[_Payer, None]] = {}
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def add(self, kept: _Kept) -> None:
-        payer = kept.job.payer
-        self._jobs[kept.job.id] = kept
-        self.size += kept.size
-        if payer in self._ids:
-            self._unrank(payer)
-            self._ids[payer].append(kept.job.id)
-            self._sizes[payer] += kept.size
-        else:
-            self._ids[payer], self._sizes[payer] = deque([kept.job.id]), kept.size
-        self._rank_anew(payer)
+        job, size = kept.job, kept.size
+        self._jobs[job.id] = kept
+        self.size += size
+        payer = self._payers.get(job.payer)
+        if payer is None:
+            payer = self._payers[job.payer] = _Payer(job.payer)
+        payer.ids.append(job.id)
+        payer.size += size
+        rank = (len(payer.ids) > 1, payer.size.bit_length())
+        if rank != payer.rank:
+            self._move(payer, rank)
 
     def pop_older(self, ended: float) -> Job | None:
         """Let go of the oldest job, if it ended before that."""
         for kept in self._jobs.values():
-            return self._pop(kept.job.payer) if kept.ended < ended else None
+            return self._pop(self._payers[kept.job.payer]) if kept.ended < ended else None
         return None
 
     def pop_of_largest(self) -> Job:
@@ -88,30 +100,25 @@ class _Finished:
         """
         return self._pop(next(iter(self._alike[max(self._alike)])))
 
-    def _pop(self, payer: str) -> Job:
-        self._unrank(payer)
-        ids = self._ids[payer]
-        kept = self._jobs.pop(ids.popleft())
+    def _pop(self, payer: _Payer) -> Job:
+        kept = self._jobs.pop(payer.ids.popleft())
         self.size -= kept.size
-        self._sizes[payer] -= kept.size
-        if ids:
-            self._rank_anew(payer)
-        else:
-            del self._ids[payer], self._sizes[payer]
+        payer.size -= kept.size
+        self._move(payer, (len(payer.ids) > 1, payer.size.bit_length()) if payer.ids else None)
+        if not payer.ids:
+            del self._payers[payer.name]
         return kept.job
 
-    def _rank(self, payer: str) -> tuple[bool, int]:
-        return len(self._ids[payer]) > 1, self._sizes[payer].bit_length()
-
-    def _rank_anew(self, payer: str) -> None:
-        self._alike.setdefault(self._rank(payer), {})[payer] = None
-
-    def _unrank(self, payer: str) -> None:
-        rank = self._rank(payer)
-        alike = self._alike[rank]
-        del alike[payer]
-        if not alike:
-            del self._alike[rank]
+    def _move(self, payer: _Payer, rank: tuple[bool, int] | None) -> None:
+        """Put a payer behind those of its rank."""
+        if payer.rank is not None:
+            alike = self._alike[payer.rank]
+            del alike[payer]
+            if not alike:
+                del self._alike[payer.rank]
+        if rank is not None:
+            self._alike.setdefault(rank, {})[payer] = None
+        payer.rank = rank
 
 
 class Jobs:

@@ -112,7 +112,8 @@ class Connections:
         self.most = min(most or self._first_kept, self._first_kept)
         self._is_trusted = is_trusted
         self._held = 0
-        self._addresses: dict[str, Address] = {}
+        self._many = Address("")
+        self._addresses: dict[str, Address] = {}  # all others
         self._silent: dict[Guest, float] = {}  # the oldest first; what it had left at the last sweep
         self._others: dict[Guest, None] = {}
         self._requests: Counter[str] = Counter()
@@ -139,16 +140,21 @@ class Connections:
                 counts as well.
         """
         name = "" if self._is_trusted(host) else network_of(host)
-        address = self._addresses.get(name) or Address(name)
-        refusal = self._refusal(address, is_full=self._held >= self.most or descriptor >= self._first_kept)
-        if refusal is not None:
-            self._counts["refused"] += 1
-            return refusal
-        self._addresses[name] = guest.address = address
+        address = self._many if name == "" else self._addresses.get(name) or Address(name)
+        is_full = self._held >= self.most or descriptor >= self._first_kept
+        is_over_share = address is not self._many and self._is_over_share(address.held)
+        if is_full or is_over_share:
+            refusal = self._refusal(address, is_over_share=is_over_share)
+            if refusal is not None:
+                self._counts["refused"] += 1
+                return refusal
+        if not address.held and address is not self._many:
+            self._addresses[name] = address
+        guest.address = address
         address.held += 1
         self._held += 1
-        guest.left_s = HEAD_S
-        self.wait_for(guest)
+        guest.left_s = self._silent[guest] = HEAD_S
+        address.silent[guest] = None
         return None
 
     def leave(self, guest: Guest) -> None:
@@ -159,8 +165,8 @@ class Connections:
         self._forget(guest, address)
         self._held -= 1
         address.held -= 1
-        if not address.held:
-            self._addresses.pop(address.name, None)
+        if not address.held and address is not self._many:
+            del self._addresses[address.name]
 
     def wait_for(self, guest: Guest) -> None:
         """Look at a connection from now on, until it is answered; it has `left_s` to send what it owes."""
@@ -198,10 +204,7 @@ class Connections:
     def _is_over_share(self, count: int) -> bool:
         return count >= self.most * _ADDRESS_SHARE and self._held >= self.most * _CROWDED_SHARE
 
-    def _refusal(self, address: Address, *, is_full: bool) -> StreamAppError | None:
-        is_over_share = bool(address.name) and self._is_over_share(address.held)
-        if not is_full and not is_over_share:
-            return None
+    def _refusal(self, address: Address, *, is_over_share: bool) -> StreamAppError | None:
         if self._make_way(address.silent) or (not is_over_share and self._make_way(self._silent)):
             return None
         if is_over_share:

@@ -280,11 +280,10 @@ class ForwardedHeaders(ProxyHeadersMiddleware):
     def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Answer one request; where nobody has forwarded it by no coroutine of its own, which a stream would keep."""
         client = scope.get("client")
-        is_trusted = scope["type"] != "lifespan" and client and client[0] in self.trusted_hosts
-        if is_trusted and head_excess(scope) is None:  # which the app refuses
-            for name, _ in scope["headers"]:
-                if name.startswith(b"x-forwarded-"):
-                    return self._answer(scope, receive, send)
+        if scope["type"] != "lifespan" and client and client[0] in self.trusted_hosts:
+            is_forwarded = b"\nx-forwarded-" in b"\n" + b"\n".join(dict(scope["headers"]))
+            if is_forwarded and head_excess(scope) is None:  # which the app refuses
+                return self._answer(scope, receive, send)
         return self._app(scope, receive, send)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
