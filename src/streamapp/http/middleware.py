@@ -69,13 +69,15 @@ class HeadLimit:
 def head_excess(scope: Scope) -> ErrorReport | None:
     """Return what is too much of a request's path, query or headers; nothing is parsed for it."""
     query, headers = scope["query_string"], scope["headers"]
+    told = b"".join(chain.from_iterable(headers))
+    if len(told) + len(query) + len(scope["path"]) < _MAX_FIELDS and len(headers) <= _MAX_HEADERS:
+        return None  # which holds for programs' requests
     if len(scope["path"]) > _MAX_PATH_BYTES:
         return ErrorReport(414, _MALFORMED, f"the path is over {_MAX_PATH_BYTES} bytes")
     if len(query) > _MAX_QUERY_BYTES:
         return ErrorReport(414, _MALFORMED, f"the query is over {_MAX_QUERY_BYTES} bytes; send it in a body, by POST")
     if len(headers) > _MAX_HEADERS:
         return ErrorReport(431, _MALFORMED, f"expected at most {_MAX_HEADERS} headers, got {len(headers)}")
-    told = b"".join(chain.from_iterable(headers))
     if len(told) > _MAX_HEADER_BYTES:
         message = f"the headers are over {_MAX_HEADER_BYTES} bytes; send fewer, or delete the cookies of this host"
         return ErrorReport(431, _MALFORMED, message)
@@ -222,8 +224,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, as long as its body is not too large."""
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or self._is_upload(scope["method"], path):
+        if scope["type"] != "http" or self._is_upload(scope):
             return await self.app(scope, receive, send)
         length = header_in(scope["headers"], b"content-length") or b""
         if length.isdigit() and int(length) > self._max_bytes:
@@ -252,8 +253,9 @@ class BodyLimit:
         finally:
             share.let_go(self)
 
-    def _is_upload(self, method: str, path: str) -> bool:
-        return path in self._upload_paths or (method == "PUT" and path.startswith(FILES))
+    def _is_upload(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return path in self._upload_paths or (scope["method"] == "PUT" and path.startswith(FILES))
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"the body is larger than {self._max_bytes} bytes (STREAMAPP_MAX_BODY_BYTES)")

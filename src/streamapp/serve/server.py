@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -333,9 +333,14 @@ class AfterReturn:
         self._app = app
         self._compiled = compiled
 
+    @cached_property
+    def _is_alone(self) -> bool:
+        """Say whether there is no middleware of others; none can be added after the first request."""
+        return tuple(self._compiled.user_middleware) == self._compiled.state.own_middleware
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or tuple(self._compiled.user_middleware) != self._compiled.state.own_middleware:
+        if scope["type"] != "http" or not self._is_alone:
             return await self._app(scope, receive, send)
         remainder: list[Callable[[Receive, Send], Awaitable[None]]] = []
         scope.setdefault("extensions", {})[REMAINDER_EXTENSION] = remainder
