@@ -270,7 +270,7 @@ class Runtime:
         if kept is not job:
             return kept
         job.on_ended += self.observers
-        if job.share is not None and job.share.size:
+        if job.share is not None:
             job.share.holders.add(job.id)
         try:
             served.worker_of(spec).submit(job)

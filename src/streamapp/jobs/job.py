@@ -220,7 +220,7 @@ class Job:
         self.attempt = attempt
         self.arguments = arguments
         self.answer = answer
-        self.share = share
+        self.share = share if share is not None and share.size else None  # most have none: it takes 0.3 kB
         self.payer = request.caller if share is None else share.caller
         self.context = contextvars.copy_context()
         awaits_owner = is_live and not request.is_detached
@@ -326,8 +326,7 @@ class Job:
         share = self.share
         if share is not None and self.has_returned and self.is_over:
             self.share = None
-            if share.size:
-                share.let_go(self.id)
+            share.let_go(self.id)
 
     def succeed(self, output: Event | None) -> bool:
         """End the job well, after a last output where there is one."""
