@@ -102,7 +102,7 @@ def test_callers_that_have_nothing_are_forgotten() -> None:
         share = budget.share(f"caller {n}", "request")
         share.take(10)
         share.let_go("request")
-    assert (budget.used, budget._by_caller) == (0, {})
+    assert (budget.used, budget._by_payer) == (0, {})
 
 
 def test_what_no_request_has_brought_is_not_counted() -> None:

@@ -30,7 +30,7 @@ class Budget:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._by_caller: dict[str, int] = {}
+        self._by_payer: dict[str, int] = {}
         self._used = 0
         # Appended to in any thread, also by a finalizer in the midst of this: no lock would do.
         self._gone: deque[tuple[Share, Hashable]] = deque()
@@ -41,9 +41,9 @@ class Budget:
         self._collect()
         return self._used
 
-    def share(self, caller: str, holder: Hashable) -> "Share":
+    def share(self, payer: str, holder: Hashable) -> "Share":
         """Return a request's share of it, without a byte in it yet, for a first holder."""
-        return Share(self, caller, holder)
+        return Share(self, payer, holder)
 
     def _collect(self) -> None:
         while self._gone:
@@ -56,14 +56,14 @@ class Budget:
         self._collect()
         if not share.holders:  # nobody keeps what is left of a body that was not read
             return
-        most, of_caller = self._most // 2, self._by_caller.get(share.caller, 0)
+        most, of_payer = self._most // 2, self._by_payer.get(share.payer, 0)
         if share.size + size > most:
             raise PayloadTooLarge(
                 f"the input takes more than {most} bytes, with its media and its values: half of {_SETTING}"
             )
-        if of_caller + size > most:
+        if of_payer + size > most:
             raise Unavailable(
-                f"your other requests hold {of_caller - share.size} bytes of inputs, and one caller may hold {most}: "
+                f"your other requests hold {of_payer - share.size} bytes of inputs, and one caller may hold {most}: "
                 f"half of {_SETTING}; send this one again when one of them has ended",
                 retry_after_s=_RETRY_AFTER_S,
             )
@@ -77,24 +77,24 @@ class Budget:
     def _add(self, share: "Share", size: int) -> None:
         share.size += size
         self._used += size
-        left = self._by_caller.pop(share.caller, 0) + size
+        left = self._by_payer.pop(share.payer, 0) + size
         if left:
-            self._by_caller[share.caller] = left
+            self._by_payer[share.payer] = left
 
 
 class Share:
     """Hold what one request has taken of a budget.
 
     Attributes:
-        caller: who pays.
+        payer: whose they are: a caller, or an address.
         holders: who keeps what it is for; when none is left, the bytes are given back.
     """
 
-    __slots__ = ("_budget", "caller", "holders", "size")
+    __slots__ = ("_budget", "holders", "payer", "size")
 
-    def __init__(self, budget: Budget, caller: str, holder: Hashable) -> None:
+    def __init__(self, budget: Budget, payer: str, holder: Hashable) -> None:
         self._budget = budget
-        self.caller = caller
+        self.payer = payer
         self.holders = {holder}
         self.size = 0
 

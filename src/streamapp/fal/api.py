@@ -420,7 +420,7 @@ def _add_routes(api: FastAPI, runtime: Runtime) -> None:
 FAL = Face(
     name="fal",
     fixed_paths=("/rest", "/api/fal"),
-    hosts=("fal.run", "*.fal.run", "*.fal.ai", "*.fal.media"),
+    hosts=tuple(HOSTS),
     exposed_headers=(
         *("x-fal-request-id", "X-Fal-Error-Type", "X-Fal-Request-Timeout-Type"),
         *("x-fal-billable-units", "X-Fal-Runner-Hints"),

@@ -221,7 +221,7 @@ class Job:
         self.arguments = arguments
         self.answer = answer
         self.share = share if share is not None and share.size else None  # most have none: it takes 0.3 kB
-        self.payer = request.caller if share is None else share.caller
+        self.payer = request.caller if share is None else share.payer
         self.context = contextvars.copy_context()
         awaits_owner = is_live and not request.is_detached
         self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=awaits_owner, joins=request.joins)

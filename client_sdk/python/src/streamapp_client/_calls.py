@@ -116,9 +116,8 @@ class _Story:
             yield self.told.with_logs([event.data])
 
     def _hear_state(self, data: Any) -> Iterator[JobStatus]:
-        if (
-            not isinstance(data, dict) or "created_at" not in data
-        ):  # an older server, which says at the beginning only which job it is
+        # An older server says at the beginning only which job it is.
+        if not isinstance(data, dict) or "created_at" not in data:
             return
         self._tells_states = True
         state = _read_status(data)

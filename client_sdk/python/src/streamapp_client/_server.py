@@ -140,10 +140,8 @@ class Redirects:
         self._followed += 1
         if self._followed > _MAX_REDIRECTS:
             raise _unexpected(response, f"more than {_MAX_REDIRECTS} redirects, the last to {shown_url(request.url)}")
-        if request.url.scheme not in ("http", "https") or (response.url.scheme, request.url.scheme) == (
-            "https",
-            "http",
-        ):
+        before, scheme = response.url.scheme, request.url.scheme
+        if scheme not in ("http", "https") or (before, scheme) == ("https", "http"):
             raise _unexpected(response, f"a redirect to {shown_url(request.url)}, which is not safe to follow")
         if origin_of(request.url) != origin_of(self._server.url):
             if request.method != "GET":
