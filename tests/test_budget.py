@@ -15,7 +15,7 @@ from tests.waiting import until
 
 import streamapp
 import streamapp.testing
-from streamapp.budget import Budget, uncounted
+from streamapp.budget import Budget
 from streamapp.errors import PayloadTooLarge, Unavailable
 
 
@@ -103,10 +103,6 @@ def test_callers_that_have_nothing_are_forgotten() -> None:
         share.take(10)
         share.let_go("request")
     assert (budget.used, budget._by_payer) == (0, {})
-
-
-def test_what_no_request_has_brought_is_not_counted() -> None:
-    uncounted(1 << 40)
 
 
 # Over HTTP: nothing is left behind, however a request ends
