@@ -41,6 +41,7 @@ from ..http.sites import ASKED_HOST
 from ..process.ending import LastResort, close_loop, end_process, leave_by
 from ..process.forks import held_here, looping_here
 from ..process.logs import logger
+from ..process.threads import begin_in_own_thread
 from ..runtime import EXIT_STUCK
 from .connections import (
     BODY_BYTES,
@@ -507,7 +508,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, see the readers off, then let uvicorn close the rest; teardown runs in its lifespan."""
-        logger.info("draining: no new jobs; running ones may go on for %g s", self._runtime.settings.drain_s)
+        # In a thread of its own: a handler that does not return would hold up the readers, who are to hear of the end.
+        line = "draining: no new jobs; running ones may go on for %g s"
+        with suppress(RuntimeError):  # there may be too many threads for one more
+            begin_in_own_thread("says-drain", logger.info, line, self._runtime.settings.drain_s)
         await self._drain()
         _tell_sse_starlette(is_drained=True)
         await self._see_off()
