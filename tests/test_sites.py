@@ -284,13 +284,23 @@ OWN = [
         "host.docker.internal:8000",
         socket.gethostname(),
         f"{socket.gethostname().upper()}:80",
+        f"{socket.gethostname().partition('.')[0]}.local:8000",
+        "127.1:8000",
         "my_box:8000",
         "box.test",
         "",
     ),
 ]
 OTHERS = [
-    *("evil.example", "evil.example:8000", "EVIL.example.", "localhost.evil.example", "127.0.0.1.evil.example"),
+    *(
+        "evil.local",
+        "127.1.evil.example",
+        "evil.example",
+        "evil.example:8000",
+        "EVIL.example.",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+    ),
     *(
         "evil.localhost.example",
         "internal.evil.example",

@@ -151,7 +151,9 @@ class Hosts:
 
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
         self.app = app
-        self._names = frozenset((*_OWN_NAMES, socket.gethostname().lower(), *(name.lower() for name in names)))
+        own = socket.gethostname().lower()
+        called = (own, f"{own.partition('.')[0]}.local")  # the second in the network at hand alone, by mDNS
+        self._names = frozenset((*_OWN_NAMES, *called, *(name.lower() for name in names)))
         self._log = _Log()
         self._knows = lru_cache(maxsize=64)(self._is_own)  # to read an address takes more than all else here
 
@@ -174,7 +176,8 @@ class Hosts:
 
     def _is_own(self, host: bytes) -> bool:
         name = _name_in(host.decode("latin-1"))
-        if name in self._names or "*" in self._names or address_in(name) is not None:
+        is_address = name.rpartition(".")[2].isdecimal() or address_in(name) is not None  # `127.1`, as curl sends it
+        if name in self._names or "*" in self._names or is_address:
             return True
         first, *parts = name.split(".")
         is_bare = first != "" and not parts
