@@ -480,6 +480,17 @@ def test_a_body_that_comes_to_a_standstill_is_answered_with_408(caplog: pytest.L
     assert [record.name for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+def test_who_still_sends_when_it_is_too_late_reads_why() -> None:
+    """Were the connection closed at once, its next bytes would be answered with a reset, which takes the 408 away."""
+    with running() as served, connected(served, POST % 100_000 + b'{"text": "') as (client,):
+        let_pass(served, 20)
+        for _ in range(3):
+            client.sendall(b"x" * 100)
+            assert is_served(served)
+        assert rest_of(client).startswith(b"HTTP/1.1 408")
+        until(lambda: served.server.connections._held == 0)
+
+
 @pytest.mark.parametrize("pieces", [1, 10])
 def test_a_slow_body_comes_through(pieces: int) -> None:
     text = b"x" * 2000

@@ -31,7 +31,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import HANDLED_SIGNALS
 
-from ..errors import RequestTimeout, describe
+from ..errors import RequestTimeout, StreamAppError, describe
 from ..fal.api import FalHosts
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
@@ -209,11 +209,20 @@ class LendingProtocol(HttpToolsProtocol):
             return "silent" if self.transport is None else None
         if self._has_begun or self.is_answering:
             late = f"the request's head did not come within {HEAD_S} s" if self._has_begun else _STALLED
-            self.transport.write(raw_answer(RequestTimeout(late)))
-            self.transport.close()
+            self._part(RequestTimeout(late))
             return "too late"
         self.transport.close()
         return "silent" if self.cycle is None else None
+
+    def _part(self, error: StreamAppError) -> None:
+        """Tell the client an error, and end its request here; it may still send, and reads this only then."""
+        self.transport.write(raw_answer(error))
+        if self.config.is_ssl:
+            self.transport.close()
+            return
+        self._connections.leave(self)
+        super().connection_lost(ConnectionAbortedError())  # which leaves the transport open
+        self._connections.linger(self.transport)
 
     def make_way(self) -> None:
         """End it at once, in favour of another."""
