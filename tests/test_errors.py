@@ -1,6 +1,7 @@
 """Errors: what callers are told about each."""
 
 import re
+from typing import NoReturn
 
 import pytest
 from starlette.exceptions import HTTPException
@@ -83,7 +84,16 @@ def test_in_debug_it_shows_the_text_and_the_traceback() -> None:
     assert info.body["error"]["traceback"] == info.detail == "ValueError: too wide\n"
 
 
-@pytest.mark.parametrize("error", [InvalidInput("x"), HTTPException(418), errors.EndpointFailed("x")])
+def test_a_failed_setup_has_the_traceback_of_what_it_raised_in_debug() -> None:
+    error = errors.SetupFailed("setup failed", trace="line 7")
+    report = describe(error, debug=True)
+    assert (report.message, report.traceback, report.detail) == ("setup failed", "line 7", "line 7")
+    assert describe(error).body["detail"] == "setup failed"
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidInput("x"), HTTPException(418), errors.EndpointFailed("x"), errors.SetupFailed("x")]
+)
 def test_what_is_meant_for_the_caller_has_no_traceback(error: Exception) -> None:
     assert "traceback" not in describe(error, debug=True).body["error"]
     assert "traceback" not in describe(ValueError(), debug=False).body["error"]
@@ -110,6 +120,15 @@ def test_a_traceback_has_its_causes_and_of_a_long_one_the_end_is_told() -> None:
     assert len(trace) == 64 * 1024 + len("...\n")
     assert trace.startswith("...\n")
     assert trace.endswith("x\n")
+
+
+def test_of_an_exception_that_breaks_when_it_is_read_the_type_is_told() -> None:
+    class Broken(Exception):
+        @property
+        def __cause__(self) -> NoReturn:  # type: ignore[override]
+            raise ValueError("no cause")
+
+    assert describe(Broken(), debug=True).traceback == "Broken, of which nothing can be read\n"
 
 
 @pytest.mark.parametrize(

@@ -1020,6 +1020,18 @@ def test_the_traceback_of_a_server_that_debugs_can_be_unfolded(contents: str, pl
     take_picture(tab, "playground-traceback")
 
 
+def test_where_setup_raised_can_be_unfolded_until_it_is_mended(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+    body = {"ready": False, "reason": "contents: setup_failed", "traceback": TRACEBACK}
+    tab.page.route("**/_streamapp/ready", lambda route: route.fulfill(status=503, json=body))
+    tab.open("/nested")
+    tab.page.get_by_text("Traceback", exact=True).click()
+    expect(tab.page.get_by_text("line 7, in draw")).to_be_visible()
+    take_picture(tab, "playground-setup-failed")
+    tab.page.unroute("**/_streamapp/ready")
+    expect(tab.page.get_by_text("line 7, in draw")).to_have_count(0)
+
+
 def test_a_server_that_cannot_say_what_it_serves_is_told_whatever_it_says(contents: str, playground: Opener) -> None:
     tab = playground(contents)
     bodies = iter([json.dumps({"error": FAILURE}), "<h1>Bad Gateway</h1>"])

@@ -692,6 +692,32 @@ def test_when_setup_raises_waiting_readers_get_the_error() -> None:
         assert (codes.get(timeout=WAIT_S), client.get("/health").status_code) == (3, 503)
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_where_setup_raised_is_told_in_debug_alone(debug: bool) -> None:
+    class Broken(streamapp.App):
+        may_fail = threading.Event()
+
+        def setup(self) -> None:
+            self.may_fail.wait(WAIT_S)
+            raise FileNotFoundError("/secret/model")
+
+        @streamapp.endpoint("/x")
+        def x(self) -> int:
+            return 1
+
+        @streamapp.endpoint("/async-x")
+        async def async_x(self) -> int:
+            return 2
+
+    with serving(Broken, debug=debug) as client:
+        waiting = [submit_over_http(client, path) for path in ("/x", "/async-x")]
+        Broken.may_fail.set()
+        told = [client.get(f"/jobs/{job}/result") for job in waiting]
+        told += [client.post("/x"), client.post("/async-x"), client.get("/ready")]
+    assert [answer.status_code for answer in told] == [503] * 5
+    assert [("in setup" in answer.text, "/secret" in answer.text) for answer in told] == [(debug, debug)] * 5
+
+
 def test_a_thread_that_does_not_come_back_makes_the_server_unhealthy() -> None:
     codes: queue.Queue[int] = queue.Queue()
     with serving(app := Gated(), timeout_s=0.01, stuck_s=0.01) as client:

@@ -640,8 +640,9 @@ def test_when_setup_raises_waiting_and_later_jobs_get_the_error(
     assert isinstance(broken.result(WAIT_S), SetupFailed)
     assert isinstance(worker.ready.exception(0), SetupFailed)
     assert worker.join(WAIT_S)
-    with pytest.raises(SetupFailed):
+    with pytest.raises(SetupFailed) as refused:
         worker.submit(new())
+    assert type(error).__name__ in (refused.value.trace or "")
     assert caplog.messages == ["setup of app failed"]
 
 

@@ -159,6 +159,20 @@ def test_a_lane_out_of_service_takes_no_jobs(state: State, error: type[StreamApp
     assert lane.state == state
 
 
+def test_who_asks_before_the_end_of_setup_is_known_hears_no_traceback() -> None:
+    refusals: list[str | None] = []
+
+    def ask(error: StreamAppError) -> None:
+        with pytest.raises(SetupFailed) as refused:
+            lane.submit(new())
+        refusals.append(refused.value.trace)
+
+    lane = Lane("app", SETTINGS, on_broken=ask)
+    lane.break_off("setup_failed", SetupFailed("it failed", trace="line 7"))
+    ask(SetupFailed("it failed"))
+    assert refusals == [None, "line 7"]
+
+
 # Deadlines
 
 

@@ -61,6 +61,7 @@ class StreamAppError(Exception):
     retryable: bool = False
     default_retry_after_s: ClassVar[int | None] = None
     headers: Mapping[str, str] = {}  # sent with it
+    trace: str | None = None  # where the app's code raised what this tells of; told only in debug
 
     def __init__(self, message: str, *, detail: Any = None, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -187,10 +188,14 @@ class Draining(Unavailable):
 
 
 class SetupFailed(Unavailable):
-    """Say that the app's `setup` raised."""
+    """Say that the app's `setup` raised, and where."""
 
     code = "setup_failed"
     retryable = False
+
+    def __init__(self, message: str, *, trace: str | None = None) -> None:
+        super().__init__(message)
+        self.trace = trace
 
 
 class OutOfMemory(Unavailable):
@@ -322,7 +327,7 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
     """
     match error:
         case StreamAppError():
-            return ErrorReport(
+            report = ErrorReport(
                 error.status_code,
                 error.code,
                 error.message,
@@ -343,13 +348,18 @@ def describe(error: BaseException, *, where: str = "", debug: bool = False) -> E
             report = ErrorReport(500, EndpointFailed.code, message + said)
     if not debug:
         return report
-    trace = format_traceback(error)
+    trace = error.trace if isinstance(error, StreamAppError) else format_traceback(error)
+    if trace is None:
+        return report
     return replace(report, detail=trace, traceback=trace)  # fal's clients show no more than `detail`
 
 
 def format_traceback(error: BaseException) -> str:
     """Format what the app's code raised, from its own first line on; of a long one the end, which says what it was."""
-    trace = traceback.TracebackException.from_exception(error)
+    try:
+        trace = traceback.TracebackException.from_exception(error)
+    except Exception:  # one of the app's own can break when it is read
+        return f"{type(error).__name__}, of which nothing can be read\n"
     own = list(itertools.dropwhile(_is_of_ours, trace.stack))
     trace.stack = traceback.StackSummary.from_list(own or list(trace.stack))
     text = whole("".join(trace.format()))

@@ -33,7 +33,7 @@ from .workers.capture import capture
 from .workers.tasks import TaskWorker
 from .workers.thread import ThreadWorker
 from .workers.watchdog import LoopWatchdog
-from .workers.worker import OUT_OF_SERVICE, Worker, WorkerStatistics
+from .workers.worker import OUT_OF_SERVICE, Worker, WorkerStatistics, trace_of
 
 EXIT_SETUP_FAILED = 3
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h: a supervisor should start the process again
@@ -47,6 +47,8 @@ class Readiness(NamedTuple):
 
     is_ready: bool
     reason: str
+    #: where the app's setup raised; in debug
+    traceback: str | None = None
 
 
 class Workers(NamedTuple):
@@ -307,7 +309,8 @@ class Runtime:
         for worker in self._workers():
             state = worker.state
             if state != "ready":
-                return Readiness(False, f"{worker.name}: {state}")
+                trace = trace_of(worker.ready) if self.settings.debug else None
+                return Readiness(False, f"{worker.name}: {state}", trace)
         return Readiness(True, "ready")
 
     def is_healthy(self) -> bool:

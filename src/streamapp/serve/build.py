@@ -412,9 +412,9 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
         if not runtime.is_draining:
             runtime.start()  # mounted in another app, nothing else starts it before the first job
         readiness = runtime.readiness()
-        return JSONResponse(
-            {"ready": readiness.is_ready, "reason": readiness.reason}, 200 if readiness.is_ready else 503
-        )
+        trace = {} if readiness.traceback is None else {"traceback": readiness.traceback}
+        body = {"ready": readiness.is_ready, "reason": readiness.reason, **trace}
+        return JSONResponse(body, 200 if readiness.is_ready else 503)
 
     async def metrics() -> Response:
         return Response(figures.render(), media_type=CONTENT_TYPE)

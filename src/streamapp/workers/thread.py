@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from ..errors import Cancelled, SetupFailed, StreamAppError
+from ..errors import Cancelled, SetupFailed, StreamAppError, format_traceback
 from ..jobs.content import holds_path
 from ..jobs.job import Job
 from ..jobs.stream import Stream, enter_stream
@@ -121,8 +121,9 @@ class ThreadWorker:
         except BaseException as error:  # a model that cannot be loaded: whatever it raised, readers must hear of it
             said = advice(error)
             logger.exception("setup of %s failed%s", self.name, said)
-            failed = SetupFailed(f"setup of {self.name} failed with {type(error).__name__}{said}")
-            self._lane.break_off("setup_failed", failed)
+            message = f"setup of {self.name} failed with {type(error).__name__}{said}"
+            # A text: the error would keep what setup had loaded.
+            self._lane.break_off("setup_failed", SetupFailed(message, trace=format_traceback(error)))
             return False
         logger.info("setup of %s took %.1f s", self.name, time.monotonic() - started)
         self._lane.open()

@@ -112,6 +112,12 @@ class Worker(Protocol):
         ...
 
 
+def trace_of(ready: Future[None]) -> str | None:
+    """Return where the app's setup raised, once that is known."""
+    error = ready.exception() if ready.done() else None
+    return error.trace if isinstance(error, StreamAppError) else None
+
+
 class RunTimes:
     """Remember how long the last jobs ran, and estimate from it when to come back."""
 
@@ -353,7 +359,7 @@ class Lane:
             case "draining" | "stopped":
                 raise draining()
             case "setup_failed":
-                raise SetupFailed(f"setup of {self.name} failed; the server's log says why")
+                raise SetupFailed(f"setup of {self.name} failed; the server's log says why", trace=trace_of(self.ready))
             case "stuck":
                 raise WorkerStuck(f"the inference thread of {self.name} does not come back")
             case "broken":

@@ -4,7 +4,7 @@ import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react
 import { Client, parseJson, StreamappError } from "streamapp-client";
 
 import icon from "./icon.svg";
-import { Traceback } from "./parts";
+import { Traceback, tracebackOf } from "./parts";
 import { Playground } from "./playground";
 import { type Endpoint, endpointsOf } from "./schema";
 import { useReadiness } from "./ready";
@@ -79,7 +79,7 @@ function Failure({ error, hasKey, onRetry }: FailureProps): ReactNode {
   return (
     <div role="alert" className="error">
       <p>The server does not say what it serves: {error.message}</p>
-      <Traceback error={error} />
+      <Traceback text={tracebackOf(error)} />
       <button type="button" onClick={onRetry}>Try again</button>
     </div>
   );

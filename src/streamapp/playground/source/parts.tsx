@@ -38,9 +38,13 @@ export function Meter({ label, value, max }: MeterProps) {
   );
 }
 
-/** The traceback of a failure, to be unfolded; a server sends it when it debugs. */
-export function Traceback({ error }: { error: Error }) {
-  const text = (error as Partial<StreamappError>).data?.error?.traceback;
+/** The traceback that an error has from a server that debugs. */
+export function tracebackOf(error: Error): unknown {
+  return (error as Partial<StreamappError>).data?.error?.traceback;
+}
+
+/** The traceback of a failure, where there is one, to be unfolded. */
+export function Traceback({ text }: { text: unknown }) {
   if (typeof text !== "string") return null;
   return (
     <details>

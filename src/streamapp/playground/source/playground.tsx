@@ -11,7 +11,7 @@ import { type Past, seedOf } from "./history";
 import { inputLink, jobLink } from "./link";
 import { Upload } from "./media";
 import { Output } from "./output";
-import { CopyButton, Region, Traceback } from "./parts";
+import { CopyButton, Region, Traceback, tracebackOf } from "./parts";
 import { Pasts } from "./pasts";
 import { RawInput } from "./raw";
 import type { Readiness } from "./ready";
@@ -140,6 +140,12 @@ function OutputRegion({ endpoint, desk: { input, run, wrong, pasts }, readiness 
       </p>
       {wrong && <p role="alert" className="error">{wrong}</p>}
       {run?.status === "failed" && run.error && <Trouble error={run.error} />}
+      {readiness.traceback && !run?.error && (
+        <div role="alert" className="error">
+          <p>{readiness.note}</p>
+          <Traceback text={readiness.traceback} />
+        </div>
+      )}
       {run ? <Guard key={run.startedAt}><Output run={run} /></Guard> : <p className="empty">{WELCOME}</p>}
     </Region>
   );
@@ -163,7 +169,7 @@ function Trouble({ error }: { error: StreamappError }) {
     <div role="alert" className="error">
       <p><b>{error.message}</b></p>
       <p>{remedyFor(error)}</p>
-      <Traceback error={error} />
+      <Traceback text={tracebackOf(error)} />
       {error.status && !error.message.startsWith("HTTP") && <p className="note">HTTP {error.status}</p>}
     </div>
   );

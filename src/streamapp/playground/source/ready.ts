@@ -8,6 +8,8 @@ export interface Readiness {
   /** What the region "Output" says of it. */
   words: string;
   note: string;
+  /** Where `setup` raised; told by a server that debugs. */
+  traceback?: string;
 }
 
 const ASKED: Readiness = { state: "asked", words: "asking the server", note: "" };
@@ -65,8 +67,9 @@ async function readinessOf(server: string, headers: Record<string, string>): Pro
   const answer = await fetch(`${server}/_streamapp/ready`, { headers }).catch(() => undefined);
   if (!answer || answer.status === 502 || answer.status === 504) return GONE; // by a proxy
   if (answer.status !== 503) return READY;
-  const { reason = "" } = await answer.json().catch(() => ({}));
+  const { reason = "", traceback } = await answer.json().catch(() => ({}));
   const [state, app] = reason.split(": ").reverse(); // the first app that is not ready; none where the server drains
   const told = STATES[state] ?? GONE;
-  return app === undefined ? told : { ...told, note: `${app}: ${told.note}` };
+  if (app === undefined) return told;
+  return { ...told, note: `${app}: ${traceback ? "it could not be set up." : told.note}`, traceback };
 }

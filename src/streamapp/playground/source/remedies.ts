@@ -23,7 +23,9 @@ const REMEDIES: Record<string, string> = {
 
 /** Return a sentence that tells what to do. */
 export function remedyFor({ code, retryable, detail, data }: StreamappError): string {
-  if (data?.error?.traceback) return "The traceback says where; another input may work.";
+  if (data?.error?.traceback) {
+    return code === "setup_failed" ? "The traceback says where." : "The traceback says where; another input may work.";
+  }
   if (code === "invalid_input" && Array.isArray(detail)) return "Correct the fields that are marked, then run it again.";
   return REMEDIES[code] ?? (retryable ? "It may work later: run it again in a moment." : "The server's log may say more.");
 }
