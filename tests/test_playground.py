@@ -993,6 +993,14 @@ def test_a_server_that_takes_no_jobs_says_why(contents: str, playground: Opener,
     expect(tab.status).to_have_text("ready")
 
 
+def test_a_server_that_takes_connections_and_does_not_answer_is_gone(contents: str, playground: Opener) -> None:
+    """As `--reload` is while the app cannot be imported."""
+    tab = playground(contents)
+    tab.page.route("**/_streamapp/ready", lambda route: None)
+    tab.open("/nested")
+    expect(tab.status).to_have_text("no server")
+
+
 # Tracebacks
 
 TRACEBACK = """Traceback (most recent call last):
@@ -1023,8 +1031,8 @@ def test_the_traceback_of_a_server_that_debugs_can_be_unfolded(contents: str, pl
 def test_where_setup_raised_can_be_unfolded_until_it_is_mended(contents: str, playground: Opener) -> None:
     tab = playground(contents)
     body = {"ready": False, "reason": "contents: setup_failed", "traceback": TRACEBACK}
+    tab.open("/fails").run().ends("failed")  # by something else
     tab.page.route("**/_streamapp/ready", lambda route: route.fulfill(status=503, json=body))
-    tab.open("/nested")
     tab.page.get_by_text("Traceback", exact=True).click()
     expect(tab.page.get_by_text("line 7, in draw")).to_be_visible()
     take_picture(tab, "playground-setup-failed")

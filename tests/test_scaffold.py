@@ -74,6 +74,15 @@ def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str) -> None
         write_app(name, tmp_path)
 
 
+def test_an_app_that_was_installed_can_be_written_anew(tmp_path: Path) -> None:
+    installed = tmp_path / "my_app-0.1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Name: my-app\nVersion: 0.1.0\n")
+    (installed / "RECORD").write_text("my_app-0.1.0.dist-info/METADATA,,\nmy_app-0.1.0.dist-info/RECORD,,\n")
+    sys.path.append(str(tmp_path))
+    assert write_app("my-app", tmp_path).is_dir()
+
+
 def test_a_folder_that_is_there_is_refused(tmp_path: Path) -> None:
     write_app("twice", tmp_path)
     with pytest.raises(InvalidInput, match="is there already"):

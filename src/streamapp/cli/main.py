@@ -145,7 +145,8 @@ def serve(
 ) -> None:
     """Serve apps over HTTP until a signal comes.
 
-    STREAMAPP_API_KEY=... guards all routes but /health, page and files; other STREAMAPP_... variables set limits.
+    STREAMAPP_API_KEY=... guards all routes but /health, page and files; STREAMAPP_ALLOWED_HOSTS=... says by which names
+    a proxy or a tunnel leads here without one; other STREAMAPP_... variables set limits.
     """
     with explaining():
         if workers != 1:

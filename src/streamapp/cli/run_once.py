@@ -82,7 +82,7 @@ def _loggers() -> set[str]:
 
 def _find(served: ServedApp, path: str) -> EndpointSpec:
     for spec in served.endpoints:
-        if spec.path.rstrip("/") == path.rstrip("/"):
+        if spec.path.strip("/") == path.strip("/"):
             return spec
     paths = ", ".join(spec.path for spec in served.endpoints)
     raise NotFound(f"{type(served.app).__name__} has no endpoint {path!r}; it has {paths}")

@@ -137,8 +137,9 @@ def _is_module(name: str) -> bool:
 
 
 def _is_distribution(name: str) -> bool:
+    """Tell whether a package is installed; one that holds nothing is an app that was written here, and made anew."""
     try:
-        importlib.metadata.distribution(name)
+        files = importlib.metadata.distribution(name).files
     except importlib.metadata.PackageNotFoundError:
         return False
-    return True
+    return files is None or any(not file.parts[0].endswith(".dist-info") for file in files)

@@ -140,7 +140,7 @@ function OutputRegion({ endpoint, desk: { input, run, wrong, pasts }, readiness 
       </p>
       {wrong && <p role="alert" className="error">{wrong}</p>}
       {run?.status === "failed" && run.error && <Trouble error={run.error} />}
-      {readiness.traceback && !run?.error && (
+      {readiness.traceback && run?.error?.code !== "setup_failed" && (
         <div role="alert" className="error">
           <p>{readiness.note}</p>
           <Traceback text={readiness.traceback} />

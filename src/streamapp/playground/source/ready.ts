@@ -64,7 +64,9 @@ export function useReadiness(server: string, headers: Record<string, string>, on
 }
 
 async function readinessOf(server: string, headers: Record<string, string>): Promise<Readiness> {
-  const answer = await fetch(`${server}/_streamapp/ready`, { headers }).catch(() => undefined);
+  // While an app is imported, or cannot be, `--reload` lends its socket to nobody who would answer.
+  const signal = AbortSignal.timeout(ASK_MS);
+  const answer = await fetch(`${server}/_streamapp/ready`, { headers, signal }).catch(() => undefined);
   if (!answer || answer.status === 502 || answer.status === 504) return GONE; // by a proxy
   if (answer.status !== 503) return READY;
   const { reason = "", traceback } = await answer.json().catch(() => ({}));
