@@ -252,6 +252,32 @@ def test_a_redirect_that_leads_nowhere_is_told(serve: Serve, location: str, why:
         Client(server.url).run("/here")
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("port", ["", ":8443"])
+@each_call
+def test_a_server_that_answers_by_https_alone_is_named(
+    serve: Serve, call: Callable[..., Any], port: str, status: int
+) -> None:
+    """Nearly all proxies say 301: what would be asked by https is another thing, without input and key."""
+    server = serve(**{"v1/stream": [moved(f"https://127.0.0.1{port}/v1/stream?_token=secret", status)]})
+
+    with pytest.raises(UnexpectedAnswer) as caught:
+        call(Client(f"{server.url}/v1"), "/stream")
+    assert str(caught.value) == (
+        f"Expected an answer from {server.url}/v1/stream, got a redirect to https://127.0.0.1{port}/v1/stream; "
+        f'write Client("https://127.0.0.1{port}/v1")'
+    )
+
+
+def test_a_key_is_not_lost_on_the_way_to_https(serve: Serve) -> None:
+    server = serve(**{"jobs/j1": [moved("https://127.0.0.1/jobs/j1", 301)]})
+
+    with pytest.raises(UnexpectedAnswer, match=r'write Client\("https://127\.0\.0\.1"\)$'):
+        Client(server.url, key="secret").job("j1").status()
+    with pytest.raises(ConnectionFailed):  # followed: nothing is lost of a GET without key
+        Client(server.url, patience_s=0).job("j1").status()
+
+
 def test_an_asynchronous_client_follows_by_the_same_rules(serve: Serve) -> None:
     other = serve()
     server = serve(here=[moved("/there")], there=[answer(b"7")], away=[moved(f"{other.url}/x")])

@@ -146,6 +146,9 @@ export async function send(request: Request, signal: AbortSignal | undefined): P
     const next = new URL(location, url).href;
     if (response.status <= 303) [method, body] = ["GET", undefined];
     if (originOf(next) !== originOf(url)) {
+      // By https it would be asked without the input that 301 takes away, and without the key.
+      const isUpgrade = /^https:/i.test(next) && hostOf(next) === hostOf(url);
+      if (isUpgrade && (request.body !== undefined || headers.Authorization)) throw redirected(url, `to ${next}`);
       if (body !== undefined || !originOf(next)) throw redirected(url, `to ${next}, another origin, to which its input is not sent`);
       headers = { Accept: headers.Accept! };
     }
@@ -166,6 +169,10 @@ export function inBytes(text: string): string {
 /** Return the scheme and host of a URL, undefined when it has none for HTTP; React Native's URL does not know it. */
 export function originOf(url: string): string | undefined {
   return /^https?:\/\/[^/?#\\]+/i.exec(url)?.[0].toLowerCase();
+}
+
+function hostOf(url: string): string | undefined {
+  return originOf(url)?.replace(/^https?|:\d+$/g, "");
 }
 
 /** Say whether a URL is of another origin than the page, whose browser then asks the server whether it may read. */

@@ -51,6 +51,15 @@ test("the question for a job goes elsewhere without the key", async (t) => {
   assert.equal(other.requests[0].headers.authorization, undefined);
 });
 
+test("what leads from http to https is told, not asked for without input and key", async (t) => {
+  for (const status of [301, 302, 303, 307, 308]) {
+    const { url } = await serving(t, leading(status, "https://127.0.0.1:1/echo"), leading(status, "https://127.0.0.1:1/echo"));
+    const refused = { code: "unexpected_answer", message: /redirects to https:\/\/127.0.0.1:1\/echo; write the URL/ };
+    await assert.rejects(new Client(url).run("/echo"), refused);
+    await assert.rejects(new Client(url, { key: "secret" }).job(JOB).result(), refused);
+  }
+});
+
 test("a redirect without an end is not followed for ever", async (t) => {
   const { url, requests } = await serving(t, leading(307, "/echo"));
   await assert.rejects(new Client(url).run("/echo"), { code: "unexpected_answer", message: /without an end/ });

@@ -144,6 +144,7 @@ class Redirects:
         if scheme not in ("http", "https") or (before, scheme) == ("https", "http"):
             raise _unexpected(response, f"a redirect to {shown_url(request.url)}, which is not safe to follow")
         if origin_of(request.url) != origin_of(self._server.url):
+            self._check_upgrade(response, request.url)
             if request.method != "GET":
                 raise _unexpected(
                     response,
@@ -153,6 +154,15 @@ class Redirects:
             for name in ("Authorization", "Cookie"):
                 request.headers.pop(name, None)
         return request
+
+    def _check_upgrade(self, response: httpx.Response, url: httpx.URL) -> None:
+        """Refuse to ask by https without the input and the key that went out by http."""
+        asked = response.request
+        if (asked.url.scheme, asked.url.host, url.scheme) != ("http", url.host, "https"):
+            return
+        if asked.method != "GET" or "Authorization" in asked.headers:
+            secure = str(self._server.url.copy_with(scheme="https", port=url.port, userinfo=b"")).rstrip("/")
+            raise _unexpected(response, f'a redirect to {shown_url(url)}; write Client("{secure}")')
 
 
 def origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
