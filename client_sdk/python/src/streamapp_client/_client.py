@@ -1,5 +1,6 @@
 """Perform calls over blocking connections; what is sent, and what an answer means, is decided in the calls."""
 
+import os
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
@@ -99,7 +100,7 @@ def _advance(call: Call[Any], wire: _Wire) -> Event:
 
 
 class Client:
-    """Call one streamapp server; may be shared between threads.
+    """Call one streamapp server; may be shared between threads, and with forked processes.
 
         for event in Client("http://127.0.0.1:8000").stream("/stream", {"prompt": "a red circle"}):
             print(event.name, event.data)
@@ -126,11 +127,15 @@ class Client:
         silence_s: float = 45.0,
     ) -> None:
         self._server = Server.at(url, key)
-        self._http = httpx.Client(**self._server.options(httpx.HTTPTransport, True))
         self._patience_s = patience_s
         self._resume_window_s = resume_window_s
         self._silence_s = silence_s
         self._reach = Reach()
+        self._connect()
+
+    def _connect(self) -> None:
+        self._http = httpx.Client(**self._server.options(httpx.HTTPTransport, True))
+        self._process_id = os.getpid()
         # Not `__del__`: the finalizer also runs at exit, while the modules it needs are still there.
         self._hang_up = weakref.finalize(self, self._http.close)
 
@@ -231,6 +236,9 @@ class Client:
             return self._wire().fetch(Send("GET", self._server.file(url), read_s=self._silence_s), max_bytes)
 
     def _wire(self) -> _Wire:
+        if os.getpid() != self._process_id and not self._http.is_closed:
+            self._hang_up.detach()
+            self._connect()  # on the connections from before the fork, each process would read the other's answers
         return _Wire(self._http, self._server)
 
     def _submit(self, path: str, input: Any, deadline: Deadline) -> JobStatus:
@@ -289,7 +297,8 @@ class Stream(Iterator[Event]):
     def __init__(self, client: Client, conversation: Conversation, wire: _Wire, *, cancels: bool) -> None:
         self._conversation = conversation
         self._events = _read(conversation, wire, client._server)
-        self._leave = weakref.finalize(self, _leave, client if cancels else None, conversation.transcript, wire)
+        canceller = client if cancels else None
+        self._leave = weakref.finalize(self, _leave, canceller, conversation.transcript, wire, os.getpid())
 
     @property
     def job_id(self) -> str | None:
@@ -345,7 +354,9 @@ def _read(conversation: Conversation, wire: _Wire, server: Server) -> Generator[
         yield event
 
 
-def _leave(client: Client | None, transcript: core.Transcript, wire: _Wire) -> None:
+def _leave(client: Client | None, transcript: core.Transcript, wire: _Wire, process_id: int) -> None:
+    if os.getpid() != process_id:
+        return  # a fork that ends: the stream is the other's
     if client is not None and transcript.job_id and not transcript.is_over:
         client._cancel(transcript.job_id)
     wire.hang_up()
