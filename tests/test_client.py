@@ -151,6 +151,13 @@ def test_null_is_a_result(serve: Serve) -> None:
     assert stream.reconnects == 0
 
 
+def test_an_end_that_another_server_tells_is_one(serve: Serve) -> None:
+    """Many send `done` at the end of a POST's stream; ours only in those that were asked for by GET."""
+    server = serve(head().replace(b"X-Streamapp-Job-Id: j1\r\n", b""), block("progress", 1), block("done", {}, 2), END)
+
+    assert [event.name for event in Client(server.url).stream("/stream")] == ["progress", "done"]
+
+
 def test_a_last_line_needs_no_line_end(serve: Serve) -> None:
     server = serve(head("application/x-ndjson"), chunk("1\n2"), END)
 

@@ -53,7 +53,11 @@ def test_a_child_that_ends_does_not_cancel_its_parents_stream(serve: Serve) -> N
     server = serve(head(), block("progress", 1), block("output", 2), END)
     stream = Client(server.url).stream("/stream")
 
-    assert forked(lambda: stream.close() is None) == 0
+    def ends() -> bool:
+        stream.close()
+        return True
+
+    assert forked(ends) == 0
     assert [event.data for event in stream] == [1, 2]
     assert server.saw(1) == ["POST /stream"]
     assert server.log.empty()

@@ -254,7 +254,7 @@ class Transcript:
         if meaning not in ("passing", "opening"):
             # What the attempt before a restart has brought does not count any more.
             self._last = None if meaning == "restart" else data
-            self._has_result = meaning == "result"
+            self._has_result = meaning != "restart"
         return Event(raw.name, data, raw.id, self._download)
 
     def end_body(self) -> Iterator[Event]:
