@@ -93,6 +93,11 @@ def test_a_path_is_below_the_url_and_an_absolute_url_where_it_says(path: str, ad
     assert str(Address.at("http://h:1/v1").address(path)) == address
 
 
+@pytest.mark.parametrize("url", ["http://h/v1", "http://h/v1/", "http://h:80/v1//", "http://h/v1?", "http://h/v1/#"])
+def test_a_url_may_end_in_what_says_nothing(url: str) -> None:
+    assert str(Address.at(url).address("/stream")) == "http://h/v1/stream"
+
+
 def test_no_path_leads_out_of_the_url() -> None:
     with pytest.raises(NotSent):
         Address.at("http://h/v1").address("/../admin")

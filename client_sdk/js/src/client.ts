@@ -53,7 +53,7 @@ export class Client {
     { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000, largeIntegers }: ClientOptions = {},
   ) {
     const headers: Record<string, string> = key === undefined ? {} : { Authorization: inBytes(`Key ${key}`) };
-    const base = new URL(String(url), globalThis.location?.href).href.replace(/\/+$/, "");
+    const base = new URL(String(url), globalThis.location?.href).href.replace(/[/?#]+$/, "");
     const parse = largeIntegers === "bigint" ? parseJson : JSON.parse;
     this.#server = new Server({ url: base, headers, resumeWindowMs, silenceMs, parse }, patienceMs);
     this.#key = key;

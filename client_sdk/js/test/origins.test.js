@@ -51,6 +51,12 @@ test("the question for a job goes elsewhere without the key", async (t) => {
   assert.equal(other.requests[0].headers.authorization, undefined);
 });
 
+test("a URL may end in what says nothing", async (t) => {
+  const { url, requests } = await serving(t, seven);
+  for (const end of ["/v1", "/v1/", "/v1//", "/v1?", "/v1/#"]) await new Client(url + end).run("/echo");
+  assert.deepEqual(new Set(requests.map(({ url }) => url)), new Set(["/v1/echo"]));
+});
+
 test("what leads from http to https is told, not asked for without input and key", async (t) => {
   for (const status of [301, 302, 303, 307, 308]) {
     const { url } = await serving(t, leading(status, "https://127.0.0.1:1/echo"), leading(status, "https://127.0.0.1:1/echo"));

@@ -195,7 +195,7 @@ def _base(url: str) -> httpx.URL:
     if address.scheme not in ("http", "https") or not _names_a_host(address) or address.query or address.fragment:
         shown = re.sub(r"//.*@", "//...@", str(url)[:_SHOWN_CHARACTERS])
         raise NotSent(f'Expected a URL like "http://127.0.0.1:8000", got {shown!r}')
-    return address.copy_with(path=address.path.rstrip("/") + "/")
+    return address.copy_with(path=address.path.rstrip("/") + "/", query=None, fragment=None)
 
 
 def _names_a_host(url: httpx.URL) -> bool:
