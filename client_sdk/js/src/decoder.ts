@@ -25,8 +25,8 @@ export interface Decoder {
   feed(chunk: Chunk): ServerSentEvent[];
 }
 
-/** What one event, line or answer may hold, in characters: a little more than the server's own 64 MiB. */
-export const MOST_CHARACTERS = 65 * 2 ** 20;
+/** What one event, line or answer may hold, in characters: a result of some large pictures; as much as in Python. */
+export const MOST_CHARACTERS = 128 * 2 ** 20;
 // A longer `retry:` is no waiting time that anybody means.
 const RETRY = /^\d{1,15}$/;
 const ERROR_LINE = /^{"error":.*"error_type":/s;
