@@ -144,11 +144,11 @@ export async function send(request: Request, signal: AbortSignal | undefined): P
     if (!location) return response;
     await response.body?.cancel();
     const next = new URL(location, url).href;
+    // By https it would be asked without the input that 301 takes away, and without the key.
+    const isUpgrade = hostOf(next) === hostOf(url) && /^http:/i.test(url) && /^https:/i.test(next);
+    if (isUpgrade && (body !== undefined || headers.Authorization)) throw redirected(url, `to ${next}`);
     if (response.status <= 303) [method, body] = ["GET", undefined];
     if (originOf(next) !== originOf(url)) {
-      // By https it would be asked without the input that 301 takes away, and without the key.
-      const isUpgrade = /^https:/i.test(next) && hostOf(next) === hostOf(url);
-      if (isUpgrade && (request.body !== undefined || headers.Authorization)) throw redirected(url, `to ${next}`);
       if (body !== undefined || !originOf(next)) throw redirected(url, `to ${next}, another origin, to which its input is not sent`);
       headers = { Accept: headers.Accept! };
     }

@@ -66,6 +66,13 @@ test("what leads from http to https is told, not asked for without input and key
   }
 });
 
+test("what takes neither input nor key along is led on, by https too", async (t) => {
+  const other = await serving(t, leading(301, "https://127.0.0.1:1/result"));
+  const { url } = await serving(t, leading(303, `${other.url}/result`));
+  const options = { key: "secret", patienceMs: 0 };
+  await assert.rejects(new Client(url, options).run("/echo"), { code: "connection_failed", message: /No answer from https:/ });
+});
+
 test("a redirect without an end is not followed for ever", async (t) => {
   const { url, requests } = await serving(t, leading(307, "/echo"));
   await assert.rejects(new Client(url).run("/echo"), { code: "unexpected_answer", message: /without an end/ });
