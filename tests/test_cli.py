@@ -92,6 +92,16 @@ class Broken(Painter):
     def setup(self):
         raise OSError("no model")
 """
+HALTING = """
+import itertools, os, signal, streamapp
+
+class Halting(streamapp.App):
+    @streamapp.endpoint("/")
+    def halt(self, stream: streamapp.Stream):
+        os.kill(os.getpid(), signal.SIGINT)
+        for step in itertools.count():
+            stream.progress(step)
+"""
 IMPORTS = "import signal, sys\nprint('begun', file=sys.stderr, flush=True)\nsignal.pause()\n"
 COMMANDS = ("serve", "run", "call", "exec", "env", "new")
 
@@ -564,6 +574,13 @@ def test_ctrl_c_cancels_a_run() -> None:
     assert Path("cancelled").exists()
 
 
+def test_after_a_run_that_ctrl_c_has_cancelled_ctrl_c_is_what_it_was(folder: Path) -> None:
+    (folder / "halting.py").write_text(HALTING)
+    before = signal.getsignal(signal.SIGINT)
+    assert CliRunner().invoke(cli, ["run", "halting.py", "/"]).exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_ctrl_c_twice_ends_a_run_whose_code_does_not_come_back() -> None:
     with started("run", "app.py:Painter", "/deaf") as process:
         read_until(process.stderr, "begun")
@@ -657,11 +674,26 @@ def test_call_streams_where_the_description_does_not_say(serve: Serve, document:
     assert invoke("call", server.url, "/stream").stdout == "7\n"
 
 
-@pytest.mark.parametrize("value", ['"\\ud800"', "[" * 400 + "]" * 400, "NaN"])
-def test_call_prints_what_is_odd_or_says_why_not(serve: Serve, value: str) -> None:
+@pytest.mark.parametrize(("value", "shown"), [('"\\ud800"', '"?"\n'), ("NaN", "NaN\n")])
+def test_call_prints_what_is_odd(serve: Serve, value: str, shown: str) -> None:
     event = chunk(f"event: output\ndata: {value}\n\n")
     result = invoke("call", serve(head(), event, END, **{"openapi.json": [answer(b"{}")]}).url, "/stream")
-    assert result.exit_code == 0 or result.stderr == "Expected JSON, got some that is nested too deeply\n"
+    assert result.stdout == shown
+
+
+def test_call_says_in_a_line_what_is_nested_too_deeply_to_be_printed(serve: Serve) -> None:
+    depth = 700  # which is read, but not written
+    event = chunk(f"event: output\ndata: {'[' * depth}{']' * depth}\n\n")
+    server = serve(head(), event, END, **{"openapi.json": [answer(b"{}")]})
+    assert refused("call", server.url, "/stream") == "Expected JSON, got some that is nested too deeply"
+
+
+def test_call_shows_the_traceback_that_a_server_tells(serve: Serve) -> None:
+    error = {"code": "endpoint_failed", "message": "no", "retryable": False, "traceback": "Traceback: app.py\n"}
+    server = serve(
+        answer(json.dumps({"error": error}).encode(), "500 Internal Server Error"), **{"openapi.json": [answer(b"{}")]}
+    )
+    assert invoke("call", server.url, "/stream").stderr == "Traceback: app.py\nendpoint_failed: no\n"
 
 
 def test_call_refuses_the_url_of_another_server_as_a_path(serve: Serve) -> None:

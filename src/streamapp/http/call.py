@@ -154,7 +154,7 @@ class Call(NamedTuple):
             query=scope["query_string"],
             origin=Origin(scope.get("scheme", "http"), told.pop("host", None), scope.get("server"), root_path),
             caller=caller_in(scope),
-            headers=b"\n".join([b"%b:%b" % (name, value) for name, value in scope["headers"]]),
+            headers=b"\n".join(map(b":".join, scope["headers"])),
             **told,
         )
 
