@@ -384,6 +384,59 @@ def test_trailers_that_end_are_no_reason_to_refuse_a_request_or_the_next() -> No
     assert received.count(b"HTTP/1.1 200") == 2
 
 
+OFFER = (
+    b"POST /length HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nHTTP2-Settings: AAM\r\nUpgrade: h2c\r\n"
+    b"Connection: Upgrade, HTTP2-Settings\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 15\r\n\r\n" + b'{"text": "xyz"}',
+        b"Transfer-Encoding: chunked\r\n\r\n" + b'f\r\n{"text": "xyz"}\r\n0\r\n\r\n',
+    ],
+    ids=["length", "chunks"],
+)
+@pytest.mark.parametrize("cut", [0, 60, len(OFFER), -20, -3])
+def test_who_offers_another_protocol_is_answered_in_http_1_1(body: bytes, cut: int) -> None:
+    """Java's client offers HTTP/2 with each request; its body would be dropped."""
+    last = b"GET /health HTTP/1.1\r\nHost: test\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade, close\r\n\r\n"
+    sent = OFFER + body
+    with running() as served:
+        port = int(served.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
+            client.sendall(sent[:cut])
+            assert httpx.get(f"{served.url}/health", timeout=WAIT_S).is_success  # the first piece was read
+            client.sendall(sent[cut:] + sent + last)
+            received = b""
+            while piece := client.recv(65_536):
+                received += piece
+    assert received.count(b"HTTP/1.1 200") == 3
+    assert received.count(b"\r\n\r\n3") == 2
+
+
+def test_many_offers_at_once_are_answered_one_by_one() -> None:
+    with running() as served:
+        port = int(served.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
+            offer = b"GET /health HTTP/1.1\r\nHost: test\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
+            client.sendall(offer * 1500 + offer.replace(b"Upgrade\r\n\r", b"Upgrade, close\r\n\r"))
+            received = b""
+            while piece := client.recv(65_536):
+                received += piece
+    assert received.count(b"HTTP/1.1 200") == 1501
+
+
+def test_a_connect_is_no_request_of_http() -> None:
+    with running() as served:
+        port = int(served.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
+            client.sendall(b"CONNECT test:443 HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+        assert httpx.get(f"{served.url}/health", timeout=WAIT_S).is_success
+
+
 class Lines(streamapp.App):
     @streamapp.endpoint("/many", media_type="application/x-ndjson")
     async def many(self) -> AsyncIterator[int]:

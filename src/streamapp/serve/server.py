@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import httptools
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -143,14 +144,50 @@ class LendingProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; refuse a request line, headers and trailers that do not end."""
-        super().data_received(data)
+        left: bytes | None = data
+        while left is not None:
+            left = self._parse(left)
         if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response(f"The request line and headers are over {_MAX_HEAD_BYTES} bytes.")
 
+    def _parse(self, data: bytes) -> bytes | None:
+        """Parse what came; returns what is to be read again, without an offer of another protocol."""
+        try:
+            super().data_received(data)
+        except httptools.HttpParserUpgrade as offer:
+            again = self._head_without_offer() + data[offer.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)  # behind `Connection: close` the old one reads no more
+            with suppress(AttributeError):  # as in uvicorn: httptools before 0.6.3
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            return again
+        return None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Have `_parse` go on in HTTP; called where the parser stops, as another protocol may follow."""
+        if not self._offers_other:
+            super()._unsupported_upgrade_warning()
+        elif (offer := sys.exception()) is not None:
+            raise offer
+
+    @property
+    def _offers_other(self) -> bool:
+        """Say whether the head that has just come offers what is not spoken here, such as HTTP/2 by `h2c`.
+
+        Java's client does so with each request. The parser takes the body for that protocol's, and would drop it.
+        """
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT" and not self._should_upgrade()
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        kept = [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(kept))
+
     def on_headers_complete(self) -> None:
-        """Start the request."""
+        """Start the request, unless the parser is to read it again without an offer."""
+        if self._offers_other:
+            return
         self._is_in_head = self._has_begun = False
         self.left_s = BODY_S
         super().on_headers_complete()
@@ -175,6 +212,11 @@ class LendingProtocol(HttpToolsProtocol):
         super().on_message_begin()
         extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
         self.scope["extensions"] = extensions
+
+    def on_message_complete(self) -> None:
+        """End a request's body."""
+        if not self._offers_other:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with a request that came meanwhile, or wait for one; uvicorn sets a timer each time."""
