@@ -712,10 +712,28 @@ def test_where_setup_raised_is_told_in_debug_alone(debug: bool) -> None:
     with serving(Broken, debug=debug) as client:
         waiting = [submit_over_http(client, path) for path in ("/x", "/async-x")]
         Broken.may_fail.set()
+        for job in waiting:
+            finished(client, job)
         told = [client.get(f"/jobs/{job}/result") for job in waiting]
         told += [client.post("/x"), client.post("/async-x"), client.get("/ready")]
     assert [answer.status_code for answer in told] == [503] * 5
     assert [("in setup" in answer.text, "/secret" in answer.text) for answer in told] == [(debug, debug)] * 5
+
+
+def test_the_traceback_of_an_async_setup_begins_in_the_app() -> None:
+    class Broken(streamapp.App):
+        async def setup(self) -> None:
+            await asyncio.sleep(0)
+            raise FileNotFoundError("model")
+
+        @streamapp.endpoint("/x")
+        def x(self) -> int:
+            return 1
+
+    with serving(Broken, debug=True) as client:
+        runtime_of(client).served[0].ready.exception(WAIT_S)
+        trace = client.post("/x").json()["error"]["traceback"]
+    assert (trace.count("File "), "in setup" in trace) == (1, True)
 
 
 def test_a_thread_that_does_not_come_back_makes_the_server_unhealthy() -> None:

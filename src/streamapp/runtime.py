@@ -169,7 +169,8 @@ class ServedApp:
         result = hook()
         if inspect.isawaitable(result):  # what an async hook opens belongs to the loop
             assert self._loop is not None
-            error = asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop).result()
+            waiting = asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop)
+            error = waiting.exception() or waiting.result()  # raised here, no line of theirs is in its traceback
             if error is not None:
                 raise error
 
