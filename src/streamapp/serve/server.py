@@ -388,7 +388,8 @@ class AfterReturn:
     @cached_property
     def _is_alone(self) -> bool:
         """Say whether there is no middleware of others; none can be added after the first request."""
-        return tuple(self._compiled.user_middleware) == self._compiled.state.own_middleware
+        own: tuple[Any, ...] = self._compiled.state.own_middleware
+        return tuple(self._compiled.user_middleware) == own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

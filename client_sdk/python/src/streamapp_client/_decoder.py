@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from ._errors import UnexpectedAnswer
 
-#: What is kept, at most, of an event, a line or an answer that is not complete yet: some large pictures. Without a bound
-#: another server could fill the memory.
+#: What is kept, at most, of an event, a line or an answer that is not complete yet: some large pictures. Without a
+#: bound another server could fill the memory.
 MAX_BYTES = 128 << 20
 #: What Python keeps of a chunk besides its bytes.
 PIECE_BYTES = 48
