@@ -127,6 +127,15 @@ def test_an_address_that_stands_for_many_clients_may_have_all_places(host: str) 
     assert enter(at, Visitor(), host=host) is not None
 
 
+def test_an_address_of_which_nobody_is_left_is_forgotten() -> None:
+    at, guests = table(), visitors(2)
+    enter(at, *guests, host=OTHER)
+    assert len(at._addresses) == 1
+    for guest in guests:
+        at.leave(guest)
+    assert at._addresses == {}
+
+
 def test_a_connection_that_has_left_makes_room() -> None:
     at, leaving, late = table(1), Visitor("answered"), Visitor()
     enter(at, leaving)

@@ -156,6 +156,15 @@ async def test_whoever_has_most_makes_room_for_the_results_of_others() -> None:
     assert await kept(jobs, early, *many) == [True, *[False] * 5, *[True] * 5]
 
 
+async def test_who_has_made_room_has_no_longer_most() -> None:
+    jobs = Jobs(Settings(max_kept_bytes=80_000))
+    ann = [await paid(jobs, "ann", size) for size in (40_000, 98, 98)]
+    bob = [await paid(jobs, "bob", size) for size in (20_000, 98, 98)]
+    assert await kept(jobs, *ann, *bob) == [False, *[True] * 5]
+    await paid(jobs, "cy", 38_000)
+    assert await kept(jobs, *ann, *bob) == [False, True, True, False, True, True]
+
+
 async def test_an_only_result_is_kept_while_another_has_several() -> None:
     jobs = Jobs(Settings(max_kept_bytes=100_000))
     small = [await paid(jobs, "ann") for _ in range(3)]
