@@ -388,8 +388,7 @@ class AfterReturn:
     @cached_property
     def _is_alone(self) -> bool:
         """Say whether there is no middleware of others; none can be added after the first request."""
-        own: tuple[Any, ...] = self._compiled.state.own_middleware
-        return tuple(self._compiled.user_middleware) == own
+        return bool(tuple(self._compiled.user_middleware) == self._compiled.state.own_middleware)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
