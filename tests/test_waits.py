@@ -86,7 +86,7 @@ WITHOUT = {
         "asyncio.wait({serving, answered}, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
     },
     "streamapp/runtime.py": {
-        "asyncio.run_coroutine_threadsafe(_wait_for(result), self._loop).result()": "the app's setup takes its time",
+        "waiting.result()": "the app's setup takes its time",
         "awaitable": "the app's setup takes its time; its teardown is waited for by `stop`, which has a deadline",
         "in_own_thread(f'exit-{served.name}', hook)": "`drain` gives it a deadline",
         "hook()": "`drain` gives it a deadline",
