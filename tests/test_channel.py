@@ -473,7 +473,8 @@ async def test_demand_is_told_to_who_listens() -> None:
 # The start of an attempt
 
 
-async def test_the_expected_owner_is_not_behind_by_the_start() -> None:
+async def test_the_expected_owner_is_not_behind_by_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.jobs.delivery._YIELD_EVERY_S", WAIT_S)  # for the owner, not for the loop
     channel = channel_with(awaits_owner=True, ahead_events=1)
     channel.start()
     assert channel.emit_at_once(to_event("a"))

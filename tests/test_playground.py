@@ -416,7 +416,9 @@ def test_a_cancel_that_does_not_arrive_is_told_and_the_history_learns_how_it_end
     with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
         tab = playground(f"http://127.0.0.1:{proxy.port}").open("/gated", steps=1).run().ends("running")
         proxy.go_down()
-        tab.cancel().ends("failed")
+        tab.page.clock.install()
+        tab.cancel().page.clock.fast_forward(60_000)  # more than the page has patience
+        tab.ends("failed")
         expect(tab.alert.first).to_contain_text("The server did not hear that the job is to be cancelled")
         proxy.come_up()
         expect(tab.runs).to_contain_text("cancelled")  # as its last reader has left
