@@ -5,18 +5,19 @@ from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Message, Scope
+from tests.asking import Answer
 
 from streamapp.http.connection import TRANSPORT_EXTENSION
 
 
-class Client:
+class Client(Answer):
     """A client and its connection: records what the app sends, leaves when told, can be stuck.
 
     As a transport it records how the app ended the connection; closing it is a disconnect, as with real ones.
     """
 
     def __init__(self, *, lends_transport: bool = True, spec_version: str = "2.3") -> None:
-        self.sent: list[Message] = []
+        super().__init__()
         self.ended_by: list[str] = []
         self.stays_open = False
         self.unsent_bytes = 1
@@ -41,7 +42,7 @@ class Client:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        self.sent.append(message)
+        await super().send(message)
         self._news.set()
         if self.raises is not None:
             raise self.raises
@@ -79,14 +80,6 @@ class Client:
         while text not in self.body or len(self.sent) < messages:
             self._news.clear()
             await self._news.wait()
-
-    @property
-    def status(self) -> int:
-        return int(self.sent[0]["status"])
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
 
     @property
     def body(self) -> str:

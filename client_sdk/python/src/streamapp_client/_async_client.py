@@ -47,13 +47,7 @@ class _Wire:
         return None
 
     async def _send(self, step: Send) -> httpx.Response:
-        request: httpx.Request | None = self._http.build_request(
-            step.method,
-            self._server.address(step.path),
-            headers=httpx.Headers(step.headers, encoding="utf-8"),
-            content=step.content,
-            timeout=core.timeout(step.read_s),
-        )
+        request: httpx.Request | None = core.build_request(self._http, self._server, step)
         redirects = Redirects(self._server)
         while request is not None:
             await self.hang_up()

@@ -16,7 +16,8 @@ import httpx
 from ._decoder import MAX_BYTES, PIECE_BYTES, ServerSentEvent, SSEDecoder, too_long
 from ._errors import StreamInterrupted, UnexpectedAnswer, error_from_event, error_from_response
 from ._models import Event
-from ._server import shown_url
+from ._server import Server, shown_url
+from ._steps import Send
 
 EVENT_STREAM = "text/event-stream"
 NDJSON = "application/x-ndjson"
@@ -52,6 +53,17 @@ def body(input: Any) -> Any:
 def timeout(read_s: float) -> httpx.Timeout:
     """Wait `read_s` for each next byte, and as long for a connection, but 10 s at most."""
     return httpx.Timeout(min(10.0, read_s), read=read_s, write=read_s)
+
+
+def build_request(http: httpx.Client | httpx.AsyncClient, server: Server, step: Send) -> httpx.Request:
+    """Return the request of a step, with the client's own headers."""
+    return http.build_request(
+        step.method,
+        server.address(step.path),
+        headers=httpx.Headers(step.headers, encoding="utf-8"),
+        content=step.content,
+        timeout=timeout(step.read_s),
+    )
 
 
 def job_path(job_id: str, rest: str = "") -> str:
