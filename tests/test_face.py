@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 import streamapp
 from streamapp.errors import DefinitionError
 from streamapp.http.face import ASKED_PATH, Face
-from streamapp.runtime import Runtime
+from streamapp.runtime import Runtime, ServedApp, Workers, thread_and_tasks
 from streamapp.settings import Settings
 
 
@@ -186,3 +186,27 @@ class Version8:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app({**scope, "path": "/"} if scope.get("path") == "/v8" else scope, receive, send)
+
+
+def test_a_face_has_workers_for_its_own_kind_of_app_and_leaves_the_others_theirs() -> None:
+    class Kind(streamapp.App):
+        @streamapp.endpoint("/")
+        def first(self) -> int:
+            return 1
+
+    class Other(Kind):
+        pass
+
+    asked = []
+
+    def workers(served: ServedApp) -> Workers | None:
+        asked.append(served.name)
+        return thread_and_tasks(served) if type(served.app) is Kind else None
+
+    def refuse(served: ServedApp) -> Workers:
+        assert type(served.app) is Other
+        return thread_and_tasks(served)
+
+    api = streamapp.compile_app(Kind, Other, workers=refuse, faces=[V9, Face(name="kind", workers=workers)])
+    with TestClient(api) as client:
+        assert [client.post(f"/{name}").json() for name in asked] == [1, 1]

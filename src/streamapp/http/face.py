@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..jobs.job import Job
-from ..runtime import Runtime
+from ..runtime import Runtime, ServedApp, Workers
 
 #: in the scope of a request that a face led elsewhere: the path that the client asked for, for messages
 ASKED_PATH = "streamapp.asked_path"
@@ -47,6 +47,10 @@ def _no_routes(api: FastAPI, runtime: Runtime) -> None:
     pass
 
 
+def _no_workers(served: ServedApp) -> Workers | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Face:
     """Hold one protocol's part of the server; what a face leaves out is nothing.
@@ -59,6 +63,7 @@ class Face:
         upload_paths: whose bodies go to the file store as they come: the limit of bodies does not count there.
         middleware: return the layers around the routes, the outermost first; inside of all that guard the server.
         add_routes: add routes before those of endpoints.
+        workers: return what runs the jobs of an app that is of this protocol's own kind, None of any other.
     """
 
     name: str
@@ -68,3 +73,4 @@ class Face:
     upload_paths: Sequence[str] = ()
     middleware: Callable[[Runtime], Sequence[Middleware]] = _no_middleware
     add_routes: Callable[[FastAPI, Runtime], None] = _no_routes
+    workers: Callable[[ServedApp], Workers | None] = _no_workers

@@ -46,7 +46,7 @@ from ..http.sites import CrossSite, Hosts, NotByLink
 from ..jobs.store import JobStore
 from ..process.logs import logger
 from ..process.threads import ends_within
-from ..runtime import MakeWorkers, Runtime, ServedApp, thread_and_tasks
+from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
 from ..settings import Settings, get_settings
 from ..stores.files import FileStore
 
@@ -75,13 +75,13 @@ def compile_app(
         store: keeps jobs beyond this process; nothing does when None.
         files: keeps uploads and large results; on this machine's disk when None.
         playground: serve the page to try them on, at `/playground`.
-        workers: makes what runs an app's jobs.
+        workers: makes what runs an app's jobs, where no face has workers for it.
         faces: the protocols that are spoken besides the server's own.
     Raises:
         DefinitionError: an app is written wrongly, or its paths collide; says where and what to write.
     """
     settings = settings or get_settings()
-    runtime = Runtime([_instance(app) for app in apps], settings, store, files, workers)
+    runtime = Runtime([_instance(app) for app in apps], settings, store, files, _by_face(faces, workers))
     if not runtime.served:
         raise DefinitionError("compile_app takes at least one App class")
     first = type(runtime.served[0].app)
@@ -114,6 +114,15 @@ def compile_app(
     described = [place.described for place in places if place.in_schema]
     api.openapi = lambda: _openapi(api, described)  # type: ignore[method-assign]
     return api
+
+
+def _by_face(faces: Sequence[Face], others: MakeWorkers) -> MakeWorkers:
+    """Return what makes an app's workers: the face whose kind of app it is, else what makes those of all others."""
+
+    def make(served: ServedApp) -> Workers:
+        return next(filter(None, (face.workers(served) for face in faces)), None) or others(served)
+
+    return make
 
 
 def _instance(app: type[App] | App) -> App:

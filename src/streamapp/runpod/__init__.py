@@ -1,0 +1,11 @@
+"""Serve what was written for Runpod's serverless: `from streamapp import runpod` is the whole line to change.
+
+    from streamapp import runpod
+
+    def handler(job):
+        yield {"got": job["input"]}
+
+    runpod.serverless.start({"handler": handler, "return_aggregate_stream": True})
+
+`streamapp serve handler.py` serves it. What of Runpod works, and what does not, stands in `apps/README.md`.
+"""
