@@ -627,3 +627,11 @@ async def test_a_mirror_ends_as_the_log_that_it_mirrors() -> None:
     assert channel.take_in([numbered("a", 1), numbered(Event("done", b"{}"), 5), numbered("late", 6)])
     assert channel.terminal is not None
     assert numbers(channel.events()) == [1, 5]
+
+
+async def test_it_is_full_when_a_lasting_event_would_wait() -> None:
+    channel = channel_with(ahead_events=1)
+    channel.subscribe(is_owner=True)
+    assert not channel.is_full
+    put(channel, "a")
+    assert channel.is_full

@@ -28,7 +28,7 @@ ORDER = (
     *("http.handling", "http.response", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
-    "runpod.apps",
+    *("runpod.apps", "runpod.progress", "runpod.handlers", "runpod.runner"),
     *("serve.build", "serve.certificates", "serve.reload", "serve.connections", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
     *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main"),

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ import streamapp
 from streamapp.cli.run_once import run_once
 from streamapp.errors import InvalidInput, MalformedRequest, NotFound
 from streamapp.jobs.job import Job
+from streamapp.runpod.handlers import handler_app
 from streamapp.settings import Settings
 
 
@@ -185,3 +186,16 @@ async def test_cancelling_ends_the_job_within_its_step() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert Worked.ended == ["cancelled", "teardown"]
+
+
+async def test_a_handler_of_runpods_has_its_worker_here_as_well() -> None:
+    async def handler(job: dict[str, Any]) -> AsyncIterator[Any]:
+        yield job["input"]
+        yield {"last": True}
+
+    shown: list[Any] = []
+    app = handler_app({"handler": handler}, name="handled")
+    job = await run_once(
+        app, "/stream", {"a": 1}, Settings(), show=lambda *event: shown.append(event), shows_previews=False
+    )
+    assert (shown[0], job.result and job.result.json()) == (("output", {"a": 1}), {"last": True})

@@ -105,6 +105,11 @@ WITHOUT = {
         "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
     },
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
+    "streamapp/runpod/runner.py": {
+        "came": BY_THE_JOB,
+        "in_encoder(final_event, job, returned.value)": BY_THE_JOB,
+        "in_encoder(stream.emit, item)": BY_THE_JOB,
+    },
     "streamapp/workers/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
     "streamapp/testing/transport.py": {
         "self._is_over.wait()": "what an app receives: it waits for its client to leave"

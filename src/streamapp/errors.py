@@ -26,6 +26,7 @@ The tree, with the status and the code that each class carries:
     ├── DeadlineExceeded          504 deadline_exceeded
     ├── QueueTimeout              504 queue_timeout        retryable
     ├── EndpointFailed            500 endpoint_failed
+    │   └── HandlerError          500 endpoint_failed
     └── NotEncodable              500 not_encodable
     Cancelled (BaseException)     raised in user code when its job was cancelled
 
@@ -239,6 +240,10 @@ class EndpointFailed(StreamAppError):
     """Say that the endpoint raised; what it raised stands in the server's log."""
 
     code = "endpoint_failed"
+
+
+class HandlerError(EndpointFailed):
+    """Tell what a handler says of its job's failure, which is meant for the caller: `{"error": ...}`."""
 
 
 class NotEncodable(StreamAppError):

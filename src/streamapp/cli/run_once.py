@@ -16,6 +16,7 @@ from ..jobs.events import Event
 from ..jobs.job import Job, new_job_id
 from ..process.threads import in_own_thread
 from ..runtime import Runtime, ServedApp
+from ..serve.build import FACES, by_face
 from ..settings import Settings
 
 _TICK_S = 1.0
@@ -43,7 +44,7 @@ async def run_once(
         InvalidInput: the data are not what it takes.
         MalformedRequest: it can only be called over HTTP.
     """
-    runtime = Runtime([app()], settings)
+    runtime = Runtime([app()], settings, make_workers=by_face(FACES))
     (served,) = runtime.served
     spec = _find(served, path)
     arguments = await _read(served, spec, data)

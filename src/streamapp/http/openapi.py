@@ -72,11 +72,11 @@ _EVENT_DATA: dict[str, dict[str, Any]] = {
     },
     "progress": {
         "type": "object",
-        "required": ["step"],
         "properties": {
-            "step": {"type": "integer"},
-            "total": {"type": ["integer", "null"]},
+            "step": {"type": "number"},
+            "total": {"type": ["number", "null"]},
             "message": {"type": "string"},
+            "output": {"description": "what a handler has told by Runpod's progress_update"},
         },
     },
     "log": {

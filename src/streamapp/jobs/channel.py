@@ -144,6 +144,12 @@ class Channel:
             return any(subscriber.is_counted for subscriber in self._readers.subscribed)
 
     @property
+    def is_full(self) -> bool:
+        """Say whether `emit` would wait with a lasting event; for a thread that runs a loop, and must not wait."""
+        with self._lock:
+            return self._pace.is_full()
+
+    @property
     def has_reading_owner(self) -> bool:
         """Say whether the reader that the producer waits for is there."""
         return self._pace.has_reading_owner

@@ -4,12 +4,15 @@ Who runs its jobs is another matter: a handler in this process (`handlers`), or 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from inspect import Parameter
 from typing import Annotated, Any, ClassVar
 
 from fastapi import Body
+from pydantic import WithJsonSchema
 
 from ..app import App
-from ..endpoint import endpoint
+from ..endpoint import EndpointSpec, endpoint
 from ..jobs.stream import Stream
 
 
@@ -18,9 +21,12 @@ class QueueApp(App):
 
     Attributes:
         aggregates: the `output` that Runpod's clients get is the list of all that was yielded.
+        input_schema: what the input is said to be, as a JSON schema; any JSON is taken all the same, since what is
+            wrong in it the handler says.
     """
 
     aggregates: ClassVar[bool] = False
+    input_schema: ClassVar[dict[str, Any] | None] = None
 
     @endpoint("/stream")
     def stream(self, input: Annotated[Any, Body()], stream: Stream) -> Iterator[Any]:
@@ -31,3 +37,16 @@ class QueueApp(App):
     def run_job(self, job: dict[str, Any]) -> Any:
         """Return what comes of a job, as Runpod has it: `{"id", "input"}`."""
         raise NotImplementedError
+
+    @classmethod
+    def endpoints(cls) -> list[EndpointSpec]:
+        """Return the endpoints, with the schema of the input where there is one."""
+        specs = super().endpoints()
+        return specs if cls.input_schema is None else [_described(spec, cls.input_schema) for spec in specs]
+
+
+def _described(spec: EndpointSpec, schema: dict[str, Any]) -> EndpointSpec:
+    def described(parameter: Parameter) -> Parameter:
+        return parameter.replace(annotation=Annotated[parameter.annotation, WithJsonSchema(schema)])
+
+    return replace(spec, parameters=tuple(map(described, spec.parameters)))

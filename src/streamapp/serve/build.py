@@ -46,10 +46,13 @@ from ..http.sites import CrossSite, Hosts, NotByLink
 from ..jobs.store import JobStore
 from ..process.logs import logger
 from ..process.threads import ends_within
+from ..runpod.runner import workers_of
 from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
 from ..settings import Settings, get_settings
 from ..stores.files import FileStore
 
+#: the protocols that are spoken besides the server's own
+FACES: Sequence[Face] = (FAL, Face(name="runpod", workers=workers_of))
 _FIXED_PATHS = ("/openapi.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
 # The first app may have endpoints there: the server's own are below `/_streamapp` as well.
 _SHARED_PATHS = ("/health", "/ready", "/metrics")
@@ -65,7 +68,7 @@ def compile_app(
     files: FileStore | None = None,
     playground: bool = True,
     workers: MakeWorkers = thread_and_tasks,
-    faces: Sequence[Face] = (FAL,),
+    faces: Sequence[Face] = FACES,
 ) -> FastAPI:
     """Return a FastAPI application that serves `apps`.
 
@@ -81,7 +84,7 @@ def compile_app(
         DefinitionError: an app is written wrongly, or its paths collide; says where and what to write.
     """
     settings = settings or get_settings()
-    runtime = Runtime([_instance(app) for app in apps], settings, store, files, _by_face(faces, workers))
+    runtime = Runtime([_instance(app) for app in apps], settings, store, files, by_face(faces, workers))
     if not runtime.served:
         raise DefinitionError("compile_app takes at least one App class")
     first = type(runtime.served[0].app)
@@ -116,7 +119,7 @@ def compile_app(
     return api
 
 
-def _by_face(faces: Sequence[Face], others: MakeWorkers) -> MakeWorkers:
+def by_face(faces: Sequence[Face], others: MakeWorkers = thread_and_tasks) -> MakeWorkers:
     """Return what makes an app's workers: the face whose kind of app it is, else what makes those of all others."""
 
     def make(served: ServedApp) -> Workers:

@@ -48,9 +48,14 @@ def exhaust(result: Any, stream: Stream) -> Any:
                 return stop.value
             stream.emit(item)
     finally:
-        close_now = getattr(result, "close", None)
-        if close_now is not None:
-            close_now()
+        close_now(result)
+
+
+def close_now(items: Any) -> None:
+    """Close an iterator that can be closed, as a generator can."""
+    close = getattr(items, "close", None)
+    if close is not None:
+        close()
 
 
 async def exhaust_on_loop(items: Any, stream: Stream) -> None:

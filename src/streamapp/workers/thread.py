@@ -153,6 +153,10 @@ class ThreadWorker:
         enter_stream(stream)
         with self._capture(job), ending_forks():
             result = exhaust(self._run_endpoint(job, stream), stream)
+        self._succeed(job, result)
+
+    def _succeed(self, job: Job, result: Any) -> None:
+        """End a job whose code has returned, or leave that to the encoder's thread."""
         job.returned()
         if succeed_at_once(job, result):
             return
