@@ -565,6 +565,15 @@ def test_run_says_where_it_cannot_save(folder: Path) -> None:
     assert "'taken'" in result.stderr.splitlines()[-1]
 
 
+def test_a_handler_that_was_written_for_runpod_is_run_by_its_file(folder: Path) -> None:
+    handler = "from streamapp import runpod\ndef handler(job):\n    runpod.serverless.progress_update(job, 'begun')\n"
+    start = 'if __name__ == "__main__":\n    runpod.serverless.start({"handler": handler})\n'
+    (folder / "handler.py").write_text(f"{handler}    return job['input']\n{start}")
+    result = invoke("run", "handler.py", "/stream", "n:=1")
+    assert json.loads(result.stdout) == {"n": 1}
+    assert '"begun"' in result.stderr
+
+
 def test_ctrl_c_cancels_a_run() -> None:
     with started("run", "app.py:Painter", "/endless") as process:
         read_until(process.stderr, "begun")

@@ -29,6 +29,7 @@ ORDER = (
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
     *("runpod.apps", "runpod.progress", "runpod.handlers", "runpod.runner"),
+    *("runpod.serverless", "runpod.imports", "runpod.loading"),
     *("serve.build", "serve.certificates", "serve.reload", "serve.connections", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
     *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main"),
@@ -44,7 +45,7 @@ IMPORTED = {
     *("opentelemetry", "prometheus_client", "pybase64", "pydantic", "pydantic_core", "pydantic_settings", "pygments"),
     *("python_multipart", "rich", "starlette", "typing_extensions", "typing_inspection"),
 }
-WHOLE_PACKAGES = {"fal.toolkit"}
+WHOLE_PACKAGES = {"fal.toolkit", "runpod.serverless"}
 NO_MODULES = {"playground", "shims"}  # the page, and what is loaded into other interpreters
 
 

@@ -34,8 +34,22 @@ def load_app(import_string: str) -> type[App]:
         Exception: whatever the module itself raises.
     """
     place, _, name = import_string.partition(":")
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    return find_app(load_module(place), place, name)
+
+
+def load_module(place: str) -> ModuleType:
+    """Import the file or module that an import string begins with; raises as `load_app` does."""
+    return _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+
+
+def find_app(module: ModuleType, place: str, name: str) -> type[App]:
+    """Return the app of that name in a module, or the only one where the name is empty; raises as `load_app` does."""
     return _get_named(module, place, name) if name else _get_only(module, place)
+
+
+def apps_in(module: ModuleType) -> list[type[App]]:
+    """Return the app classes that a module defines."""
+    return [value for value in vars(module).values() if is_app_class(value) and value.__module__ == module.__name__]
 
 
 def source_folder(import_string: str) -> Path:
@@ -128,7 +142,7 @@ def _claim(file: Path, folder: Path, app: str) -> None:
     """
     left, seen = [file], set[Path]()
     while left:
-        for name in _imported(left.pop()):
+        for name in names_imported(left.pop()):
             place = folder.joinpath(*name.split("."))
             found = next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
             if found is None or found in seen:
@@ -144,7 +158,7 @@ def _claim(file: Path, folder: Path, app: str) -> None:
             left.append(found)
 
 
-def _imported(file: Path) -> Iterator[str]:
+def names_imported(file: Path) -> Iterator[str]:
     """Yield the names that a file may import from its folder, with those of the packages around them."""
     try:
         tree = ast.parse(file.read_bytes())
@@ -198,7 +212,7 @@ def _get_named(module: ModuleType, place: str, name: str) -> type[App]:
 
 
 def _get_only(module: ModuleType, place: str) -> type[App]:
-    apps = _apps(module)
+    apps = apps_in(module)
     if not apps:
         raise DefinitionError(f"there is no app in {place}; write class Name(streamapp.App)")
     if len(apps) > 1:
@@ -206,9 +220,5 @@ def _get_only(module: ModuleType, place: str) -> type[App]:
     return apps[0]
 
 
-def _apps(module: ModuleType) -> list[type[App]]:
-    return [value for value in vars(module).values() if is_app_class(value) and value.__module__ == module.__name__]
-
-
 def _listed(module: ModuleType, place: str) -> str:
-    return ", ".join(f"{place}:{app.__name__}" for app in _apps(module))
+    return ", ".join(f"{place}:{app.__name__}" for app in apps_in(module))

@@ -33,10 +33,11 @@ from ..addresses import is_loopback
 from ..app import App
 from ..errors import InvalidInput, StreamAppError
 from ..fal.environment import shim_variables, tls_variables
-from ..loading import format_import_error, load_app, source_folder
+from ..loading import format_import_error, source_folder
 from ..media import File
 from ..process.ending import LastResort, close_loop, end_process
 from ..process.logs import logger
+from ..runpod.loading import load_served
 from ..serve import server
 from ..serve.build import compile_app
 from ..serve.reload import keep_running
@@ -383,7 +384,7 @@ def _serve_reloading(project: Project) -> None:
 
 def _load(import_strings: list[str]) -> list[type[App]]:
     try:
-        return [load_app(import_string) for import_string in import_strings]
+        return [load_served(import_string) for import_string in import_strings]
     except StreamAppError:
         raise
     except SystemExit as error:

@@ -9,3 +9,7 @@
 
 `streamapp serve handler.py` serves it. What of Runpod works, and what does not, stands in `apps/README.md`.
 """
+
+from . import serverless
+
+__all__ = ["serverless"]
