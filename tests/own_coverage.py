@@ -27,6 +27,15 @@ ELSEWHERE = {
     "serve.server": "test_end_to_end.py",
     "jobs.store": "test_jobs.py",
     "cli.main": "test_cli.py",
+    **dict.fromkeys(
+        (f"runpod.serverless.utils.rp_{name}" for name in ("cleanup", "cuda", "debugger", "download", "upload")),
+        "test_runpod_utils.py",
+    ),
+    "runpod.serverless.utils.rp_volume_cache": "test_runpod_utils.py",
+    **dict.fromkeys(
+        (f"runpod.serverless.modules.rp_{name}" for name in ("fitness", "logger", "progress")),
+        "test_runpod_serverless.py",
+    ),
     **dict.fromkeys(("testing.client", "testing.transport", "testing.pipeline"), "test_testing.py"),
 }
 UNMEASURED = {"serve.server", "jobs.store", "fal.app"}

@@ -13,7 +13,7 @@ import streamapp
 
 SOURCE = Path(streamapp.__file__).parent
 # docs/architecture.md: a file imports only those before it, of its own room or of one before. A room that is one
-# folder deeper (`fal.toolkit`) counts as one file.
+# folder deeper (`fal.toolkit`, `runpod.serverless`) counts as one file.
 ORDER = (
     *("process.logs", "process.threads", "process.ending", "process.forks"),
     *("text", "errors", "budget", "jsontext", "settings", "media", "addresses", "fetch"),
@@ -28,8 +28,8 @@ ORDER = (
     *("http.handling", "http.response", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
-    *("runpod.apps", "runpod.progress", "runpod.handlers", "runpod.runner"),
-    *("runpod.serverless", "runpod.imports", "runpod.loading"),
+    *("runpod.apps", "runpod.progress", "runpod.handlers", "runpod.runner", "runpod.logger", "runpod.absent"),
+    *("runpod.imports", "runpod.loading", "runpod.serverless"),
     *("serve.build", "serve.certificates", "serve.reload", "serve.connections", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
     *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main"),

@@ -28,6 +28,7 @@ from streamapp.media import (
     has_media_fields,
     media_of,
     publish_by,
+    publisher_here,
     shown,
 )
 
@@ -485,3 +486,12 @@ def test_on_the_loop_files_over_a_mebibyte_and_those_to_be_kept_are_refused() ->
 )
 def test_what_came_is_named_in_short(value: Any, named: str) -> None:
     assert shown(value) == named
+
+
+def test_code_of_a_job_finds_what_keeps_its_files() -> None:
+    def in_job() -> bool:
+        publish_by(keeping := Keeping())
+        return publisher_here() is keeping
+
+    assert contextvars.copy_context().run(in_job)
+    assert publisher_here() is None

@@ -361,6 +361,11 @@ def publish_by(publisher: Publisher) -> None:
     _publisher.set(publisher)
 
 
+def publisher_here() -> Publisher | None:
+    """Return what keeps the files of the job that this code runs in; None outside of one."""
+    return _publisher.get()
+
+
 def publisher_for(size: int, held: HeldBack | None) -> Publisher | None:
     """Return what keeps a file of so many bytes; None where it is written inline."""
     if held is None:

@@ -11,5 +11,8 @@
 """
 
 from . import serverless
+from .absent import __getattr__
+from .handlers import RUNPOD_VERSION as __version__
+from .logger import RunPodLogger
 
-__all__ = ["serverless"]
+__all__ = ["RunPodLogger", "__getattr__", "__version__", "serverless"]

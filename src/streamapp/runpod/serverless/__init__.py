@@ -1,12 +1,14 @@
-"""Offer `runpod.serverless` by its own names: `start`, and what handlers call while they run."""
+"""Offer `runpod.serverless` by its own names: `start`, and what handlers import and call while they run."""
 
 from typing import Any
 
 from ...errors import DefinitionError
 from ..handlers import RUNPOD_VERSION, note_start, register_fitness_check
 from ..progress import progress_update
+from . import modules, utils
+from .utils.rp_volume_cache import VolumeCache
 
-__all__ = ["progress_update", "register_fitness_check", "runpod_version", "start"]
+__all__ = ["VolumeCache", "modules", "progress_update", "register_fitness_check", "runpod_version", "start", "utils"]
 
 runpod_version = RUNPOD_VERSION
 

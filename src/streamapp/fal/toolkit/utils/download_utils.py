@@ -61,7 +61,7 @@ def download_file(
     """
     folder = FAL_PERSISTENT_DIR / target_dir
     folder.mkdir(parents=True, exist_ok=True)
-    with _opened(url, request_headers) as download:
+    with open_download(url, request_headers) as download:
         path = folder / download.file_name
         if force or not path.exists() or path.stat().st_size != download.size:
             logger.info("downloading %s to %s", url[:100], path)
@@ -75,7 +75,7 @@ def download_to(url: str, path: Path) -> Path:
     Raises:
         DownloadError: says why not.
     """
-    with _opened(url) as download:
+    with open_download(url) as download:
         download.write(path, math.inf)
     return path
 
@@ -155,8 +155,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Download:
-    """Hold an answer whose body is still to come."""
+class Download:
+    """Hold an answer whose body is still to come; `size` in bytes, where it is known."""
 
     file_name: str
     size: int | None
@@ -176,22 +176,27 @@ class _Download:
 
 
 @contextmanager
-def _opened(url: str, headers: dict[str, str] | None = None) -> Iterator[_Download]:
+def open_download(url: str, headers: dict[str, str] | None = None) -> Iterator[Download]:
+    """Open what is at a URL, for the block that reads it. Blocks.
+
+    Raises:
+        DownloadError: says why not, also for what goes wrong in the block.
+    """
     limits = fetch.limits_here()
     try:
         if media.is_data_uri(url):
             data = media.File.from_data_uri(url).data
-            yield _Download(_file_name(url), len(data), [data])
+            yield Download(_file_name(url), len(data), [data])
             return
         if limits.stored is not None and (own := limits.stored(url)):
             with own.path.open("rb") as file:
-                yield _Download(_file_name(url), own.path.stat().st_size, iter(partial(file.read, _CHUNK_BYTES), b""))
+                yield Download(_file_name(url), own.path.stat().st_size, iter(partial(file.read, _CHUNK_BYTES), b""))
             return
         opening = fetch.open_url(url, allow_private=limits.allow_private_urls, headers=headers, timeout_s=_SILENCE_S)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(opening) as response:
             size = response.headers.get("Content-Length")
             name = _file_name(url, response.headers.get("Content-Disposition", ""))
-            yield _Download(name, size and int(size), _chunks(portal, response))
+            yield Download(name, size and int(size), _chunks(portal, response))
     except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
         raise DownloadError(f"cannot download {url[:100]}: {error or type(error).__name__}") from error
 

@@ -1,0 +1,5 @@
+"""Give handlers the name of Runpod's updates."""
+
+from ...progress import progress_update
+
+__all__ = ["progress_update"]
