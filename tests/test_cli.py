@@ -113,7 +113,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     get_settings.cache_clear()
-    loggers = [logging.getLogger(name) for name in ("streamapp", "uvicorn")]
+    loggers = [logging.getLogger(name) for name in ("streamapp", "uvicorn", "runpod")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     yield tmp_path
     get_settings.cache_clear()

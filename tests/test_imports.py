@@ -29,10 +29,10 @@ ORDER = (
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
     *("runpod.apps", "runpod.progress", "runpod.handlers", "runpod.runner", "runpod.logger", "runpod.absent"),
-    *("runpod.imports", "runpod.loading", "runpod.serverless"),
+    *("runpod.imports", "runpod.loading", "runpod.local", "runpod.serverless", "runpod.unprefixed"),
     *("serve.build", "serve.certificates", "serve.reload", "serve.connections", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
-    *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main"),
+    *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main", "cli.script"),
 )
 WITH_THREADS = {
     *("process.threads", "process.ending", "process.forks", "stores.files", "addresses"),

@@ -97,11 +97,15 @@ OF_JAVASCRIPT = [
         "import { SSEDecoder }",
     )
 ]
+HANDLER = take(APPS, "from streamapp import runpod")
+HANDLER_ONCE = shell("python handler.py --test_input", APPS)
+
 NOT_RUN = {
     (MAIN, "make demo"): "it sets up an environment of its own",
     (MAIN, "make test"): "this is it",
     (MAIN, "           submit"): "a drawing",
     (APPS, "import streamapp.fal as fal"): "tests/apps/fal_style.py begins so",
+    (APPS, "python handler.py --rp_serve_api"): "it does not end; tests/test_script.py serves one",
     (PYTHON, "pip install"): "it is for an index; .ci/wheel installs",
     (JAVASCRIPT, "npm install"): "it is for a registry; tests/test_js_client.py packs the package",
     (JAVASCRIPT, "const source = client.eventSource"): "Node has no EventSource; client_sdk/js/test/pages.test.js has",
@@ -178,6 +182,11 @@ def test_the_commands_with_one(counter: str, folder: Path) -> None:
 def test_over_tls_with_the_variables_that_are_printed(folder: Path) -> None:
     with serving([*SERVE_TLS, "--tls-dir", str(folder / "tls")], folder) as url:
         assert url.startswith("https://127.0.0.1:")
+
+
+def test_a_handlers_own_script(tmp_path: Path) -> None:
+    (tmp_path / "handler.py").write_text(HANDLER)
+    assert run(HANDLER_ONCE, tmp_path).splitlines()[-1] == '[{"n": 0}, {"n": 1}, {"n": 2}]'
 
 
 def test_the_python_client(counter: str, folder: Path) -> None:

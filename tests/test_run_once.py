@@ -121,6 +121,13 @@ async def test_what_is_on_the_screen_already_is_not_shown_again(
     assert [data["message"] for name, data in events if name == "log"] == shown
 
 
+async def test_a_job_may_be_given_its_id() -> None:
+    job = await run_once(
+        Worked, "/steps", {"total": 1}, Settings(), show=lambda *_: None, shows_previews=False, job_id="local_test"
+    )
+    assert job.id == "local_test"
+
+
 async def test_teardown_runs() -> None:
     await run("/steps", total=1)
     assert Worked.ended == ["teardown"]

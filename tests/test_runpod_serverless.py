@@ -1,11 +1,11 @@
 """`runpod.serverless`, as `from streamapp import runpod` has it."""
 
 import importlib
+import sys
 
 import pytest
 
 from streamapp import runpod
-from streamapp.errors import DefinitionError
 from streamapp.runpod import serverless
 from streamapp.runpod.handlers import collecting
 from streamapp.runpod.serverless.modules import rp_fitness, rp_logger, rp_progress
@@ -18,8 +18,9 @@ def test_what_is_started_is_noted_where_it_is_collected() -> None:
     assert collected.configs == [config]
 
 
-def test_a_script_hears_how_it_is_served() -> None:
-    with pytest.raises(DefinitionError, match="streamapp serve"):
+def test_what_a_script_starts_does_what_its_command_line_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["handler.py", "--test_input", "5"])
+    with pytest.raises(SystemExit, match='expected {"input": ...}, got 5'):
         runpod.serverless.start({"handler": str})
 
 
@@ -27,7 +28,7 @@ def test_a_script_hears_how_it_is_served() -> None:
     ("module", "names"),
     [
         ("", ["RunPodLogger", "serverless"]),
-        (".serverless", ["register_fitness_check", "VolumeCache"]),
+        (".serverless", ["start", "register_fitness_check", "VolumeCache"]),
         (".serverless.utils", ["download_files_from_urls", "upload_file_to_bucket", "upload_in_memory_object"]),
         (".serverless.utils.rp_validator", ["validate"]),
         (".serverless.utils.rp_upload", ["upload_image", "files", "bucket_upload"]),

@@ -68,6 +68,11 @@ def test_media_elsewhere_keep_their_urls(display: Display) -> None:
     assert display.finish(result) == result
 
 
+def test_media_of_outputs_that_are_shown_elsewhere_are_saved_by_their_number(display: Display) -> None:
+    file = encoded(File(b"a", "text/plain"))
+    assert [display.finish_output(file) for _ in range(2)] == ["out/output-001.txt", "out/output-002.txt"]
+
+
 def test_previews_are_saved_by_step_else_by_number(display: Display) -> None:
     display.show("preview", encoded(Preview(PICTURE, step=7, total=9)))
     display.show("preview", encoded(Preview(PICTURE)))

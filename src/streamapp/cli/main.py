@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import httpx
 import typer
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streamapp_client import Client, ClientError
@@ -321,10 +322,10 @@ def _read_argument(argument: str) -> tuple[str, Any]:
 
 
 def set_up_logging(level: str) -> None:
-    """Write the logs of streamapp and of uvicorn to stderr, one short line each."""
+    """Write the logs of streamapp, of uvicorn and of Runpod's handlers to stderr, one short line each."""
     handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    for name in ("streamapp", "uvicorn"):
+    for name in ("streamapp", "uvicorn", "runpod"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
@@ -351,6 +352,15 @@ def _serve(project: Project, fd: int | None) -> int:
     logger.info("importing %s", ", ".join(project.apps))
     settings = get_settings().model_copy(update={"debug": project.debug})
     api = compile_app(*_load(project.apps), settings=settings, playground=project.playground)
+    return serve_compiled(api, project, fd)
+
+
+def serve_compiled(api: FastAPI, project: Project, fd: int | None = None) -> int:
+    """Say what is served, and serve it until a signal comes; returns the exit code.
+
+    Args:
+        fd: a listening socket, from --reload.
+    """
     issued = _issue(project) if project.tls else None
     listener = _listen(project) if fd is None else socket.socket(fileno=fd)
     listener.set_inheritable(False)  # one lent by --reload would go on to what the app starts
@@ -432,19 +442,24 @@ def _exports(variables: Mapping[str, str]) -> str:
 
 def _run(cls: type[App], path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
     with Display(out, saves_previews=previews) as display:
-        loop = asyncio.Runner().get_loop()
         running = run_once(cls, path, data, get_settings(), show=display.show, shows_previews=previews)
-        try:
-            with _cancelling(task := loop.create_task(running), display):
-                job = loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
-        finally:
-            close_loop(loop)
+        job = run_shown(running, display)
         if job.error is None:
             return display.finish(job.result.json() if job.result is not None else None)
     print_error(f"{job.error.code}: {job.error.message}")
     raise typer.Exit(1)
+
+
+def run_shown(running: Coroutine[Any, Any, "Job"], display: Display) -> "Job":
+    """Run what `run_once` has begun, on a loop of its own, and return its job; Ctrl-C cancels it."""
+    loop = asyncio.Runner().get_loop()
+    try:
+        with _cancelling(task := loop.create_task(running), display):
+            return loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        close_loop(loop)
 
 
 @contextmanager

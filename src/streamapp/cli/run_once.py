@@ -26,11 +26,12 @@ _LAST_RESORT = ("WARN", "ERROR")  # what logging writes to stderr where there is
 async def run_once(
     app: type[App],
     path: str,
-    data: dict[str, Any],
+    data: Any,
     settings: Settings,
     *,
     show: Callable[[str, Any], None],
     shows_previews: bool,
+    job_id: str | None = None,
 ) -> Job:
     """Run an endpoint and return its job, which is over then.
 
@@ -39,6 +40,7 @@ async def run_once(
     Args:
         data: the endpoint's arguments, as a request's JSON would have them.
         show: called with name and data of each event but the last, in order, in threads.
+        job_id: the job's; a new one where it is None.
     Raises:
         NotFound: the app has no endpoint at `path`.
         InvalidInput: the data are not what it takes.
@@ -48,7 +50,7 @@ async def run_once(
     (served,) = runtime.served
     spec = _find(served, path)
     arguments = await _read(served, spec, data)
-    request = served.request(spec, new_job_id(), input=to_json(data), is_detached=True)
+    request = served.request(spec, job_id or new_job_id(), input=to_json(data), is_detached=True)
     job = Job(request, settings, arguments=arguments, answer=Answer())
     subscriber = job.channel.subscribe(is_owner=True, shows_previews=shows_previews)
     try:
@@ -89,7 +91,7 @@ def _find(served: ServedApp, path: str) -> EndpointSpec:
     raise NotFound(f"{type(served.app).__name__} has no endpoint {path!r}; it has {paths}")
 
 
-async def _read(served: ServedApp, spec: EndpointSpec, data: dict[str, Any]) -> dict[str, Any]:
+async def _read(served: ServedApp, spec: EndpointSpec, data: Any) -> dict[str, Any]:
     try:
         arguments = await served.reader_of(spec).validate(data)
     except RequestValidationError as error:

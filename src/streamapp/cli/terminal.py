@@ -75,6 +75,11 @@ class Display:
         """Save the result's media, and return the result with their paths in their places."""
         return self._save(result, "")
 
+    def finish_output(self, output: Any) -> Any:
+        """Do so with an output that is shown elsewhere."""
+        self._outputs += 1
+        return self._save(output, f"output-{self._outputs:03}")
+
     def _advance(self, data: dict[str, Any]) -> None:
         total, message = data.get("total"), data.get("message", "")
         self._progress.update(self._task, completed=data["step"], total=total, description=str(message))

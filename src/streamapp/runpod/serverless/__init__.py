@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ...errors import DefinitionError
 from ..handlers import RUNPOD_VERSION, note_start, register_fitness_check
+from ..local import run_as_script
 from ..progress import progress_update
 from . import modules, utils
 from .utils.rp_volume_cache import VolumeCache
@@ -14,9 +14,10 @@ runpod_version = RUNPOD_VERSION
 
 
 def start(config: Any) -> None:
-    """Serve a handler: `{"handler": handler, "return_aggregate_stream": True}`.
+    """Run a handler: `{"handler": handler, "return_aggregate_stream": True}`.
 
-    Under `streamapp serve handler.py` it only notes the config, and returns.
+    Under `streamapp serve handler.py` it notes the config, and returns; in a script it does what the command line asks
+    for, and ends the process.
     """
     if not note_start(config):
-        raise DefinitionError("runpod.serverless.start: serve the file with streamapp serve <file>.py")
+        run_as_script(config)
