@@ -126,7 +126,7 @@ def test_the_arguments_are_in_the_config_and_no_longer_in_argv(
     assert (config["rp_args"]["rp_api_port"], level.level) == (8000, "WARN")
 
 
-@pytest.mark.parametrize("arguments", [("--rp_log_level", "loud"), ("--rp_api_port", "a"), ("--test_input",)])
+@pytest.mark.parametrize("arguments", [("--rp_log_level", "loud"), ("--rp_api_port", "65536"), ("--test_input",)])
 def test_a_wrong_argument_is_told_with_the_usage(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended(monkeypatch, *arguments) == 2
 

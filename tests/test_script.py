@@ -156,6 +156,23 @@ def test_an_item_is_printed_before_the_next_is_made() -> None:
         assert process.communicate("", timeout=WAIT_S)[0] == '"last"\n["first", "last"]\n'
 
 
+def test_a_reader_that_has_left_ends_it_without_a_traceback() -> None:
+    with started("--test_input", '{"input": "endless"}') as process:
+        read_until(process.stdout, "first")
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        assert process.communicate(timeout=WAIT_S)[1] == ""
+        assert process.returncode == 1
+
+
+def test_on_a_terminal_without_unicode_it_is_escaped() -> None:
+    handler = 'from streamapp import runpod\nrunpod.serverless.start({"handler": lambda job: "\\u00fc"})\n'
+    Path("handler.py").write_text(handler)
+    with started("--test_input", '{"input": 1}', PYTHONIOENCODING="ascii") as process:
+        assert process.communicate(timeout=WAIT_S)[0] == '"\\u00fc"\n'
+
+
 def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
     with started("--test_input", '{"input": "endless"}') as process:
         read_until(process.stdout, "first")

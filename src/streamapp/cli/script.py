@@ -5,6 +5,7 @@ of JSON.
 """
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -55,6 +56,9 @@ def _ended(run: Callable[[], int]) -> int:
         return end.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:  # nobody reads what is printed; Python would fail once more as it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _run(app: type[QueueApp], job: Mapping[str, Any], asked: Mapping[str, Any], lists: bool) -> int:
@@ -118,4 +122,5 @@ def _print(value: Any, stdout: TextIO) -> None:
     Args:
         stdout: what it was before a progress bar put itself in between, and before what is on a terminal only.
     """
-    typer.echo(json.dumps(value, ensure_ascii=False), sys.stdout if stdout.isatty() else stdout)
+    is_ascii = not stdout.encoding.lower().startswith("utf")
+    typer.echo(json.dumps(value, ensure_ascii=is_ascii), sys.stdout if stdout.isatty() else stdout)

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--test_input", metavar="JSON", help='run it once with {"input": ...}; else with ./test_input.json')
     add("--rp_serve_api", action="store_true", default=None, help="serve it over HTTP")
     add("--rp_api_host", default="localhost", help="listen here")
-    add("--rp_api_port", type=int, default=8000, help="listen here, 8000 when not given; 0 takes a free one")
+    add("--rp_api_port", type=_port, default=8000, help="listen here, 8000 when not given; 0 takes a free one")
     add("--rp_api_concurrency", type=int, default=1, help="without effect: the handler's concurrency_modifier says it")
     add("--rp_log_level", type=_level, help="ERROR, WARN, INFO or DEBUG")
     add("--rp_debugger", action="store_true", default=None, help="tell callers the tracebacks of what it raises")
@@ -65,6 +65,12 @@ def _level(text: str) -> str:
         return level_name(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port, 0 to 65535, got {text[:20]!r}")
+    return int(text)
 
 
 def _works(asked: dict[str, Any]) -> bool:
