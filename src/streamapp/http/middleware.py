@@ -154,8 +154,8 @@ def _is_fals(scope: Scope, headers: dict[bytes, bytes]) -> bool:
 class ApiKey:
     """Refuse requests without the key, but for `/health`, the playground, and files, whose URLs cannot be guessed.
 
-    The key comes as `Authorization: Key k` or `Bearer k`, or as the query parameter `_token` where headers cannot
-    be set (EventSource, WebSocket in a browser).
+    The key comes as `Authorization: Key k` or `Bearer k`, or alone, as Runpod's documents have it; or as the query
+    parameter `_token` where headers cannot be set (EventSource, WebSocket in a browser).
 
     Args:
         open_pages: paths whose GET needs no key.
@@ -185,12 +185,11 @@ class ApiKey:
 
     def _is_allowed(self, scope: Scope) -> bool:
         told = header_in(scope["headers"], b"authorization") or b""
-        scheme, _, header = told.decode("latin-1").partition(" ")
-        if scheme.lower() in ("key", "bearer"):
-            given = header.strip().encode("latin-1")  # as it came
-        else:
-            given = _token_in(scope["query_string"])
-        return hmac.compare_digest(given, self._key)
+        scheme, _, header = told.partition(b" ")
+        if scheme.lower() in (b"key", b"bearer"):
+            return hmac.compare_digest(header.strip(), self._key)
+        is_alone = hmac.compare_digest(told, self._key)
+        return is_alone or hmac.compare_digest(_token_in(scope["query_string"]), self._key)
 
 
 def _token_in(query: bytes) -> bytes:
