@@ -38,6 +38,14 @@ BROKEN = ErrorReport(500, "endpoint_failed", "it broke")
 # The log
 
 
+def test_the_newest_progress_is_told_at_any_time() -> None:
+    channel = Channel(Settings())
+    assert channel.newest_progress is None
+    channel.emit(to_event(Progress(1, 2)))
+    assert channel.newest_progress is not None
+    assert channel.newest_progress.json() == {"step": 1, "total": 2}
+
+
 async def test_ids_rise_from_one() -> None:
     channel = channel_with()
     reader = channel.subscribe()

@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
+from tests.waiting import until
 
 import streamapp
 from streamapp.errors import DefinitionError
-from streamapp.http.face import ASKED_PATH, Face
+from streamapp.http.face import ASKED_PATH, SUBMISSION, Face, Submission
+from streamapp.jobs.job import Job
 from streamapp.runtime import Runtime, ServedApp, Workers, thread_and_tasks
 from streamapp.settings import Settings
 
@@ -112,6 +115,46 @@ def test_pages_of_named_origins_may_read_a_faces_headers(client: TestClient) -> 
 def test_the_limit_of_bodies_leaves_out_a_faces_uploads(client: TestClient) -> None:
     answers = [client.post(path, json={"text": "x" * 200}) for path in ("/twice/upload", "/twice/limited")]
     assert [answer.status_code for answer in answers] == [200, 413]
+
+
+def test_a_face_says_what_is_asked_of_a_job_and_which_one_it_repeats() -> None:
+    """The repeated job keeps its place where the next attempt is refused."""
+    jobs: list[Job] = []
+
+    def accept(request: Request, job: Job) -> Response:
+        jobs.append(job)
+        return PlainTextResponse(job.id)
+
+    class Asking:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            repeats = jobs[0] if scope.get("query_string") == b"again" else None
+            asks = {"timeout_s": 5.0, "kept_s": 7.0, "is_low_priority": True}
+            scope[SUBMISSION] = Submission(accept, asks=asks, repeats=repeats)
+            await self.app(scope, receive, send)
+
+    class Failing(streamapp.App, max_queue=1):
+        @streamapp.endpoint("/")
+        def home(self) -> None:
+            raise ValueError
+
+    face = Face(name="v9", middleware=lambda runtime: [Middleware(Asking)])
+    app = streamapp.compile_app(Failing, settings=Settings(drain_s=0), faces=(face,))
+    with TestClient(app) as client:
+        job_id = client.post("/").text
+        until(lambda: jobs[0].is_over)
+        assert (jobs[0].request.timeout_s, jobs[0].request.kept_s, jobs[0].request.is_low_priority) == (5, 7, True)
+        assert client.post("/?again").text == job_id
+        until(lambda: jobs[1].is_over)
+        assert (jobs[1].id, jobs[1].attempt) == (job_id, 2)
+        assert client.post("/?again", headers={"X-Fal-Request-Timeout": "x"}).status_code == 400
+        assert client.portal is not None
+        client.portal.call(app.state.runtime.begin_drain)
+        jobs[0] = jobs[1]
+        assert client.post("/?again").status_code == 503
+        assert client.portal.call(app.state.runtime.jobs.find, job_id, "") is jobs[1]
 
 
 @pytest.mark.parametrize("path", ["/v9", "/v9/mine", "/v9-version"])

@@ -288,6 +288,21 @@ def test_what_a_job_was_called_with_is_freed_when_it_ends(size: int, no_collecti
     assert (job.request.input, job.request.headers) == kept
 
 
+def test_what_may_be_run_again_keeps_its_input_where_it_fails() -> None:
+    jobs = [new(input=b"x" * 2000, is_repeatable=True) for _ in range(3)]
+    jobs[0].fail(ValueError())
+    jobs[1].succeed(None)
+    jobs[2].cancel()
+    assert [job.request.input is not None for job in jobs] == [True, False, False]
+
+
+def test_a_later_attempt_has_places_of_its_own_from_the_beginning() -> None:
+    job = Job(request(), SETTINGS, attempt=2)
+    assert str(job.event_id(job.channel.last_n)).endswith(":2.0")
+    job.cancel()
+    assert str(job.event_id(job.channel.last_n)).endswith(":2.1")
+
+
 def test_a_callback_may_take_any_lock_of_the_job() -> None:
     job, told = new(), []
     job.on_ended.append(lambda job: told.append(job.channel.statistics().emitted))

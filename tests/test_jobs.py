@@ -225,6 +225,155 @@ async def test_ten_thousand_jobs_leave_nothing_behind(advance: Advance, no_colle
     assert (list(jobs), *jobs.statistics()[:2]) == ([], 0, 10_000)
 
 
+async def test_a_job_is_kept_for_the_time_that_its_request_says(advance: Advance) -> None:
+    jobs = Jobs(Settings(job_ttl_s=60))
+    short, usual, long = [await ended(jobs, kept_s=kept_s) for kept_s in (10, None, 100)]
+    for seconds, kept in ((11, [usual, long]), (50, [long]), (50, [])):
+        advance(seconds)
+        assert jobs.statistics().finished == len(kept)
+        assert [job for job in (short, usual, long) if job.id in jobs._kept] == kept
+
+
+async def test_a_job_is_let_go_of_at_its_ttl_in_whatever_state_it_is(advance: Advance) -> None:
+    jobs = Jobs(SETTINGS)
+    running, over, lasting = new(ttl_s=10), new(ttl_s=10), new(ttl_s=100)
+    for job in (running, over, lasting):
+        await jobs.add(job)
+    running.start()
+    over.succeed(None)
+    advance(11)
+    await asyncio.sleep(0.001)  # the timers
+    assert running.error is not None
+    assert running.error.message == "its ttl of 10 s is over"
+    assert (list(jobs), jobs.statistics()) == ([lasting], (0, 1, 0, 1))
+    for job in (running, over):
+        with pytest.raises(JobNotFound):
+            await jobs.find(job.id, "")
+
+
+async def test_a_job_may_end_while_its_ttl_does(advance: Advance) -> None:
+    jobs, job = Jobs(SETTINGS), new(ttl_s=10)
+    await jobs.add(job)
+    job.on_ended.clear()  # they are about to be called
+    job.succeed(None)
+    advance(11)
+    await asyncio.sleep(0.001)  # the timers
+    jobs._note_end(job)
+    assert jobs.statistics() == (1, 1, 0, 0)
+    advance(SETTINGS.job_ttl_s)
+    assert jobs.statistics() == (0, 1, 0, 0)
+
+
+async def test_a_ttl_holds_no_job_that_is_gone(no_collection: None) -> None:
+    jobs = Jobs(Settings(job_ttl_s=1e-9))
+    job = new(ttl_s=1000)
+    await jobs.add(job)
+    job.succeed(None)
+    left = weakref.ref(job)
+    del job
+    await asyncio.sleep(0.001)
+    jobs.expire()
+    assert left() is None
+
+
+async def test_a_store_lets_go_of_a_job_at_its_ttl(advance: Advance) -> None:
+    store = MemoryStore()
+    jobs = Jobs(SETTINGS, store)
+    running, over = new(ttl_s=10), new(ttl_s=10)
+    await jobs.add(running)
+    await jobs.add(over)
+    over.succeed(None)
+    await jobs._writing[over.id]
+    advance(11)
+    await asyncio.sleep(0.001)  # the timers
+    await jobs.close(WAIT_S)
+    assert store.records == {}
+
+
+async def test_a_job_is_not_read_from_the_store_after_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    for asked, is_kept in (({"kept_s": 10}, False), ({"kept_s": 1e9}, True), ({}, True)):
+        job = new(**asked)
+        before = Jobs(SETTINGS, store)
+        await before.add(job)
+        job.succeed(None)
+        await before.close(WAIT_S)
+        record = store._read(store.records[job.id])
+        await store.update(replace(record, finished_at=(record.finished_at or 0) - 11))
+        after = Jobs(SETTINGS, store)
+        if is_kept:
+            assert (await after.find(job.id, "")).id == job.id
+        else:
+            with pytest.raises(JobNotFound):
+                await after.find(job.id, "")
+
+
+async def test_jobs_are_counted_by_their_endpoints() -> None:
+    jobs = Jobs(SETTINGS)
+    over = [await ended(jobs, endpoint="/a") for _ in range(2)]
+    others = [new(endpoint="/a"), new(endpoint="/a"), new(endpoint="/b")]
+    for job in others:
+        await jobs.add(job)
+    others[0].start()
+    assert jobs.statistics_of("app", "/a") == (1, 1, len(over), 0, 0, 0)
+
+
+# Jobs that are run again
+
+
+def again(job: Job) -> Job:
+    return Job(job.request, SETTINGS, attempt=job.attempt + 1)
+
+
+async def test_a_job_takes_the_place_of_the_one_that_it_repeats() -> None:
+    jobs, key = Jobs(SETTINGS), RequestKey("/x k", "1")
+    first = new(key=key)
+    await jobs.add(first)
+    first.fail(ValueError())
+    second = again(first)
+    await jobs.add(second)
+    assert (await jobs.find(first.id, "")) is second
+    assert (await jobs.started_by(key, "")) is second
+    assert (list(jobs), jobs.statistics()) == ([second], (0, 0, 1, 0))
+    second.succeed(None)
+    assert jobs.statistics_of("app", "/x") == (0, 0, 1, 1, 0, 1)
+
+
+async def test_a_job_is_not_repeated_while_it_runs() -> None:
+    jobs = Jobs(SETTINGS)
+    job = new()
+    await jobs.add(job)
+    with pytest.raises(JobUnfinished, match="being run again already"):
+        await jobs.add(again(job))
+    jobs.restore(job)
+    assert (await jobs.find(job.id, "")) is job
+
+
+async def test_a_job_is_kept_on_whose_repetition_was_refused(advance: Advance) -> None:
+    jobs = Jobs(Settings(job_ttl_s=60))
+    first = new(ttl_s=1000)
+    await jobs.add(first)
+    first.fail(ValueError())
+    advance(50)
+    second = again(first)
+    await jobs.add(second)
+    jobs.forget(second)
+    jobs.restore(first)
+    assert (await jobs.find(first.id, "")) is first
+    advance(11)
+    with pytest.raises(JobNotFound):
+        await jobs.find(first.id, "")
+
+
+async def test_an_input_that_is_kept_to_be_repeated_counts() -> None:
+    jobs = Jobs(Settings(max_kept_bytes=100_000))
+    for _ in range(3):
+        job = new(is_repeatable=True, input=b"x" * 60_000)
+        await jobs.add(job)
+        job.fail(ValueError())
+    assert jobs.statistics().finished == 1
+
+
 # Requests that come again
 
 

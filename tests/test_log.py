@@ -61,6 +61,17 @@ def test_bytes_are_counted_as_events_come_and_go() -> None:
     assert [log.bytes_before(index) for index in (1, 2)] == [4, 8]
 
 
+def test_the_newest_progress_is_that_of_any_key_in_this_attempt() -> None:
+    log = EventLog()
+    assert log.newest_progress is None
+    for value in (Progress(1, key="a"), Progress(1, key="b"), Preview({"i": 1}), Progress(2, key="a")):
+        log.append(to_event(value))
+    assert log.newest_progress is not None
+    assert log.newest_progress.json()["step"] == 2
+    log.begin(beginning(2))
+    assert log.newest_progress is None
+
+
 def test_the_newest_output_is_the_last_one() -> None:
     log = log_of("a", Progress(1))
     log.append(Event("log", b"{}"))

@@ -22,6 +22,7 @@ from tests.emitting import (
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled
+from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Event, Preview, Progress, to_event
 from streamapp.jobs.log import EventLog
 from streamapp.jobs.pace import Pace, Paced
@@ -399,6 +400,14 @@ async def test_of_taken_events_the_newest_are_kept(bounds: dict[str, Any]) -> No
     assert numbers(channel.events()) == [1, 2, 3, 4, 5]  # not taken: not trimmed
     owner.take()
     assert numbers(channel.events()) == [3, 4, 5]
+
+
+def test_of_a_log_that_is_to_be_kept_more_is_kept() -> None:
+    channel = Channel(Settings(behind_events=3, behind_bytes=100), keeps=True)
+    for _ in range(1700):
+        channel.emit(Event("output", bytes(40_000)))
+    assert channel.statistics()[2:4] == (1677, 1677 * 40_000)  # 64 MiB
+    assert Pace(Settings(behind_events=70_000), EventLog(), threading.RLock(), keeps=True).behind[0] == 70_000
 
 
 def test_a_long_stream_takes_constant_memory() -> None:

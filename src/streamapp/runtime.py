@@ -142,12 +142,18 @@ class ServedApp:
         return self._bindings[job.request.endpoint].run(job, stream)
 
     def request(
-        self, spec: EndpointSpec, job_id: str, *, queue_timeout_s: float | None = None, **asked: Any
+        self,
+        spec: EndpointSpec,
+        job_id: str,
+        *,
+        timeout_s: float | None = None,
+        queue_timeout_s: float | None = None,
+        **asked: Any,
     ) -> JobRequest:
         """Describe a job of an endpoint's, with the limits that hold for it.
 
         Args:
-            queue_timeout_s: what the caller asks for, where it does.
+            timeout_s, queue_timeout_s: what the caller asks for, where it does.
             asked: the other fields of a `JobRequest`.
         """
         mark, cls = spec.mark, type(self.app)
@@ -159,7 +165,7 @@ class ServedApp:
             app=self.name,
             endpoint=spec.path,
             joins=spec.joins,
-            timeout_s=mark.timeout_s or cls.request_timeout or self.settings.timeout_s,
+            timeout_s=timeout_s or mark.timeout_s or cls.request_timeout or self.settings.timeout_s,
             queue_timeout_s=queue_timeout_s,
             **asked,
         )

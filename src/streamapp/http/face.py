@@ -4,8 +4,9 @@ A face leads requests to the apps' own routes by a middleware, serves routes tha
 server has to leave alone. How its requests are answered, where that is not as the server does it, their scope says.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -33,10 +34,14 @@ class Submission:
         accept: makes the answer, on the loop; also for a job that an `Idempotency-Key` has joined. What is refused is
             answered in the server's own shape.
         captures_logs: what the job prints and logs becomes events, whatever its app says.
+        asks: fields of the `JobRequest` that the face sets, before what holds without it.
+        repeats: the job that this one takes the place of, under its id, as the next attempt.
     """
 
     accept: Callable[[Request, Job], Response]
     captures_logs: bool = False
+    asks: Mapping[str, Any] = field(default_factory=dict)
+    repeats: Job | None = None
 
 
 def _no_middleware(runtime: Runtime) -> Sequence[Middleware]:

@@ -106,11 +106,12 @@ class EndpointRoute:
         key = None if is_passed_on else await self._key_of(request, call)
         job = None if key is None else await self._runtime.jobs.started_by(key, call.caller)
         if job is None:
+            repeats = None if submission is None else submission.repeats
             job_request = self._request(
                 call,
                 given,
                 injected,
-                job_id=request.scope.get(REQUEST_ID) or new_job_id(),
+                job_id=(request.scope.get(REQUEST_ID) or new_job_id()) if repeats is None else repeats.id,
                 submission=submission,
                 window_s=self._window_s(request, call, format),
                 media=self._media_form(request, call, given),
@@ -123,6 +124,7 @@ class EndpointRoute:
                 ended=ended,
                 format=format,
                 share=request.scope.get(SHARE),
+                repeats=repeats,
             )
         if job.request.is_detached:
             return _accepted(request, job, self._runtime) if submission is None else submission.accept(request, job)
@@ -156,6 +158,9 @@ class EndpointRoute:
         **asked: Any,
     ) -> JobRequest:
         parameters = self._reader.plain_parameters(injected)
+        asked["is_low_priority"] = call.is_low_priority
+        if submission is not None:
+            asked |= {"captures_logs": submission.captures_logs, **submission.asks}
         return self._served.request(
             self._spec,
             job_id,
@@ -166,8 +171,6 @@ class EndpointRoute:
             caller=call.caller,
             origin=call.origin,
             is_detached=submission is not None or call.prefers_async,
-            is_low_priority=call.is_low_priority,
-            captures_logs=submission is not None and submission.captures_logs,
             **asked,
         )
 
@@ -180,15 +183,22 @@ class EndpointRoute:
         ended: asyncio.Event | None,
         format: Format | None = None,
         share: Share | None = None,
+        repeats: Job | None = None,
     ) -> Job:
         """Submit a job; `ended` is set once what dependencies gave is not needed any more."""
         answer = self._answer_of(call, arguments, format)
-        job = Job(request, self._settings, arguments=arguments, answer=answer, share=share)
+        attempt = 1 if repeats is None else repeats.attempt + 1
+        job = Job(request, self._settings, arguments=arguments, answer=answer, share=share, attempt=attempt)
         if self._on_cancelled is not None:
             job.on_ended.append(self._tell_cancelled)
         if ended is not None:
             self._tell_ended(job, ended)
-        kept = await self._runtime.submit(job, self._served, self._spec)
+        try:
+            kept = await self._runtime.submit(job, self._served, self._spec)
+        except StreamAppError:
+            if repeats is not None:
+                self._runtime.jobs.restore(repeats)
+            raise
         if kept is not job and ended is not None:
             ended.set()  # what dependencies gave is for a job that does not run
         return kept

@@ -76,6 +76,8 @@ class Channel:
         on_terminal: called once, in the thread that ended the log, after the lock is released.
         awaits_owner: the producer is paced from the start, by the owner who is about to come.
         joins: where it ends well without a last output, its end bears the text of all outputs.
+        keeps: as much is kept behind as `pace.KEPT` says, where that is more.
+        first_n: the number before that of the first event.
     Attributes:
         publisher: what keeps the files of those who emit here, whichever thread of the app's they are in.
     """
@@ -89,10 +91,12 @@ class Channel:
         on_terminal: Callable[[], None] | None = None,
         awaits_owner: bool = False,
         joins: bool = False,
+        keeps: bool = False,
+        first_n: int = 0,
     ) -> None:
         self._lock = threading.RLock()  # never taken twice, but it knows whose it is
-        self._log = EventLog(joins=joins)
-        self._pace = Pace(settings, self._log, self._lock, awaits_owner=awaits_owner)
+        self._log = EventLog(joins=joins, first_n=first_n)
+        self._pace = Pace(settings, self._log, self._lock, awaits_owner=awaits_owner, keeps=keeps)
         self._turns = Turns()
         self._readers = Readers(self._lock, self._log, self._pace, self._turns)
         self._on_terminal = on_terminal
@@ -379,6 +383,12 @@ class Channel:
             if shows_previews:
                 self._readers.note_poll()
             return self._log.past(self._log.index_after(after), after)
+
+    @property
+    def newest_progress(self) -> Event | None:
+        """Return the newest progress event, if this attempt has any."""
+        with self._lock:
+            return self._log.newest_progress
 
     def subscribe(
         self,

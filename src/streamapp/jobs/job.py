@@ -30,7 +30,8 @@ _TERMINAL_STATUS: dict[str, Status] = {"done": "succeeded", "error": "failed", "
 #: what callers prove by who they are, in lower case
 SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization")
 _SECRET_LINES = tuple(f"{name}:".encode() for name in SECRET_HEADERS)
-_KEPT_REQUEST = 1024  # bytes of input, parameters and headers that a job keeps when it is over; more is let go of
+#: bytes of input, parameters and headers that a job keeps when it is over; more is let go of
+KEPT_REQUEST = 1024
 
 
 class RequestKey(NamedTuple):
@@ -79,6 +80,10 @@ class JobRequest:
         media: where its files are; when None inline up to 1 MiB, larger ones at URLs.
         joins: its result is the text of its outputs, joined, where the endpoint returns no other.
         key: what the request is known by when it comes again.
+        ttl_s: how long after it was made the job is let go of, even while it runs; never when None.
+        kept_s: how long the job is kept when it is over; as the deployment says when None.
+        is_repeatable: where it fails its input is kept with it, of any size, so that it can be run again.
+        keeps_log: its readers come and go, and are to miss nothing: its log is kept whole, up to larger bounds.
     """
 
     id: str
@@ -98,6 +103,10 @@ class JobRequest:
     media: MediaForm | None = None
     joins: bool = False
     key: RequestKey | None = None
+    ttl_s: float | None = None
+    kept_s: float | None = None
+    is_repeatable: bool = False
+    keeps_log: bool = False
 
     @property
     def path(self) -> str:
@@ -113,6 +122,11 @@ class JobRequest:
 def path_of(app: str, endpoint: str) -> str:
     """Return an endpoint's path with the app's name before it, which is the same wherever it is served."""
     return f"/{app}{endpoint}".rstrip("/")
+
+
+def request_bytes(request: JobRequest) -> int:
+    """Return the bytes of what was asked for."""
+    return len(request.input or b"") + len(request.parameters) + len(request.headers)
 
 
 def new_job_id() -> str:
@@ -224,7 +238,14 @@ class Job:
         self.payer = request.caller if share is None else share.payer
         self.context = contextvars.copy_context()
         awaits_owner = is_live and not request.is_detached
-        self.channel = Channel(settings, on_terminal=self._ended, awaits_owner=awaits_owner, joins=request.joins)
+        self.channel = Channel(
+            settings,
+            on_terminal=self._ended,
+            awaits_owner=awaits_owner,
+            joins=request.joins,
+            keeps=request.keeps_log,
+            first_n=self.attempt_began if is_live else 0,
+        )
         self._clock = time.time() - time.monotonic()
         self.created_at = self.now()
         self.started_at: float | None = None
@@ -418,6 +439,7 @@ class Job:
         # Jobs are kept for long: let go of what can be megabytes.
         self.arguments, self.context, self.channel.publisher = None, contextvars.Context(), None
         request = self.request
-        if len(request.input or b"") + len(request.parameters) + len(request.headers) > _KEPT_REQUEST:
+        is_repeated = request.is_repeatable and self.status == "failed"
+        if request_bytes(request) > KEPT_REQUEST and not is_repeated:
             self.request = replace(request, input=None, parameters=b"", headers=b"")
         self._let_go_of_share()

@@ -6,7 +6,7 @@ before they are queued: each job's log is written as it grows, and a job that is
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Coroutine, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from ..process.logs import logger
 from ..process.threads import ends_within
 from ..settings import Settings
 from .events import BEGINNINGS, REPLACEABLE, TERMINAL, Event
-from .job import Job, RequestKey
+from .job import KEPT_REQUEST, Job, RequestKey, request_bytes
 from .store import JobRecord, JobStore
 
 _JOB_BYTES = 4096  # what a finished job takes besides its events: 3.6 kB measured
@@ -37,77 +37,107 @@ class JobsStatistics(NamedTuple):
     cancelled: int
 
 
+class EndpointStatistics(NamedTuple):
+    """Count the jobs of one endpoint."""
+
+    queued: int
+    running: int
+    #: ended in each way since the start
+    succeeded: int
+    failed: int
+    cancelled: int
+    #: of those that have ended, how many were no first attempt
+    repeated: int
+
+
 class _Kept(NamedTuple):
-    """Hold a job that is over."""
+    """Hold a job that is over, until a moment."""
 
     job: Job
-    ended: float
+    until: float
     size: int
 
 
 class _Payer:
-    """Hold what one payer has of the jobs that are over: their ids, oldest first, and their bytes."""
+    """Hold what one payer has of the jobs that are over: them, oldest first, and their bytes."""
 
-    __slots__ = ("ids", "name", "rank", "size")
+    __slots__ = ("kept", "name", "rank", "size")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.ids: deque[str] = deque()
+        self.kept: OrderedDict[str, _Kept] = OrderedDict()
         self.size = 0
         self.rank: tuple[bool, int] | None = None
 
+    def own_rank(self) -> tuple[bool, int] | None:
+        """Return where it stands by what it has now; None where that is nothing."""
+        return (len(self.kept) > 1, self.size.bit_length()) if self.kept else None
+
 
 class _Finished:
-    """Hold the jobs that are over, oldest first, and what each payer has of them.
+    """Hold the jobs that are over, by how long they are kept the oldest first, and what each payer has of them.
 
     Attributes:
         size: bytes of all.
     """
 
     def __init__(self) -> None:
-        self.size = 0
-        self._jobs: OrderedDict[str, _Kept] = OrderedDict()
+        self.size = self._count = 0
+        #: by for how long they are kept, of which there are few
+        self._by_time: defaultdict[float | None, OrderedDict[str, _Kept]] = defaultdict(OrderedDict)
         self._payers: dict[str, _Payer] = {}
         # Payers of about as much: to look at all would take 5 ms for 10 000 of them, at each end of a job.
         self._alike: dict[tuple[bool, int], dict[_Payer, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return self._count
 
     def add(self, kept: _Kept) -> None:
         job, size = kept.job, kept.size
-        self._jobs[job.id] = kept
+        self._by_time[job.request.kept_s][job.id] = kept
         self.size += size
+        self._count += 1
         payer = self._payers.get(job.payer)
         if payer is None:
             payer = self._payers[job.payer] = _Payer(job.payer)
-        payer.ids.append(job.id)
+        payer.kept[job.id] = kept
         payer.size += size
-        rank = (len(payer.ids) > 1, payer.size.bit_length())
+        rank = payer.own_rank()
         if rank != payer.rank:
             self._move(payer, rank)
 
-    def pop_older(self, ended: float) -> Job | None:
-        """Let go of the oldest job, if it ended before that."""
-        for kept in self._jobs.values():
-            return self._pop(self._payers[kept.job.payer]) if kept.ended < ended else None
+    def pop_old(self, now: float) -> Job | None:
+        """Let go of a job that need not be kept any more, if there is one."""
+        for jobs in self._by_time.values():
+            kept = next(iter(jobs.values()), None)
+            if kept is not None and kept.until < now:
+                return self._pop(kept)
         return None
+
+    def remove(self, job: Job) -> None:
+        """Let go of a job, unless it has just ended and is not here yet."""
+        kept = self._by_time[job.request.kept_s].get(job.id)
+        if kept is not None:
+            self._pop(kept)
 
     def pop_of_largest(self) -> Job:
         """Let go of the oldest job of a payer that has most, to the power of two, but rather of one that has several.
 
         So whoever fills the memory does so at their own cost, and an only result is there for whom it was made.
         """
-        return self._pop(next(iter(self._alike[max(self._alike)])))
+        payer = next(iter(self._alike[max(self._alike)]))
+        return self._pop(next(iter(payer.kept.values())))
 
-    def _pop(self, payer: _Payer) -> Job:
-        kept = self._jobs.pop(payer.ids.popleft())
+    def _pop(self, kept: _Kept) -> Job:
+        job, payer = kept.job, self._payers[kept.job.payer]
+        del self._by_time[job.request.kept_s][job.id], payer.kept[job.id]
         self.size -= kept.size
+        self._count -= 1
         payer.size -= kept.size
-        self._move(payer, (len(payer.ids) > 1, payer.size.bit_length()) if payer.ids else None)
-        if not payer.ids:
+        self._move(payer, payer.own_rank())
+        if not payer.kept:
             del self._payers[payer.name]
-        return kept.job
+        return job
 
     def _move(self, payer: _Payer, rank: tuple[bool, int] | None) -> None:
         """Put a payer behind those of its rank."""
@@ -122,7 +152,8 @@ class _Finished:
 
 
 class Jobs:
-    """Keep jobs: those that are over for `job_ttl_s`, in memory at most `max_kept_bytes` of them, or the last one.
+    """Keep jobs: those that are over for `job_ttl_s`, or as their requests say, in memory at most `max_kept_bytes` of
+    them, or the last one.
 
     Every method runs on the loop; a job's end arrives from any thread through an atomic `deque.append`.
 
@@ -138,7 +169,8 @@ class Jobs:
         self._by_key: dict[tuple[str, str], Job] = {}
         self._ended: deque[tuple[float, Job]] = deque()
         self._finished = _Finished()
-        self._counts: dict[str, int] = {"succeeded": 0, "failed": 0, "cancelled": 0}
+        self._counts: Counter[tuple[str, str, str]] = Counter()  # by app, endpoint, and how they ended
+        self._leaving: dict[str, asyncio.TimerHandle] = {}  # of jobs that are let go of in any state
         self._adding: dict[tuple[str, str], asyncio.Lock] = {}
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._expired_at = 0.0
@@ -172,14 +204,45 @@ class Jobs:
         return self._keep(job)
 
     def _keep(self, job: Job) -> Job:
-        self._kept[job.id] = self._active[job.id] = job
-        key = _key(job)
-        if key is not None:
-            self._by_key[key] = job
+        if (earlier := self._kept.get(job.id)) is not None:  # which this one repeats
+            self._collect()
+            if job.id in self._active:
+                raise JobUnfinished(f"job {job.id} is being run again already")
+            self._finished.remove(earlier)
+            self._delete(earlier)
+        self._active[job.id] = job
+        self._note(job)
         job.on_ended.append(self._note_end)
         if job.is_over:
             self._note_end(job)
         return job
+
+    def _note(self, job: Job) -> None:
+        self._kept[job.id] = job
+        key = _key(job)
+        if key is not None:
+            self._by_key[key] = job
+        if (ttl_s := job.request.ttl_s) is not None:
+            left_s = max(0, job.created_at + ttl_s - job.now())
+            self._leaving[job.id] = asyncio.get_running_loop().call_later(left_s, self._let_go, job)
+
+    def restore(self, job: Job) -> None:
+        """Keep a job that is over as before: the one that was to repeat it was refused."""
+        if job.id in self._kept:
+            return
+        self._note(job)
+        assert job.finished_at is not None
+        self._finish(job, time.monotonic() - (job.now() - job.finished_at))
+
+    def _let_go(self, job: Job) -> None:
+        """Let go of a job whose time is over, in whatever state it is."""
+        del self._leaving[job.id]
+        job.cancel(f"its ttl of {job.request.ttl_s:g} s is over")
+        self._collect()
+        self._finished.remove(job)
+        self._delete(job)
+        if self._store is not None:
+            self._forget_in(self._store, job)
 
     async def find(self, job_id: str, caller: str) -> Job:
         """Return a job of a caller's.
@@ -216,8 +279,7 @@ class Jobs:
         self._active.pop(job.id, None)
         self._delete(job)
         if self._store is not None:
-            self._writing[job.id].cancel()
-            self._work(job, self._delete_from(self._store, job))
+            self._forget_in(self._store, job)
 
     async def close(self, timeout_s: float) -> None:
         """Wait until the logs of jobs that are over have been written, and end the store, within `timeout_s` each."""
@@ -240,8 +302,8 @@ class Jobs:
     def expire(self) -> None:
         """Let go of finished jobs that are too old or too many."""
         self._collect()
-        oldest = time.monotonic() - self._settings.job_ttl_s
-        while (job := self._finished.pop_older(oldest)) is not None:
+        now = time.monotonic()
+        while (job := self._finished.pop_old(now)) is not None:
             self._delete(job)
         while self._finished.size > self._settings.max_kept_bytes and len(self._finished) > 1:
             self._delete(self._finished.pop_of_largest())
@@ -249,10 +311,28 @@ class Jobs:
     def statistics(self) -> JobsStatistics:
         """Count the jobs."""
         self.expire()
-        return JobsStatistics(finished=len(self._finished), **self._counts)
+        ended: Counter[str] = Counter()
+        for (_, _, state), count in self._counts.items():
+            ended[state] += count
+        return JobsStatistics(len(self._finished), ended["succeeded"], ended["failed"], ended["cancelled"])
+
+    def statistics_of(self, app: str, endpoint: str) -> EndpointStatistics:
+        """Count the jobs of one endpoint."""
+        states = [job.status for job in self if (job.request.app, job.request.endpoint) == (app, endpoint)]
+        return EndpointStatistics(
+            queued=states.count("queued"),
+            running=states.count("running"),
+            succeeded=self._counts[app, endpoint, "succeeded"],
+            failed=self._counts[app, endpoint, "failed"],
+            cancelled=self._counts[app, endpoint, "cancelled"],
+            repeated=self._counts[app, endpoint, "repeated"],
+        )
 
     def _delete(self, job: Job) -> None:
-        self._kept.pop(job.id, None)
+        if self._kept.get(job.id) is job:
+            del self._kept[job.id]
+        if job.request.ttl_s is not None and (timer := self._leaving.pop(job.id, None)) is not None:
+            timer.cancel()
         key = _key(job)
         if key is not None and self._by_key.get(key) is job:
             del self._by_key[key]
@@ -265,9 +345,16 @@ class Jobs:
             ended, job = self._ended.popleft()
             if self._active.pop(job.id, None) is None:
                 continue
-            self._counts[job.status] += 1
-            size = job.channel.kept_bytes + _JOB_BYTES
-            self._finished.add(_Kept(job, ended, size))
+            request = job.request
+            self._counts[request.app, request.endpoint, job.status] += 1
+            if job.attempt > 1:
+                self._counts[request.app, request.endpoint, "repeated"] += 1
+            self._finish(job, ended)
+
+    def _finish(self, job: Job, ended: float) -> None:
+        kept_s = self._settings.job_ttl_s if job.request.kept_s is None else job.request.kept_s
+        size = job.channel.kept_bytes + _JOB_BYTES + max(0, request_bytes(job.request) - KEPT_REQUEST)
+        self._finished.add(_Kept(job, ended + kept_s, size))
 
     # The store.
 
@@ -296,11 +383,16 @@ class Jobs:
         if self._writing.get(job_id) is task:
             del self._writing[job_id]
 
+    def _forget_in(self, store: JobStore, job: Job) -> None:
+        if (writing := self._writing.get(job.id)) is not None:
+            writing.cancel()
+        self._work(job, self._delete_from(store, job))
+
     async def _delete_from(self, store: JobStore, job: Job) -> None:
         try:
             await store.delete(job.id)
-        except Exception:  # what refused the job is what its caller hears
-            logger.exception("job %s was refused, and is still in the store", job.id)
+        except Exception:  # of a job that was refused, its caller hears why
+            logger.exception("job %s was let go of, and is still in the store", job.id)
 
     async def _write_patiently(self, store: JobStore, job: Job, events: list[Event]) -> bool:
         """Do as `_write_next` does, again where that fails: the same events may come twice."""
@@ -335,7 +427,7 @@ class Jobs:
     async def _load(self, store: JobStore, job_id: str, caller: str) -> Job | None:
         """Return a caller's job that is over, as it was when it ended; of a long log, the end."""
         record = await store.load(job_id)
-        if record is None or record.request.caller != caller:
+        if record is None or record.request.caller != caller or _is_gone(record):
             return None
         if record.finished_at is None:
             raise JobUnfinished(f"job {record.request.id} is {record.status}, but not in this process; ask again later")
@@ -359,6 +451,12 @@ def _checked(key: RequestKey | None, job: Job) -> Job:
     if job.request.key != key:
         raise InvalidInput("Idempotency-Key: it was sent with another input before; make up a new one per input")
     return job
+
+
+def _is_gone(record: JobRecord) -> bool:
+    """Say whether a job was to be kept for a shorter time than the store keeps all."""
+    kept_s = record.request.kept_s
+    return kept_s is not None and record.finished_at is not None and record.finished_at + kept_s < time.time()
 
 
 def _record(job: Job) -> JobRecord:

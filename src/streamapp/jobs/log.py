@@ -57,8 +57,9 @@ class EventLog:
         "trimmed_text",
     )
 
-    def __init__(self, *, joins: bool = False) -> None:
-        self.n = self.start_n = 0
+    def __init__(self, *, joins: bool = False, first_n: int = 0) -> None:
+        self.n = first_n
+        self.start_n = 0
         self.lasting: list[Event | None] = []
         self._base = 0  # the index of `lasting[0]`
         self.first_index = self.next_index = 0
@@ -83,6 +84,12 @@ class EventLog:
         joined = len(self.terminal.text or "") if self.terminal is not None else 0
         trimmed = 0 if self.trimmed_text is None else self.trimmed_text.size
         return self.bytes - self.trimmed_bytes + replaceable + trimmed + joined
+
+    @property
+    def newest_progress(self) -> Event | None:
+        """Return the newest progress event that is kept."""
+        kept = [event for event in self._slots.values() if event.kind == "progress"]
+        return max(kept, key=number_of, default=None)
 
     def append(self, event: Event) -> None:
         """Give an event the next number and keep it."""

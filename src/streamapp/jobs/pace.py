@@ -46,6 +46,9 @@ class Paced(Protocol):
         """Hear, on the loop, that there is news."""
 
 
+#: how many events, and bytes, of a job are kept behind whose readers come and go
+KEPT = (65_536, 64 * 1024 * 1024)
+
 Wake = Callable[[Iterable[Paced]], None]
 
 
@@ -88,12 +91,22 @@ class Pace:
         "owner",
     )
 
-    def __init__(self, settings: Settings, log: EventLog, lock: threading.RLock, *, awaits_owner: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: EventLog,
+        lock: threading.RLock,
+        *,
+        awaits_owner: bool = False,
+        keeps: bool = False,
+    ) -> None:
         self._log = log
         self._lock = lock
         # A settings object is a pydantic model, from which an attribute takes longer than all the rest of `is_full`.
         self.ahead = (settings.ahead_events, settings.ahead_bytes)
         self.behind = (settings.behind_events, settings.behind_bytes)
+        if keeps:
+            self.behind = (max(KEPT[0], self.behind[0]), max(KEPT[1], self.behind[1]))
         self.expected = _Expected() if awaits_owner else None
         self.owner: Paced | None = self.expected
         # Tuples: most logs have none of these, and then it is no object of their own.
