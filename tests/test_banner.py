@@ -12,6 +12,8 @@ from pydantic import BaseModel, Field
 
 import streamapp
 from streamapp.cli.banner import describe_server, shown_address
+from streamapp.runpod.apps import QueueApp
+from streamapp.runpod.endpoints import Endpoint
 from streamapp.serve.build import compile_app
 from streamapp.settings import Settings
 from streamapp.testing import TestClient
@@ -136,3 +138,34 @@ def test_a_server_with_a_certificate_is_shown_with_https() -> None:
 )
 def test_the_shown_address_can_be_called(host: str, address: str) -> None:
     assert shown_address(host, 1) == address
+
+
+class Echo(QueueApp):
+    def run_job(self, job: dict[str, Any]) -> Any:
+        return job["input"]
+
+
+def test_an_app_of_runpods_kind_is_shown_with_what_its_clients_need() -> None:
+    lines = said(Paint, Echo)
+    assert lines[2] == "runpod endpoint echo: http://127.0.0.1:8000/v2/echo"
+    assert lines[-2:] == [
+        'export RUNPOD_ENDPOINT_BASE_URL=http://127.0.0.1:8000/v2  # for runpod.Endpoint("echo")',
+        "curl http://127.0.0.1:8000/v2/echo/runsync -H 'Content-Type: application/json' -d '{\"input\": {}}'",
+    ]
+
+
+def test_an_endpoint_is_shown_with_what_it_needs_by_its_own_id_alone() -> None:
+    named = {"a": Endpoint(app="echo", gpu="16 GB", image="me/echo:1"), "paint": Endpoint()}
+    api = compile_app(Echo, Paint, endpoints=named)
+    lines = describe_server(api, "127.0.0.1", 8000).splitlines()
+    assert [line for line in lines if line.startswith("runpod")] == [
+        "runpod endpoint a: http://127.0.0.1:8000/v2/a (GPU 16 GB, image me/echo:1)",
+        "runpod endpoint paint: http://127.0.0.1:8000/v2/paint",
+    ]
+
+
+def test_the_line_for_runpods_clients_gives_the_first_endpoint_what_it_takes_with_the_key() -> None:
+    api = compile_app(Echo, Paint, settings=Settings(api_key="secret"), endpoints={"p": Endpoint(app="paint")})
+    words = shlex.split(describe_server(api, "127.0.0.1", 8000).splitlines()[-1])
+    assert words[:4] == ["curl", "http://127.0.0.1:8000/v2/p/runsync", "-H", "Authorization: Bearer $STREAMAPP_API_KEY"]
+    assert json.loads(words[-1])["input"]["prompt"] == "a red circle's edge"

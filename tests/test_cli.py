@@ -1,8 +1,10 @@
 """The command line: commands that end by themselves run in this process, servers and Ctrl-C in one of their own."""
 
+import itertools
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import socket
@@ -276,11 +278,64 @@ def test_serve_reads_pyproject_when_no_app_is_named(folder: Path) -> None:
         ("[tool.streamapp]\nport = 1", "invalid_input: name an app: streamapp serve path/to/app.py:Class"),
         ("[tool", "invalid_input: pyproject.toml: "),
         ('[tool.streamapp]\napps = ["app.py"]\nprt = 1', "[tool.streamapp]: prt: Extra inputs are not permitted"),
+        (
+            "[tool.streamapp.endpoints.a]\ngpus = 1",
+            "[tool.streamapp]: endpoints.a: Value error, there is no 'gpus'; write 'gpu'",
+        ),
+        (
+            "[tool.streamapp.endpoints.'a b']",
+            "[tool.streamapp]: endpoints.a b.[key]: Value error, 'a b' is no endpoint id",
+        ),
+        ("[tool.streamapp.endpoints.a]\napp = 'nowhere.py'", "definition_error: there is no file 'nowhere.py'"),
+        ("[tool.streamapp]\nendpoints = {}", "invalid_input: name an app"),
     ],
 )
 def test_serve_says_what_is_wrong_in_pyproject(folder: Path, text: str, said: str) -> None:
     (folder / "pyproject.toml").write_text(text)
     assert refused("serve").startswith(said)
+
+
+ENDPOINTS = """
+[tool.streamapp.endpoints.a]
+app = "app.py:Painter"
+gpu = "16 GB"
+
+[tool.streamapp.endpoints.b]
+app = "app.py:Painter"
+"""
+
+
+@pytest.mark.parametrize(
+    ("apps", "options"), [("", ()), ('[tool.streamapp]\napps = ["app.py:Painter"]\n', ("--reload",))]
+)
+def test_serve_reads_endpoints_from_pyproject(folder: Path, apps: str, options: tuple[str, ...]) -> None:
+    (folder / "pyproject.toml").write_text(apps + ENDPOINTS)
+    assert shown("serve", "--port", "0", *options) == [
+        "painter: http://",
+        "runpod endpoint a: http:// (GPU 16 GB)",
+        "runpod endpoint b: http://",
+    ]
+
+
+def test_an_endpoint_may_name_an_app_that_is_served(folder: Path) -> None:
+    named = '[tool.streamapp]\napps = ["app.py:Painter"]\nendpoints.a.app = "painter"\n'
+    (folder / "pyproject.toml").write_text(named)
+    assert shown("serve", "--port", "0") == ["painter: http://", "runpod endpoint a: http://"]
+
+
+def test_serve_reads_no_endpoints_where_the_command_line_names_an_app(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text(ENDPOINTS)
+    assert shown("serve", "app.py:Painter", "--port", "0") == ["painter: http://"]
+
+
+def shown(*command: str) -> list[str]:
+    """Return what a server shows of apps and endpoints, their URLs as far as they are always the same."""
+    with started(*command) as process:
+        assert process.stdout is not None
+        lines = list(itertools.takewhile(lambda line: not line.startswith("playground"), process.stdout))
+        process.send_signal(signal.SIGTERM)
+        process.wait(WAIT_S)
+    return [re.sub(r"http://\S+( http://\S+)*", "http://", line.strip()) for line in lines]
 
 
 def test_serve_without_an_app_and_without_pyproject_says_what_to_write() -> None:

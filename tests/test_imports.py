@@ -29,6 +29,7 @@ ORDER = (
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
     *(
+        "runpod.endpoints",
         "runpod.schema",
         "runpod.apps",
         "runpod.progress",

@@ -7,10 +7,10 @@ What runs the jobs it knows as `Worker`s; `thread_and_tasks` alone says which cl
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import Any, NamedTuple
 
 from .app import App, enter_app, served_apps
@@ -67,6 +67,9 @@ class ServedApp:
         files: where the app's inputs and results may have files.
         on_broken: for its workers to call, in any thread, when one is out of service; the process should end.
         make_workers: called last, with all else in place.
+        max_queue: what the deployment says of it; the class's where None.
+    Attributes:
+        max_queue: jobs that may wait for the app; the deployment's setting where None.
     """
 
     def __init__(
@@ -76,9 +79,11 @@ class ServedApp:
         files: FileStore,
         on_broken: Callable[[StreamAppError], None],
         make_workers: "MakeWorkers",
+        max_queue: int | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
+        self.max_queue = type(app).max_queue if max_queue is None else max_queue
         self.name = str(type(app).app_name)
         self.endpoints = type(app).endpoints()
         self.on_broken = on_broken
@@ -200,7 +205,7 @@ def thread_and_tasks(served: ServedApp) -> Workers:
         served.name,
         served.settings,
         run=served.run,
-        max_queue=cls.max_queue,
+        max_queue=served.max_queue,
         setup=served.setup,
         teardown=served.teardown,
         capture=served.capture,
@@ -225,6 +230,7 @@ class Runtime:
         store: keeps jobs beyond this process; nothing does when None.
         files: keeps uploads and large results; on this machine's disk when None.
         make_workers: makes what runs an app's jobs.
+        max_queues: how many jobs may wait for an app, by its name, where the class does not decide.
     Attributes:
         on_exit: called, in any thread, with an exit code when the process should end.
         observers: called with each job that has ended, in any thread.
@@ -238,12 +244,16 @@ class Runtime:
         store: JobStore | None = None,
         files: FileStore | None = None,
         make_workers: MakeWorkers = thread_and_tasks,
+        max_queues: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.settings = settings
         self.jobs = Jobs(settings, store)
         self.inputs = Budget(settings.max_input_bytes)
         self.files: FileStore = LocalFiles(settings) if files is None else files
-        self.served = [ServedApp(app, settings, self.files, self._broken, make_workers) for app in apps]
+        self.served = [
+            ServedApp(app, settings, self.files, self._broken, make_workers, max_queues.get(str(type(app).app_name)))
+            for app in apps
+        ]
         names = [served.name for served in self.served]
         for name in names:
             if names.count(name) > 1:

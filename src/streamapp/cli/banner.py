@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from ..http.playground import PAGE_PATH
+from ..runpod.apps import QueueApp
+from ..runpod.endpoints import own_ids
 from ..runtime import ServedApp
 
 _EXAMPLES = {"string": "hello", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
@@ -23,25 +25,64 @@ def describe_server(api: FastAPI, host: str, port: int, *, scheme: str = "http")
     address = f"{scheme}://{shown_address(host, port)}"
     first, *others = api.state.runtime.served
     lines = [_urls(address, first, ""), *(_urls(address, served, f"/{served.name}") for served in others)]
+    lines += [
+        f"runpod endpoint {endpoint_id}: {address}/v2/{endpoint_id}" + (needs and f" ({needs})")
+        for endpoint_id, (_, needs) in _queues(api).items()
+    ]
     pages = [f"playground: {address}{PAGE_PATH}"] if api.state.has_playground else []
-    return "\n".join([*lines, *pages, f"docs: {address}/docs", *_curl(api, address, first), ""])
+    return "\n".join([*lines, *pages, f"docs: {address}/docs", *_curl(api, address), *_runpod(api, address), ""])
 
 
 def _urls(address: str, served: ServedApp, prefix: str) -> str:
     return f"{served.name}: " + " ".join(address + prefix + spec.path for spec in served.endpoints)
 
 
-def _curl(api: FastAPI, address: str, served: ServedApp) -> list[str]:
+def _curl(api: FastAPI, address: str) -> list[str]:
+    served = api.state.runtime.served[0]
     specs = [spec for spec in served.endpoints if "{" not in spec.path]
     if not specs:
         return []
     path = min(specs, key=lambda spec: spec.kind != "stream").path
-    key = ' -H "Authorization: Key $STREAMAPP_API_KEY"' if api.state.runtime.settings.api_key else ""
+    return [f"curl -N {address}{path}{_headers(api, 'Key')} -d {_quoted(_example_of(api, served, path))}"]
+
+
+def _runpod(api: FastAPI, address: str) -> list[str]:
+    """Return what calls the first endpoint that is of Runpod's kind, or that the deployment has named by an id."""
+    if not (queues := _queues(api)):
+        return []
+    endpoint_id, (served, _) = next(iter(queues.items()))
+    body = {"input": _example_of(api, served, own_ids(type(served.app))[served.name].path)}
+    return [
+        f"export RUNPOD_ENDPOINT_BASE_URL={address}/v2  # for runpod.Endpoint({json.dumps(endpoint_id)})",
+        f"curl {address}/v2/{endpoint_id}/runsync{_headers(api, 'Bearer')} -d {_quoted(body)}",
+    ]
+
+
+def _queues(api: FastAPI) -> dict[str, tuple[ServedApp, str]]:
+    """Return the endpoints to be shown to Runpod's users by their ids: the app of each, and what its workers need."""
+    apps = {served.name: served for served in api.state.runtime.served}
+    said = api.state.runpod_endpoints
+    queues = {own_id: (apps[endpoint.app or own_id], endpoint.needs) for own_id, endpoint in said.items()}
+    named = {served.name for served, _ in queues.values()}
+    others = {n: (s, "") for n, s in apps.items() if isinstance(s.app, QueueApp) and n not in named}
+    return queues | others
+
+
+def _headers(api: FastAPI, scheme: str) -> str:
+    key = f' -H "Authorization: {scheme} $STREAMAPP_API_KEY"' if api.state.runtime.settings.api_key else ""
+    return f"{key} -H 'Content-Type: application/json'"
+
+
+def _quoted(body: Any) -> str:
+    return shlex.quote(json.dumps(body, ensure_ascii=False))
+
+
+def _example_of(api: FastAPI, served: ServedApp, path: str) -> Any:
+    is_first = served is api.state.runtime.served[0]
     document = api.openapi()
-    schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    example = _example_input(schema, document["components"]["schemas"])
-    body = shlex.quote(json.dumps(example, ensure_ascii=False))
-    return [f"curl -N {address}{path}{key} -H 'Content-Type: application/json' -d {body}"]
+    place = path if is_first else f"/{served.name}{path}".rstrip("/")
+    schema = document["paths"][place]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    return _example_input(schema, document["components"]["schemas"])
 
 
 def _example_input(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
@@ -52,6 +93,8 @@ def _example_input(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
         example = _example_input(members[0], schemas)
         told_by = schema.get("discriminator")
         return example if told_by is None else {told_by["propertyName"]: next(iter(told_by["mapping"])), **example}
+    if not schema.keys() - {"title", "description"}:  # any JSON
+        return {}
     if schema.get("type") != "object":
         return _example(schema)
     return {name: _example(schema["properties"][name]) for name in schema.get("required", ())}

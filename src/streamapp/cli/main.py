@@ -38,6 +38,7 @@ from ..loading import format_import_error, source_folder
 from ..media import File
 from ..process.ending import LastResort, close_loop, end_process
 from ..process.logs import logger
+from ..runpod.endpoints import Endpoint, Id
 from ..runpod.loading import load_served
 from ..serve import server
 from ..serve.build import compile_app
@@ -73,7 +74,8 @@ class Project(BaseModel):
 
     model_config = ConfigDict(title="[tool.streamapp]", extra="forbid")
 
-    apps: list[str] = Field(min_length=1)
+    apps: list[str] = []
+    endpoints: dict[Id, Endpoint] = {}
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     log_level: LogLevel = "info"
@@ -82,6 +84,11 @@ class Project(BaseModel):
     debug: bool | None = None
     tls: bool = False
     tls_dir: Path = Path(typer.get_app_dir("streamapp")) / "tls"
+
+    @property
+    def sources(self) -> list[str]:
+        """Return where apps come from; some may be the names of others."""
+        return list(dict.fromkeys([*self.apps, *(each.app for each in self.endpoints.values() if each.app)]))
 
 
 Arguments = Annotated[
@@ -123,7 +130,8 @@ def serve(
         typer.Argument(
             help="path/to/app.py:Class or package.module:Class; without :Class the only app in it. Without any, "
             "[tool.streamapp] in ./pyproject.toml says: apps = [...], and host, port, log_level, no_auth, playground, "
-            "debug, tls, tls_dir.",
+            "debug, tls, tls_dir, and [tool.streamapp.endpoints.ID] of endpoints as Runpod has them: app, type, "
+            "max_workers, max_queue, execution_timeout_s, ttl_s, gpu, image.",
             metavar="APP",
             show_default=False,
         ),
@@ -144,6 +152,7 @@ def serve(
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
     workers: Annotated[int, typer.Option(hidden=True)] = 1,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket, from --reload.")] = None,
+    endpoints: Annotated[str | None, typer.Option(hidden=True, help="As JSON, from --reload.")] = None,
 ) -> None:
     """Serve apps over HTTP until a signal comes.
 
@@ -157,6 +166,7 @@ def serve(
             )
         project = read_project(
             apps=apps or None,
+            endpoints=None if endpoints is None else json.loads(endpoints),
             host=host,
             port=port,
             log_level=log_level,
@@ -274,14 +284,16 @@ def explaining() -> Iterator[None]:
 
 
 def read_project(**given: Any) -> Project:
-    """Return what the command line says; where it names no app, on top of ./pyproject.toml.
+    """Return what the command line says; where it names nothing to serve, on top of ./pyproject.toml.
 
     Raises:
-        InvalidInput: neither names an app.
+        InvalidInput: neither names an app or an endpoint.
         ValidationError: a value is not what it should be.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    return Project(**given) if "apps" in given else Project(**{**_read_pyproject(Path("pyproject.toml")), **given})
+    if given.keys() & {"apps", "endpoints"}:
+        return Project(**given)
+    return Project(**{**_read_pyproject(Path("pyproject.toml")), **given})
 
 
 def _read_pyproject(path: Path) -> dict[str, Any]:
@@ -291,7 +303,7 @@ def _read_pyproject(path: Path) -> dict[str, Any]:
         project = {}
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{path}: {error}") from None
-    if "apps" not in project:
+    if not (project.get("apps") or project.get("endpoints")):
         raise InvalidInput(
             "name an app: streamapp serve path/to/app.py:Class; or write into ./pyproject.toml: "
             '[tool.streamapp] apps = ["path/to/app.py:Class"]'
@@ -349,9 +361,10 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 def _serve(project: Project, fd: int | None) -> int:
     if project.debug and not is_loopback(project.host):
         logger.warning("--debug tells other machines the texts and tracebacks of what the app raises")
-    logger.info("importing %s", ", ".join(project.apps))
+    logger.info("importing %s", ", ".join(project.sources))
     settings = get_settings().model_copy(update={"debug": project.debug})
-    api = compile_app(*_load(project.apps), settings=settings, playground=project.playground)
+    apps, endpoints = _load_project(project)
+    api = compile_app(*apps, settings=settings, playground=project.playground, endpoints=endpoints)
     return serve_compiled(api, project, fd)
 
 
@@ -389,7 +402,23 @@ def _serve_reloading(project: Project) -> None:
         command += ["--debug" if project.debug else "--no-debug"]
         command += ["--no-auth"] if project.no_auth else []
         command += ["--tls", f"--tls-dir={project.tls_dir}"] if project.tls else []
-        keep_running(command, {Path.cwd(), *map(source_folder, project.apps)}, fd=fd)
+        if project.endpoints:
+            command += [f"--endpoints={json.dumps(project.model_dump(mode='json')['endpoints'])}"]
+        keep_running(command, {Path.cwd(), *map(source_folder, project.sources)}, fd=fd)
+
+
+def _load_project(project: Project) -> tuple[list[type[App]], dict[str, Endpoint]]:
+    """Return the apps, those of endpoints among them, and the endpoints, which name their apps."""
+    loaded = dict(zip(project.apps, _load(project.apps), strict=True))
+    names = {cls.app_name for cls in loaded.values()}
+    endpoints = {}
+    for endpoint_id, endpoint in project.endpoints.items():
+        if endpoint.app is not None and endpoint.app not in names:
+            if endpoint.app not in loaded:
+                (loaded[endpoint.app],) = _load([endpoint.app])
+            endpoint = endpoint.model_copy(update={"app": loaded[endpoint.app].app_name})
+        endpoints[endpoint_id] = endpoint
+    return list(dict.fromkeys(loaded.values())), endpoints
 
 
 def _load(import_strings: list[str]) -> list[type[App]]:

@@ -16,6 +16,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -46,6 +47,7 @@ from ..http.sites import CrossSite, Hosts, NotByLink
 from ..jobs.store import JobStore
 from ..process.logs import logger
 from ..process.threads import ends_within
+from ..runpod.endpoints import Endpoint, check_endpoints, queue_limits, words_about
 from ..runpod.runner import workers_of
 from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
 from ..settings import Settings, get_settings
@@ -69,6 +71,7 @@ def compile_app(
     playground: bool = True,
     workers: MakeWorkers = thread_and_tasks,
     faces: Sequence[Face] = FACES,
+    endpoints: Mapping[str, Endpoint] = MappingProxyType({}),
 ) -> FastAPI:
     """Return a FastAPI application that serves `apps`.
 
@@ -80,13 +83,16 @@ def compile_app(
         playground: serve the page to try them on, at `/playground`.
         workers: makes what runs an app's jobs, where no face has workers for it.
         faces: the protocols that are spoken besides the server's own.
+        endpoints: what holds for endpoints as Runpod has them, by their ids; at `app.state.runpod_endpoints`.
     Raises:
         DefinitionError: an app is written wrongly, or its paths collide; says where and what to write.
     """
     settings = settings or get_settings()
-    runtime = Runtime([_instance(app) for app in apps], settings, store, files, by_face(faces, workers))
-    if not runtime.served:
+    instances = [_instance(app) for app in apps]
+    if not instances:
         raise DefinitionError("compile_app takes at least one App class")
+    check_endpoints(endpoints, [type(app) for app in instances])
+    runtime = Runtime(instances, settings, store, files, by_face(faces, workers), queue_limits(endpoints))
     first = type(runtime.served[0].app)
     api = FastAPI(
         title=runtime.served[0].name,
@@ -99,6 +105,7 @@ def compile_app(
     )
     api.state.runtime = runtime
     api.state.has_playground = playground
+    api.state.runpod_endpoints = dict(endpoints)
     api.state.own_middleware = tuple(api.user_middleware)
     api.router.redirect_slashes = False
     api.router.default = _EitherSlash(api.router)
@@ -374,6 +381,7 @@ def _takes(route: BaseRoute, path: str) -> bool:
 
 def _add_endpoint(api: FastAPI, place: _Place, *, is_guarded: bool) -> None:
     spec, reader = place.spec, place.served.reader_of(place.spec)
+    about = words_about(type(place.served.app), spec.path, api.state.runpod_endpoints)
     for method in place.methods:
         api.router.add_api_route(
             place.path,
@@ -383,7 +391,7 @@ def _add_endpoint(api: FastAPI, place: _Place, *, is_guarded: bool) -> None:
             name=spec.name,
             operation_id=f"{spec.name}_{method.lower()}{place.prefix.replace('/', '_')}",
             summary=spec.summary,
-            description=spec.description,
+            description="\n\n".join(filter(None, (spec.description, about))),
             include_in_schema=place.in_schema,
             response_model=None,
             tags=[place.served.name],
