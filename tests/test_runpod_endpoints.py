@@ -39,9 +39,9 @@ class Value(streamapp.App):
 
 
 class Elsewhere(streamapp.App):
-    @streamapp.endpoint("/value")
-    def value(self) -> int:
-        return 1
+    @streamapp.endpoint("/of/{name}")
+    def of(self, name: str) -> str:
+        return name
 
 
 def test_an_apps_name_leads_to_its_first_stream_and_longer_ids_to_others() -> None:
@@ -84,7 +84,7 @@ def test_an_endpoints_queue_is_its_apps() -> None:
         ({"a": Endpoint()}, "endpoint 'a' of the app 'a': there is none"),
         (
             {"a": Endpoint(app="elsewhere")},
-            "an id leads to a streaming endpoint or to that at '/'; the app has neither",
+            "every path of the app has parameters; an id leads to one without",
         ),
         (
             {"value": NEEDS},

@@ -101,13 +101,16 @@ class Endpoint(BaseModel):
 def own_ids(app: type[App]) -> dict[str, EndpointSpec]:
     """Return the endpoints of an app by the ids that they have without being asked.
 
-    The app's name is its first streaming endpoint, else that at `/`; `{app}--{endpoint}` is any other, with `--` for
-    the slashes in its path. One whose path has parameters has none.
+    The app's name is its first streaming endpoint, else that at `/`, else its first; `{app}--{endpoint}` is any other,
+    with `--` for the slashes in its path. One whose path has parameters has none.
     """
     specs = [spec for spec in app.endpoints() if "{" not in spec.path]
     named = {"--".join([str(app.app_name), *filter(None, spec.path.split("/"))]): spec for spec in specs}
-    first = next((spec for spec in specs if spec.kind == "stream"), named.get(str(app.app_name)))
-    return named if first is None else {**named, str(app.app_name): first}
+    return named | {str(app.app_name): spec for spec in sorted(specs, key=_rank)[:1]}
+
+
+def _rank(spec: EndpointSpec) -> tuple[bool, bool]:
+    return spec.kind != "stream", spec.path != "/"
 
 
 def check_endpoints(endpoints: Mapping[str, Endpoint], apps: Iterable[type[App]]) -> None:
@@ -128,9 +131,7 @@ def check_endpoints(endpoints: Mapping[str, Endpoint], apps: Iterable[type[App]]
         if name not in own:
             raise DefinitionError(f"{where}: there is none; there are {', '.join(own)}")
         if name not in own[name]:
-            raise DefinitionError(
-                f"{where}: an id leads to a streaming endpoint or to that at '/'; the app has neither"
-            )
+            raise DefinitionError(f"{where}: every path of the app has parameters; an id leads to one without")
         if endpoint_id in owners and endpoint_id != name:
             raise DefinitionError(f"{where}: {owners[endpoint_id]!r} has an endpoint of that id; choose another id")
 
