@@ -26,6 +26,10 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 from tests.cutting_proxy import cutting
 from tests.waiting import LONG_S, WAIT_S, until
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
+
+from apps.image_chunks.client import test_image as draw_test_image
+
 ROOT = Path(__file__).parent.parent
 SDXL, CONTENTS = "apps/sdxl/app.py:Sdxl", "tests/apps/contents.py:Contents"
 SLOW_SETUP = "tests/apps/slow_setup.py:SlowSetup"
@@ -257,6 +261,23 @@ def test_a_generation_is_seen_step_by_step_and_then_finished(sdxl: str, playgrou
     assert tab.result.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [128, 128]
     assert tab.page.evaluate("window.before") > 1
     take_picture(tab, "playground-finished")
+
+
+def test_an_image_is_seen_step_by_step_as_its_tiles_are_done(playground: Opener, tmp_path: Path) -> None:
+    draw_test_image(tmp_path)
+    photo = tmp_path / "photo.jpg"
+    PIL.Image.open(tmp_path / "test_image_input.png").resize((1536, 1024)).save(photo)
+    with serving("apps/image_chunks/app.py") as server:
+        tab = playground(server, viewport={"width": 1280, "height": 860}).open("/stream", tile_size=128, radius=32)
+        tab.field("Image").set_input_files(photo)
+        expect(tab.page.get_by_role("code").filter(has_text="photo.jpg")).to_be_visible()
+        tab.run()
+        expect(tab.output.get_by_role("progressbar").first).to_have_attribute("aria-valuemax", "96")
+        expect(tab.result).to_be_visible()
+        take_picture(tab, "image-chunks")
+        tab.ends()
+        expect(tab.page.get_by_role("slider", name="Previews")).to_be_visible()
+    assert tab.result.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [1536, 1024]
 
 
 def test_previews_can_be_looked_at_again(sdxl: str, playground: Opener) -> None:
