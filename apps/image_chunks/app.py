@@ -1,6 +1,8 @@
 """An image enhanced tile by tile, each shown as soon as it is done.
 
     streamapp serve apps/image_chunks/app.py
+
+`handler.py` beside it does the same for Runpod's workers and clients.
 """
 
 from collections.abc import Iterator
