@@ -26,6 +26,7 @@ import streamapp
 ROOT = Path(__file__).parent.parent
 SDK = ROOT / "client_sdk" / "js"
 MAIN, APPS, PYTHON, JAVASCRIPT = "README.md", "apps/README.md", "client_sdk/python/README.md", "client_sdk/js/README.md"
+CHUNKS = "apps/image_chunks/README.md"
 HERE = "http://127.0.0.1:8000"
 TEXT = (ROOT / MAIN).read_text()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -42,7 +43,7 @@ def snippets(page: str) -> list[str]:
     return [each for language, text in blocks for each in (text.splitlines() if language == "sh" else [text])]
 
 
-ALL = {page: snippets(page) for page in (MAIN, APPS, PYTHON, JAVASCRIPT)}
+ALL = {page: snippets(page) for page in (MAIN, APPS, CHUNKS, PYTHON, JAVASCRIPT)}
 RUN: set[tuple[str, str]] = set()
 
 
@@ -100,6 +101,9 @@ OF_JAVASCRIPT = [
 HANDLER = take(APPS, "from streamapp import runpod")
 HANDLER_ONCE = shell("python handler.py --test_input", APPS)
 
+SERVE_CHUNKS, CALL_CHUNKS = shell("streamapp serve", CHUNKS), shell("streamapp call", CHUNKS)
+_, CHUNKS_FOLDER, _, *SERVE_ENDPOINT = shell("cd ", CHUNKS)
+ASK_ENDPOINT = shell("python", CHUNKS)
 NOT_RUN = {
     (MAIN, "make demo"): "it sets up an environment of its own",
     (MAIN, "make test"): "this is it",
@@ -308,3 +312,26 @@ def test_a_picture_is_saved_by_its_type(painter: str, folder: Path) -> None:
     run(["curl", "-s", *shlex.split(options), f"{painter}/stream", "-F", "prompt=x"], folder)
     with Image.open(folder / "out.png") as image:
         assert (image.format, image.size) == ("PNG", (8, 8))
+
+
+# The app that enhances images, and the handler beside it
+
+
+@pytest.fixture
+def photo(folder: Path) -> Path:
+    """Return the folder, with a photo."""
+    Image.effect_noise((600, 400), 30).convert("RGB").save(folder / "photo.jpg")
+    return folder
+
+
+def test_the_app_that_enhances_images(photo: Path) -> None:
+    *command, app = SERVE_CHUNKS
+    with serving([*command, str(ROOT / app)], photo) as url:
+        assert '"total_chunks_processed": 6' in run(CALL_CHUNKS, photo, url)
+
+
+def test_the_handler_that_enhances_images(photo: Path) -> None:
+    python, client, *words = ASK_ENDPOINT
+    with serving(SERVE_ENDPOINT, ROOT / CHUNKS_FOLDER) as url:
+        run([python, str(ROOT / client), *words], photo, url, RUNPOD_ENDPOINT_BASE_URL=f"{url}/v2")
+    assert len([*(photo / "out" / "image_chunks").iterdir()]) == 7

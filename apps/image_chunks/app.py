@@ -34,6 +34,8 @@ class EnhanceInput(BaseModel):
 class ImageChunks(streamapp.App):
     """Bring out the fine detail of images, tile by tile."""
 
+    requirements = ["numpy"]
+
     @streamapp.endpoint("/stream")
     def stream(self, input: EnhanceInput, stream: streamapp.Stream) -> Iterator[dict[str, Any]]:
         """Enhance an image and show each tile as soon as it is done; the last output has the whole image."""
