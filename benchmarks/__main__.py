@@ -18,13 +18,14 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from .cases import CASES
+from .cases import CASES, peers_of
 from .client import NotOffered
 from .figures import machine, markdown, overview, spread, versions
 from .network import is_private, private
-from .servers import PEERS, ROOT, Served, serving
+from .servers import PEERS, QUEUES, ROOT, Served, serving
 
 _QUICK_PEERS = ("streamapp", "fastapi", "sse-starlette", "raw")
+_ALL_PEERS = QUEUES | PEERS  # where one has two servers, the workload's
 _DESCRIPTORS = 20_000
 _PRIVATE_S = 1800.0
 # What goes wrong with a server that does not do what is asked of it.
@@ -47,8 +48,11 @@ class Run:
         fresh = [[case] for case in self.cases if CASES[case].NEEDS_FRESH_SERVER]
         shared = [case for case in self.cases if not CASES[case].NEEDS_FRESH_SERVER]
         for group in filter(None, [*fresh, shared]):
-            for peer in self.peers:
+            for peer in self._peers(group[0]):
                 self._measure(peer, [case for case in group if not self._has_failed(peer, case)])
+
+    def _peers(self, case: str) -> list[str]:
+        return [peer for peer in self.peers if peer in peers_of(case)]
 
     def _has_failed(self, peer: str, case: str) -> bool:
         """Say whether a peer did not do in the first round what the case asks."""
@@ -57,11 +61,12 @@ class Run:
     def _measure(self, peer: str, group: Sequence[str]) -> None:
         if not group:
             return
+        asked = peers_of(group[0])[peer]
         try:
-            if PEERS[peer].listens_everywhere and not is_private():
+            if asked.listens_everywhere and not is_private():
                 self._measure_in_private(peer, group)
                 return
-            with serving(PEERS[peer]) as served:
+            with serving(asked) as served:
                 for case in group:
                     self._measure_case(served, case)
         except NotOffered as reason:
@@ -108,7 +113,7 @@ class Run:
         return {case: {"title": CASES[case].TITLE, "peers": self._of_peers(case)} for case in self.cases}
 
     def _of_peers(self, case: str) -> dict[str, Any]:
-        return {peer: self._of_peer(case, peer) for peer in self.peers}
+        return {peer: self._of_peer(case, peer) for peer in self._peers(case)}
 
     def _of_peer(self, case: str, peer: str) -> Mapping[str, Any]:
         found: dict[str, Any] = {figure: spread(values) for figure, values in self.values[case][peer].items()}
@@ -120,12 +125,12 @@ def main() -> int:
     """Run the benchmarks; 1 when streamapp itself failed in one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES), metavar="NAME")
-    parser.add_argument("--peer", nargs="+", choices=PEERS, metavar="NAME")
+    parser.add_argument("--peer", nargs="+", choices=_ALL_PEERS, metavar="NAME")
     parser.add_argument("--rounds", type=int, metavar="N", help="5 when not given")
     parser.add_argument("--quick", action="store_true", help="one small round, to see that all works")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     arguments = parser.parse_args()
-    peers = arguments.peer or (_QUICK_PEERS if arguments.quick else list(PEERS))
+    peers = arguments.peer or (_QUICK_PEERS if arguments.quick else list(PEERS | QUEUES))
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     _allow_descriptors()
     run = Run(arguments.case, peers, is_quick=arguments.quick)
@@ -147,7 +152,7 @@ def _allow_descriptors() -> None:
 
 
 def _report(run: Run, rounds: int) -> dict[str, Any]:
-    peers = [PEERS[name] for name in run.peers]
+    peers = [_ALL_PEERS[name] for name in run.peers]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
@@ -27,6 +27,20 @@ _START_S = 90.0
 _OPEN_S = 180.0
 
 
+class Queue(NamedTuple):
+    """Say how a peer is asked as Runpod is.
+
+    Attributes:
+        path: what paths begin with.
+        method: that of `/stream/{id}`.
+        events_path: where the same job is started and streamed as server-sent events; None where nowhere.
+    """
+
+    path: str
+    method: str
+    events_path: str | None = None
+
+
 @dataclass(frozen=True)
 class Peer:
     """One way to serve the workload.
@@ -37,6 +51,7 @@ class Peer:
         command: what follows `python -m`; `{port}` is filled in.
         apis: where it takes several streams' requests at one path, told apart by `path` in the body.
         listens_everywhere: on every interface, whatever it is told; it is run in a private network, with its client.
+        queue: it serves the one handler for Runpod, not the workload.
     """
 
     name: str
@@ -47,6 +62,7 @@ class Peer:
     environment: tuple[tuple[str, str], ...] = ()
     apis: tuple[tuple[str, str], ...] = ()
     listens_everywhere: bool = False
+    queue: Queue | None = None
 
     @property
     def python(self) -> str:
@@ -105,6 +121,29 @@ PEERS = {
     )
 }
 
+#: who serves the handler for Runpod
+QUEUES = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "streamapp",
+            "streamapp-server",
+            "streamapp",
+            "streamapp serve benchmarks/peers/runpod/handler.py --port {port} --log-level error",
+            queue=Queue("/v2/handler", "GET", "/stream"),
+        ),
+        Peer(
+            "runpod",
+            "runpod",
+            "runpod",
+            "benchmarks.peers.runpod.handler --rp_serve_api --rp_api_host 127.0.0.1 --rp_api_port {port}",
+            venv="runpod",
+            environment=(("UVICORN_LOG_LEVEL", "error"),),
+            queue=Queue("", "POST"),
+        ),
+    )
+}
+
 
 class Served:
     """A running server.
@@ -131,7 +170,9 @@ class Served:
         return request(*self.address(path, **body))
 
     def address(self, path: str, **body: Any) -> tuple[str, dict[str, Any]]:
-        """Return the path and the body with which this peer is asked for a stream."""
+        """Return the path and the body with which this peer is asked for a stream; for a job, where it has a queue."""
+        if self.peer.queue:
+            return f"{self.peer.queue.path}/runsync", {"input": body}
         for api, paths in self.peer.apis:
             if path in paths.split():
                 return api, {"path": path, **body}

@@ -10,11 +10,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from benchmarks import gpu, wheels
+from benchmarks.cases import CASES, peers_of
 from benchmarks.client import Connection, Decoder, NotOffered, read, reading
 from benchmarks.cores import beside, pinned
 from benchmarks.figures import Figure, markdown, percentile, spread
@@ -133,14 +135,30 @@ def test_a_private_network_has_the_loopback_and_nothing_else() -> None:
     assert ran.stdout == "True\n"
 
 
-def test_a_small_run_against_streamapp_measures_and_is_drawn(tmp_path: Path) -> None:
-    out = tmp_path / "results.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--peer", "streamapp", "--case", "one_stream"]
+def run_small(case: str, out: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--peer", "streamapp", "--case", case]
     subprocess.run([*command, "--out", out], cwd=ROOT, check=True, capture_output=True, timeout=WAIT_S)
-    report = json.loads(out.read_text())
+    report: dict[str, Any] = json.loads(out.read_text())
+    return report
+
+
+def test_a_small_run_against_streamapp_measures_and_is_drawn(tmp_path: Path) -> None:
+    report = run_small("one_stream", tmp_path / "results.json")
     assert report["cases"]["one_stream"]["peers"]["streamapp"]["events_per_s"]["median"] > 0
     assert report["machine"]["cores"]
     assert "streamapp" in draw(report)
+
+
+def test_a_handler_for_runpod_is_measured_by_polls_and_by_events(tmp_path: Path) -> None:
+    figures = run_small("runpod", tmp_path / "results.json")["cases"]["runpod"]["peers"]
+    assert figures.keys() == {"streamapp"}
+    assert figures["streamapp"].keys() == CASES["runpod"].FIGURES.keys()
+
+
+@pytest.mark.parametrize(("case", "has_both"), [("runpod", True), ("one_stream", False)])
+def test_a_case_measures_the_peers_that_serve_what_it_asks_for(case: str, has_both: bool) -> None:
+    assert ("runpod" in peers_of(case)) is has_both
+    assert "streamapp" in peers_of(case)
 
 
 # A GPU machine

@@ -1,9 +1,10 @@
 """The cases: one module each, in the order in which they run and are shown."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from ..figures import Figure
-from ..servers import Served
+from ..servers import PEERS, QUEUES, Peer, Served
 from . import (
     cancel,
     deaf,
@@ -13,6 +14,7 @@ from . import (
     many_streams,
     one_stream,
     previews,
+    runpod,
     sigterm,
     startup,
     thousands,
@@ -47,4 +49,10 @@ CASES: dict[str, Case] = {
     "idle": idle,
     "inference": inference,
     "startup": startup,
+    "runpod": runpod,
 }
+
+
+def peers_of(case: str) -> Mapping[str, Peer]:
+    """Return the servers that a case measures."""
+    return QUEUES if case == "runpod" else PEERS
