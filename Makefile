@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-TESTED := tests/.venvs/fal/.installed $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
+TESTED := $(foreach package,fal runpod,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
 PEERS := $(foreach peer,litserve bentoml ray runpod,benchmarks/.venvs/$(peer)/.installed)
 
 .PHONY: help install install-runtime demo serve fmt check test test-all chromium chaos bench bench-quick gpu gpu-wheels \
@@ -53,7 +53,7 @@ check: install ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: install chromium $(TESTED) ## run the tests, with fal's own packages and Chromium; of large matrices a sample
+test: install chromium $(TESTED) ## run the tests, with fal's and Runpod's own packages and Chromium; of large matrices a sample
 	$(TEST)
 
 test-all: install chromium $(TESTED) ## run the tests, large matrices whole: before an issue is closed
@@ -89,7 +89,7 @@ benchmarks/.venvs/%/.installed: benchmarks/peers/%/requirements.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-tests/.venvs/fal/.installed: tests/fal-requirements.txt
+tests/.venvs/%/.installed: tests/%-requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -7,13 +7,13 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from tests import processes
 from tests.processes import read_until
 from tests.waiting import WAIT_S
 
@@ -33,16 +33,11 @@ needs_fal_js = needs((JS / "node_modules" / "@fal-ai").is_dir(), "the npm packag
 needs_fal = needs(FAL.exists(), "the package fal is missing; run `make test`")
 
 
-@contextmanager
-def serving(*options: str, app: str = "FalCalls", **variables: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+def serving(
+    *options: str, app: str = "FalCalls", **variables: str
+) -> AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]:
     """Serve an app; yield the URL and the process, whose further output is still to be read."""
-    command = [sys.executable, "-u", "-m", "streamapp", "serve", f"{APP}:{app}", "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**environment(), **variables})
-    try:
-        yield read_until(process.stdout, "docs:").split()[1].removesuffix("/docs"), process
-    finally:
-        process.kill()
-        process.communicate()
+    return processes.serving(f"{APP}:{app}", *options, env={**environment(), **variables})
 
 
 @contextmanager

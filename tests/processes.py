@@ -1,6 +1,24 @@
-"""Read what the processes under test print."""
+"""Start the servers under test in processes of their own, and read what processes print."""
 
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO
+
+
+@contextmanager
+def serving(
+    *arguments: str, env: Mapping[str, str], python: str = sys.executable
+) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Run `streamapp serve`; yield the URL and the process, whose further output is still to be read."""
+    command = [python, "-u", "-m", "streamapp", "serve", *arguments, "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        yield read_until(process.stdout, "docs:").split()[1].removesuffix("/docs"), process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def read_until(lines: IO[str] | None, word: str) -> str:

@@ -1,0 +1,350 @@
+"""Runpod's own clients, unmodified: Python's two and JavaScript's, which know a base URL of ours and nothing else."""
+
+import base64
+import io
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from tests.runpod_packages import APPS, KEY, TESTS, call, call_js, needs_runpod, needs_runpod_js, serving
+from tests.waiting import WAIT_S, until
+
+Outcomes = dict[str, Any]
+
+ITEMS = [{"number": number, "data": ""} for number in range(4)]
+FILES = [APPS / f"runpod_{name}.py" for name in ("items", "tokens", "answers")]
+CALLS = f"{APPS / 'fal_calls.py'}:FalCalls"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(CALLS, *FILES) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def sync(url: str, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """What came of each call in the script."""
+    cancelled = str(tmp_path_factory.mktemp("told") / "cancelled")
+    with io.BytesIO() as png:
+        Image.new("RGB", (30, 20), "red").save(png, "png")
+        picture = base64.b64encode(png.getvalue()).decode()
+    outcomes = call(TESTS / "runpod_sync.py", url, CANCELLED=cancelled, PICTURE=picture)
+    return {**outcomes, "told": cancelled}
+
+
+@pytest.fixture(scope="module")
+def asynced(url: str) -> Outcomes:
+    outcomes: Outcomes = call(TESTS / "runpod_asyncio.py", url)
+    return outcomes
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[httpx.Client]:
+    """A client that knows nothing of Runpod."""
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=WAIT_S) as client:
+        yield client
+
+
+def reason(state: Any) -> Any:
+    """Return what Runpod's workers tell of an exception: JSON in a string."""
+    return json.loads(state["error"])["error_message"]
+
+
+# The sync client, and a job that succeeds
+
+
+@needs_runpod
+def test_stream_yields_each_item_and_output_has_them_all(sync: Outcomes) -> None:
+    assert sync["stream"] == [ITEMS, "COMPLETED", ITEMS]
+
+
+@needs_runpod
+def test_an_input_that_is_not_wrapped_arrives(sync: Outcomes) -> None:
+    assert sync["output"] == [ITEMS[:2], "COMPLETED"]
+
+
+@needs_runpod
+def test_without_an_aggregate_the_items_are_streamed_and_output_is_empty(sync: Outcomes) -> None:
+    assert sync["stream_without_aggregate"] == [[0, 1], "COMPLETED", []]
+
+
+@needs_runpod
+def test_a_handler_that_returns_has_nothing_to_stream(sync: Outcomes) -> None:
+    assert sync["nothing_to_stream"] == [[], "COMPLETED", {"a": 1}]
+
+
+@needs_runpod
+def test_run_sync_returns_the_output_whatever_the_handler_is(sync: Outcomes) -> None:
+    assert sync["run_sync"] == [ITEMS[:2], [1, "two"], []]
+
+
+@needs_runpod
+def test_an_empty_input_is_answered(sync: Outcomes) -> None:
+    """The client wraps it twice, and the handler's validator has its say."""
+    assert sync["empty_input"] is None
+
+
+@needs_runpod
+@pytest.mark.parametrize("name", ["megabytes", "megabytes_in_items"])
+def test_megabytes_of_base64_pass_both_ways(sync: Outcomes, name: str) -> None:
+    assert sync[name] in (True, [3_000_000] * 4)
+
+
+@needs_runpod
+def test_over_ten_megabytes_are_refused(sync: Outcomes) -> None:
+    assert "413" in sync["too_many_megabytes"]["text"]
+
+
+# ... and one that does not
+
+
+@needs_runpod
+def test_what_a_generator_raises_ends_its_stream_with_what_it_had_and_is_told_by_status(sync: Outcomes) -> None:
+    items, status, output, state = sync["raises"]
+    assert (items, status, output) == (ITEMS[:2], "FAILED", None)
+    assert reason(state) == "a plain reason"
+
+
+@needs_runpod
+def test_an_error_that_is_yielded_is_the_jobs(sync: Outcomes) -> None:
+    items, status, _, state = sync["yields_an_error"]
+    assert (items, status) == (ITEMS[:2], "FAILED")
+    assert state["error"] == "No base64_image provided in input"
+
+
+@needs_runpod
+def test_an_error_that_is_returned_is_the_jobs(sync: Outcomes) -> None:
+    output, status, state = sync["answers_with_an_error"]
+    assert (output, status) == (None, "FAILED")
+    assert state["error"] == "raises should be <class 'str'> type, not <class 'int'>."
+
+
+@needs_runpod
+def test_what_a_coroutine_raises_is_told_by_status(sync: Outcomes) -> None:
+    output, status, state = sync["answer_raises"]
+    assert (output, status, reason(state)) == (None, "FAILED", "a plain reason")
+
+
+@needs_runpod
+def test_the_stream_of_a_cancelled_job_ends_and_its_status_is_cancelled(sync: Outcomes) -> None:
+    """The client takes CANCELLED for a status like any other, and would poll for ever."""
+    assert sync["cancelled"] == [0, "CANCELLED", True, "CANCELLED"]
+    until(Path(sync["told"]).exists)  # the handler has seen it
+
+
+@needs_runpod
+def test_a_job_is_cancelled_while_it_waits_and_while_it_blocks(sync: Outcomes) -> None:
+    assert sync["cancelled_in_the_queue"] == [["CANCELLED", "CANCELLED"], [], "CANCELLED"]
+
+
+@needs_runpod
+@pytest.mark.parametrize("name", ["unknown_endpoint", "unknown_job", "job_of_another_endpoint"])
+def test_what_is_not_there_is_404(sync: Outcomes, name: str) -> None:
+    assert sync[name]["raised"] == "HTTPError"
+    assert "404" in sync[name]["text"]
+
+
+@needs_runpod
+def test_a_wrong_key_is_401(sync: Outcomes) -> None:
+    assert sync["wrong_key"]["raised"] == "RuntimeError"
+    assert "401" in sync["wrong_key"]["text"]
+
+
+# Endpoints of apps
+
+
+@needs_runpod
+def test_an_app_is_run_by_its_name(sync: Outcomes) -> None:
+    items, status, output = sync["app_streams"]
+    assert items == [{"step": 1}, {"step": 2}, {"step": 3}]
+    assert (status, output) == ("COMPLETED", {"steps": 3})
+
+
+@needs_runpod
+def test_an_apps_other_endpoints_have_ids_of_their_own(sync: Outcomes) -> None:
+    assert sync["app_answers"] == {"width": 30, "height": 20}
+    assert sync["app_draws"]["images"][0]["content_type"] == "image/png"
+
+
+@needs_runpod
+def test_what_an_app_raises_is_not_told(sync: Outcomes) -> None:
+    items, status, state = sync["app_fails"]
+    assert (items, status) == ([], "FAILED")
+    assert "secret" not in state["error"]
+
+
+@needs_runpod
+def test_an_input_that_an_app_does_not_take_is_refused(sync: Outcomes) -> None:
+    assert sync["app_is_given_what_it_does_not_take"]["raised"] == "HTTPError"
+
+
+# Health and the queue
+
+
+@needs_runpod
+@pytest.mark.parametrize("client", ["sync", "asynced"])
+def test_health_counts_jobs_and_workers(client: str, request: pytest.FixtureRequest) -> None:
+    health = request.getfixturevalue(client)["health"]
+    assert {"completed", "failed", "inProgress", "inQueue", "retried"} <= health["jobs"].keys()
+    assert {"idle", "running", "initializing", "ready", "throttled"} <= health["workers"].keys()
+
+
+@needs_runpod
+def test_a_queue_is_purged_of_what_waits(client: httpx.Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    started = {"input": {"items": 1, "until": str(gate)}}
+    jobs = [client.post("/v2/runpod-items/run", json=started).json()["id"] for _ in range(3)]
+    client.get(f"/v2/runpod-items/stream/{jobs[0]}")
+    purged = call_js('return endpoint("runpod-items").purgeQueue();', str(client.base_url).rstrip("/"))
+    gate.touch()
+    assert purged == {"removed": 2, "status": "completed"}
+    states = [client.get(f"/v2/runpod-items/status-sync/{job}").json()["status"] for job in jobs]
+    assert states[0] == "COMPLETED"
+
+
+# The asyncio client
+
+
+@needs_runpod
+def test_the_asyncio_client_streams_and_gets_the_output(asynced: Outcomes) -> None:
+    assert asynced["stream"] == [ITEMS, "COMPLETED", ITEMS]
+    assert asynced["output"] == {"a": 1}
+
+
+@needs_runpod
+def test_the_asyncio_client_sees_that_a_job_failed(asynced: Outcomes) -> None:
+    assert asynced["raises"] == [1, "FAILED", None]
+
+
+@needs_runpod
+def test_the_asyncio_client_cancels_and_its_stream_ends(asynced: Outcomes) -> None:
+    assert asynced["cancelled"] == ["CANCELLED", 0]
+
+
+@needs_runpod
+def test_the_asyncio_client_purges_a_queue(asynced: Outcomes) -> None:
+    assert asynced["purge_queue"]["status"] == "completed"
+
+
+@needs_runpod
+@pytest.mark.parametrize(("name", "missing"), [("wrong_key", "'id'"), ("unknown_job", "'status'")])
+def test_the_asyncio_client_stumbles_over_a_refusal_as_it_does_at_runpod(
+    asynced: Outcomes, name: str, missing: str
+) -> None:
+    assert asynced[name] == {"raised": "KeyError", "text": missing}
+
+
+# The JavaScript client
+
+
+@needs_runpod_js
+def test_the_javascript_client_runs_a_job_and_asks_for_it(url: str) -> None:
+    ran, status, waited = call_js(
+        """
+        const items = endpoint("runpod-items");
+        const ran = await items.run({ input: { items: 2 } });
+        const waited = await items.statusSync(ran.id);
+        return [ran, await items.status(ran.id), waited];
+        """,
+        url,
+    )
+    assert ran["status"] == "IN_QUEUE"
+    assert waited["completed"] and waited["succeeded"]
+    assert [status["output"], waited["output"]] == [ITEMS[:2], ITEMS[:2]]
+    assert isinstance(status["delayTime"], int) and isinstance(status["executionTime"], int)
+
+
+@needs_runpod_js
+def test_the_javascript_client_streams_all_items_without_being_answered_in_haste(url: str) -> None:
+    """It does not sleep between its polls: each of its requests is counted."""
+    items, count = call_js(
+        """
+        const real = globalThis.fetch;
+        let count = 0;
+        globalThis.fetch = (...asked) => { count += 1; return real(...asked); };
+        const items = endpoint("runpod-items"), seen = [];
+        const { id } = await items.run({ input: { items: 4 } });
+        for await (const item of items.stream(id)) seen.push(item);
+        return [seen, count];
+        """,
+        url,
+    )
+    assert [item["output"] for item in items] == ITEMS
+    assert count <= len(ITEMS) + 3  # run, each item at most in an answer of its own, and the end
+
+
+@needs_runpod_js
+def test_the_javascript_clients_run_sync_resolves_with_the_output(url: str) -> None:
+    answered, failed = call_js(
+        """
+        const answers = endpoint("runpod-answers");
+        const asked = [{ answer: [1, "two"] }, { raises: "a plain reason" }];
+        return Promise.all(asked.map((input) => answers.runSync({ input })));
+        """,
+        url,
+    )
+    assert (answered["status"], answered["output"], answered["succeeded"]) == ("COMPLETED", [1, "two"], True)
+    assert (failed["status"], reason(failed), failed["succeeded"]) == ("FAILED", "a plain reason", False)
+
+
+@needs_runpod_js
+def test_the_javascript_client_cancels_and_its_stream_ends(url: str) -> None:
+    told, seen, status = call_js(
+        """
+        const tokens = endpoint("runpod-tokens"), seen = [];
+        const { id } = await tokens.run({ input: { tokens: 1, until: "/nowhere", cancelled: "/dev/null" } });
+        let told;
+        for await (const item of tokens.stream(id)) {
+          seen.push(item);
+          told ??= await tokens.cancel(id);
+        }
+        return [told, seen, await tokens.status(id)];
+        """,
+        url,
+    )
+    assert (told["status"], status["status"]) == ("CANCELLED", "CANCELLED")
+    assert seen[0]["output"]["token"] == 0
+
+
+@needs_runpod_js
+def test_the_javascript_client_asks_for_health(url: str) -> None:
+    health = call_js('return endpoint("runpod-items").health();', url)
+    assert health["workers"]["idle"] + health["workers"]["running"] >= 1
+
+
+@needs_runpod_js
+def test_the_javascript_client_is_told_what_is_wrong(url: str) -> None:
+    wrong_key, unknown = call_js(
+        """
+        const run = (id, key) => endpoint(id, key).run({ input: {} }).catch(told);
+        return [await run("runpod-items", "another"), await run("nowhere")];
+        """,
+        url,
+    )
+    assert (wrong_key["status"], unknown["status"]) == (401, 404)
+
+
+# The same jobs, seen by others
+
+
+def test_a_run_is_a_job_like_any_other(client: httpx.Client) -> None:
+    ran = client.post("/v2/runpod-items/run", json={"input": {"items": 3}}).json()
+    job_id = uuid.UUID(ran["id"].removesuffix("-u1")).hex
+    events = client.get(f"/jobs/{job_id}/events", headers={"Accept": "text/event-stream"}).text
+    assert [json.loads(line[6:]) for line in events.splitlines() if line.startswith('data: {"number"')] == ITEMS[:3]
+    queue = client.get(f"/queue/me/runpod-items/requests/{job_id}/status").json()
+    assert queue["status"] == "COMPLETED"
+
+
+def test_a_job_like_any_other_is_polled_as_a_run(client: httpx.Client) -> None:
+    job = client.post("/runpod-items/stream", json={"items": 3}, headers={"Prefer": "respond-async"}).json()
+    items: list[Any] = []
+    while (answer := client.get(f"/v2/runpod-items/stream/{job['id']}").json())["status"] != "COMPLETED":
+        items += [item["output"] for item in answer["stream"]]
+    assert (items, answer["stream"]) == (ITEMS[:3], [])
