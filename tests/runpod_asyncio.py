@@ -61,7 +61,7 @@ async def health(endpoint: Any) -> Any:
 
 @call
 async def purge_queue(endpoint: Any) -> Any:
-    return await endpoint("runpod-answers").purge_queue()
+    return await endpoint("fal-calls--slow").purge_queue()
 
 
 @call

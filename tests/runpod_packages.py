@@ -5,12 +5,16 @@ Without a package its tests are skipped, but in CI they fail: `make test` instal
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from tests import processes
 from tests.fal_packages import JS, environment, needs
 from tests.waiting import WAIT_S
@@ -39,28 +43,80 @@ def with_source() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(map(str, (root / "src", root / "client_sdk" / "python" / "src")))}
 
 
-def call(script: Path, url: str, *arguments: str, **variables: str) -> Any:
+def call(script: Path, url: str, **variables: str) -> Any:
     """Run a script of Runpod's Python clients against a server; return what it prints as JSON."""
-    return json.loads(printed([str(PYTHON), str(script), *arguments], url, **variables))
+    return printed([str(PYTHON), str(script)], url, **variables)
 
 
-def call_js(code: str, url: str) -> Any:
-    """Run the body of a function which has `endpoint` of Runpod's JavaScript client; return what it returns."""
-    code = f"""
-        import runpodSdk from "runpod-sdk";
-        const {{ log }} = console;
-        console.log = () => {{}}; // it tells each status there
-        const told = (error) => ({{ status: error.response?.status, message: error.message }});
-        const endpoint = (id, key = "{KEY}") => runpodSdk(key, {{ baseUrl: "{url}/v2" }}).endpoint(id);
-        const main = async () => {{ {code} }};
-        log(JSON.stringify(await main()) ?? null);
-    """
-    return json.loads(printed(["node", "--input-type=module", "-e", code], url))
+def call_js(script: Path, url: str) -> Any:
+    """Run a script of Runpod's JavaScript client against a server; return what it prints as JSON."""
+    return printed(["node", str(script)], url)
 
 
-def printed(command: list[str], url: str, **variables: str) -> str:
-    """Run a command that calls a server; return what it prints."""
+def printed(command: list[str], url: str, **variables: str) -> Any:
+    """Run a command that calls a server; return what it prints as JSON."""
     env = {**environment(), "RUNPOD_ENDPOINT_BASE_URL": f"{url}/v2", "RUNPOD_KEY": KEY, **variables}
-    ended = subprocess.run(command, cwd=JS, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    return json.loads(ended.stdout)
+
+
+def variables_of_a_worker(url: str, endpoint_id: str) -> dict[str, str]:
+    """Return what `streamapp worker` says that a container's environment needs."""
+    command = [sys.executable, "-m", "streamapp", "worker", "--runpod", endpoint_id, "--url", url]
+    env = {**environment(), "STREAMAPP_WORKER_SECRET": SECRET}
+    told = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=True).stdout
+    exports = [shlex.split(line) for line in told.splitlines() if line.startswith("export ")]
+    return dict(export[1].split("=", 1) for export in exports)
+
+
+@contextmanager
+def working(script: str | Path, url: str, endpoint_id: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Have the real package run a handler's file, unmodified, as a container of Runpod's would."""
+    env = {**environment(), **variables_of_a_worker(url, endpoint_id), **variables}
+    quiet = subprocess.DEVNULL
+    command = [str(PYTHON), "-u", str(script)]
+    process = subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # with the process that pings, which outlives it
+        process.wait()
+
+
+class Caller:
+    """Ask as Runpod's clients do, without their sleeps."""
+
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=WAIT_S)
+
+    def run(self, endpoint_id: str, **input: Any) -> str:
+        """Start a job; return its id."""
+        return str(self._post(f"/v2/{endpoint_id}/run", json={"input": input})["id"])
+
+    def poll(self, endpoint_id: str, job_id: str) -> Any:
+        """Return the next answer of /stream."""
+        return self._post(f"/v2/{endpoint_id}/stream/{job_id}")
+
+    def stream(self, endpoint_id: str, job_id: str) -> Iterator[Any]:
+        """Yield what the job outputs, until its end."""
+        while (answer := self.poll(endpoint_id, job_id))["status"] in ("IN_QUEUE", "IN_PROGRESS"):
+            for item in answer["stream"]:
+                yield item["output"]
+
+    def status(self, endpoint_id: str, job_id: str) -> Any:
+        """Return what is known of a job."""
+        return self._post(f"/v2/{endpoint_id}/status/{job_id}")
+
+    def end(self, endpoint_id: str, job_id: str) -> Any:
+        """Wait for the end of a job; return what is known of it."""
+        while (state := self._post(f"/v2/{endpoint_id}/status-sync/{job_id}"))["status"] in ("IN_QUEUE", "IN_PROGRESS"):
+            pass
+        return state
+
+    def cancel(self, endpoint_id: str, job_id: str) -> Any:
+        """Cancel a job."""
+        return self._post(f"/v2/{endpoint_id}/cancel/{job_id}")
+
+    def _post(self, path: str, **asked: Any) -> Any:
+        return self.http.post(path, **asked).raise_for_status().json()

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from tests.fal_packages import JS
 from tests.runpod_packages import APPS, KEY, TESTS, call, call_js, needs_runpod, needs_runpod_js, serving
 from tests.waiting import WAIT_S, until
 
@@ -41,6 +42,12 @@ def sync(url: str, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
 @pytest.fixture(scope="module")
 def asynced(url: str) -> Outcomes:
     outcomes: Outcomes = call(TESTS / "runpod_asyncio.py", url)
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def js(url: str) -> Outcomes:
+    outcomes: Outcomes = call_js(JS / "runpod_calls.js", url)
     return outcomes
 
 
@@ -195,17 +202,15 @@ def test_health_counts_jobs_and_workers(client: str, request: pytest.FixtureRequ
     assert {"idle", "running", "initializing", "ready", "throttled"} <= health["workers"].keys()
 
 
-@needs_runpod
 def test_a_queue_is_purged_of_what_waits(client: httpx.Client, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     started = {"input": {"items": 1, "until": str(gate)}}
     jobs = [client.post("/v2/runpod-items/run", json=started).json()["id"] for _ in range(3)]
     client.get(f"/v2/runpod-items/stream/{jobs[0]}")
-    purged = call_js('return endpoint("runpod-items").purgeQueue();', str(client.base_url).rstrip("/"))
+    purged = client.post("/v2/runpod-items/purge-queue").json()
     gate.touch()
     assert purged == {"removed": 2, "status": "completed"}
-    states = [client.get(f"/v2/runpod-items/status-sync/{job}").json()["status"] for job in jobs]
-    assert states[0] == "COMPLETED"
+    assert client.get(f"/v2/runpod-items/status-sync/{jobs[0]}").json()["status"] == "COMPLETED"
 
 
 # The asyncio client
@@ -244,90 +249,49 @@ def test_the_asyncio_client_stumbles_over_a_refusal_as_it_does_at_runpod(
 
 
 @needs_runpod_js
-def test_the_javascript_client_runs_a_job_and_asks_for_it(url: str) -> None:
-    ran, status, waited = call_js(
-        """
-        const items = endpoint("runpod-items");
-        const ran = await items.run({ input: { items: 2 } });
-        const waited = await items.statusSync(ran.id);
-        return [ran, await items.status(ran.id), waited];
-        """,
-        url,
-    )
+def test_the_javascript_client_runs_a_job_and_asks_for_it(js: Outcomes) -> None:
+    ran, waited, status = (js["runs"][name] for name in ("ran", "waited", "status"))
     assert ran["status"] == "IN_QUEUE"
     assert waited["completed"] and waited["succeeded"]
-    assert [status["output"], waited["output"]] == [ITEMS[:2], ITEMS[:2]]
+    assert [waited["output"], status["output"]] == [ITEMS[:2], ITEMS[:2]]
     assert isinstance(status["delayTime"], int) and isinstance(status["executionTime"], int)
 
 
 @needs_runpod_js
-def test_the_javascript_client_streams_all_items_without_being_answered_in_haste(url: str) -> None:
-    """It does not sleep between its polls: each of its requests is counted."""
-    items, count = call_js(
-        """
-        const real = globalThis.fetch;
-        let count = 0;
-        globalThis.fetch = (...asked) => { count += 1; return real(...asked); };
-        const items = endpoint("runpod-items"), seen = [];
-        const { id } = await items.run({ input: { items: 4 } });
-        for await (const item of items.stream(id)) seen.push(item);
-        return [seen, count];
-        """,
-        url,
-    )
-    assert [item["output"] for item in items] == ITEMS
-    assert count <= len(ITEMS) + 3  # run, each item at most in an answer of its own, and the end
+def test_the_javascript_client_streams_all_items_and_is_kept_waiting_for_them(js: Outcomes) -> None:
+    """It does not sleep between its polls."""
+    assert js["streams"]["seen"] == ITEMS
+    assert js["streams"]["polls"] <= len(ITEMS) + 2  # each item in an answer of its own, and the end
 
 
 @needs_runpod_js
-def test_the_javascript_clients_run_sync_resolves_with_the_output(url: str) -> None:
-    answered, failed = call_js(
-        """
-        const answers = endpoint("runpod-answers");
-        const asked = [{ answer: [1, "two"] }, { raises: "a plain reason" }];
-        return Promise.all(asked.map((input) => answers.runSync({ input })));
-        """,
-        url,
-    )
+def test_the_javascript_clients_run_sync_resolves_with_the_output_or_the_error(js: Outcomes) -> None:
+    answered, failed = js["runsSync"]
     assert (answered["status"], answered["output"], answered["succeeded"]) == ("COMPLETED", [1, "two"], True)
     assert (failed["status"], reason(failed), failed["succeeded"]) == ("FAILED", "a plain reason", False)
 
 
 @needs_runpod_js
-def test_the_javascript_client_cancels_and_its_stream_ends(url: str) -> None:
-    told, seen, status = call_js(
-        """
-        const tokens = endpoint("runpod-tokens"), seen = [];
-        const { id } = await tokens.run({ input: { tokens: 1, until: "/nowhere", cancelled: "/dev/null" } });
-        let told;
-        for await (const item of tokens.stream(id)) {
-          seen.push(item);
-          told ??= await tokens.cancel(id);
-        }
-        return [told, seen, await tokens.status(id)];
-        """,
-        url,
-    )
-    assert (told["status"], status["status"]) == ("CANCELLED", "CANCELLED")
-    assert seen[0]["output"]["token"] == 0
+def test_the_javascript_client_cancels_and_its_stream_ends(js: Outcomes) -> None:
+    assert (js["cancels"]["cancelled"]["status"], js["cancels"]["status"]["status"]) == ("CANCELLED", "CANCELLED")
+    assert js["cancels"]["first"]["token"] == 0
 
 
 @needs_runpod_js
-def test_the_javascript_client_asks_for_health(url: str) -> None:
-    health = call_js('return endpoint("runpod-items").health();', url)
-    assert health["workers"]["idle"] + health["workers"]["running"] >= 1
+def test_the_javascript_client_passes_a_policy(js: Outcomes) -> None:
+    assert (js["policy"]["status"], js["policy"]["output"]) == ("COMPLETED", 1)
 
 
 @needs_runpod_js
-def test_the_javascript_client_is_told_what_is_wrong(url: str) -> None:
-    wrong_key, unknown = call_js(
-        """
-        const run = (id, key) => endpoint(id, key).run({ input: {} }).catch(told);
-        return [await run("runpod-items", "another"), await run("nowhere")];
-        """,
-        url,
-    )
-    assert (wrong_key["status"], unknown["status"]) == (401, 404)
+def test_the_javascript_client_asks_for_health_and_purges(js: Outcomes) -> None:
+    assert js["health"]["workers"]["idle"] + js["health"]["workers"]["running"] >= 1
+    assert js["purges"] == {"removed": 0, "status": "completed"}
+
+
+@needs_runpod_js
+@pytest.mark.parametrize(("name", "status"), [("wrongKey", 401), ("unknown", 404), ("webhook", 400)])
+def test_the_javascript_client_is_told_what_is_wrong(js: Outcomes, name: str, status: int) -> None:
+    assert js[name]["status"] == status
 
 
 # The same jobs, seen by others

@@ -1,5 +1,6 @@
 """A handler of Runpod's kind that yields and blocks as its input says: by default three items."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,4 +23,4 @@ def items(job: dict[str, Any]) -> Iterator[Any]:
         yield {"error": asked["error"]}
 
 
-runpod.serverless.start({"handler": items, "return_aggregate_stream": True})
+runpod.serverless.start({"handler": items, "return_aggregate_stream": True, "refresh_worker": "REFRESH" in os.environ})
