@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import runpod
@@ -158,6 +159,15 @@ def app_answers() -> Any:
 @call
 def app_draws() -> Any:
     return list(runpod.Endpoint("fal-calls--draw--stream").run({"any": 1}).stream())[-1]
+
+
+@call
+def app_shows_previews() -> Any:
+    gate = Path(os.environ["GATE"])
+    items = runpod.Endpoint("previews").run({"until": str(gate)}).stream()
+    first = next(items)
+    gate.touch()
+    return [first, *items]
 
 
 @call

@@ -20,22 +20,23 @@ Outcomes = dict[str, Any]
 ITEMS = [{"number": number, "data": ""} for number in range(4)]
 FILES = [APPS / f"runpod_{name}.py" for name in ("items", "tokens", "answers")]
 CALLS = f"{APPS / 'fal_calls.py'}:FalCalls"
+PREVIEWS = APPS / "runpod_previews.py"
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(CALLS, *FILES) as (url, _):
+    with serving(CALLS, PREVIEWS, *FILES) as (url, _):
         yield url
 
 
 @pytest.fixture(scope="module")
 def sync(url: str, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     """What came of each call in the script."""
-    cancelled = str(tmp_path_factory.mktemp("told") / "cancelled")
+    cancelled, gate = (str(tmp_path_factory.mktemp("told") / name) for name in ("cancelled", "gate"))
     with io.BytesIO() as png:
         Image.new("RGB", (30, 20), "red").save(png, "png")
         picture = base64.b64encode(png.getvalue()).decode()
-    outcomes = call(TESTS / "runpod_sync.py", url, CANCELLED=cancelled, PICTURE=picture)
+    outcomes = call(TESTS / "runpod_sync.py", url, CANCELLED=cancelled, GATE=gate, PICTURE=picture)
     return {**outcomes, "told": cancelled}
 
 
@@ -61,6 +62,11 @@ def client(url: str) -> Iterator[httpx.Client]:
 def reason(state: Any) -> Any:
     """Return what Runpod's workers tell of an exception: JSON in a string."""
     return json.loads(state["error"])["error_message"]
+
+
+def width_of(data_uri: str) -> int:
+    with Image.open(io.BytesIO(base64.b64decode(data_uri.partition(",")[2]))) as image:
+        return image.width
 
 
 # The sync client, and a job that succeeds
@@ -177,6 +183,12 @@ def test_an_app_is_run_by_its_name(sync: Outcomes) -> None:
 def test_an_apps_other_endpoints_have_ids_of_their_own(sync: Outcomes) -> None:
     assert sync["app_answers"] == {"width": 30, "height": 20}
     assert sync["app_draws"]["images"][0]["content_type"] == "image/png"
+
+
+@needs_runpod
+def test_previews_are_items_of_the_stream(sync: Outcomes) -> None:
+    preview, *_, result = sync["app_shows_previews"]
+    assert [width_of(item["image"]["url"]) for item in (preview, result)] == [3, 30]
 
 
 @needs_runpod
