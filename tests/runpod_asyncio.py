@@ -25,27 +25,27 @@ def call(function: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable
 
 @call
 async def stream(endpoint: Any) -> Any:
-    job = await endpoint("runpod-items").run({"items": 4})
+    job = await endpoint("runpod_items").run({"items": 4})
     items = [item async for item in job.stream()]
     return [items, await job.status(), await job.output(PATIENCE_S)]
 
 
 @call
 async def output(endpoint: Any) -> Any:
-    job = await endpoint("runpod-answers").run({"answer": {"a": 1}})
+    job = await endpoint("runpod_answers").run({"answer": {"a": 1}})
     return await job.output(PATIENCE_S)
 
 
 @call
 async def raises(endpoint: Any) -> Any:
-    job = await endpoint("runpod-tokens").run({"tokens": 1, "raises": "a plain reason"})
+    job = await endpoint("runpod_tokens").run({"tokens": 1, "raises": "a plain reason"})
     items = [item async for item in job.stream()]
     return [len(items), await job.status(), await job.output(PATIENCE_S)]
 
 
 @call
 async def cancelled(endpoint: Any) -> Any:
-    job = await endpoint("runpod-tokens").run({"tokens": 1, "until": "/nowhere", "cancelled": os.devnull})
+    job = await endpoint("runpod_tokens").run({"tokens": 1, "until": "/nowhere", "cancelled": os.devnull})
     items: list[Any] = []
     told: list[Any] = []
     async for item in job.stream():
@@ -56,7 +56,7 @@ async def cancelled(endpoint: Any) -> Any:
 
 @call
 async def health(endpoint: Any) -> Any:
-    return await endpoint("runpod-items").health()
+    return await endpoint("runpod_items").health()
 
 
 @call
@@ -67,13 +67,13 @@ async def purge_queue(endpoint: Any) -> Any:
 @call
 async def wrong_key(endpoint: Any) -> Any:
     """The client looks for an id in whatever is answered."""
-    return await endpoint("runpod-items", "another").run({"items": 1})
+    return await endpoint("runpod_items", "another").run({"items": 1})
 
 
 @call
 async def unknown_job(endpoint: Any) -> Any:
     """The client looks for a status in whatever is answered."""
-    job = await endpoint("runpod-items").run({"items": 0})
+    job = await endpoint("runpod_items").run({"items": 0})
     job.job_id = "11111111-1111-4111-8111-111111111111-u1"
     return await job.status()
 

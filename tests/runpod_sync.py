@@ -16,7 +16,7 @@ import runpod
 
 runpod.api_key = os.environ["RUNPOD_KEY"]
 PATIENCE_S = 100
-ITEMS, TOKENS, ANSWERS = (runpod.Endpoint(name) for name in ("runpod-items", "runpod-tokens", "runpod-answers"))
+ITEMS, TOKENS, ANSWERS = (runpod.Endpoint(name) for name in ("runpod_items", "runpod_tokens", "runpod_answers"))
 MEGABYTES = base64.b64encode(os.urandom(4_000_000)).decode()
 
 
@@ -126,7 +126,7 @@ def health() -> Any:
 
 @call
 def wrong_key() -> Any:
-    return runpod.Endpoint("runpod-items", api_key="another").run({"items": 1})
+    return runpod.Endpoint("runpod_items", api_key="another").run({"items": 1})
 
 
 @call

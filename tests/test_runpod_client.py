@@ -217,12 +217,12 @@ def test_health_counts_jobs_and_workers(client: str, request: pytest.FixtureRequ
 def test_a_queue_is_purged_of_what_waits(client: httpx.Client, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     started = {"input": {"items": 1, "until": str(gate)}}
-    jobs = [client.post("/v2/runpod-items/run", json=started).json()["id"] for _ in range(3)]
-    client.get(f"/v2/runpod-items/stream/{jobs[0]}")
-    purged = client.post("/v2/runpod-items/purge-queue").json()
+    jobs = [client.post("/v2/runpod_items/run", json=started).json()["id"] for _ in range(3)]
+    client.get(f"/v2/runpod_items/stream/{jobs[0]}")
+    purged = client.post("/v2/runpod_items/purge-queue").json()
     gate.touch()
     assert purged == {"removed": 2, "status": "completed"}
-    assert client.get(f"/v2/runpod-items/status-sync/{jobs[0]}").json()["status"] == "COMPLETED"
+    assert client.get(f"/v2/runpod_items/status-sync/{jobs[0]}").json()["status"] == "COMPLETED"
 
 
 # The asyncio client
@@ -310,17 +310,17 @@ def test_the_javascript_client_is_told_what_is_wrong(js: Outcomes, name: str, st
 
 
 def test_a_run_is_a_job_like_any_other(client: httpx.Client) -> None:
-    ran = client.post("/v2/runpod-items/run", json={"input": {"items": 3}}).json()
+    ran = client.post("/v2/runpod_items/run", json={"input": {"items": 3}}).json()
     job_id = uuid.UUID(ran["id"].removesuffix("-u1")).hex
     events = client.get(f"/jobs/{job_id}/events", headers={"Accept": "text/event-stream"}).text
     assert [json.loads(line[6:]) for line in events.splitlines() if line.startswith('data: {"number"')] == ITEMS[:3]
-    queue = client.get(f"/queue/me/runpod-items/requests/{job_id}/status").json()
+    queue = client.get(f"/queue/me/runpod_items/requests/{job_id}/status").json()
     assert queue["status"] == "COMPLETED"
 
 
 def test_a_job_like_any_other_is_polled_as_a_run(client: httpx.Client) -> None:
-    job = client.post("/runpod-items/stream", json={"items": 3}, headers={"Prefer": "respond-async"}).json()
+    job = client.post("/runpod_items/stream", json={"items": 3}, headers={"Prefer": "respond-async"}).json()
     items: list[Any] = []
-    while (answer := client.get(f"/v2/runpod-items/stream/{job['id']}").json())["status"] != "COMPLETED":
+    while (answer := client.get(f"/v2/runpod_items/stream/{job['id']}").json())["status"] != "COMPLETED":
         items += [item["output"] for item in answer["stream"]]
     assert (items, answer["stream"]) == (ITEMS[:3], [])

@@ -20,25 +20,25 @@ def caller() -> Iterator[Caller]:
 
 
 def test_the_package_is_the_real_one(caller: Caller) -> None:
-    package = caller.end("runpod-answers", caller.run("runpod-answers", names="package"))["output"]
+    package = caller.end("runpod_answers", caller.run("runpod_answers", names="package"))["output"]
     assert package.startswith(str(PYTHON.parent.parent))
 
 
 def test_its_validator_and_its_exceptions_are_as_in_a_worker(caller: Caller) -> None:
-    refused = caller.end("runpod-answers", caller.run("runpod-answers", unknown=1))
+    refused = caller.end("runpod_answers", caller.run("runpod_answers", unknown=1))
     assert refused["error"] == "Unexpected input. unknown is not a valid input option."
-    assert caller.end("runpod-answers", caller.run("runpod-answers", raises="a plain reason"))["status"] == "FAILED"
+    assert caller.end("runpod_answers", caller.run("runpod_answers", raises="a plain reason"))["status"] == "FAILED"
 
 
 def test_a_generator_streams(caller: Caller) -> None:
-    items = caller.stream("runpod-items", caller.run("runpod-items", items=2))
+    items = caller.stream("runpod_items", caller.run("runpod_items", items=2))
     assert [item["number"] for item in items] == [0, 1]
 
 
 def test_its_progress_reaches_the_job_and_no_host_of_runpods(caller: Caller) -> None:
-    job = caller.run("runpod-answers", progress="half", until="/nowhere")
-    until(lambda: caller.status("runpod-answers", job).get("output") == "half")
-    assert caller.cancel("runpod-answers", job)["status"] == "CANCELLED"
+    job = caller.run("runpod_answers", progress="half", until="/nowhere")
+    until(lambda: caller.status("runpod_answers", job).get("output") == "half")
+    assert caller.cancel("runpod_answers", job)["status"] == "CANCELLED"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ globalThis.fetch = (url, ...rest) => {
   return real(url, ...rest);
 };
 
-const items = endpoint("runpod-items"), tokens = endpoint("runpod-tokens"), answers = endpoint("runpod-answers");
+const items = endpoint("runpod_items"), tokens = endpoint("runpod_tokens"), answers = endpoint("runpod_answers");
 
 const calls = {
   async runs() {
@@ -47,7 +47,7 @@ const calls = {
   },
   health: () => items.health(),
   purges: () => endpoint("fal-calls--slow").purgeQueue(),
-  wrongKey: () => endpoint("runpod-items", "another").run({ input: {} }).catch(told),
+  wrongKey: () => endpoint("runpod_items", "another").run({ input: {} }).catch(told),
   unknown: () => endpoint("nowhere").run({ input: {} }).catch(told),
   webhook: () => answers.run({ input: {}, webhook: "https://example.com/done" }).catch(told),
 };
