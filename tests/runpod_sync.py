@@ -47,7 +47,7 @@ def stream_without_aggregate() -> Any:
 
 
 @call
-def nothing_to_stream() -> Any:
+def returns() -> Any:
     job = ANSWERS.run({"answer": {"a": 1}})
     return [list(job.stream()), job.status(), job.output()]
 

@@ -88,8 +88,8 @@ def test_without_an_aggregate_the_items_are_streamed_and_output_is_empty(sync: O
 
 
 @needs_runpod
-def test_a_handler_that_returns_has_nothing_to_stream(sync: Outcomes) -> None:
-    assert sync["nothing_to_stream"] == [[], "COMPLETED", {"a": 1}]
+def test_what_a_handler_returns_is_its_streams_only_item(sync: Outcomes) -> None:
+    assert sync["returns"] == [[{"a": 1}], "COMPLETED", {"a": 1}]
 
 
 @needs_runpod
@@ -175,7 +175,7 @@ def test_a_wrong_key_is_401(sync: Outcomes) -> None:
 @needs_runpod
 def test_an_app_is_run_by_its_name(sync: Outcomes) -> None:
     items, status, output = sync["app_streams"]
-    assert items == [{"step": 1}, {"step": 2}, {"step": 3}]
+    assert items == [{"step": 1}, {"step": 2}, {"step": 3}, {"steps": 3}]
     assert (status, output) == ("COMPLETED", {"steps": 3})
 
 
@@ -321,6 +321,6 @@ def test_a_run_is_a_job_like_any_other(client: httpx.Client) -> None:
 def test_a_job_like_any_other_is_polled_as_a_run(client: httpx.Client) -> None:
     job = client.post("/runpod_items/stream", json={"items": 3}, headers={"Prefer": "respond-async"}).json()
     items: list[Any] = []
-    while (answer := client.get(f"/v2/runpod_items/stream/{job['id']}").json())["status"] != "COMPLETED":
+    while (answer := client.get(f"/v2/runpod_items/stream/{job['job_id']}").json())["status"] != "COMPLETED":
         items += [item["output"] for item in answer["stream"]]
     assert (items, answer["stream"]) == (ITEMS[:3], [])
