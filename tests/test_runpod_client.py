@@ -5,6 +5,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +31,35 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def sync(url: str, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """What came of each call in the script."""
-    cancelled, gate = (str(tmp_path_factory.mktemp("told") / name) for name in ("cancelled", "gate"))
+def called(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Outcomes]]]:
+    """Run the clients' scripts side by side, as they mostly sleep."""
+    folder = tmp_path_factory.mktemp("called")
     with io.BytesIO() as png:
         Image.new("RGB", (30, 20), "red").save(png, "png")
         picture = base64.b64encode(png.getvalue()).decode()
-    outcomes = call(TESTS / "runpod_sync.py", url, CANCELLED=cancelled, GATE=gate, PICTURE=picture)
-    return {**outcomes, "told": cancelled}
+    told = {"CANCELLED": str(folder / "cancelled"), "GATE": str(folder / "gate"), "PICTURE": picture}
+    with ThreadPoolExecutor() as pool:
+        yield {
+            "sync": pool.submit(lambda: {**call(TESTS / "runpod_sync.py", url, **told), "told": told["CANCELLED"]}),
+            "asyncio": pool.submit(call, TESTS / "runpod_asyncio.py", url),
+            "js": pool.submit(call_js, JS / "runpod_calls.js", url),
+        }
 
 
 @pytest.fixture(scope="module")
-def asynced(url: str) -> Outcomes:
-    outcomes: Outcomes = call(TESTS / "runpod_asyncio.py", url)
-    return outcomes
+def sync(called: dict[str, Future[Outcomes]]) -> Outcomes:
+    """What came of each call in the script."""
+    return called["sync"].result()
 
 
 @pytest.fixture(scope="module")
-def js(url: str) -> Outcomes:
-    outcomes: Outcomes = call_js(JS / "runpod_calls.js", url)
-    return outcomes
+def asynced(called: dict[str, Future[Outcomes]]) -> Outcomes:
+    return called["asyncio"].result()
+
+
+@pytest.fixture(scope="module")
+def js(called: dict[str, Future[Outcomes]]) -> Outcomes:
+    return called["js"].result()
 
 
 @pytest.fixture
