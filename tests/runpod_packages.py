@@ -5,16 +5,16 @@ Without a package its tests are skipped, but in CI they fail: `make test` instal
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+from streamapp.runpod.environment import worker_variables
 from tests import processes
 from tests.fal_packages import JS, environment, needs
 from tests.waiting import WAIT_S
@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent
 PYTHON = TESTS / ".venvs" / "runpod" / "bin" / "python"
 APPS = TESTS / "apps"
 KEY = "a-key-of-callers"
-SECRET = "a-secret-of-workers"
+SECRET = "a-secret-of-workers-alone"
 
 needs_runpod = needs(PYTHON.exists(), "the package runpod is missing; run `make test`")
 needs_runpod_js = needs((JS / "node_modules" / "runpod-sdk").is_dir(), "the npm packages are missing; run `make test`")
@@ -61,26 +61,18 @@ def printed(command: list[str], url: str, **variables: str) -> Any:
     return json.loads(ended.stdout)
 
 
-def variables_of_a_worker(url: str, endpoint_id: str) -> dict[str, str]:
-    """Return what `streamapp worker` says that a container's environment needs."""
-    command = [sys.executable, "-m", "streamapp", "worker", "--runpod", endpoint_id, "--url", url]
-    env = {**environment(), "STREAMAPP_WORKER_SECRET": SECRET}
-    told = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=True).stdout
-    exports = [shlex.split(line) for line in told.splitlines() if line.startswith("export ")]
-    return dict(export[1].split("=", 1) for export in exports)
-
-
 @contextmanager
 def working(script: str | Path, url: str, endpoint_id: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Have the real package run a handler's file, unmodified, as a container of Runpod's would."""
-    env = {**environment(), **variables_of_a_worker(url, endpoint_id), **variables}
+    """Have the real package run a handler's file, unmodified, with the environment that `streamapp worker` prints."""
+    env = {**environment(), **worker_variables(endpoint_id, url, SECRET), **variables}
     quiet = subprocess.DEVNULL
     command = [str(PYTHON), "-u", str(script)]
     process = subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet, start_new_session=True)
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # with the process that pings, which outlives it
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with the process that pings, which outlives it
         process.wait()
 
 

@@ -64,6 +64,7 @@ def events(caller: Caller, job_id: str) -> Iterator[tuple[str, Any]]:
                 name = line.removeprefix("event: ")
             elif line.startswith("data: "):
                 yield name, json.loads(line.removeprefix("data: "))
+                name = ""
 
 
 # What comes of a job
@@ -195,8 +196,8 @@ def test_workers_share_what_comes(caller: Caller, gate: Path) -> None:
 def test_health_counts_the_workers(caller: Caller, gate: Path) -> None:
     job = caller.run("tokens", tokens=1, until=str(gate))
     next(caller.stream("tokens", job))
-    health = caller.http.get("/v2/tokens/health").json()
-    assert (health["workers"]["running"], health["workers"]["idle"]) == (1, 1)
+    workers = caller.http.get("/v2/tokens/health").json()["workers"]
+    assert (workers["running"], workers["idle"]) == (1, 1), workers
 
 
 # The same jobs, seen by others
