@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from runpod.serverless.utils import rp_validator as theirs
+
 from streamapp.runpod.serverless.utils import rp_validator as ours
 
 NUMBER = {"type": int, "required": True}

@@ -46,11 +46,19 @@ class Elsewhere(streamapp.App):
 
 def test_an_apps_name_leads_to_its_first_stream_and_longer_ids_to_others() -> None:
     paths = {endpoint_id: spec.path for endpoint_id, spec in own_ids(Counter).items()}
-    assert paths == {"counter": "/stream", "counter--stream": "/stream", "counter--deep--value": "/deep/value/"}
+    assert paths == {
+        "counter": "/stream",
+        "counter--": "/",
+        "counter--stream": "/stream",
+        "counter--deep--value": "/deep/value/",
+    }
 
 
 def test_where_an_app_does_not_stream_its_name_leads_to_what_is_at_its_root() -> None:
-    assert {endpoint_id: spec.path for endpoint_id, spec in own_ids(Value).items()} == {"value": "/"}
+    assert {endpoint_id: spec.path for endpoint_id, spec in own_ids(Value).items()} == {
+        "value": "/",
+        "value--": "/",
+    }
 
 
 def test_the_server_has_the_endpoints_by_their_ids() -> None:

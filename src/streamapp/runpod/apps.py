@@ -6,13 +6,14 @@ Who runs its jobs is another matter: a handler in this process (`handlers`), or 
 from collections.abc import Iterator
 from dataclasses import replace
 from inspect import Parameter
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from fastapi import Body
 from pydantic import WithJsonSchema
 
 from ..app import App
 from ..endpoint import EndpointSpec, endpoint
+from ..jobs.job import Job
 from ..jobs.stream import Stream
 
 
@@ -50,3 +51,31 @@ def _described(spec: EndpointSpec, schema: dict[str, Any]) -> EndpointSpec:
         return parameter.replace(annotation=Annotated[parameter.annotation, WithJsonSchema(schema)])
 
     return replace(spec, parameters=tuple(map(described, spec.parameters)))
+
+
+class WorkerCounts(NamedTuple):
+    """Count the workers of an endpoint as Runpod's `/health` does."""
+
+    idle: int = 0
+    running: int = 0
+    initializing: int = 0
+    throttled: int = 0
+    unhealthy: int = 0
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """Be a worker whose jobs may stream, as Runpod understands it."""
+
+    def streamed_output(self, job: Job) -> Literal["list", "empty"] | None:
+        """Say what is the `output` of a job that is over: the list of its outputs, `[]`, or its result, when None."""
+        ...
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """Be a worker that stands for several, in other processes."""
+
+    def worker_counts(self) -> WorkerCounts:
+        """Count them."""
+        ...

@@ -102,10 +102,10 @@ def own_ids(app: type[App]) -> dict[str, EndpointSpec]:
     """Return the endpoints of an app by the ids that they have without being asked.
 
     The app's name is its first streaming endpoint, else that at `/`, else its first; `{app}--{endpoint}` is any other,
-    with `--` for the slashes in its path. One whose path has parameters has none.
+    with `--` for the slashes in its path, `{app}--` that at `/`. One whose path has parameters has none.
     """
     specs = [spec for spec in app.endpoints() if "{" not in spec.path]
-    named = {"--".join([str(app.app_name), *filter(None, spec.path.split("/"))]): spec for spec in specs}
+    named = {f"{app.app_name}--{spec.path.strip('/').replace('/', '--')}": spec for spec in specs}
     return named | {str(app.app_name): spec for spec in sorted(specs, key=_rank)[:1]}
 
 

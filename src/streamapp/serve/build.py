@@ -47,14 +47,14 @@ from ..http.sites import CrossSite, Hosts, NotByLink
 from ..jobs.store import JobStore
 from ..process.logs import logger
 from ..process.threads import ends_within
+from ..runpod.api import RUNPOD
 from ..runpod.endpoints import Endpoint, check_endpoints, queue_limits, words_about
-from ..runpod.runner import workers_of
 from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
 from ..settings import Settings, get_settings
 from ..stores.files import FileStore
 
 #: the protocols that are spoken besides the server's own
-FACES: Sequence[Face] = (FAL, Face(name="runpod", workers=workers_of))
+FACES: Sequence[Face] = (FAL, RUNPOD)
 _FIXED_PATHS = ("/openapi.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
 # The first app may have endpoints there: the server's own are below `/_streamapp` as well.
 _SHARED_PATHS = ("/health", "/ready", "/metrics")
@@ -105,6 +105,7 @@ def compile_app(
     )
     api.state.runtime = runtime
     api.state.has_playground = playground
+    api.state.runpod_endpoints = endpoints
     api.state.runpod_endpoints = dict(endpoints)
     api.state.own_middleware = tuple(api.user_middleware)
     api.router.redirect_slashes = False

@@ -1,0 +1,118 @@
+"""Tell of a job as Runpod does: its id, its state, its times, and what has come of it.
+
+A job's id is a UUID, after `sync-` where it was begun by /runsync, with `-u1` behind it. It is read in any of the forms
+in which it may come, and told as it was asked for.
+"""
+
+import json
+import re
+from typing import Any
+
+from ..errors import DeadlineExceeded, JobNotFound
+from ..jobs.job import Job
+from .apps import Streams
+from .places import Place
+
+_STATES = {"queued": "IN_QUEUE", "running": "IN_PROGRESS", "succeeded": "COMPLETED", "cancelled": "CANCELLED"}
+_ID = re.compile(r"(sync-)?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})(-[a-z]+[0-9]+)?")
+_MAX_SHOWN = 64
+
+
+def shown_id(job_id: str, *, is_sync: bool = False) -> str:
+    """Return a job's id in Runpod's form."""
+    parts = job_id[:8], job_id[8:12], job_id[12:16], job_id[16:20], job_id[20:]
+    return f"{'sync-' if is_sync else ''}{'-'.join(parts)}-u1"
+
+
+def read_id(shown: str) -> tuple[str, bool]:
+    """Return the job's id, and whether it is one of /runsync.
+
+    Raises:
+        JobNotFound: no job has such an id.
+    """
+    match = _ID.fullmatch(shown.lower())
+    if match is None:
+        raise JobNotFound(f"job {shown[:_MAX_SHOWN]!r} is not here: expected an id as /run and /runsync answer it")
+    sync, *parts, _ = match.groups()
+    return "".join(parts), sync is not None
+
+
+def state_of(job: Job) -> str:
+    """Return Runpod's word for a job's state."""
+    error = job.error
+    if error is not None and job.status == "failed":
+        return "TIMED_OUT" if error.code == DeadlineExceeded.code else "FAILED"
+    return _STATES[job.status]
+
+
+def status_of(place: Place, job: Job, job_id: str) -> bytes:
+    """Return all that is told of a job, as JSON."""
+    ending, began = job.channel.terminal, job.started_at
+    told: dict[str, Any] = {"id": job_id, "status": state_of(job)}
+    now = (job.finished_at or job.now()) if ending is not None else job.now()
+    if began is not None or ending is not None:
+        told["delayTime"] = _ms((began or now) - job.created_at)
+    if ending is not None:
+        told["executionTime"] = _ms(now - (began or now))
+    if job.attempt > 1:
+        told["retries"] = job.attempt - 1
+    if began is not None:
+        told["workerId"] = place.worker.name
+    error = error_of(place, job)
+    return body_of(told if error is None else {**told, "error": error}, output=_output_of(place, job))
+
+
+def error_of(place: Place, job: Job) -> str | None:
+    """Say why a job has failed, or why what it has brought cannot be told whole."""
+    if job.status == "failed" and job.error is not None:
+        return job.error.message
+    if _streamed(place, job) == "list" and job.channel.trimmed_n > job.attempt_began:
+        return "the first outputs are not kept any more: they were too many; read stream/{id} while such a job runs"
+    return None
+
+
+def body_of(told: dict[str, Any], *, output: bytes | None) -> bytes:
+    """Return an answer as JSON, with an output that is JSON already."""
+    written = json.dumps(told, separators=(",", ":")).encode()
+    return written if output is None else b'%b,"output":%b}' % (written[:-1], output)
+
+
+def _output_of(place: Place, job: Job) -> bytes | None:
+    """Return what has come of a job so far: its newest progress while it runs."""
+    match job.status:
+        case "running":
+            return _progress_of(job)
+        case "succeeded":
+            return _final_output(place, job)
+    return None
+
+
+def _final_output(place: Place, job: Job) -> bytes | None:
+    match _streamed(place, job):
+        case "list" if job.channel.trimmed_n > job.attempt_began:
+            return None
+        case "list":
+            outputs = [event.data for event in job.channel.events(after=job.attempt_began) if event.kind == "output"]
+            return b"[%b]" % b",".join(outputs)
+        case "empty":
+            return b"[]"
+    result = job.result
+    return None if result is None else result.data
+
+
+def _streamed(place: Place, job: Job) -> str | None:
+    worker = place.worker
+    return worker.streamed_output(job) if job.status == "succeeded" and isinstance(worker, Streams) else None
+
+
+def _progress_of(job: Job) -> bytes | None:
+    """Return the newest progress: of what a handler has told, that alone."""
+    progress = job.channel.newest_progress
+    if progress is None:
+        return None
+    told = progress.json()
+    return json.dumps(told["output"]).encode() if "output" in told else progress.data
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,474 @@
+"""Runpod's API of endpoints in-process; the stock clients have tests of their own."""
+
+import json
+import threading
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Body, Header
+from starlette.requests import Request
+from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
+from tests.asking import ask
+from tests.served import drain, runtime_of, serving
+from tests.waiting import WAIT_S, until
+
+import streamapp
+from streamapp.http.call import CALLER
+from streamapp.jobs.job import Job
+from streamapp.runpod import api
+from streamapp.runpod.api import RunpodPaths
+from streamapp.runpod.apps import WorkerCounts
+from streamapp.runpod.places import Place, places_of
+from streamapp.runtime import ServedApp, Workers, thread_and_tasks
+from streamapp.settings import Settings
+
+ID = "0123456789ab4def8123456789abcdef"
+
+
+class Shop(streamapp.App, name="shop", max_queue=2):
+    """Endpoints of every kind, one that waits for the test among them."""
+
+    @cached_property
+    def gate(self) -> threading.Semaphore:
+        return threading.Semaphore(0)
+
+    @streamapp.endpoint("/stream")
+    def stream(self, n: int = 2) -> Iterator[dict[str, int]]:
+        for i in range(n):
+            yield {"i": i}
+
+    @streamapp.endpoint("/")
+    def home(self, prompt: str) -> dict[str, str]:
+        return {"prompt": prompt}
+
+    @streamapp.endpoint("/wait")
+    def wait(self) -> str:
+        self.gate.acquire()
+        streamapp.current_stream().check()
+        return "waited"
+
+    @streamapp.endpoint("/fail")
+    def fail(self, text: str = "") -> None:
+        raise ValueError(text)
+
+    @streamapp.endpoint("/head")
+    def head(self, request: Request) -> str:
+        raise ValueError
+
+    @streamapp.endpoint("/raw")
+    def raw(self, body: Annotated[Any, Body()], x_mark: str = Header("")) -> list[Any]:
+        return [body, x_mark]
+
+    @streamapp.endpoint("/slow")
+    async def slow(self) -> str:
+        return "slow"
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture
+def client(shop: Shop) -> Iterator[TestClient]:
+    with serving(shop) as client:
+        yield client
+        shop.gate.release(100)
+
+
+def run(client: TestClient, endpoint: str = "shop", *, operation: str = "run", **envelope: Any) -> dict[str, Any]:
+    answer = client.post(f"/v2/{endpoint}/{operation}", json={"input": {}, **envelope})
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def ask_about(client: TestClient, job: dict[str, Any], operation: str = "status", endpoint: str = "shop") -> Any:
+    method = client.get if operation in ("status", "stream", "status-sync") else client.post
+    return method(f"/v2/{endpoint}/{operation}/{job['id']}").json()
+
+
+def finished(client: TestClient, job: dict[str, Any], endpoint: str = "shop") -> dict[str, Any]:
+    told: dict[str, Any] = ask_about(client, job, "status-sync", endpoint)
+    assert told["status"] not in ("IN_QUEUE", "IN_PROGRESS")
+    return told
+
+
+def job_of(client: TestClient, job: dict[str, Any]) -> Job:
+    jobs = runtime_of(client).jobs
+    return jobs._kept[job["id"].removeprefix("sync-")[:-3].replace("-", "")]
+
+
+# Begin jobs
+
+
+def test_a_job_is_run_and_its_stream_polled_to_the_end(client: TestClient) -> None:
+    job = run(client, input={"n": 3})
+    assert job == {"id": job["id"], "status": "IN_QUEUE"}
+    items: list[Any] = []
+    while (page := ask_about(client, job, "stream"))["status"] == "IN_PROGRESS":
+        items += page["stream"]
+    assert items == [{"output": {"i": i}} for i in range(3)]
+    assert page == {"status": "COMPLETED", "stream": []}
+    assert ask_about(client, job)["output"] == {"i": 2}
+
+
+def test_runsync_answers_with_the_result(client: TestClient) -> None:
+    told = run(client, "shop--", operation="runsync", input={"prompt": "a"})
+    assert told["id"].startswith("sync-")
+    assert (told["status"], told["output"], told["workerId"]) == ("COMPLETED", {"prompt": "a"}, "shop")
+    assert ask_about(client, told, endpoint="shop--") == told
+
+
+def test_an_async_endpoint_is_run_as_well(client: TestClient) -> None:
+    assert run(client, "shop--slow", operation="runsync")["output"] == "slow"
+
+
+def test_runsync_waits_no_longer_than_it_is_asked_to_and_the_job_goes_on(client: TestClient, shop: Shop) -> None:
+    answer = client.post("/v2/shop--wait/runsync?wait=1000", json={"input": {}}).json()
+    assert answer["status"] in ("IN_QUEUE", "IN_PROGRESS")
+    shop.gate.release()
+    assert finished(client, answer, "shop--wait")["output"] == "waited"
+
+
+def test_the_body_is_json_whatever_it_is_called_and_headers_reach_the_endpoint(client: TestClient) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Mark": "m", "Accept": "text/event-stream"}
+    answer = client.post("/v2/shop--raw/runsync", content=b'{"input": [1, "\\u00e9"]}', headers=headers)
+    assert answer.json()["output"] == [[1, "é"], "m"]
+
+
+def test_an_input_that_the_endpoint_does_not_take_is_refused_at_once(client: TestClient) -> None:
+    answer = client.post("/v2/shop/run", json={"input": {"n": "x"}})
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "n"])
+
+
+@pytest.mark.parametrize("body", [{}, [], {"input": {}, "webhook": "http://a"}, {"input": {}, "policy": {"ttl": 1}}])
+def test_a_bad_envelope_is_400_in_the_one_shape(client: TestClient, body: Any) -> None:
+    answer = client.post("/v2/shop/run", json=body)
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "malformed_request")
+
+
+def test_what_is_asked_of_a_job_is_in_its_request(client: TestClient) -> None:
+    policy = {"executionTimeout": 5000, "ttl": 20_000, "lowPriority": True}
+    request = job_of(client, run(client, policy=policy)).request
+    assert (request.timeout_s, request.ttl_s, request.is_low_priority, request.kept_s) == (5, 20, True, 1800)
+    assert (request.is_detached, request.keeps_log, request.is_repeatable) == (True, True, True)
+    request = job_of(client, run(client, operation="runsync")).request
+    assert (request.timeout_s, request.ttl_s, request.is_low_priority, request.kept_s) == (600, 86_400, False, 60)
+
+
+def test_a_deployment_that_says_how_long_jobs_are_kept_is_heard() -> None:
+    with serving(Shop, job_ttl_s=5) as client:
+        assert job_of(client, run(client)).request.kept_s is None
+
+
+def test_a_key_joins_the_job_that_it_began_and_says_how_that_has_ended(client: TestClient) -> None:
+    headers = {"Idempotency-Key": "k"}
+    told = [client.post("/v2/shop/run", json={"input": {}}, headers=headers).json()]
+    finished(client, told[0])
+    told.append(client.post("/v2/shop/run", json={"input": {}}, headers=headers).json())
+    assert told[1] == {"id": told[0]["id"], "status": "COMPLETED"}
+
+
+def test_a_full_queue_is_429(client: TestClient) -> None:
+    answers = [client.post("/v2/shop--wait/run", json={"input": {}}) for _ in range(4)]
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["retry-after"]) > 0
+
+
+# Ask about jobs
+
+
+@pytest.mark.parametrize("operation", ["status", "STATUS", "status-sync", "stream", "Stream"])
+def test_get_and_post_and_a_slash_at_the_end_are_all_the_same(client: TestClient, operation: str) -> None:
+    job = run(client, operation="runsync")
+    path = f"/v2/shop/{operation}/{job['id']}"
+    answers = [client.get(path), client.post(path), client.get(f"{path}/?wait=0"), client.post(path, json={})]
+    assert {answer.status_code for answer in answers} == {200}
+    assert "status" in answers[3].json()
+
+
+@pytest.mark.parametrize("path", ["run", "runsync", "purge-queue", f"cancel/{ID}", f"retry/{ID}"])
+def test_what_changes_something_is_not_done_by_a_link(client: TestClient, path: str) -> None:
+    answer = client.get(f"/v2/shop/{path}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["detail"] == f"GET is not served at /v2/shop/{path}; use POST"
+
+
+@pytest.mark.parametrize("path", ["shop/status/nope", f"shop/status/{ID}", f"shop/stream/{ID}-u1"])
+def test_a_job_that_is_not_here_is_404(client: TestClient, path: str) -> None:
+    answer = client.get(f"/v2/{path}")
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "job_not_found")
+
+
+def test_a_job_is_its_endpoints_alone(client: TestClient) -> None:
+    job = run(client)
+    for operation in ("status", "status-sync", "stream", "cancel", "retry"):
+        answer = client.post(f"/v2/shop--wait/{operation}/{job['id']}")
+        assert (answer.status_code, "not one of this endpoint's" in answer.text) == (404, True)
+    assert ask_about(client, job, endpoint="shop--stream")["id"] == job["id"]
+
+
+def test_a_job_is_its_callers_alone() -> None:
+    class Named:
+        """Name the caller by a header."""
+
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            who = dict(scope.get("headers", ())).get(b"x-who", b"").decode()
+            await self.app({**scope, CALLER: who}, receive, send)
+
+    shop = Shop()
+    app = streamapp.compile_app(shop, settings=Settings(drain_s=0))
+    app.add_middleware(Named)
+    with TestClient(app) as client:
+        job, other = [client.post("/v2/shop--wait/run", json={"input": {}}, headers={"X-Who": w}).json() for w in "ab"]
+        assert [client.get(f"/v2/shop--wait/status/{job['id']}", headers={"X-Who": w}).status_code for w in "ab"] == [
+            200,
+            404,
+        ]
+        removed = client.post("/v2/shop--wait/purge-queue", headers={"X-Who": "b"}).json()["removed"]
+        assert removed in (0, 1)  # the first of the two runs by now, or will
+        assert client.get(f"/v2/shop--wait/status/{job['id']}", headers={"X-Who": "a"}).json()["status"] != "CANCELLED"
+        assert other["id"] != job["id"]
+        shop.gate.release(2)
+
+
+@pytest.mark.parametrize("wait", ["", "x", "-1", "1.5", "1e3", "9" * 10])
+@pytest.mark.parametrize("operation", ["stream", "status-sync"])
+def test_a_wait_that_is_no_time_is_refused(client: TestClient, operation: str, wait: str) -> None:
+    answer = client.get(f"/v2/shop/{operation}/{run(client)['id']}?wait={wait}")
+    assert (answer.status_code, answer.json()["detail"][:27]) == (400, "wait: expected milliseconds")
+
+
+def test_a_bad_cursor_is_refused(client: TestClient) -> None:
+    assert client.get(f"/v2/shop/stream/{run(client)['id']}?cursor=9.9").status_code == 400
+
+
+def test_a_job_is_cancelled(client: TestClient, shop: Shop) -> None:
+    job = run(client, "shop--wait")
+    assert ask_about(client, job, "cancel", "shop--wait")["status"] == "CANCELLED"
+    shop.gate.release()
+    assert ask_about(client, job, "cancel", "shop--wait")["status"] == "CANCELLED"
+    done = run(client, operation="runsync")
+    assert ask_about(client, done, "cancel")["status"] == "COMPLETED"
+
+
+def test_a_poll_of_a_job_that_nobody_began_here_is_answered(client: TestClient) -> None:
+    client.post("/shop/stream", json={"n": 1})
+    job_id = next(iter(runtime_of(client).jobs._kept))
+    assert client.get(f"/v2/shop/stream/{job_id}").json()["stream"] == [{"output": {"i": 0}}]
+
+
+# Retry, purge, health
+
+
+def test_a_failed_job_is_retried_under_its_id(client: TestClient) -> None:
+    job = run(client, "shop--fail", operation="runsync", input={"text": "x" * 2000}, policy={"ttl": 20_000})
+    first = job_of(client, job)
+    assert job["status"] == "FAILED"
+    assert ask_about(client, job, "retry", "shop--fail") == {"id": job["id"], "status": "IN_QUEUE"}
+    told = finished(client, job, "shop--fail")
+    second = job_of(client, job)
+    assert (told["retries"], second is first, second.id, second.attempt) == (1, False, first.id, 2)
+    assert (second.request.ttl_s, second.request.kept_s) == (20, 60)
+    assert client.get("/v2/shop--fail/health").json()["jobs"] == {
+        **{"completed": 0, "failed": 2, "inProgress": 0, "inQueue": 0, "retried": 1}
+    }
+
+
+def test_a_retried_job_streams_anew(client: TestClient) -> None:
+    job = run(client, "shop--fail", operation="runsync")
+    assert ask_about(client, job, "stream", "shop--fail")["status"] == "FAILED"
+    ask_about(client, job, "retry", "shop--fail")
+    finished(client, job, "shop--fail")
+    events = client.get(f"/jobs/{job_of(client, job).id}/events?_events=all").text
+    assert "event: restarted" in events
+    assert ":2.1\n" in events
+
+
+@pytest.mark.parametrize("endpoint", ["shop", "shop--wait"])
+def test_only_what_has_failed_is_retried(client: TestClient, endpoint: str) -> None:
+    job = run(client, endpoint)
+    if endpoint == "shop":
+        finished(client, job)
+    answer = client.post(f"/v2/{endpoint}/retry/{job['id']}")
+    assert (answer.status_code, "FAILED or TIMED_OUT can be retried" in answer.text) == (400, True)
+
+
+def test_what_has_no_input_of_its_own_is_not_retried(client: TestClient) -> None:
+    job = run(client, "shop--head", operation="runsync")
+    answer = client.post(f"/v2/shop--head/retry/{job['id']}")
+    assert (answer.status_code, "its input is not kept" in answer.text) == (400, True)
+
+
+def test_a_job_whose_retry_is_refused_stays_as_it_was(client: TestClient) -> None:
+    job = run(client, "shop--fail", operation="runsync")
+    drain(client)
+    assert client.post(f"/v2/shop--fail/retry/{job['id']}").status_code == 503
+    assert ask_about(client, job, endpoint="shop--fail") == job
+
+
+def test_a_purge_cancels_what_waits_at_this_endpoint(client: TestClient, shop: Shop) -> None:
+    running = run(client, "shop--wait")
+    until(lambda: job_of(client, running).status == "running")
+    waiting, other = run(client, "shop--wait"), run(client)
+    assert client.post("/v2/shop--wait/purge-queue").json() == {"removed": 1, "status": "completed"}
+    assert ask_about(client, waiting, endpoint="shop--wait")["status"] == "CANCELLED"
+    shop.gate.release()
+    assert finished(client, running, "shop--wait")["status"] == "COMPLETED"
+    assert finished(client, other)["status"] == "COMPLETED"
+
+
+def test_health_counts_the_jobs_of_the_endpoint_and_its_worker(client: TestClient, shop: Shop) -> None:
+    running = run(client, "shop--wait")
+    until(lambda: job_of(client, running).status == "running")
+    run(client, "shop--wait")
+    told = client.get("/v2/shop--wait/health").json()
+    assert told["jobs"] == {"completed": 0, "failed": 0, "inProgress": 1, "inQueue": 1, "retried": 0}
+    nobody = {"idle": 0, "running": 0, "initializing": 0, "throttled": 0, "unhealthy": 0, "ready": 0}
+    assert told["workers"] == {**nobody, "running": 1, "ready": 1}
+    assert client.post("/v2/shop--slow/health").json()["workers"] == {**nobody, "idle": 1, "ready": 1}
+
+
+@pytest.mark.parametrize(
+    ("state", "counts"),
+    [
+        ("starting", WorkerCounts(initializing=1)),
+        ("stuck", WorkerCounts(unhealthy=1)),
+        ("draining", WorkerCounts(idle=1)),
+    ],
+)
+def test_a_worker_is_counted_by_its_state(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, state: str, counts: WorkerCounts
+) -> None:
+    worker = runtime_of(client).served[0].workers.sync
+    monkeypatch.setattr(type(worker), "state", property(lambda worker: state))
+    assert api._counts_of(worker) == counts
+    monkeypatch.undo()
+
+
+def test_a_fleet_counts_itself() -> None:
+    def workers(served: ServedApp) -> Workers:
+        made = thread_and_tasks(served)
+        made.sync.worker_counts = lambda: WorkerCounts(idle=2, running=3, throttled=1)  # type: ignore[attr-defined]
+        return made
+
+    app = streamapp.compile_app(Shop, settings=Settings(drain_s=0), workers=workers)
+    with TestClient(app) as client:
+        told = client.get("/v2/shop/health").json()["workers"]
+    assert (told["idle"], told["running"], told["throttled"], told["ready"]) == (2, 3, 1, 5)
+
+
+# Paths that are not Runpod's
+
+
+def test_an_endpoint_that_is_not_served_is_404_and_says_which_are(client: TestClient) -> None:
+    answer = client.post("/v2/nope/run", json={"input": {}})
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
+    assert "no endpoint has the id 'nope'; these are served: shop--stream, shop--, " in answer.text
+
+
+@pytest.mark.parametrize("path", ["/v2/shop/runs", "/v2/shop/run/more", "/v2/shop/status", "/v2/shop", "/v2//run"])
+def test_what_is_no_operation_is_not_served(client: TestClient, path: str) -> None:
+    assert f"nothing is served at GET {path}" in client.get(path).text
+
+
+def test_an_app_may_have_paths_of_its_own_there() -> None:
+    class Versioned(streamapp.App, name="mine"):
+        @streamapp.endpoint("/v2/other/run")
+        def other(self) -> str:
+            return "its own"
+
+    with serving(Versioned) as client:
+        assert client.post("/v2/other/run").json() == "its own"
+        assert run(client, "mine", operation="runsync")["output"] == "its own"
+        assert client.post("/v2/nope/run").status_code == 404
+
+
+def test_below_a_root_path_all_is_the_same() -> None:
+    with serving(Shop, root_path="/below") as client:
+        job = client.post("/below/v2/shop/runsync", json={"input": {}}).json()
+        assert job["output"] == {"i": 1}
+
+
+def test_the_deployments_own_ids_have_its_bounds() -> None:
+    with serving(Shop) as client:
+        state = client.app.state  # type: ignore[attr-defined]
+        place = places_of(runtime_of(client), {})["shop"]
+        state.runpod_places = {"mine": Place(place.served, place.spec, execution_timeout_s=60, ttl_s=120)}
+        request = job_of(client, run(client, "mine")).request
+        assert (request.timeout_s, request.ttl_s) == (60, 120)
+        assert client.post("/v2/shop/run").status_code == 404
+
+
+def test_the_key_is_asked_for_in_both_forms() -> None:
+    with serving(Shop, api_key="secret") as client:
+        answers = [
+            client.post("/v2/shop/run", json={"input": {}}, headers={"Authorization": key})
+            for key in ("Bearer secret", "secret", "Bearer wrong", "")
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 401, 401]
+
+
+def test_a_body_over_the_servers_own_limit_is_413() -> None:
+    with serving(Shop, max_body_bytes=100) as client:
+        assert client.post("/v2/shop/run", content=iter([b"x" * 101])).status_code == 413
+
+
+# Clients that leave
+
+
+async def test_a_client_that_leaves_while_it_sends_is_not_answered(client: TestClient) -> None:
+    paths = RunpodPaths(client.app, runtime_of(client))
+    sent: list[Message] = []
+
+    async def leave() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v2/shop/run", "query_string": b"", "headers": []}
+    await paths({**scope, "app": client.app}, leave, send)
+    assert sent == []
+
+
+async def test_other_kinds_of_connections_are_passed_on(client: TestClient) -> None:
+    kinds: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kinds.append(scope["type"])
+
+    await ask(RunpodPaths(app, runtime_of(client)), "/v2/shop/run", kind="websocket")
+    assert kinds == ["websocket"]
+
+
+async def test_a_client_that_leaves_a_runsync_leaves_the_job_alone(client: TestClient, shop: Shop) -> None:
+    job = run(client, "shop--wait")
+    place = places_of(runtime_of(client), {})["shop--wait"]
+    response = api._WaitingResponse(place, job_of(client, job), job["id"], WAIT_S)
+    messages: list[Message] = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError
+
+    await response({"type": "http"}, receive, send)
+    assert not job_of(client, job).is_over
+    assert [callback.__name__ for callback in job_of(client, job).on_ended].count("end") == 0
+    shop.gate.release()
+    assert finished(client, job, "shop--wait")["status"] == "COMPLETED"
+
+
+def test_answers_are_compact_json_that_is_not_to_be_stored(client: TestClient) -> None:
+    answer = client.get(f"/v2/shop/status/{run(client, operation='runsync')['id']}")
+    assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("application/json", "no-store")
+    assert json.dumps(answer.json(), separators=(",", ":")) == answer.text
