@@ -36,6 +36,7 @@ LAST = {"status": "completed", "processed_image": base64.b64encode(saved(picture
 
 
 def test_the_client_saves_every_tile_also_those_that_come_with_the_end(serve: Serve, tmp_path: Path) -> None:
+    """R17, R22."""
     polls = [says("IN_QUEUE"), THEN, says("IN_PROGRESS", TILE), THEN, says("COMPLETED", LAST)]
     server = serve(**{"v2/image-chunks/run": [STARTED], "v2/image-chunks/stream/1-u1": polls})
     done = run_client(server.url, tmp_path)
@@ -49,6 +50,7 @@ def test_the_client_saves_every_tile_also_those_that_come_with_the_end(serve: Se
 
 
 def test_the_client_never_prints_the_key(serve: Serve, tmp_path: Path) -> None:
+    """R15, R19."""
     server = serve(**{"v2/image-chunks/run": [answer(b'{"detail": "no"}', "401 Unauthorized")]})
     done = run_client(server.url, tmp_path)
     assert "Authorization: Bearer rpa..." in done.stdout
