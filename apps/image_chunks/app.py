@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import PIL.Image
-from fastapi import HTTPException
 from pydantic import BaseModel, Field
 
 import streamapp
+from streamapp.errors import InvalidInput
 
 from .tiles import boxes, enhance, prepare
 
@@ -70,10 +70,10 @@ def open_image(image: streamapp.Image) -> PIL.Image.Image:
     """Decode an input image.
 
     Raises:
-        HTTPException: it has more pixels than this app takes.
+        InvalidInput: it has more pixels than this app takes.
     """
     if image.width * image.height > MAX_PIXELS:
-        raise HTTPException(422, f"expected at most {MAX_PIXELS} pixels, got {image.width}x{image.height}; reduce it")
+        raise InvalidInput(f"expected at most {MAX_PIXELS} pixels, got {image.width}x{image.height}; reduce it")
     return prepare(image.to_pil(None))
 
 
