@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from .endpoints import Endpoint
 
 _PATH = re.compile(r"/v2/([^/]+)/([A-Za-z-]+)(?:/([^/]+))?/?")
-_STARTING = ("run", "runsync")
-_ASKING = ("status", "status-sync", "stream", "cancel", "retry", "purge-queue", "health")
 _ABOUT_JOBS = ("status", "status-sync", "stream", "cancel", "retry")
 #: what is asked by a link, and so must change nothing that matters
 _BY_GET = ("status", "status-sync", "stream", "health")
@@ -71,7 +69,10 @@ class RunpodPaths:
         self._positions = Positions()
         paths = [path for served in runtime.served for path in (f"/{served.name}", *map(_path, served.endpoints))]
         self._is_alone = not any(path.startswith(("/v2", "/{")) for path in paths)
-        self._answers: Mapping[str, Callable[[Request, _Asked], Awaitable[Response]]] = {
+        self._answers: Mapping[str, Callable[[Request, _Asked], Awaitable[ASGIApp]]] = {
+            "run": self._start,
+            "runsync": self._start,
+            "retry": self._retry,
             "status": self._status,
             "status-sync": self._status_sync,
             "stream": self._stream,
@@ -88,22 +89,21 @@ class RunpodPaths:
         return self.app(scope, receive, send) if match is None else self._serve(match, scope, receive, send)
 
     async def _serve(self, match: re.Match[str], scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         try:
-            asked = self._asked(scope["app"].state.runpod_places, match)
-            if asked is None:
-                return await self.app(scope, receive, send)
-            _check_method(request, asked.operation)
-            if asked.operation in _STARTING:
-                return await self._start(request, asked, send)
-            if asked.operation == "retry":
-                return await self._retry(request, asked, send)
-            response = await self._answers[asked.operation](request, asked)
+            answer = await self._answer(match, Request(scope, receive))
         except (StreamAppError, HTTPException) as error:
-            response = ErrorResponse(describe(error))
+            answer = ErrorResponse(describe(error))
         except ClientDisconnect:
             return
-        await response(scope, receive, send)
+        await answer(scope, receive, send)
+
+    async def _answer(self, match: re.Match[str], request: Request) -> ASGIApp:
+        """Return what answers a request: the app, where it is none of Runpod's."""
+        asked = self._asked(request.app.state.runpod_places, match)
+        if asked is None:
+            return self.app
+        _check_method(request, asked.operation)
+        return await self._answers[asked.operation](request, asked)
 
     def _asked(self, places: Mapping[str, Place], match: re.Match[str]) -> _Asked | None:
         """Return what a path asks for; None where it is none of Runpod's.
@@ -112,7 +112,7 @@ class RunpodPaths:
             NotFound: it is one of Runpod's, of an endpoint that is not served.
         """
         endpoint_id, operation, job_id = match[1], match[2].lower(), match[3] or ""
-        if operation not in _STARTING + _ASKING or (operation in _ABOUT_JOBS) != bool(job_id):
+        if operation not in self._answers or (operation in _ABOUT_JOBS) != bool(job_id):
             return None
         if (place := places.get(endpoint_id)) is not None:
             return _Asked(place, operation, job_id)
@@ -140,7 +140,7 @@ class RunpodPaths:
 
     # Begin jobs
 
-    async def _start(self, request: Request, asked: _Asked, send: Send) -> None:
+    async def _start(self, request: Request, asked: _Asked) -> ASGIApp:
         """Lead an input to the endpoint's own route."""
         place, operation = asked.place, asked.operation
         wait_s = _wait_s(request, usual_s=_WAIT_S, least_s=1)
@@ -153,9 +153,9 @@ class RunpodPaths:
         }
         is_sync = operation == "runsync"
         accept = _Awaiting(place, wait_s) if is_sync else _accepted
-        await self._lead(request, place, envelope.input, Submission(accept, asks=asks), send)
+        return self._led(place, envelope.input, Submission(accept, asks=asks))
 
-    async def _retry(self, request: Request, asked: _Asked, send: Send) -> None:
+    async def _retry(self, request: Request, asked: _Asked) -> ASGIApp:
         """Run a job again that has failed, under its id."""
         job, job_id = await self._find(request, asked)
         state, again = state_of(job), job.request
@@ -169,20 +169,23 @@ class RunpodPaths:
             share.take(len(again.input))
         asks = {name: getattr(again, name) for name in fields}
         accept = partial(_accepted, is_sync=job_id.startswith("sync-"))
-        await self._lead(request, asked.place, again.input, Submission(accept, asks=asks, repeats=job), send)
+        return self._led(asked.place, again.input, Submission(accept, asks=asks, repeats=job))
 
-    async def _lead(self, request: Request, place: Place, body: bytes, submission: Submission, send: Send) -> None:
-        scope = request.scope
-        others = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
-        led = {
-            **scope,
-            "method": "POST",
-            "path": scope.get("root_path", "") + place.path,
-            "headers": [*others, (b"content-type", b"application/json")],
-            ASKED_PATH: scope["path"],
-            SUBMISSION: submission,
-        }
-        await self.app(led, _again(body, request.receive), send)
+    def _led(self, place: Place, body: bytes, submission: Submission) -> ASGIApp:
+        """Return what leads a request, with another body, to the endpoint's own route."""
+
+        async def lead(scope: Scope, receive: Receive, send: Send) -> None:
+            others = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
+            led = {
+                **scope,
+                "path": scope.get("root_path", "") + place.path,
+                "headers": [*others, (b"content-type", b"application/json")],
+                ASKED_PATH: scope["path"],
+                SUBMISSION: submission,
+            }
+            await self.app(led, _again(body, receive), send)
+
+        return lead
 
     # Ask about jobs
 
