@@ -37,7 +37,7 @@ from ..fal.environment import shim_variables, tls_variables
 from ..loading import format_import_error, source_folder
 from ..media import File
 from ..process.ending import LastResort, close_loop, end_process
-from ..process.logs import logger
+from ..process.logs import Redacting, logger
 from ..runpod.endpoints import Endpoint, Id
 from ..runpod.loading import load_served
 from ..serve import server
@@ -334,9 +334,9 @@ def _read_argument(argument: str) -> tuple[str, Any]:
 
 
 def set_up_logging(level: str) -> None:
-    """Write the logs of streamapp, of uvicorn and of Runpod's handlers to stderr, one short line each."""
+    """Write the logs of streamapp, of uvicorn and of Runpod's handlers to stderr, one short line each, without keys."""
     handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S", os.environ))
     for name in ("streamapp", "uvicorn", "runpod"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
