@@ -377,3 +377,9 @@ def test_other_values_have_no_path(value: Any) -> None:
 def test_what_is_kept_for_long_is_in_the_users_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STREAMAPP_PERSISTENT_DIR", raising=False)
     assert persistent_folder().endswith("/.cache/streamapp")
+
+
+def test_what_has_no_end_may_hold_a_path() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    assert holds_path(circle)

@@ -1,7 +1,7 @@
 """An endpoint of Runpod's kind takes any JSON."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,3 +19,18 @@ def test_the_whole_body_is_the_input(value: Any) -> None:
     with TestClient(Echo) as client:
         with client.stream("/stream", value) as stream:
             assert [event.data for event in stream] == [{"got": value}]
+
+
+def test_the_schema_of_the_input_is_what_the_document_says_and_any_json_is_taken() -> None:
+    class Described(Echo):
+        input_schema: ClassVar[dict[str, Any] | None] = {"type": "object", "properties": {"n": {"type": "integer"}}}
+
+    with TestClient(Described) as client:
+        body = client.get("/openapi.json").json()["paths"]["/stream"]["post"]["requestBody"]
+        assert [event.data for event in client.stream("/stream", ["n"])] == [{"got": ["n"]}]
+    assert body["content"]["application/json"]["schema"]["properties"] == {"n": {"type": "integer"}}
+
+
+def test_who_runs_its_jobs_has_to_be_said() -> None:
+    with pytest.raises(NotImplementedError):
+        QueueApp().run_job({})

@@ -168,6 +168,13 @@ def test_a_worker_that_is_refreshed_has_its_module_in_its_first_state() -> None:
     assert results == [1, 2, 1]
 
 
+def test_so_have_the_modules_of_its_folder() -> None:
+    write("state.py", "counted = []\n")
+    counting = 'state.counted.append(1)\n    return {"count": len(state.counted), "refresh_worker": True}'
+    with TestClient(loaded("import state\n" + HANDLER.replace('return job["input"]', counting) + START)) as client:
+        assert [[event.data for event in client.stream("/stream", {})] for _ in range(2)] == [[{"count": 1}]] * 2
+
+
 def test_a_file_that_has_become_wrong_puts_its_app_out_of_service() -> None:
     with TestClient(loaded(HANDLER.replace('job["input"]', '{"refresh_worker": True}') + START)) as client:
         write("mine.py", HANDLER)

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import PIL.Image
@@ -143,6 +144,32 @@ def test_what_a_generator_returns_comes_last() -> None:
         assert served.outputs() == ["first", {"last": True}]
 
 
+def test_the_stream_of_a_handler_is_emitted_to_from_its_own_loop() -> None:
+    async def emitting(job: Job) -> None:
+        stream = streamapp.current_stream()
+        await stream.aemit({"n": 1}, event="token")
+        await stream.aemit(PIL.Image.new("RGB", (2, 3)))
+        await stream.aemit("last")
+
+    with serving(emitting) as served:
+        events = list(served.client.stream("/stream", {}))
+    assert [event.name for event in events] == ["token", "output", "output"]
+    assert (events[1].data["width"], events[2].data) == (2, "last")
+
+
+def test_the_loop_is_the_threads_also_after_a_handler_that_ran_one_of_its_own() -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def noting(job: Job) -> None:
+        loops.append(asyncio.get_event_loop())
+        asyncio.run(asyncio.sleep(0))
+
+    with serving(noting) as served:
+        served.run()
+        served.run()
+    assert loops[0] is loops[1]
+
+
 def test_media_are_files_as_everywhere() -> None:
     async def painting(job: Job) -> AsyncIterator[Any]:
         yield {"tile": PIL.Image.new("RGB", (2, 3))}
@@ -267,7 +294,10 @@ def test_whatever_a_handler_raises_ends_its_job_alone(error: type[BaseException]
 
 
 def test_what_has_no_json_is_said() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
     assert failed(lambda job: {"lock": threading.Lock()}).code == "not_encodable"
+    assert failed(lambda job: circle).code == "not_encodable"
 
 
 # Cancelling
@@ -357,6 +387,21 @@ def test_a_job_that_ended_in_the_call_of_its_handler_is_stopped() -> None:
         job = served.submit()
         until(lambda: job.has_returned)
         assert job.status == "cancelled"
+
+
+def test_one_that_does_not_come_back_puts_the_app_out_of_service() -> None:
+    lets_go: list[bool] = []
+
+    async def deaf(job: Job) -> None:
+        while not lets_go:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    with serving(deaf, settings=Settings(timeout_s=0.05, stuck_s=0.05)) as served:
+        served.submit()
+        until(lambda: served.client.get("/health").status_code == 503)
+        assert served.client.get("/ready").json()["reason"] == "handled: stuck"
+        lets_go.append(True)
 
 
 # Several at a time

@@ -106,9 +106,10 @@ WITHOUT = {
     },
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/runpod/runner.py": {
+        "in_encoder(self.emit, payload)": BY_THE_JOB,
         "came": BY_THE_JOB,
         "in_encoder(final_event, job, returned.value)": BY_THE_JOB,
-        "in_encoder(stream.emit, item)": BY_THE_JOB,
+        "rest": BY_THE_JOB,
     },
     "streamapp/workers/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
     "streamapp/testing/transport.py": {

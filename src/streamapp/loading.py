@@ -52,6 +52,11 @@ def apps_in(module: ModuleType) -> list[type[App]]:
     return [value for value in vars(module).values() if is_app_class(value) and value.__module__ == module.__name__]
 
 
+def modules_of(app: str) -> list[str]:
+    """Return the names by which an app's module has others from its folder, and its own."""
+    return [app, *(name for name, (_, claimed_by) in _claimed.items() if claimed_by == app)]
+
+
 def source_folder(import_string: str) -> Path:
     """Return the folder whose source files an app is likely made of: its own, or that of the package that it is in."""
     place = Path(import_string.partition(":")[0])

@@ -49,8 +49,11 @@ def is_plain(value: Any) -> bool:
 
 
 def holds_path(value: Any) -> bool:
-    """Say whether a path is anywhere in a value, also in its models and dataclasses."""
-    return _holds(value, "path")
+    """Say whether a path is anywhere in a value, also in its models and dataclasses; perhaps where that has no end."""
+    try:
+        return _holds(value, "path")
+    except RecursionError:  # encoding it says what is wrong
+        return True
 
 
 def holds_iterator(value: Any) -> bool:

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from ..app import App
 from ..errors import DefinitionError
-from ..loading import apps_in, find_app, load_module, names_imported
+from ..loading import apps_in, find_app, load_module, modules_of, names_imported
 from .handlers import Collected, Handler, HandlerApp, collecting, handler_app
 from .imports import offer_runpod
 
@@ -61,8 +61,9 @@ def name_of(file: Path) -> str:
 
 def _reader_of(name: str) -> Callable[[], Handler]:
     def read_again() -> Handler:
-        """Import the module anew; what else it imports, stays."""
-        del sys.modules[name]
+        """Import the module anew, and what it has from its folder; packages stay."""
+        for own in modules_of(name):
+            sys.modules.pop(own, None)
         with collecting() as collected, _as_script(name):
             return Handler.of(_only_config(importlib.import_module(name), collected))
 

@@ -8,16 +8,18 @@ there; but such a handler is called beside the loop, so that it may use `asyncio
 import asyncio
 import inspect
 import operator
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from ..errors import Cancelled
+from ..jobs.channel import Channel
 from ..jobs.events import to_event_at_once
 from ..jobs.job import Job
 from ..jobs.stream import Stream, enter_stream
-from ..process.forks import ending_forks
+from ..process.forks import ending_forks, looping_here
 from ..process.logs import logger
 from ..process.threads import in_encoder
 from ..runtime import ServedApp, Workers
@@ -27,7 +29,31 @@ from ..workers.thread import ThreadWorker
 from .handlers import HandlerApp, Returned, describe_failure, error_in, read_returned
 from .progress import under_way
 
+_TURN_S = 0.001  # how often one who only emits lets the server's loop have the GIL, and other jobs of this one a turn
 _LOOK_AGAIN_S = 1.0  # how often a handler is asked whether more jobs may run, while some wait
+
+
+class _LoopStream(Stream):
+    """Give handlers their job's stream, where `aemit` is for the loop of the inference thread."""
+
+    __slots__ = ("_turn_at",)
+
+    def __init__(self, channel: Channel, job_id: str) -> None:
+        super().__init__(channel, job_id)
+        self._turn_at = 0.0
+
+    def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
+        """Begin `aemit`; a thread does it where the loop would wait, for a reader or for an image to be compressed."""
+        channel = self._channel
+        event = None if channel.is_full else to_event_at_once(payload, channel.publisher)
+        if event is None:
+            return in_encoder(self.emit, payload)
+        channel.emit(event, waits=False)
+        now = time.monotonic()
+        if now < self._turn_at:
+            return None
+        self._turn_at = now + _TURN_S
+        return asyncio.sleep(0)
 
 
 class HandlerWorker(ThreadWorker):
@@ -82,9 +108,9 @@ class HandlerWorker(ThreadWorker):
     def _work(self) -> None:
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             self._loop = runner.get_loop()
-            asyncio.set_event_loop(self._loop)
-            super()._work()
-            asyncio.set_event_loop(None)
+            with looping_here(self._loop):
+                asyncio.set_event_loop(self._loop)
+                super()._work()
 
     def _set_up(self) -> None:
         if self._is_stale:
@@ -126,7 +152,7 @@ class HandlerWorker(ThreadWorker):
                 if wanted < 1:
                     raise ValueError(f"Expected 1 or more, got {wanted}")
                 self._concurrency = wanted
-            except Exception as error:  # the handler's own code: what was so far goes on
+            except BaseException as error:  # the handler's own code, whatever it raises: what was so far goes on
                 if not self._has_told_of_concurrency:
                     self._has_told_of_concurrency = True
                     logger.error("concurrency_modifier of %s is left aside: %s", self.name, error, exc_info=error)
@@ -147,7 +173,9 @@ class HandlerWorker(ThreadWorker):
 
     def _begin(self, job: Job) -> "asyncio.Task[None] | None":
         """Call the handler; run what it gives, or return the task that does."""
-        stream = Stream(job.channel, job.id)
+        assert self._loop is not None
+        asyncio.set_event_loop(self._loop)  # `asyncio.run`, in the handler before, takes it away
+        stream = _LoopStream(job.channel, job.id)
         enter_stream(stream)
         given: dict[str, Any] = self._run_endpoint(job, stream)
         with under_way(given["id"], job.channel, stream), self._capture(job), ending_forks():
@@ -162,7 +190,6 @@ class HandlerWorker(ThreadWorker):
                 raise returned.error
             self._succeed(job, returned.value)
             return None
-        assert self._loop is not None
         task = self._loop.create_task(self._go_on(came, given["id"], job, stream), name=f"job-{job.id}")
         self._tasks.add(task)
         self._stop_at_end(task, job)
@@ -222,7 +249,7 @@ class HandlerWorker(ThreadWorker):
             returned = self._read(came)
             if returned.error is not None:
                 if returned.value is not None:
-                    await _emit(returned.value, job, stream)
+                    await stream.aemit(returned.value)
                 raise returned.error
             job.returned()
             if not succeed_at_once(job, returned.value):
@@ -244,7 +271,9 @@ class HandlerWorker(ThreadWorker):
             async for item in items:
                 error = error_in(item)
                 if error is None or len(item) > 1:
-                    await _emit(item, job, stream)
+                    rest = stream.begin_aemit(item)
+                    if rest is not None:
+                        await rest
                 if error is not None:
                     raise error
         finally:
@@ -290,17 +319,6 @@ async def _stepping(items: Iterator[Any]) -> AsyncIterator[Any]:
             yield item
     finally:
         close_now(items)
-
-
-async def _emit(item: Any, job: Job, stream: Stream) -> None:
-    """Emit an item; a thread does it where the loop would wait for a reader, or for an image to be compressed."""
-    channel = job.channel
-    event = None if channel.is_full else to_event_at_once(item, channel.publisher)
-    if event is None:
-        await in_encoder(stream.emit, item)
-    else:
-        channel.emit(event, waits=False)
-        await asyncio.sleep(0)  # the server's loop gets the GIL, and other jobs of this one their turn
 
 
 def _cancel_once(task: "asyncio.Task[None]") -> None:
