@@ -15,6 +15,7 @@ from tests.pictures import Keeping
 
 from streamapp import fetch, media
 from streamapp.fal.toolkit import DownloadError
+from streamapp.runpod.handlers import handler_app
 from streamapp.runpod.serverless.utils import (
     VolumeCache,
     download_files_from_urls,
@@ -26,6 +27,7 @@ from streamapp.runpod.serverless.utils import (
     upload_file_to_bucket,
     upload_in_memory_object,
 )
+from streamapp.testing import TestClient
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"a" * 20
 
@@ -146,6 +148,17 @@ def test_that_a_bucket_is_not_written_to_is_said(
     else:
         rp_upload.bucket_upload("id", ["a.txt"], {"endpointUrl": "https://x.test"})
     assert "not in a bucket" in caplog.text
+
+
+def test_what_a_handler_uploads_is_read_at_its_url(folder: Path) -> None:
+    def handler(job: dict[str, Any]) -> str:
+        (folder / "a.png").write_bytes(PNG)
+        return rp_upload.upload_image(job["id"], "a.png")
+
+    with TestClient(handler_app({"handler": handler}, name="uploads")) as client:
+        with client.stream("/stream", {}) as stream:
+            (url,) = (event.data for event in stream)
+        assert client.get(url).content == PNG
 
 
 # rp_download

@@ -77,9 +77,9 @@ def started(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[s
         process.communicate()
 
 
-def run(handler: Callable[[Job], Any], value: Any = 3, *, lists: bool = False, **asked: Any) -> int:
-    app = handler_app({"handler": handler}, name="handler")
-    return run_script(app, {"id": "local_test", "input": value}, {**ASKED, **asked}, lists=lists)
+def run(handler: Callable[[Job], Any], value: Any = 3, *, lists: bool = False, is_generator: bool = True) -> int:
+    app = handler_app({"handler": handler, "return_aggregate_stream": lists}, name="handler")
+    return run_script(app, {"id": "local_test", "input": value}, ASKED, is_generator=is_generator)
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[Any]:

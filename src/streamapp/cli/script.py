@@ -32,15 +32,15 @@ _LEVELS: dict[str, LogLevel] = {"TRACE": "debug", "DEBUG": "debug", "INFO": "inf
 _INTERRUPTED = 128 + signal.SIGINT
 
 
-def run_script(app: type[QueueApp], job: Mapping[str, Any], asked: Mapping[str, Any], *, lists: bool) -> int:
+def run_script(app: type[QueueApp], job: Mapping[str, Any], asked: Mapping[str, Any], *, is_generator: bool) -> int:
     """Run a handler once, and print its outputs and result; returns the exit code.
 
     Args:
         job: its `id` and `input`.
         asked: the script's arguments.
-        lists: the result is the list of its outputs, which is printed behind them.
+        is_generator: it yields, as what is written shows; what yields otherwise shows by how much comes.
     """
-    return _ended(lambda: _run(app, job, asked, lists))
+    return _ended(lambda: _run(app, job, asked, is_generator))
 
 
 def serve_script(app: type[QueueApp], asked: Mapping[str, Any]) -> int:
@@ -61,7 +61,7 @@ def _ended(run: Callable[[], int]) -> int:
         return 1
 
 
-def _run(app: type[QueueApp], job: Mapping[str, Any], asked: Mapping[str, Any], lists: bool) -> int:
+def _run(app: type[QueueApp], job: Mapping[str, Any], asked: Mapping[str, Any], is_generator: bool) -> int:
     set_up_logging(_log_level(asked, "warning"))
     settings = get_settings().model_copy(update={"debug": True})  # who reads the error has written the handler
     outputs: list[Any] = []
@@ -82,7 +82,7 @@ def _run(app: type[QueueApp], job: Mapping[str, Any], asked: Mapping[str, Any], 
     if ended.error is not None:
         print_error(f"{ended.error.code}: {ended.error.message}")
         return 1
-    if lists:
+    if app.aggregates and (is_generator or len(outputs) != 1):
         _print(outputs, stdout)
     return 0
 

@@ -44,7 +44,7 @@ def run_as_script(config: dict[str, Any]) -> NoReturn:
     commands = importlib.import_module("streamapp.cli.script")
     if job is None:
         sys.exit(commands.serve_script(app, asked))
-    sys.exit(commands.run_script(app, job, asked, lists=_lists(config)))
+    sys.exit(commands.run_script(app, job, asked, is_generator=_is_generator(config["handler"])))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,11 +99,8 @@ def _app(config: dict[str, Any]) -> Any:
         sys.exit(error.message)
 
 
-def _lists(config: dict[str, Any]) -> bool:
-    """Say whether the result is the list of what the handler yields, as Runpod's package has it."""
-    handler = config["handler"]
-    is_generator = inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler)
-    return is_generator and bool(config.get("return_aggregate_stream"))
+def _is_generator(handler: Any) -> bool:
+    return inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler)
 
 
 def _read_job(asked: dict[str, Any]) -> dict[str, Any]:
