@@ -207,6 +207,14 @@ def test_the_time_left_in_the_queue_does_not_follow_the_wall_clock(
     assert new().queue_time_left_s == float("inf")
 
 
+def test_a_job_whose_worker_was_lost_has_its_time_in_the_queue_anew(advance: Advance) -> None:
+    job = new(queue_timeout_s=10)
+    job.start()
+    advance(60)
+    job.begin_again()
+    assert 9 < job.queue_time_left_s <= 10
+
+
 def test_what_a_job_took_does_not_follow_the_wall_clock(
     advance: Advance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

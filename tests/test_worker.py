@@ -88,6 +88,55 @@ def test_a_job_that_is_cancelled_in_the_queue_leaves_it_at_once() -> None:
     assert lane.take(8) == [other]
 
 
+def test_what_is_put_back_is_taken_next() -> None:
+    lane, lost, other = opened(), new(), new()
+    queued(lane, lost, other)
+    lane.take()
+    lane.put_back(lost)
+    assert (lane.position(other), lane.statistics()) == (1, ("ready", 2, 0, 0))
+    assert lane.take(8) == [lost, other]
+
+
+def test_what_is_over_is_not_put_back() -> None:
+    lane, job = opened(), new()
+    queued(lane, job)
+    lane.take()
+    job.cancel()
+    lane.put_back(job)
+    assert lane.is_idle
+
+
+def test_what_was_put_back_leaves_the_queue_when_it_ends() -> None:
+    lane, job = opened(), new()
+    queued(lane, job)
+    lane.take()
+    lane.put_back(job)
+    job.cancel()
+    assert lane.is_idle
+
+
+def test_in_a_drain_nothing_is_put_back() -> None:
+    lane, job = opened(), new()
+    queued(lane, job)
+    lane.take()
+    lane.begin_drain()
+    with pytest.raises(Draining):
+        lane.put_back(job)
+    assert lane.busy() == [job]
+
+
+def test_a_lane_without_a_thread_that_works_has_its_deadlines_watched() -> None:
+    lane, job = Lane("unworked", SETTINGS), new(timeout_s=0.01)
+    lane.start()
+    lane.open()
+    queued(lane, job)
+    lane.take()
+    assert code(over(job)) == "deadline_exceeded"
+    lane.begin_drain()
+    lane.close()
+    assert lane.join(WAIT_S)
+
+
 def test_statistics_describe_the_lane() -> None:
     lane, first = opened(max_queue=1), new()
     queued(lane, first)

@@ -187,6 +187,7 @@ class Job:
     Attributes:
         context: the context variables of whoever asked, in which the endpoint runs where it runs in this process.
         has_own_answer: the endpoint has answered itself, which can be sent once.
+        queued_at: when its present wait for a turn began.
         payer: whose bytes its log is: the caller, or the address that the request came from.
         raised: what has failed the job, for the answer that waits for it and no longer: its traceback can hold tensors.
         has_returned: none of the endpoint's code runs any more, or will.
@@ -212,6 +213,7 @@ class Job:
         "on_ended",
         "on_returned",
         "payer",
+        "queued_at",
         "raised",
         "request",
         "share",
@@ -247,7 +249,7 @@ class Job:
             first_n=self.attempt_began if is_live else 0,
         )
         self._clock = time.time() - time.monotonic()
-        self.created_at = self.now()
+        self.created_at = self.queued_at = self.now()
         self.started_at: float | None = None
         self.finished_at: float | None = None
         self.on_ended: list[Callable[[Job], None]] = []
@@ -296,7 +298,7 @@ class Job:
     def queue_time_left_s(self) -> float:
         """Return how long the job may still wait for its turn."""
         most_s = self.request.queue_timeout_s
-        return math.inf if most_s is None else self.created_at + most_s - self.now()
+        return math.inf if most_s is None else self.queued_at + most_s - self.now()
 
     @property
     def attempt_began(self) -> int:
@@ -325,6 +327,7 @@ class Job:
     def begin_again(self) -> None:
         """Queue the job for another attempt: its worker is lost, and whoever takes it next calls `start`."""
         self.attempt += 1
+        self.queued_at = self.now()
         self.started_at = None
         self.has_returned = self._is_taken = False
 

@@ -144,7 +144,8 @@ class Lane:
     then on they run, until `done`. A thread of the lane's own, the watcher, ends what is overdue: jobs that waited or
     ran too long, and the worker when one of them does not come back. It is the only one that looks at deadlines.
 
-    The worker's threads call `open`, `take`, `done`, `begin_encoding`, `end_encoding` and `close`; any thread the rest.
+    The worker's threads call `open`, `take`, `put_back`, `done`, `begin_encoding`, `end_encoding` and `close`; any
+    thread the rest.
 
     Where threads meet:
 
@@ -200,18 +201,21 @@ class Lane:
         with self._changed:
             return not (self._queue or self._running or self._encoding)
 
-    def start(self, work: Callable[[], None]) -> None:
-        """Start the worker's thread, which does `work`, and the watcher; once."""
+    def start(self, work: Callable[[], None] | None = None) -> None:
+        """Start the worker's thread, which does `work`, where it has one, and the watcher; once."""
         threads = [
             threading.Thread(target=self._guard, args=[does], name=f"{kind}-{self.name}", daemon=True)
             for kind, does in (("inference", work), ("deadlines", self._watch))
+            if does is not None
         ]
         for thread in threads:
             thread.start()
         self._threads = threads  # only now: one that has not begun looks like one that has ended
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end of the worker's thread; False when it did not end in time. Blocks."""
+        """Wait for the end of the worker's thread, or of the watcher where there is no other; False when it did not end
+        in time. Blocks.
+        """
         if not self._threads:
             return True
         worker = self._threads[0]
@@ -269,6 +273,22 @@ class Lane:
                 self._running[job] = time.monotonic()
                 self._watch_within(job.request.timeout_s)
         return jobs
+
+    def put_back(self, job: Job) -> None:
+        """Queue a job again that was taken, before all others: what ran it is lost, or it could not be handed over.
+
+        Raises:
+            Draining, SetupFailed, WorkerStuck: no jobs are taken any more; it still counts as running.
+        """
+        with self._changed:
+            self._raise_if_refusing()
+            del self._running[job]
+            if job.is_over:  # else, should it end from now on, `_discard` finds it
+                return
+            self._queue[job.id] = job
+            self._queue.move_to_end(job.id, last=False)
+            self._changed.notify()
+            self._watch_within(job.queue_time_left_s)
 
     def done(self, job: Job) -> None:
         """Say that the worker is back from a job that it took."""
