@@ -1,6 +1,7 @@
 """Middleware: each class alone, around the smallest ASGI application that shows what it does; then all of a server."""
 
 import logging
+import re
 import sys
 import uuid
 from typing import Any
@@ -230,6 +231,15 @@ async def test_the_key_comes_as_key_or_bearer_or_alone(value: str) -> None:
 
 async def test_an_event_source_sends_the_key_in_the_query() -> None:
     assert (await ask(ApiKey(ok, "se cret"), "/stream?a=1&_token=se%20cret", method="GET")).status == 200
+
+
+@pytest.mark.parametrize(("path", "status"), [("/own/a", 200), ("/own/a/b", 401)])
+async def test_a_face_may_guard_paths_of_its_own_itself(path: str, status: int) -> None:
+    guarded = ApiKey(ok, "secret", own_guards=[re.compile("/other"), re.compile("/own/[^/]+")])
+    for root_path in ("", "/below"):
+        assert (await ask(guarded, root_path + path, root_path=root_path)).status == status
+    socket = await ask(guarded, "/own/a", kind="websocket")
+    assert socket.sent[0]["type"] == "websocket.close"
 
 
 @pytest.mark.parametrize("value", ["", "Key", "Key wrong", "Secret", "Basic secret", "Key secret2", "Key s\xe9cret"])

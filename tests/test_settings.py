@@ -110,6 +110,7 @@ def test_a_key_from_a_file_may_end_with_a_line_end_and_a_blank_one_is_refused() 
         ("FILES_DIR", " ", "expected a folder, got ''"),
         ("FILES_DIR", "~no-such-user/files", "expected a folder, got '~no-such-user/files'"),
         ("API_KEY", " ", "expected a key, got a blank one"),
+        ("WORKER_SECRET", " ", "expected a key, got a blank one"),
         ("CORS_ORIGINS", "[1]", "input should be a valid string, got 1"),
         *(("ALLOWED_HOSTS", name, "expected names like") for name in ("http://a.example", "a:80", "*a", "a.*", "a b")),
         ("CORS_ORIGINS", "[a]", "expected a JSON list, or names with commas between them: "),

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, min_length=1, description="guards every route but /health, the playground and files"
     )
+    worker_secret: SecretStr | None = Field(
+        default=None, min_length=1, description="what Runpod's workers elsewhere know, and no caller"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="origins of web pages that may call, with commas between them; * for all"
     )
@@ -113,7 +116,7 @@ class Settings(BaseSettings):
         except RuntimeError as error:  # ~nobody
             raise ValueError(f"Expected a folder: {error}") from None
 
-    @field_validator("api_key", "debug", "allow_private_urls", "files_dir", "media", mode="before")
+    @field_validator("api_key", "worker_secret", "debug", "allow_private_urls", "files_dir", "media", mode="before")
     @classmethod
     def _strip(cls, text: Any) -> Any:
         """Take the line end off what comes from a file, as pydantic does of numbers; a blank key is then too short."""
@@ -161,8 +164,9 @@ def _meant_by(name: str) -> str | None:
 
 def _told(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
-    got = repr(error["input"])[:_MAX_SHOWN] if name != "api_key" else "a blank one"
     field = Settings.model_fields[name]
+    is_secret = SecretStr in get_args(field.annotation)
+    got = "a blank one" if is_secret else repr(error["input"])[:_MAX_SHOWN]
     kind = next((_EXPECTED[t] for t in (field.annotation, *get_args(field.annotation)) if t in _EXPECTED), None)
     if kind is None:
         message = error["msg"].removeprefix("Value error, ")

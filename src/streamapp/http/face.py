@@ -4,6 +4,7 @@ A face leads requests to the apps' own routes by a middleware, serves routes tha
 server has to leave alone. How its requests are answered, where that is not as the server does it, their scope says.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,8 @@ class Face:
         upload_paths: whose bodies go to the file store as they come: the limit of bodies does not count there.
         middleware: return the layers around the routes, the outermost first; inside of all that guard the server.
         add_routes: add routes before those of endpoints.
+        own_guard: whole paths of HTTP requests that need no API key, as the face's own routes there ask for something
+            else; a route of the face's has to take each of them, by any method.
         workers: return what runs the jobs of an app that is of this protocol's own kind, None of any other.
     """
 
@@ -78,4 +81,5 @@ class Face:
     upload_paths: Sequence[str] = ()
     middleware: Callable[[Runtime], Sequence[Middleware]] = _no_middleware
     add_routes: Callable[[FastAPI, Runtime], None] = _no_routes
+    own_guard: re.Pattern[str] | None = None
     workers: Callable[[ServedApp], Workers | None] = _no_workers

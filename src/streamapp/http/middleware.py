@@ -160,19 +160,27 @@ class ApiKey:
     Args:
         open_pages: paths whose GET needs no key.
         guarded: paths that need it, `/health` though it be: the app answers there itself.
+        own_guards: patterns of whole paths at which a face asks for a secret of its own instead.
     """
 
     def __init__(
-        self, app: ASGIApp, key: str, *, open_pages: Collection[str] = (), guarded: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        key: str,
+        *,
+        open_pages: Collection[str] = (),
+        guarded: Collection[str] = (),
+        own_guards: Collection[re.Pattern[str]] = (),
     ) -> None:
         self.app = app
         self._key = key.encode()
         self._open_pages = frozenset(open_pages)
         self._open_paths = _OPEN_PATHS - frozenset(guarded)
+        self._own_guards = tuple(own_guards)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let the request through, or answer 401."""
-        if scope["type"] == "lifespan" or self._is_open(scope) or self._is_allowed(scope):
+        if scope["type"] == "lifespan" or self._is_open(scope) or self._is_allowed(scope) or self._is_faces(scope):
             return self.app(scope, receive, send)
         error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
         return refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
@@ -182,6 +190,10 @@ class ApiKey:
         is_page = scope.get("method") == "GET" and path in self._open_pages
         is_open = is_page or path in self._open_paths or path.startswith(_OPEN_FOLDERS)
         return is_open and len(scope["query_string"]) <= _MAX_OPEN_QUERY
+
+    def _is_faces(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return scope["type"] == "http" and any(guard.fullmatch(path) for guard in self._own_guards)
 
     def _is_allowed(self, scope: Scope) -> bool:
         told = header_in(scope["headers"], b"authorization") or b""
