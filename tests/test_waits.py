@@ -69,6 +69,12 @@ WITHOUT = {
     "streamapp/fetch.py": {
         "loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)": BY_THE_SCOPE,
     },
+    "streamapp/runpod/pool.py": {
+        "asyncio.wait({emitting})": "the budget of waiting that its job has, or its request ends"
+    },
+    "streamapp/runpod/plane.py": {
+        "asyncio.wait({emitting, leaving}, return_when=asyncio.FIRST_COMPLETED)": "what `emitting` waits for ends it",
+    },
     "streamapp/jobs/pace.py": {"room": "a timer gives it after what is left of the budget"},
     "streamapp/serve/reload.py": {"child.wait()": "it was killed"},
     "streamapp/http/response.py": {

@@ -31,14 +31,16 @@ from ..http.call import caller_in
 from ..http.face import ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.response import ErrorResponse
 from ..jobs.job import Job
-from ..runtime import Runtime
+from ..runtime import Runtime, ServedApp, Workers
 from ..workers.worker import OUT_OF_SERVICE, Worker
 from .answers import read_id, shown_id, state_of, status_of
 from .apps import Fleet, WorkerCounts
 from .envelope import KEPT_S, Limits, read_envelope
 from .places import Place, places_of
+from .plane import OWN_GUARD, add_worker_routes
 from .polls import PollResponse, Positions
-from .runner import workers_of
+from .pool import pool_of
+from .runner import runner_of
 
 if TYPE_CHECKING:
     from .endpoints import Endpoint
@@ -363,6 +365,11 @@ def _middleware(runtime: Runtime) -> list[Middleware]:
 def _add_routes(api: FastAPI, runtime: Runtime) -> None:
     named: Mapping[str, Endpoint] = getattr(api.state, "runpod_endpoints", {})
     api.state.runpod_places = places_of(runtime, named)
+    add_worker_routes(api, runtime)
 
 
-RUNPOD = Face(name="runpod", middleware=_middleware, add_routes=_add_routes, workers=workers_of)
+def _workers_of(served: ServedApp) -> Workers | None:
+    return runner_of(served) or pool_of(served)
+
+
+RUNPOD = Face(name="runpod", middleware=_middleware, add_routes=_add_routes, workers=_workers_of, own_guard=OWN_GUARD)

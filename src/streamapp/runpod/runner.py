@@ -293,7 +293,7 @@ class HandlerWorker(ThreadWorker):
             stop(job)
 
 
-def workers_of(served: ServedApp) -> Workers | None:
+def runner_of(served: ServedApp) -> Workers | None:
     """Return what runs the jobs of a handler; None of another app."""
     if not isinstance(served.app, HandlerApp):
         return None

@@ -194,6 +194,7 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
                 key=settings.api_key.get_secret_value(),
                 open_pages=home,
                 guarded=_taken_paths(runtime),
+                own_guards=[face.own_guard for face in faces if face.own_guard is not None],
             )
         )
     upload_paths = [path for face in faces for path in face.upload_paths]

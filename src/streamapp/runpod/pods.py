@@ -1,0 +1,151 @@
+"""Hold what is known of Runpod's workers elsewhere: a `Pod` each, what it has, and what it has asked and waits for.
+
+All on the loop. Which signs mean what is decided in `pool`.
+"""
+
+import asyncio
+import math
+import time
+
+from ..jobs.job import Job
+
+#: so many pings that are missed, or do not name a job, are a sign
+MISSES = 3
+#: how often pods send pings: what `streamapp worker` prints, and Runpod's default
+PING_S = 10.0
+# A second word would break into what a handler does when it was cancelled; it is for those that got lost.
+_TOLD_AGAIN_S = 30.0
+
+
+class Place:
+    """Hold a job in a pod: from when it is given until the pod shows that it has it no more."""
+
+    __slots__ = ("given_at", "is_begun", "job", "misses", "pod", "stopped_at", "waiting")
+
+    def __init__(self, job: Job, pod: "Pod") -> None:
+        self.job = job
+        self.pod = pod
+        self.given_at = time.monotonic()
+        self.is_begun = False
+        self.stopped_at: float | None = None
+        self.misses = 0
+        #: outputs that wait for room in the log
+        self.waiting: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """Note that the job runs: it was handed over."""
+        if not self.is_begun:
+            self.is_begun = True
+            self.job.start()
+
+    def leave(self) -> None:
+        """Have nothing more come from here."""
+        for waiting in self.waiting:
+            waiting.cancel()
+
+
+class StopPoll:
+    """Hold a pod's open question which jobs to stop."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(self, *ids: str) -> None:
+        """Answer it; without ids it is answered that there is none."""
+        self.ids += ids
+        if not self.told.done():
+            self.told.set_result(None)
+
+
+class Pod:
+    """Hold what is known of one worker elsewhere; several that share an id are one.
+
+    Attributes:
+        places: what it has, or may still have, by the jobs' ids.
+        stop_polls: its open questions which jobs to stop.
+        visits: how many of its requests are open, pings aside.
+        asked_at: when the last of them came; `heard_at` counts pings, too.
+        turn: when it was given a job last, as a number that rises.
+        free_takes: how often in a row it has asked for jobs, and said that it has none.
+        is_gone: it is lost; until it asks for something again.
+    """
+
+    def __init__(self, worker_id: str) -> None:
+        self.id = worker_id
+        self.places: dict[str, Place] = {}
+        self.stop_polls: list[StopPoll] = []
+        self.visits = self.turn = self.free_takes = 0
+        self.asked_at = self.heard_at = time.monotonic()
+        self.has_left = self.has_pinged = self.is_gone = self.is_told_of = False
+        self._to_tell: dict[str, None] = {}
+        self._told: dict[str, float] = {}
+
+    def give(self, place: Place, turn: int) -> None:
+        """Note that it is given a job; a word about an earlier run of the same job is none about this."""
+        self.places[place.job.id] = place
+        self.turn, self.free_takes = turn, 0
+        self._to_tell.pop(place.job.id, None)
+        self._told.pop(place.job.id, None)
+
+    def stop(self, job_id: str, *, again_s: float = _TOLD_AGAIN_S) -> None:
+        """Tell it to stop a job, unless it was told a moment ago."""
+        now = time.monotonic()
+        self._told = {told: at for told, at in self._told.items() if now - at < _TOLD_AGAIN_S}
+        if now - self._told.get(job_id, -math.inf) < again_s:
+            return
+        self._told[job_id] = now
+        for poll in self.stop_polls:  # all: who shares its id has one, too
+            poll.tell(job_id)
+        if not self.stop_polls:
+            self._to_tell[job_id] = None
+
+    def open_stop_poll(self) -> StopPoll:
+        """Return its question which jobs to stop; answered already where it was not there when it should be told."""
+        poll = StopPoll()
+        self.stop_polls.append(poll)
+        if self._to_tell:
+            poll.tell(*self._to_tell)
+            self._to_tell.clear()
+        return poll
+
+    def close_stop_poll(self, poll: StopPoll, *, is_answered: bool) -> None:
+        """End the question; what it did not hear, the next one will."""
+        self.stop_polls.remove(poll)
+        if not is_answered:
+            self._to_tell.update(dict.fromkeys(poll.ids))
+
+    def is_silent(self, now: float) -> bool:
+        """Say whether pings, which came, come no more."""
+        return self.has_pinged and now - self.heard_at > MISSES * PING_S
+
+    def is_stuck(self, now: float, stuck_s: float) -> bool:
+        """Say whether it stays in a job that it was told to stop."""
+        return any(place.stopped_at is not None and now - place.stopped_at > stuck_s for place in self.places.values())
+
+
+class Take:
+    """Hold a pod's open question for jobs.
+
+    Attributes:
+        most: how many it takes.
+        jobs: what it gets.
+        answered: done when it gets some, or none will come.
+    """
+
+    def __init__(self, pod: Pod, most: int, *, patience_s: float) -> None:
+        self.pod = pod
+        self.most = most
+        self.patience_s = patience_s
+        self.jobs: list[Job] = []
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Return what says whose turn it is: the one with the fewest jobs, then the one that has waited longest."""
+        return len(self.pod.places), self.pod.turn
+
+    def close(self) -> None:
+        """Let the one who waits go on."""
+        if not self.answered.done():
+            self.answered.set_result(None)

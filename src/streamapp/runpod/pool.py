@@ -1,0 +1,440 @@
+"""Have jobs run by Runpod's workers elsewhere, which come for them: a `Worker` on a lane, without threads for jobs.
+
+A worker elsewhere is a `Pod`. It asks for jobs (`Take`), sends what comes of them, says now and then which it has
+(pings), and holds one request open to hear which to stop (`StopPoll`). All of it happens on the loop; `plane` is HTTP.
+
+A job is *current* in one place at most: what comes for it from anywhere else is not taken. Its lane's place is free as
+soon as the job is over, as no code of ours runs; the pod's, when the pod shows that it has the job no more.
+
+When is a job lost? The pings are a process of their own, which outlives a killed worker and names what that had. A
+handler that blocks its worker's loop lets nothing come but pings, for minutes. So these are the signs, and no others:
+
+- The worker has closed a request that waited here, and asked for nothing, pings aside, for `_GRACE_S`. A process that
+  lives and is blocked cannot close any; one that is not blocked asks again at once.
+- It has sent pings, and now for three of them nothing at all: it is cut off, or its machine stands still.
+- It has asked for jobs twice and said each time that it has none; or its last three pings did not name the job.
+
+A worker that stands still while its pings go on is not lost; the job's deadline ends the job.
+"""
+
+import asyncio
+import itertools
+import time
+import types
+from collections.abc import Collection, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar, Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+from ..errors import Cancelled, EndpointFailed, StreamAppError
+from ..jobs.events import Event, to_event
+from ..jobs.job import Job
+from ..process.logs import logger
+from ..runtime import ServedApp, Workers
+from ..workers.results import final_event
+from ..workers.tasks import TaskWorker
+from ..workers.worker import Lane, State, WorkerStatistics
+from .apps import QueueApp
+from .pods import MISSES, Place, Pod, Take
+from .reports import handler_error
+
+_TAKE_S = 20.0  # how long a worker waits for a job; the real one would wait 90 s
+_SETTLE_S = 1.0  # until a worker that says it has no job, though it was given some, may say it again
+_GRACE_S = 5.0
+_LOOK_S = 5.0  # how often it is looked who has fallen silent
+_FORGET_S = 600.0  # after that of silence nothing is remembered of a worker
+#: runs of a job that lost their worker, before it counts as what ends them
+MOST_ATTEMPTS = 5
+# The real worker hears of a job to stop only when its task is made, 0.1 s after the job came.
+_REGISTERED_S = 0.5
+
+
+class PoolApp(QueueApp):
+    """Have workers elsewhere run the jobs.
+
+    Attributes:
+        max_workers: how many of them get jobs; those beyond get none.
+    """
+
+    max_workers: ClassVar[int | None] = None
+
+
+def pool_app(endpoint_id: str, **options: Any) -> type[PoolApp]:
+    """Return the app whose jobs workers fetch by this id.
+
+    Args:
+        options: those of the class, such as `max_workers` and `max_queue`.
+    Raises:
+        DefinitionError: the id cannot stand in a URL.
+    """
+    return types.new_class("PoolApp", (PoolApp,), {"name": endpoint_id}, lambda body: body.update(options))
+
+
+class PoolStatistics(NamedTuple):
+    """Count a pool's workers."""
+
+    idle: int
+    running: int
+    #: stay in a job that they were told to stop
+    unhealthy: int
+
+
+class Pool:
+    """Have workers elsewhere run an app's jobs: a `Worker`. All but what `Worker` says is called on the loop."""
+
+    def __init__(self, served: ServedApp) -> None:
+        cls = type(served.app)
+        self.name = served.name
+        self.max_workers: int | None = getattr(cls, "max_workers", None)
+        self._settings = served.settings
+        self._lane = Lane(served.name, served.settings, max_queue=cls.max_queue, on_broken=served.on_broken)
+        self.ready = self._lane.ready
+        self._pods: dict[str, Pod] = {}
+        self._takes: list[Take] = []
+        self._given: dict[str, Place] = {}  # the current places: as many as run in the lane
+        self._turns = itertools.count(1)
+        self._streamed: WeakKeyDictionary[Job, Literal["list", "empty"]] = WeakKeyDictionary()
+
+    # As every worker.
+
+    @property
+    def state(self) -> State:
+        """Return what the worker is doing."""
+        return self._lane.state
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no job waits or runs; what a pod does with one that is over does not count."""
+        return self._lane.is_idle
+
+    def start(self) -> None:
+        """Take jobs in; there is nothing to set up here."""
+        self._loop = asyncio.get_running_loop()
+        self._lane.start()
+        self._lane.open()
+        self._look()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job, or hand it to a pod that waits; raises as `Worker.submit` says."""
+        job.on_ended.append(self._note_end)
+        self._lane.submit(job)
+        self._dispatch()
+
+    def position(self, job: Job) -> int:
+        """Return how many jobs are before this one in the queue."""
+        return self._lane.position(job)
+
+    def begin_drain(self) -> None:
+        """Take no more jobs; end the queued ones with a retryable error, let those of the pods go on."""
+        self._lane.begin_drain()
+        for take in self._takes:
+            take.close()
+
+    def cancel_running(self) -> None:
+        """End the jobs that the pods have; the pods are told to stop them."""
+        self._lane.cancel_running()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the lane's watcher; the pods live on. Blocks."""
+        self._lane.close()
+        return self._lane.join(timeout_s)
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        return self._lane.statistics()
+
+    # For those who answer for its jobs.
+
+    @property
+    def is_draining(self) -> bool:
+        """Say whether there will be no more jobs."""
+        return self._lane.state in ("draining", "stopped")
+
+    def pods(self) -> PoolStatistics:
+        """Count the workers that are there."""
+        now = time.monotonic()
+        pods = list(self._present())
+        stuck = sum(pod.is_stuck(now, self._settings.stuck_s) for pod in pods)
+        busy = sum(bool(pod.places) for pod in pods)
+        return PoolStatistics(idle=len(pods) - busy, running=busy - stuck, unhealthy=stuck)
+
+    def streamed_output(self, job: Job) -> Literal["list", "empty"] | None:
+        """Return what Runpod's clients get as the output of a job that has succeeded: the list of its outputs, an empty
+        list, as its handler yields and does not aggregate, or None: its result.
+        """
+        return self._streamed.get(job)
+
+    # Pods come and go.
+
+    @contextmanager
+    def visit(self, worker_id: str) -> Iterator[Pod]:
+        """Note that a pod asks for something, which no ping is, and for how long it waits for the answer."""
+        pod = self._pods.get(worker_id)
+        if pod is None:
+            pod = self._pods[worker_id] = Pod(worker_id)
+            logger.info("worker %s of %s has come", worker_id, self.name)
+        elif pod.is_gone:
+            logger.info("worker %s of %s is back", worker_id, self.name)
+            for job_id in pod.places:
+                pod.stop(job_id)
+        pod.is_gone = pod.has_left = False
+        pod.asked_at = pod.heard_at = time.monotonic()
+        pod.visits += 1
+        try:
+            yield pod
+        finally:
+            pod.visits -= 1
+            if pod.has_left and not pod.visits:
+                self._loop.call_later(_GRACE_S, self._lose_if_silent, pod, pod.asked_at)
+
+    def ping(self, worker_id: str, job_ids: Collection[str]) -> None:
+        """Take note of which jobs a pod says that it has. By itself that is no sign of life: it may be dead."""
+        pod = self._pods.get(worker_id)
+        if pod is None or pod.is_gone:
+            return
+        pod.has_pinged, pod.heard_at = True, time.monotonic()
+        for job_id, place in list(pod.places.items()):
+            place.misses = 0 if job_id in job_ids else place.misses + 1
+            is_current = self._is_current(place)
+            if place.misses >= (MISSES if is_current else 1):
+                del pod.places[job_id]
+                if is_current:
+                    self._lose(place, "does not know it")
+        for job_id in job_ids:
+            if self._place(pod, job_id) is None:
+                pod.stop(job_id)
+
+    def _lose_if_silent(self, pod: Pod, since: float) -> None:
+        if not pod.visits and pod.asked_at == since:
+            self._lose_pod(pod, "has left")
+
+    def _look(self) -> None:
+        """Lose those who have fallen silent, and forget those who were lost long ago."""
+        now = time.monotonic()
+        for pod in list(self._pods.values()):
+            if not pod.is_gone and pod.is_silent(now):
+                self._lose_pod(pod, "is silent")
+            if len(pod.stop_polls) > 1 and not pod.is_told_of:
+                pod.is_told_of = True
+                logger.warning(
+                    "several workers of %s call themselves %s; set RUNPOD_POD_ID for each", self.name, pod.id
+                )
+            if not pod.places and pod.visits == len(pod.stop_polls):  # it was told to end, and waits for that alone
+                for poll in pod.stop_polls:
+                    poll.tell()
+            has_jobs = any(map(self._is_current, pod.places.values()))
+            if not pod.visits and not has_jobs and now - pod.heard_at > _FORGET_S:
+                del self._pods[pod.id]
+        if self._lane.state in ("ready", "draining"):
+            self._loop.call_later(_LOOK_S, self._look)
+
+    def _lose_pod(self, pod: Pod, why: str) -> None:
+        if pod.is_gone:
+            return
+        pod.is_gone = True
+        logger.info("worker %s of %s %s", pod.id, self.name, why)
+        for place in list(pod.places.values()):
+            if self._is_current(place):
+                self._lose(place, why)
+
+    def _lose(self, place: Place, why: str) -> None:
+        """Have a job of a lost worker begin again; the place stays, as the worker may come back and have it."""
+        job = place.job
+        place.leave()
+        if job.is_over:
+            return
+        logger.warning("job %s: its worker %s %s", job.id, place.pod.id, why)
+        if job.attempt >= MOST_ATTEMPTS:
+            job.fail(EndpointFailed(f"endpoint {job.request.path}: {job.attempt} workers were lost while they ran it"))
+            return
+        if place.is_begun:
+            job.begin_again()
+        self._put_back(place)
+        self._dispatch()
+
+    def _put_back(self, place: Place) -> None:
+        try:
+            self._lane.put_back(place.job)
+        except StreamAppError as error:  # no jobs are taken any more
+            place.job.fail(error)
+        else:
+            del self._given[place.job.id]
+
+    def _present(self) -> Iterator[Pod]:
+        return (pod for pod in self._pods.values() if not pod.is_gone)
+
+    def _place(self, pod: Pod, job_id: str) -> Place | None:
+        """Return where a job is, if it is there."""
+        place = self._given.get(job_id)
+        return place if place is not None and place.pod is pod else None
+
+    def _is_current(self, place: Place) -> bool:
+        return self._given.get(place.job.id) is place
+
+    # Jobs go out.
+
+    def ask(self, pod: Pod, most: int, *, is_free: bool | None) -> Take:
+        """Have a pod wait for jobs, until `collect`.
+
+        Args:
+            most: how many it takes.
+            is_free: whether it says that it has none; None where it says nothing.
+        """
+        if is_free:
+            self._settle(pod)
+        else:
+            pod.free_takes = 0
+        if is_free and pod.places:
+            return Take(pod, most, patience_s=_SETTLE_S)  # out of line: it may be another process than the one before
+        take = Take(pod, most, patience_s=_TAKE_S)
+        self._takes.append(take)
+        if self.is_draining:
+            take.close()
+        self._dispatch()
+        return take
+
+    def collect(self, take: Take) -> list[Job]:
+        """Return what a pod gets, and end its waiting; those that are over by now are left out."""
+        if take in self._takes:
+            self._takes.remove(take)
+        over = [job for job in take.jobs if job.is_over]
+        for job in over:
+            take.jobs.remove(job)
+            del take.pod.places[job.id]
+        return take.jobs
+
+    def give_back(self, take: Take) -> None:
+        """Queue what could not be handed over."""
+        for job in self.collect(take):
+            self._put_back(take.pod.places.pop(job.id))
+        self._dispatch()
+
+    def begin(self, take: Take) -> None:
+        """Note that the jobs were handed over."""
+        for job in take.jobs:
+            place = take.pod.places.get(job.id)
+            if place is not None and place.job is job:
+                place.begin()
+
+    def _settle(self, pod: Pod) -> None:
+        """Take note that a pod says that it has no job."""
+        pod.free_takes += 1
+        current = {job_id: place for job_id, place in pod.places.items() if self._is_current(place)}
+        # Where it asks twice at a time which to stop, another process may have them.
+        is_sure = pod.free_takes > 1 and len(pod.stop_polls) < 2
+        pod.places = {} if is_sure else current
+        for place in current.values() if is_sure else ():
+            self._lose(place, "does not know it")
+
+    def _dispatch(self) -> None:
+        """Give each job that waits to the pod whose turn it is."""
+        while takes := self._takes_with_room():
+            jobs = self._lane.take(timeout_s=0)
+            if not all(self._give(job, takes) for job in jobs) or not jobs:
+                break
+        for take in [take for take in self._takes if take.jobs]:
+            self._takes.remove(take)
+            take.close()
+
+    def _give(self, job: Job, takes: list[Take]) -> bool:
+        """Give a job to one of those who ask, but to none that may still have it from an attempt that was lost, and has
+        to show first that it has not; False, and it is queued again, where there is no other.
+        """
+        allowed = [take for take in takes if job.id not in take.pod.places]
+        take = min(allowed or takes, key=lambda take: take.rank)
+        self._given[job.id] = place = Place(job, take.pod)
+        if not allowed:
+            self._put_back(place)
+            return False
+        take.pod.give(place, next(self._turns))
+        take.jobs.append(job)
+        return True
+
+    def _takes_with_room(self) -> list[Take]:
+        admitted = {pod.id for pod in itertools.islice(self._present(), self.max_workers)}
+        return [take for take in self._takes if len(take.jobs) < take.most and take.pod.id in admitted]
+
+    # What comes of them.
+
+    def emit(self, pod: Pod, job_id: str, event: Event) -> Coroutine[Any, Any, None] | None:
+        """Take in an output or a progress of a job's; returns what is left to await, where the log is full. What comes
+        for a job that the pod has no more, it is told to stop.
+        """
+        place = self._place(pod, job_id)
+        if place is None:
+            pod.stop(job_id, again_s=1.0)
+            return None
+        place.begin()
+        with suppress(Cancelled):
+            if not place.job.channel.emit_at_once(event):
+                return self._emit(place, event)
+        return None
+
+    async def _emit(self, place: Place, event: Event) -> None:
+        """Wait for room; when the pod loses the job, or its request ends, meanwhile, nothing is emitted."""
+        emitting = self._loop.create_task(place.job.channel.aemit(event))
+        place.waiting.add(emitting)
+        try:
+            await asyncio.wait({emitting})
+        finally:
+            place.waiting.discard(emitting)
+            emitting.cancel()
+        if not emitting.cancelled():
+            emitting.exception()  # the job is over
+
+    def finish(self, pod: Pod, job_id: str, outcome: dict[str, Any], *, is_stream: bool) -> None:
+        """Take in how a job has ended.
+
+        Args:
+            outcome: `{"output", "error", "stopPod"}`, as Runpod's worker sends it.
+            is_stream: its handler yields; the output is the list of all it has yielded, or an empty one.
+        """
+        place = pod.places.pop(job_id, None)
+        if outcome.get("stopPod"):  # it ends when it hears no more of jobs to stop
+            for poll in pod.stop_polls:
+                poll.tell()
+        if place is None or not self._is_current(place):
+            return
+        place.begin()
+        job, output = place.job, outcome.get("output")
+        if error := outcome.get("error"):
+            if output and not is_stream:
+                with suppress(Cancelled):
+                    job.channel.emit(to_event(output), waits=False)
+            job.fail(handler_error(error, debug=self._settings.debug))
+            return
+        if is_stream:
+            self._streamed[job] = "list" if output else "empty"
+            output = None
+        job.succeed(final_event(job, output))
+
+    # Jobs end.
+
+    def _note_end(self, job: Job) -> None:
+        """Hear of a job's end, in any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._end, job)
+
+    def _end(self, job: Job) -> None:
+        job.returned()
+        place = self._given.get(job.id)
+        if place is None or place.job is not job:
+            return
+        del self._given[job.id]
+        self._lane.done(job)
+        place.leave()
+        place.stopped_at = time.monotonic()
+        if place.pod.places.get(job.id) is place:
+            self._loop.call_later(max(0, place.given_at + _REGISTERED_S - place.stopped_at), self._stop, place)
+
+    def _stop(self, place: Place) -> None:
+        if place.pod.places.get(place.job.id) is place:
+            place.pod.stop(place.job.id)
+
+
+def pool_of(served: ServedApp) -> Workers | None:
+    """Return what runs the jobs of a `PoolApp`, None of any other app."""
+    if not isinstance(served.app, PoolApp):
+        return None
+    pool = Pool(served)
+    return Workers(pool, TaskWorker(served.name, served.settings, run=served.run, ready=pool.ready))

@@ -1,0 +1,95 @@
+"""What is known of one worker elsewhere."""
+
+from collections.abc import Callable
+
+from tests.at_work import new
+
+from streamapp.runpod.pods import PING_S, Place, Pod, Take
+
+Advance = Callable[[float], None]
+
+
+async def test_who_asks_which_jobs_to_stop_hears_it_at_once() -> None:
+    pod = Pod("a")
+    poll = pod.open_stop_poll()
+    assert not poll.told.done()
+    pod.stop("job")
+    assert (poll.ids, poll.told.done()) == (["job"], True)
+    pod.stop("another")
+    assert poll.ids == ["job", "another"]
+
+
+async def test_who_asks_late_hears_what_was_to_be_told_before() -> None:
+    pod = Pod("a")
+    pod.stop("job")
+    assert pod.open_stop_poll().ids == ["job"]
+    assert pod.open_stop_poll().ids == []
+
+
+async def test_all_who_share_an_id_hear_it() -> None:
+    pod = Pod("a")
+    polls = [pod.open_stop_poll(), pod.open_stop_poll()]
+    pod.stop("job")
+    assert [poll.ids for poll in polls] == [["job"], ["job"]]
+
+
+async def test_what_an_answer_that_was_lost_has_told_the_next_one_tells() -> None:
+    pod = Pod("a")
+    poll = pod.open_stop_poll()
+    pod.stop("job")
+    pod.close_stop_poll(poll, is_answered=False)
+    again = pod.open_stop_poll()
+    assert again.ids == ["job"]
+    pod.close_stop_poll(again, is_answered=True)
+    assert pod.open_stop_poll().ids == []
+
+
+async def test_a_job_is_named_once_and_again_only_after_a_while(advance: Advance) -> None:
+    pod = Pod("a")
+    polls = []
+    for seconds in (0, 1, 60):
+        advance(seconds)
+        polls.append(pod.open_stop_poll())
+        pod.stop("job")
+    assert [poll.ids for poll in polls] == [["job", "job"], ["job"], ["job"]]
+
+
+async def test_a_job_that_is_given_anew_is_not_stopped_by_a_word_about_the_run_before() -> None:
+    pod, job = Pod("a"), new()
+    pod.stop(job.id)
+    pod.give(Place(job, pod), 1)
+    poll = pod.open_stop_poll()
+    assert poll.ids == []
+    pod.stop(job.id)
+    assert poll.ids == [job.id]
+
+
+async def test_the_next_is_who_has_the_fewest_jobs_then_who_has_waited_longest() -> None:
+    busy, served, waits = Pod("busy"), Pod("served"), Pod("waits")
+    busy.give(Place(new(), busy), 1)
+    served.turn = 2
+    takes = [Take(pod, 1, patience_s=1) for pod in (busy, served, waits)]
+    assert [take.pod.id for take in sorted(takes, key=lambda take: take.rank)] == ["waits", "served", "busy"]
+
+
+async def test_a_question_for_jobs_is_answered_once() -> None:
+    take = Take(Pod("a"), 1, patience_s=1)
+    take.close()
+    take.close()
+    assert take.answered.done()
+
+
+def test_only_who_has_sent_pings_is_silent_without_them(advance: Advance) -> None:
+    with_pings, without = Pod("a"), Pod("b")
+    with_pings.has_pinged = True
+    now = with_pings.heard_at
+    assert [pod.is_silent(now + 2 * PING_S) for pod in (with_pings, without)] == [False, False]
+    assert [pod.is_silent(now + 4 * PING_S) for pod in (with_pings, without)] == [True, False]
+
+
+async def test_what_a_lost_job_still_waits_to_emit_is_dropped() -> None:
+    place = Place(new(), Pod("a"))
+    place.begin()
+    place.begin()
+    assert place.job.status == "running"
+    assert len(place.job.channel.events()) == 1
