@@ -105,7 +105,7 @@ class Halting(streamapp.App):
             stream.progress(step)
 """
 IMPORTS = "import signal, sys\nprint('begun', file=sys.stderr, flush=True)\nsignal.pause()\n"
-COMMANDS = ("serve", "run", "call", "exec", "env", "new")
+COMMANDS = ("serve", "run", "call", "exec", "env", "worker", "new")
 
 
 @pytest.fixture(autouse=True)
@@ -568,6 +568,73 @@ def test_exec_and_env_refuse_what_is_no_url(command: str) -> None:
     result = invoke(command, "--url", "localhost:8000", *(["true"] if command == "exec" else []))
     assert result.exit_code == 2
     assert "Expected a URL" in result.output
+
+
+# worker
+
+
+def in_shell(script: str, **environment: str) -> str:
+    command = ["sh", "-c", script]
+    read = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return read.stdout
+
+
+def test_an_endpoint_whose_jobs_run_elsewhere_is_served_and_a_shell_reads_what_its_workers_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STREAMAPP_WORKER_SECRET", "s3 cret")
+    with serving("--runpod", "first", "--runpod", "second", "app.py:Painter") as (url, _):
+        shown = invoke("worker", "--runpod", "second", "--url", url).stdout
+        take, key = in_shell(f'{shown}\nprintf \'%s|%s\' "$RUNPOD_WEBHOOK_GET_JOB" "$RUNPOD_AI_API_KEY"').split("|")
+        assert (take, key) == (f"{url}/v2/second/job-take/$ID?gpu=any", "s3 cret")
+        httpx.post(f"{url}/second/stream", json={"n": 1}, headers={"Prefer": "respond-async"}, timeout=WAIT_S)
+        job = httpx.get(take.replace("$ID", "a"), headers={"Authorization": key}, timeout=WAIT_S).json()
+        assert job["input"] == {"n": 1}
+        assert "serve it with --runpod third" in refused("worker", "--runpod", "third", "--url", url)
+
+
+def test_a_container_reads_what_its_worker_needs_without_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_WORKER_SECRET", "s3cret")
+    lines = invoke("worker", "--runpod", "a", "--url", "http://127.0.0.1:9", "--env-file").stdout.splitlines()
+    told = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert told["RUNPOD_WEBHOOK_PING"] == "http://127.0.0.1:9/v2/a/ping/$RUNPOD_POD_ID?gpu=any"
+    assert "# nobody answers at http://127.0.0.1:9 now" in lines
+
+
+@pytest.mark.parametrize(
+    ("secret", "arguments", "said"),
+    [
+        ("", ["--runpod", "a"], "STREAMAPP_WORKER_SECRET: expected a key, got a blank one"),
+        (None, ["--runpod", "a"], "set STREAMAPP_WORKER_SECRET to what the server has"),
+        ("s3cret", ["--runpod", "a b"], "the name 'a b' is a part of URLs"),
+    ],
+)
+def test_worker_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, secret: str | None, arguments: list[str], said: str
+) -> None:
+    if secret is not None:
+        monkeypatch.setenv("STREAMAPP_WORKER_SECRET", secret)
+    assert said in refused("worker", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [(b"{}", "HTTP 404; is it a streamapp server?"), (b'{"error": {"message": "no"}}', ": no")]
+)
+def test_worker_asks_the_server_whether_it_has_such_an_endpoint(
+    monkeypatch: pytest.MonkeyPatch, serve: Serve, body: bytes, said: str
+) -> None:
+    monkeypatch.setenv("STREAMAPP_WORKER_SECRET", "s3cret")
+    server = serve(**{"v2/a/ping/none": [answer(body, "404 Not Found")]})
+    assert said in refused("worker", "--runpod", "a", "--url", server.url)
+
+
+def test_serve_refuses_an_endpoint_whose_jobs_run_elsewhere_without_a_secret() -> None:
+    assert "write STREAMAPP_WORKER_SECRET=<secret>" in refused("serve", "--runpod", "a")
+
+
+def test_pyproject_may_name_endpoints_whose_jobs_run_elsewhere(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[tool.streamapp.endpoints.a]")
+    assert "fetch the jobs of a," in refused("serve")
 
 
 # run and call

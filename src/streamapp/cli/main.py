@@ -1,4 +1,4 @@
-"""Offer the commands `streamapp serve | run | call | exec | env | new`.
+"""Offer the commands `streamapp serve | run | call | exec | env | worker | new`.
 
 The one place that sets up logging and reads `[tool.streamapp]`. A mistake is told in one red line and ends with
 exit code 1, a job that fails likewise; Ctrl-C cancels the job and ends with 130. What a user's own module raises
@@ -39,7 +39,9 @@ from ..media import File
 from ..process.ending import LastResort, close_loop, end_process
 from ..process.logs import Redacting, logger
 from ..runpod.endpoints import Endpoint, Id
+from ..runpod.environment import worker_variables
 from ..runpod.loading import load_served
+from ..runpod.pool import pool_app
 from ..serve import server
 from ..serve.build import compile_app
 from ..serve.reload import keep_running
@@ -58,6 +60,7 @@ except ModuleNotFoundError:  # the extra `tls` is not installed
     certificates = None  # type: ignore[assignment]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+_ASKING_S = 10.0
 _ARGUMENT = re.compile(r"(\w[\w-]*)(:=|=@|=)(.*)", re.DOTALL)
 
 cli = typer.Typer(
@@ -136,6 +139,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    runpod: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Serve an endpoint whose jobs Runpod's workers elsewhere run (see `streamapp worker`); repeatable.",
+            metavar="ID",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Listen here; 127.0.0.1 when not given.")] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Listen here; 8000 when not given, 0 takes a free one.")
@@ -157,7 +168,8 @@ def serve(
     """Serve apps over HTTP until a signal comes.
 
     STREAMAPP_API_KEY=... guards all routes but /health, page and files; STREAMAPP_ALLOWED_HOSTS=... says by which names
-    a proxy or a tunnel leads here without one; other STREAMAPP_... variables set limits.
+    a proxy or a tunnel leads here without one; STREAMAPP_WORKER_SECRET=... is what workers elsewhere know; other
+    STREAMAPP_... variables set limits.
     """
     with explaining():
         if workers != 1:
@@ -166,7 +178,7 @@ def serve(
             )
         project = read_project(
             apps=apps or None,
-            endpoints=None if endpoints is None else json.loads(endpoints),
+            endpoints=_read_endpoints(endpoints, runpod or []),
             host=host,
             port=port,
             log_level=log_level,
@@ -252,6 +264,33 @@ def env(url: Url = "http://127.0.0.1:8000") -> None:
 
 
 @cli.command()
+def worker(
+    runpod: Annotated[str, typer.Option(help="The endpoint, as `serve --runpod` has it.", metavar="ID")],
+    url: Url = "http://127.0.0.1:8000",
+    env_file: Annotated[
+        bool, typer.Option("--env-file", help="Print lines for `docker run --env-file` instead.")
+    ] = False,
+) -> None:
+    """Print the environment of a worker that takes its jobs from a streamapp server: Runpod's package, unchanged.
+
+    As shell exports: eval "$(streamapp worker --runpod ID)" && python -u handler.py. STREAMAPP_WORKER_SECRET has to be
+    set here as it is at the server. A container needs a --url by which it reaches the server.
+    """
+    _refuse_other_scheme(url)
+    with explaining():
+        secret = get_settings().worker_secret
+        if secret is None:
+            raise InvalidInput("set STREAMAPP_WORKER_SECRET to what the server has, so that it knows its workers")
+        pool_app(runpod)  # says what no id can be
+        variables = worker_variables(runpod, url, secret.get_secret_value())
+        is_there = _knows_worker(runpod, url, secret.get_secret_value())
+        typer.echo("# for one worker: the next one needs a RUNPOD_POD_ID of its own")
+        if not is_there:
+            typer.echo(f"# nobody answers at {url} now")
+        typer.echo("\n".join(map("=".join, variables.items())) if env_file else _exports(variables))
+
+
+@cli.command()
 def new(name: Annotated[str, typer.Argument(help="The folder's name, like my-app", metavar="NAME")]) -> None:
     """Write the folder that a new app starts from: an app that needs no GPU, and its test."""
     with explaining():
@@ -309,6 +348,12 @@ def _read_pyproject(path: Path) -> dict[str, Any]:
             '[tool.streamapp] apps = ["path/to/app.py:Class"]'
         )
     return project
+
+
+def _read_endpoints(written: str | None, elsewhere: list[str]) -> dict[str, Any] | None:
+    """Return the endpoints that the command line names: those that --reload writes, and those of workers elsewhere."""
+    endpoints = {**({} if written is None else json.loads(written)), **{endpoint_id: {} for endpoint_id in elsewhere}}
+    return endpoints or None
 
 
 def read_arguments(arguments: list[str]) -> dict[str, Any]:
@@ -417,6 +462,8 @@ def _load_project(project: Project) -> tuple[list[type[App]], dict[str, Endpoint
             if endpoint.app not in loaded:
                 (loaded[endpoint.app],) = _load([endpoint.app])
             endpoint = endpoint.model_copy(update={"app": loaded[endpoint.app].app_name})
+        elif endpoint.app is None and endpoint_id not in names:
+            loaded[endpoint_id] = pool_app(endpoint_id, max_workers=endpoint.max_workers)
         endpoints[endpoint_id] = endpoint
     return list(dict.fromkeys(loaded.values())), endpoints
 
@@ -453,7 +500,7 @@ def _refuse_open_host(project: Project) -> None:
     )
 
 
-# run, call, exec and env
+# run, call, exec, env and worker
 
 
 def _refuse_other_scheme(url: str) -> None:
@@ -467,6 +514,27 @@ def _refuse_other_scheme(url: str) -> None:
 
 def _exports(variables: Mapping[str, str]) -> str:
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def _knows_worker(endpoint_id: str, url: str, secret: str) -> bool:
+    """Ask the server whether it has jobs for such a worker; False where none answers.
+
+    Raises:
+        InvalidInput: it has none; says why.
+    """
+    try:
+        answer = httpx.get(
+            f"{url.rstrip('/')}/v2/{endpoint_id}/ping/none", headers={"Authorization": secret}, timeout=_ASKING_S
+        )
+    except httpx.TransportError:
+        return False
+    if answer.status_code != 204:
+        try:
+            reason = answer.json()["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            reason = f"{url} answers with HTTP {answer.status_code}; is it a streamapp server?"
+        raise InvalidInput(reason)
+    return True
 
 
 def _run(cls: type[App], path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
