@@ -18,17 +18,13 @@ from typing import Any
 import PIL.Image
 import pytest
 from tests.enhancing import are_same, enhanced, picture, saved
-from tests.fal_packages import needs
+from tests.runpod_packages import RUNPOD, needs_runpod
 from tests.waiting import WAIT_S
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "apps" / "image_chunks"
 TUTORIAL = FOLDER / "tutorial"
 PAGE = (ROOT / "tests" / "apps" / "runpod_tutorial" / "page.md").read_text()
-RUNPOD = ROOT / "tests" / ".venvs" / "runpod" / "bin" / "python"
-
-needs_runpod = needs(RUNPOD.exists(), "the package runpod is missing; run `make test`")
-
 
 DRIVER = """
 import json, sys, runpod

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -22,6 +21,7 @@ from starlette.exceptions import HTTPException
 from ..errors import DefinitionError, ErrorReport, HandlerError, StreamAppError, describe
 from ..workers.results import empty_gpu_cache
 from .apps import QueueApp
+from .schema import schema_of
 
 #: of Runpod's package: what of it is offered here
 RUNPOD_VERSION = "1.12.0"
@@ -178,10 +178,11 @@ def handler_app(config: Any, *, name: str) -> type[HandlerApp]:
     """
     handler = Handler.of(config)
     function = innermost(handler.call)
+    module = inspect.getmodule(function)
     told = {
         "handler": handler,
         "aggregates": handler.aggregates,
-        "input_schema": schema_of(inspect.getmodule(function)),
+        "input_schema": None if module is None else schema_of(module),
         "__doc__": (inspect.getdoc(function) if inspect.isroutine(function) else None) or "",
         "__module__": getattr(function, "__module__", None) or __name__,
     }
@@ -195,11 +196,6 @@ def innermost(function: Any) -> Any:
     if not inspect.isroutine(function) and not inspect.isclass(function):
         return type(function)
     return inspect.unwrap(function)
-
-
-def schema_of(module: ModuleType | None) -> dict[str, Any] | None:
-    """Return the schema of a handler's input; None where its module says nothing of it."""
-    return None
 
 
 # What comes of a job

@@ -23,7 +23,7 @@ import time
 import types
 from collections.abc import Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 from ..errors import Cancelled, EndpointFailed, StreamAppError
@@ -34,7 +34,7 @@ from ..runtime import ServedApp, Workers
 from ..workers.results import final_event
 from ..workers.tasks import TaskWorker
 from ..workers.worker import Lane, State, WorkerStatistics
-from .apps import QueueApp
+from .apps import QueueApp, WorkerCounts
 from .pods import MISSES, Place, Pod, Take
 from .reports import handler_error
 
@@ -68,15 +68,6 @@ def pool_app(endpoint_id: str, **options: Any) -> type[PoolApp]:
         DefinitionError: the id cannot stand in a URL.
     """
     return types.new_class("PoolApp", (PoolApp,), {"name": endpoint_id}, lambda body: body.update(options))
-
-
-class PoolStatistics(NamedTuple):
-    """Count a pool's workers."""
-
-    idle: int
-    running: int
-    #: stay in a job that they were told to stop
-    unhealthy: int
 
 
 class Pool:
@@ -150,13 +141,13 @@ class Pool:
         """Say whether there will be no more jobs."""
         return self._lane.state in ("draining", "stopped")
 
-    def pods(self) -> PoolStatistics:
-        """Count the workers that are there."""
+    def worker_counts(self) -> WorkerCounts:
+        """Count the workers that are there; those that stay in a job that they were told to stop are unhealthy."""
         now = time.monotonic()
         pods = list(self._present())
         stuck = sum(pod.is_stuck(now, self._settings.stuck_s) for pod in pods)
         busy = sum(bool(pod.places) for pod in pods)
-        return PoolStatistics(idle=len(pods) - busy, running=busy - stuck, unhealthy=stuck)
+        return WorkerCounts(idle=len(pods) - busy, running=busy - stuck, unhealthy=stuck)
 
     def streamed_output(self, job: Job) -> Literal["list", "empty"] | None:
         """Return what Runpod's clients get as the output of a job that has succeeded: the list of its outputs, an empty
