@@ -18,7 +18,8 @@ from typing import Any
 import PIL.Image
 import pytest
 from tests.enhancing import are_same, enhanced, picture, saved
-from tests.runpod_packages import RUNPOD, needs_runpod
+from tests.runpod_packages import PYTHON as RUNPOD
+from tests.runpod_packages import needs_runpod
 from tests.waiting import WAIT_S
 
 ROOT = Path(__file__).parent.parent
