@@ -100,9 +100,12 @@ async def test_a_failed_job_says_why(polled: Polled) -> None:
     assert await polled.poll() == {"status": "FAILED", "error": "no such style", "stream": []}
 
 
-async def test_a_job_that_ran_too_long_has_timed_out(polled: Polled) -> None:
+async def test_a_job_that_ran_too_long_is_told_once_as_such_and_then_as_failed(polled: Polled) -> None:
     polled.job.expire()
-    assert (await polled.poll())["status"] == "TIMED_OUT"
+    told = [await polled.poll() for _ in range(3)]
+    assert [answer["status"] for answer in told] == ["TIMED_OUT", "FAILED", "FAILED"]
+    assert all("ran longer than its timeout_s" in answer["error"] for answer in told)
+    assert (await polled.poll(cursor=""))["status"] == "TIMED_OUT"
 
 
 async def test_a_cancelled_job_is_told_once_as_such_and_then_as_failed(polled: Polled) -> None:

@@ -7,8 +7,8 @@ client's own, and nothing moves.
 What Runpod's clients need: a final state comes with an empty `stream` only, since some of them do not look at the items
 beside it; each item has an `output`; no answer takes longer than the ten seconds that their requests may.
 
-Divergence: a cancelled job is told as CANCELLED once, and from then on as FAILED, since `runpod`'s own loop for Python
-does not end at CANCELLED. An item that is a preview, or has a name of the app's own, says so under `event`.
+Divergence: CANCELLED and TIMED_OUT are told once, and from then on FAILED: `runpod`'s own loop for Python does not end at
+the first, and that of Runpod's tutorial at neither. An item that is a preview, or has a name of the app's own, says so under `event`.
 """
 
 import asyncio
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 #: items in one answer; what is beyond comes with the next
 _MOST_BYTES = 10 * 1024 * 1024
 _ITEMS = ("output", "preview")
+_TOLD_ONCE = ("CANCELLED", "TIMED_OUT")
 _CURSOR = re.compile(r"([0-9]{1,9})\.([0-9]{1,18})")
 _HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 
@@ -45,15 +46,15 @@ class Position:
     Attributes:
         n: the place in the log of what was taken last.
         turn: held by the poll that is being answered.
-        tells_cancelled: nobody has been told yet that the job was cancelled.
+        tells_end: nobody has been told yet how the job has ended.
     """
 
-    __slots__ = ("n", "tells_cancelled", "turn")
+    __slots__ = ("n", "tells_end", "turn")
 
     def __init__(self, n: int = 0) -> None:
         self.n = n
         self.turn = asyncio.Lock()
-        self.tells_cancelled = True
+        self.tells_end = True
 
 
 class Positions:
@@ -158,7 +159,7 @@ class PollResponse(Response):
         await asyncio.sleep(0)  # that a client has left is told by the loop
         if not connection.listener.done():
             self._position.n = page.n
-            self._position.tells_cancelled &= not page.is_last
+            self._position.tells_end &= not page.is_last
         await connection.end(b"")
 
     def _body(self, page: _Page) -> bytes:
@@ -176,8 +177,8 @@ class PollResponse(Response):
         if not page.is_last:
             return "IN_QUEUE" if self.job.status == "queued" and not page.items else "IN_PROGRESS"
         state = state_of(self.job)
-        is_told = state == "CANCELLED" and not self._is_own and not self._position.tells_cancelled
-        return "FAILED" if is_told else state
+        is_told = not self._is_own and not self._position.tells_end
+        return "FAILED" if is_told and state in _TOLD_ONCE else state
 
 
 async def _has_turn(turn: asyncio.Lock, until: float) -> bool:
