@@ -365,6 +365,23 @@ async def test_a_job_is_kept_on_whose_repetition_was_refused(advance: Advance) -
         await jobs.find(first.id, "")
 
 
+@pytest.mark.parametrize("key", [None, RequestKey("/x k", "1")])
+async def test_in_a_store_the_next_attempt_takes_the_place_of_the_one_before(key: RequestKey | None) -> None:
+    store = MemoryStore()
+    jobs = Jobs(SETTINGS, store)
+    first = new(key=key)
+    await jobs.add(first)
+    first.fail(ValueError())
+    await jobs._writing[first.id]
+    second, third = again(first), again(first)
+    added = await asyncio.gather(jobs.add(second), jobs.add(third), return_exceptions=True)
+    assert (added[0], type(added[1])) == (second, JobUnfinished)
+    second.succeed(to_event("at last"))
+    await jobs.close(WAIT_S)
+    found = await Jobs(SETTINGS, store).find(first.id, "")
+    assert (found.status, found.attempt, found.result and found.result.json()) == ("succeeded", 2, "at last")
+
+
 async def test_an_input_that_is_kept_to_be_repeated_counts() -> None:
     jobs = Jobs(Settings(max_kept_bytes=100_000))
     for _ in range(3):

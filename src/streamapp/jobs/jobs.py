@@ -178,25 +178,32 @@ class Jobs:
     async def add(self, job: Job) -> Job:
         """Keep a job from now on; returns it, or that of an earlier request with the same key that only the store knew.
 
+        A later attempt takes the place of the job that it repeats.
+
         Raises:
             StreamAppError: the store cannot keep it.
+            JobUnfinished: the job that it repeats is not over.
         """
         self.expire()
         if self._store is None:
             return self._keep(job)
-        key, caller = job.request.key, job.request.caller
-        if key is None:
+        key, caller, repeats = job.request.key, job.request.caller, job.attempt > 1
+        if key is None and not repeats:
             return await self._add(self._store, job)
-        turn = self._adding.setdefault((caller, key.key), asyncio.Lock())
+        name = job.id if key is None or repeats else key.key
+        turn = self._adding.setdefault((caller, name), asyncio.Lock())
         try:
             async with turn:  # of several that come at once, the others wait for the first to be known
-                earlier = await self.started_by(key, caller)
+                earlier = None if key is None or repeats else await self.started_by(key, caller)
                 return await self._add(self._store, job) if earlier is None else earlier
         finally:
             if not turn.locked():
-                self._adding.pop((caller, key.key), None)
+                self._adding.pop((caller, name), None)
 
     async def _add(self, store: JobStore, job: Job) -> Job:
+        if job.attempt > 1:
+            self._refuse_unfinished(job)
+            await store.delete(job.id)  # the log of what is repeated has an end
         kept = await store.add(_record(job))
         if kept.request.id != job.id:
             return _checked(job.request.key, await self.find(kept.request.id, job.request.caller))
@@ -205,9 +212,7 @@ class Jobs:
 
     def _keep(self, job: Job) -> Job:
         if (earlier := self._kept.get(job.id)) is not None:  # which this one repeats
-            self._collect()
-            if job.id in self._active:
-                raise JobUnfinished(f"job {job.id} is being run again already")
+            self._refuse_unfinished(job)
             self._finished.remove(earlier)
             self._delete(earlier)
         self._active[job.id] = job
@@ -216,6 +221,11 @@ class Jobs:
         if job.is_over:
             self._note_end(job)
         return job
+
+    def _refuse_unfinished(self, job: Job) -> None:
+        self._collect()
+        if job.id in self._active:
+            raise JobUnfinished(f"job {job.id} is being run again already")
 
     def _note(self, job: Job) -> None:
         self._kept[job.id] = job

@@ -7,8 +7,9 @@ client's own, and nothing moves.
 What Runpod's clients need: a final state comes with an empty `stream` only, since some of them do not look at the items
 beside it; each item has an `output`; no answer takes longer than the ten seconds that their requests may.
 
-Divergence: CANCELLED and TIMED_OUT are told once, and from then on FAILED: `runpod`'s own loop for Python does not end at
-the first, and that of Runpod's tutorial at neither. An item that is a preview, or has a name of the app's own, says so under `event`.
+Divergence: CANCELLED and TIMED_OUT are told once, and from then on FAILED: `runpod`'s own loop for Python does not end
+at the first, and that of Runpod's tutorial at neither. An item that is a preview, or has a name of the app's own, says
+so under `event`.
 """
 
 import asyncio
