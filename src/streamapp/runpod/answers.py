@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any
 
-from ..errors import DeadlineExceeded, ErrorReport, HandlerError, JobNotFound
+from ..errors import DeadlineExceeded, HandlerError, JobNotFound
 from ..jobs.job import Job
 from .apps import Streams
 from .places import Place
@@ -64,17 +64,18 @@ def status_of(place: Place, job: Job, job_id: str) -> bytes:
 
 def error_of(place: Place, job: Job) -> str | None:
     """Say why a job has failed, or why what it has brought cannot be told whole."""
-    if job.status == "failed" and job.error is not None:
-        return _told(job.error)
+    if job.status == "failed":
+        return failure_of(job)
     if _streamed(place, job) == "list" and job.channel.trimmed_n > job.attempt_began:
         return "the first outputs are not kept any more: they were too many; read stream/{id} while such a job runs"
     return None
 
 
-def _told(error: ErrorReport) -> str:
-    """Return what a handler's failure is for Runpod's clients, a text or JSON in one; of any other its message."""
-    if error.code != HandlerError.code or error.detail is None:
-        return error.message
+def failure_of(job: Job) -> str | None:
+    """Say why a job has failed or was cancelled, a handler's failure as Runpod does: by a text, or JSON in one."""
+    error = job.error
+    if error is None or error.code != HandlerError.code or error.detail is None:
+        return None if error is None else error.message
     return error.detail if isinstance(error.detail, str) else json.dumps(error.detail)
 
 

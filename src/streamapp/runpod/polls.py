@@ -28,7 +28,7 @@ from ..http.connection import Connection
 from ..jobs.events import ATTEMPT, Event
 from ..jobs.job import Job
 from ..settings import Settings
-from .answers import state_of
+from .answers import failure_of, state_of
 
 if TYPE_CHECKING:
     from ..jobs.subscriber import Subscriber
@@ -169,8 +169,8 @@ class PollResponse(Response):
             told["lagged"] = {"skipped": page.skipped}
         if self._is_own:
             told["cursor"] = f"{page.n // ATTEMPT + 1}.{page.n % ATTEMPT}"
-        if page.is_last and self.job.error is not None and told["status"] != "CANCELLED":
-            told["error"] = self.job.error.message
+        if page.is_last and told["status"] != "CANCELLED" and (error := failure_of(self.job)) is not None:
+            told["error"] = error
         written = json.dumps(told, separators=(",", ":")).encode()
         return b'%b,"stream":[%b]}' % (written[:-1], b",".join(map(_item, page.items)))
 
