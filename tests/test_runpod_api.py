@@ -62,6 +62,11 @@ class Shop(streamapp.App, name="shop", max_queue=2):
     def raw(self, body: Annotated[Any, Body()], x_mark: str = Header("")) -> list[Any]:
         return [body, x_mark]
 
+    @streamapp.endpoint("/told")
+    def told(self, x_mark: str = Header("")) -> None:
+        assert self.current_request is not None
+        raise streamapp.errors.MalformedRequest(f"{x_mark} {self.current_request.request_id}")
+
     @streamapp.endpoint("/slow")
     async def slow(self) -> str:
         return "slow"
@@ -282,6 +287,18 @@ def test_a_failed_job_is_retried_under_its_id(client: TestClient) -> None:
     }
 
 
+def test_a_retried_job_has_the_headers_that_it_came_with(client: TestClient) -> None:
+    headers = {"X-Mark": "m" * 2000, "Idempotency-Key": "k"}
+    job = client.post("/v2/shop--told/runsync", json={"input": {}}, headers=headers).json()
+    assert job["error"].split() == ["m" * 2000, job_of(client, job).id]
+    client.post(f"/v2/shop--told/retry/{job['id']}", headers={"X-Mark": "another", "Idempotency-Key": "l"})
+    told = finished(client, job, "shop--told")
+    assert (told["error"], told["retries"]) == (job["error"], 1)
+    joined = client.post("/v2/shop--told/run", json={"input": {}}, headers=headers).json()
+    assert joined == {"id": joined["id"], "status": "FAILED"}
+    assert job["id"] == f"sync-{joined['id']}"
+
+
 def test_a_retried_job_streams_anew(client: TestClient) -> None:
     job = run(client, "shop--fail", operation="runsync")
     assert ask_about(client, job, "stream", "shop--fail")["status"] == "FAILED"
@@ -418,7 +435,8 @@ def test_the_key_is_asked_for_in_both_forms() -> None:
 
 def test_a_body_over_the_servers_own_limit_is_413() -> None:
     with serving(Shop, max_body_bytes=100) as client:
-        assert client.post("/v2/shop/run", content=iter([b"x" * 101])).status_code == 413
+        for path in ("run", f"stream/{run(client)['id']}"):
+            assert client.post(f"/v2/shop/{path}", content=iter([b"x" * 101])).status_code == 413
 
 
 # Clients that leave

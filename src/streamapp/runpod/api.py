@@ -12,7 +12,7 @@ Divergence: an input that the endpoint does not take is refused at once, with 42
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..budget import SHARE, Share
 from ..endpoint import EndpointSpec
 from ..errors import JobNotFound, MalformedRequest, NotFound, StreamAppError, describe
-from ..http.call import caller_in
+from ..http.call import HeaderList, caller_in
 from ..http.face import ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.response import ErrorResponse
 from ..jobs.job import Job
@@ -35,7 +35,7 @@ from ..runtime import Runtime, ServedApp, Workers
 from ..workers.worker import OUT_OF_SERVICE, Worker
 from .answers import read_id, shown_id, state_of, status_of
 from .apps import Fleet, WorkerCounts
-from .envelope import KEPT_S, Limits, read_envelope
+from .envelope import KEPT_S, MOST_BYTES, Limits, read_envelope
 from .places import Place, places_of
 from .plane import OWN_GUARD, add_worker_routes
 from .polls import PollResponse, Positions
@@ -49,6 +49,8 @@ _PATH = re.compile(r"/v2/([^/]+)/([A-Za-z-]+)(?:/([^/]+))?/?")
 _ABOUT_JOBS = ("status", "status-sync", "stream", "cancel", "retry")
 #: what is asked by a link, and so must change nothing that matters
 _BY_GET = ("status", "status-sync", "stream", "health")
+_KEY = b"idempotency-key"
+_ABOUT_BODY = (b"content-type", b"content-length", b"transfer-encoding")
 _WAIT_S, _MOST_WAIT_S = 90.0, 300.0
 _POLL_S = 8.0  # `runpod` gives a request ten seconds
 
@@ -105,6 +107,8 @@ class RunpodPaths:
         if asked is None:
             return self.app
         _check_method(request, asked.operation)
+        if asked.operation not in MOST_BYTES and request.method == "POST":
+            await request.body()  # what is too large of it would end the listener for the client's leaving
         return await self._answers[asked.operation](request, asked)
 
     def _asked(self, places: Mapping[str, Place], match: re.Match[str]) -> _Asked | None:
@@ -155,7 +159,7 @@ class RunpodPaths:
         }
         is_sync = operation == "runsync"
         accept = _Awaiting(place, wait_s) if is_sync else _accepted
-        return self._led(place, envelope.input, Submission(accept, asks=asks))
+        return self._led(place, envelope.input, Submission(accept, asks=asks), request.scope["headers"])
 
     async def _retry(self, request: Request, asked: _Asked) -> ASGIApp:
         """Run a job again that has failed, under its id."""
@@ -171,13 +175,15 @@ class RunpodPaths:
             share.take(len(again.input))
         asks = {name: getattr(again, name) for name in fields}
         accept = partial(_accepted, is_sync=job_id.startswith("sync-"))
-        return self._led(asked.place, again.input, Submission(accept, asks=asks, repeats=job))
+        # Those that the job came with: the endpoint may read them, and its id is one of them.
+        headers = [(name, value) for name, colon, value in _partitioned(again.headers) if colon and name != _KEY]
+        return self._led(asked.place, again.input, Submission(accept, asks=asks, repeats=job), headers)
 
-    def _led(self, place: Place, body: bytes, submission: Submission) -> ASGIApp:
+    def _led(self, place: Place, body: bytes, submission: Submission, headers: HeaderList) -> ASGIApp:
         """Return what leads a request, with another body, to the endpoint's own route."""
 
         async def lead(scope: Scope, receive: Receive, send: Send) -> None:
-            others = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
+            others = [pair for pair in headers if pair[0] not in _ABOUT_BODY]
             led = {
                 **scope,
                 "path": scope.get("root_path", "") + place.path,
@@ -237,6 +243,10 @@ class RunpodPaths:
                 "workers": {**workers._asdict(), "ready": workers.idle + workers.running},
             }
         )
+
+
+def _partitioned(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    return (line.partition(b":") for line in lines.split(b"\n"))
 
 
 def _path(spec: EndpointSpec) -> str:
