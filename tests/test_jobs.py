@@ -365,14 +365,18 @@ async def test_a_job_is_kept_on_whose_repetition_was_refused(advance: Advance) -
         await jobs.find(first.id, "")
 
 
+@pytest.mark.parametrize("is_written", [True, False])
 @pytest.mark.parametrize("key", [None, RequestKey("/x k", "1")])
-async def test_in_a_store_the_next_attempt_takes_the_place_of_the_one_before(key: RequestKey | None) -> None:
+async def test_in_a_store_the_next_attempt_takes_the_place_of_the_one_before(
+    key: RequestKey | None, is_written: bool
+) -> None:
     store = MemoryStore()
     jobs = Jobs(SETTINGS, store)
     first = new(key=key)
     await jobs.add(first)
     first.fail(ValueError())
-    await jobs._writing[first.id]
+    if is_written:
+        await jobs._writing[first.id]
     second, third = again(first), again(first)
     added = await asyncio.gather(jobs.add(second), jobs.add(third), return_exceptions=True)
     assert (added[0], type(added[1])) == (second, JobUnfinished)

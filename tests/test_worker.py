@@ -137,6 +137,17 @@ def test_a_lane_without_a_thread_that_works_has_its_deadlines_watched() -> None:
     assert lane.join(WAIT_S)
 
 
+def test_the_end_of_a_job_leaves_the_next_attempt_at_it_in_the_queue() -> None:
+    """It may be queued while those who wait for the end are still being told."""
+    lane, job = opened(), new()
+    queued(lane, job)
+    lane.take()
+    again = Job(job.request, SETTINGS, attempt=2)
+    job.on_ended.insert(0, lambda job: lane.submit(again))
+    job.fail(ValueError())
+    assert (lane.position(job), lane.take()) == (0, [again])
+
+
 def test_statistics_describe_the_lane() -> None:
     lane, first = opened(max_queue=1), new()
     queued(lane, first)

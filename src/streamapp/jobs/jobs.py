@@ -203,6 +203,8 @@ class Jobs:
     async def _add(self, store: JobStore, job: Job) -> Job:
         if job.attempt > 1:
             self._refuse_unfinished(job)
+            if (writing := self._writing.get(job.id)) is not None:
+                writing.cancel()
             await store.delete(job.id)  # the log of what is repeated has an end
         kept = await store.add(_record(job))
         if kept.request.id != job.id:

@@ -246,7 +246,7 @@ class Lane:
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one in the queue: 0 when it is next, running or not here."""
         with self._changed:
-            return self._in_turn().index(job) if job.id in self._queue else 0
+            return self._in_turn().index(job) if self._queue.get(job.id) is job else 0
 
     def open(self) -> None:
         """Say that setup has returned, and jobs may be taken."""
@@ -387,7 +387,8 @@ class Lane:
 
     def _discard(self, job: Job) -> None:
         with self._changed:
-            self._queue.pop(job.id, None)
+            if self._queue.get(job.id) is job:  # not the next attempt at it
+                del self._queue[job.id]
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a thread's work; whatever ends it before its time, callers and the process hear of it."""
