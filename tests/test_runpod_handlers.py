@@ -2,13 +2,14 @@
 
 import functools
 import inspect
+import json
 from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
 from tests.handled import serving
 
-from streamapp.errors import DefinitionError, QueueFull
+from streamapp.errors import DefinitionError, HandlerError, QueueFull, describe
 from streamapp.runpod import handlers
 from streamapp.runpod.handlers import (
     Handler,
@@ -16,6 +17,7 @@ from streamapp.runpod.handlers import (
     collecting,
     describe_failure,
     error_in,
+    error_text,
     handler_app,
     note_start,
     read_returned,
@@ -177,6 +179,12 @@ def test_a_failure_is_told_as_runpod_does(monkeypatch: pytest.MonkeyPatch) -> No
         "worker_id": "pod-1",
         "runpod_version": "1.12.0",
     }
+
+
+def test_the_error_of_a_job_is_that_object_as_json_or_the_text() -> None:
+    raised = describe_failure(ValueError("no seed"), where="it", debug=False)
+    assert json.loads(error_text(raised))["error_message"] == "no seed"
+    assert error_text(describe(HandlerError("no image"))) == "no image"
 
 
 def test_in_debug_a_failure_has_its_traceback_as_runpod_does() -> None:

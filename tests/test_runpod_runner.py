@@ -134,6 +134,23 @@ def test_without_return_aggregate_stream_a_streamed_job_has_no_output_of_its_own
         assert served.worker.streamed_output(job) == "empty"
 
 
+def yielding_nothing(job: Job) -> Iterator[Any]:
+    yield from ()
+
+
+async def yielding_nothing_async(job: Job) -> AsyncIterator[Any]:
+    for item in ():
+        yield item
+
+
+@pytest.mark.parametrize("handler", [yielding_nothing, yielding_nothing_async])
+def test_the_null_that_ends_a_job_without_any_output_is_none_of_its_list(handler: Callable[[Job], Any]) -> None:
+    with serving(handler, return_aggregate_stream=True) as served:
+        job = served.submit()
+        until(lambda: job.is_over)
+        assert served.worker.streamed_output(job) == "empty"
+
+
 def returning_after_yielding(job: Job) -> Generator[Any, None, Any]:
     yield "first"
     return {"error": "", "last": True}

@@ -60,7 +60,7 @@ class Display:
                 self._advance(data)
             case "preview":
                 self._preview(data)
-            case "log" if isinstance(data, dict) and "message" in data:
+            case "progress" | "log" if isinstance(data, dict) and "message" in data:
                 self._print(str(data["message"]))
             case "progress" | "log":  # another server's
                 self._print(f"{name}: {json.dumps(data)}")

@@ -9,6 +9,7 @@ as well. A chunk with an error and other keys is streamed before it ends the job
 
 import functools
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -221,6 +222,12 @@ def error_in(item: Any) -> HandlerError | None:
     """Return what an item says of its job's failure: a dict with an `error` that is not empty."""
     error = item.get("error") if isinstance(item, dict) else None
     return HandlerError(str(error)) if error else None
+
+
+def error_text(report: ErrorReport) -> str:
+    """Return what Runpod's clients get as the `error` of a job: what its handler raised, as JSON, else the message."""
+    raised = isinstance(report.detail, dict) and "error_type" in report.detail
+    return json.dumps(report.detail) if raised else report.message
 
 
 def describe_failure(error: BaseException, *, where: str, debug: bool) -> ErrorReport:
