@@ -362,6 +362,23 @@ def test_an_async_handler_is_cancelled_where_it_waits() -> None:
     assert seen == [asyncio.CancelledError]
 
 
+def test_one_that_is_about_to_time_something_out_is_cancelled_as_well() -> None:
+    begun = threading.Event()
+
+    async def timing(job: Job) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                begun.set()
+                await asyncio.to_thread(served.client.post, f"/jobs/{job['id']}/cancel")
+        await asyncio.sleep(WAIT_S)
+
+    with serving(timing) as served:
+        job = served.submit()
+        assert begun.wait(WAIT_S)
+        until(lambda: job.has_returned)
+        assert job.status == "cancelled"
+
+
 def test_one_that_swallows_its_cancellation_ends_at_its_next_item() -> None:
     async def stubborn(job: Job) -> AsyncIterator[Any]:
         yield "waits"
@@ -579,6 +596,21 @@ def test_after_refresh_worker_the_next_job_meets_a_module_in_its_first_state(ask
             list(stream)
             results.append(stream.result)
     assert results == [{"count": 0}] * 3
+
+
+def test_what_the_module_before_has_begun_is_cancelled() -> None:
+    tasks: list[asyncio.Task[None]] = []
+
+    async def beginning(job: Job) -> Any:
+        tasks.append(asyncio.create_task(asyncio.sleep(WAIT_S)))
+        return {"refresh_worker": True}
+
+    app = handler_app({"handler": beginning}, name="beginning")
+    app.read_again = staticmethod(lambda: Handler(beginning))
+    with TestClient(app) as client:
+        for _ in range(2):
+            list(client.stream("/stream", {}))
+        assert tasks[0].cancelled()
 
 
 def test_a_module_that_cannot_be_read_again_puts_the_app_out_of_service() -> None:

@@ -6,6 +6,7 @@ there; but such a handler is called beside the loop, so that it may use `asyncio
 """
 
 import asyncio
+import functools
 import inspect
 import operator
 import time
@@ -30,6 +31,7 @@ from .handlers import HandlerApp, Returned, describe_failure, error_in, read_ret
 from .progress import under_way
 
 _TURN_S = 0.001  # how often one who only emits lets the server's loop have the GIL, and other jobs of this one a turn
+_LEFTOVERS_S = 5.0  # that tasks may take to end when a handler's module is imported anew
 _LOOK_AGAIN_S = 1.0  # how often a handler is asked whether more jobs may run, while some wait
 
 
@@ -115,9 +117,19 @@ class HandlerWorker(ThreadWorker):
     def _set_up(self) -> None:
         if self._is_stale:
             self._is_stale = False
+            self._end_leftovers()
             self._app.refresh()
         for check in self._app.handler.checks:
             self._run_on_loop(_awaited(check()))
+
+    def _end_leftovers(self) -> None:
+        """Cancel what handlers have begun on the loop and left: it holds what their module had."""
+        assert self._loop is not None
+        leftovers = asyncio.all_tasks(self._loop)
+        for task in leftovers:
+            task.cancel()
+        if leftovers:
+            self._run_on_loop(asyncio.wait(leftovers, timeout=_LEFTOVERS_S))
 
     def _run_on_loop(self, coroutine: Any) -> Any:
         assert self._loop is not None
@@ -287,13 +299,14 @@ class HandlerWorker(ThreadWorker):
             await close(items)
 
     def _stop_at_end(self, task: "asyncio.Task[None]", job: Job) -> None:
-        """Cancel a task once its job is over."""
+        """Cancel a task when its job is over, and not again: what it does then, it may finish."""
         loop = self._loop
         assert loop is not None
+        cancel_once = functools.cache(task.cancel)
 
         def stop(job: Job) -> None:
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(_cancel_once, task)
+                loop.call_soon_threadsafe(cancel_once)
 
         job.on_ended.append(stop)
         if job.is_over:
@@ -326,9 +339,3 @@ async def _stepping(items: Iterator[Any]) -> AsyncIterator[Any]:
             yield item
     finally:
         close_now(items)
-
-
-def _cancel_once(task: "asyncio.Task[None]") -> None:
-    """Cancel a task that is not being cancelled: what it does then, it may finish."""
-    if not task.cancelling():
-        task.cancel()
