@@ -92,8 +92,8 @@ def test_annotations_in_the_block_of_a_script_are_as_the_file_has_them() -> None
 
 
 def test_what_such_a_block_raises_names_the_line_of_the_file() -> None:
-    write("mine.py", HANDLER + f"if __name__ == '__main__':\n    raise ValueError('here')\n{START}".replace(START, ""))
-    with pytest.raises(ValueError, match="here") as caught:
+    write("mine.py", HANDLER + "if __name__ == '__main__':\n    raise ValueError('serverless')")
+    with pytest.raises(ValueError, match="serverless") as caught:
         load_served("mine.py")
     assert (caught.traceback[-1].path, caught.traceback[-1].lineno + 1) == (Path.cwd() / "mine.py", 7)
 
@@ -125,9 +125,13 @@ def test_what_starts_nothing_or_twice_is_told_what_to_write() -> None:
     )
 
 
-def test_a_file_that_knows_nothing_of_runpod_is_not_run_as_a_script() -> None:
-    text = "if __name__ == '__main__':\n    raise AssertionError"
-    assert refused(text) == "there is no app in mine.py; write class Name(streamapp.App)"
+SCRIPT = "if __name__ == '__main__':\n    raise AssertionError"
+
+
+def test_a_file_that_starts_no_handler_is_not_run_as_a_script() -> None:
+    assert refused("# serverless\n" + SCRIPT) == "there is no app in mine.py; write class Name(streamapp.App)"
+    client = refused("from streamapp import runpod\nendpoint = 'its client'\n" + SCRIPT, "client.py")
+    assert client.startswith("client.py: there is no app, and no handler is started")
     write("package/__init__.py", "")
     with pytest.raises(DefinitionError, match="there is no app in package"):
         load_served("package")

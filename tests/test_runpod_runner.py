@@ -139,7 +139,7 @@ def yielding_nothing(job: Job) -> Iterator[Any]:
 
 
 async def yielding_nothing_async(job: Job) -> AsyncIterator[Any]:
-    for item in ():
+    for item in list[Any]():
         yield item
 
 

@@ -40,7 +40,7 @@ def load_served(import_string: str) -> type[App]:
     offer_runpod()
     with collecting() as collected, _as_script(place):
         module = load_module(place)
-        if name or apps_in(module) or not (collected.configs or _speaks_of_runpod(module)):
+        if name or apps_in(module) or not (collected.configs or _imports_runpod(module)):
             return find_app(module, place, name)
         if module not in _made:
             try:
@@ -101,14 +101,15 @@ def _only_config(module: ModuleType, collected: Collected) -> Any:
     )
 
 
-def _speaks_of_runpod(module: ModuleType) -> bool:
+def _imports_runpod(module: ModuleType) -> bool:
     file = Path(getattr(module, "__file__", None) or "")
     return file.suffix == ".py" and bool({"runpod", "streamapp.runpod"} & {*names_imported(file)})
 
 
 def _main_block(file: Path) -> CodeType | None:
-    """Compile what a file runs as a script only; None where there is nothing."""
-    statements = ast.parse(file.read_bytes()).body
+    """Compile what a file runs as a script only; None where there is nothing, or what a client of Runpod's does."""
+    source = file.read_bytes()
+    statements = ast.parse(source).body if b"serverless" in source else []
     blocks = [node.body for node in statements if isinstance(node, ast.If) and _asks_for_main(node.test)]
     if not blocks:
         return None
