@@ -22,13 +22,29 @@ def handler(job):
 
 runpod.serverless.start({"handler": handler})
 """
-REAL_PACKAGE = """
-import sys
+UPDATES = """
+from streamapp.runpod.serverless import progress_update, register_fitness_check, start
 
+@register_fitness_check
+def check():
+    print("checked")
+
+def handler(job):
+    progress_update(job, "halfway")
+    yield "done"
+
+start({"handler": handler})
+"""
+REAL_PACKAGE = """
 class serverless:
-    @staticmethod
+    def register_fitness_check(check):
+        check()
+
+    def progress_update(job, progress):
+        print(job, progress)
+
     def start(config):
-        print("real", config["handler"], sys.argv[1:])
+        print(list(config["handler"]({"id": "a", "input": 5})))
 """
 
 
@@ -144,9 +160,14 @@ def test_realtime_is_refused_with_what_to_do_instead(monkeypatch: pytest.MonkeyP
 def test_a_script_that_is_to_fetch_jobs_is_run_by_the_real_package(folder: Path) -> None:
     (folder / "runpod.py").write_text(REAL_PACKAGE)
     ran = run("--rp_log_level", "INFO", RUNPOD_WEBHOOK_GET_JOB="http://127.0.0.1/job-take/$ID?a=b")
-    assert ran.returncode == 0
-    assert ran.stdout.startswith("real <function handler")
-    assert ran.stdout.endswith("['--rp_log_level', 'INFO']\n")
+    assert (ran.returncode, ran.stdout) == (0, "[['a', 5, ['--rp_log_level', 'INFO']]]\n")
+
+
+def test_checks_and_updates_of_a_script_that_fetches_jobs_go_to_the_real_package(folder: Path) -> None:
+    (folder / "runpod.py").write_text(REAL_PACKAGE)
+    (folder / "handler.py").write_text(UPDATES)
+    ran = run(RUNPOD_WEBHOOK_GET_JOB="http://127.0.0.1/job-take/$ID?a=b")
+    assert ran.stdout.splitlines() == ["checked", "{'id': 'a', 'input': 5} halfway", "['done']"]
 
 
 def test_without_the_real_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.handled import serving
 from tests.waiting import WAIT_S, until
 
+from streamapp.runpod import progress
 from streamapp.runpod.progress import progress_update
 
 Job = dict[str, Any]
@@ -141,3 +142,10 @@ def test_elsewhere_what_comes_after_the_end_is_dropped() -> None:
         job.cancel()
         until(lambda: job.has_returned)
     assert went_on == ["on the loop", "None"]
+
+
+def test_updates_of_jobs_that_another_knows_go_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(progress, "elsewhere", lambda job, value: sent.append((job, value)))
+    progress_update({"id": "a"}, 5)
+    assert sent == [({"id": "a"}, 5)]

@@ -6,6 +6,7 @@ import socket
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextvars import copy_context
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from streamapp.runpod.serverless.utils import (
 )
 from streamapp.testing import TestClient
 
+PRIVATE = fetch.MediaLimits(max_bytes=1, max_pixels=1, timeout_s=1, allow_private_urls=True)
 PNG = b"\x89PNG\r\n\x1a\n" + b"a" * 20
 
 
@@ -79,18 +81,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def private(monkeypatch: pytest.MonkeyPatch) -> None:
+def private() -> Iterator[None]:
     """Let private addresses be downloaded from."""
-    limits = fetch.MediaLimits(max_bytes=1, max_pixels=1, timeout_s=1, allow_private_urls=True)
-    monkeypatch.setattr(fetch, "_limits", type("Limits", (), {"get": staticmethod(lambda: limits)}))
+    token = fetch._limits.set(PRIVATE)
+    yield
+    fetch._limits.reset(token)
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> Keeping:
+def kept() -> Iterator[Keeping]:
     """Run in a job, whose files are kept here."""
     keeping = Keeping()
-    monkeypatch.setattr(media, "_publisher", type("Publisher", (), {"get": staticmethod(lambda: keeping)}))
-    return keeping
+    token = media._publisher.set(keeping)
+    yield keeping
+    media._publisher.reset(token)
 
 
 # rp_upload
@@ -225,6 +229,15 @@ def test_of_several_files_what_does_not_answer_is_none(web: str, folder: Path) -
     assert first is not None
     assert Path(first).parent == folder / "jobs" / "id" / "downloaded_files"
     assert Path(first).suffix == ".png"
+
+
+def test_several_files_are_fetched_by_the_limits_of_the_job(web: str) -> None:
+    def in_job() -> list[str | None]:
+        fetch.limit_by(PRIVATE)
+        return download_files_from_urls("id", f"{web}/a.png")
+
+    assert copy_context().run(in_job) != [None]
+    assert download_files_from_urls("id", f"{web}/a.png") == [None]
 
 
 @pytest.mark.parametrize("job_id", ["../other", "/tmp", "a/b", ""])

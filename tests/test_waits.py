@@ -66,6 +66,9 @@ WITHOUT = {
     "streamapp/cli/run_once.py": {
         "in_own_thread('display', _show, subscriber.take(), show)": "a terminal stands still as long as its user wants"
     },
+    "streamapp/runpod/serverless/utils/rp_download.py": {
+        "each.result()": "a download, whose host has a deadline for each piece, and which has a size",
+    },
     "streamapp/fetch.py": {
         "loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)": BY_THE_SCOPE,
     },

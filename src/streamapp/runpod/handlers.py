@@ -84,6 +84,11 @@ def register_fitness_check(check: Callable[[], Any]) -> Callable[[], Any]:
     return check
 
 
+def registered_checks() -> tuple[Callable[[], Any], ...]:
+    """Return what `register_fitness_check` was given, by the module that is being read, or by a script."""
+    return tuple(_collected.get().checks)
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """Say how a handler is called, as its config does.
@@ -123,7 +128,7 @@ class Handler:
             aggregates=bool(config.get("return_aggregate_stream")),
             refreshes=bool(config.get("refresh_worker")),
             concurrency_modifier=modifier,
-            checks=tuple(_collected.get().checks),
+            checks=registered_checks(),
         )
 
 

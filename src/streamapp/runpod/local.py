@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import StreamAppError
-from .handlers import handler_app
+from . import progress
+from .handlers import handler_app, registered_checks
 from .loading import name_of
 from .logger import RunPodLogger, level_name
 
@@ -83,11 +84,14 @@ def _works(asked: dict[str, Any]) -> bool:
 
 
 def _work(config: dict[str, Any]) -> NoReturn:
-    """Have Runpod's own package fetch the jobs; it reads the arguments itself."""
+    """Have Runpod's own package fetch the jobs; it reads the arguments itself, and gets what was meant for it."""
     try:
         package = importlib.import_module("runpod")
     except ModuleNotFoundError:
         sys.exit(f"{_TAKES_JOBS} is set, so that jobs are to be fetched; for that pip install runpod, or unset it")
+    for check in registered_checks():
+        package.serverless.register_fitness_check(check)
+    progress.elsewhere = package.serverless.progress_update
     package.serverless.start(config)
     sys.exit()
 

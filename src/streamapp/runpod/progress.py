@@ -5,7 +5,7 @@ they come in order, the newest replaces one that nobody has read, and what comes
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ from ..jobs.events import Event, to_event
 from ..jobs.stream import Stream, current_stream
 from ..process.logs import logger
 
+#: takes the updates of jobs that do not run here: Runpod's package, in a script that works for it
+elsewhere: Callable[[Mapping[str, Any], Any], None] | None = None
 _MAX_MESSAGE = 200
 _under_way: dict[str, tuple[Channel, Stream]] = {}
 
@@ -42,6 +44,8 @@ def progress_update(job: Mapping[str, Any], progress: Any) -> None:
     """
     job_id = job.get("id") if isinstance(job, Mapping) else None
     found = _under_way.get(job_id) if isinstance(job_id, str) else None
+    if found is None and elsewhere is not None:
+        return elsewhere(job, progress)
     if found is None:
         logger.info("progress_update: no job %.60r runs here; pass the job that the handler was given", job_id)
         return

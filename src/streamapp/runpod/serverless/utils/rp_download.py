@@ -9,15 +9,16 @@ import os
 import uuid
 import zipfile
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 from ....fal.toolkit.utils.download_utils import DownloadError, open_download
+from ....process.threads import DaemonPool
 from ...logger import RunPodLogger
 
 _MAX_BYTES = 5 * 1024**3
-_AT_ONCE = 8
+_downloading = DaemonPool(8, "download-files")
 
 
 def file(file_url: str) -> dict[str, Any]:
@@ -49,9 +50,12 @@ def download_files_from_urls(job_id: str, urls: str | Iterable[str | None]) -> l
         raise ValueError(f"Expected a job's id, got {job_id!r}")
     folder = Path("jobs", job_id, "downloaded_files").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        waiting = [pool.submit(_download, url, folder) for url in ([urls] if isinstance(urls, str) else urls)]
-    return [each.result() for each in waiting]
+    # Each in the job's context, whose limits count, and which knows the server's own files.
+    started = [
+        _downloading.submit(copy_context().run, _download, url, folder)
+        for url in ([urls] if isinstance(urls, str) else urls)
+    ]
+    return [each.result() for each in started]
 
 
 def _download(url: str | None, folder: Path) -> str | None:
