@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from tests.loggers import restored_loggers
 from tests.processes import read_until
 from tests.scripted_server import END, Serve, answer, block, chunk, head
 from tests.waiting import WAIT_S
@@ -115,12 +116,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     get_settings.cache_clear()
-    loggers = [logging.getLogger(name) for name in ("streamapp", "uvicorn", "runpod")]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    yield tmp_path
+    with restored_loggers():
+        yield tmp_path
     get_settings.cache_clear()
-    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate, logger.level = handlers, propagate, level
 
 
 def invoke(*arguments: str) -> Result:

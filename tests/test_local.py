@@ -5,11 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.loggers import restored_loggers
 from tests.waiting import WAIT_S
 
+from streamapp.runpod import progress
 from streamapp.runpod.local import run_as_script
 from streamapp.runpod.logger import RunPodLogger
 
@@ -49,10 +52,11 @@ class serverless:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "handler.py").write_text(SCRIPT)
-    return tmp_path
+    with restored_loggers():
+        yield tmp_path
 
 
 @pytest.fixture
@@ -168,6 +172,24 @@ def test_checks_and_updates_of_a_script_that_fetches_jobs_go_to_the_real_package
     (folder / "handler.py").write_text(UPDATES)
     ran = run(RUNPOD_WEBHOOK_GET_JOB="http://127.0.0.1/job-take/$ID?a=b")
     assert ran.stdout.splitlines() == ["checked", "{'id': 'a', 'input': 5} halfway", "['done']"]
+
+
+def test_the_real_package_is_given_the_config_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    real = SimpleNamespace(start=started.append, progress_update=print)
+    monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://127.0.0.1/job-take/$ID?a=b")
+    monkeypatch.setitem(sys.modules, "runpod", SimpleNamespace(serverless=real))
+    monkeypatch.setattr(progress, "elsewhere", None)
+    assert ended(monkeypatch, config={"handler": str}) is None
+    assert (started, progress.elsewhere) == ([{"handler": str}], print)
+
+
+def test_a_server_counts_before_all_else(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://127.0.0.1/job-take/$ID?a=b")
+    monkeypatch.setenv("RUNPOD_REALTIME_PORT", "8080")
+    arguments = ("--rp_serve_api", "--rp_api_host", "0.0.0.0", "--rp_api_port", "0", "--test_input", '{"input": 5}')
+    assert ended(monkeypatch, *arguments) == 1
+    assert "--rp_api_host 0.0.0.0 lets other machines in" in " ".join(capsys.readouterr().err.split())
 
 
 def test_without_the_real_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

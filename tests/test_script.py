@@ -1,7 +1,7 @@
 """A handler's own script: what it prints, how it is served, and how it ends."""
 
+import itertools
 import json
-import logging
 import os
 import signal
 import socket
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import PIL.Image
 import pytest
+from tests.loggers import restored_loggers
 from tests.processes import read_until
 from tests.waiting import WAIT_S
 
@@ -52,12 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "handler.py").write_text(SCRIPT)
     monkeypatch.chdir(tmp_path)
     get_settings.cache_clear()
-    loggers = [logging.getLogger(name) for name in ("streamapp", "uvicorn", "runpod")]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    yield tmp_path
+    with restored_loggers():
+        yield tmp_path
     get_settings.cache_clear()
-    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate, logger.level = handlers, propagate, level
 
 
 @contextmanager
@@ -154,6 +152,18 @@ def test_an_item_is_printed_before_the_next_is_made() -> None:
     with started("--test_input", '{"input": "wait"}') as process:
         assert read_until(process.stdout, "first") == '"first"\n'
         assert process.communicate("", timeout=WAIT_S)[0] == '"last"\n["first", "last"]\n'
+
+
+def test_ctrl_c_cancels_the_job(folder: Path) -> None:
+    def handler(job: Job) -> Iterator[int]:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            yield from itertools.count()
+        finally:
+            (folder / "closed").touch()
+
+    assert run(handler) == 130
+    assert (folder / "closed").exists()
 
 
 def test_a_reader_that_has_left_ends_it_without_a_traceback() -> None:
