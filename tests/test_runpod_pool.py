@@ -338,9 +338,11 @@ async def test_a_worker_that_ends_after_a_job_is_not_kept_by_its_question_which_
 async def test_a_worker_that_asks_for_no_jobs_is_not_kept_by_that_question_either(advance: Advance) -> None:
     async with working() as pool:
         a, b = Fetcher(pool, "a"), Fetcher(pool, "b")
-        with pool.visit("a"), pool.visit("b"), pool.visit("b"):
+        with pool.visit("a"), pool.visit("b"), pool.visit("b"):  # the second is a question for jobs
             polls = [worker.pod.open_stop_poll() for worker in (a, b)]
-            advance(6)
+            a.take()
+            b.take()
+            advance(3)
             await turned()
         assert [poll.told.done() for poll in polls] == [True, False]
 

@@ -38,7 +38,10 @@ from .apps import QueueApp, WorkerCounts
 from .pods import MISSES, Place, Pod, Take
 from .reports import handler_error
 
-_TAKE_S = 20.0  # how long a worker waits for a job; the real one would wait 90 s
+# How long a worker waits for a job. The real one would wait 90 s; but one that was told to end meanwhile takes a job
+# that comes, and may not run it.
+_TAKE_S = 5.0
+_ASKS_AGAIN_S = 2.0  # within which the real worker asks for jobs when it has none
 _SETTLE_S = 1.0  # until a worker that says it has no job, though it was given some, may say it again
 _GRACE_S = 5.0
 _LOOK_S = 5.0  # how often it is looked who has fallen silent
@@ -177,6 +180,8 @@ class Pool:
             pod.visits -= 1
             if pod.has_left and not pod.visits:
                 self._loop.call_later(_GRACE_S, self._lose_if_silent, pod, pod.asked_at)
+            elif pod.stop_polls and not pod.places:
+                self._loop.call_later(_ASKS_AGAIN_S, self._release_if_silent, pod, pod.asked_at)
 
     def ping(self, worker_id: str, job_ids: Collection[str]) -> None:
         """Take note of which jobs a pod says that it has. By itself that is no sign of life: it may be dead."""
@@ -199,6 +204,12 @@ class Pool:
         if not pod.visits and pod.asked_at == since:
             self._lose_pod(pod, "has left")
 
+    def _release_if_silent(self, pod: Pod, since: float) -> None:
+        """Let a worker end that was told to, asks for no jobs, and waits for the answer which to stop: up to 90 s."""
+        if pod.visits == len(pod.stop_polls) and pod.asked_at == since and not pod.places:
+            for poll in pod.stop_polls:
+                poll.tell()
+
     def _look(self) -> None:
         """Lose those who have fallen silent, and forget those who were lost long ago."""
         now = time.monotonic()
@@ -210,9 +221,6 @@ class Pool:
                 logger.warning(
                     "several workers of %s call themselves %s; set RUNPOD_POD_ID for each", self.name, pod.id
                 )
-            if not pod.places and pod.visits == len(pod.stop_polls):  # it was told to end, and waits for that alone
-                for poll in pod.stop_polls:
-                    poll.tell()
             has_jobs = any(map(self._is_current, pod.places.values()))
             if not pod.visits and not has_jobs and now - pod.heard_at > _FORGET_S:
                 del self._pods[pod.id]
