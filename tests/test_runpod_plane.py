@@ -257,7 +257,10 @@ def test_what_a_handler_raised_is_told_without_its_traceback() -> None:
         error = {"error_type": "<class 'ValueError'>", "error_message": "no such seed", "error_traceback": "/app"}
         served.post(f"job-done/a/{job_id}", {"error": json.dumps(error)})
         told = served.client.get(f"/jobs/{job_id}").json()["error"]
-        assert (told["message"], "/app" in json.dumps(served.events(job_id))) == ("ValueError: no such seed", False)
+        assert (told["message"], "/app" in json.dumps(served.events(job_id))) == (
+            "endpoint /ep/stream failed with ValueError: no such seed",
+            False,
+        )
 
 
 def test_an_output_of_megabytes_comes_whole() -> None:

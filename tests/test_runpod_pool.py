@@ -21,11 +21,6 @@ from streamapp.settings import Settings
 Advance = Callable[[float], None]
 
 
-def counted(pool: Pool) -> tuple[int, int, int]:
-    counts = pool.worker_counts()
-    return counts.idle, counts.running, counts.unhealthy
-
-
 def made(served: ServedApp) -> Workers:
     return pool_of(served) or thread_and_tasks(served)
 
@@ -90,6 +85,12 @@ class Fetcher:
         poll = self.pod.open_stop_poll()
         self.pod.close_stop_poll(poll, is_answered=True)
         return poll.ids
+
+
+def present(pool: Pool) -> tuple[int, int, int]:
+    """Return how many workers are idle, run a job, and stay in one that is over."""
+    counts = pool.worker_counts()
+    return counts.idle, counts.running, counts.unhealthy
 
 
 async def turned() -> None:
@@ -311,11 +312,11 @@ async def test_a_pod_that_stays_in_a_job_is_unhealthy_and_the_server_is_not(adva
             worker.take()
         job.expire()
         await turned()
-        assert counted(pool) == (1, 2, 0)
+        assert present(pool) == (1, 2, 0)
         advance(2)
-        assert (counted(pool), pool.state) == ((1, 1, 1), "ready")
+        assert (present(pool), pool.state) == ((1, 1, 1), "ready")
         a.take(is_free=True)
-        assert counted(pool) == (2, 1, 0)
+        assert present(pool) == (2, 1, 0)
 
 
 async def test_a_job_out_of_time_ends() -> None:
@@ -363,7 +364,7 @@ async def test_a_job_of_a_worker_that_has_left_begins_again_elsewhere(advance: A
         assert (take.jobs, job.status, job.attempt) == ([job], "queued", 2)
         pool.begin(take)
         assert kinds(job) == ["started", "output", "restarted"]
-        assert counted(pool) == (0, 1, 0)
+        assert present(pool) == (0, 1, 0)
 
 
 async def test_a_worker_that_asks_again_has_not_left_and_pings_are_no_asking(advance: Advance) -> None:
@@ -403,7 +404,7 @@ async def test_a_worker_whose_pings_have_stopped_is_lost_whatever_it_holds_open(
             assert job.attempt == 1
             advance(2 * PING_S)
             await turned()
-            assert (job.attempt, counted(pool)) == (2, (0, 0, 0))
+            assert (job.attempt, present(pool)) == (2, (0, 0, 0))
 
 
 async def test_pings_alone_bring_no_worker_back() -> None:
@@ -413,7 +414,7 @@ async def test_pings_alone_bring_no_worker_back() -> None:
         pool._lose_pod(a.pod, "is lost")
         pool.ping("a", [job.id])
         pool.ping("never seen", [job.id])
-        assert counted(pool) == (0, 0, 0)
+        assert present(pool) == (0, 0, 0)
 
 
 async def test_a_job_that_three_pings_do_not_name_was_lost_on_the_way() -> None:

@@ -50,7 +50,10 @@ _BLANK_S = 10.0
 # The real worker asks again at once when it is refused, for ever.
 _REFUSED_S = 1.0
 _MOST_JOBS = 1000
-_OPEN = "the worker's secret is missing or wrong; set RUNPOD_AI_API_KEY to the server's STREAMAPP_WORKER_SECRET"
+_SHUT = (
+    "the worker's secret is missing or wrong; set RUNPOD_AI_API_KEY to the server's STREAMAPP_WORKER_SECRET; a key in "
+    "~/.runpod/config.toml would go before it"
+)
 
 
 class Plane:
@@ -87,7 +90,7 @@ class Plane:
         if self._secret is None:
             raise HTTPException(403, "workers elsewhere are not served; start the server with STREAMAPP_WORKER_SECRET")
         if not hmac.compare_digest(_secret_in(scope), self._secret):
-            raise Unauthorized(_OPEN)
+            raise Unauthorized(_SHUT)
         if scope["method"] != self._method:
             raise HTTPException(405, "Method Not Allowed", {"Allow": self._method})
         endpoint_id: str = scope["path_params"]["endpoint_id"]

@@ -145,7 +145,7 @@ class Pool:
         return self._lane.state in ("draining", "stopped")
 
     def worker_counts(self) -> WorkerCounts:
-        """Count the workers that are there; those that stay in a job that they were told to stop are unhealthy."""
+        """Count the workers that are there; unhealthy are those that stay in a job that they were told to stop."""
         now = time.monotonic()
         pods = list(self._present())
         stuck = sum(pod.is_stuck(now, self._settings.stuck_s) for pod in pods)
@@ -400,7 +400,8 @@ class Pool:
             if output and not is_stream:
                 with suppress(Cancelled):
                     job.channel.emit(to_event(output), waits=False)
-            job.fail(handler_error(error, debug=self._settings.debug))
+            where = f"endpoint {job.request.path}"
+            job.fail(handler_error(error, where=where, debug=self._settings.debug))
             return
         if is_stream:
             self._streamed[job] = "list" if output else "empty"

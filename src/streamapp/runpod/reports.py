@@ -1,4 +1,4 @@
-"""Read what Runpod's workers and handlers say of a job: how far it is, and why it failed."""
+"""Read what Runpod's workers say of a job: how far it is, and why it failed."""
 
 import json
 import re
@@ -9,6 +9,8 @@ from ..errors import HandlerError
 from ..jobs.events import Event, encode
 
 _ERROR_TYPE = re.compile(r"<class '(?:.*\.)?(\w+)'>")
+_MAX_MESSAGE = 200
+_TRACEBACK = " \ntraceback: "  # what comes before that of a generator
 
 
 def progress_event(value: Any) -> Event:
@@ -18,28 +20,32 @@ def progress_event(value: Any) -> Event:
     """
     told = value if isinstance(value, dict) else {"message": value}
     message = told.get("message")
-    steps = {name: told[name] for name in ("step", "total") if type(told.get(name)) in (int, float)}
-    text = message if isinstance(message, str) else json.dumps(value, ensure_ascii=False)
+    text = message if isinstance(message, str) else encode(value).decode()[:_MAX_MESSAGE]
+    total = told.get("total")
+    steps = (
+        {"step": told["step"], "total": total if _is_number(total) else None} if _is_number(told.get("step")) else {}
+    )
     return Event("progress", encode({**steps, "message": text, "output": value}))
 
 
-def handler_error(error: Any, *, debug: bool) -> HandlerError:
-    """Return what a worker says of a job's failure: `detail` is what Runpod's clients read.
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def handler_error(error: Any, *, where: str, debug: bool) -> HandlerError:
+    """Return what a worker says of a job's failure.
 
     Args:
-        error: a text, which for what a handler raised is JSON, or has the traceback behind it.
+        error: a text; for what a handler raised it is JSON, which becomes the error's `detail`, or has the traceback
+            behind it.
+        where: what failed.
         debug: leave the traceback in.
     """
     text = error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
-    told, _, trace = text.partition(" \ntraceback: ")
-    if not debug and trace:
-        text = told
     with suppress(ValueError, RecursionError):
         raised = json.loads(text)
-        if isinstance(raised, dict) and "error_message" in raised:
-            name = _ERROR_TYPE.sub(r"\1", str(raised.get("error_type", "")))
-            told = f"{name}: {raised['error_message']}"
-            if not debug:
-                raised.pop("error_traceback", None)
-                text = json.dumps(raised, ensure_ascii=False)
-    return HandlerError(told, detail=text)
+        if isinstance(raised, dict) and "error_type" in raised:
+            name = _ERROR_TYPE.sub(r"\1", str(raised["error_type"]))
+            told = raised if debug else {key: value for key, value in raised.items() if key != "error_traceback"}
+            return HandlerError(f"{where} failed with {name}: {raised.get('error_message', '')}", detail=told)
+    return HandlerError(text if debug else text.partition(_TRACEBACK)[0])
