@@ -327,16 +327,7 @@ async def test_a_job_out_of_time_ends() -> None:
         assert code(job) == "deadline_exceeded"
 
 
-async def test_a_worker_that_ends_after_a_job_is_not_kept_by_its_question_which_to_stop() -> None:
-    async with working() as pool:
-        a, (job,) = Fetcher(pool, "a"), submitted(pool)
-        a.take()
-        poll = a.pod.open_stop_poll()
-        a.finish(job, output=1, stopPod=True)
-        assert (poll.told.done(), poll.ids) == (True, [])
-
-
-async def test_a_worker_that_asks_for_no_jobs_is_not_kept_by_that_question_either(advance: Advance) -> None:
+async def test_a_worker_that_asks_for_no_jobs_is_not_kept_by_its_question_which_to_stop(advance: Advance) -> None:
     async with working() as pool:
         a, b = Fetcher(pool, "a"), Fetcher(pool, "b")
         with pool.visit("a"), pool.visit("b"), pool.visit("b"):  # the second is a question for jobs
@@ -417,14 +408,21 @@ async def test_pings_alone_bring_no_worker_back() -> None:
         assert present(pool) == (0, 0, 0)
 
 
-async def test_a_job_that_three_pings_do_not_name_was_lost_on_the_way() -> None:
+async def test_a_job_that_pings_do_not_name_for_a_while_was_lost_on_the_way(advance: Advance) -> None:
+    """However many come: those of workers that are dead, and had the same id, do not name it either."""
     async with working() as pool:
         a, (job,) = Fetcher(pool, "a"), submitted(pool)
         a.take()
-        for job_ids in ((), (), (job.id,), (), ()):
-            pool.ping("a", job_ids)
+        for seconds in (0, 2 * PING_S, 2 * PING_S):
+            advance(seconds)
+            for job_ids in ([job.id], [], [], [], []):
+                pool.ping("a", job_ids)
         assert job.attempt == 1
-        pool.ping("a", ())
+        advance(2 * PING_S)
+        pool.ping("a", [])
+        assert job.attempt == 1
+        advance(2 * PING_S)
+        pool.ping("a", [])
         assert (job.attempt, a.take()) == (2, [job])
 
 
@@ -479,8 +477,7 @@ async def test_a_job_is_not_given_to_a_worker_that_may_still_run_an_attempt_that
         pool._lose_pod(a.pod, "is lost")
         assert a.take(is_free=False) == []
         assert pool.statistics().queued == 1
-        pool.ping("a", ())
-        assert a.take(is_free=False) == [job]
+        assert a.take(is_free=True) == [job]
 
 
 async def test_what_a_worker_says_it_has_and_nobody_wants_it_is_told_to_stop() -> None:
@@ -489,6 +486,15 @@ async def test_what_a_worker_says_it_has_and_nobody_wants_it_is_told_to_stop() -
         a.take()
         pool.ping("a", ["f" * 32])
         assert a.stopped() == ["f" * 32]
+
+
+async def test_a_ping_does_not_end_the_question_of_a_worker_that_has_a_job() -> None:
+    """The worker may be blocked, and would ask no new one; the ping may be of another, that is dead."""
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), submitted(pool)
+        a.take()
+        pool.ping("a", ["f" * 32, job.id])
+        assert a.stopped() == []
 
 
 async def test_a_job_that_loses_one_worker_after_another_fails() -> None:

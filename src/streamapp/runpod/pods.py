@@ -9,10 +9,10 @@ import time
 
 from ..jobs.job import Job
 
-#: so many pings that are missed, or do not name a job, are a sign
-MISSES = 3
 #: how often pods send pings: what `streamapp worker` prints, and Runpod's default
 PING_S = 10.0
+#: three of them: when none comes for so long, or none that names a job, it is a sign
+SILENT_S = 3 * PING_S
 # A second word would break into what a handler does when it was cancelled; it is for those that got lost.
 _TOLD_AGAIN_S = 30.0
 
@@ -20,15 +20,15 @@ _TOLD_AGAIN_S = 30.0
 class Place:
     """Hold a job in a pod: from when it is given until the pod shows that it has it no more."""
 
-    __slots__ = ("given_at", "is_begun", "job", "misses", "pod", "stopped_at", "waiting")
+    __slots__ = ("given_at", "is_begun", "job", "named_at", "pod", "stopped_at", "waiting")
 
     def __init__(self, job: Job, pod: "Pod") -> None:
         self.job = job
         self.pod = pod
-        self.given_at = time.monotonic()
+        #: when a ping has named it last; by then it was there, as when it was given
+        self.named_at = self.given_at = time.monotonic()
         self.is_begun = False
         self.stopped_at: float | None = None
-        self.misses = 0
         #: outputs that wait for room in the log
         self.waiting: set[asyncio.Task[None]] = set()
 
@@ -117,7 +117,7 @@ class Pod:
 
     def is_silent(self, now: float) -> bool:
         """Say whether pings, which came, come no more."""
-        return self.has_pinged and now - self.heard_at > MISSES * PING_S
+        return self.has_pinged and now - self.heard_at > SILENT_S
 
     def is_stuck(self, now: float, stuck_s: float) -> bool:
         """Say whether it stays in a job that it was told to stop."""

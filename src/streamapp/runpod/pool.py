@@ -11,8 +11,8 @@ handler that blocks its worker's loop lets nothing come but pings, for minutes. 
 
 - The worker has closed a request that waited here, and asked for nothing, pings aside, for `_GRACE_S`. A process that
   lives and is blocked cannot close any; one that is not blocked asks again at once.
-- It has sent pings, and now for three of them nothing at all: it is cut off, or its machine stands still.
-- It has asked for jobs twice and said each time that it has none; or its last three pings did not name the job.
+- It has sent pings, and for `SILENT_S` nothing at all: it is cut off, or its machine stands still.
+- It has asked for jobs twice and said each time that it has none; or its pings have not named the job for as long.
 
 A worker that stands still while its pings go on is not lost; the job's deadline ends the job.
 """
@@ -35,7 +35,7 @@ from ..workers.results import final_event
 from ..workers.tasks import TaskWorker
 from ..workers.worker import Lane, State, WorkerStatistics
 from .apps import QueueApp, WorkerCounts
-from .pods import MISSES, Place, Pod, Take
+from .pods import SILENT_S, Place, Pod, Take
 from .reports import handler_error
 
 # How long a worker waits for a job. The real one would wait 90 s; but one that was told to end meanwhile takes a job
@@ -190,14 +190,16 @@ class Pool:
             return
         pod.has_pinged, pod.heard_at = True, time.monotonic()
         for job_id, place in list(pod.places.items()):
-            place.misses = 0 if job_id in job_ids else place.misses + 1
-            is_current = self._is_current(place)
-            if place.misses >= (MISSES if is_current else 1):
+            if job_id in job_ids:
+                place.named_at = pod.heard_at
+            elif pod.heard_at - place.named_at > SILENT_S:
                 del pod.places[job_id]
-                if is_current:
-                    self._lose(place, "does not know it")
-        for job_id in job_ids:
-            if self._place(pod, job_id) is None:
+                if self._is_current(place):
+                    self._lose(place, "does not name it")
+        # That ends its question which to stop. A worker that is blocked asks no new one, so that its death would not be
+        # noticed; and the job may be one of another's, that is dead and had the same id.
+        if not self._has_jobs(pod):
+            for job_id in job_ids:
                 pod.stop(job_id)
 
     def _lose_if_silent(self, pod: Pod, since: float) -> None:
@@ -221,8 +223,7 @@ class Pool:
                 logger.warning(
                     "several workers of %s call themselves %s; set RUNPOD_POD_ID for each", self.name, pod.id
                 )
-            has_jobs = any(map(self._is_current, pod.places.values()))
-            if not pod.visits and not has_jobs and now - pod.heard_at > _FORGET_S:
+            if not pod.visits and not self._has_jobs(pod) and now - pod.heard_at > _FORGET_S:
                 del self._pods[pod.id]
         if self._lane.state in ("ready", "draining"):
             self._loop.call_later(_LOOK_S, self._look)
@@ -266,6 +267,9 @@ class Pool:
         """Return where a job is, if it is there."""
         place = self._given.get(job_id)
         return place if place is not None and place.pod is pod else None
+
+    def _has_jobs(self, pod: Pod) -> bool:
+        return any(map(self._is_current, pod.places.values()))
 
     def _is_current(self, place: Place) -> bool:
         return self._given.get(place.job.id) is place
@@ -385,13 +389,10 @@ class Pool:
         """Take in how a job has ended.
 
         Args:
-            outcome: `{"output", "error", "stopPod"}`, as Runpod's worker sends it.
+            outcome: `{"output", "error"}`, as Runpod's worker sends it.
             is_stream: its handler yields; the output is the list of all it has yielded, or an empty one.
         """
         place = pod.places.pop(job_id, None)
-        if outcome.get("stopPod"):  # it ends when it hears no more of jobs to stop
-            for poll in pod.stop_polls:
-                poll.tell()
         if place is None or not self._is_current(place):
             return
         place.begin()
