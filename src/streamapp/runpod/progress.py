@@ -51,7 +51,7 @@ def progress_update(job: Mapping[str, Any], progress: Any) -> None:
         return
     channel, stream = found
     try:
-        event = Event("progress", to_event(_told(progress), channel.publisher).data)
+        event = Event("progress", to_event(told_of(progress), channel.publisher).data)
         channel.emit(event, waits=False)
     except NotEncodable as error:
         logger.warning("progress_update of job %s: %s", job_id, error.message)
@@ -60,7 +60,11 @@ def progress_update(job: Mapping[str, Any], progress: Any) -> None:
             raise
 
 
-def _told(progress: Any) -> dict[str, Any]:
+def told_of(progress: Any) -> dict[str, Any]:
+    """Return the data of a progress event: `output` is what Runpod's clients get while the job runs, any JSON.
+
+    Where it is a text, or has one as its `message`, that is what ours show; so are the numbers `step` and `total`.
+    """
     return {**_steps(progress), "message": _message(progress), "output": progress}
 
 

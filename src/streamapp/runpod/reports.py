@@ -7,29 +7,15 @@ from typing import Any
 
 from ..errors import HandlerError
 from ..jobs.events import Event, encode
+from .progress import told_of
 
 _ERROR_TYPE = re.compile(r"<class '(?:.*\.)?(\w+)'>")
-_MAX_MESSAGE = 200
 _TRACEBACK = " \ntraceback: "  # what comes before that of a generator
 
 
 def progress_event(value: Any) -> Event:
-    """Encode what a handler tells of its progress: any JSON, which Runpod's clients get as `output` while the job runs.
-
-    Where it is a text, or has one as its `message`, that is what ours show; so are the numbers `step` and `total`.
-    """
-    told = value if isinstance(value, dict) else {"message": value}
-    message = told.get("message")
-    text = message if isinstance(message, str) else encode(value).decode()[:_MAX_MESSAGE]
-    total = told.get("total")
-    steps = (
-        {"step": told["step"], "total": total if _is_number(total) else None} if _is_number(told.get("step")) else {}
-    )
-    return Event("progress", encode({**steps, "message": text, "output": value}))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Encode what a worker tells of its progress, any JSON."""
+    return Event("progress", encode(told_of(value)))
 
 
 def handler_error(error: Any, *, where: str, debug: bool) -> HandlerError:
