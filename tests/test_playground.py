@@ -616,6 +616,85 @@ def test_the_form_can_be_written_as_json(contents: str, playground: Opener) -> N
     expect(tab.field("Seed")).to_have_value("5")
 
 
+def test_what_takes_any_json_has_a_field_for_it_that_says_what_is_wrong(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/any")
+    raw = tab.page.get_by_role("textbox", name="Input as JSON")
+    raw.fill('{"a":')
+    tab.run()
+    expect(tab.region("Input").get_by_role("alert")).to_contain_text("JSON")
+    expect(tab.runs).to_have_count(0)
+    raw.fill("[1, null]")
+    raw.press("Control+Enter")
+    tab.ends()
+    assert result_of(tab) == {"got": [1, None]}
+    tab.page.reload()
+    expect(raw).to_have_value(re.compile(r"^\[\s*1,\s*null\s*\]$"))
+
+
+def test_a_link_may_hold_any_json_where_the_endpoint_takes_it(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open()
+    tab.page.goto(f"{contents}/playground#/any?input=5")
+    tab.run().ends()
+    assert result_of(tab) == {"got": 5}
+    tab.page.goto(f"{contents}/playground#/work?input=5")
+    expect(tab.alert.first).to_contain_text("no JSON object")
+
+
+def test_a_handlers_schema_is_a_form_and_its_images_are_shown(contents: str, playground: Opener) -> None:
+    tab = playground(contents, viewport=PHONE).open("/handled")
+    tab.run()
+    expect(tab.region("Input")).to_contain_text("This field is required.")
+    tab.field("Prompt").fill("a cat")
+    tab.run().ends()
+    expect(tab.result).to_have_count(6)
+    until(lambda: tab.result.evaluate_all("images => images.every((image) => image.naturalWidth === 96)"))
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+# What a handler's job brings, as the server sends it; none of it can be made by an app alone.
+HANDLERS_JOB = """event: progress
+id: {job}:1.2
+data: {"message": "warming up", "output": "warming up"}
+
+event: progress
+id: {job}:1.3
+data: {"step": 1, "total": 4, "message": "a tile", "output": {"step": 1, "total": 4, "message": "a tile", "eta": 7.5}}
+
+event: output
+id: {job}:1.4
+data: {"forgotten": true}
+
+event: restarted
+id: {job}:2.1
+data: {"attempt": 2}
+
+event: progress
+id: {job}:2.2
+data: {"message": "[1, 2]", "output": [1, 2]}
+
+event: error
+id: {job}:2.3
+data: {"error": {"code": "endpoint_failed", "message": "no base64_image", "retryable": false}, "detail": ""}
+
+"""
+
+
+def test_a_handlers_progress_its_lost_worker_and_its_error_are_told(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/any")
+    tab.page.route("**/any", _stream(HANDLERS_JOB))
+    tab.run().ends("failed")
+    expect(tab.alert.first).to_contain_text("no base64_image")
+    expect(tab.output).to_contain_text("this is attempt 2")
+    expect(tab.output).to_contain_text("progress: [2]0: 11: 2")
+    expect(tab.output).not_to_contain_text("forgotten")
+
+
+def _stream(events: str) -> Callable[[Route], None]:
+    job = "0" * 32
+    headers = {"Content-Type": "text/event-stream", "X-Streamapp-Job-Id": job}
+    return lambda route: route.fulfill(headers=headers, body=events.replace("{job}", job))
+
+
 def test_endpoints_are_chosen_from_a_list(contents: str, playground: Opener) -> None:
     tab = playground(contents).open()
     tab.page.get_by_role("combobox", name="Endpoint").select_option("/nested")
@@ -1362,8 +1441,11 @@ def test_the_keyboard_is_enough(sdxl: str, playground: Opener) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
     ("path", "values"),
-    [("/everything", {"text": "words"}), ("/images", {"steps": 1}), ("/tokens", {}), ("/voxels", {}), ("/fails", {})],
-    ids=["form", "images", "text", "3D", "failure"],
+    [
+        *(("/everything", {"text": "words"}), ("/images", {"steps": 1}), ("/tokens", {}), ("/voxels", {})),
+        *(("/any", {}), ("/fails", {})),
+    ],
+    ids=["form", "images", "text", "3D", "JSON", "failure"],
 )
 def test_axe_finds_no_serious_problem(
     contents: str, playground: Opener, scheme: str, path: str, values: dict[str, Any]

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 
 import PIL.Image
 import PIL.ImageDraw
-from pydantic import BaseModel, Field
+from fastapi import Body
+from pydantic import BaseModel, Field, WithJsonSchema
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 import streamapp
@@ -40,6 +41,15 @@ It has **bold words**, a [link](https://example.com/somewhere), `code` and
 """
 HARM = "<img src=x onerror=\"document.title = 'taken over'\"><script>document.title = 'taken over'</script>"
 CORNERS = [(-1.0, -1.0, -1.0), (1.0, -1.0, 1.0), (-1.0, 1.0, 1.0), (1.0, 1.0, -1.0)]  # of a tetrahedron
+HANDLED = {
+    "type": "object",
+    "properties": {
+        "prompt": {"type": "string"},
+        "seed": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
+    },
+    "required": ["prompt"],
+    "additionalProperties": False,
+}
 FACES = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
 
 
@@ -141,6 +151,21 @@ class Contents(streamapp.App):
             yield streamapp.Output(PROSE[start : start + 12], event="token")
             time.sleep(0.01)
         yield {"text": PROSE}
+
+    @streamapp.endpoint("/any")
+    def any(self, input: Annotated[Any, Body()]) -> Iterator[Any]:
+        """Take any JSON, as what was written for Runpod does, and give back what it got."""
+        yield {"got": input}
+
+    @streamapp.endpoint("/handled")
+    def handled(self, input: Annotated[Any, Body(), WithJsonSchema(HANDLED)]) -> Iterator[Any]:
+        """Emit images as handlers for Runpod write them: in base64, under any key."""
+        for kind in ("PNG", "JPEG", "GIF", "WEBP"):
+            yield {"status": "processed", f"{kind.lower()}_base64": in_base64(kind, 0)}
+        yield {
+            "words": "/9j/ is how a JPEG begins",
+            "tiles": [{"n": n, "image": in_base64("PNG", n + 1)} for n in range(2)],
+        }
 
     @streamapp.endpoint("/audio")
     def audio(self, stream: streamapp.Stream, seconds: float = 0.5) -> dict[str, Any]:
@@ -310,6 +335,13 @@ def draw(n: int, share: float) -> PIL.Image.Image:
     image = PIL.Image.new("RGB", (96, 96), "white")
     PIL.ImageDraw.Draw(image).pieslice((8, 8, 88, 88), -90, 360 * share - 90, fill=f"hsl({n * 80 % 360}, 80%, 50%)")
     return image
+
+
+def in_base64(kind: str, n: int) -> str:
+    """Return the file of a disc as text."""
+    file = io.BytesIO()
+    draw(n, 1).save(file, kind)
+    return base64.encodebytes(file.getvalue()).decode()
 
 
 def tone(seconds: float) -> bytes:

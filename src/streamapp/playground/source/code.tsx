@@ -4,7 +4,7 @@ import { type KeyboardEvent, useId, useRef, useState } from "react";
 import { stringifyJson } from "streamapp-client";
 
 import { CopyButton } from "./parts";
-import { addressed, type Endpoint, givenOnly } from "./schema";
+import { addressed, type Endpoint, givenOnly, type Input, isRecord } from "./schema";
 
 interface Call {
   server: string;
@@ -12,7 +12,7 @@ interface Call {
   path: string;
   app: string;
   kind: Endpoint["kind"];
-  body: Record<string, unknown>;
+  body: Input;
 }
 
 const LANGUAGES: Record<string, (call: Call) => string> = {
@@ -27,7 +27,7 @@ interface CodeProps {
   server: string;
   hasKey: boolean;
   endpoint: Endpoint;
-  input: Record<string, unknown>;
+  input: Input;
 }
 
 /** The tabs "Code". */
@@ -36,8 +36,8 @@ export function Code({ server, hasKey, endpoint, input }: CodeProps) {
   const tabs = useRef<HTMLDivElement>(null);
   const [chosen, choose] = useState("curl");
   const names = Object.keys(LANGUAGES);
-  const { app, kind, schema } = endpoint;
-  const call = { server, hasKey, app, kind, ...addressed(endpoint, givenOnly(schema, input)) };
+  const { app, kind } = endpoint;
+  const call = { server, hasKey, app, kind, ...addressed(endpoint, givenOnly(endpoint, input)) };
   const code = LANGUAGES[chosen]!(call);
   const move = (event: KeyboardEvent) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -129,6 +129,7 @@ ${use}
 
 function eventSource({ server, hasKey, path, kind, body }: Call): string {
   if (kind === "unary") return "// This endpoint answers once, and is called by POST: an EventSource cannot read it.\n";
+  if (!isRecord(body)) return "// In a URL an input is an object: this one an EventSource cannot send.\n";
   const token = hasKey ? `\nquery.set("_token", prompt("API key")); // an EventSource can send no headers` : "";
   const [input, read] = isLarge(body)
     ? [JSON.stringify(stringifyJson(body)), "event.data"] // JSON.stringify and JSON.parse would round

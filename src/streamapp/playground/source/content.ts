@@ -36,11 +36,32 @@ export function contentsOf(payload: unknown, slot = "", depth = DEPTH): Content[
 }
 
 function contentOf(value: any, slot: string): Content | undefined {
+  const inline = inlineMedia(value);
+  if (inline) return { slot, kind: kindOf(inline), media: inline };
   if (isTable(value)) return { slot, kind: "table", rows: value };
   if (typeof value !== "object" || value === null) return undefined;
   if (typeof value.url === "string" && typeof value.content_type === "string") return { slot, kind: kindOf(value), media: value };
   if (isPlaces(value.positions)) return { slot, kind: "voxels", voxels: value };
   return undefined;
+}
+
+const DATA_URI = /^data:((?:image|audio|video)\/[\w.+-]+)[;,]/i;
+// What an image's bytes begin with, in base64.
+const BEGINNINGS: [RegExp, string][] = [
+  [/^iVBORw0KGgo/, "image/png"], [/^\/9j\//, "image/jpeg"], [/^R0lGOD[dl]h/, "image/gif"], [/^UklGR.{6}XRUJQ/, "image/webp"],
+];
+const LEAST_BASE64 = 40; // a word may begin like the smallest image
+const SAMPLE = 200;
+
+/** Return what a text shows that is a data URI, or an image's bare base64, as handlers write it. */
+function inlineMedia(value: unknown): Media | undefined {
+  if (typeof value !== "string" || value.length < LEAST_BASE64) return undefined;
+  const beginning = value.slice(0, SAMPLE);
+  const declared = DATA_URI.exec(beginning)?.[1];
+  if (declared) return { url: value, content_type: declared.toLowerCase() };
+  const type = BEGINNINGS.find(([pattern]) => pattern.test(beginning))?.[1];
+  if (!type || !/^[\w+/\s]+=*\s*$/.test(beginning)) return undefined;
+  return { url: `data:${type};base64,${value}`, content_type: type };
 }
 
 function kindOf({ url, content_type, file_name = "" }: Media): MediaKind {
@@ -67,7 +88,8 @@ function isTable(value: unknown): value is Record<string, unknown>[] {
 
 function isRow(value: any): boolean {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
-  return typeof value.url !== "string" && Object.values(value).every((cell) => typeof cell !== "object" || cell === null);
+  const isCell = (cell: unknown) => (typeof cell !== "object" || cell === null) && !inlineMedia(cell);
+  return typeof value.url !== "string" && Object.values(value).every(isCell);
 }
 
 /** Drop what comes twice: `image` is often the first of `images`. */
@@ -81,7 +103,7 @@ const TEXT_KEYS = ["token", "text", "delta"] as const;
 
 /** Return the piece of text that a payload is, and what kind of piece: chunks of one text are of one kind. */
 export function textOf(payload: any): { text: string; kind: string } | undefined {
-  if (typeof payload === "string") return { text: payload, kind: "" };
+  if (typeof payload === "string") return inlineMedia(payload) ? undefined : { text: payload, kind: "" };
   const key = TEXT_KEYS.find((name) => typeof payload?.[name] === "string");
   return key && Object.keys(payload).length <= 2 ? { text: payload[key], kind: key } : undefined;
 }

@@ -4,11 +4,10 @@ import { getDefaultFormState } from "@rjsf/utils";
 import { useEffect, useMemo, useReducer, useRef, useState, useSyncExternalStore } from "react";
 import type { Client, StreamappError } from "streamapp-client";
 
-import type { Input } from "./form";
 import { History, type Past, pastOf } from "./history";
 import { inputLink, jobLink, type Place, placeOf } from "./link";
 import { Run } from "./run";
-import { type Endpoint, givenOnly } from "./schema";
+import { type Endpoint, fits, givenOnly, type Input } from "./schema";
 import { validator } from "./validate";
 
 export interface Desk {
@@ -67,7 +66,8 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
   };
   const show = (jobId: string) => {
     const past = history.all().find((one) => one.jobId === jobId);
-    if (past && find(past.path)) lay(past.path, past.input);
+    const of = past && find(past.path);
+    if (of && fits(of, past.input)) lay(past.path, past.input);
     const known = runs.current.get(jobId);
     if (known && !known.isLost) display(known);
     else record(Run.watch(client, jobId, find, past));
@@ -84,7 +84,9 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
   useAddress((place) => {
     if (place.kind === "wrong") return display(undefined, place.why);
     if (place.kind === "job") return place.jobId === run?.jobId ? undefined : show(place.jobId);
-    if (!endpoints.some((one) => one.path === place.path)) return display(undefined, `This server has no endpoint ${place.path}.`);
+    const opened = endpoints.find((one) => one.path === place.path);
+    if (!opened) return display(undefined, `This server has no endpoint ${place.path}.`);
+    if (!fits(opened, place.input)) return display(undefined, "The input in the link is no JSON object.");
     display(undefined);
     lay(place.path, place.input);
   });
@@ -99,10 +101,10 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
 
   return {
     endpoint, run, wrong, pasts, choose, show,
-    input: (endpoint && inputs[endpoint.path]) ?? initial,
+    input: endpoint && endpoint.path in inputs ? inputs[endpoint.path] : initial,
     setInput: (input) => lay(endpoint!.path, input),
     start: (one, input) => {
-      const address = inputLink(one.path, givenOnly(one.schema, input));
+      const address = inputLink(one.path, givenOnly(one, input));
       if (one.kind === "response") window.history.replaceState(null, "", address); // there is no job to come back to
       record(Run.start(client, one, input));
     },
@@ -155,6 +157,6 @@ function useAddress(open: (place: Place) => void): void {
   }, []);
 }
 
-function initialInput({ schema }: Endpoint): Input {
-  return (getDefaultFormState(validator, schema, {}, schema) ?? {}) as Input;
+function initialInput({ schema, isRaw }: Endpoint): Input {
+  return isRaw ? (schema.default ?? {}) : (getDefaultFormState(validator, schema, {}, schema) ?? {});
 }

@@ -11,21 +11,20 @@ import { type KeyboardEvent, type ReactElement, useRef } from "react";
 import type { StreamappError } from "streamapp-client";
 
 import { MediaInput } from "./media";
+import type { Fields } from "./schema";
 import { validator } from "./validate";
 
 const LONG_TEXT = 200;
 const MOST_STEPS = 10_000;
 
-export type Input = Record<string, unknown>;
-
 interface FormProps {
   /** By which a button elsewhere can submit it. */
   id: string;
   schema: RJSFSchema;
-  input: Input;
+  input: Fields;
   error: StreamappError | undefined;
-  onChange: (input: Input) => void;
-  onRun: (input: Input) => void;
+  onChange: (input: Fields) => void;
+  onRun: (input: Fields) => void;
 }
 
 /**
@@ -37,12 +36,6 @@ interface FormProps {
 export function EndpointForm({ id, schema, input, error, onChange, onRun }: FormProps) {
   const newest = useRef({ onChange, onRun });
   newest.current = { onChange, onRun };
-  const runByKey = (event: KeyboardEvent) => {
-    if (event.key !== "Enter") return;
-    const form = event.currentTarget.querySelector("form")!;
-    if (event.repeat && !(event.target instanceof HTMLTextAreaElement)) event.preventDefault(); // one press, one run
-    else if (!event.repeat && (event.ctrlKey || event.metaKey)) form.requestSubmit();
-  };
   return (
     <div onKeyDown={runByKey}>
       <Form
@@ -71,6 +64,14 @@ export function EndpointForm({ id, schema, input, error, onChange, onRun }: Form
 }
 
 const UI: UiSchema = { "ui:label": false };
+
+/** Run by Ctrl+Enter, from anywhere in a form; one press is one run. */
+export function runByKey(event: KeyboardEvent): void {
+  if (event.key !== "Enter") return;
+  const form = event.currentTarget.querySelector("form")!;
+  if (event.repeat && !(event.target instanceof HTMLTextAreaElement)) event.preventDefault();
+  else if (!event.repeat && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+}
 
 /** Put what the server found wrong to the fields that it names. */
 function serverErrors(error: StreamappError | undefined): ErrorSchema | undefined {

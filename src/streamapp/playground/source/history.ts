@@ -2,14 +2,15 @@
 
 import { parseJson, stringifyJson } from "streamapp-client";
 
-import { isRecord, JOB_ID } from "./link";
+import { JOB_ID } from "./link";
 import type { Run, Status } from "./run";
+import { type Input, isRecord } from "./schema";
 import { keep, recall } from "./storage";
 
 export interface Past {
   jobId: string;
   path: string;
-  input: Record<string, unknown>;
+  input: Input;
   status: Status | "unknown";
   /** When it was started, in milliseconds since 1970. */
   at: number;
@@ -75,13 +76,13 @@ function isPast(value: unknown): value is Past {
   const isNumbers = [at, ms].every(Number.isFinite) && ["number", "bigint"].includes(typeof seed);
   const isNamed = typeof jobId === "string" && JOB_ID.test(jobId) && STATUSES.some((one) => one === status);
   const begins = (text: unknown, start: string) => typeof text === "string" && text.startsWith(start);
-  return isNumbers && isNamed && isRecord(input) && begins(path, "/") && begins(picture, "data:image/");
+  return isNumbers && isNamed && input !== undefined && begins(path, "/") && begins(picture, "data:image/");
 }
 
 /** Say what is to be remembered of a run; undefined before it has an id, and while, or because, the server does not know it. */
 export async function pastOf(run: Run): Promise<Past | undefined> {
   const { jobId, status, input, endpoint, error } = run;
-  if (!jobId || !endpoint || !input || status === "sought" || error?.code === "job_not_found") return undefined;
+  if (!jobId || !endpoint || input === undefined || status === "sought" || error?.code === "job_not_found") return undefined;
   const past: Past = { jobId, path: endpoint.path, input, status: run.isLost ? "running" : status, at: Date.now() };
   if (run.isOwn && !run.isLost && run.endedAt !== undefined) past.ms = run.endedAt - run.startedAt;
   const seed = seedOf(run.result);

@@ -2,12 +2,14 @@
 
 import { parseJson, stringifyJson } from "streamapp-client";
 
+import type { Input } from "./schema";
+
 /** What a job's id looks like. */
 export const JOB_ID = /^[0-9a-f]{32}$/;
 
 export type Place =
   | { kind: "job"; jobId: string }
-  | { kind: "input"; path: string; input: Record<string, unknown> }
+  | { kind: "input"; path: string; input: Input }
   | { kind: "wrong"; why: string };
 
 /** Read `#/jobs/{id}` or `#/{path}?input={json}`; undefined when there is nothing to read. */
@@ -21,7 +23,7 @@ export function placeOf(hash: string): Place | undefined {
   if (!path?.startsWith("/")) return wrong(`This page does not know what "${hash}" is.`);
   try {
     const input = parseJson(new URLSearchParams(query).get("input") ?? "{}");
-    return isRecord(input) ? { kind: "input", path: decodeURI(path), input } : wrong("The input in the link is no JSON object.");
+    return { kind: "input", path: decodeURI(path), input };
   } catch {
     return wrong("The link cannot be read: its input has to be JSON."); // written by hand, or cut off
   }
@@ -31,18 +33,13 @@ function wrong(why: string): Place {
   return { kind: "wrong", why };
 }
 
-/** Say whether a value is a JSON object. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 /** Return the link to a running job. */
 export function jobLink(jobId: string): string {
   return linkTo(`#/jobs/${jobId}`);
 }
 
 /** Return the link to an endpoint with its inputs filled in. */
-export function inputLink(path: string, input: Record<string, unknown>): string {
+export function inputLink(path: string, input: Input): string {
   return linkTo(`#${encodeURI(path)}?${new URLSearchParams({ input: stringifyJson(input) })}`);
 }
 

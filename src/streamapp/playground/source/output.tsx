@@ -22,6 +22,7 @@ export function Output({ run }: { run: Run }) {
   return (
     <div className="output">
       <Progress run={run} />
+      {run.attempt > 1 && <p className="note">Its worker was lost: this is attempt {run.attempt}, and what came before does not count.</p>}
       {run.answer && <p className="note">{run.answer}</p>}
       {shown && <Contents frame={shown} isOver={run.isOver} />}
       {end > 0 && <Strip frames={frames} at={at} choose={(n) => choose(n === end ? undefined : n)} />}
@@ -39,25 +40,36 @@ function waiting(run: Run): string {
   return run.status === "queued" ? "Waiting for its turn." : "Running; nothing has come yet.";
 }
 
+const IN_WORDS: ReadonlySet<string> = new Set(["step", "total", "message"]);
+
 function Progress({ run }: { run: Run }) {
   const { progress } = run;
   if (!progress) return null;
-  const { step, total, message } = progress;
-  const words = `step ${step}${total ? ` of ${total}` : ""}${message ? `: ${message}` : ""}`;
+  const { step, total, message, output } = progress;
+  const steps = step === undefined ? [] : [`step ${step}${total ? ` of ${total}` : ""}`];
+  const given: object | undefined = typeof output === "object" && output !== null ? output : undefined;
+  const isTold = !given || ("message" in given && given.message === message); // else the message is the value, as JSON
+  const words = [...steps, ...(message && isTold ? [message] : [])].join(": ");
   return (
-    <div className="progress">
-      <Meter label="Progress" value={step} max={total ?? undefined} />
-      <span>{words}</span>
-      {!run.isOver && <span>{remaining(run)}</span>}
-    </div>
+    <>
+      <div className="progress">
+        {step !== undefined && <Meter label="Progress" value={step} max={total ?? undefined} />}
+        <span>{words}</span>
+        {!run.isOver && <span>{remaining(run)}</span>}
+      </div>
+      {given && Object.keys(given).some((key) => !IN_WORDS.has(key)) && (
+        <div className="json"><Tree value={given} name="progress" isOpen /></div>
+      )}
+    </>
   );
 }
 
 function remaining(run: Run): string {
   const { progress, runningAt, arrivals } = run;
-  if (!progress?.total || runningAt === undefined || progress.step < 2) return "";
-  const perStep = (arrivals.at(-1)!.at - runningAt) / progress.step;
-  return `about ${((perStep * (progress.total - progress.step)) / 1000).toFixed(1)} s left`;
+  const { step = 0, total } = progress ?? {};
+  if (!total || runningAt === undefined || step < 2) return "";
+  const perStep = (arrivals.at(-1)!.at - runningAt) / step;
+  return `about ${((perStep * (total - step)) / 1000).toFixed(1)} s left`;
 }
 
 /** The events as JSON; the last one, the result, is open. */

@@ -1,6 +1,7 @@
 /** The list of past runs. */
 
 import type { Past } from "./history";
+import { type Input, isRecord } from "./schema";
 
 interface PastsProps {
   pasts: Past[];
@@ -34,7 +35,7 @@ function facts({ status, ms, seed, at }: Past): string[] {
   return [status, ...time, ...(seed === undefined ? [] : [`seed ${seed}`]), new Date(at).toLocaleTimeString()];
 }
 
-function brief(input: Record<string, unknown>): string {
-  const text = Object.values(input).find((value) => typeof value === "string" && value) as string | undefined;
+function brief(input: Input): string {
+  const text = Object.values(isRecord(input) ? input : [input]).find((value) => typeof value === "string" && value) as string | undefined;
   return text ? text.slice(0, 80) : "";
 }

@@ -5,7 +5,7 @@ import type { Client, StreamappError } from "streamapp-client";
 
 import { Code } from "./code";
 import { type Desk, useDesk } from "./desk";
-import { EndpointForm, type Input } from "./form";
+import { EndpointForm } from "./form";
 import { Guard } from "./guard";
 import { type Past, seedOf } from "./history";
 import { inputLink, jobLink } from "./link";
@@ -13,11 +13,11 @@ import { Upload } from "./media";
 import { Output } from "./output";
 import { CopyButton, Region, Traceback, tracebackOf } from "./parts";
 import { Pasts } from "./pasts";
-import { RawInput } from "./raw";
+import { RawForm, RawInput } from "./raw";
 import type { Readiness } from "./ready";
 import { remedyFor } from "./remedies";
 import type { Run } from "./run";
-import { type Endpoint, givenOnly } from "./schema";
+import { type Endpoint, type Fields, givenOnly, type Input } from "./schema";
 import { Figures, Logs, Timeline } from "./timeline";
 
 const WORDS: Partial<Record<Run["status"], string>> = { sought: "looking for the job" };
@@ -85,21 +85,26 @@ interface InputRegionProps {
 function InputRegion({ endpoints, endpoint, desk: { input, setInput, run, choose }, readiness, start }: InputRegionProps) {
   const [isRaw, toggleRaw] = useReducer((isOn) => !isOn, false);
   const { path, schema, description } = endpoint;
+  const begin = (given: Input) => start(endpoint, given);
+  const toggle = <button type="button" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>;
   const error = run?.endpoint?.path === path ? run.error : undefined;
   return (
-    <Region name="Input" tools={<button type="button" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>}>
+    <Region name="Input" tools={!endpoint.isRaw && toggle}>
       <label className="control-label" htmlFor="endpoint">Endpoint</label>
       <select id="endpoint" value={path} onChange={({ target }) => choose(target.value)}>
         {endpoints.map((one) => <option key={one.path}>{one.path}</option>)}
       </select>
       <p className="note">{description}</p>
-      {isRaw && <RawInput key={path} input={input} onChange={setInput} />}
-      <EndpointForm key={`form of ${path}`} id="form" {...{ schema, input, error }} onChange={setInput}
-        onRun={(given) => start(endpoint, given)} />
+      {endpoint.isRaw ? <RawForm key={path} id="form" input={input} onChange={setInput} onRun={begin} /> : (
+        <>
+          {isRaw && <RawInput key={path} input={input} onChange={setInput} />}
+          <EndpointForm key={`form of ${path}`} id="form" input={input as Fields} {...{ schema, error }} onChange={setInput} onRun={begin} />
+        </>
+      )}
       <div className="line actions">
         <button type="submit" form="form" className="main" title="Ctrl+Enter" onClick={once(() => {})}>Run</button>
         <button type="button" disabled={!run || run.isOver || run.isCancelling} onClick={() => run!.cancel()}>Cancel</button>
-        <button type="button" disabled={!run?.endpoint || !run.input} onClick={once(() => start(run!.endpoint!, again(run!)))}>
+        <button type="button" disabled={!run?.endpoint || run.input === undefined} onClick={once(() => start(run!.endpoint!, again(run!)))}>
           Run again
         </button>
         <span className="note" aria-live="polite">{readiness.note}</span>
@@ -116,7 +121,8 @@ function once(act: () => void) {
 /** Return the input of a run, with the seed that the server drew for it. */
 function again({ endpoint, input, result }: Run): Input {
   const seed = endpoint!.schema.properties?.seed && seedOf(result);
-  return input!.seed === undefined && seed !== undefined ? { ...input, seed } : input!;
+  const given = input as Fields;
+  return seed !== undefined && given.seed === undefined ? { ...given, seed } : input;
 }
 
 interface OutputRegionProps {
@@ -126,7 +132,7 @@ interface OutputRegionProps {
 }
 
 function OutputRegion({ endpoint, desk: { input, run, wrong, pasts }, readiness }: OutputRegionProps) {
-  const shared = () => inputLink(endpoint.path, givenOnly(endpoint.schema, input));
+  const shared = () => inputLink(endpoint.path, givenOnly(endpoint, input));
   const links = (
     <>
       {run?.jobId && <CopyButton name="Watch link" text={() => jobLink(run.jobId!)} />}
@@ -178,7 +184,8 @@ function Trouble({ error }: { error: StreamappError }) {
 /** Let the tab's title tell how the run is going. */
 function useTitle(title: string, run: Run | undefined): void {
   const { status, progress } = run ?? {};
-  const share = status === "running" && progress?.total ? `${Math.round((100 * progress.step) / progress.total)} %` : status;
+  const { step = 0, total } = progress ?? {};
+  const share = status === "running" && total ? `${Math.round((100 * step) / total)} %` : status;
   useEffect(() => {
     document.title = share ? `${share} · ${title}` : title;
   }, [share, title]);

@@ -11,7 +11,7 @@ const REMEDIES: Record<string, string> = {
   queue_timeout: "It waited too long for its turn. Run it again when the server is less busy.",
   deadline_exceeded: "It took longer than the server allows. Ask for less, or raise the endpoint's timeout_s.",
   out_of_memory: "Ask for smaller or fewer results, then run it again.",
-  endpoint_failed: "The app raised an error. The server's log has the traceback; another input may work.",
+  endpoint_failed: "The app failed. Another input may work; what it raised stands in the server's log.",
   not_encodable: "The app returned something that has no JSON form. The server's log says what.",
   setup_failed: "The app could not be set up. The server's log says why.",
   draining: "The server is shutting down. Run it again when it is back.",

@@ -5,7 +5,7 @@ import { type Client, type JobStatus, type Stream, type StreamEvent, StreamappEr
 import { type Piece, piecesOf, typeOf } from "./answer";
 import { type Content, contentsOf, sizeOf, textOf } from "./content";
 import type { Past } from "./history";
-import { addressed, type Endpoint } from "./schema";
+import { addressed, type Endpoint, type Input } from "./schema";
 import { inTurn } from "./turns";
 
 export type Status = "sought" | "queued" | "running" | "reconnecting" | "succeeded" | "cancelled" | "failed";
@@ -22,6 +22,14 @@ export interface Arrival {
   name: string;
   at: number;
   bytes: number;
+}
+
+/** How far a job is: steps, words, and what a handler of Runpod's kind gave as its progress. */
+export interface Progress {
+  step?: number | undefined;
+  total?: number | null | undefined;
+  message?: string;
+  output?: unknown;
 }
 
 /** An event that is shown as JSON. */
@@ -75,7 +83,9 @@ export class Run {
   /** How many there were; `outputs` has the newest. */
   outputCount = 0;
   logs: LogLine[] = [];
-  progress: { step: number; total?: number | null; message?: string } | undefined;
+  progress: Progress | undefined;
+  /** Which run of the job it is: one more each time that its worker was lost. */
+  attempt = 1;
   skipped = 0;
 
   readonly startedAt = performance.now();
@@ -98,7 +108,7 @@ export class Run {
     /** Undefined when another page has started it, until the server says which it is, and when the page has none such. */
     public endpoint: Endpoint | undefined,
     /** Undefined when another page has started it. */
-    readonly input: Record<string, unknown> | undefined,
+    readonly input: Input,
     /** Whether it was started by this page, which so sees all of it as it happens. */
     readonly isOwn: boolean,
   ) {
@@ -106,7 +116,7 @@ export class Run {
   }
 
   /** Start a job. */
-  static start(client: Client, endpoint: Endpoint, input: Record<string, unknown>): Run {
+  static start(client: Client, endpoint: Endpoint, input: Input): Run {
     const run = new Run(client, endpoint, input, true);
     inTurn(() => run.#send(endpoint, input));
     return run;
@@ -172,14 +182,14 @@ export class Run {
     this.#stream?.cancel();
   }
 
-  async #send(endpoint: Endpoint, input: Record<string, unknown>): Promise<void> {
+  async #send(endpoint: Endpoint, input: Input): Promise<void> {
     if (this.isOver) return;
     this.isSent = true;
     this.#change();
     await (endpoint.kind === "response" ? this.#read(endpoint, input) : this.#follow(() => this.#begin(endpoint, input)));
   }
 
-  async #begin(endpoint: Endpoint, input: Record<string, unknown>): Promise<Stream> {
+  async #begin(endpoint: Endpoint, input: Input): Promise<Stream> {
     const { path, body } = addressed(endpoint, input);
     const call = { input: body, signal: this.#left.signal };
     if (endpoint.kind === "stream") return this.#client.stream(path, call);
@@ -223,7 +233,7 @@ export class Run {
   }
 
   /** Read an answer of the endpoint's own, which no log has: it is read by this page alone, and once. */
-  async #read(endpoint: Endpoint, input: Record<string, unknown>): Promise<void> {
+  async #read(endpoint: Endpoint, input: Input): Promise<void> {
     try {
       this.#set("running"); // or it waits: nobody says so before the answer begins
       const { path, body } = addressed(endpoint, input);
@@ -277,20 +287,29 @@ export class Run {
 
   #sort(name: string, data: any): void {
     if (name === "preview") this.#preview(data);
-    else if (name === "progress") this.progress = data;
+    else if (name === "progress") this.#progress(data);
     else if (name === "log") this.#log(data);
     else if (name === "lagged") this.skipped += data.skipped;
-    else if (name === "restarted") this.#restart();
+    else if (name === "restarted") this.#restart(data);
     else this.#output(name, data);
+  }
+
+  #progress(data: any): void {
+    this.progress = data;
+    this.#show(contentsOf(data?.output), data?.step);
   }
 
   #preview(data: any): void {
     if (typeof data?.step === "number") this.progress = { ...this.progress, step: data.step, total: data.total };
-    const contents = contentsOf(data).map((content) => ({ ...content, slot: slotOf(content.slot, data?.key) }));
+    this.#show(contentsOf(data).map((content) => ({ ...content, slot: slotOf(content.slot, data?.key) })), data?.step);
+  }
+
+  /** Show contents in the place of those before them in their slots, beside the others. */
+  #show(contents: Content[], step: number | undefined): void {
     const last = this.frames.at(-1);
     const others = last?.kind === "preview" ? last.contents.filter(({ slot }) => !contents.some((own) => own.slot === slot)) : [];
     const all = [...others, ...contents].sort((a, b) => a.slot.localeCompare(b.slot, "en", { numeric: true }));
-    if (contents.length) this.#keep({ kind: "preview", step: data?.step, contents: all });
+    if (contents.length) this.#keep({ kind: "preview", step, contents: all });
   }
 
   #output(name: string, data: unknown): void {
@@ -321,7 +340,9 @@ export class Run {
   }
 
   /** The job was run again after a crash: what the first attempt brought does not count. */
-  #restart(): void {
+  #restart({ attempt }: any): void {
+    this.attempt = attempt;
+    this.progress = undefined;
     this.results.clear();
     this.text = "";
     this.#textKind = undefined;

@@ -3,6 +3,10 @@
 import type { RJSFSchema } from "@rjsf/utils";
 import { stringifyJson } from "streamapp-client";
 
+/** What an endpoint is sent: its fields, or, where it says none, any JSON. */
+export type Input = unknown;
+export type Fields = Record<string, unknown>;
+
 /** One endpoint that can be run from the page. */
 export interface Endpoint {
   /** Where it is, from the server's root; may hold `{parameters}`. */
@@ -15,12 +19,17 @@ export interface Endpoint {
   /** The names of what goes into the path or the query, not into the body. */
   parameters: { name: string; in: "path" | "query" }[];
   schema: RJSFSchema;
+  /** Whether it takes JSON of any kind, for which there is no form. */
+  isRaw: boolean;
 }
 
 /** What a file field takes. */
 export type MediaKind = "image" | "audio" | "video" | "file";
 
 type Schema = Record<string, any>;
+
+/** What makes a schema one of fields. */
+const FIELDS = ["properties", "additionalProperties", "anyOf", "oneOf", "allOf", "$ref"];
 
 /** List the endpoints of an OpenAPI document of streamapp. */
 export function endpointsOf(document: Schema): Endpoint[] {
@@ -35,7 +44,8 @@ function endpointOf(path: string, post: Schema, definitions: Schema): Endpoint {
   const kind = "text/event-stream" in answers ? "stream" : "application/json" in answers ? "unary" : "response";
   const parameters = (post.parameters ?? []).filter((parameter: Schema) => ["path", "query"].includes(parameter.in));
   const form = new FormSchema(definitions);
-  const body = form.of(post.requestBody?.content["application/json"].schema ?? {}, "");
+  const given: Schema | undefined = post.requestBody?.content["application/json"].schema;
+  const body = form.of(given ?? {}, "");
   const schema = {
     ...body,
     title: "",
@@ -44,7 +54,8 @@ function endpointOf(path: string, post: Schema, definitions: Schema): Endpoint {
     required: [...parameters.filter((p: Schema) => p.required).map((p: Schema) => p.name), ...(body.required ?? [])],
     properties: { ...Object.fromEntries(parameters.map((p: Schema) => [p.name, form.of(p.schema, p.name)])), ...body.properties },
   } as RJSFSchema;
-  return { path, app: post.tags?.[0] ?? "", description: post.description ?? "", kind, parameters, schema };
+  const isRaw = given !== undefined && !parameters.length && !FIELDS.some((word) => word in body);
+  return { path, app: post.tags?.[0] ?? "", description: post.description ?? "", kind, parameters, schema, isRaw };
 }
 
 /**
@@ -150,12 +161,23 @@ function humanise(name: string): string {
   return name.replace(/_/g, " ").replace(/\b\w/g, (letter) => letter.toUpperCase());
 }
 
+/** Say whether an input can be one of this endpoint's: a link, or what a browser has kept, may hold anything. */
+export function fits({ isRaw }: Endpoint, input: Input): boolean {
+  return isRaw || isRecord(input);
+}
+
+/** Say whether a value is a JSON object. */
+export function isRecord(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 /** Leave out what is only the schema's default: for links and code to copy. */
-export function givenOnly(schema: RJSFSchema, input: Schema): Schema {
+export function givenOnly({ schema, isRaw }: Endpoint, input: Input): Input {
+  if (isRaw) return input;
   const presets = (schema.properties ?? {}) as Record<string, Schema>;
   const required = schema.required ?? [];
   return Object.fromEntries(
-    Object.entries(input).filter(
+    Object.entries(input as Fields).filter(
       ([name, value]) =>
         value !== undefined && (required.includes(name) || stringifyJson(value) !== stringifyJson(presets[name]?.default)),
     ),
@@ -163,8 +185,9 @@ export function givenOnly(schema: RJSFSchema, input: Schema): Schema {
 }
 
 /** Split an input into the URL path, with its query, and the body. */
-export function addressed({ path, parameters }: Endpoint, input: Schema): { path: string; body: Schema } {
-  const body = { ...input };
+export function addressed({ path, parameters, isRaw }: Endpoint, input: Input): { path: string; body: Input } {
+  if (isRaw) return { path, body: input };
+  const body = { ...(input as Fields) };
   const query = new URLSearchParams();
   for (const { name, in: place } of parameters) {
     if (place === "path") path = path.replace(`{${name}}`, encodeURIComponent(String(body[name])));
