@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,11 @@ HERE = "http://127.0.0.1:8000"
 TEXT = (ROOT / MAIN).read_text()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
+RUNPOD = ROOT / "tests" / ".venvs" / "runpod" / "bin" / "python"
+WORDS = ["{'word': 'one'}", "{'word': 'by'}", "{'word': 'one'}"]
+
 pytestmark = pytest.mark.timeout(LONG_S)
+needs_runpod = needs(RUNPOD.exists(), "the package runpod is missing; run `make test`")
 needs_chromium = needs(CHROMIUM is not None, "no chromium: run `make test` as root")
 needs_curl = needs(shutil.which("curl") is not None, "curl is missing")
 needs_esbuild = needs((SDK / "node_modules" / ".bin" / "esbuild").exists(), "the npm packages are missing")
@@ -98,12 +103,16 @@ OF_JAVASCRIPT = [
         "import { SSEDecoder }",
     )
 ]
-HANDLER = take(APPS, "from streamapp import runpod")
+HANDLER_SCRIPT = take(APPS, "from streamapp import runpod")
 HANDLER_ONCE = shell("python handler.py --test_input", APPS)
 
 SERVE_CHUNKS, CALL_CHUNKS = shell("streamapp serve", CHUNKS), shell("streamapp call", CHUNKS)
 _, CHUNKS_FOLDER, _, *SERVE_ENDPOINT = shell("cd ", CHUNKS)
 ASK_ENDPOINT = shell("python", CHUNKS)
+HANDLER = take(MAIN, "import runpod  #")
+SERVE_HANDLER, CURL_RUNPOD = shell("streamapp serve words.py"), shell("curl http://127.0.0.1:8000/v2")
+WITH_RUNPOD, ENDPOINT = take(MAIN, "import runpod\n\nrunpod.api_key"), take(MAIN, "[tool.streamapp.endpoints.words]")
+SERVE_WORKERS, WORK = shell("streamapp serve --runpod"), take(MAIN, 'eval "$(streamapp worker')
 NOT_RUN = {
     (MAIN, "make demo"): "it sets up an environment of its own",
     (MAIN, "make test"): "this is it",
@@ -189,7 +198,7 @@ def test_over_tls_with_the_variables_that_are_printed(folder: Path) -> None:
 
 
 def test_a_handlers_own_script(tmp_path: Path) -> None:
-    (tmp_path / "handler.py").write_text(HANDLER)
+    (tmp_path / "handler.py").write_text(HANDLER_SCRIPT)
     assert run(HANDLER_ONCE, tmp_path).splitlines()[-1] == '[{"n": 0}, {"n": 1}, {"n": 2}]'
 
 
@@ -265,6 +274,43 @@ def test_fal_js_by_exec_and_by_the_proxy(counter: str, folder: Path) -> None:
     assert run(BY_EXEC[1], folder, counter) == "{ count: 3 }\n"
     script.write_text(f"{start} {BY_PROXY.replace(HERE, counter)} console.log((await {call}).data);")
     assert run(["node", str(script)], folder) == "{ count: 3 }\n"
+
+
+# Runpod's client and worker, and a handler
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """Return a folder with the README's handler."""
+    (tmp_path / "words.py").write_text(HANDLER)
+    return tmp_path
+
+
+@needs_curl
+def test_a_handler_that_was_written_for_runpod(words: Path) -> None:
+    with serving(SERVE_HANDLER, words) as url:
+        answer = json.loads(run(["curl", "-s", *CURL_RUNPOD[1:]], words, url))
+        assert answer["output"] == [{"word": "one"}, {"word": "by"}, {"word": "one"}]
+
+
+@needs_runpod
+def test_runpods_client_with_the_endpoint_of_a_pyproject(words: Path) -> None:
+    (words / "pyproject.toml").write_text(ENDPOINT)
+    with serving(SERVE_HANDLER[:4], words) as url:
+        assert run([str(RUNPOD), "-c", WITH_RUNPOD.replace(HERE, url)], words, url).splitlines() == WORDS
+
+
+@needs_runpod
+def test_a_worker_of_runpods_elsewhere(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_WORKER_SECRET", "of-workers-alone")
+    with serving(SERVE_WORKERS, words) as url:
+        line = WORK.replace(HERE, url).replace("streamapp", f"{sys.executable} -m streamapp")
+        command = ["bash", "-c", line.replace("python words.py", f"exec {RUNPOD} words.py")]
+        with subprocess.Popen(command, cwd=words, start_new_session=True, stdout=subprocess.DEVNULL) as worker:
+            try:
+                assert run([str(RUNPOD), "-c", WITH_RUNPOD.replace(HERE, url)], words, url).splitlines() == WORDS
+            finally:
+                os.killpg(worker.pid, signal.SIGKILL)  # with the process that pings
 
 
 # What the clients' READMEs show, on an app with a prompt and pictures

@@ -171,5 +171,6 @@ def test_what_is_installed_below_the_handlers_folder_is_not_looked_at(tmp_path: 
     assert read(tmp_path, "import installed_below") is None
 
 
-def test_a_module_without_source_has_none() -> None:
-    assert schema_of(ModuleType("made")) is None
+@pytest.mark.parametrize("module", [None, ModuleType("made")])
+def test_where_there_is_no_source_there_is_none(module: ModuleType | None) -> None:
+    assert schema_of(module) is None

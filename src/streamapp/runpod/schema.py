@@ -38,8 +38,10 @@ _JSON: dict[Any, dict[str, Any]] = {
 _RUNS = (ast.Call, ast.Await, ast.NamedExpr, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-def schema_of(module: ModuleType) -> dict[str, Any] | None:
-    """Return the JSON schema of a handler's input; None where its module does not say one."""
+def schema_of(module: ModuleType | None) -> dict[str, Any] | None:
+    """Return the JSON schema of a handler's input; None where its module, if it has one, does not say any."""
+    if module is None:
+        return None
     found: list[Any] = []
     try:
         for each in _own_modules(module):

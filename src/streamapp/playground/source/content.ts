@@ -54,7 +54,7 @@ const LEAST_BASE64 = 40; // a word may begin like the smallest image
 const SAMPLE = 200;
 
 /** Return what a text shows that is a data URI, or an image's bare base64, as handlers write it. */
-function inlineMedia(value: unknown): Media | undefined {
+export function inlineMedia(value: unknown): Media | undefined {
   if (typeof value !== "string" || value.length < LEAST_BASE64) return undefined;
   const beginning = value.slice(0, SAMPLE);
   const declared = DATA_URI.exec(beginning)?.[1];

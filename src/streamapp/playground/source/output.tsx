@@ -57,7 +57,7 @@ function Progress({ run }: { run: Run }) {
         <span>{words}</span>
         {!run.isOver && <span>{remaining(run)}</span>}
       </div>
-      {given && Object.keys(given).some((key) => !IN_WORDS.has(key)) && (
+      {given && run.status !== "succeeded" && Object.keys(given).some((key) => !IN_WORDS.has(key)) && (
         <div className="json"><Tree value={given} name="progress" isOpen /></div>
       )}
     </>

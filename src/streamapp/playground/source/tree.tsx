@@ -3,10 +3,11 @@
 import { type ReactNode, useState } from "react";
 import { stringifyJson } from "streamapp-client";
 
-import { readable, sizeOf } from "./content";
+import { inlineMedia, readable, sizeOf } from "./content";
 
 const PAGE = 100;
 const LONG = 1000;
+const BRIEF = 60; // of what is shown as a picture beside
 const OPEN_BYTES = 400;
 const LINE_BYTES = 60;
 
@@ -58,11 +59,12 @@ function isSmall(value: unknown): boolean {
 function Leaf({ value, name }: { value: unknown; name: string }) {
   const [isWhole, setWhole] = useState(false);
   const text = stringifyJson(value) ?? "null";
-  const isLong = text.length > LONG && !isWhole;
+  const most = inlineMedia(value) ? BRIEF : LONG;
+  const isLong = text.length > most && !isWhole;
   return (
     <div className="leaf">
       <Key name={name} />{" "}
-      <span className={value === null ? "null" : typeof value}>{isLong ? text.slice(0, LONG) : text}</span>
+      <span className={value === null ? "null" : typeof value}>{isLong ? text.slice(0, most) : text}</span>
       {isLong && <button type="button" onClick={() => setWhole(true)}>… show all of {readable(text.length)}</button>}
     </div>
   );
