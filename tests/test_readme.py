@@ -103,13 +103,13 @@ OF_JAVASCRIPT = [
         "import { SSEDecoder }",
     )
 ]
-HANDLER_SCRIPT = take(APPS, "from streamapp import runpod")
+HANDLER = take(APPS, "from streamapp import runpod")
 HANDLER_ONCE = shell("python handler.py --test_input", APPS)
 
 SERVE_CHUNKS, CALL_CHUNKS = shell("streamapp serve", CHUNKS), shell("streamapp call", CHUNKS)
 _, CHUNKS_FOLDER, _, *SERVE_ENDPOINT = shell("cd ", CHUNKS)
 ASK_ENDPOINT = shell("python", CHUNKS)
-HANDLER = take(MAIN, "import runpod  #")
+WORDS_APP = take(MAIN, "import runpod  #")
 SERVE_HANDLER, CURL_RUNPOD = shell("streamapp serve words.py"), shell("curl http://127.0.0.1:8000/v2")
 WITH_RUNPOD, ENDPOINT = take(MAIN, "import runpod\n\nrunpod.api_key"), take(MAIN, "[tool.streamapp.endpoints.words]")
 SERVE_WORKERS, WORK = shell("streamapp serve --runpod"), take(MAIN, 'eval "$(streamapp worker')
@@ -198,7 +198,7 @@ def test_over_tls_with_the_variables_that_are_printed(folder: Path) -> None:
 
 
 def test_a_handlers_own_script(tmp_path: Path) -> None:
-    (tmp_path / "handler.py").write_text(HANDLER_SCRIPT)
+    (tmp_path / "handler.py").write_text(HANDLER)
     assert run(HANDLER_ONCE, tmp_path).splitlines()[-1] == '[{"n": 0}, {"n": 1}, {"n": 2}]'
 
 
@@ -282,7 +282,7 @@ def test_fal_js_by_exec_and_by_the_proxy(counter: str, folder: Path) -> None:
 @pytest.fixture
 def words(tmp_path: Path) -> Path:
     """Return a folder with the README's handler."""
-    (tmp_path / "words.py").write_text(HANDLER)
+    (tmp_path / "words.py").write_text(WORDS_APP)
     return tmp_path
 
 

@@ -8,9 +8,10 @@ import json
 import re
 from typing import Any
 
-from ..errors import DeadlineExceeded, HandlerError, JobNotFound
+from ..errors import DeadlineExceeded, JobNotFound
 from ..jobs.job import Job
 from .apps import Streams
+from .handlers import error_text
 from .places import Place
 
 _STATES = {"queued": "IN_QUEUE", "running": "IN_PROGRESS", "succeeded": "COMPLETED", "cancelled": "CANCELLED"}
@@ -72,11 +73,8 @@ def error_of(place: Place, job: Job) -> str | None:
 
 
 def failure_of(job: Job) -> str | None:
-    """Say why a job has failed or was cancelled, a handler's failure as Runpod does: by a text, or JSON in one."""
-    error = job.error
-    if error is None or error.code != HandlerError.code or error.detail is None:
-        return None if error is None else error.message
-    return error.detail if isinstance(error.detail, str) else json.dumps(error.detail)
+    """Say why a job has failed or was cancelled, a handler's failure as Runpod does; None where it was neither."""
+    return None if job.error is None else error_text(job.error)
 
 
 def body_of(told: dict[str, Any], *, output: bytes | None) -> bytes:
