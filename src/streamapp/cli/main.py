@@ -406,7 +406,8 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 def _serve(project: Project, fd: int | None) -> int:
     if project.debug and not is_loopback(project.host):
         logger.warning("--debug tells other machines the texts and tracebacks of what the app raises")
-    logger.info("importing %s", ", ".join(project.sources))
+    if project.sources:
+        logger.info("importing %s", ", ".join(project.sources))
     settings = get_settings().model_copy(update={"debug": project.debug})
     apps, endpoints = _load_project(project)
     api = compile_app(*apps, settings=settings, playground=project.playground, endpoints=endpoints)
