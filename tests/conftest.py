@@ -21,7 +21,10 @@ from streamapp.jobs.events import Event
 # Several threads of torch wait for each other by spinning: four times the work, where others want the cores too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Half of the whole time. Begun last, one of them would run alone.
-SLOWEST = {"test_playground.py", "test_js_client.py", "test_fal_client.py", "test_fal_js.py", "test_tiny_model.py"}
+SLOWEST = {
+    *("test_playground.py", "test_js_client.py", "test_fal_client.py", "test_fal_js.py", "test_tiny_model.py"),
+    *("test_runpod_worker.py", "test_runpod_client.py"),
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ def serving(
     *arguments: str, env: Mapping[str, str], python: str = sys.executable
 ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Run `streamapp serve`; yield the URL and the process, whose further output is still to be read."""
-    command = [python, "-u", "-m", "streamapp", "serve", *arguments, "--port", "0"]
+    command = [python, "-u", "-m", "streamapp", "serve", "--port", "0", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     try:
         yield read_until(process.stdout, "docs:").split()[1].removesuffix("/docs"), process

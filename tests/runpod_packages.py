@@ -24,6 +24,8 @@ PYTHON = TESTS / ".venvs" / "runpod" / "bin" / "python"
 APPS = TESTS / "apps"
 KEY = "a-key-of-callers"
 SECRET = "a-secret-of-workers-alone"
+#: items that are true of nothing, or of more than ASCII; the last one's error is none
+ANYTHING = [None, "", 0, False, [], {}, 1.5, [1, [2]], "Grüße \u2028 😀", {"error": "", "kept": 1}]
 
 needs_runpod = needs(PYTHON.exists(), "the package runpod is missing; run `make test`")
 needs_runpod_js = needs((JS / "node_modules" / "runpod-sdk").is_dir(), "the npm packages are missing; run `make test`")

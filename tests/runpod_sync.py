@@ -47,6 +47,12 @@ def stream_without_aggregate() -> Any:
 
 
 @call
+def anything() -> Any:
+    job = ITEMS.run({"yields": json.loads(os.environ["ANYTHING"])})
+    return [list(job.stream()), job.output()]
+
+
+@call
 def returns() -> Any:
     job = ANSWERS.run({"answer": {"a": 1}})
     return [list(job.stream()), job.status(), job.output()]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 from tests.fal_packages import JS
-from tests.runpod_packages import APPS, KEY, TESTS, call, call_js, needs_runpod, needs_runpod_js, serving
+from tests.runpod_packages import ANYTHING, APPS, KEY, TESTS, call, call_js, needs_runpod, needs_runpod_js, serving
 from tests.waiting import WAIT_S, until
 
 Outcomes = dict[str, Any]
@@ -37,7 +37,12 @@ def called(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
     with io.BytesIO() as png:
         Image.new("RGB", (30, 20), "red").save(png, "png")
         picture = base64.b64encode(png.getvalue()).decode()
-    told = {"CANCELLED": str(folder / "cancelled"), "GATE": str(folder / "gate"), "PICTURE": picture}
+    told = {
+        "CANCELLED": str(folder / "cancelled"),
+        "GATE": str(folder / "gate"),
+        "PICTURE": picture,
+        "ANYTHING": json.dumps(ANYTHING),
+    }
     with ThreadPoolExecutor() as pool:
         yield {
             "sync": pool.submit(lambda: {**call(TESTS / "runpod_sync.py", url, **told), "told": told["CANCELLED"]}),
@@ -95,6 +100,11 @@ def test_an_input_that_is_not_wrapped_arrives(sync: Outcomes) -> None:
 @needs_runpod
 def test_without_an_aggregate_the_items_are_streamed_and_output_is_empty(sync: Outcomes) -> None:
     assert sync["stream_without_aggregate"] == [[0, 1], "COMPLETED", []]
+
+
+@needs_runpod
+def test_whatever_is_yielded_is_an_item(sync: Outcomes) -> None:
+    assert sync["anything"] == [ANYTHING, ANYTHING]
 
 
 @needs_runpod

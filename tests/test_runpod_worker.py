@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runpod_packages import APPS, SECRET, Caller, needs_runpod, serving, working
+from tests.runpod_packages import ANYTHING, APPS, SECRET, Caller, needs_runpod, serving, working
 from tests.waiting import until
 
 pytestmark = needs_runpod
@@ -84,6 +84,12 @@ def test_a_generator_without_an_aggregate_streams_and_its_output_is_empty(caller
     job = caller.run("tokens", tokens=2)
     assert [item["token"] for item in caller.stream("tokens", job)] == [0, 1]
     assert caller.end("tokens", job)["output"] == []
+
+
+def test_whatever_is_yielded_is_an_item(caller: Caller) -> None:
+    job = caller.run("items", yields=ANYTHING)
+    assert list(caller.stream("items", job)) == ANYTHING
+    assert caller.end("items", job)["output"] == ANYTHING
 
 
 def test_an_item_is_there_while_the_worker_still_blocks(caller: Caller, gate: Path) -> None:
@@ -253,3 +259,18 @@ def test_a_worker_that_refreshes_itself_gets_no_further_job(url: str, caller: Ca
             worker.wait()
     assert [end["status"] for end in ends] == ["COMPLETED"] * 2
     assert "retries" not in ends[1]
+
+
+def test_a_worker_goes_on_with_a_server_that_begins_anew(tmp_path: Path) -> None:
+    """The job of the server that was killed is none of the new one's: its worker is told to stop it."""
+    seen = tmp_path / "seen"
+    with ExitStack() as stack:
+        with serving("--runpod", "kept", STREAMAPP_WORKER_SECRET=SECRET) as (url, _):
+            stack.enter_context(working(TOKENS, url, "kept"))
+            caller = Caller(url)
+            stack.callback(caller.http.close)
+            next(caller.stream("kept", caller.run("kept", tokens=1, until=NOWHERE, cancelled=str(seen))))
+        port = url.rpartition(":")[2]
+        stack.enter_context(serving("--runpod", "kept", "--port", port, STREAMAPP_WORKER_SECRET=SECRET))
+        assert [item["token"] for item in caller.stream("kept", caller.run("kept", tokens=2))] == [0, 1]
+        until(seen.exists)

@@ -12,7 +12,8 @@ import runpod
 def items(job: dict[str, Any]) -> Iterator[Any]:
     """Yield items, wait until a file is there, then fail in one of two ways or end."""
     asked = job["input"]
-    for number in range(asked.get("items", 3)):
+    yield from asked.get("yields", ())
+    for number in range(asked.get("items", 0 if "yields" in asked else 3)):
         yield {"number": number, "data": "x" * asked.get("size", 0)}
     while asked.get("until") and not Path(asked["until"]).exists():
         time.sleep(0.01)
