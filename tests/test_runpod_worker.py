@@ -197,6 +197,12 @@ def test_a_worker_of_one_job_at_a_time_gets_one(caller: Caller, gate: Path) -> N
     assert caller.end("items", second)["status"] == "COMPLETED"
 
 
+def test_a_job_goes_to_the_worker_that_has_none(caller: Caller, gate: Path) -> None:
+    until(lambda: health(caller, "tokens")["workers"]["idle"] == 2)
+    jobs = [caller.run("tokens", tokens=1, until=str(gate)) for _ in range(2)]
+    assert len({next(caller.stream("tokens", job))["pid"] for job in jobs}) == 2
+
+
 def test_workers_share_what_comes(caller: Caller, gate: Path) -> None:
     jobs = [caller.run("tokens", tokens=1, until=str(gate)) for _ in range(8)]
     taken = Counter(next(caller.stream("tokens", job))["pid"] for job in jobs)
