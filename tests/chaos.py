@@ -18,12 +18,15 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 from tests.cutting_proxy import cutting
+from tests.fleet import WAYS, Berth, Runs, berth
 from tests.test_misbehaving import sinning
 
 from streamapp import __version__
@@ -57,10 +60,12 @@ class Served:
 
 
 @contextmanager
-def serving(**environment: str) -> Iterator[Served]:
+def serving(*command: str, **environment: str) -> Iterator[Served]:
+    """Run a server, that of `APP` where no other command is named; its port comes last."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    process = subprocess.Popen([sys.executable, str(APP), str(port)], env={**os.environ, **environment})
+    command = (sys.executable, *(command or (str(APP),)), str(port))
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
     try:
         until(lambda: httpx.get(f"http://127.0.0.1:{port}/ready").is_success, "the server is ready")
         yield Served(process, port)
@@ -337,6 +342,141 @@ def silent_connections(quick: bool) -> dict[str, Any]:
     return {"silent": silent + asked, "places": places, "asked, answered": asked, "p50 ms": p50, "slowest ms": slowest}
 
 
+def external_workers(quick: bool) -> dict[str, Any]:
+    """Runpod's own workers are lost under load: no job is, none runs twice at a time, readers hear `restarted`."""
+    losses = 8 if quick else 50
+    command = ("-m", "streamapp", "serve", "--runpod", "chunks", "--runpod", "values", "--log-level", "error", "--port")
+    with (
+        serving(*command, STREAMAPP_WORKER_SECRET=SECRET) as server,
+        TemporaryDirectory() as folder,
+        ExitStack() as fleet,
+    ):
+        berths = [
+            fleet.enter_context(berth(f"{kind}-worker", kind, server.port, partial(_worker_environment, endpoint)))
+            for endpoint, kinds in WORKERS.items()
+            for kind in kinds
+        ]
+        load = _Load(server.url, Runs(Path(folder)))
+        asyncio.run(load.run(lambda: _lose(berths, load, losses), within_s=180))
+        assert not (twice := load.runs.twice()), f"{twice} were run twice at a time"
+    assert load.again, "no job was run again"
+    return {
+        "workers": len(berths),
+        "lost": losses,
+        "jobs": load.jobs,
+        "run again": load.again,
+        "lost, twice at a time, out of order": 0,
+        "slowest s": round(load.slowest_s, 1),
+    }
+
+
+# The handlers of each endpoint: two kinds that bring the same.
+WORKERS = {"chunks": ("generator", "async_generator"), "values": ("function", "coroutine")}
+SECRET = "chaos-secret"
+
+
+def _worker_environment(endpoint: str, port: int) -> dict[str, str]:
+    command = [sys.executable, "-m", "streamapp", "worker", "--runpod", endpoint, "--url", f"http://127.0.0.1:{port}"]
+    environment = {**os.environ, "STREAMAPP_WORKER_SECRET": SECRET}
+    lines = subprocess.run([*command, "--env-file"], env=environment, capture_output=True, text=True, check=True).stdout
+    return dict(line.split("=", 1) for line in lines.splitlines() if "=" in line and not line.startswith("#"))
+
+
+async def _lose(berths: list[Berth], load: "_Load", losses: int) -> None:
+    """Lose workers at random moments, mostly at work; a job whose worker was lost once keeps the next one."""
+    draw = random.Random(SEED)
+    for number in range(losses):
+        while True:
+            await asyncio.sleep(draw.uniform(0, 0.5))
+            chosen = draw.choice(berths)
+            if load.runs.at_work(load.open).get(chosen.pid, 0) == 1 or draw.random() < 0.02:
+                break
+        await chosen.lose(WAYS[number % len(WAYS)])
+        # Not those that yield: the package sends a chunk once, and one that is under way is lost without a word.
+        draw.choice([berth for berth in berths if berth.kind in WORKERS["values"]]).interrupt()
+
+
+class _Load:
+    """Read jobs, twelve at a time: by server-sent events, and as Runpod's clients do.
+
+    Attributes:
+        open: those that have not ended.
+        again: how many were begun more than once.
+    """
+
+    def __init__(self, url: str, runs: Runs) -> None:
+        self.runs = runs
+        self.open: set[str] = set()
+        self.jobs = self.again = 0
+        self.slowest_s = 0.0
+        self._url = url
+        self._draw = random.Random(SEED)
+
+    async def run(self, harm: Callable[[], Awaitable[None]], *, within_s: float) -> None:
+        """Read until the harm is done, and to the end of each job."""
+        is_over = asyncio.Event()
+
+        async def harmed() -> None:
+            await harm()
+            is_over.set()
+
+        async with AsyncClient(self._url, patience_s=60) as client, httpx.AsyncClient(base_url=self._url) as http:
+            ways = (partial(_by_events, client), partial(_by_polls, http))
+            reading = asyncio.gather(harmed(), *(self._read(ways[i % 2], is_over) for i in range(12)))
+            try:
+                await asyncio.wait_for(reading, within_s)
+            except TimeoutError:
+                raise AssertionError(f"not within {within_s} s: {sorted(self.open)}") from None
+
+    async def _read(self, read: Callable[..., Awaitable[int]], is_over: asyncio.Event) -> None:
+        while not is_over.is_set():
+            self.jobs += 1
+            job, endpoint, n = f"job-{self.jobs}", self._draw.choice([*WORKERS]), self._draw.randrange(4, 16)
+            started = time.monotonic()
+            self.open.add(job)
+            told = await read(endpoint, {"file": self.runs.file(job), "n": n, "pause_s": 0.05})
+            self.open.remove(job)
+            self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+            assert (runs := self.runs.count(job)) <= 1 + told, f"{job} was begun {runs} times, its reader told {told}"
+            self.again += runs > 1
+
+
+async def _by_events(client: AsyncClient, endpoint: str, input: dict[str, Any]) -> int:
+    """Return how often `restarted` came."""
+    outputs: list[Any] = []
+    restarts = 0
+    stream = await client.stream(f"/{endpoint}/stream", input)
+    async for event in stream:
+        if event.name == "restarted":
+            outputs.clear()
+            restarts += 1
+        elif event.name == "output":
+            outputs.append(event.data)
+    _check(endpoint, input["n"], outputs)
+    return restarts
+
+
+async def _by_polls(http: httpx.AsyncClient, endpoint: str, input: dict[str, Any]) -> int:
+    """Return how often the job was run again, which its status says."""
+    job = (await http.post(f"/v2/{endpoint}/run", json={"input": input})).json()["id"]
+    outputs, status = [], "IN_QUEUE"
+    while status.startswith("IN_"):
+        answer = (await http.get(f"/v2/{endpoint}/stream/{job}", timeout=30)).json()
+        outputs += [item["output"] for item in answer["stream"]]
+        status = answer["status"]
+    ended = (await http.get(f"/v2/{endpoint}/status/{job}")).json()
+    assert ended["status"] == "COMPLETED", ended
+    _check(endpoint, input["n"], ended["output"])
+    if endpoint == "chunks":
+        _check(endpoint, input["n"], outputs[-input["n"] :])
+    return int(ended.get("retries", 0))
+
+
+def _check(endpoint: str, n: int, outputs: Any) -> None:
+    expected = [{"n": i} for i in range(n)] if endpoint == "chunks" else {"n": n}
+    assert outputs in (expected, [expected]), f"{outputs} for {n}"
+
+
 SCENARIOS = (
     cut_streams,
     leaving,
@@ -347,6 +487,7 @@ SCENARIOS = (
     sinning_apps,
     many_jobs,
     silent_connections,
+    external_workers,
 )
 
 
