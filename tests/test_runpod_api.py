@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Body, Header
+from fastapi import Body, Header, Query
 from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
@@ -57,6 +57,10 @@ class Shop(streamapp.App, name="shop", max_queue=2):
     @streamapp.endpoint("/head")
     def head(self, request: Request) -> str:
         raise ValueError
+
+    @streamapp.endpoint("/query")
+    def query(self, style: Annotated[str, Query()] = "plain") -> None:
+        raise ValueError(style)
 
     @streamapp.endpoint("/raw")
     def raw(self, body: Annotated[Any, Body()], x_mark: str = Header("")) -> list[Any]:
@@ -318,10 +322,11 @@ def test_only_what_has_failed_is_retried(client: TestClient, endpoint: str) -> N
     assert (answer.status_code, "FAILED or TIMED_OUT can be retried" in answer.text) == (400, True)
 
 
-def test_what_has_no_input_of_its_own_is_not_retried(client: TestClient) -> None:
-    job = run(client, "shop--head", operation="runsync")
-    answer = client.post(f"/v2/shop--head/retry/{job['id']}")
-    assert (answer.status_code, "its input is not kept" in answer.text) == (400, True)
+@pytest.mark.parametrize("endpoint", ["shop--head", "shop--query"])
+def test_what_came_with_more_than_is_kept_is_not_retried(client: TestClient, endpoint: str) -> None:
+    job = run(client, endpoint, operation="runsync")
+    answer = client.post(f"/v2/{endpoint}/retry/{job['id']}")
+    assert (answer.status_code, "what it came with is not kept whole" in answer.text) == (400, True)
 
 
 def test_a_job_whose_retry_is_refused_stays_as_it_was(client: TestClient) -> None:

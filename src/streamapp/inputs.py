@@ -103,7 +103,7 @@ class InputReader:
         others = [p for p in spec.parameters if not _is_request(p) and p.annotation is not Response]
         self.whole, self.adapter, own = _adapter(spec, [p for p in others if not _is_injected(p, spec.path)])
         self.injected = [parameter for parameter in others if parameter not in own]
-        markers = [marker for parameter in self.injected for marker in _markers(parameter)]
+        markers = [marker for parameter in self.injected for marker in markers_of(parameter)]
         self.has_dependencies = any(isinstance(marker, fastapi.params.Depends) for marker in markers)
         self._has_default = self.whole is not None and self.adapter.get_default_value() is not None
         marker = _body_marker(own[0]) if self.whole is not None else None
@@ -114,7 +114,9 @@ class InputReader:
         self._is_alike = _is_alike(self.adapter.core_schema)
         self._form = FormReader(self.adapter.core_schema, self.whole)
         holds = (self._requests, self._response is not None, spec.kind == "response", self.has_dependencies)
-        self._is_bound = any(holds) or any(_is_secret(marker, p.name) for p in self.injected for marker in _markers(p))
+        self._is_bound = any(holds) or any(
+            _is_secret(marker, p.name) for p in self.injected for marker in markers_of(p)
+        )
 
     async def read(self, request: Request, *, is_get: bool, content_type: str | None) -> Input:
         """Return what the request's input gives: on GET the query, else the body.
@@ -301,6 +303,11 @@ def described(error: RequestValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'input'}: {e['msg']}" for e in error.errors())
 
 
+def markers_of(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    """Return where FastAPI looks for its markers: the default, and what stands in `Annotated` behind the type."""
+    return (parameter.default, *typing.get_args(parameter.annotation)[1:])
+
+
 def _asks_inline(given: Any) -> bool:
     """Say whether an input sets `sync_mode`, whether or not the endpoint has a parameter of that name."""
     if isinstance(given, bytes):
@@ -397,12 +404,7 @@ def _invalid(
 def _is_injected(parameter: inspect.Parameter, path: str) -> bool:
     if f"{{{parameter.name}}}" in path or f"{{{parameter.name}:" in path:
         return True
-    return any(isinstance(marker, _MARKERS) for marker in _markers(parameter))
-
-
-def _markers(parameter: inspect.Parameter) -> tuple[Any, ...]:
-    """Return where FastAPI looks for its markers: the default, and what stands in `Annotated` behind the type."""
-    return (parameter.default, *typing.get_args(parameter.annotation)[1:])
+    return any(isinstance(marker, _MARKERS) for marker in markers_of(parameter))
 
 
 def _is_request(parameter: inspect.Parameter) -> bool:
@@ -462,7 +464,7 @@ def _is_whole(parameter: inspect.Parameter, *, has_fields: bool) -> bool:
 
 
 def _body_marker(parameter: inspect.Parameter) -> Body | None:
-    return next((marker for marker in _markers(parameter) if isinstance(marker, Body)), None)
+    return next((marker for marker in markers_of(parameter) if isinstance(marker, Body)), None)
 
 
 def _with_default(parameter: inspect.Parameter) -> Any:

@@ -167,8 +167,8 @@ class RunpodPaths:
         state, again = state_of(job), job.request
         if state not in ("FAILED", "TIMED_OUT"):
             raise MalformedRequest(f"job {job_id} is {state}; what has FAILED or TIMED_OUT can be retried")
-        if again.input is None:
-            raise MalformedRequest(f"job {job_id}: its input is not kept; send it again by /run")
+        if again.input is None or asked.place.takes_query:
+            raise MalformedRequest(f"job {job_id}: what it came with is not kept whole; send it again by /run")
         fields = ("timeout_s", "ttl_s", "kept_s", "is_low_priority", "is_repeatable", "keeps_log", "key", "media")
         share: Share | None = request.scope.get(SHARE)
         if share is not None:

@@ -6,7 +6,10 @@ What the deployment names itself goes before the ids that each app's endpoints h
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fastapi.params import Query
+
 from ..endpoint import EndpointSpec
+from ..inputs import markers_of
 from ..jobs.job import Job
 from ..runtime import Runtime, ServedApp
 from ..workers.worker import Worker
@@ -31,6 +34,12 @@ class Place:
     def worker(self) -> Worker:
         """Return what runs its jobs."""
         return self.served.worker_of(self.spec)
+
+    @property
+    def takes_query(self) -> bool:
+        """Say whether a part of the input comes in the query, of which a job keeps nothing."""
+        injected = self.served.reader_of(self.spec).injected
+        return any(isinstance(marker, Query) for parameter in injected for marker in markers_of(parameter))
 
     def has(self, job: Job) -> bool:
         """Say whether a job is one of this endpoint's."""
