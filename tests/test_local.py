@@ -104,6 +104,8 @@ def test_the_file_is_read_where_nothing_else_is_given(folder: Path) -> None:
         (("--test_input", '{"input'), "--test_input: expected JSON: "),
         (("--test_input", ""), "--test_input: expected JSON: "),
         (("--test_input", "[" * 100_000), "--test_input: expected JSON: "),
+        (("--test_input", '{"input": "\udcff"}'), "--test_input: expected JSON: "),
+        (("--test_input", '{"input": "\\ud800"}'), "--test_input: expected JSON: "),
         (("--test_input", '{"prompt": "x"}'), '--test_input: expected {"input": ...}, got {"prompt": "x"}'),
         (("--test_input", '{"input": null}'), '--test_input: expected {"input": ...}'),
         (("--test_input", "{}"), '--test_input: expected {"input": ...}'),
@@ -120,6 +122,15 @@ def test_what_is_no_job_is_told_in_a_line(
 def test_a_file_that_holds_no_job_is_named(content: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "test_input.json").write_bytes(content)
     assert ended(monkeypatch).startswith("test_input.json: ")
+
+
+@pytest.mark.parametrize(("given", "told"), [("7", "7"), ('"a"', "a"), ("null", "local_test"), ('""', "local_test")])
+def test_a_job_may_have_an_id(
+    given: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--test_input", f'{{"input": 5, "id": {given}}}')
+    assert ended(monkeypatch, *arguments, config={"handler": lambda job: job["id"]}) == 0
+    assert capsys.readouterr().out == f'"{told}"\n'
 
 
 def test_words_go_to_stderr_and_the_code_is_1() -> None:

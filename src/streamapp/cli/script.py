@@ -75,9 +75,7 @@ def _run(app: type[QueueApp], job: Mapping[str, Any], asked: Mapping[str, Any], 
             else:
                 display.show(name, data)
 
-        running = run_once(
-            app, "/stream", job["input"], settings, show=show, shows_previews=True, job_id=str(job["id"])
-        )
+        running = run_once(app, "/stream", job["input"], settings, show=show, shows_previews=True, job_id=job["id"])
         ended = run_shown(running, display)
     if ended.error is not None:
         print_error(f"{ended.error.code}: {ended.error.message}")

@@ -11,11 +11,12 @@ called, as in `fal/app`: rooms to the right of this one, and a web server, which
 import argparse
 import importlib
 import inspect
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
+
+from pydantic_core import from_json
 
 from ..errors import StreamAppError
 from . import progress
@@ -112,12 +113,12 @@ def _read_job(asked: dict[str, Any]) -> dict[str, Any]:
     if text is None:
         where, text = str(_TEST_FILE), _read_file()
     try:
-        job = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        job = from_json(text)
+    except (ValueError, TypeError) as error:  # the second of an argument that is no Unicode
         sys.exit(f"{where}: expected JSON: {error}")
     if not isinstance(job, dict) or job.get("input") is None:
         sys.exit(f'{where}: expected {{"input": ...}}, got {text.strip()[:200]}')
-    return {"id": "local_test", **job}
+    return {**job, "id": str(job.get("id") or "local_test")}
 
 
 def _read_file() -> str:
