@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from streamapp.runpod.environment import worker_variables
 from tests import processes
 from tests.fal_packages import JS, environment, needs
 from tests.waiting import WAIT_S
+
+from streamapp.runpod.environment import worker_variables
 
 TESTS = Path(__file__).parent
 PYTHON = TESTS / ".venvs" / "runpod" / "bin" / "python"

@@ -77,8 +77,8 @@ class Fetcher:
         if rest is not None:
             await rest
 
-    def finish(self, job: Job, *, is_stream: bool = False, **outcome: Any) -> None:
-        self.pool.finish(self.pod, job.id, outcome, is_stream=is_stream)
+    def finish(self, job: Job, output: Any = None, **outcome: Any) -> None:
+        self.pool.finish(self.pod, job.id, None if output is None else to_event(output), **outcome)
 
     def stopped(self) -> list[str]:
         """Return which jobs it is told to stop."""
@@ -208,7 +208,7 @@ async def test_outputs_come_into_the_log_and_the_last_one_is_the_result_of_a_job
         a.take()
         for n in range(3):
             await a.post(job, n)
-        a.finish(job, is_stream=True, output=[0, 1, 2])
+        a.finish(job, streamed="list")
         assert (outputs(job), job.result and job.result.json()) == ([0, 1, 2], 2)
         assert pool.streamed_output(job) == "list"
         await turned()
@@ -219,7 +219,7 @@ async def test_a_job_that_yields_nothing_has_no_result() -> None:
     async with working() as pool:
         a, (job,) = Fetcher(pool, "a"), submitted(pool)
         a.take()
-        a.finish(job, is_stream=True, output=[])
+        a.finish(job, streamed="empty")
         assert (job.result and job.result.json(), pool.streamed_output(job)) == (None, "empty")
 
 
@@ -237,7 +237,7 @@ async def test_an_error_fails_the_job_and_what_came_with_it_is_an_output() -> No
         a.take(2)
         a.finish(job, error="image too large", output={"pixels": 9})
         assert (job.error and job.error.message, outputs(job)) == ("image too large", [{"pixels": 9}])
-        a.finish(other, is_stream=True, error="soft")
+        a.finish(other, error="soft")
         assert (job.status, other.status, outputs(other)) == ("failed", "failed", [])
 
 
@@ -544,7 +544,7 @@ async def test_a_drain_sends_waiting_workers_away_and_lets_running_jobs_end() ->
         with pytest.raises(Draining):
             pool.submit(new())
         await a.post(job, 1)
-        a.finish(job, is_stream=True, output=[1])
+        a.finish(job, streamed="list")
         assert job.status == "succeeded"
 
 

@@ -189,11 +189,14 @@ async def _stream(pool: Pool, request: Request, send: Send) -> None:
 async def _done(pool: Pool, request: Request, send: Send) -> None:
     with pool.visit(request.path_params["worker_id"]) as pod:
         posted = await json_object(request)
+        output, job_id = posted.get("output"), request.path_params["job_id"]
         if posted.get("status") == "IN_PROGRESS":
-            await _emit(pool, pod, request, await _encoded(request, progress_event, posted.get("output")))
+            await _emit(pool, pod, request, await _encoded(request, progress_event, output))
+        elif request.query_params.get("isStream") == "true":  # it has sent all of it before
+            pool.finish(pod, job_id, None, error=posted.get("error"), streamed="list" if output else "empty")
         else:
-            is_stream = request.query_params.get("isStream") == "true"
-            pool.finish(pod, request.path_params["job_id"], posted, is_stream=is_stream)
+            event = None if output is None else await _encoded(request, to_event, output)
+            pool.finish(pod, job_id, event, error=posted.get("error"))
     await Response(b"{}", media_type="application/json")(request.scope, request.receive, send)
 
 

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 from ..errors import Cancelled, EndpointFailed, StreamAppError
-from ..jobs.events import Event, to_event
+from ..jobs.events import Event
 from ..jobs.job import Job
 from ..process.logs import logger
 from ..runtime import ServedApp, Workers
@@ -385,29 +385,37 @@ class Pool:
         if not emitting.cancelled():
             emitting.exception()  # the job is over
 
-    def finish(self, pod: Pod, job_id: str, outcome: dict[str, Any], *, is_stream: bool) -> None:
+    def finish(
+        self,
+        pod: Pod,
+        job_id: str,
+        output: Event | None,
+        *,
+        error: Any = None,
+        streamed: Literal["list", "empty"] | None = None,
+    ) -> None:
         """Take in how a job has ended.
 
         Args:
-            outcome: `{"output", "error"}`, as Runpod's worker sends it.
-            is_stream: its handler yields; the output is the list of all it has yielded, or an empty one.
+            output: what its handler has returned.
+            error: what it says of its failure; an output with it came before that.
+            streamed: what `streamed_output` is to say.
         """
         place = pod.places.pop(job_id, None)
         if place is None or not self._is_current(place):
             return
         place.begin()
-        job, output = place.job, outcome.get("output")
-        if error := outcome.get("error"):
-            if output and not is_stream:
+        job = place.job
+        if error:
+            if output is not None:
                 with suppress(Cancelled):
-                    job.channel.emit(to_event(output), waits=False)
+                    job.channel.emit(output, waits=False)
             where = f"endpoint {job.request.path}"
             job.fail(handler_error(error, where=where, debug=self._settings.debug))
             return
-        if is_stream:
-            self._streamed[job] = "list" if output else "empty"
-            output = None
-        job.succeed(final_event(job, output))
+        if streamed is not None:
+            self._streamed[job] = streamed
+        job.succeed(final_event(job, None) if output is None else output)
 
     # Jobs end.
 
