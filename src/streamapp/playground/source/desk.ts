@@ -65,9 +65,10 @@ export function useDesk(client: Client, endpoints: Endpoint[], server: string): 
     display(of);
   };
   const show = (jobId: string) => {
-    const past = history.all().find((one) => one.jobId === jobId);
-    const of = past && find(past.path);
-    if (of && fits(of, past.input)) lay(past.path, past.input);
+    const kept = history.all().find((one) => one.jobId === jobId);
+    const of = kept && find(kept.path);
+    const past = of && !fits(of, kept.input) ? undefined : kept;
+    if (of && past) lay(past.path, past.input);
     const known = runs.current.get(jobId);
     if (known && !known.isLost) display(known);
     else record(Run.watch(client, jobId, find, past));
