@@ -1,15 +1,21 @@
 """What `[tool.streamapp.endpoints.<id>]` says of an endpoint holds, and nonsense is told in words."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
+from starlette.testclient import TestClient
+from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import DefinitionError
 from streamapp.runpod.endpoints import Endpoint, own_ids
+from streamapp.runpod.handlers import handler_app
+from streamapp.runpod.pool import pool_app
 from streamapp.serve.build import compile_app
+from streamapp.settings import Settings
 
 NEEDS = Endpoint(app="counter", gpu="16 GB", image="docker.io/me/count:latest")
 
@@ -136,3 +142,16 @@ def test_what_is_no_endpoint_is_told(given: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize("given", [{"type": "Queue"}, {"type": "queue"}, {"ttl_s": 60}, {"execution_timeout_s": 0.5}])
 def test_what_the_console_says_may_be_written(given: dict[str, Any]) -> None:
     assert Endpoint(**given).type == "queue"
+
+
+@pytest.mark.parametrize("is_elsewhere", [True, False])
+def test_the_bound_of_a_queue_holds_whoever_runs_the_jobs(is_elsewhere: bool) -> None:
+    gate = threading.Event()
+    app = pool_app("mine") if is_elsewhere else handler_app({"handler": lambda job: gate.wait(WAIT_S)}, name="mine")
+    api = compile_app(
+        app, endpoints={"mine": Endpoint(max_queue=1)}, settings=Settings(worker_secret=SecretStr("s3cret"))
+    )
+    with TestClient(api, headers={"Host": "localhost"}) as client:
+        answers = [client.post("/v2/mine/run", json={"input": {}}).status_code for _ in range(3)]
+        gate.set()
+    assert (answers[0], answers[2]) == (200, 429)

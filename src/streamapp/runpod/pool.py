@@ -81,7 +81,7 @@ class Pool:
         self.name = served.name
         self.max_workers: int | None = getattr(cls, "max_workers", None)
         self._settings = served.settings
-        self._lane = Lane(served.name, served.settings, max_queue=cls.max_queue, on_broken=served.on_broken)
+        self._lane = Lane(served.name, served.settings, max_queue=served.max_queue, on_broken=served.on_broken)
         self.ready = self._lane.ready
         self._pods: dict[str, Pod] = {}
         self._takes: list[Take] = []

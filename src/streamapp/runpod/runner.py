@@ -68,7 +68,7 @@ class HandlerWorker(ThreadWorker):
             served.name,
             served.settings,
             run=served.run,
-            max_queue=app.max_queue,
+            max_queue=served.max_queue,
             setup=self._set_up,
             capture=served.capture,
             on_broken=served.on_broken,
