@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import Body, Form
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 
 import streamapp
 from streamapp.cli.banner import describe_server, shown_address
 from streamapp.runpod.apps import QueueApp
 from streamapp.runpod.endpoints import Endpoint
+from streamapp.runpod.pool import pool_app
 from streamapp.serve.build import compile_app
 from streamapp.settings import Settings
 from streamapp.testing import TestClient
@@ -169,3 +170,9 @@ def test_the_line_for_runpods_clients_gives_the_first_endpoint_what_it_takes_wit
     words = shlex.split(describe_server(api, "127.0.0.1", 8000).splitlines()[-1])
     assert words[:4] == ["curl", "http://127.0.0.1:8000/v2/p/runsync", "-H", "Authorization: Bearer $STREAMAPP_API_KEY"]
     assert json.loads(words[-1])["input"]["prompt"] == "a red circle's edge"
+
+
+def test_an_endpoint_whose_jobs_run_elsewhere_is_shown_with_what_makes_a_worker_of_it() -> None:
+    api = compile_app(pool_app("mine"), settings=Settings(worker_secret=SecretStr("s3cret")))
+    worker = 'a worker of mine: eval "$(streamapp worker --runpod mine --url http://127.0.0.1:8000)"'
+    assert worker in describe_server(api, "127.0.0.1", 8000).splitlines()

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from ..http.playground import PAGE_PATH
 from ..runpod.apps import QueueApp
 from ..runpod.endpoints import own_ids
+from ..runpod.pool import PoolApp
 from ..runtime import ServedApp
 
 _EXAMPLES = {"string": "hello", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
@@ -28,6 +29,11 @@ def describe_server(api: FastAPI, host: str, port: int, *, scheme: str = "http")
     lines += [
         f"runpod endpoint {endpoint_id}: {address}/v2/{endpoint_id}" + (needs and f" ({needs})")
         for endpoint_id, (_, needs) in _queues(api).items()
+    ]
+    lines += [
+        f'a worker of {served.name}: eval "$(streamapp worker --runpod {served.name} --url {address})"'
+        for served in (first, *others)
+        if isinstance(served.app, PoolApp)
     ]
     pages = [f"playground: {address}{PAGE_PATH}"] if api.state.has_playground else []
     return "\n".join([*lines, *pages, f"docs: {address}/docs", *_curl(api, address), *_runpod(api, address), ""])
