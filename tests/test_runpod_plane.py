@@ -227,6 +227,17 @@ async def test_an_output_that_its_worker_stopped_sending_comes_once_when_it_is_s
         assert [event.json() for event in job.channel.events() if event.kind == "output"] == [0, 1]
 
 
+async def test_workers_may_be_the_first_to_ask_where_the_app_is_mounted() -> None:
+    api = compile_app(pool_app("ep"), settings=Settings(drain_s=0, worker_secret=SecretStr("s3cret"), api_key=None))
+    asking = Asking(api, "job-take/a?gpu=x")
+    await turned()
+    await asking.gone()
+    runtime = api.state.runtime
+    assert runtime.readiness().is_ready
+    await runtime.drain()
+    await runtime.stop()
+
+
 async def test_in_a_drain_workers_are_asked_to_come_back_later() -> None:
     async with running() as (api, pool):
         waiting = Asking(api, "job-take/a?gpu=x")

@@ -22,7 +22,6 @@ import re
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
-from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,7 +38,7 @@ from ..jsontext import LARGE_BYTES
 from ..process.threads import in_pool
 from ..runtime import Runtime
 from .pods import Pod, Take
-from .pool import Pool, PoolApp
+from .pool import Pool
 from .reports import progress_event
 
 _OF_WORKER = ("job-take", "job-take-batch", "job-stop", "ping")
@@ -61,17 +60,18 @@ class Plane:
 
     Args:
         pools: the pools, by the ids of their endpoints.
-        secret: None lets nobody in.
         answer: answers one that knows the secret.
     """
 
     def __init__(
         self,
+        runtime: Runtime,
         pools: dict[str, Pool],
-        secret: SecretStr | None,
         method: str,
         answer: Callable[[Pool, Request, Send], Awaitable[None]],
     ) -> None:
+        secret = runtime.settings.worker_secret
+        self._runtime = runtime
         self._pools = pools
         self._secret = None if secret is None else secret.get_secret_value().encode()
         self._method = method
@@ -84,6 +84,8 @@ class Plane:
         except (StreamAppError, HTTPException):
             await asyncio.sleep(_REFUSED_S)
             raise
+        if not self._runtime.is_draining:
+            self._runtime.start()  # mounted in another app, nothing else starts it before the first job
         await self._answer(pool, Request(scope, receive), send)
 
     def _pool(self, scope: Scope) -> Pool:
@@ -243,7 +245,7 @@ def add_worker_routes(api: FastAPI, runtime: Runtime) -> None:
         DefinitionError: there is no secret, and an app whose jobs they are to fetch; or callers know it.
     """
     settings, secret = runtime.settings, runtime.settings.worker_secret
-    pools = {served.name: served.workers.sync for served in runtime.served if isinstance(served.app, PoolApp)}
+    pools = {served.name: pool for served in runtime.served if isinstance(pool := served.workers.sync, Pool)}
     if pools and secret is None:
         raise DefinitionError(
             f"workers elsewhere fetch the jobs of {', '.join(pools)}, and no secret keeps others from it; write "
@@ -256,5 +258,5 @@ def add_worker_routes(api: FastAPI, runtime: Runtime) -> None:
         )
     for operation, (method, answer) in _ANSWERS.items():
         path = f"/v2/{{endpoint_id}}/{operation}/{{worker_id}}" + ("/{job_id}" if operation in _OF_JOB else "")
-        plane = Plane({name: pool for name, pool in pools.items() if isinstance(pool, Pool)}, secret, method, answer)
+        plane = Plane(runtime, pools, method, answer)
         api.router.routes.append(Route(path, plane, include_in_schema=False))
