@@ -145,7 +145,7 @@ def test_checks_belong_to_the_handler_that_is_collected_with_them() -> None:
         ({"a": 1}, {"a": 1}, None, False),
         ({"a": 1, "error": "bad"}, {"a": 1}, "bad", False),
         ({"a": 1, "error": None}, {"a": 1}, None, False),
-        ({"error": {"code": 1}}, None, "{'code': 1}", False),
+        ({"error": {"code": 1}}, None, '{"code": 1}', False),
         ({"refresh_worker": True}, None, None, True),
         ({"a": 1, "refresh_worker": False}, {"a": 1}, None, False),
         ({}, None, None, False),
@@ -166,6 +166,11 @@ def test_a_dict_says_of_the_job_and_the_worker_what_it_has_besides(
 @pytest.mark.parametrize("item", [{"error": ""}, {"error": None}, {}, "error", ["error"], None, {"errors": 1}])
 def test_an_item_without_an_error_is_an_item(item: Any) -> None:
     assert error_in(item) is None
+
+
+def test_an_error_that_is_no_text_is_told_as_json() -> None:
+    told = [error_in({"error": error}) for error in ({"code": 5, "why": "zu groß"}, ["a"], 3, {1, 1})]
+    assert [error and error.message for error in told] == ['{"code": 5, "why": "zu groß"}', '["a"]', "3", "{1}"]
 
 
 def test_a_failure_is_told_as_runpod_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,9 +286,8 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _accepted(request: Request, job: Job, *, is_sync: bool = False) -> Response:
-    """Say that a job is queued, unless a request with the same key has brought one that is over."""
-    state = state_of(job) if job.is_over else "IN_QUEUE"
-    told = {"id": shown_id(job.id, is_sync=is_sync), "status": state}
+    """Say that a job is queued, also one that has ended already: callers ask for what came of it while it goes on."""
+    told = {"id": shown_id(job.id, is_sync=is_sync), "status": "IN_QUEUE"}
     return JSONResponse(told, headers={"X-Streamapp-Job-Id": job.id})
 
 

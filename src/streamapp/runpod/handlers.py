@@ -226,7 +226,14 @@ def read_returned(result: Any) -> Returned:
 def error_in(item: Any) -> HandlerError | None:
     """Return what an item says of its job's failure: a dict with an `error` that is not empty."""
     error = item.get("error") if isinstance(item, dict) else None
-    return HandlerError(str(error)) if error else None
+    return HandlerError(error if isinstance(error, str) else _as_text(error)) if error else None
+
+
+def _as_text(error: Any) -> str:
+    try:
+        return json.dumps(error, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        return str(error)
 
 
 def error_text(report: ErrorReport) -> str:
