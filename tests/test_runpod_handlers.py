@@ -169,7 +169,7 @@ def test_an_item_without_an_error_is_an_item(item: Any) -> None:
 
 
 def test_an_error_that_is_no_text_is_told_as_json() -> None:
-    told = [error_in({"error": error}) for error in ({"code": 5, "why": "zu groß"}, ["a"], 3, {1, 1})]
+    told = [error_in({"error": error}) for error in ({"code": 5, "why": "zu groß"}, ["a"], 3, {1})]
     assert [error and error.message for error in told] == ['{"code": 5, "why": "zu groß"}', '["a"]', "3", "{1}"]
 
 

@@ -85,6 +85,7 @@ def test_a_worker_gets_a_job_as_it_came_and_what_it_sends_are_its_outputs() -> N
         job_id = served.submit({"prompt": "é", "n": [1, None]}, **{"X-Tenant": "ann"})
         answer = served.take()
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.headers["connection"] == "close"
         assert answer.json() == {"id": job_id, "input": {"prompt": "é", "n": [1, None]}}
         for n in range(2):
             assert served.stream(job_id, {"n": n}).status_code == 200
@@ -205,6 +206,19 @@ async def test_who_leaves_its_question_which_to_stop_and_asks_no_more_is_lost(ad
         asking = Asking(api, "job-stop/a?gpu=x")
         await Asking(api, "job-take/a?gpu=x").task
         await asking.gone()
+        advance(10)
+        await turned()
+        assert (job.status, job.attempt) == ("queued", 2)
+
+
+async def test_a_request_that_was_under_way_when_its_worker_was_killed_is_no_sign_of_life(advance: Advance) -> None:
+    async with running() as (api, pool):
+        job = new()
+        pool.submit(job)
+        asking = Asking(api, "job-stop/a?gpu=x")
+        await turned()
+        await asking.gone()
+        await Asking(api, "job-take/a?gpu=x").task
         advance(10)
         await turned()
         assert (job.status, job.attempt) == ("queued", 2)

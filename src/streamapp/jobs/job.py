@@ -246,7 +246,7 @@ class Job:
             awaits_owner=awaits_owner,
             joins=request.joins,
             keeps=request.keeps_log,
-            first_n=self.attempt_began if is_live else 0,
+            first_n=self.attempt_began if is_live and attempt > 1 else 0,
         )
         self._clock = time.time() - time.monotonic()
         self.created_at = self.queued_at = self.now()

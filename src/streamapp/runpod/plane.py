@@ -26,7 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import DefinitionError, MalformedRequest, NotFound, QueueFull, StreamAppError, Unauthorized, describe
 from ..http.call import header_in
@@ -78,7 +78,17 @@ class Plane:
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, and close the connection.
+
+        The real worker sends a chunk, and a result, once: it does not repeat what met a connection that the server has
+        closed in the meantime, which a handler that blocks the worker's loop has it use.
+        """
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
         try:
             pool = self._pool(scope)
         except (StreamAppError, HTTPException):
@@ -86,7 +96,7 @@ class Plane:
             raise
         if not self._runtime.is_draining:
             self._runtime.start()  # mounted in another app, nothing else starts it before the first job
-        await self._answer(pool, Request(scope, receive), send)
+        await self._answer(pool, Request(scope, receive), closing)
 
     def _pool(self, scope: Scope) -> Pool:
         if self._secret is None:

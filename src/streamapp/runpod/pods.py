@@ -77,7 +77,7 @@ class Pod:
         self.stop_polls: list[StopPoll] = []
         self.visits = self.turn = self.free_takes = 0
         self.asked_at = self.heard_at = time.monotonic()
-        self.has_left = self.has_pinged = self.is_gone = self.is_told_of = False
+        self.has_left = self.has_hung_up = self.has_pinged = self.is_gone = self.is_told_of = False
         self._to_tell: dict[str, None] = {}
         self._told: dict[str, float] = {}
 
@@ -104,6 +104,7 @@ class Pod:
         """Return its question which jobs to stop; answered already where it was not there when it should be told."""
         poll = StopPoll()
         self.stop_polls.append(poll)
+        self.has_left = self.has_hung_up = False
         if self._to_tell:
             poll.tell(*self._to_tell)
             self._to_tell.clear()
@@ -113,6 +114,7 @@ class Pod:
         """End the question; what it did not hear, the next one will."""
         self.stop_polls.remove(poll)
         if not is_answered:
+            self.has_hung_up = not self.stop_polls
             self._to_tell.update(dict.fromkeys(poll.ids))
 
     def is_silent(self, now: float) -> bool:

@@ -171,7 +171,8 @@ class Pool:
             logger.info("worker %s of %s is back", worker_id, self.name)
             for job_id in pod.places:
                 pod.stop(job_id)
-        pod.is_gone = pod.has_left = False
+        pod.is_gone = False
+        pod.has_left = pod.has_hung_up  # a request that was under way when it was killed is no sign of life
         pod.asked_at = pod.heard_at = time.monotonic()
         pod.visits += 1
         try:
