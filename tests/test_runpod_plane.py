@@ -288,6 +288,14 @@ def test_what_a_handler_raised_is_told_without_its_traceback() -> None:
         )
 
 
+def test_no_connection_is_left_that_a_blocked_worker_would_use_when_it_is_closed_here() -> None:
+    with serving() as served:
+        job_id = served.submit()
+        answers = [served.take(), served.stream(job_id, 1), served.ask("ping/a?gpu=x")]
+        answers.append(served.post(f"job-done/a/{job_id}", {"output": 1}))
+        assert [answer.headers["connection"] for answer in answers] == ["close"] * 4
+
+
 def test_an_output_of_megabytes_comes_whole() -> None:
     with serving() as served:
         job_id = served.submit()

@@ -398,6 +398,18 @@ async def test_a_worker_whose_pings_have_stopped_is_lost_whatever_it_holds_open(
             assert (job.attempt, present(pool)) == (2, (0, 0, 0))
 
 
+async def test_a_worker_whose_only_ping_came_before_it_asked_is_silent_as_well(advance: Advance) -> None:
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), submitted(pool)
+        pool.ping("a", [])
+        assert present(pool) == (0, 0, 0)
+        a.take()
+        assert present(pool) == (0, 1, 0)
+        advance(4 * PING_S)
+        await turned()
+        assert (job.attempt, present(pool)) == (2, (0, 0, 0))
+
+
 async def test_pings_alone_bring_no_worker_back() -> None:
     async with working() as pool:
         a, (job,) = Fetcher(pool, "a"), submitted(pool)

@@ -68,7 +68,7 @@ class Pod:
         asked_at: when the last of them came; `heard_at` counts pings, too.
         turn: when it was given a job last, as a number that rises.
         free_takes: how often in a row it has asked for jobs, and said that it has none.
-        is_gone: it is lost; until it asks for something again.
+        is_gone: it is lost, or has sent nothing but pings; until it asks for something.
     """
 
     def __init__(self, worker_id: str) -> None:
@@ -77,7 +77,8 @@ class Pod:
         self.stop_polls: list[StopPoll] = []
         self.visits = self.turn = self.free_takes = 0
         self.asked_at = self.heard_at = time.monotonic()
-        self.has_left = self.has_hung_up = self.has_pinged = self.is_gone = self.is_told_of = False
+        self.has_left = self.has_hung_up = self.has_pinged = self.is_told_of = False
+        self.is_gone = True
         self._to_tell: dict[str, None] = {}
         self._told: dict[str, float] = {}
 

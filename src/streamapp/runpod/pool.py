@@ -163,12 +163,9 @@ class Pool:
     @contextmanager
     def visit(self, worker_id: str) -> Iterator[Pod]:
         """Note that a pod asks for something, which no ping is, and for how long it waits for the answer."""
-        pod = self._pods.get(worker_id)
-        if pod is None:
-            pod = self._pods[worker_id] = Pod(worker_id)
+        pod = self._pods.setdefault(worker_id, Pod(worker_id))
+        if pod.is_gone:
             logger.info("worker %s of %s has come", worker_id, self.name)
-        elif pod.is_gone:
-            logger.info("worker %s of %s is back", worker_id, self.name)
             for job_id in pod.places:
                 pod.stop(job_id)
         pod.is_gone = False
@@ -186,10 +183,10 @@ class Pool:
 
     def ping(self, worker_id: str, job_ids: Collection[str]) -> None:
         """Take note of which jobs a pod says that it has. By itself that is no sign of life: it may be dead."""
-        pod = self._pods.get(worker_id)
-        if pod is None or pod.is_gone:
-            return
+        pod = self._pods.setdefault(worker_id, Pod(worker_id))  # the first ping may come before the first question
         pod.has_pinged, pod.heard_at = True, time.monotonic()
+        if pod.is_gone:
+            return
         for job_id, place in list(pod.places.items()):
             if job_id in job_ids:
                 place.named_at = pod.heard_at
