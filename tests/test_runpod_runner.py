@@ -252,11 +252,11 @@ async def partly_returned(job: Job) -> Any:
 
 
 @pytest.mark.parametrize(
-    "handler", [partly, partly_async, partly_returned, lambda job: {"part": 1, "error": "['bad', 2]"}]
+    "handler", [partly, partly_async, partly_returned, lambda job: {"part": 1, "error": '["bad", 2]'}]
 )
 def test_what_else_is_in_it_is_streamed_before(handler: Callable[[Job], Any]) -> None:
     seen: list[Any] = []
-    with serving(handler) as served, pytest.raises(ApiError, match=r"\['bad', 2\]"):
+    with serving(handler) as served, pytest.raises(ApiError, match=r'\["bad", 2\]'):
         seen += (event.data["part"] for event in served.client.stream("/stream", {}))
     assert seen == [1]
 

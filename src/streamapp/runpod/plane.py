@@ -49,9 +49,6 @@ _BLANK_S = 10.0
 # The real worker asks again at once when it is refused, for ever.
 _REFUSED_S = 1.0
 _MOST_JOBS = 1000
-# A worker that a handler blocks does not notice that an idle connection was closed here, sends what has come of the job
-# on it, and does not send it again.
-_CLOSE = {"Connection": "close"}
 _SHUT = (
     "the worker's secret is missing or wrong; set RUNPOD_AI_API_KEY to the server's STREAMAPP_WORKER_SECRET; a key in "
     "~/.runpod/config.toml would go before it"
@@ -83,8 +80,8 @@ class Plane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, and close the connection.
 
-        The real worker sends a chunk, and a result, once: it does not repeat what met a connection that the server has
-        closed in the meantime, which a handler that blocks the worker's loop has it use.
+        A worker that a handler blocks does not notice that an idle connection was closed here, sends what has come of
+        the job on it, and does not send it again.
         """
 
         async def closing(message: Message) -> None:
@@ -150,13 +147,11 @@ async def _hand_over(pool: Pool, pod: Pod, take: Take, request: Request, send: S
     if jobs:
         written = b",".join(map(_written, jobs))
         is_batch = "/job-take-batch/" in request.scope["path"]
-        answer = Response(b"[%b]" % written if is_batch else written, 200, _CLOSE, "application/json")
+        answer = Response(b"[%b]" % written if is_batch else written, media_type="application/json")
     elif pool.is_draining:  # at a 204 it would ask again at once
-        answer = ErrorResponse(
-            describe(QueueFull("the server is shutting down; ask again later", retry_after_s=5)), _CLOSE
-        )
+        answer = ErrorResponse(describe(QueueFull("the server is shutting down; ask again later", retry_after_s=5)))
     else:
-        answer = Response(status_code=204, headers=_CLOSE)
+        answer = Response(status_code=204)
     await answer(request.scope, request.receive, send)
     pool.begin(take)
 
@@ -181,7 +176,7 @@ async def _stop(pool: Pool, request: Request, send: Send) -> None:
         poll = pod.open_stop_poll()
         leaving = asyncio.create_task(_left(request.receive))
         try:
-            headers = [(b"content-type", b"application/json"), (b"x-accel-buffering", b"no"), (b"connection", b"close")]
+            headers = [(b"content-type", b"application/json"), (b"x-accel-buffering", b"no")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             waits: set[asyncio.Future[None]] = {leaving, poll.told}
             while not (await asyncio.wait(waits, timeout=_BLANK_S, return_when=asyncio.FIRST_COMPLETED))[0]:
@@ -200,7 +195,7 @@ async def _stream(pool: Pool, request: Request, send: Send) -> None:
             raise MalformedRequest('expected {"output": ...}; what has failed is sent to job-done')
         event = await _encoded(request, to_event, posted["output"])
         await _emit(pool, pod, request, event)
-    await Response(b"{}", 200, _CLOSE, "application/json")(request.scope, request.receive, send)
+    await Response(b"{}", media_type="application/json")(request.scope, request.receive, send)
 
 
 async def _done(pool: Pool, request: Request, send: Send) -> None:
@@ -214,7 +209,7 @@ async def _done(pool: Pool, request: Request, send: Send) -> None:
         else:
             event = None if output is None else await _encoded(request, to_event, output)
             pool.finish(pod, job_id, event, error=posted.get("error"))
-    await Response(b"{}", 200, _CLOSE, "application/json")(request.scope, request.receive, send)
+    await Response(b"{}", media_type="application/json")(request.scope, request.receive, send)
 
 
 async def _encoded(request: Request, encode: Callable[[object], Event], value: object) -> Event:
@@ -240,7 +235,7 @@ async def _emit(pool: Pool, pod: Pod, request: Request, event: Event) -> None:
 async def _ping(pool: Pool, request: Request, send: Send) -> None:
     job_ids = request.query_params.get("job_id", "").split(",")
     pool.ping(request.path_params["worker_id"], frozenset(filter(None, job_ids[:_MOST_JOBS])))
-    await Response(status_code=204, headers=_CLOSE)(request.scope, request.receive, send)
+    await Response(status_code=204)(request.scope, request.receive, send)
 
 
 _ANSWERS = {

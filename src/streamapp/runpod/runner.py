@@ -136,7 +136,9 @@ class HandlerWorker(ThreadWorker):
         return self._loop.run_until_complete(coroutine)
 
     def _run_next(self) -> bool:
-        job = self._run_on_loop(self._next())
+        # One that waits is taken without a turn of the loop, where no task needs one: a turn gives up the GIL, for as
+        # long as the server's loop has much to do.
+        job = (None if self._tasks else self._take()) or self._run_on_loop(self._next())
         if job is None and self._is_stale and self._lane.state == "ready":
             return self._run_setup()
         if job is not None:
@@ -146,14 +148,21 @@ class HandlerWorker(ThreadWorker):
     async def _next(self) -> Job | None:
         """Wait for a job that may run now, while others run; None when the handler is stale, or none will come."""
         while True:
-            if not self._is_stale and len(self._tasks) < self._may_run() and (jobs := self._lane.take(1, timeout_s=0)):
-                return jobs[0]
+            job = self._take()
+            if job is not None:
+                return job
             if not self._tasks and (self._is_stale or self._lane.state != "ready"):
                 return None
             self._news.clear()  # nothing is told between `take` and here: that is this loop's to do
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN_S):
                     await self._news.wait()
+
+    def _take(self) -> Job | None:
+        """Return the next job, if it may run now."""
+        if self._is_stale or len(self._tasks) >= self._may_run():
+            return None
+        return next(iter(self._lane.take(1, timeout_s=0)), None)
 
     def _may_run(self) -> int:
         """Return how many jobs may run at a time, as the handler has it; it is asked when there is one to be taken."""
