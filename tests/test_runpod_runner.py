@@ -144,11 +144,11 @@ async def yielding_nothing_async(job: Job) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("handler", [yielding_nothing, yielding_nothing_async])
-def test_the_null_that_ends_a_job_without_any_output_is_none_of_its_list(handler: Callable[[Job], Any]) -> None:
+def test_what_yields_nothing_has_no_item_that_says_so(handler: Callable[[Job], Any]) -> None:
     with serving(handler, return_aggregate_stream=True) as served:
         job = served.submit()
         until(lambda: job.is_over)
-        assert served.worker.streamed_output(job) == "empty"
+        assert (job.status, job.result, served.worker.streamed_output(job)) == ("succeeded", None, "list")
 
 
 def returning_after_yielding(job: Job) -> Generator[Any, None, Any]:

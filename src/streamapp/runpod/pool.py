@@ -413,7 +413,9 @@ class Pool:
             return
         if streamed is not None:
             self._streamed[job] = streamed
-        job.succeed(final_event(job, None) if output is None else output)
+        # Nothing was yielded: that is no item.
+        is_empty = output is None and streamed is not None
+        job.succeed(None if is_empty else output or final_event(job, None))
 
     # Jobs end.
 

@@ -209,8 +209,11 @@ class HandlerWorker(ThreadWorker):
                 if returned.value is not None:
                     stream.emit(returned.value)
                 raise returned.error
-            self._note_nothing(job, returned.value)
-            self._succeed(job, returned.value)
+            if returned.value is None and job in self._streamed:  # nothing more, and where nothing was yielded no item
+                job.returned()
+                job.succeed(None)
+            else:
+                self._succeed(job, returned.value)
             return None
         task = self._loop.create_task(self._go_on(came, given["id"], job, stream), name=f"job-{job.id}")
         self._tasks.add(task)
@@ -248,11 +251,6 @@ class HandlerWorker(ThreadWorker):
     def _note_streamed(self, job: Job) -> None:
         self._streamed[job] = "list" if self._app.handler.aggregates else "empty"
 
-    def _note_nothing(self, job: Job, result: Any) -> None:
-        """Have the null that ends a job without any output be none of a list's."""
-        if result is None and job in self._streamed and job.channel.last_output is None:
-            self._streamed[job] = "empty"
-
     def _has_returned(self, job: Job) -> None:
         self._mark_stale(self._app.handler.refreshes)
         job.returned()
@@ -278,9 +276,10 @@ class HandlerWorker(ThreadWorker):
                 if returned.value is not None:
                     await stream.aemit(returned.value)
                 raise returned.error
-            self._note_nothing(job, returned.value)
             job.returned()
-            if not succeed_at_once(job, returned.value):
+            if returned.value is None and job in self._streamed:
+                job.succeed(None)
+            elif not succeed_at_once(job, returned.value):
                 job.succeed(await in_encoder(final_event, job, returned.value))
         except (Cancelled, asyncio.CancelledError):
             job.cancel()  # without effect on a job that is over already, which is why it was cancelled
