@@ -273,7 +273,8 @@ def test_an_image_is_seen_step_by_step_as_its_tiles_are_done(playground: Opener,
         expect(tab.page.get_by_role("code").filter(has_text="photo.jpg")).to_be_visible()
         tab.run()
         expect(tab.output.get_by_role("progressbar").first).to_have_attribute("aria-valuemax", "96")
-        expect(tab.result).to_be_visible()
+        expect(tab.preview).to_be_visible()  # the whole so far, and not the last tile
+        expect(tab.page.get_by_text("result", exact=True)).to_have_count(0)
         take_picture(tab, "image-chunks")
         tab.ends()
         expect(tab.page.get_by_role("slider", name="Previews")).to_be_visible()

@@ -16,8 +16,9 @@ export function Output({ run }: { run: Run }) {
   useEffect(() => choose(undefined), [run]);
   const results: Frame = { kind: "result", contents: [...run.results.values()] };
   const frames = results.contents.length ? [...run.frames, results] : run.frames;
-  const end = frames.length - 1;
-  const at = Math.min(chosen ?? end, end);
+  const newest = run.isPreviewed && !run.isOver ? run.frames.findLastIndex(({ kind }) => kind === "preview") : -1;
+  const end = newest < 0 ? frames.length - 1 : newest;
+  const at = Math.min(chosen ?? end, frames.length - 1);
   const shown = frames[at];
   return (
     <div className="output">
@@ -25,7 +26,7 @@ export function Output({ run }: { run: Run }) {
       {run.attempt > 1 && <p className="note">Its worker was lost: this is attempt {run.attempt}, and what came before does not count.</p>}
       {run.answer && <p className="note">{run.answer}</p>}
       {shown && <Contents frame={shown} isOver={run.isOver} />}
-      {end > 0 && <Strip frames={frames} at={at} choose={(n) => choose(n === end ? undefined : n)} />}
+      {frames.length > 1 && <Strip frames={frames} at={at} choose={(n) => choose(n === end ? undefined : n)} />}
       {run.text && <Text text={run.text} isSource={run.isPlain} />}
       {run.outputs.length > 0 && <Outputs run={run} />}
       {run.skipped > 0 && <p className="note">{run.skipped} events came and went before this page could read them.</p>}

@@ -74,6 +74,8 @@ export class Run {
   frames: Frame[] = [];
   /** The newest content of each slot that outputs, not previews, have brought. */
   results = new Map<string, Content>();
+  /** Previews have come behind a result: what outputs bring are parts, of which previews show the whole so far. */
+  isPreviewed = false;
   text = "";
   /** Whether the text is to be shown as it is, not as Markdown. */
   isPlain = false;
@@ -309,7 +311,9 @@ export class Run {
     const last = this.frames.at(-1);
     const others = last?.kind === "preview" ? last.contents.filter(({ slot }) => !contents.some((own) => own.slot === slot)) : [];
     const all = [...others, ...contents].sort((a, b) => a.slot.localeCompare(b.slot, "en", { numeric: true }));
-    if (contents.length) this.#keep({ kind: "preview", step, contents: all });
+    if (contents.length === 0) return;
+    this.#keep({ kind: "preview", step, contents: all });
+    this.isPreviewed ||= this.results.size > 0;
   }
 
   #output(name: string, data: unknown): void {
@@ -344,6 +348,7 @@ export class Run {
     this.attempt = attempt;
     this.progress = undefined;
     this.results.clear();
+    this.isPreviewed = false;
     this.text = "";
     this.#textKind = undefined;
     this.outputs = [];
