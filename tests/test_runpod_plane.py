@@ -308,12 +308,12 @@ def test_pings_say_which_jobs_a_worker_has() -> None:
     with serving() as served:
         job_id = served.submit()
         served.take()
-        place = served.pool._pods["a"].places[job_id]
+        lease = served.pool._pods["a"].leases[job_id]
         for query in ("", "job_id=", f"job_id={'0' * 32}"):
             assert served.ask(f"ping/a?gpu=x&{query}").status_code == 204
-        assert place.named_at == place.given_at
+        assert lease.named_at == lease.given_at
         served.ask(f"ping/a?gpu=x&job_id={'0' * 32},{job_id}&runpod_version=1.12.0")
-        assert place.named_at > place.given_at
+        assert lease.named_at > lease.given_at
 
 
 @pytest.mark.parametrize(

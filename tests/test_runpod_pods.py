@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tests.at_work import new
 
-from streamapp.runpod.pods import PING_S, Place, Pod, Take
+from streamapp.runpod.pods import PING_S, Lease, Pod, Take
 
 Advance = Callable[[float], None]
 
@@ -57,7 +57,7 @@ async def test_a_job_is_named_once_and_again_only_after_a_while(advance: Advance
 async def test_a_job_that_is_given_anew_is_not_stopped_by_a_word_about_the_run_before() -> None:
     pod, job = Pod("a"), new()
     pod.stop(job.id)
-    pod.give(Place(job, pod), 1)
+    pod.give(Lease(job, pod), 1)
     poll = pod.open_stop_poll()
     assert poll.ids == []
     pod.stop(job.id)
@@ -66,7 +66,7 @@ async def test_a_job_that_is_given_anew_is_not_stopped_by_a_word_about_the_run_b
 
 async def test_the_next_is_who_has_the_fewest_jobs_then_who_has_waited_longest() -> None:
     busy, served, waits = Pod("busy"), Pod("served"), Pod("waits")
-    busy.give(Place(new(), busy), 1)
+    busy.give(Lease(new(), busy), 1)
     served.turn = 2
     takes = [Take(pod, 1, patience_s=1) for pod in (busy, served, waits)]
     assert [take.pod.id for take in sorted(takes, key=lambda take: take.rank)] == ["waits", "served", "busy"]
@@ -88,8 +88,8 @@ def test_only_who_has_sent_pings_is_silent_without_them(advance: Advance) -> Non
 
 
 async def test_what_a_lost_job_still_waits_to_emit_is_dropped() -> None:
-    place = Place(new(), Pod("a"))
-    place.begin()
-    place.begin()
-    assert place.job.status == "running"
-    assert len(place.job.channel.events()) == 1
+    lease = Lease(new(), Pod("a"))
+    lease.begin()
+    lease.begin()
+    assert lease.job.status == "running"
+    assert len(lease.job.channel.events()) == 1

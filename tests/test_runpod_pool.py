@@ -178,7 +178,7 @@ async def test_a_job_that_ends_before_it_was_handed_over_is_left_out() -> None:
         jobs[0].cancel()
         assert pool.collect(take) == jobs[1:]
         await turned()
-        assert ([*a.pod.places], pool.statistics().running) == ([jobs[1].id], 1)
+        assert ([*a.pod.leases], pool.statistics().running) == ([jobs[1].id], 1)
 
 
 async def test_what_could_not_be_handed_over_goes_to_the_next_as_if_nothing_had_been() -> None:
@@ -212,7 +212,7 @@ async def test_outputs_come_into_the_log_and_the_last_one_is_the_result_of_a_job
         assert (outputs(job), job.result and job.result.json()) == ([0, 1, 2], 2)
         assert pool.streamed_output(job) == "list"
         await turned()
-        assert (pool.is_idle, job.has_returned, a.pod.places) == (True, True, {})
+        assert (pool.is_idle, job.has_returned, a.pod.leases) == (True, True, {})
 
 
 async def test_a_job_that_yields_nothing_has_no_result() -> None:
@@ -515,7 +515,7 @@ async def test_a_job_that_loses_one_worker_after_another_fails() -> None:
         for _ in range(MOST_ATTEMPTS):
             assert a.take() == [job]
             pool._lose_pod(a.pod, "is lost")
-            a.pod.places.clear()
+            a.pod.leases.clear()
         assert job.error and job.error.message == "endpoint /app/x: 5 workers were lost while they ran it"
         await turned()
         assert pool.is_idle

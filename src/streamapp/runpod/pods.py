@@ -17,8 +17,8 @@ SILENT_S = 3 * PING_S
 _TOLD_AGAIN_S = 30.0
 
 
-class Place:
-    """Hold a job in a pod: from when it is given until the pod shows that it has it no more."""
+class Lease:
+    """Hold that a pod has a job: from when it is given until the pod shows that it has it no more."""
 
     __slots__ = ("given_at", "is_begun", "job", "named_at", "pod", "stopped_at", "waiting")
 
@@ -62,7 +62,7 @@ class Pod:
     """Hold what is known of one worker elsewhere; several that share an id are one.
 
     Attributes:
-        places: what it has, or may still have, by the jobs' ids.
+        leases: what it has, or may still have, by the jobs' ids.
         stop_polls: its open questions which jobs to stop.
         visits: how many of its requests are open, pings aside.
         asked_at: when the last of them came; `heard_at` counts pings, too.
@@ -73,7 +73,7 @@ class Pod:
 
     def __init__(self, worker_id: str) -> None:
         self.id = worker_id
-        self.places: dict[str, Place] = {}
+        self.leases: dict[str, Lease] = {}
         self.stop_polls: list[StopPoll] = []
         self.visits = self.turn = self.free_takes = 0
         self.asked_at = self.heard_at = time.monotonic()
@@ -82,12 +82,12 @@ class Pod:
         self._to_tell: dict[str, None] = {}
         self._told: dict[str, float] = {}
 
-    def give(self, place: Place, turn: int) -> None:
+    def give(self, lease: Lease, turn: int) -> None:
         """Note that it is given a job; a word about an earlier run of the same job is none about this."""
-        self.places[place.job.id] = place
+        self.leases[lease.job.id] = lease
         self.turn, self.free_takes = turn, 0
-        self._to_tell.pop(place.job.id, None)
-        self._told.pop(place.job.id, None)
+        self._to_tell.pop(lease.job.id, None)
+        self._told.pop(lease.job.id, None)
 
     def stop(self, job_id: str, *, again_s: float = _TOLD_AGAIN_S) -> None:
         """Tell it to stop a job, unless it was told a moment ago."""
@@ -124,7 +124,7 @@ class Pod:
 
     def is_stuck(self, now: float, stuck_s: float) -> bool:
         """Say whether it stays in a job that it was told to stop."""
-        return any(place.stopped_at is not None and now - place.stopped_at > stuck_s for place in self.places.values())
+        return any(lease.stopped_at is not None and now - lease.stopped_at > stuck_s for lease in self.leases.values())
 
 
 class Take:
@@ -146,7 +146,7 @@ class Take:
     @property
     def rank(self) -> tuple[int, int]:
         """Return what says whose turn it is: the one with the fewest jobs, then the one that has waited longest."""
-        return len(self.pod.places), self.pod.turn
+        return len(self.pod.leases), self.pod.turn
 
     def close(self) -> None:
         """Let the one who waits go on."""

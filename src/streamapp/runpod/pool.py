@@ -3,8 +3,9 @@
 A worker elsewhere is a `Pod`. It asks for jobs (`Take`), sends what comes of them, says now and then which it has
 (pings), and holds one request open to hear which to stop (`StopPoll`). All of it happens on the loop; `plane` is HTTP.
 
-A job is *current* in one place at most: what comes for it from anywhere else is not taken. Its lane's place is free as
-soon as the job is over, as no code of ours runs; the pod's, when the pod shows that it has the job no more.
+What a pod has is on lease. A job has one lease that is *current* at most: what comes for it from anywhere else is not
+taken. Its place in the lane is free as soon as the job is over, as no code of ours runs; the lease ends when the pod
+shows that it has the job no more.
 
 When is a job lost? The pings are a process of their own, which outlives a killed worker and names what that had. A
 handler that blocks its worker's loop lets nothing come but pings, for minutes. So these are the signs, and no others:
@@ -35,7 +36,7 @@ from ..workers.results import final_event
 from ..workers.tasks import TaskWorker
 from ..workers.worker import Lane, State, WorkerStatistics
 from .apps import QueueApp, WorkerCounts
-from .pods import SILENT_S, Place, Pod, Take
+from .pods import SILENT_S, Lease, Pod, Take
 from .reports import handler_error
 
 # How long a worker waits for a job. The real one would wait 90 s; but one that was told to end meanwhile takes a job
@@ -85,7 +86,7 @@ class Pool:
         self.ready = self._lane.ready
         self._pods: dict[str, Pod] = {}
         self._takes: list[Take] = []
-        self._given: dict[str, Place] = {}  # the current places: as many as run in the lane
+        self._given: dict[str, Lease] = {}  # the current leases: as many as run in the lane
         self._turns = itertools.count(1)
         self._streamed: WeakKeyDictionary[Job, Literal["list", "empty"]] = WeakKeyDictionary()
 
@@ -149,7 +150,7 @@ class Pool:
         now = time.monotonic()
         pods = list(self._present())
         stuck = sum(pod.is_stuck(now, self._settings.stuck_s) for pod in pods)
-        busy = sum(bool(pod.places) for pod in pods)
+        busy = sum(bool(pod.leases) for pod in pods)
         return WorkerCounts(idle=len(pods) - busy, running=busy - stuck, unhealthy=stuck)
 
     def streamed_output(self, job: Job) -> Literal["list", "empty"] | None:
@@ -166,7 +167,7 @@ class Pool:
         pod = self._pods.setdefault(worker_id, Pod(worker_id))
         if pod.is_gone:
             logger.info("worker %s of %s has come", worker_id, self.name)
-            for job_id in pod.places:
+            for job_id in pod.leases:
                 pod.stop(job_id)
         pod.is_gone = False
         pod.has_left = pod.has_hung_up  # a request that was under way when it was killed is no sign of life
@@ -178,7 +179,7 @@ class Pool:
             pod.visits -= 1
             if pod.has_left and not pod.visits:
                 self._loop.call_later(_GRACE_S, self._lose_if_silent, pod, pod.asked_at)
-            elif pod.stop_polls and not pod.places:
+            elif pod.stop_polls and not pod.leases:
                 self._loop.call_later(_ASKS_AGAIN_S, self._release_if_silent, pod, pod.asked_at)
 
     def ping(self, worker_id: str, job_ids: Collection[str]) -> None:
@@ -187,13 +188,13 @@ class Pool:
         pod.has_pinged, pod.heard_at = True, time.monotonic()
         if pod.is_gone:
             return
-        for job_id, place in list(pod.places.items()):
+        for job_id, lease in list(pod.leases.items()):
             if job_id in job_ids:
-                place.named_at = pod.heard_at
-            elif pod.heard_at - place.named_at > SILENT_S:
-                del pod.places[job_id]
-                if self._is_current(place):
-                    self._lose(place, "does not name it")
+                lease.named_at = pod.heard_at
+            elif pod.heard_at - lease.named_at > SILENT_S:
+                del pod.leases[job_id]
+                if self._is_current(lease):
+                    self._lose(lease, "does not name it")
         # That ends its question which to stop. A worker that is blocked asks no new one, so that its death would not be
         # noticed; and the job may be one of another's, that is dead and had the same id.
         if not self._has_jobs(pod):
@@ -206,7 +207,7 @@ class Pool:
 
     def _release_if_silent(self, pod: Pod, since: float) -> None:
         """Let a worker end that was told to, asks for no jobs, and waits for the answer which to stop: up to 90 s."""
-        if pod.visits == len(pod.stop_polls) and pod.asked_at == since and not pod.places:
+        if pod.visits == len(pod.stop_polls) and pod.asked_at == since and not pod.leases:
             for poll in pod.stop_polls:
                 poll.tell()
 
@@ -231,46 +232,46 @@ class Pool:
             return
         pod.is_gone = True
         logger.info("worker %s of %s %s", pod.id, self.name, why)
-        for place in list(pod.places.values()):
-            if self._is_current(place):
-                self._lose(place, why)
+        for lease in list(pod.leases.values()):
+            if self._is_current(lease):
+                self._lose(lease, why)
 
-    def _lose(self, place: Place, why: str) -> None:
-        """Have a job of a lost worker begin again; the place stays, as the worker may come back and have it."""
-        job = place.job
-        place.leave()
+    def _lose(self, lease: Lease, why: str) -> None:
+        """Have a job of a lost worker begin again; the lease stays, as the worker may come back and have it."""
+        job = lease.job
+        lease.leave()
         if job.is_over:
             return
-        logger.warning("job %s: its worker %s %s", job.id, place.pod.id, why)
+        logger.warning("job %s: its worker %s %s", job.id, lease.pod.id, why)
         if job.attempt >= MOST_ATTEMPTS:
             job.fail(EndpointFailed(f"endpoint {job.request.path}: {job.attempt} workers were lost while they ran it"))
             return
-        if place.is_begun:
+        if lease.is_begun:
             job.begin_again()
-        self._put_back(place)
+        self._put_back(lease)
         self._dispatch()
 
-    def _put_back(self, place: Place) -> None:
+    def _put_back(self, lease: Lease) -> None:
         try:
-            self._lane.put_back(place.job)
+            self._lane.put_back(lease.job)
         except StreamAppError as error:  # no jobs are taken any more
-            place.job.fail(error)
+            lease.job.fail(error)
         else:
-            del self._given[place.job.id]
+            del self._given[lease.job.id]
 
     def _present(self) -> Iterator[Pod]:
         return (pod for pod in self._pods.values() if not pod.is_gone)
 
-    def _place(self, pod: Pod, job_id: str) -> Place | None:
+    def _lease(self, pod: Pod, job_id: str) -> Lease | None:
         """Return where a job is, if it is there."""
-        place = self._given.get(job_id)
-        return place if place is not None and place.pod is pod else None
+        lease = self._given.get(job_id)
+        return lease if lease is not None and lease.pod is pod else None
 
     def _has_jobs(self, pod: Pod) -> bool:
-        return any(map(self._is_current, pod.places.values()))
+        return any(map(self._is_current, pod.leases.values()))
 
-    def _is_current(self, place: Place) -> bool:
-        return self._given.get(place.job.id) is place
+    def _is_current(self, lease: Lease) -> bool:
+        return self._given.get(lease.job.id) is lease
 
     # Jobs go out.
 
@@ -285,7 +286,7 @@ class Pool:
             self._settle(pod)
         else:
             pod.free_takes = 0
-        if is_free and pod.places:
+        if is_free and pod.leases:
             return Take(pod, most, patience_s=_SETTLE_S)  # out of line: it may be another process than the one before
         take = Take(pod, most, patience_s=_TAKE_S)
         self._takes.append(take)
@@ -301,31 +302,31 @@ class Pool:
         over = [job for job in take.jobs if job.is_over]
         for job in over:
             take.jobs.remove(job)
-            del take.pod.places[job.id]
+            del take.pod.leases[job.id]
         return take.jobs
 
     def give_back(self, take: Take) -> None:
         """Queue what could not be handed over."""
         for job in self.collect(take):
-            self._put_back(take.pod.places.pop(job.id))
+            self._put_back(take.pod.leases.pop(job.id))
         self._dispatch()
 
     def begin(self, take: Take) -> None:
         """Note that the jobs were handed over."""
         for job in take.jobs:
-            place = take.pod.places.get(job.id)
-            if place is not None and place.job is job:
-                place.begin()
+            lease = take.pod.leases.get(job.id)
+            if lease is not None and lease.job is job:
+                lease.begin()
 
     def _settle(self, pod: Pod) -> None:
         """Take note that a pod says that it has no job."""
         pod.free_takes += 1
-        current = {job_id: place for job_id, place in pod.places.items() if self._is_current(place)}
+        current = {job_id: lease for job_id, lease in pod.leases.items() if self._is_current(lease)}
         # Where it asks twice at a time which to stop, another process may have them.
         is_sure = pod.free_takes > 1 and len(pod.stop_polls) < 2
-        pod.places = {} if is_sure else current
-        for place in current.values() if is_sure else ():
-            self._lose(place, "does not know it")
+        pod.leases = {} if is_sure else current
+        for lease in current.values() if is_sure else ():
+            self._lose(lease, "does not know it")
 
     def _dispatch(self) -> None:
         """Give each job that waits to the pod whose turn it is."""
@@ -341,13 +342,13 @@ class Pool:
         """Give a job to one of those who ask, but to none that may still have it from an attempt that was lost, and has
         to show first that it has not; False, and it is queued again, where there is no other.
         """
-        allowed = [take for take in takes if job.id not in take.pod.places]
+        allowed = [take for take in takes if job.id not in take.pod.leases]
         take = min(allowed or takes, key=lambda take: take.rank)
-        self._given[job.id] = place = Place(job, take.pod)
+        self._given[job.id] = lease = Lease(job, take.pod)
         if not allowed:
-            self._put_back(place)
+            self._put_back(lease)
             return False
-        take.pod.give(place, next(self._turns))
+        take.pod.give(lease, next(self._turns))
         take.jobs.append(job)
         return True
 
@@ -361,24 +362,24 @@ class Pool:
         """Take in an output or a progress of a job's; returns what is left to await, where the log is full. What comes
         for a job that the pod has no more, it is told to stop.
         """
-        place = self._place(pod, job_id)
-        if place is None:
+        lease = self._lease(pod, job_id)
+        if lease is None:
             pod.stop(job_id, again_s=1.0)
             return None
-        place.begin()
+        lease.begin()
         with suppress(Cancelled):
-            if not place.job.channel.emit_at_once(event):
-                return self._emit(place, event)
+            if not lease.job.channel.emit_at_once(event):
+                return self._emit(lease, event)
         return None
 
-    async def _emit(self, place: Place, event: Event) -> None:
+    async def _emit(self, lease: Lease, event: Event) -> None:
         """Wait for room; when the pod loses the job, or its request ends, meanwhile, nothing is emitted."""
-        emitting = self._loop.create_task(place.job.channel.aemit(event))
-        place.waiting.add(emitting)
+        emitting = self._loop.create_task(lease.job.channel.aemit(event))
+        lease.waiting.add(emitting)
         try:
             await asyncio.wait({emitting})
         finally:
-            place.waiting.discard(emitting)
+            lease.waiting.discard(emitting)
             emitting.cancel()
         if not emitting.cancelled():
             emitting.exception()  # the job is over
@@ -399,11 +400,11 @@ class Pool:
             error: what it says of its failure; an output with it came before that.
             streamed: what `streamed_output` is to say.
         """
-        place = pod.places.pop(job_id, None)
-        if place is None or not self._is_current(place):
+        lease = pod.leases.pop(job_id, None)
+        if lease is None or not self._is_current(lease):
             return
-        place.begin()
-        job = place.job
+        lease.begin()
+        job = lease.job
         if error:
             if output is not None:
                 with suppress(Cancelled):
@@ -426,19 +427,19 @@ class Pool:
 
     def _end(self, job: Job) -> None:
         job.returned()
-        place = self._given.get(job.id)
-        if place is None or place.job is not job:
+        lease = self._given.get(job.id)
+        if lease is None or lease.job is not job:
             return
         del self._given[job.id]
         self._lane.done(job)
-        place.leave()
-        place.stopped_at = time.monotonic()
-        if place.pod.places.get(job.id) is place:
-            self._loop.call_later(max(0, place.given_at + _REGISTERED_S - place.stopped_at), self._stop, place)
+        lease.leave()
+        lease.stopped_at = time.monotonic()
+        if lease.pod.leases.get(job.id) is lease:
+            self._loop.call_later(max(0, lease.given_at + _REGISTERED_S - lease.stopped_at), self._stop, lease)
 
-    def _stop(self, place: Place) -> None:
-        if place.pod.places.get(place.job.id) is place:
-            place.pod.stop(place.job.id)
+    def _stop(self, lease: Lease) -> None:
+        if lease.pod.leases.get(lease.job.id) is lease:
+            lease.pod.stop(lease.job.id)
 
 
 def pool_of(served: ServedApp) -> Workers | None:
