@@ -28,7 +28,7 @@ ORDER = (
     *("http.handling", "http.response", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
-    *("runpod.endpoints", "runpod.schema", "runpod.apps", "runpod.progress", "runpod.reports", "runpod.handlers"),
+    *("runpod.endpoints", "runpod.schema", "runpod.apps", "runpod.progress", "runpod.outcomes", "runpod.handlers"),
     *("runpod.runner", "runpod.logger", "runpod.absent", "runpod.imports", "runpod.loading", "runpod.local"),
     *("runpod.serverless", "runpod.pods", "runpod.pool", "runpod.plane", "runpod.environment"),
     *("runpod.places", "runpod.envelope", "runpod.answers", "runpod.polls", "runpod.api", "runpod.unprefixed"),

@@ -13,7 +13,7 @@ from tests.handled import serving
 from tests.waiting import WAIT_S, until
 
 from streamapp.runpod import progress
-from streamapp.runpod.progress import progress_update
+from streamapp.runpod.progress import progress_event, progress_update
 
 Job = dict[str, Any]
 
@@ -149,3 +149,20 @@ def test_updates_of_jobs_that_another_knows_go_there(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(progress, "elsewhere", lambda job, value: sent.append((job, value)))
     progress_update({"id": "a"}, 5)
     assert sent == [({"id": "a"}, 5)]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("half", {"message": "half"}),
+        ({"message": "half", "step": 1, "total": 2}, {"message": "half", "step": 1, "total": 2}),
+        ({"message": "half", "step": 0.5, "total": "2"}, {"message": "half", "step": 0.5, "total": None}),
+        ({"percent": 5, "step": "first", "total": 2}, {"message": '{"percent":5,"step":"first","total":2}'}),
+        ({"message": {"a": 1}, "step": True}, {"message": '{"message":{"a":1},"step":true}'}),
+        (None, {"message": "null"}),
+        ([1, "é"], {"message": '[1,"é"]'}),
+    ],
+)
+def test_a_progress_is_what_was_told_and_what_of_it_ours_show(value: Any, told: dict[str, Any]) -> None:
+    event = progress_event(value)
+    assert (event.kind, event.json()) == ("progress", {**told, "output": value})

@@ -12,7 +12,7 @@
 
 from . import serverless
 from .absent import __getattr__
-from .handlers import RUNPOD_VERSION as __version__
 from .logger import RunPodLogger
+from .outcomes import RUNPOD_VERSION as __version__
 
 __all__ = ["RunPodLogger", "__getattr__", "__version__", "serverless"]

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DeadlineExceeded, JobNotFound
 from ..jobs.job import Job
 from .apps import Streams
-from .handlers import error_text
+from .outcomes import error_text
 from .places import Place
 
 _STATES = {"queued": "IN_QUEUE", "running": "IN_PROGRESS", "succeeded": "COMPLETED", "cancelled": "CANCELLED"}

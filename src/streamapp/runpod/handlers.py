@@ -1,4 +1,4 @@
-"""Make an app of a handler that was written for Runpod, and say what comes of its jobs.
+"""Make an app of a handler that was written for Runpod.
 
 `collecting` is how a file is read that calls `runpod.serverless.start(config)`: the call only notes the config. Who
 runs handlers is `runner`, and which files are read so, `loading`.
@@ -9,23 +9,17 @@ as well. A chunk with an error and other keys is streamed before it ends the job
 
 import functools
 import inspect
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from starlette.exceptions import HTTPException
-
-from ..errors import DefinitionError, ErrorReport, HandlerError, StreamAppError, describe
+from ..errors import DefinitionError
 from ..workers.results import empty_gpu_cache
 from .apps import QueueApp
 from .schema import schema_of
 
-#: of Runpod's package: what of it is offered here
-RUNPOD_VERSION = "1.12.0"
 Config = MutableMapping[str, Any]
 # What the flags of a script say where none is given: `config["rp_args"]`, which handlers may read.
 _NO_FLAGS = {
@@ -202,67 +196,3 @@ def innermost(function: Any) -> Any:
     if not inspect.isroutine(function) and not inspect.isclass(function):
         return type(function)
     return inspect.unwrap(function)
-
-
-# What comes of a job
-
-
-class Returned(NamedTuple):
-    """Hold what a handler returned, apart from what it says of the job and of the worker."""
-
-    value: Any
-    error: HandlerError | None = None
-    refreshes: bool = False
-
-
-def read_returned(result: Any) -> Returned:
-    """Take `error` and `refresh_worker` out of a dict that a handler returned, as Runpod does; the dict is left."""
-    if not isinstance(result, dict):
-        return Returned(result)
-    rest = {key: value for key, value in result.items() if key not in ("error", "refresh_worker")}
-    return Returned(rest or None, error_in(result), bool(result.get("refresh_worker")))
-
-
-def error_in(item: Any) -> HandlerError | None:
-    """Return what an item says of its job's failure: a dict with an `error` that is not empty."""
-    error = item.get("error") if isinstance(item, dict) else None
-    return HandlerError(error if isinstance(error, str) else _as_text(error)) if error else None
-
-
-def _as_text(error: Any) -> str:
-    try:
-        return json.dumps(error, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        return str(error)
-
-
-def error_text(report: ErrorReport) -> str:
-    """Return what Runpod's clients get as the `error` of a job: what its handler raised, as JSON, else the message."""
-    raised = isinstance(report.detail, dict) and "error_type" in report.detail
-    return json.dumps(report.detail) if raised else report.message
-
-
-def describe_failure(error: BaseException, *, where: str, debug: bool) -> ErrorReport:
-    """Describe what a handler raised, as Runpod does: type and text are meant for the caller, the traceback in debug.
-
-    Returns:
-        a report whose `detail` is Runpod's object, `{"error_type", "error_message", ...}`; or that of `errors.describe`
-        where there is more to say: of errors of ours, and of a GPU that is out of memory.
-    """
-    report = describe(error, where=where, debug=debug)
-    if isinstance(error, StreamAppError | HTTPException) or report.code != HandlerError.code:
-        return report
-    try:
-        text = str(error)
-    except Exception:  # one of the handler's own can break when it is read
-        text = ""
-    told = {
-        "error_type": str(type(error)),
-        "error_message": text,
-        "hostname": os.environ.get("RUNPOD_POD_HOSTNAME", "unknown"),
-        "worker_id": os.environ.get("RUNPOD_POD_ID", "unknown"),
-        "runpod_version": RUNPOD_VERSION,
-    }
-    if report.traceback is not None:
-        told["error_traceback"] = report.traceback
-    return replace(report, message=f"{where} failed with {type(error).__name__}: {text}", detail=told)

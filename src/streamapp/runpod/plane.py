@@ -39,7 +39,7 @@ from ..process.threads import in_pool
 from ..runtime import Runtime
 from .pods import Pod, Take
 from .pool import Pool
-from .reports import progress_event
+from .progress import progress_event
 
 _OF_WORKER = ("job-take", "job-take-batch", "job-stop", "ping")
 _OF_JOB = ("job-stream", "job-done")

@@ -36,8 +36,8 @@ from ..workers.results import final_event
 from ..workers.tasks import TaskWorker
 from ..workers.worker import Lane, State, WorkerStatistics
 from .apps import QueueApp, WorkerCounts
+from .outcomes import read_failure
 from .pods import SILENT_S, Lease, Pod, Take
-from .reports import handler_error
 
 # How long a worker waits for a job. The real one would wait 90 s; but one that was told to end meanwhile takes a job
 # that comes, and may not run it.
@@ -410,7 +410,7 @@ class Pool:
                 with suppress(Cancelled):
                     job.channel.emit(output, waits=False)
             where = f"endpoint {job.request.path}"
-            job.fail(handler_error(error, where=where, debug=self._settings.debug))
+            job.fail(read_failure(error, where=where, debug=self._settings.debug))
             return
         if streamed is not None:
             self._streamed[job] = streamed

@@ -13,6 +13,7 @@ from ..errors import Cancelled, NotEncodable
 from ..jobs.channel import Channel
 from ..jobs.events import Event, to_event
 from ..jobs.stream import Stream, current_stream
+from ..media import Publisher
 from ..process.logs import logger
 
 #: takes the updates of jobs that do not run here: Runpod's package, in a script that works for it
@@ -51,8 +52,7 @@ def progress_update(job: Mapping[str, Any], progress: Any) -> None:
         return
     channel, stream = found
     try:
-        event = Event("progress", to_event(told_of(progress), channel.publisher).data)
-        channel.emit(event, waits=False)
+        channel.emit(progress_event(progress, channel.publisher), waits=False)
     except NotEncodable as error:
         logger.warning("progress_update of job %s: %s", job_id, error.message)
     except Cancelled:
@@ -60,12 +60,13 @@ def progress_update(job: Mapping[str, Any], progress: Any) -> None:
             raise
 
 
-def told_of(progress: Any) -> dict[str, Any]:
-    """Return the data of a progress event: `output` is what Runpod's clients get while the job runs, any JSON.
+def progress_event(progress: Any, publisher: Publisher | None = None) -> Event:
+    """Encode how far a job is: `output` is what Runpod's clients get while it runs, any JSON.
 
     Where it is a text, or has one as its `message`, that is what ours show; so are the numbers `step` and `total`.
     """
-    return {**_steps(progress), "message": _message(progress), "output": progress}
+    told = {**_steps(progress), "message": _message(progress), "output": progress}
+    return Event("progress", to_event(told, publisher).data)
 
 
 def _steps(progress: Any) -> dict[str, Any]:

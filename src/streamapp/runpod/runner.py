@@ -27,7 +27,8 @@ from ..runtime import ServedApp, Workers
 from ..workers.results import close, close_now, final_event, is_iterator, report, succeed_at_once
 from ..workers.tasks import TaskWorker
 from ..workers.thread import ThreadWorker
-from .handlers import HandlerApp, Returned, describe_failure, error_in, read_returned
+from .handlers import HandlerApp
+from .outcomes import Returned, describe_failure, error_in, read_returned
 from .progress import under_way
 
 _TURN_S = 0.001  # how often one who only emits lets the server's loop have the GIL, and other jobs of this one a turn

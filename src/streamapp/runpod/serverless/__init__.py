@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from ..handlers import RUNPOD_VERSION, note_start, register_fitness_check
+from ..handlers import note_start, register_fitness_check
 from ..local import run_as_script
+from ..outcomes import RUNPOD_VERSION
 from ..progress import progress_update
 from . import modules, utils
 from .utils.rp_volume_cache import VolumeCache
