@@ -10,7 +10,7 @@ from streamapp.errors import JobNotFound, MalformedRequest
 from streamapp.jobs.events import Progress, to_event
 from streamapp.jobs.job import Job, JobRequest
 from streamapp.runpod.answers import read_id, shown_id, state_of, status_of
-from streamapp.runpod.apps import Fleet, QueueApp, Streams
+from streamapp.runpod.apps import QueueApp, Streams
 from streamapp.runpod.places import Place, places_of
 from streamapp.runtime import Runtime, ServedApp, Workers, thread_and_tasks
 from streamapp.settings import Settings
@@ -173,4 +173,3 @@ def test_a_list_that_is_not_whole_is_not_told_as_if_it_were() -> None:
 
 def test_workers_say_what_they_are_by_what_they_can() -> None:
     assert [isinstance(place.worker, Streams) for place in (ECHO, PLAIN)] == [True, False]
-    assert not isinstance(PLAIN.worker, Fleet)

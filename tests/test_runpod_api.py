@@ -21,8 +21,9 @@ from streamapp.jobs.job import Job
 from streamapp.runpod import api
 from streamapp.runpod.api import RunpodPaths
 from streamapp.runpod.apps import WorkerCounts
+from streamapp.runpod.endpoints import Endpoint
 from streamapp.runpod.places import Place, places_of
-from streamapp.runtime import ServedApp, Workers, thread_and_tasks
+from streamapp.runpod.pool import Pool, pool_app
 from streamapp.settings import Settings
 
 ID = "0123456789ab4def8123456789abcdef"
@@ -375,16 +376,13 @@ def test_a_worker_is_counted_by_its_state(
     monkeypatch.undo()
 
 
-def test_a_fleet_counts_itself() -> None:
-    def workers(served: ServedApp) -> Workers:
-        made = thread_and_tasks(served)
-        made.sync.worker_counts = lambda: WorkerCounts(idle=2, running=3, throttled=1)  # type: ignore[attr-defined]
-        return made
-
-    app = streamapp.compile_app(Shop, settings=Settings(drain_s=0), workers=workers)
-    with TestClient(app) as client:
-        told = client.get("/v2/shop/health").json()["workers"]
-    assert (told["idle"], told["running"], told["throttled"], told["ready"]) == (2, 3, 1, 5)
+def test_workers_elsewhere_are_counted_one_by_one() -> None:
+    with serving(pool_app("gpu"), worker_secret="s3cret") as client:
+        pool = runtime_of(client).served[0].workers.sync
+        assert isinstance(pool, Pool)
+        with pool.visit("a"), pool.visit("b"):
+            told = client.get("/v2/gpu/health").json()["workers"]
+    assert (told["idle"], told["running"], told["ready"]) == (2, 0, 2)
 
 
 # Paths that are not Runpod's
@@ -423,7 +421,7 @@ def test_the_deployments_own_ids_have_its_bounds() -> None:
     with serving(Shop) as client:
         state = client.app.state  # type: ignore[attr-defined]
         place = places_of(runtime_of(client), {})["shop"]
-        state.runpod_places = {"mine": Place(place.served, place.spec, execution_timeout_s=60, ttl_s=120)}
+        state.runpod_places = {"mine": Place(place.served, place.spec, Endpoint(execution_timeout_s=60, ttl_s=120))}
         request = job_of(client, run(client, "mine")).request
         assert (request.timeout_s, request.ttl_s) == (60, 120)
         assert client.post("/v2/shop/run").status_code == 404

@@ -8,23 +8,24 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from streamapp.errors import MalformedRequest, PayloadTooLarge
-from streamapp.runpod.envelope import MOST_BYTES, Envelope, Limits, read_envelope
+from streamapp.runpod.endpoints import Endpoint
+from streamapp.runpod.envelope import MOST_BYTES, Envelope, read_envelope
 
 DAY_S = 24 * 60 * 60
-NOTHING = Limits()
+NOTHING = Endpoint()
 
 
-async def read(body: Any, operation: str = "run", limits: Limits = NOTHING) -> Envelope:
+async def read(body: Any, operation: str = "run", said: Endpoint = NOTHING) -> Envelope:
     chunks = [body] if isinstance(body, bytes) else [json.dumps(body).encode()]
 
     async def receive() -> Message:
         return {"type": "http.request", "body": chunks.pop(), "more_body": bool(chunks)}
 
-    return await read_envelope(Request({"type": "http", "method": "POST", "headers": []}, receive), operation, limits)
+    return await read_envelope(Request({"type": "http", "method": "POST", "headers": []}, receive), operation, said)
 
 
-async def asked(policy: Any, limits: Limits = NOTHING) -> dict[str, Any]:
-    return (await read({"input": {}, "policy": policy}, limits=limits)).asks
+async def asked(policy: Any, said: Endpoint = NOTHING) -> dict[str, Any]:
+    return (await read({"input": {}, "policy": policy}, said=said)).asks
 
 
 @pytest.mark.parametrize("value", [{}, {"a": [1, 2.5, "é", None]}, [], "text", 0, None, False])
@@ -95,8 +96,8 @@ async def test_a_bad_policy_is_refused_in_words(policy: Any, said: str) -> None:
 
 
 async def test_what_the_deployment_says_is_the_default_and_the_most() -> None:
-    limits = Limits(execution_timeout_s=60, ttl_s=120)
-    assert await asked(None, limits) == {"timeout_s": 60, "ttl_s": 120}
-    assert await asked({"executionTimeout": 5000, "ttl": 10_000}, limits) == {"timeout_s": 5, "ttl_s": 10}
+    said = Endpoint(execution_timeout_s=60, ttl_s=120)
+    assert await asked(None, said) == {"timeout_s": 60, "ttl_s": 120}
+    assert await asked({"executionTimeout": 5000, "ttl": 10_000}, said) == {"timeout_s": 5, "ttl_s": 10}
     with pytest.raises(MalformedRequest, match="expected milliseconds, 5000 to 60000, got 60001"):
-        await asked({"executionTimeout": 60_001}, limits)
+        await asked({"executionTimeout": 60_001}, said)

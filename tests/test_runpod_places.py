@@ -84,8 +84,7 @@ def test_what_the_deployment_names_goes_before_and_has_its_bounds() -> None:
         "plain": "/many/flow",
         "many": "/many/flow",
     }
-    assert (places["mine"].execution_timeout_s, places["mine"].ttl_s) == (5, 60)
-    assert places["lone"].ttl_s is None
+    assert (places["mine"].said, places["lone"].said) == (named["mine"], Endpoint())
 
 
 def test_a_place_has_the_jobs_of_its_endpoint() -> None:

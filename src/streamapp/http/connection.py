@@ -117,8 +117,13 @@ class Connection:
             self._transport.abort()
 
 
-async def _listen(receive: Receive, on_disconnect: Callable[[], None]) -> Message:
-    while (message := await receive())["type"] != "http.disconnect":
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _listen(receive: Receive, on_disconnect: Callable[[], None]) -> Message:
+    await disconnected(receive)
     on_disconnect()
-    return message
+    return {"type": "http.disconnect"}

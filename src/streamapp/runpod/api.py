@@ -28,18 +28,19 @@ from ..budget import SHARE, Share
 from ..endpoint import EndpointSpec
 from ..errors import JobNotFound, MalformedRequest, NotFound, StreamAppError, describe
 from ..http.call import HeaderList, caller_in
+from ..http.connection import disconnected
 from ..http.face import ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.response import ErrorResponse
 from ..jobs.job import Job
 from ..runtime import Runtime, ServedApp, Workers
 from ..workers.worker import OUT_OF_SERVICE, Worker
 from .answers import read_id, shown_id, state_of, status_of
-from .apps import Fleet, WorkerCounts
-from .envelope import KEPT_S, MOST_BYTES, Limits, read_envelope
+from .apps import WorkerCounts
+from .envelope import KEPT_S, MOST_BYTES, read_envelope
 from .places import Place, places_of
 from .plane import OWN_GUARD, add_worker_routes
 from .polls import PollResponse, Positions
-from .pool import pool_of
+from .pool import Pool, pool_of
 from .runner import runner_of
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class RunpodPaths:
         """Lead an input to the endpoint's own route."""
         place, operation = asked.place, asked.operation
         wait_s = _wait_s(request, usual_s=_WAIT_S, least_s=1)
-        envelope = await read_envelope(request, operation, Limits(place.execution_timeout_s, place.ttl_s))
+        envelope = await read_envelope(request, operation, place.said)
         asks = {
             "kept_s": _kept_s(self._runtime, operation),
             "is_repeatable": True,
@@ -318,7 +319,7 @@ class _WaitingResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, and answer."""
-        leaving = asyncio.create_task(_left(receive))
+        leaving = asyncio.create_task(disconnected(receive))
         try:
             if await self._is_awaited(leaving):
                 await _told(*self._asked)(scope, receive, send)
@@ -345,11 +346,6 @@ class _WaitingResponse(Response):
         return not leaving.done()
 
 
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 def _set(ended: asyncio.Future[None]) -> None:
     if not ended.done():
         ended.set_result(None)
@@ -357,7 +353,7 @@ def _set(ended: asyncio.Future[None]) -> None:
 
 def _counts_of(worker: Worker) -> WorkerCounts:
     """Count the workers that one of ours is for Runpod's clients: itself, or those that it stands for."""
-    if isinstance(worker, Fleet):
+    if isinstance(worker, Pool):
         return worker.worker_counts()
     if worker.state in OUT_OF_SERVICE:
         return WorkerCounts(unhealthy=1)

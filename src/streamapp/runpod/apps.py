@@ -70,12 +70,3 @@ class Streams(Protocol):
     def streamed_output(self, job: Job) -> Literal["list", "empty"] | None:
         """Say what is the `output` of a job that is over: the list of its outputs, `[]`, or its result, when None."""
         ...
-
-
-@runtime_checkable
-class Fleet(Protocol):
-    """Be a worker that stands for several, in other processes."""
-
-    def worker_counts(self) -> WorkerCounts:
-        """Count them."""
-        ...

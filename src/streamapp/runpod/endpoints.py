@@ -23,7 +23,8 @@ from ..endpoint import EndpointSpec
 from ..errors import DefinitionError
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_LONGEST_S = 7 * 24 * 3600.0  # as Runpod has it
+#: as Runpod has it: how long a job may run, and be kept
+MOST_S = 7 * 24 * 3600.0
 
 
 def check_id(endpoint_id: str) -> str:
@@ -53,7 +54,7 @@ def _a_line(text: str) -> str:
 
 Id = Annotated[str, AfterValidator(check_id)]
 _Line = Annotated[str, Field(min_length=1), AfterValidator(_a_line)]
-_Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S)]
+_Seconds = Annotated[float, Field(gt=0, le=MOST_S)]
 
 
 class Endpoint(BaseModel):

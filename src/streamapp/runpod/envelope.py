@@ -10,24 +10,17 @@ from ..errors import MalformedRequest, PayloadTooLarge
 from ..http.file_routes import json_object
 from ..jsontext import LARGE_BYTES
 from ..process.threads import in_pool
+from .endpoints import MOST_S, Endpoint
 
 #: as Runpod documents it, for each operation
 MOST_BYTES = {"run": 10 * 1024 * 1024, "runsync": 20 * 1024 * 1024}
 KEPT_S = {"run": 30 * 60.0, "runsync": 60.0}
-_DAY_MS = 24 * 60 * 60 * 1000
-_TTL_S = _DAY_MS / 1000
+_TTL_S = 24 * 3600.0
 _ABSENT = {
     "webhook": "webhooks are not sent yet; ask at status/{id}, or read stream/{id}",
     "webhookV2": "webhooks are not sent yet; ask at status/{id}, or read stream/{id}",
     "s3Config": "outputs are not put into a bucket; files in them are at URLs of this server, or inline",
 }
-
-
-class Limits(NamedTuple):
-    """Hold what the deployment says of an endpoint's jobs; None where it says nothing."""
-
-    execution_timeout_s: float | None = None
-    ttl_s: float | None = None
 
 
 class Envelope(NamedTuple):
@@ -37,9 +30,11 @@ class Envelope(NamedTuple):
     asks: dict[str, Any]
 
 
-async def read_envelope(request: Request, operation: str, limits: Limits) -> Envelope:
+async def read_envelope(request: Request, operation: str, said: Endpoint) -> Envelope:
     """Read a request's body.
 
+    Args:
+        said: what the deployment says of the endpoint.
     Raises:
         MalformedRequest: it is no envelope, or asks for what is not to be had.
         PayloadTooLarge: it is larger than Runpod takes.
@@ -61,19 +56,19 @@ async def read_envelope(request: Request, operation: str, limits: Limits) -> Env
         raise MalformedRequest('expected {"input": ...}, got no "input"; its value is what the endpoint takes')
     given = envelope["input"]
     written = await in_pool(to_json, given) if len(body) > LARGE_BYTES else to_json(given)
-    return Envelope(written, _asked(envelope.get("policy"), limits))
+    return Envelope(written, _asked(envelope.get("policy"), said))
 
 
-def _asked(policy: Any, limits: Limits) -> dict[str, Any]:
+def _asked(policy: Any, said: Endpoint) -> dict[str, Any]:
     if policy is None:
         policy = {}
     if not isinstance(policy, Mapping):
         raise MalformedRequest(f'policy: expected an object such as {{"ttl": 60000}}, got {_shown(policy)}')
     asks: dict[str, Any] = {}
-    timeout_s = _seconds(policy, "executionTimeout", 5000, limits.execution_timeout_s)
+    timeout_s = _seconds(policy, "executionTimeout", 5000, said.execution_timeout_s)
     if timeout_s is not None:
         asks["timeout_s"] = timeout_s
-    asks["ttl_s"] = _seconds(policy, "ttl", 10_000, limits.ttl_s) or _TTL_S
+    asks["ttl_s"] = _seconds(policy, "ttl", 10_000, said.ttl_s) or _TTL_S
     is_low = policy.get("lowPriority")
     if not isinstance(is_low, bool | None):
         raise MalformedRequest(f"policy.lowPriority: expected true or false, got {_shown(is_low)}")
@@ -85,7 +80,7 @@ def _seconds(policy: Mapping[str, Any], name: str, least_ms: int, most_s: float 
     given = policy.get(name)
     if given is None:
         return most_s
-    most_ms = 7 * _DAY_MS if most_s is None else int(most_s * 1000)
+    most_ms = int((most_s or MOST_S) * 1000)
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if not is_number or not least_ms <= given <= most_ms:
         raise MalformedRequest(f"policy.{name}: expected milliseconds, {least_ms} to {most_ms}, got {_shown(given)}")

@@ -15,15 +15,16 @@ from ..runtime import Runtime, ServedApp
 from ..workers.worker import Worker
 from .endpoints import Endpoint, own_ids
 
+_NOTHING = Endpoint()
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Hold an endpoint that has an id, and the bounds that the deployment gives it by that."""
+    """Hold an endpoint that has an id, and what the deployment says of it by that."""
 
     served: ServedApp
     spec: EndpointSpec
-    execution_timeout_s: float | None = None
-    ttl_s: float | None = None
+    said: Endpoint = _NOTHING
 
     @property
     def path(self) -> str:
@@ -53,5 +54,5 @@ def places_of(runtime: Runtime, named: Mapping[str, Endpoint]) -> dict[str, Plac
     places = {own_id: Place(apps[name], spec) for name, ids in own.items() for own_id, spec in ids.items()}
     for endpoint_id, endpoint in named.items():
         name = endpoint.app or endpoint_id
-        places[endpoint_id] = Place(apps[name], own[name][name], endpoint.execution_timeout_s, endpoint.ttl_s)
+        places[endpoint_id] = Place(apps[name], own[name][name], endpoint)
     return places

@@ -30,6 +30,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import DefinitionError, MalformedRequest, NotFound, QueueFull, StreamAppError, Unauthorized, describe
 from ..http.call import header_in
+from ..http.connection import disconnected
 from ..http.file_routes import json_object
 from ..http.response import ErrorResponse
 from ..jobs.events import Event, to_event
@@ -134,7 +135,7 @@ async def _take(pool: Pool, request: Request, send: Send) -> None:
 
 
 async def _hand_over(pool: Pool, pod: Pod, take: Take, request: Request, send: Send) -> None:
-    leaving = asyncio.create_task(_left(request.receive))
+    leaving = asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait({leaving, take.answered}, timeout=take.patience_s, return_when=asyncio.FIRST_COMPLETED)
         pod.has_left = pod.has_left or leaving.done()
@@ -166,15 +167,10 @@ def _written(job: Job) -> bytes:
     return b'{"id":"%b","input":%b}' % (job.id.encode(), job.request.input or b"{}")
 
 
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _stop(pool: Pool, request: Request, send: Send) -> None:
     with pool.visit(request.path_params["worker_id"]) as pod:
         poll = pod.open_stop_poll()
-        leaving = asyncio.create_task(_left(request.receive))
+        leaving = asyncio.create_task(disconnected(request.receive))
         try:
             headers = [(b"content-type", b"application/json"), (b"x-accel-buffering", b"no")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -223,7 +219,7 @@ async def _emit(pool: Pool, pod: Pod, request: Request, event: Event) -> None:
     rest = pool.emit(pod, request.path_params["job_id"], event)
     if rest is None:
         return
-    emitting, leaving = asyncio.create_task(rest), asyncio.create_task(_left(request.receive))
+    emitting, leaving = asyncio.create_task(rest), asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait({emitting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         pod.has_left = pod.has_left or leaving.done()

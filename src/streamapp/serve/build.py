@@ -105,7 +105,6 @@ def compile_app(
     )
     api.state.runtime = runtime
     api.state.has_playground = playground
-    api.state.runpod_endpoints = endpoints
     api.state.runpod_endpoints = dict(endpoints)
     api.state.own_middleware = tuple(api.user_middleware)
     api.router.redirect_slashes = False
