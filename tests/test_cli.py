@@ -278,11 +278,11 @@ def test_serve_reads_pyproject_when_no_app_is_named(folder: Path) -> None:
         ('[tool.streamapp]\napps = ["app.py"]\nprt = 1', "[tool.streamapp]: prt: Extra inputs are not permitted"),
         (
             "[tool.streamapp.endpoints.a]\ngpus = 1",
-            "[tool.streamapp]: endpoints.a: Value error, there is no 'gpus'; write 'gpu'",
+            "[tool.streamapp]: endpoints.a: there is no 'gpus'; write 'gpu'",
         ),
         (
             "[tool.streamapp.endpoints.'a b']",
-            "[tool.streamapp]: endpoints.a b.[key]: Value error, 'a b' is no endpoint id",
+            "[tool.streamapp]: endpoints.a b.[key]: 'a b' is no endpoint id",
         ),
         ("[tool.streamapp.endpoints.a]\napp = 'nowhere.py'", "definition_error: there is no file 'nowhere.py'"),
         ("[tool.streamapp]\nendpoints = {}", "invalid_input: name an app"),
@@ -626,8 +626,16 @@ def test_worker_asks_the_server_whether_it_has_such_an_endpoint(
     assert said in refused("worker", "--runpod", "a", "--url", server.url)
 
 
-def test_serve_refuses_an_endpoint_whose_jobs_run_elsewhere_without_a_secret() -> None:
-    assert "write STREAMAPP_WORKER_SECRET=<secret>" in refused("serve", "--runpod", "a")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--runpod", "a"], "write STREAMAPP_WORKER_SECRET=<secret>"),
+        (["--runpod", "a b"], "the name 'a b' is a part of URLs"),
+        (["app.py:Painter", "--runpod", "painter"], "--runpod painter: an app of that name is served"),
+    ],
+)
+def test_serve_refuses_an_endpoint_whose_jobs_cannot_run_elsewhere(arguments: list[str], said: str) -> None:
+    assert said in refused("serve", *arguments)
 
 
 def test_pyproject_may_name_endpoints_whose_jobs_run_elsewhere(folder: Path) -> None:

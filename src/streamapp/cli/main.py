@@ -41,7 +41,7 @@ from ..process.logs import Redacting, logger
 from ..runpod.endpoints import Endpoint, Id
 from ..runpod.environment import worker_variables
 from ..runpod.loading import load_served
-from ..runpod.pool import pool_app
+from ..runpod.pool import PoolApp, pool_app
 from ..serve import server
 from ..serve.build import compile_app
 from ..serve.reload import keep_running
@@ -194,9 +194,9 @@ def serve(
         if project.debug is None:
             project.debug = reload if "debug" not in settings.model_fields_set else settings.debug
         if reload:
-            _serve_reloading(project)
+            _serve_reloading(project, runpod or [])
         else:
-            raise typer.Exit(_serve(project, fd))
+            raise typer.Exit(_serve(project, runpod or [], fd))
 
 
 @cli.command()
@@ -308,7 +308,7 @@ def explaining() -> Iterator[None]:
         if isinstance(error, ClientError) and error.traceback is not None:
             sys.stderr.write(error.traceback)
     except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         message = f"{error.title}: {'; '.join(wrong)}"
     except BrokenPipeError:  # nobody reads what is printed: Typer ends without a word
         raise
@@ -352,8 +352,9 @@ def _read_pyproject(path: Path) -> dict[str, Any]:
 
 def _read_endpoints(written: str | None, elsewhere: list[str]) -> dict[str, Any] | None:
     """Return the endpoints that the command line names: those that --reload writes, and those of workers elsewhere."""
-    endpoints = {**({} if written is None else json.loads(written)), **{endpoint_id: {} for endpoint_id in elsewhere}}
-    return endpoints or None
+    for endpoint_id in elsewhere:
+        pool_app(endpoint_id)  # says what no id can be
+    return ({} if written is None else json.loads(written)) | dict.fromkeys(elsewhere, {}) or None
 
 
 def read_arguments(arguments: list[str]) -> dict[str, Any]:
@@ -403,13 +404,18 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 # serve
 
 
-def _serve(project: Project, fd: int | None) -> int:
+def _serve(project: Project, elsewhere: Sequence[str], fd: int | None) -> int:
     if project.debug and not is_loopback(project.host):
         logger.warning("--debug tells other machines the texts and tracebacks of what the app raises")
     if project.sources:
         logger.info("importing %s", ", ".join(project.sources))
     settings = get_settings().model_copy(update={"debug": project.debug})
     apps, endpoints = _load_project(project)
+    for app in apps:
+        if app.app_name in elsewhere and not issubclass(app, PoolApp):
+            raise InvalidInput(
+                f"--runpod {app.app_name}: an app of that name is served, and runs its jobs here; leave out one of them"
+            )
     api = compile_app(*apps, settings=settings, playground=project.playground, endpoints=endpoints)
     return serve_compiled(api, project, fd)
 
@@ -440,7 +446,7 @@ def _issue(project: Project) -> "certificates.Certificates":
     return certificates.issue(project.tls_dir.absolute(), project.host)
 
 
-def _serve_reloading(project: Project) -> None:
+def _serve_reloading(project: Project, elsewhere: Sequence[str]) -> None:
     with _listen(project) as listener:
         fd = listener.fileno()
         command = [sys.executable, "-m", "streamapp", "serve", *project.apps, f"--fd={fd}", f"--host={project.host}"]
@@ -448,6 +454,7 @@ def _serve_reloading(project: Project) -> None:
         command += ["--debug" if project.debug else "--no-debug"]
         command += ["--no-auth"] if project.no_auth else []
         command += ["--tls", f"--tls-dir={project.tls_dir}"] if project.tls else []
+        command += [f"--runpod={endpoint_id}" for endpoint_id in elsewhere]
         if project.endpoints:
             command += [f"--endpoints={json.dumps(project.model_dump(mode='json')['endpoints'])}"]
         keep_running(command, {Path.cwd(), *map(source_folder, project.sources)}, fd=fd)

@@ -107,7 +107,7 @@ def own_ids(app: type[App]) -> dict[str, EndpointSpec]:
     """
     specs = [spec for spec in app.endpoints() if "{" not in spec.path]
     named = {f"{app.app_name}--{spec.path.strip('/').replace('/', '--')}": spec for spec in specs}
-    return named | {str(app.app_name): spec for spec in sorted(specs, key=_rank)[:1]}
+    return {str(app.app_name): spec for spec in sorted(specs, key=_rank)[:1]} | named
 
 
 def _rank(spec: EndpointSpec) -> tuple[bool, bool]:
