@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -76,10 +77,12 @@ class Called:
 
 def test_the_input_is_described_where_the_module_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     schema = {"type": "object", "properties": {"prompt": {"type": "string"}}}
-    monkeypatch.setattr(handlers, "schema_of", lambda module: schema if module.__name__ == __name__ else None)
+    here = sys.modules[__name__]
+    monkeypatch.setattr(handlers, "schema_of", lambda module: schema if module is here else None)
+    assert handler_app({"handler": dict}, name="a").input_schema is None
+    assert handler_app({"handler": dict}, name="a", module=here).input_schema == schema
     with TestClient(handler_app({"handler": handler}, name="a")) as client:
-        document = client.get("/openapi.json").json()
-        assert schema == described(document)
+        assert schema == described(client.get("/openapi.json").json())
         assert [event.data for event in client.stream("/stream", ["any JSON"])] == [["any JSON"]]
     with serving(dict) as served:
         assert "properties" not in described(served.client.get("/openapi.json").json())

@@ -19,6 +19,9 @@ REAL = {
     "serverless/modules/__init__.py": "",
     "serverless/modules/rp_progress.py": "def progress_update(job, progress): raise AssertionError",
     "serverless/modules/rp_fitness.py": "def register_fitness_check(check): raise AssertionError",
+    "serverless/utils/__init__.py": "",
+    "serverless/utils/rp_debugger.py": "class Checkpoints:\n    name_lookup = {}\n"
+    "    def add(self, name):\n        assert name not in self.name_lookup\n        self.name_lookup[name] = 1",
     "other.py": "value = 1",
 }
 
@@ -59,6 +62,15 @@ def test_of_the_real_package_what_a_handler_calls_is_ours_by_all_its_names(tmp_p
     real, rp_progress = import_module("runpod"), import_module("runpod.serverless.modules.rp_progress")
     assert real.serverless.progress_update is rp_progress.progress_update is progress_update
     assert real.serverless.register_fitness_check is register_fitness_check
+
+
+def test_of_the_real_package_what_was_timed_in_one_job_is_timed_in_the_next(tmp_path: Path) -> None:
+    install(tmp_path)
+    offer_runpod()
+    checkpoints = import_module("runpod.serverless.utils.rp_debugger").Checkpoints()
+    for _ in range(2):
+        checkpoints.add("validation_step")
+    assert list(checkpoints.name_lookup) == ["validation_step"]
 
 
 def test_a_package_that_was_imported_before_is_patched_as_well(tmp_path: Path) -> None:

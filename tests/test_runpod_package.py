@@ -30,6 +30,13 @@ def test_its_validator_and_its_exceptions_are_as_in_a_worker(caller: Caller) -> 
     assert caller.end("runpod_answers", caller.run("runpod_answers", raises="a plain reason"))["status"] == "FAILED"
 
 
+def test_what_it_timed_in_one_job_it_times_in_the_next_and_the_form_is_that_of_the_file(caller: Caller) -> None:
+    for _ in range(2):
+        assert caller.end("runpod_answers", caller.run("runpod_answers", answer=1))["output"] == 1
+    document = caller.http.get("/openapi.json").text
+    assert '"raises"' in document
+
+
 def test_a_generator_streams(caller: Caller) -> None:
     items = caller.stream("runpod_items", caller.run("runpod_items", items=2))
     assert [item["number"] for item in items] == [0, 1]

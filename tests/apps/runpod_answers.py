@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import runpod
+from runpod.serverless.utils import rp_debugger
 from runpod.serverless.utils.rp_validator import validate
 
 SCHEMA = {
@@ -20,6 +21,7 @@ def must_wait(until: str) -> bool:
     return bool(until) and not Path(until).exists()
 
 
+@rp_debugger.FunctionTimer
 async def answer(job: dict[str, Any]) -> Any:
     """Return `answer`, or which package this runs with, once a file is there; or raise."""
     checked = validate(job["input"], SCHEMA)

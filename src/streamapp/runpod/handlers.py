@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, ClassVar
 
 from ..errors import DefinitionError
@@ -168,21 +169,21 @@ class HandlerApp(QueueApp):
         return job
 
 
-def handler_app(config: Any, *, name: str) -> type[HandlerApp]:
+def handler_app(config: Any, *, name: str, module: ModuleType | None = None) -> type[HandlerApp]:
     """Make an app of what `runpod.serverless.start` was given.
 
     Args:
         name: in URLs: the endpoint's id.
+        module: what has started it; says what the input is, where the handler's own does not, or is a decorator's.
     Raises:
         DefinitionError: the config has no handler that takes a job.
     """
     handler = Handler.of(config)
     function = innermost(handler.call)
-    module = inspect.getmodule(function)
     told = {
         "handler": handler,
         "aggregates": handler.aggregates,
-        "input_schema": None if module is None else schema_of(module),
+        "input_schema": schema_of(inspect.getmodule(function)) or schema_of(module),
         "__doc__": (inspect.getdoc(function) if inspect.isroutine(function) else None) or "",
         "__module__": getattr(function, "__module__", None) or __name__,
     }

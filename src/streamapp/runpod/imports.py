@@ -1,7 +1,8 @@
 """Let a served file import `runpod`: the real package, of which two or three functions are ours then, else ours.
 
 Divergence: this is the one place where modules of somebody else are patched. `runpod.serverless.start` would run the
-package's own loop while the file is imported, and never return; `progress_update` would send to Runpod.
+package's own loop while the file is imported, and never return; `progress_update` would send to Runpod; what
+`rp_debugger` timed in one job it would refuse to time in the next, as that loop clears it after each.
 """
 
 import importlib
@@ -27,11 +28,23 @@ def _start(real: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return start
 
 
-# By module, the function that takes the place of one, made of the real one.
+def _checkpoints(real: Any) -> Any:
+    add = real.add
+
+    def add_anew(self: Any, name: str) -> None:
+        if name not in self.name_lookup:
+            add(self, name)
+
+    real.add = add_anew
+    return real
+
+
+# By module, what takes the place of a function or a class, made of the real one.
 _REPLACED: dict[str, dict[str, Callable[[Any], Any]]] = {
     "runpod.serverless": {"start": _start},
     "runpod.serverless.modules.rp_progress": {"progress_update": lambda real: progress_update},
     "runpod.serverless.modules.rp_fitness": {"register_fitness_check": lambda real: register_fitness_check},
+    "runpod.serverless.utils.rp_debugger": {"Checkpoints": _checkpoints},
 }
 
 

@@ -45,7 +45,7 @@ def load_served(import_string: str) -> type[App]:
         if module not in _made:
             try:
                 config = _only_config(module, collected)
-                _made[module] = handler_app(config, name=name_of(Path(str(module.__file__))))
+                _made[module] = handler_app(config, name=name_of(Path(str(module.__file__))), module=module)
             except DefinitionError as error:
                 raise DefinitionError(f"{place}: {error.message}") from None
             _made[module].read_again = _reader_of(module.__name__)
