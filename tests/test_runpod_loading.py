@@ -67,6 +67,7 @@ def result(app: type[App], given: Any = None) -> Any:
         f"def main():\n    {START}\nif '__main__' == __name__:\n    import sys\n    sys.exit(main())",
         f"import argparse\nargparse.ArgumentParser().parse_args()\n{START}",
         f"{BELOW}    print('never ends, elsewhere')",
+        f"TESTS = False\nif __name__ == '__main__' and not TESTS:\n    {START}else:\n    served = False",
     ],
 )
 def test_a_file_is_served_wherever_it_starts_its_handler(start: str) -> None:
@@ -123,6 +124,13 @@ def test_what_starts_nothing_or_twice_is_told_what_to_write() -> None:
     assert "no.py: runpod.serverless.start: expected a function" in refused(
         HANDLER + 'runpod.serverless.start({"handler": None})', "no.py"
     )
+
+
+def test_what_a_script_asks_beside_being_one_counts_and_an_exit_is_told() -> None:
+    unasked = BELOW.replace('"__main__":', '"__main__" and not __file__:')
+    assert "no handler is started" in refused(HANDLER + unasked)
+    exits = HANDLER + f"if __name__ == '__main__':\n    import sys\n    sys.exit('no GPU')\n    {START}"
+    assert refused(exits, "exits.py") == "exits.py: as a script it exits, with 'no GPU', before it starts a handler"
 
 
 SCRIPT = "if __name__ == '__main__':\n    raise AssertionError"

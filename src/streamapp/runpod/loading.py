@@ -9,7 +9,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -85,8 +85,12 @@ def _only_config(module: ModuleType, collected: Collected) -> Any:
     if not collected.configs:
         block = _main_block(Path(str(module.__file__)))
         if block is not None:
-            with suppress(SystemExit):  # `sys.exit(main())`
+            try:
                 exec(block, vars(module))
+            except SystemExit as end:  # `sys.exit(main())`
+                if not collected.configs:
+                    said = f"as a script it exits, with {end.code!r}, before it starts a handler"
+                    raise DefinitionError(said) from None
     match collected.configs:
         case [config]:
             return config
@@ -110,13 +114,21 @@ def _main_block(file: Path) -> CodeType | None:
     """Compile what a file runs as a script only; None where there is nothing, or what a client of Runpod's does."""
     source = file.read_bytes()
     statements = ast.parse(source).body if b"serverless" in source else []
-    blocks = [node.body for node in statements if isinstance(node, ast.If) and _asks_for_main(node.test)]
+    blocks = [node for node in statements if isinstance(node, ast.If) and any(map(_asks_for_main, ast.walk(node.test)))]
     if not blocks:
         return None
+    for block in blocks:
+        block.test = _SayingYes().visit(block.test)
     future = [node for node in statements if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
-    body: list[ast.stmt] = [*future, *(statement for block in blocks for statement in block)]
-    return compile(ast.Module(body, []), str(file), "exec", dont_inherit=True)
+    return compile(ast.Module([*future, *blocks], []), str(file), "exec", dont_inherit=True)
 
 
-def _asks_for_main(test: ast.expr) -> bool:
-    return ast.unparse(test) in ("__name__ == '__main__'", "'__main__' == __name__")
+def _asks_for_main(node: ast.AST) -> bool:
+    return isinstance(node, ast.Compare) and ast.unparse(node) in ("__name__ == '__main__'", "'__main__' == __name__")
+
+
+class _SayingYes(ast.NodeTransformer):
+    """Answer whether this is the script: what else is asked beside it stays a question."""
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        return ast.copy_location(ast.Constant(value=True), node) if _asks_for_main(node) else node
