@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
@@ -308,6 +309,36 @@ def test_whatever_a_handler_raises_ends_its_job_alone(error: type[BaseException]
             with pytest.raises(ApiError):
                 served.run({"leave": True})
             assert served.run() == "here"
+
+
+def cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+
+
+async def exit_later() -> None:
+    sys.exit(1)
+
+
+def begin_what_exits(loop: asyncio.AbstractEventLoop) -> None:
+    exiting.append(loop.create_task(exit_later()))
+
+
+exiting: list[asyncio.Task[None]] = []
+
+
+@pytest.mark.parametrize("do", [cancel_all, asyncio.AbstractEventLoop.stop, begin_what_exits])
+def test_what_a_handler_does_to_its_loop_ends_at_most_its_job(do: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+    async def ending(job: Job) -> Any:
+        if job["input"]:
+            do(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        return "here"
+
+    with serving(ending) as served:
+        with suppress(ApiError):
+            served.run({"leave": True})
+        assert [served.run() for _ in range(3)] == ["here"] * 3
 
 
 def test_what_has_no_json_is_said() -> None:

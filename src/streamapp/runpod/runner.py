@@ -139,12 +139,27 @@ class HandlerWorker(ThreadWorker):
     def _run_next(self) -> bool:
         # One that waits is taken without a turn of the loop, where no task needs one: a turn gives up the GIL, for as
         # long as the server's loop has much to do.
-        job = (None if self._tasks else self._take()) or self._run_on_loop(self._next())
+        job = (None if self._tasks else self._take()) or self._wait_for_next()
         if job is None and self._is_stale and self._lane.state == "ready":
             return self._run_setup()
         if job is not None:
             self._run(job)
         return job is not None
+
+    def _wait_for_next(self) -> Job | None:
+        """Wait as `_next` does, whatever handlers do meanwhile to a loop that is theirs: stop it, cancel all tasks."""
+        assert self._loop is not None
+        while True:
+            waiting = self._loop.create_task(self._next())
+            while not waiting.done():
+                try:
+                    self._run_on_loop(waiting)
+                except BaseException as error:  # of a task that a handler has left as well
+                    if self._loop.is_closed():
+                        raise
+                    logger.error("a handler of %s has ended its loop, which goes on", self.name, exc_info=error)
+            if not waiting.cancelled():
+                return waiting.result()
 
     async def _next(self) -> Job | None:
         """Wait for a job that may run now, while others run; None when the handler is stale, or none will come."""
