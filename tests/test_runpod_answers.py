@@ -3,13 +3,11 @@
 import json
 from typing import Any, Literal
 
-import pytest
-
 import streamapp
-from streamapp.errors import JobNotFound, MalformedRequest
+from streamapp.errors import MalformedRequest
 from streamapp.jobs.events import Progress, to_event
 from streamapp.jobs.job import Job, JobRequest
-from streamapp.runpod.answers import read_id, shown_id, state_of, status_of
+from streamapp.runpod.answers import state_of, status_of
 from streamapp.runpod.apps import QueueApp, Streams
 from streamapp.runpod.places import Place, places_of
 from streamapp.runtime import Runtime, ServedApp, Workers, thread_and_tasks
@@ -68,27 +66,6 @@ def handled(output: Literal["list", "empty"] | None, *values: Any, **settings: A
         job.channel.emit(to_event(value))
     job.succeed(None)
     return told(job, ECHO)
-
-
-# Ids
-
-
-@pytest.mark.parametrize(
-    "shown",
-    [SHOWN, SHOWN.upper(), SHOWN[:-3], ID, ID.upper(), f"{ID}-e1", f"sync-{SHOWN}", f"SYNC-{ID}", SHOWN[:-2] + "eu2"],
-)
-def test_an_id_is_read_in_any_form(shown: str) -> None:
-    assert read_id(shown) == (ID, shown.lower().startswith("sync-"))
-
-
-@pytest.mark.parametrize("shown", ["", "x", ID[1:], ID + "0", f"a-{ID}", f"{SHOWN}-u1", "sync-", "g" * 32, f"{ID}\n"])
-def test_what_is_no_id_is_not_found(shown: str) -> None:
-    with pytest.raises(JobNotFound, match="expected an id as /run and /runsync answer it"):
-        read_id(shown)
-
-
-def test_an_id_is_shown_as_runpod_does() -> None:
-    assert [shown_id(ID), shown_id(ID, is_sync=True)] == [SHOWN, f"sync-{SHOWN}"]
 
 
 # States and times

@@ -22,6 +22,7 @@ from streamapp.runpod import api
 from streamapp.runpod.api import RunpodPaths
 from streamapp.runpod.apps import WorkerCounts
 from streamapp.runpod.endpoints import Endpoint
+from streamapp.runpod.handlers import handler_app
 from streamapp.runpod.places import Place, places_of
 from streamapp.runpod.pool import Pool, pool_app
 from streamapp.settings import Settings
@@ -276,6 +277,22 @@ def test_a_poll_of_a_job_that_nobody_began_here_is_answered(client: TestClient) 
 
 
 # Retry, purge, health
+
+
+def test_a_handler_has_the_id_that_its_caller_has() -> None:
+    def handler(job: dict[str, Any]) -> Any:
+        return {"error": job["id"]} if job["input"] else job["id"]
+
+    with serving(handler_app({"handler": handler}, name="ids")()) as client:
+        awaited = run(client, "ids", operation="runsync")
+        assert awaited["output"] == awaited["id"]
+        job = run(client, "ids")
+        assert finished(client, job, "ids")["output"] == job["id"]
+        failed = run(client, "ids", operation="runsync", input=1)
+        ask_about(client, failed, "retry", "ids")
+        assert finished(client, failed, "ids")["error"] == failed["id"] == failed["error"]
+        own = client.post("/stream", json={}, headers={"Accept": "text/event-stream"})
+        assert f'"{own.headers["x-streamapp-job-id"]}"' in own.text
 
 
 def test_a_failed_job_is_retried_under_its_id(client: TestClient) -> None:

@@ -84,6 +84,7 @@ class JobRequest:
         kept_s: how long the job is kept when it is over; as the deployment says when None.
         is_repeatable: where it fails its input is kept with it, of any size, so that it can be run again.
         keeps_log: its readers come and go, and are to miss nothing: its log is kept whole, up to larger bounds.
+        operation: what the protocol that it came by calls such a request, where that shows in the id that it tells.
     """
 
     id: str
@@ -107,6 +108,7 @@ class JobRequest:
     kept_s: float | None = None
     is_repeatable: bool = False
     keeps_log: bool = False
+    operation: str = ""
 
     @property
     def path(self) -> str:

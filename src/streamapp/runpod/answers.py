@@ -1,41 +1,15 @@
-"""Tell of a job as Runpod does: its id, its state, its times, and what has come of it.
-
-A job's id is a UUID, after `sync-` where it was begun by /runsync, with `-u1` behind it. It is read in any of the forms
-in which it may come, and told as it was asked for.
-"""
+"""Tell of a job as Runpod does: its state, its times, and what has come of it."""
 
 import json
-import re
 from typing import Any
 
-from ..errors import DeadlineExceeded, JobNotFound
+from ..errors import DeadlineExceeded
 from ..jobs.job import Job
 from .apps import Streams
 from .outcomes import error_text
 from .places import Place
 
 _STATES = {"queued": "IN_QUEUE", "running": "IN_PROGRESS", "succeeded": "COMPLETED", "cancelled": "CANCELLED"}
-_ID = re.compile(r"(sync-)?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})(-[a-z]+[0-9]+)?")
-_MAX_SHOWN = 64
-
-
-def shown_id(job_id: str, *, is_sync: bool = False) -> str:
-    """Return a job's id in Runpod's form."""
-    parts = job_id[:8], job_id[8:12], job_id[12:16], job_id[16:20], job_id[20:]
-    return f"{'sync-' if is_sync else ''}{'-'.join(parts)}-u1"
-
-
-def read_id(shown: str) -> tuple[str, bool]:
-    """Return the job's id, and whether it is one of /runsync.
-
-    Raises:
-        JobNotFound: no job has such an id.
-    """
-    match = _ID.fullmatch(shown.lower())
-    if match is None:
-        raise JobNotFound(f"job {shown[:_MAX_SHOWN]!r} is not here: expected an id as /run and /runsync answer it")
-    sync, *parts, _ = match.groups()
-    return "".join(parts), sync is not None
 
 
 def state_of(job: Job) -> str:

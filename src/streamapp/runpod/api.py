@@ -34,9 +34,10 @@ from ..http.response import ErrorResponse
 from ..jobs.job import Job
 from ..runtime import Runtime, ServedApp, Workers
 from ..workers.worker import OUT_OF_SERVICE, Worker
-from .answers import read_id, shown_id, state_of, status_of
+from .answers import state_of, status_of
 from .apps import WorkerCounts
 from .envelope import KEPT_S, MOST_BYTES, read_envelope
+from .ids import read_id, shown_id
 from .places import Place, places_of
 from .plane import OWN_GUARD, add_worker_routes
 from .polls import PollResponse, Positions
@@ -156,6 +157,7 @@ class RunpodPaths:
             "kept_s": _kept_s(self._runtime, operation),
             "is_repeatable": True,
             "keeps_log": True,
+            "operation": operation,
             **envelope.asks,
         }
         is_sync = operation == "runsync"
@@ -170,7 +172,10 @@ class RunpodPaths:
             raise MalformedRequest(f"job {job_id} is {state}; what has FAILED or TIMED_OUT can be retried")
         if again.input is None or asked.place.takes_query:
             raise MalformedRequest(f"job {job_id}: what it came with is not kept whole; send it again by /run")
-        fields = ("timeout_s", "ttl_s", "kept_s", "is_low_priority", "is_repeatable", "keeps_log", "key", "media")
+        fields = (
+            *("timeout_s", "ttl_s", "kept_s", "is_low_priority", "is_repeatable", "keeps_log"),
+            *("key", "media", "operation"),
+        )
         share: Share | None = request.scope.get(SHARE)
         if share is not None:
             share.take(len(again.input))

@@ -28,6 +28,7 @@ from ..workers.results import close, close_now, final_event, is_iterator, report
 from ..workers.tasks import TaskWorker
 from ..workers.thread import ThreadWorker
 from .handlers import HandlerApp
+from .ids import told_id
 from .outcomes import Returned, describe_failure, error_in, read_returned
 from .progress import under_way
 
@@ -214,7 +215,7 @@ class HandlerWorker(ThreadWorker):
         asyncio.set_event_loop(self._loop)  # `asyncio.run`, in the handler before, takes it away
         stream = _LoopStream(job.channel, job.id)
         enter_stream(stream)
-        given: dict[str, Any] = self._run_endpoint(job, stream)
+        given: dict[str, Any] = {**self._run_endpoint(job, stream), "id": told_id(job)}
         with under_way(given["id"], job.channel, stream), self._capture(job), ending_forks():
             came = self._app.handler.call(given)
             if not _is_async(came):
