@@ -408,7 +408,7 @@ def test_workers_elsewhere_are_counted_one_by_one() -> None:
 def test_an_endpoint_that_is_not_served_is_404_and_says_which_are(client: TestClient) -> None:
     answer = client.post("/v2/nope/run", json={"input": {}})
     assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
-    assert "no endpoint has the id 'nope'; these are served: shop--stream, shop--, " in answer.text
+    assert "no endpoint has the id 'nope'; these are served: shop, shop--stream, shop--, " in answer.text
 
 
 @pytest.mark.parametrize("path", ["/v2/shop/runs", "/v2/shop/run/more", "/v2/shop/status", "/v2/shop", "/v2//run"])

@@ -21,7 +21,7 @@ def must_wait(until: str) -> bool:
     return bool(until) and not Path(until).exists()
 
 
-@rp_debugger.FunctionTimer
+@rp_debugger.FunctionTimer  # type: ignore[untyped-decorator]
 async def answer(job: dict[str, Any]) -> Any:
     """Return `answer`, or which package this runs with, once a file is there; or raise."""
     checked = validate(job["input"], SCHEMA)
