@@ -402,6 +402,13 @@ def test_workers_elsewhere_are_counted_one_by_one() -> None:
     assert (told["idle"], told["running"], told["ready"]) == (2, 0, 2)
 
 
+def test_a_job_that_runs_elsewhere_names_the_worker_that_has_it() -> None:
+    with serving(pool_app("gpu"), worker_secret="s3cret") as client:
+        job = client.post("/v2/gpu/run", json={"input": {}}).json()
+        client.get("/v2/gpu/job-take/pod-7", headers={"Authorization": "s3cret"})
+        assert client.get(f"/v2/gpu/status/{job['id']}").json()["workerId"] == "pod-7"
+
+
 # Paths that are not Runpod's
 
 

@@ -241,6 +241,61 @@ async def test_an_error_fails_the_job_and_what_came_with_it_is_an_output() -> No
         assert (job.status, other.status, outputs(other)) == ("failed", "failed", [])
 
 
+async def test_outputs_that_were_lost_at_the_end_are_emitted_before_the_job_ends() -> None:
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), submitted(pool)
+        a.take()
+        await a.post(job, 0)
+        assert pool.outputs_n(a.pod, job.id) == 1
+        a.finish(job, streamed="list", whole=[to_event(n) for n in range(3)])
+        assert (outputs(job), job.attempt, job.status) == ([0, 1, 2], 1, "succeeded")
+        await turned()
+        assert pool.outputs_n(a.pod, job.id) == 0
+
+
+@pytest.mark.parametrize("came", [[0, 2], [0, 1, 1, 2], [1, 2]])
+async def test_where_one_between_others_is_not_what_was_sent_all_are_emitted_anew(came: list[int]) -> None:
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), submitted(pool)
+        a.take()
+        for n in came:
+            await a.post(job, n)
+        a.finish(job, streamed="list", whole=[to_event(n) for n in range(3)])
+        assert (outputs(job), job.status) == ([*came, 0, 1, 2], "succeeded")
+        assert kinds(job)[len(came) + 1] == "restarted"
+
+
+async def test_outputs_that_are_not_kept_any_more_are_taken_as_they_came() -> None:
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), [new(settings=Settings(behind_events=2))]
+        pool.submit(job)
+        a.take()
+        for n in range(4):
+            await a.post(job, n)
+        a.finish(job, streamed="list", whole=[to_event(n) for n in range(5)])
+        assert (outputs(job)[-1], job.attempt) == (4, 1)
+
+
+async def test_nothing_is_emitted_for_a_job_that_is_over_meanwhile() -> None:
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), submitted(pool)
+        a.take()
+        job.cancel()
+        a.finish(job, streamed="list", whole=[to_event(0)])
+        assert outputs(job) == []
+
+
+async def test_the_worker_that_has_run_a_job_is_known() -> None:
+    async with working() as pool:
+        a, b, (job,) = Fetcher(pool, "a"), Fetcher(pool, "b"), submitted(pool)
+        assert pool.worker_id(job) is None
+        a.take()
+        pool._lose_pod(a.pod, "is lost")
+        b.take()
+        b.finish(job)
+        assert pool.worker_id(job) == "b"
+
+
 async def test_an_output_waits_for_a_reader_that_is_far_behind() -> None:
     async with working() as pool:
         a, (job,) = Fetcher(pool, "a"), [new(settings=Settings(ahead_events=1), is_detached=False)]
@@ -447,6 +502,56 @@ async def test_a_worker_that_says_twice_that_it_has_none_has_lost_its_job() -> N
         assert pool.collect(first) == []
         assert a.take(2, is_free=True) == jobs
         assert jobs[0].attempt == 2
+
+
+def refused(worker: Fetcher) -> None:
+    """Say twice that there is no job."""
+    for _ in range(2):
+        worker.take(is_free=True)
+
+
+async def test_a_job_that_its_worker_has_ended_twice_without_a_result_fails() -> None:
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), submitted(pool)
+        with pool.visit("a") as pod:
+            pod.open_stop_poll()
+            a.take()
+            refused(a)
+            assert (job.status, job.attempt) == ("running", 2)
+            refused(a)
+        assert job.error and job.error.message.startswith("endpoint /app/x: workers have ended it twice and sent no")
+        await turned()
+        assert (pool.is_idle, a.pod.leases) == (True, {})
+
+
+async def test_one_that_pings_have_not_named_for_a_while_fails_the_second_time(advance: Advance) -> None:
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), submitted(pool)
+        with pool.visit("a") as pod:
+            pod.open_stop_poll()
+            for _ in range(2):
+                a.take(is_free=False)
+                for _ in range(2):
+                    advance(2 * PING_S)
+                    pool.ping("a", ["f" * 32])
+        assert (job.attempt, code(job)) == (2, "endpoint_failed")
+
+
+async def test_a_process_that_is_not_the_one_before_has_not_ended_its_job(advance: Advance) -> None:
+    """It asks which to stop a while after the one before has closed that question: at once it was the same one."""
+    async with working() as pool:
+        a, (job,) = Fetcher(pool, "a"), submitted(pool)
+        with pool.visit("a") as pod:
+            for seconds in (2, 2, 0, 0):
+                poll = pod.open_stop_poll()
+                a.take()
+                pod.close_stop_poll(poll, is_answered=False)
+                advance(seconds)
+                poll = pod.open_stop_poll()
+                assert not job.is_over
+                refused(a)
+                pod.close_stop_poll(poll, is_answered=True)
+        assert (job.attempt, code(job)) == (4, "endpoint_failed")
 
 
 async def test_of_two_that_share_an_id_one_cannot_say_that_the_other_has_none(

@@ -16,14 +16,14 @@ from tests.waiting import until
 
 pytestmark = needs_runpod
 
-ITEMS, TOKENS, ANSWERS = (APPS / f"runpod_{name}.py" for name in ("items", "tokens", "answers"))
+ITEMS, TOKENS, ANSWERS, MUTE = (APPS / f"runpod_{name}.py" for name in ("items", "tokens", "answers", "mute"))
 NUMBERED = [{"number": number, "data": ""} for number in range(3)]
 NOWHERE = "/nowhere"
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    ids = ("items", "tokens", "answers", "lost", "fresh")
+    ids = ("items", "tokens", "answers", "lost", "fresh", "mute")
     options = [option for endpoint_id in ids for option in ("--runpod", endpoint_id)]
     with serving(*options, STREAMAPP_WORKER_SECRET=SECRET) as (url, _):
         yield url
@@ -35,6 +35,7 @@ def caller(url: str) -> Iterator[Caller]:
     with ExitStack() as stack:
         stack.enter_context(working(ITEMS, url, "items"))
         stack.enter_context(working(ANSWERS, url, "answers"))
+        stack.enter_context(working(MUTE, url, "mute"))
         for _ in range(2):
             stack.enter_context(working(TOKENS, url, "tokens"))
         caller = Caller(url)
@@ -112,8 +113,9 @@ def test_megabytes_pass(caller: Caller) -> None:
     assert sizes == [4_000_000] * 2
 
 
-def test_a_worker_names_itself_in_the_status(caller: Caller) -> None:
-    assert caller.end("answers", caller.run("answers"))["workerId"]
+def test_a_worker_is_named_in_the_status(url: str, caller: Caller) -> None:
+    with working(ANSWERS, url, "lost", RUNPOD_POD_ID="pod-7"):
+        assert caller.end("lost", caller.run("lost"))["workerId"] == "pod-7"
 
 
 # Errors
@@ -143,6 +145,13 @@ def test_an_error_that_is_yielded_or_returned_is_the_jobs(caller: Caller) -> Non
         "FAILED",
         "Unexpected input. unknown is not a valid input option.",
     )
+
+
+@pytest.mark.parametrize("returns", ["bytes", "a surrogate", "a cancellation"])
+def test_a_result_that_the_worker_cannot_send_fails_the_job_soon(caller: Caller, returns: str) -> None:
+    state = caller.end("mute", caller.run("mute", returns=returns))
+    assert state["status"] == "FAILED"
+    assert "workers have ended it twice and sent no result; is it JSON" in state["error"]
 
 
 # Progress, and cancelling

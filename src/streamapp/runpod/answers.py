@@ -5,9 +5,11 @@ from typing import Any
 
 from ..errors import DeadlineExceeded
 from ..jobs.job import Job
+from ..workers.worker import Worker
 from .apps import Streams
 from .outcomes import error_text
 from .places import Place
+from .pool import Pool
 
 _STATES = {"queued": "IN_QUEUE", "running": "IN_PROGRESS", "succeeded": "COMPLETED", "cancelled": "CANCELLED"}
 
@@ -32,9 +34,13 @@ def status_of(place: Place, job: Job, job_id: str) -> bytes:
     if job.attempt > 1:
         told["retries"] = job.attempt - 1
     if began is not None:
-        told["workerId"] = place.worker.name
+        told["workerId"] = _worker_id(place.worker, job)
     error = error_of(place, job)
     return body_of(told if error is None else {**told, "error": error}, output=_output_of(place, job))
+
+
+def _worker_id(worker: Worker, job: Job) -> str:
+    return (isinstance(worker, Pool) and worker.worker_id(job)) or worker.name
 
 
 def error_of(place: Place, job: Job) -> str | None:

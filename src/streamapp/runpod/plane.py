@@ -20,6 +20,7 @@ import hmac
 import json
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -41,6 +42,8 @@ from ..runtime import Runtime
 from .pods import Pod, Take
 from .pool import Pool
 from .progress import progress_event
+
+T = TypeVar("T")
 
 _OF_WORKER = ("job-take", "job-take-batch", "job-stop", "ping")
 _OF_JOB = ("job-stream", "job-done")
@@ -186,7 +189,7 @@ async def _stop(pool: Pool, request: Request, send: Send) -> None:
 
 async def _stream(pool: Pool, request: Request, send: Send) -> None:
     with pool.visit(request.path_params["worker_id"]) as pod:
-        posted = await json_object(request)
+        posted = await _posted(pool, pod, request)
         if "output" not in posted:
             raise MalformedRequest('expected {"output": ...}; what has failed is sent to job-done')
         event = await _encoded(request, to_event, posted["output"])
@@ -196,19 +199,38 @@ async def _stream(pool: Pool, request: Request, send: Send) -> None:
 
 async def _done(pool: Pool, request: Request, send: Send) -> None:
     with pool.visit(request.path_params["worker_id"]) as pod:
-        posted = await json_object(request)
+        posted = await _posted(pool, pod, request)
         output, job_id = posted.get("output"), request.path_params["job_id"]
         if posted.get("status") == "IN_PROGRESS":
             await _emit(pool, pod, request, await _encoded(request, progress_event, output))
         elif request.query_params.get("isStream") == "true":  # it has sent all of it before
-            pool.finish(pod, job_id, None, error=posted.get("error"), streamed="list" if output else "empty")
+            whole = None
+            if isinstance(output, list) and output and len(output) != pool.outputs_n(pod, job_id):
+                whole = await _encoded(request, _all_events, output)
+            streamed: Literal["list", "empty"] = "list" if output else "empty"
+            pool.finish(pod, job_id, None, error=posted.get("error"), streamed=streamed, whole=whole)
         else:
             event = None if output is None else await _encoded(request, to_event, output)
             pool.finish(pod, job_id, event, error=posted.get("error"))
     await Response(b"{}", media_type="application/json")(request.scope, request.receive, send)
 
 
-async def _encoded(request: Request, encode: Callable[[object], Event], value: object) -> Event:
+async def _posted(pool: Pool, pod: Pod, request: Request) -> dict[str, Any]:
+    """Read what a worker sends of a job; what cannot be read fails the job, as the worker does not send it again."""
+    try:
+        return await json_object(request)
+    except StreamAppError as error:
+        pool.finish(
+            pod, request.path_params["job_id"], None, error=f"what its worker sent is not taken: {error.message}"
+        )
+        raise
+
+
+def _all_events(values: list[object]) -> list[Event]:
+    return list(map(to_event, values))
+
+
+async def _encoded(request: Request, encode: Callable[[Any], T], value: object) -> T:
     if len(await request.body()) > LARGE_BYTES:
         return await in_pool(encode, value)
     return encode(value)

@@ -7,10 +7,12 @@ import asyncio
 import math
 import time
 
+from ..jobs.events import Event
 from ..jobs.job import Job
 
 #: how often pods send pings: what `streamapp worker` prints, and Runpod's default
 PING_S = 10.0
+_RETURNS_S = 1.0  # within which a process asks anew which jobs to stop, when it has given up; a new one takes longer
 #: three of them: when none comes for so long, or none that names a job, it is a sign
 SILENT_S = 3 * PING_S
 # A second word would break into what a handler does when it was cancelled; it is for those that got lost.
@@ -20,7 +22,7 @@ _TOLD_AGAIN_S = 30.0
 class Lease:
     """Hold that a pod has a job: from when it is given until the pod shows that it has it no more."""
 
-    __slots__ = ("given_at", "is_begun", "job", "named_at", "pod", "stopped_at", "waiting")
+    __slots__ = ("given_at", "is_begun", "is_watched", "job", "named_at", "outputs_n", "pod", "stopped_at", "waiting")
 
     def __init__(self, job: Job, pod: "Pod") -> None:
         self.job = job
@@ -28,6 +30,10 @@ class Lease:
         #: when a ping has named it last; by then it was there, as when it was given
         self.named_at = self.given_at = time.monotonic()
         self.is_begun = False
+        #: how many have come
+        self.outputs_n = 0
+        #: the question which to stop has been there all the time, so that the pod is the process that it was
+        self.is_watched = bool(pod.stop_polls)
         self.stopped_at: float | None = None
         #: outputs that wait for room in the log
         self.waiting: set[asyncio.Task[None]] = set()
@@ -37,6 +43,10 @@ class Lease:
         if not self.is_begun:
             self.is_begun = True
             self.job.start()
+
+    def note(self, event: Event) -> None:
+        """Take note of what has come from here."""
+        self.outputs_n += event.kind == "output"
 
     def leave(self) -> None:
         """Have nothing more come from here."""
@@ -77,10 +87,16 @@ class Pod:
         self.stop_polls: list[StopPoll] = []
         self.visits = self.turn = self.free_takes = 0
         self.asked_at = self.heard_at = time.monotonic()
-        self.has_left = self.has_hung_up = self.has_pinged = self.is_told_of = False
+        self.has_left = self.has_pinged = self.is_told_of = False
         self.is_gone = True
+        self._hung_up_at: float | None = None
         self._to_tell: dict[str, None] = {}
         self._told: dict[str, float] = {}
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Say whether it has closed its question which to stop, and asked no new one."""
+        return self._hung_up_at is not None
 
     def give(self, lease: Lease, turn: int) -> None:
         """Note that it is given a job; a word about an earlier run of the same job is none about this."""
@@ -105,7 +121,10 @@ class Pod:
         """Return its question which jobs to stop; answered already where it was not there when it should be told."""
         poll = StopPoll()
         self.stop_polls.append(poll)
-        self.has_left = self.has_hung_up = False
+        if self._hung_up_at is not None and time.monotonic() - self._hung_up_at > _RETURNS_S:
+            for lease in self.leases.values():
+                lease.is_watched = False
+        self.has_left, self._hung_up_at = False, None
         if self._to_tell:
             poll.tell(*self._to_tell)
             self._to_tell.clear()
@@ -115,7 +134,7 @@ class Pod:
         """End the question; what it did not hear, the next one will."""
         self.stop_polls.remove(poll)
         if not is_answered:
-            self.has_hung_up = not self.stop_polls
+            self._hung_up_at = None if self.stop_polls else time.monotonic()
             self._to_tell.update(dict.fromkeys(poll.ids))
 
     def is_silent(self, now: float) -> bool:

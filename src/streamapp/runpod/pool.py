@@ -14,6 +14,8 @@ handler that blocks its worker's loop lets nothing come but pings, for minutes. 
   lives and is blocked cannot close any; one that is not blocked asks again at once.
 - It has sent pings, and for `SILENT_S` nothing at all: it is cut off, or its machine stands still.
 - It has asked for jobs twice and said each time that it has none; or its pings have not named the job for as long.
+  Where its process has been there all the time, as its question which to stop was, it has ended the job and could not
+  send what came of it: a second time is enough.
 
 A worker that stands still while its pings go on is not lost; the job's deadline ends the job.
 """
@@ -25,7 +27,7 @@ import types
 from collections.abc import Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from ..errors import Cancelled, EndpointFailed, StreamAppError
 from ..jobs.events import Event
@@ -49,6 +51,10 @@ _LOOK_S = 5.0  # how often it is looked who has fallen silent
 _FORGET_S = 600.0  # after that of silence nothing is remembered of a worker
 #: runs of a job that lost their worker, before it counts as what ends them
 MOST_ATTEMPTS = 5
+_NO_RESULT = (
+    "workers have ended it twice and sent no result; is it JSON, and does every proxy let that many bytes pass? The "
+    "worker's log says more"
+)
 # The real worker hears of a job to stop only when its task is made, 0.1 s after the job came.
 _REGISTERED_S = 0.5
 
@@ -89,6 +95,8 @@ class Pool:
         self._given: dict[str, Lease] = {}  # the current leases: as many as run in the lane
         self._turns = itertools.count(1)
         self._streamed: WeakKeyDictionary[Job, Literal["list", "empty"]] = WeakKeyDictionary()
+        self._ran_by: WeakKeyDictionary[Job, str] = WeakKeyDictionary()
+        self._without_result: WeakSet[Job] = WeakSet()
 
     # As every worker.
 
@@ -159,6 +167,10 @@ class Pool:
         """
         return self._streamed.get(job)
 
+    def worker_id(self, job: Job) -> str | None:
+        """Return the id of the worker that has run a job, or does."""
+        return self._ran_by.get(job)
+
     # Pods come and go.
 
     @contextmanager
@@ -194,7 +206,7 @@ class Pool:
             elif pod.heard_at - lease.named_at > SILENT_S:
                 del pod.leases[job_id]
                 if self._is_current(lease):
-                    self._lose(lease, "does not name it")
+                    self._let_go_of(lease, "does not name it")
         # That ends its question which to stop. A worker that is blocked asks no new one, so that its death would not be
         # noticed; and the job may be one of another's, that is dead and had the same id.
         if not self._has_jobs(pod):
@@ -250,6 +262,18 @@ class Pool:
             job.begin_again()
         self._put_back(lease)
         self._dispatch()
+
+    def _let_go_of(self, lease: Lease, why: str) -> None:
+        """Have a job begin again that its worker has no more; not a second time where that has ended it itself."""
+        job = lease.job
+        has_ended = lease.is_watched and len(lease.pod.stop_polls) == 1
+        if has_ended and job in self._without_result:
+            lease.leave()
+            job.fail(EndpointFailed(f"endpoint {job.request.path}: {_NO_RESULT}"))
+            return
+        if has_ended:
+            self._without_result.add(job)
+        self._lose(lease, why)
 
     def _put_back(self, lease: Lease) -> None:
         try:
@@ -316,6 +340,7 @@ class Pool:
         for job in take.jobs:
             lease = take.pod.leases.get(job.id)
             if lease is not None and lease.job is job:
+                self._ran_by[job] = lease.pod.id
                 lease.begin()
 
     def _settle(self, pod: Pod) -> None:
@@ -326,7 +351,7 @@ class Pool:
         is_sure = pod.free_takes > 1 and len(pod.stop_polls) < 2
         pod.leases = {} if is_sure else current
         for lease in current.values() if is_sure else ():
-            self._lose(lease, "does not know it")
+            self._let_go_of(lease, "does not know it")
 
     def _dispatch(self) -> None:
         """Give each job that waits to the pod whose turn it is."""
@@ -370,6 +395,7 @@ class Pool:
         with suppress(Cancelled):
             if not lease.job.channel.emit_at_once(event):
                 return self._emit(lease, event)
+            lease.note(event)
         return None
 
     async def _emit(self, lease: Lease, event: Event) -> None:
@@ -381,8 +407,8 @@ class Pool:
         finally:
             lease.waiting.discard(emitting)
             emitting.cancel()
-        if not emitting.cancelled():
-            emitting.exception()  # the job is over
+        if not emitting.cancelled() and emitting.exception() is None:  # else the job is over
+            lease.note(event)
 
     def finish(
         self,
@@ -392,11 +418,13 @@ class Pool:
         *,
         error: Any = None,
         streamed: Literal["list", "empty"] | None = None,
+        whole: list[Event] | None = None,
     ) -> None:
         """Take in how a job has ended.
 
         Args:
             output: what its handler has returned.
+            whole: all that it has yielded, where that is known and is not what has come.
             error: what it says of its failure; an output with it came before that.
             streamed: what `streamed_output` is to say.
         """
@@ -412,11 +440,32 @@ class Pool:
             where = f"endpoint {job.request.path}"
             job.fail(read_failure(error, where=where, debug=self._settings.debug))
             return
+        if whole is not None:
+            self._make_whole(lease, whole)
         if streamed is not None:
             self._streamed[job] = streamed
         # Nothing was yielded: that is no item.
         is_empty = output is None and streamed is not None
         job.succeed(None if is_empty else output or final_event(job, None))
+
+    def outputs_n(self, pod: Pod, job_id: str) -> int:
+        """Return how many outputs have come of a pod's attempt at a job."""
+        lease = self._lease(pod, job_id)
+        return 0 if lease is None else lease.outputs_n
+
+    def _make_whole(self, lease: Lease, outputs: list[Event]) -> None:
+        """Emit what was lost on the way: the last ones, or, as none can be put between others, all of them anew."""
+        lease.leave()
+        job, came = lease.job, lease.outputs_n
+        logger.warning("job %s: %d outputs came of the %d that its worker sent", job.id, came, len(outputs))
+        kept = [event.data for event in job.channel.events(after=job.attempt_began) if event.kind == "output"]
+        if came > len(outputs) or kept != [event.data for event in outputs[came - len(kept) : came]]:
+            job.begin_again()
+            job.start()
+            came = 0
+        with suppress(Cancelled):
+            for event in outputs[came:]:
+                job.channel.emit(event, waits=False)
 
     # Jobs end.
 
