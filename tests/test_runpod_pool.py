@@ -171,6 +171,41 @@ async def test_those_of_low_priority_go_out_last() -> None:
         assert [*a.take(), *a.take()] == [job, low]
 
 
+async def test_who_has_waited_gets_a_job_only_when_it_shows_that_it_works(advance: Advance) -> None:
+    """A worker that was told to end, and waits on, does not ask anew which jobs to stop."""
+    async with working() as pool:
+        a, b = Fetcher(pool, "a"), Fetcher(pool, "b")
+        with pool.visit("a") as pod, pool.visit("b"):
+            (poll, _), takes = (pod.open_stop_poll(), b.pod.open_stop_poll()), (a.ask(), b.ask())
+            advance(1)
+            jobs = submitted(pool, 2)
+            asked = [asyncio.create_task(pool.is_there(take)) for take in takes]
+            await turned()
+            assert (poll.ids, poll.told.done()) == (["-"], True)
+            pod.close_stop_poll(poll, is_answered=True)
+            pod.open_stop_poll()
+            assert await asked[0]
+            assert not asked[1].done()
+            advance(3)
+            assert not await asked[1]
+            pool.give_back(takes[1])
+            assert (takes[0].jobs, takes[1].jobs, pool.statistics().queued) == (jobs[:1], [], 1)
+
+
+async def test_who_has_just_asked_or_has_another_job_is_trusted(advance: Advance) -> None:
+    """A worker whose loop its handler blocks asks nothing anew; without the question its death would not be seen."""
+    async with working() as pool:
+        a, _ = Fetcher(pool, "a"), submitted(pool)
+        with pool.visit("a") as pod:
+            poll = pod.open_stop_poll()
+            assert await pool.is_there(a.ask())
+            take = a.ask()
+            advance(1)
+            submitted(pool)
+            assert await pool.is_there(take)
+        assert not poll.told.done()
+
+
 async def test_a_job_that_ends_before_it_was_handed_over_is_left_out() -> None:
     async with working() as pool:
         a, jobs = Fetcher(pool, "a"), submitted(pool, 2)

@@ -141,6 +141,8 @@ async def _hand_over(pool: Pool, pod: Pod, take: Take, request: Request, send: S
     leaving = asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait({leaving, take.answered}, timeout=take.patience_s, return_when=asyncio.FIRST_COMPLETED)
+        if not leaving.done() and take.jobs and not await pool.is_there(take):
+            pool.give_back(take)
         pod.has_left = pod.has_left or leaving.done()
         if leaving.done():
             pool.give_back(take)

@@ -12,6 +12,7 @@ from ..jobs.job import Job
 
 #: how often pods send pings: what `streamapp worker` prints, and Runpod's default
 PING_S = 10.0
+_NO_JOB = "-"  # at an empty list the real worker would sleep for a second
 _RETURNS_S = 1.0  # within which a process asks anew which jobs to stop, when it has given up; a new one takes longer
 #: three of them: when none comes for so long, or none that names a job, it is a sign
 SILENT_S = 3 * PING_S
@@ -87,8 +88,9 @@ class Pod:
         self.stop_polls: list[StopPoll] = []
         self.visits = self.turn = self.free_takes = 0
         self.asked_at = self.heard_at = time.monotonic()
-        self.has_left = self.has_pinged = self.is_told_of = False
+        self.has_left = self.has_pinged = False
         self.is_gone = True
+        self._has_returned: asyncio.Future[None] | None = None
         self._hung_up_at: float | None = None
         self._to_tell: dict[str, None] = {}
         self._told: dict[str, float] = {}
@@ -125,10 +127,19 @@ class Pod:
             for lease in self.leases.values():
                 lease.is_watched = False
         self.has_left, self._hung_up_at = False, None
+        if self._has_returned is not None and not self._has_returned.done():
+            self._has_returned.set_result(None)
         if self._to_tell:
             poll.tell(*self._to_tell)
             self._to_tell.clear()
         return poll
+
+    def call(self) -> asyncio.Future[None]:
+        """Answer its question which to stop, by no job's id; done when it asks anew, as it does at once if it works."""
+        self._has_returned = asyncio.get_running_loop().create_future()
+        for poll in self.stop_polls:
+            poll.tell(_NO_JOB)
+        return self._has_returned
 
     def close_stop_poll(self, poll: StopPoll, *, is_answered: bool) -> None:
         """End the question; what it did not hear, the next one will."""
@@ -159,6 +170,7 @@ class Take:
         self.pod = pod
         self.most = most
         self.patience_s = patience_s
+        self.asked_at = time.monotonic()
         self.jobs: list[Job] = []
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

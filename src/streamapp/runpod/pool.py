@@ -42,8 +42,9 @@ from .outcomes import read_failure
 from .pods import SILENT_S, Lease, Pod, Take
 
 # How long a worker waits for a job. The real one would wait 90 s; but one that was told to end meanwhile takes a job
-# that comes, and may not run it.
+# that comes, and may not run it. So it is called before it gets one (`is_there`), unless it has just asked.
 _TAKE_S = 5.0
+_TRUSTED_S = 0.5
 _ASKS_AGAIN_S = 2.0  # within which the real worker asks for jobs when it has none
 _SETTLE_S = 1.0  # until a worker that says it has no job, though it was given some, may say it again
 _GRACE_S = 5.0
@@ -97,6 +98,7 @@ class Pool:
         self._streamed: WeakKeyDictionary[Job, Literal["list", "empty"]] = WeakKeyDictionary()
         self._ran_by: WeakKeyDictionary[Job, str] = WeakKeyDictionary()
         self._without_result: WeakSet[Job] = WeakSet()
+        self._told_of: WeakSet[Pod] = WeakSet()
 
     # As every worker.
 
@@ -229,8 +231,8 @@ class Pool:
         for pod in list(self._pods.values()):
             if not pod.is_gone and pod.is_silent(now):
                 self._lose_pod(pod, "is silent")
-            if len(pod.stop_polls) > 1 and not pod.is_told_of:
-                pod.is_told_of = True
+            if len(pod.stop_polls) > 1 and pod not in self._told_of:
+                self._told_of.add(pod)
                 logger.warning(
                     "several workers of %s call themselves %s; set RUNPOD_POD_ID for each", self.name, pod.id
                 )
@@ -319,6 +321,18 @@ class Pool:
         self._dispatch()
         return take
 
+    async def is_there(self, take: Take) -> bool:
+        """Say whether a pod runs what it is given. One that was told to end waits on for an answer, and runs nothing;
+        but it does not ask anew which to stop. One that has other jobs is not called, as it may be blocked.
+        """
+        pod = take.pod
+        waited_s = time.monotonic() - take.asked_at
+        if len(pod.stop_polls) != 1 or len(pod.leases) > len(take.jobs) or waited_s < _TRUSTED_S:
+            return True
+        returned = pod.call()
+        await asyncio.wait({returned}, timeout=_ASKS_AGAIN_S)
+        return returned.done()
+
     def collect(self, take: Take) -> list[Job]:
         """Return what a pod gets, and end its waiting; those that are over by now are left out."""
         if take in self._takes:
@@ -333,6 +347,7 @@ class Pool:
         """Queue what could not be handed over."""
         for job in self.collect(take):
             self._put_back(take.pod.leases.pop(job.id))
+        take.jobs.clear()
         self._dispatch()
 
     def begin(self, take: Take) -> None:
