@@ -289,14 +289,18 @@ async def test_outputs_that_were_lost_at_the_end_are_emitted_before_the_job_ends
 
 
 @pytest.mark.parametrize("came", [[0, 2], [0, 1, 1, 2], [1, 2]])
-async def test_where_one_between_others_is_not_what_was_sent_all_are_emitted_anew(came: list[int]) -> None:
+async def test_where_one_between_others_is_not_what_was_sent_all_are_emitted_anew(
+    came: list[int], advance: Advance
+) -> None:
     async with working() as pool:
         a, (job,) = Fetcher(pool, "a"), submitted(pool)
         a.take()
         for n in came:
             await a.post(job, n)
+        began = job.started_at
+        advance(1)
         a.finish(job, streamed="list", whole=[to_event(n) for n in range(3)])
-        assert (outputs(job), job.status) == ([*came, 0, 1, 2], "succeeded")
+        assert (outputs(job), job.status, job.started_at) == ([*came, 0, 1, 2], "succeeded", began)
         assert kinds(job)[len(came) + 1] == "restarted"
 
 

@@ -475,9 +475,10 @@ class Pool:
         logger.warning("job %s: %d outputs came of the %d that its worker sent", job.id, came, len(outputs))
         kept = [event.data for event in job.channel.events(after=job.attempt_began) if event.kind == "output"]
         if came > len(outputs) or kept != [event.data for event in outputs[came - len(kept) : came]]:
+            began = job.started_at
             job.begin_again()
             job.start()
-            came = 0
+            job.started_at, came = began, 0  # it did not run again
         with suppress(Cancelled):
             for event in outputs[came:]:
                 job.channel.emit(event, waits=False)
