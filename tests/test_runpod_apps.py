@@ -21,6 +21,13 @@ def test_the_whole_body_is_the_input(value: Any) -> None:
             assert [event.data for event in stream] == [{"got": value}]
 
 
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain"])
+def test_json_that_is_called_something_else_is_refused_with_the_way_out(content_type: str) -> None:
+    with TestClient(Echo) as client:
+        answer = client.post("/stream", content=b'{"a": 1}', headers={"Content-Type": content_type})
+    assert (answer.status_code, "with curl add -H 'Content-Type" in answer.json()["detail"]) == (415, True)
+
+
 def test_the_schema_of_the_input_is_what_the_document_says_and_any_json_is_taken() -> None:
     class Described(Echo):
         input_schema: ClassVar[dict[str, Any] | None] = {"type": "object", "properties": {"n": {"type": "integer"}}}

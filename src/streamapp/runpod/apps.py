@@ -9,12 +9,23 @@ from inspect import Parameter
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from fastapi import Body
-from pydantic import WithJsonSchema
+from pydantic import AfterValidator, WithJsonSchema
+from starlette.exceptions import HTTPException
 
 from ..app import App
 from ..endpoint import EndpointSpec, endpoint
 from ..jobs.job import Job
 from ..jobs.stream import Stream
+
+
+def _check_json(value: Any) -> Any:
+    """Refuse a body that came as another type, which `Body()` gives as its bytes."""
+    if isinstance(value, bytes):
+        raise HTTPException(
+            415,
+            "Expected a body of application/json, got another type; with curl add -H 'Content-Type: application/json'",
+        )
+    return value
 
 
 class QueueApp(App):
@@ -30,7 +41,7 @@ class QueueApp(App):
     input_schema: ClassVar[dict[str, Any] | None] = None
 
     @endpoint("/stream")
-    def stream(self, input: Annotated[Any, Body()], stream: Stream) -> Iterator[Any]:
+    def stream(self, input: Annotated[Any, Body(), AfterValidator(_check_json)], stream: Stream) -> Iterator[Any]:
         """Run one job."""
         result: Iterator[Any] = self.run_job({"id": stream.job_id, "input": input})
         return result
