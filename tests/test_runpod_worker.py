@@ -267,11 +267,11 @@ def test_a_killed_workers_job_begins_again_at_another_and_its_readers_hear_so(
 
 def test_a_worker_that_refreshes_itself_gets_no_further_job(url: str, caller: Caller) -> None:
     jobs = [caller.run("fresh", items=1) for _ in range(2)]
-    ends = []
-    for job in jobs:
-        with working(ITEMS, url, "fresh", REFRESH="1") as worker:
-            ends.append(caller.end("fresh", job))
-            worker.wait()
+    with working(ITEMS, url, "fresh", REFRESH="1") as worker:
+        ends = [caller.end("fresh", jobs[0])]
+        worker.wait()
+    with working(ITEMS, url, "fresh"):
+        ends.append(caller.end("fresh", jobs[1]))
     assert [end["status"] for end in ends] == ["COMPLETED"] * 2
     assert "retries" not in ends[1]
 
