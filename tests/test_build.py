@@ -580,6 +580,8 @@ def colliding(path: str = "/x", app_name: str = "", method: str = "x") -> type[s
         ([colliding("/jobs/mine")], "/jobs/mine is under the server's own path /jobs; choose another path"),
         ([colliding("/docs/x")], "/docs/x is under the server's own path /docs"),
         ([colliding(app_name="jobs")], "/jobs/x is under the server's own path /jobs; name the app 'jobs' differently"),
+        ([colliding("/v2/x/ping/y")], "give: /v2/x/ping/y is one of runpod's own paths; choose another path"),
+        ([colliding("/x/ping/y", "v2")], "/v2/x/ping/y is one of runpod's own paths"),
         ([Other, colliding(app_name="metrics")], "name the app 'metrics' differently"),
         ([colliding("/b/x"), colliding(app_name="b", method="y")], "/b/x is served by y and by x; rename one"),
     ],

@@ -70,7 +70,7 @@ class Face:
         middleware: return the layers around the routes, the outermost first; inside of all that guard the server.
         add_routes: add routes before those of endpoints.
         own_guard: whole paths of HTTP requests that need no API key, as the face's own routes there ask for something
-            else; a route of the face's has to take each of them, by any method.
+            else; a route of the face's has to take each of them, by any method. No endpoint may be at one.
         workers: return what runs the jobs of an app that is of this protocol's own kind, None of any other.
     """
 

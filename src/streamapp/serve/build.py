@@ -13,6 +13,7 @@ Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since mi
 
 import asyncio
 import inspect
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -298,6 +299,12 @@ def _all_places(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> list[_
         places += _places(api, runtime, served, f"/{served.name}", of_names, in_schema=len(runtime.served) > 1)
     # Last: a path parameter of the first app must not hide the others.
     places += _places(api, runtime, runtime.served[0], "", owners)
+    guarded = [(face.name, face.own_guard) for face in faces if face.own_guard is not None]
+    for place, (name, guard) in itertools.product(places, guarded):
+        if guard.fullmatch(place.path):
+            raise DefinitionError(
+                f"{place.spec.function.__qualname__}: {place.path} is one of {name}'s own paths; choose another path"
+            )
     taken = {place.path for place in places if not place.is_second}
     return [place for place in places if not place.is_second or place.path not in taken]
 
