@@ -116,6 +116,16 @@ def test_what_cannot_be_read_fails_the_job_as_the_worker_does_not_send_it_again(
         assert error and error.message.startswith("what its worker sent is not taken: expected a JSON object")
 
 
+def test_a_worker_knows_a_job_by_the_id_that_its_caller_has() -> None:
+    with serving() as served:
+        job_id = served.client.post("/v2/ep/run", json={"input": {"n": 1}}).json()["id"]
+        assert served.take().json() == {"id": job_id, "input": {"n": 1}}
+        served.stream(job_id, "an item")
+        served.client.post(f"/v2/ep/cancel/{job_id}")
+        assert served.ask("job-stop/a").json() == {"jobsToStop": [job_id]}
+        assert served.client.get(f"/v2/ep/stream/{job_id}").json()["stream"] == [{"output": "an item"}]
+
+
 def test_who_asks_for_several_gets_a_list() -> None:
     with serving() as served:
         jobs = [served.submit() for _ in range(3)]

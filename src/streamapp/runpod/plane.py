@@ -39,6 +39,7 @@ from ..jobs.job import Job
 from ..jsontext import LARGE_BYTES
 from ..process.threads import in_pool
 from ..runtime import Runtime
+from .ids import told_id
 from .pods import Pod, Take
 from .pool import Pool
 from .progress import progress_event
@@ -169,7 +170,7 @@ def _number(text: str) -> int:
 
 
 def _written(job: Job) -> bytes:
-    return b'{"id":"%b","input":%b}' % (job.id.encode(), job.request.input or b"{}")
+    return b'{"id":"%b","input":%b}' % (told_id(job).encode(), job.request.input or b"{}")
 
 
 async def _stop(pool: Pool, request: Request, send: Send) -> None:

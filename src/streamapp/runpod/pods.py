@@ -9,6 +9,7 @@ import time
 
 from ..jobs.events import Event
 from ..jobs.job import Job
+from .ids import told_id
 
 #: how often pods send pings: what `streamapp worker` prints, and Runpod's default
 PING_S = 10.0
@@ -21,12 +22,19 @@ _TOLD_AGAIN_S = 30.0
 
 
 class Lease:
-    """Hold that a pod has a job: from when it is given until the pod shows that it has it no more."""
+    """Hold that a pod has a job: from when it is given until the pod shows that it has it no more.
 
-    __slots__ = ("given_at", "is_begun", "is_watched", "job", "named_at", "outputs_n", "pod", "stopped_at", "waiting")
+    Attributes:
+        id: what the pod knows the job by: the id that its caller has.
+    """
+
+    __slots__ = (
+        *("given_at", "id", "is_begun", "is_watched", "job", "named_at", "outputs_n", "pod", "stopped_at", "waiting"),
+    )
 
     def __init__(self, job: Job, pod: "Pod") -> None:
         self.job = job
+        self.id = told_id(job)
         self.pod = pod
         #: when a ping has named it last; by then it was there, as when it was given
         self.named_at = self.given_at = time.monotonic()
@@ -102,10 +110,10 @@ class Pod:
 
     def give(self, lease: Lease, turn: int) -> None:
         """Note that it is given a job; a word about an earlier run of the same job is none about this."""
-        self.leases[lease.job.id] = lease
+        self.leases[lease.id] = lease
         self.turn, self.free_takes = turn, 0
-        self._to_tell.pop(lease.job.id, None)
-        self._told.pop(lease.job.id, None)
+        self._to_tell.pop(lease.id, None)
+        self._told.pop(lease.id, None)
 
     def stop(self, job_id: str, *, again_s: float = _TOLD_AGAIN_S) -> None:
         """Tell it to stop a job, unless it was told a moment ago."""

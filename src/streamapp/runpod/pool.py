@@ -38,6 +38,7 @@ from ..workers.results import final_event
 from ..workers.tasks import TaskWorker
 from ..workers.worker import Lane, State, WorkerStatistics
 from .apps import QueueApp, WorkerCounts
+from .ids import told_id
 from .outcomes import read_failure
 from .pods import SILENT_S, Lease, Pod, Take
 
@@ -283,7 +284,7 @@ class Pool:
         except StreamAppError as error:  # no jobs are taken any more
             lease.job.fail(error)
         else:
-            del self._given[lease.job.id]
+            del self._given[lease.id]
 
     def _present(self) -> Iterator[Pod]:
         return (pod for pod in self._pods.values() if not pod.is_gone)
@@ -297,7 +298,7 @@ class Pool:
         return any(map(self._is_current, pod.leases.values()))
 
     def _is_current(self, lease: Lease) -> bool:
-        return self._given.get(lease.job.id) is lease
+        return self._given.get(lease.id) is lease
 
     # Jobs go out.
 
@@ -340,20 +341,20 @@ class Pool:
         over = [job for job in take.jobs if job.is_over]
         for job in over:
             take.jobs.remove(job)
-            del take.pod.leases[job.id]
+            del take.pod.leases[told_id(job)]
         return take.jobs
 
     def give_back(self, take: Take) -> None:
         """Queue what could not be handed over."""
         for job in self.collect(take):
-            self._put_back(take.pod.leases.pop(job.id))
+            self._put_back(take.pod.leases.pop(told_id(job)))
         take.jobs.clear()
         self._dispatch()
 
     def begin(self, take: Take) -> None:
         """Note that the jobs were handed over."""
         for job in take.jobs:
-            lease = take.pod.leases.get(job.id)
+            lease = take.pod.leases.get(told_id(job))
             if lease is not None and lease.job is job:
                 self._ran_by[job] = lease.pod.id
                 lease.begin()
@@ -382,9 +383,10 @@ class Pool:
         """Give a job to one of those who ask, but to none that may still have it from an attempt that was lost, and has
         to show first that it has not; False, and it is queued again, where there is no other.
         """
-        allowed = [take for take in takes if job.id not in take.pod.leases]
+        allowed = [take for take in takes if told_id(job) not in take.pod.leases]
         take = min(allowed or takes, key=lambda take: take.rank)
-        self._given[job.id] = lease = Lease(job, take.pod)
+        lease = Lease(job, take.pod)
+        self._given[lease.id] = lease
         if not allowed:
             self._put_back(lease)
             return False
@@ -492,19 +494,19 @@ class Pool:
 
     def _end(self, job: Job) -> None:
         job.returned()
-        lease = self._given.get(job.id)
+        lease = self._given.get(told_id(job))
         if lease is None or lease.job is not job:
             return
-        del self._given[job.id]
+        del self._given[lease.id]
         self._lane.done(job)
         lease.leave()
         lease.stopped_at = time.monotonic()
-        if lease.pod.leases.get(job.id) is lease:
+        if lease.pod.leases.get(lease.id) is lease:
             self._loop.call_later(max(0, lease.given_at + _REGISTERED_S - lease.stopped_at), self._stop, lease)
 
     def _stop(self, lease: Lease) -> None:
-        if lease.pod.leases.get(lease.job.id) is lease:
-            lease.pod.stop(lease.job.id)
+        if lease.pod.leases.get(lease.id) is lease:
+            lease.pod.stop(lease.id)
 
 
 def pool_of(served: ServedApp) -> Workers | None:
