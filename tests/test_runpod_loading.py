@@ -1,5 +1,6 @@
 """Files that were written for Runpod: what is served of them, and what is said where nothing is."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,18 @@ def test_so_have_the_modules_of_its_folder() -> None:
     counting = 'state.counted.append(1)\n    return {"count": len(state.counted), "refresh_worker": True}'
     with TestClient(loaded("import state\n" + HANDLER.replace('return job["input"]', counting) + START)) as client:
         assert [[event.data for event in client.stream("/stream", {})] for _ in range(2)] == [[{"count": 1}]] * 2
+
+
+def test_a_file_that_sets_signals_is_refreshed_and_they_stay_as_they_are() -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    setting = "import signal\nbefore = signal.signal(signal.SIGUSR2, lambda *_: None)\n"
+    refreshing = HANDLER.replace('job["input"]', '{"refresh_worker": True, "before": callable(before)}')
+    try:
+        with TestClient(loaded(setting + refreshing + START)) as client:
+            told = [[event.data for event in client.stream("/stream", {})] for _ in range(3)]
+        assert told == [[{"before": callable(before)}], [{"before": True}], [{"before": True}]]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_a_file_that_has_become_wrong_puts_its_app_out_of_service() -> None:

@@ -2,13 +2,16 @@
 
 Divergence: this is the one place where modules of somebody else are patched. `runpod.serverless.start` would run the
 package's own loop while the file is imported, and never return; `progress_update` would send to Runpod; what
-`rp_debugger` timed in one job it would refuse to time in the next, as that loop clears it after each.
+`rp_debugger` timed in one job it would refuse to time in the next, as that loop clears it after each. And
+`signal.signal`, while a file is imported again.
 """
 
 import importlib
 import importlib.util
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -60,6 +63,27 @@ def offer_runpod() -> None:
 def _patch(module: ModuleType) -> None:
     for name, replaced in _REPLACED[module.__name__].items():
         setattr(module, name, replaced(getattr(module, name)))
+
+
+@contextmanager
+def leaving_signals() -> Iterator[None]:
+    """Leave signals as they are, meanwhile, where they are set beside the main thread, which Python refuses.
+
+    What a file sets, its first import has set; a second one is in the inference thread.
+    """
+    real = signal.signal
+
+    def set_signal(signalnum: Any, handler: Any) -> Any:
+        try:
+            return real(signalnum, handler)
+        except ValueError:
+            return signal.getsignal(signalnum)
+
+    signal.signal = set_signal
+    try:
+        yield
+    finally:
+        signal.signal = real
 
 
 class _Finder:

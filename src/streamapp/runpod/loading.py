@@ -19,7 +19,7 @@ from ..app import App
 from ..errors import DefinitionError
 from ..loading import apps_in, find_app, load_module, modules_of, names_imported
 from .handlers import Collected, Handler, HandlerApp, collecting, handler_app
-from .imports import offer_runpod
+from .imports import leaving_signals, offer_runpod
 
 # What files and folders are called whatever they are about.
 _SAY_NOTHING = {
@@ -64,7 +64,7 @@ def _reader_of(name: str) -> Callable[[], Handler]:
         """Import the module anew, and what it has from its folder; packages stay."""
         for own in modules_of(name):
             sys.modules.pop(own, None)
-        with collecting() as collected, _as_script(name):
+        with collecting() as collected, _as_script(name), leaving_signals():
             return Handler.of(_only_config(importlib.import_module(name), collected))
 
     return staticmethod(read_again)
