@@ -1,15 +1,18 @@
 """What `import runpod` gives a served file: the package that is installed, patched, or ours."""
 
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from tests.waiting import WAIT_S
 
 from streamapp import runpod
 from streamapp.runpod import imports
 from streamapp.runpod.handlers import collecting, register_fitness_check
-from streamapp.runpod.imports import offer_runpod
+from streamapp.runpod.imports import leaving_signals, offer_runpod
 from streamapp.runpod.progress import progress_update
 
 REAL = {
@@ -105,3 +108,15 @@ def test_other_packages_are_found_as_ever() -> None:
     offer_runpod()
     with pytest.raises(ModuleNotFoundError, match="No module named 'runpods'"):
         import_module("runpods")
+
+
+def test_beside_the_main_thread_signals_stay_as_they_are() -> None:
+    before, real = signal.getsignal(signal.SIGUSR2), signal.signal
+    try:
+        with leaving_signals(), ThreadPoolExecutor(1) as beside:
+            assert signal.signal(signal.SIGUSR2, signal.SIG_IGN) == before
+            assert beside.submit(signal.signal, signal.SIGUSR2, before).result(WAIT_S) is signal.SIG_IGN
+        assert signal.signal is real
+        assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR2, before)
