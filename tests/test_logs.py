@@ -74,6 +74,7 @@ def test_a_secret_that_begins_as_another_is_redacted_whole() -> None:
     ("line", "told"),
     [
         ("Authorization: Bearer rpa_12345", "Authorization: Bearer rpa..."),
+        ("AUTHORIZATION=rpa_12345", "AUTHORIZATION=rpa..."),
         ("authorization: rpa_12345, host: x", "authorization: rpa... host: x"),
         ("{'Authorization': 'Key rpa_12345', 'Host': 'x'}", "{'Authorization': 'Key rpa...', 'Host': 'x'}"),
         ("[(b'authorization', b'Bearer rpa_12345')]", "[(b'authorization', b'Bearer rpa...')]"),

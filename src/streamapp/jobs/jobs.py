@@ -364,10 +364,11 @@ class Jobs:
             self._finish(job, ended)
 
     def _finish(self, job: Job, ended: float) -> None:
-        kept_s = self._settings.job_ttl_s if job.request.kept_s is None else job.request.kept_s
+        request = job.request
+        kept_s = self._settings.job_ttl_s if request.kept_s is None else request.kept_s
         size = job.channel.kept_bytes + _JOB_BYTES
-        if job.request.is_repeatable:
-            size += max(0, request_bytes(job.request) - KEPT_REQUEST)
+        if request.is_repeatable:  # of others no more than that is kept
+            size += max(0, request_bytes(request) - KEPT_REQUEST)
         self._finished.add(_Kept(job, ended + kept_s, size))
 
     # The store.

@@ -89,7 +89,7 @@ class RunpodPaths:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request, or pass it on."""
-        if scope["type"] != "http" or "/v2/" not in scope["path"]:
+        if scope["type"] != "http" or "/v2/" not in scope["path"]:  # most are not: no pattern for them
             return self.app(scope, receive, send)
         match = _PATH.fullmatch(scope["path"].removeprefix(scope.get("root_path", "")))
         return self.app(scope, receive, send) if match is None else self._serve(match, scope, receive, send)
