@@ -599,6 +599,17 @@ def test_a_container_reads_what_its_worker_needs_without_quotes(monkeypatch: pyt
     assert "# nobody answers at http://127.0.0.1:9 now" in lines
 
 
+def test_a_certificate_that_is_not_trusted_is_told_from_a_server_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STREAMAPP_WORKER_SECRET", "s3cret")
+    with serving("--runpod", "a", "--tls", "--tls-dir", "tls") as (url, _):
+        assert (
+            f"# the certificate of {url} is not trusted here; set SSL"
+            in invoke("worker", "--runpod", "a", "--url", url).stdout
+        )
+
+
 @pytest.mark.parametrize(
     ("secret", "arguments", "said"),
     [

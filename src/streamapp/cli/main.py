@@ -283,10 +283,10 @@ def worker(
             raise InvalidInput("set STREAMAPP_WORKER_SECRET to what the server has, so that it knows its workers")
         pool_app(runpod)  # says what no id can be
         variables = worker_variables(runpod, url, secret.get_secret_value())
-        is_there = _knows_worker(runpod, url, secret.get_secret_value())
+        unknown = _why_unknown(runpod, url, secret.get_secret_value())
         typer.echo("# for one worker: the next one needs a RUNPOD_POD_ID of its own")
-        if not is_there:
-            typer.echo(f"# nobody answers at {url} now")
+        if unknown is not None:
+            typer.echo(f"# {unknown}")
         typer.echo("\n".join(map("=".join, variables.items())) if env_file else _exports(variables))
 
 
@@ -524,8 +524,8 @@ def _exports(variables: Mapping[str, str]) -> str:
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
-def _knows_worker(endpoint_id: str, url: str, secret: str) -> bool:
-    """Ask the server whether it has jobs for such a worker; False where none answers.
+def _why_unknown(endpoint_id: str, url: str, secret: str) -> str | None:
+    """Ask the server whether it has jobs for such a worker; say why that is not known here.
 
     Raises:
         InvalidInput: it has none; says why.
@@ -534,15 +534,17 @@ def _knows_worker(endpoint_id: str, url: str, secret: str) -> bool:
         answer = httpx.get(
             f"{url.rstrip('/')}/v2/{endpoint_id}/ping/none", headers={"Authorization": secret}, timeout=_ASKING_S
         )
-    except httpx.TransportError:
-        return False
+    except httpx.TransportError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return f"the certificate of {url} is not trusted here; set SSL_CERT_FILE and, for pings, REQUESTS_CA_BUNDLE"
+        return f"nobody answers at {url} now"
     if answer.status_code != 204:
         try:
             reason = answer.json()["error"]["message"]
         except (ValueError, KeyError, TypeError):
             reason = f"{url} answers with HTTP {answer.status_code}; is it a streamapp server?"
         raise InvalidInput(reason)
-    return True
+    return None
 
 
 def _run(cls: type[App], path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
