@@ -112,7 +112,8 @@ ASK_ENDPOINT = shell("python", CHUNKS)
 WORDS_APP = take(MAIN, "import runpod  #")
 SERVE_HANDLER, CURL_RUNPOD = shell("streamapp serve words.py"), shell("curl http://127.0.0.1:8000/v2")
 WITH_RUNPOD, ENDPOINT = take(MAIN, "import runpod\n\nrunpod.api_key"), take(MAIN, "[tool.streamapp.endpoints.words]")
-SERVE_WORKERS, WORK = shell("streamapp serve --runpod"), take(MAIN, 'eval "$(streamapp worker')
+SECRET, SERVE_WORKERS = shell("export STREAMAPP_WORKER_SECRET"), shell("streamapp serve --runpod")
+WORK = take(MAIN, 'eval "$(streamapp worker')
 NOT_RUN = {
     (MAIN, "make demo"): "it sets up an environment of its own",
     (MAIN, "make test"): "this is it",
@@ -302,7 +303,7 @@ def test_runpods_client_with_the_endpoint_of_a_pyproject(words: Path) -> None:
 
 @needs_runpod
 def test_a_worker_of_runpods_elsewhere(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMAPP_WORKER_SECRET", "of-workers-alone")
+    monkeypatch.setenv(*SECRET[1].split("="))
     with serving(SERVE_WORKERS, words) as url:
         line = WORK.replace(HERE, url).replace("streamapp", f"{sys.executable} -m streamapp")
         command = ["bash", "-c", line.replace("python words.py", f"exec {RUNPOD} words.py")]
