@@ -115,6 +115,7 @@ WITHOUT = {
     },
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/runpod/runner.py": {
+        "waiting.result()": DONE,
         "in_encoder(self.emit, payload)": BY_THE_JOB,
         "came": BY_THE_JOB,
         "in_encoder(final_event, job, returned.value)": BY_THE_JOB,
