@@ -86,9 +86,9 @@ class Pool:
     """Have workers elsewhere run an app's jobs: a `Worker`. All but what `Worker` says is called on the loop."""
 
     def __init__(self, served: ServedApp) -> None:
-        cls = type(served.app)
+        assert isinstance(served.app, PoolApp)
         self.name = served.name
-        self.max_workers: int | None = getattr(cls, "max_workers", None)
+        self.max_workers = served.app.max_workers
         self._settings = served.settings
         self._lane = Lane(served.name, served.settings, max_queue=served.max_queue, on_broken=served.on_broken)
         self.ready = self._lane.ready
