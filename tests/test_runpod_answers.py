@@ -52,7 +52,7 @@ def new(place: Place = PLAIN, *, attempt: int = 1, **settings: Any) -> Job:
 
 
 def told(job: Job, place: Place = PLAIN) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(status_of(place, job, SHOWN))
+    answer: dict[str, Any] = json.loads(b"".join(status_of(place, job, SHOWN)))
     return answer
 
 

@@ -1,5 +1,6 @@
 """Runpod's API of endpoints in-process; the stock clients have tests of their own."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Body, Header, Query
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
+from tests.asgi_client import Client
 from tests.asking import ask
 from tests.served import drain, runtime_of, serving
 from tests.waiting import WAIT_S, until
@@ -517,3 +520,47 @@ def test_answers_are_compact_json_that_is_not_to_be_stored(client: TestClient) -
     answer = client.get(f"/v2/shop/status/{run(client, operation='runsync')['id']}")
     assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("application/json", "no-store")
     assert json.dumps(answer.json(), separators=(",", ":")) == answer.text
+
+
+def test_a_large_result_comes_whole() -> None:
+    def handler(job: dict[str, Any]) -> Iterator[str]:
+        yield from ["a" * 700_000, "b", "c" * 700_000, *"defg"]
+
+    app = handler_app({"handler": handler, "return_aggregate_stream": True}, name="large")
+    with serving(app) as client:
+        answer = client.post("/v2/large/runsync", json={"input": {}})
+        assert answer.json()["output"] == ["a" * 700_000, "b", "c" * 700_000, *"defg"]
+        assert answer.headers["content-length"] == str(len(answer.content))
+        assert answer.headers["content-type"] == "application/json"
+        assert client.get(f"/v2/large/status/{answer.json()['id']}").json() == answer.json()
+
+
+def large(*pieces: bytes) -> Response:
+    return api._LargeResponse(pieces, {}, send_timeout_s=WAIT_S)
+
+
+async def test_a_large_answer_is_written_in_parts_that_a_slow_client_takes_in_time() -> None:
+    client, pieces = Client(), (b"a", b"b" * 150_000, b"c", b"d" * 65_536, b"e")
+    await client.call(large(*pieces))
+    assert [len(message["body"]) for message in client.sent[1:]] == [1, 65536, 65536, 18928, 1, 65536, 1, 0]
+    assert client.body == b"".join(pieces).decode()
+
+
+@pytest.mark.parametrize("error", [OSError, TimeoutError])
+async def test_who_does_not_read_a_large_answer_is_cut_off(error: type[OSError]) -> None:
+    client = Client()
+    client.raises = error
+    await client.call(large(b"a"))
+    assert client.ended_by == ["abort"]
+
+
+async def test_who_leaves_a_large_answer_gets_no_more_of_it() -> None:
+    client = Client()
+    client.is_stuck_at = "http.response.body"
+    sending = client.call(large(b"a" * 65_537, b"b" * 65_537))
+    await client.until(messages=2)
+    client.leave()
+    await asyncio.sleep(0.01)
+    client.read_on()
+    await sending
+    assert "b" not in client.body

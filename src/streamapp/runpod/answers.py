@@ -22,8 +22,8 @@ def state_of(job: Job) -> str:
     return _STATES[job.status]
 
 
-def status_of(place: Place, job: Job, job_id: str) -> bytes:
-    """Return all that is told of a job, as JSON."""
+def status_of(place: Place, job: Job, job_id: str) -> list[bytes]:
+    """Return all that is told of a job, as pieces of JSON: outputs are the log's own bytes, which can be many."""
     ending, began = job.channel.terminal, job.started_at
     told: dict[str, Any] = {"id": job_id, "status": state_of(job)}
     now = (job.finished_at or job.now()) if ending is not None else job.now()
@@ -57,33 +57,34 @@ def failure_of(job: Job) -> str | None:
     return None if job.error is None else error_text(job.error)
 
 
-def body_of(told: dict[str, Any], *, output: bytes | None) -> bytes:
-    """Return an answer as JSON, with an output that is JSON already."""
+def body_of(told: dict[str, Any], *, output: list[bytes]) -> list[bytes]:
+    """Return an answer as pieces of JSON, with an output that is such already, or nothing."""
     written = json.dumps(told, separators=(",", ":")).encode()
-    return written if output is None else b'%b,"output":%b}' % (written[:-1], output)
+    return [written[:-1], b',"output":', *output, b"}"] if output else [written]
 
 
-def _output_of(place: Place, job: Job) -> bytes | None:
+def _output_of(place: Place, job: Job) -> list[bytes]:
     """Return what has come of a job so far: its newest progress while it runs."""
     match job.status:
         case "running":
             return _progress_of(job)
         case "succeeded":
             return _final_output(place, job)
-    return None
+    return []
 
 
-def _final_output(place: Place, job: Job) -> bytes | None:
+def _final_output(place: Place, job: Job) -> list[bytes]:
     match _streamed(place, job):
         case "list" if job.channel.trimmed_n > job.attempt_began:
-            return None
+            return []
         case "list":
             outputs = [event.data for event in job.channel.events(after=job.attempt_began) if event.kind == "output"]
-            return b"[%b]" % b",".join(outputs)
+            separated = [piece for data in outputs for piece in (b",", data)]
+            return [b"[", *separated[1:], b"]"]
         case "empty":
-            return b"[]"
+            return [b"[]"]
     result = job.result
-    return None if result is None else result.data
+    return [] if result is None else [result.data]
 
 
 def _streamed(place: Place, job: Job) -> str | None:
@@ -91,13 +92,13 @@ def _streamed(place: Place, job: Job) -> str | None:
     return worker.streamed_output(job) if job.status == "succeeded" and isinstance(worker, Streams) else None
 
 
-def _progress_of(job: Job) -> bytes | None:
+def _progress_of(job: Job) -> list[bytes]:
     """Return the newest progress: of what a handler has told, that alone."""
     progress = job.channel.newest_progress
     if progress is None:
-        return None
+        return []
     told = progress.json()
-    return json.dumps(told["output"]).encode() if "output" in told else progress.data
+    return [json.dumps(told["output"]).encode() if "output" in told else progress.data]
 
 
 def _ms(seconds: float) -> int:

@@ -12,7 +12,7 @@ Divergence: an input that the endpoint does not take is refused at once, with 42
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,10 +28,11 @@ from ..budget import SHARE, Share
 from ..endpoint import EndpointSpec
 from ..errors import JobNotFound, MalformedRequest, NotFound, StreamAppError, describe
 from ..http.call import HeaderList, caller_in
-from ..http.connection import disconnected
+from ..http.connection import Connection, disconnected
 from ..http.face import ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.response import ErrorResponse
 from ..jobs.job import Job
+from ..jsontext import LARGE_BYTES
 from ..runtime import Runtime, ServedApp, Workers
 from ..workers.worker import OUT_OF_SERVICE, Worker
 from .answers import state_of, status_of
@@ -54,6 +55,7 @@ _BY_GET = ("status", "status-sync", "stream", "health")
 _KEY = b"idempotency-key"
 _ABOUT_BODY = (b"content-type", b"content-length", b"transfer-encoding")
 _WAIT_S, _MOST_WAIT_S = 90.0, 300.0
+_SOME_BYTES = 64 * 1024
 _POLL_S = 8.0  # `runpod` gives a request ten seconds
 
 
@@ -309,8 +311,52 @@ class _Awaiting:
 
 
 def _told(place: Place, job: Job, job_id: str) -> Response:
-    body = status_of(place, job, job_id)
-    return Response(body, 200, {"X-Streamapp-Job-Id": job.id, "Cache-Control": "no-store"}, "application/json")
+    pieces = status_of(place, job, job_id)
+    headers = {"X-Streamapp-Job-Id": job.id, "Cache-Control": "no-store"}
+    if (size := sum(map(len, pieces))) <= LARGE_BYTES:
+        return Response(b"".join(pieces), 200, headers, "application/json")
+    headers["Content-Length"] = str(size)
+    return _LargeResponse(pieces, headers, send_timeout_s=place.served.settings.send_timeout_s)
+
+
+class _LargeResponse(Response):
+    """Send JSON piece by piece, as its client takes it: of the bytes of a log no reader, however slow, has a copy."""
+
+    media_type = "application/json"
+
+    def __init__(self, pieces: Iterable[bytes], headers: dict[str, str], *, send_timeout_s: float) -> None:
+        self.status_code = 200
+        self.init_headers(headers)
+        self._parts = _of_some_size(pieces)
+        self._send_timeout_s = send_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; who does not read ends the connection."""
+        timeout_s, leave = self._send_timeout_s, self._parts.close
+        connection = Connection(scope, receive, send, send_timeout_s=timeout_s, on_disconnect=leave)
+        try:
+            await connection.start(self.status_code, self.raw_headers)
+            for part in self._parts:
+                await connection.write(part)
+            await connection.end(b"")
+        except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
+            connection.abort()
+        finally:
+            connection.listener.cancel()
+
+
+def _of_some_size(pieces: Iterable[bytes]) -> Generator[bytes]:
+    """Put small pieces together, of which there can be many, and leave large ones as they are."""
+    some = bytearray()
+    for piece in pieces:
+        if len(some) + len(piece) > _SOME_BYTES:
+            yield bytes(some)
+            some.clear()
+        if len(piece) > _SOME_BYTES:
+            yield piece
+        else:
+            some += piece
+    yield bytes(some)
 
 
 class _WaitingResponse(Response):
@@ -326,10 +372,11 @@ class _WaitingResponse(Response):
         """Wait, and answer."""
         leaving = asyncio.create_task(disconnected(receive))
         try:
-            if await self._is_awaited(leaving):
-                await _told(*self._asked)(scope, receive, send)
+            is_awaited = await self._is_awaited(leaving)
         finally:
             leaving.cancel()
+        if is_awaited:
+            await _told(*self._asked)(scope, receive, send)
 
     async def _is_awaited(self, leaving: asyncio.Task[None]) -> bool:
         """Wait; False where the client has left."""
