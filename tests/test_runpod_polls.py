@@ -190,18 +190,39 @@ async def test_who_waits_for_another_poll_is_answered_in_time(polled: Polled) ->
     assert await first == items("a")
 
 
-async def test_who_has_left_when_its_turn_comes_takes_nothing(polled: Polled) -> None:
+async def test_who_has_no_turn_in_time_is_answered_with_nothing(polled: Polled) -> None:
+    first = asyncio.create_task(polled.poll(wait_s=1000))
+    await asyncio.sleep(0.01)
+    assert await polled.poll(wait_s=0) == {"status": "IN_PROGRESS", "stream": []}
+    polled.emit("a")
+    assert await first == items("a")
+
+
+async def test_who_leaves_does_not_wait_for_a_turn_and_takes_nothing(polled: Polled) -> None:
     first = asyncio.create_task(polled.poll(wait_s=1000))
     await asyncio.sleep(0.01)
     client = Client()
     second = client.call(polled.response(wait_s=1000))
     await asyncio.sleep(0.01)
     client.leave()
-    await asyncio.sleep(0.01)
-    polled.emit("a")
-    assert await first == items("a")
     await second
     assert client.sent == []
+    polled.emit("a")
+    assert await first == items("a")
+    polled.emit("b")
+    assert await polled.poll() == items("b")
+
+
+async def test_who_leaves_as_its_turn_comes_takes_nothing(polled: Polled) -> None:
+    client = Client()
+    await polled.response()._position.turn.acquire()
+    second = client.call(polled.response(wait_s=1000))
+    await asyncio.sleep(0.01)
+    client.leave()
+    polled.response()._position.turn.release()
+    await second
+    polled.emit("a")
+    assert (client.sent, await polled.poll()) == ([], items("a"))
 
 
 async def test_a_cursor_is_the_clients_own_and_moves_nothing(polled: Polled) -> None:

@@ -95,6 +95,7 @@ class PollResponse(Response):
         self._position = positions.of(job) if cursor is None else Position(_place(job, cursor))
         self._wait_s = wait_s
         self._reader: Subscriber | None = None
+        self._patience: asyncio.Timeout | None = None
         self.raw_headers = [*_HEADERS, (b"x-streamapp-job-id", job.id.encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,8 +113,10 @@ class PollResponse(Response):
 
     async def _poll(self, connection: Connection, until: float) -> None:
         position = self._position
-        if not await _has_turn(position.turn, until):  # who polls as well gets what is new
-            return await self._send(connection, _Page((), position.n))
+        if not await self._has_turn(until):  # who polls as well gets what is new
+            if not connection.listener.done():
+                await self._send(connection, _Page((), position.n))
+            return
         try:
             if not connection.listener.done():
                 page = await self._page(position.n, until)
@@ -122,9 +125,22 @@ class PollResponse(Response):
         finally:
             position.turn.release()
 
+    async def _has_turn(self, until: float) -> bool:
+        """Wait for a turn; False when the time is over, or the client has left."""
+        try:
+            async with asyncio.timeout(max(0, until - time.monotonic())) as self._patience:
+                await self._position.turn.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._patience = None
+        return True
+
     def _leave(self) -> None:
         if self._reader is not None:
             self._reader.close()
+        elif self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(0)
 
     async def _page(self, after: int, until: float) -> _Page:
         """Wait until there is an item, or the end, and return what there is."""
@@ -180,15 +196,6 @@ class PollResponse(Response):
         state = state_of(self.job)
         is_told = not self._is_own and not self._position.tells_end
         return "FAILED" if is_told and state in _TOLD_ONCE else state
-
-
-async def _has_turn(turn: asyncio.Lock, until: float) -> bool:
-    try:
-        async with asyncio.timeout(max(0, until - time.monotonic())):
-            await turn.acquire()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _within(items: Sequence[Event]) -> Sequence[Event]:
