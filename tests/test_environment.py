@@ -56,6 +56,7 @@ def test_an_untouched_client_is_told_whom_to_trust_and_whom_to_call() -> None:
     variables = tls_variables("127.0.0.1:8443", {}, bundle=Path("/tls/bundle.pem"), authority=Path("/tls/ca.pem"))
     assert variables == {
         "SSL_CERT_FILE": "/tls/bundle.pem",
+        "REQUESTS_CA_BUNDLE": "/tls/bundle.pem",
         "NODE_EXTRA_CA_CERTS": "/tls/ca.pem",
         "FAL_RUN_HOST": "127.0.0.1:8443/run",
         "FAL_QUEUE_RUN_HOST": "127.0.0.1:8443/queue",

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shlex
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +14,22 @@ import httpx
 import pytest
 from PIL import Image
 from tests.fal_packages import JS
+from tests.processes import read_until
 from tests.runpod_packages import ANYTHING, APPS, KEY, TESTS, call, call_js, needs_runpod, needs_runpod_js, serving
 from tests.waiting import WAIT_S, until
 
 Outcomes = dict[str, Any]
 
+HEALTH = """
+import asyncio, aiohttp, json, os, runpod
+runpod.api_key = os.environ["RUNPOD_KEY"]
+
+async def health():
+    async with aiohttp.ClientSession() as session:
+        return await runpod.AsyncioEndpoint("runpod_items", session).health()
+
+print(json.dumps([runpod.Endpoint("runpod_items").health(), asyncio.run(health())]))
+"""
 ITEMS = [{"number": number, "data": ""} for number in range(4)]
 FILES = [APPS / f"runpod_{name}.py" for name in ("items", "tokens", "answers")]
 CALLS = f"{APPS / 'fal_calls.py'}:FalCalls"
@@ -324,6 +336,16 @@ def test_the_javascript_client_asks_for_health_and_purges(js: Outcomes) -> None:
 @pytest.mark.parametrize(("name", "status"), [("wrongKey", 401), ("unknown", 404), ("webhook", 400)])
 def test_the_javascript_client_is_told_what_is_wrong(js: Outcomes, name: str, status: int) -> None:
     assert js[name]["status"] == status
+
+
+@needs_runpod
+def test_pythons_clients_trust_a_server_with_tls_by_what_it_prints(tmp_path: Path) -> None:
+    script = tmp_path / "health.py"
+    script.write_text(HEALTH)
+    with serving(FILES[0], "--tls", "--tls-dir", str(tmp_path)) as (url, process):
+        lines = [shlex.split(read_until(process.stdout, name))[1] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")]
+        healths = call(script, url, **dict(line.split("=", 1) for line in lines))
+    assert [health["workers"]["ready"] for health in healths] == [1, 1]
 
 
 # The same jobs, seen by others

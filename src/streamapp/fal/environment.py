@@ -37,7 +37,7 @@ def shim_variables(url: str, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def tls_variables(address: str, environment: Mapping[str, str], *, bundle: Path, authority: Path) -> dict[str, str]:
-    """Return the variables with which an untouched fal_client trusts and calls a server with a certificate of ours.
+    """Return the variables with which untouched clients trust a server with a certificate of ours, and fal's call it.
 
     Args:
         address: host and port.
@@ -47,6 +47,7 @@ def tls_variables(address: str, environment: Mapping[str, str], *, bundle: Path,
     return {
         **_proxy_exceptions(urlsplit(f"//{address}").hostname or "", environment),
         "SSL_CERT_FILE": str(bundle),
+        "REQUESTS_CA_BUNDLE": str(bundle),  # `requests` reads no other, and so Runpod's client
         "NODE_EXTRA_CA_CERTS": str(authority),
         "FAL_RUN_HOST": f"{address}/run",
         "FAL_QUEUE_RUN_HOST": f"{address}/queue",
