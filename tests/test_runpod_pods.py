@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tests.at_work import new
 
+from streamapp.jobs.events import Event
 from streamapp.runpod.pods import PING_S, Lease, Pod, Take
 
 Advance = Callable[[float], None]
@@ -93,3 +94,34 @@ async def test_what_a_lost_job_still_waits_to_emit_is_dropped() -> None:
     lease.begin()
     assert lease.job.status == "running"
     assert len(lease.job.channel.events()) == 1
+
+
+async def test_who_is_called_has_returned_when_it_asks_anew_which_to_stop() -> None:
+    pod = Pod("a")
+    poll = pod.open_stop_poll()
+    returned = pod.call()
+    assert (poll.ids, poll.told.done(), returned.done()) == (["-"], True, False)
+    pod.close_stop_poll(poll, is_answered=True)
+    pod.open_stop_poll()
+    assert returned.done()
+
+
+async def test_who_asks_anew_late_may_be_another_process_than_the_one_that_has_the_job(advance: Advance) -> None:
+    pod, job = Pod("a"), new()
+    watched = []
+    poll = pod.open_stop_poll()
+    pod.give(lease := Lease(job, pod), 1)
+    for seconds in (0, 2):
+        pod.close_stop_poll(poll, is_answered=False)
+        assert pod.has_hung_up
+        advance(seconds)
+        poll = pod.open_stop_poll()
+        watched.append(lease.is_watched)
+    assert (watched, pod.has_hung_up) == ([True, False], False)
+
+
+async def test_outputs_are_counted_and_progress_is_none() -> None:
+    lease = Lease(new(), Pod("a"))
+    lease.note(Event("output", b"1"))
+    lease.note(Event("progress", b"{}"))
+    assert (lease.outputs_n, lease.is_watched) == (1, False)
