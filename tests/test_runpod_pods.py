@@ -1,8 +1,10 @@
 """What is known of one worker elsewhere."""
 
+import asyncio
 from collections.abc import Callable
 
 from tests.at_work import new
+from tests.waiting import WAIT_S
 
 from streamapp.jobs.events import Event
 from streamapp.runpod.pods import PING_S, Lease, Pod, Take
@@ -88,7 +90,7 @@ def test_only_who_has_sent_pings_is_silent_without_them(advance: Advance) -> Non
     assert [pod.is_silent(now + 4 * PING_S) for pod in (with_pings, without)] == [True, False]
 
 
-async def test_what_a_lost_job_still_waits_to_emit_is_dropped() -> None:
+async def test_a_job_that_was_handed_over_begins_once() -> None:
     lease = Lease(new(), Pod("a"))
     lease.begin()
     lease.begin()
@@ -125,3 +127,21 @@ async def test_outputs_are_counted_and_progress_is_none() -> None:
     lease.note(Event("output", b"1"))
     lease.note(Event("progress", b"{}"))
     assert (lease.outputs_n, lease.is_watched) == (1, False)
+
+
+async def test_what_a_lost_job_still_waits_to_emit_is_dropped() -> None:
+    lease = Lease(new(), Pod("a"))
+    waiting = asyncio.create_task(asyncio.sleep(WAIT_S))
+    lease.waiting.add(waiting)
+    lease.leave()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+
+
+def test_who_stays_in_a_job_that_it_was_told_to_stop_is_stuck() -> None:
+    pod = Pod("a")
+    pod.give(lease := Lease(new(), pod), 1)
+    now = lease.given_at
+    assert not pod.is_stuck(now + 9, 5)
+    lease.stopped_at = now
+    assert [pod.is_stuck(now + seconds, 5) for seconds in (4, 6)] == [False, True]
