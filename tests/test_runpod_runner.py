@@ -341,6 +341,25 @@ def test_what_a_handler_does_to_its_loop_ends_at_most_its_job(do: Callable[[asyn
         assert [served.run() for _ in range(3)] == ["here"] * 3
 
 
+def test_a_sync_handler_may_close_the_loop_that_it_got_as_scripts_do() -> None:
+    async def nothing() -> str:
+        return "done"
+
+    def running(job: Job) -> str:
+        loop = asyncio.get_event_loop()
+        try:
+            return loop.run_until_complete(nothing())
+        finally:
+            loop.close()
+
+    with serving(running) as served:
+        assert [served.run() for _ in range(3)] == ["done"] * 3
+    with serving(running) as served:
+        loop = served.worker._loop
+        assert loop is not None
+    assert loop.is_closed()
+
+
 def test_what_has_no_json_is_said() -> None:
     circle: list[Any] = []
     circle.append(circle)

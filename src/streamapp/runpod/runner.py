@@ -60,6 +60,16 @@ class _LoopStream(Stream):
         return asyncio.sleep(0)
 
 
+class _LastingLoop(asyncio.SelectorEventLoop):
+    """Be closed by nobody but the worker: a sync handler may close what `asyncio.get_event_loop` gives it."""
+
+    may_close = False
+
+    def close(self) -> None:
+        if self.may_close:
+            super().close()
+
+
 class HandlerWorker(ThreadWorker):
     """Run the jobs of one handler: a `Worker`."""
 
@@ -110,11 +120,13 @@ class HandlerWorker(ThreadWorker):
     # The inference thread.
 
     def _work(self) -> None:
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        loop = _LastingLoop()
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
             self._loop = runner.get_loop()
             with looping_here(self._loop):
                 asyncio.set_event_loop(self._loop)
                 super()._work()
+            loop.may_close = True
 
     def _set_up(self) -> None:
         if self._is_stale:
@@ -156,8 +168,6 @@ class HandlerWorker(ThreadWorker):
                 try:
                     self._run_on_loop(waiting)
                 except BaseException as error:  # of a task that a handler has left as well
-                    if self._loop.is_closed():
-                        raise
                     logger.error("a handler of %s has ended its loop, which goes on", self.name, exc_info=error)
             if not waiting.cancelled():
                 return waiting.result()
