@@ -145,3 +145,11 @@ def test_who_stays_in_a_job_that_it_was_told_to_stop_is_stuck() -> None:
     assert not pod.is_stuck(now + 9, 5)
     lease.stopped_at = now
     assert [pod.is_stuck(now + seconds, 5) for seconds in (4, 6)] == [False, True]
+
+
+async def test_of_jobs_to_stop_the_newest_thousand_are_kept() -> None:
+    pod = Pod("a")
+    for number in range(1500):
+        pod.stop(str(number))
+    assert pod.open_stop_poll().ids == [str(number) for number in range(500, 1500)]
+    assert len(pod._told) == 1000

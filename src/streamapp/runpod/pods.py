@@ -6,6 +6,7 @@ All on the loop. Which signs mean what is decided in `pool`.
 import asyncio
 import math
 import time
+from typing import Any
 
 from ..jobs.events import Event
 from ..jobs.job import Job
@@ -19,6 +20,13 @@ _RETURNS_S = 1.0  # within which a process asks anew which jobs to stop, when it
 SILENT_S = 3 * PING_S
 # A second word would break into what a handler does when it was cancelled; it is for those that got lost.
 _TOLD_AGAIN_S = 30.0
+_MOST_TOLD = 1000
+
+
+def _bound(ids: dict[str, Any]) -> None:
+    """Forget the oldest: a worker of an older package never asks which jobs to stop, and one may name what it likes."""
+    if len(ids) > _MOST_TOLD:
+        del ids[next(iter(ids))]
 
 
 class Lease:
@@ -118,14 +126,16 @@ class Pod:
     def stop(self, job_id: str, *, again_s: float = _TOLD_AGAIN_S) -> None:
         """Tell it to stop a job, unless it was told a moment ago."""
         now = time.monotonic()
-        self._told = {told: at for told, at in self._told.items() if now - at < _TOLD_AGAIN_S}
         if now - self._told.get(job_id, -math.inf) < again_s:
             return
+        self._told.pop(job_id, None)
         self._told[job_id] = now
+        _bound(self._told)
         for poll in self.stop_polls:  # all: who shares its id has one, too
             poll.tell(job_id)
         if not self.stop_polls:
             self._to_tell[job_id] = None
+            _bound(self._to_tell)
 
     def open_stop_poll(self) -> StopPoll:
         """Return its question which jobs to stop; answered already where it was not there when it should be told."""
