@@ -2,7 +2,7 @@
 
 A test of more than `MOST` cases runs `MOST` of them: the first, the last, and others evenly between, the same in every
 run and in every process of one. Smaller matrices run whole, and those that are marked `whole`, because a case of them
-costs next to nothing. What is left out is told at the end.
+costs next to nothing. What is marked `long` runs with `--all` alone. What is left out is told at the end.
 """
 
 from collections import defaultdict
@@ -28,7 +28,9 @@ def beyond_sample(cases: list[pytest.Item]) -> list[pytest.Item]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="run large matrices whole, not a sample of each")
+    parser.addoption(
+        "--all", action="store_true", help="run large matrices whole, not a sample of each, and what is long"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,6 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("whole") is None:
             matrices[item.nodeid.partition("[")[0]].append(item)
     left_out = {case for cases in matrices.values() for case in beyond_sample(cases)}
+    left_out |= {item for item in items if item.get_closest_marker("long") is not None}
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=[*left_out])
     config.stash[_LEFT_OUT] = len(left_out)
@@ -53,4 +56,4 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if left_out := config.stash.get(_LEFT_OUT, 0):
-        terminalreporter.write_line(f"{left_out} cases of large matrices left out; --all runs them")
+        terminalreporter.write_line(f"{left_out} cases of large matrices, and long ones, left out; --all runs them")

@@ -14,7 +14,8 @@ import pytest
 from tests.runpod_packages import ANYTHING, APPS, SECRET, Caller, needs_runpod, serving, working
 from tests.waiting import until
 
-pytestmark = needs_runpod
+# A minute; that a real worker takes jobs, tests of the tutorial and of the README hold as well.
+pytestmark = [needs_runpod, pytest.mark.long]
 
 ITEMS, TOKENS, ANSWERS, MUTE = (APPS / f"runpod_{name}.py" for name in ("items", "tokens", "answers", "mute"))
 NUMBERED = [{"number": number, "data": ""} for number in range(3)]

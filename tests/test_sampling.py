@@ -22,6 +22,11 @@ def test_small(n): ...
 @pytest.mark.whole
 @pytest.mark.parametrize("n", range(50))
 def test_cheap(n): ...
+
+
+@pytest.mark.long
+def test_long() -> None:
+    pass
 """
 
 
@@ -54,19 +59,19 @@ def test_of_a_large_matrix_the_first_and_the_last_case_run_and_others_evenly_bet
 
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     printed = run(tmp_path)
-    assert "60 cases of large matrices left out; --all runs them" in printed
-    assert f"{MOST + 57} passed, 60 deselected" in printed
+    assert "61 cases of large matrices, and long ones, left out; --all runs them" in printed
+    assert f"{MOST + 57} passed, 61 deselected" in printed
 
 
 def test_side_by_side_the_same_cases_run_and_what_is_left_out_is_told_once(tmp_path: Path) -> None:
     printed = run(tmp_path, "-p", "xdist.plugin", "-n", "2")
-    assert printed.count("60 cases of large matrices left out; --all runs them") == 1
+    assert printed.count("61 cases of large matrices, and long ones, left out; --all runs them") == 1
     assert f"{MOST + 57} passed" in printed
 
 
 def test_the_whole_runs_when_it_is_asked_for(tmp_path: Path) -> None:
     printed = run(tmp_path, "--all", broken=1)
-    assert "1 failed, 156 passed" in printed
+    assert "1 failed, 157 passed" in printed
     assert "left out" not in printed
 
 
