@@ -277,6 +277,7 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "no CUDA device" in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_what_a_gpu_measures_can_be_tried_without_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--rounds", "1", "--part", "previews", "cancel"]

@@ -108,6 +108,7 @@ def test_streams_and_jobs_behave_as_the_python_clients_do(servers: tuple[dict[st
     node_test("stream", "job", **servers[0])
 
 
+@pytest.mark.long
 def test_a_thousand_cuts_lose_double_and_move_no_event(servers: tuple[dict[str, str], CuttingProxy]) -> None:
     urls, proxy = servers
     node_test("cuts", **urls)

@@ -152,6 +152,7 @@ def test_a_picture_depends_on_the_scene_and_the_seed_alone() -> None:
 # --- The scripts ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_training_runs_from_nothing_to_a_model_that_loads(tmp_path: Path) -> None:
     """The smallest run there is, a step or two of every stage; the full one is `make train`."""
     command = [sys.executable, "-m", "apps.sdxl.tiny.train", "--smoke", "--device", "cpu"]
