@@ -133,7 +133,7 @@ async def _take(pool: Pool, request: Request, send: Send) -> None:
         take = pool.ask(pod, most, is_free=None if in_progress is None else in_progress == "0")
         try:
             await _hand_over(pool, pod, take, request, send)
-        except BaseException:
+        except BaseException:  # whatever ends the answer, a cancel too: what was not handed over is for another worker
             pool.give_back(take)
             raise
 
