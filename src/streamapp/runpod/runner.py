@@ -236,10 +236,7 @@ class HandlerWorker(ThreadWorker):
                 if returned.value is not None:
                     stream.emit(returned.value)
                 raise returned.error
-            if returned.value is None and job in self._streamed:  # nothing more, and where nothing was yielded no item
-                job.returned()
-                job.succeed(None)
-            else:
+            if not self._succeed_as_yielded(job, returned.value):
                 self._succeed(job, returned.value)
             return None
         task = self._loop.create_task(self._go_on(came, given["id"], job, stream), name=f"job-{job.id}")
@@ -278,6 +275,14 @@ class HandlerWorker(ThreadWorker):
     def _note_streamed(self, job: Job) -> None:
         self._streamed[job] = "list" if self._app.handler.aggregates else "empty"
 
+    def _succeed_as_yielded(self, job: Job, value: Any) -> bool:
+        """End a job that has yielded all there is: nothing comes behind it, and where it was nothing, no item."""
+        if value is not None or job not in self._streamed:
+            return False
+        job.returned()
+        job.succeed(None)
+        return True
+
     def _has_returned(self, job: Job) -> None:
         self._mark_stale(self._app.handler.refreshes)
         job.returned()
@@ -304,9 +309,7 @@ class HandlerWorker(ThreadWorker):
                     await stream.aemit(returned.value)
                 raise returned.error
             job.returned()
-            if returned.value is None and job in self._streamed:
-                job.succeed(None)
-            elif not succeed_at_once(job, returned.value):
+            if not (self._succeed_as_yielded(job, returned.value) or succeed_at_once(job, returned.value)):
                 job.succeed(await in_encoder(final_event, job, returned.value))
         except (Cancelled, asyncio.CancelledError):
             job.cancel()  # without effect on a job that is over already, which is why it was cancelled
