@@ -101,6 +101,7 @@ export class Run {
   #stream: Stream | undefined;
   #left = new AbortController();
   #isHungUp = false;
+  #isHeard = false;
   #textKind: string | undefined;
   #listeners = new Set<() => void>();
   #isDrawing = false;
@@ -169,6 +170,7 @@ export class Run {
     const timer = setTimeout(() => this.#hangUp(), LEAVING_MS);
     try {
       const { status } = await this.#client.job(jobId).cancel();
+      this.#isHeard = true;
       if (this.#isHungUp) this.#end(status);
     } catch (error) {
       const why = `The server did not hear that the job is to be cancelled, and it may run on: ${(error as Error).message}`;
@@ -230,7 +232,10 @@ export class Run {
       this.result = await stream.done();
       this.#end("succeeded");
     } catch (error) {
-      this.#fail(error instanceof StreamappError ? error : new StreamappError("failed", String(error)));
+      const failure = error instanceof StreamappError ? error : new StreamappError("failed", String(error));
+      const isUnheard = this.isCancelling && !this.#isHeard && this.jobId !== undefined;
+      if (isUnheard && LOST.has(failure.code)) this.#isHungUp = true; // whether the cancel arrives says more
+      else this.#fail(failure);
     }
   }
 
