@@ -359,11 +359,6 @@ def test_what_fals_runners_read_is_taken() -> None:
     assert get_mark(check) == EndpointMark("/x")
 
 
-def test_a_websocket_is_refused_with_what_to_do_instead() -> None:
-    with pytest.raises(DefinitionError, match="websockets are not served; stream with yield .* a POST of its own"):
-        streamapp.endpoint("/x", is_websocket=True)
-
-
 def test_the_decorator_without_a_path_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r'got .*paint; write @endpoint\("/stream"\)'):
 

@@ -20,7 +20,7 @@ ORDER = (
     *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     *("stores.folder", "stores.files"),
-    *("generics", "endpoint", "app", "forms", "inputs", "loading", "schedulers", "pipelines", "diffusion"),
+    *("generics", "endpoint", "session", "app", "forms", "inputs", "loading", "schedulers", "pipelines", "diffusion"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding"),
     *("workers.thread", "workers.tasks", "workers.watchdog"),
     "runtime",

@@ -13,6 +13,7 @@ from .jobs.events import Log, Output, Preview, Progress
 from .jobs.stream import Stream, current_stream
 from .media import Audio, File, Image, Video
 from .serve.build import compile_app
+from .session import realtime, websocket
 
 __version__ = "0.1.0"
 
@@ -37,4 +38,6 @@ __all__ = [
     "compile_app",
     "current_stream",
     "endpoint",
+    "realtime",
+    "websocket",
 ]

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 from pydantic_core import from_json
 
-from .endpoint import EndpointSpec, check_not_hidden, get_mark, inspect_endpoint
+from .endpoint import EndpointSpec, check_not_hidden, get_mark, get_session_mark, inspect_endpoint
 from .errors import DefinitionError
+from .session import SessionSpec, inspect_session
 
 _NAME = re.compile(r"[\w.~-]+")
 _LIMITS = ("max_queue", "request_timeout", "request_start_timeout", "max_multiplexing")
@@ -198,30 +199,36 @@ class App:
 
     @classmethod
     def endpoint_functions(cls) -> list[Callable[..., Any]]:
-        """Return the marked methods, in the order of their definition, base classes first."""
-        found: dict[str, Callable[..., Any]] = {}
+        """Return the methods marked by `@endpoint`, in the order of their definition, base classes first."""
+        return [function for function in cls._marked() if get_mark(function) is not None]
+
+    @classmethod
+    def _marked(cls) -> list[Any]:
+        found: dict[str, Any] = {}
         for base in reversed(cls.__mro__):
             for attribute, value in vars(base).items():
-                if get_mark(value) is not None or attribute in found:
+                if get_mark(value) or get_session_mark(value) or attribute in found:
                     found[attribute] = value
                 else:
                     check_not_hidden(attribute, value)
-        return [function for function in found.values() if get_mark(function) is not None]
+        return list(found.values())
 
     @classmethod
     def endpoints(cls) -> list[EndpointSpec]:
         """Return the endpoints with their annotations resolved.
 
         Raises:
-            DefinitionError: there is none, two share a path, or one is written wrongly.
+            DefinitionError: there is none, and no session, two share a path, or one is written wrongly.
         """
         specs = [inspect_endpoint(function, cls) for function in cls.endpoint_functions()]
-        if not specs:
+        sessions = cls.session_specs()
+        if not specs and not sessions:
             raise DefinitionError(
                 f'{cls.__qualname__} has no endpoint; mark a method with @streamapp.endpoint("/stream")'
             )
         names: dict[str, str] = {}
-        for spec in specs:
+        both: list[EndpointSpec | SessionSpec] = [*specs, *sessions]
+        for spec in both:
             path = spec.path.rstrip("/")  # served with a slash at its end and without
             if path in names:
                 raise DefinitionError(
@@ -229,6 +236,15 @@ class App:
                 )
             names[path] = spec.name
         return specs
+
+    @classmethod
+    def session_specs(cls) -> list[SessionSpec]:
+        """Return the methods marked by `@realtime` and `@websocket`, with their annotations resolved.
+
+        Raises:
+            DefinitionError: one is written wrongly.
+        """
+        return [inspect_session(function, cls) for function in cls._marked() if get_session_mark(function) is not None]
 
 
 def derive_app_name(class_name: str) -> str:

@@ -25,6 +25,7 @@ EndpointKind = Literal["value", "stream", "response"]
 MediaType = Literal["text/event-stream", "application/x-ndjson", "text/plain"]
 
 _MARK = "__streamapp_endpoint__"
+_SESSION_MARK = "__streamapp_session__"
 _PLAIN = (bool, int, float, str, list, dict)
 _MEDIA_TYPES: tuple[str, ...] = typing.get_args(MediaType)
 _SYNC_ITERATORS = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
@@ -42,6 +43,40 @@ class EndpointMark:
     queue_timeout_s: float | None = None
     max_resume_window_s: float | None = None
     join: bool | None = None
+
+    @property
+    def decorator(self) -> str:
+        """Return how it was written, for messages."""
+        return f"@endpoint({self.path!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMark:
+    """Hold what was written in `@realtime(...)` or `@websocket(...)`.
+
+    Attributes:
+        is_raw: the method gets the WebSocket itself.
+        input_type, output_type: instead of the annotations, where they are not None.
+        encode, decode: of binary frames; msgpack when None.
+    """
+
+    path: str
+    is_raw: bool = False
+    buffering: int | None = None
+    max_batch_size: int = 1
+    session_timeout: float | None = None
+    timeout_s: float | None = None
+    max_resume_window_s: float | None = None
+    input_type: Any = None
+    output_type: Any = None
+    content_type: str = "application/msgpack"
+    encode: Callable[[Any], bytes] | None = None
+    decode: Callable[[bytes], Any] | None = None
+
+    @property
+    def decorator(self) -> str:
+        """Return how it was written, for messages."""
+        return f"@{'websocket' if self.is_raw else 'realtime'}({self.path!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +157,7 @@ def endpoint(
             the annotation says that they are strings, `Iterator[str]`, and this is None. What the endpoint returns
             after them goes before.
         health_check, billing: taken from fal's apps; without effect here.
-        is_websocket: not served.
+        is_websocket: the method gets the WebSocket itself, as with `@websocket`.
     Raises:
         DefinitionError: an argument is not of that form; says what to write.
     """
@@ -130,10 +165,7 @@ def endpoint(
         name = getattr(path, "__qualname__", repr(path))
         raise DefinitionError(f'Expected @endpoint with a path, got {name}; write @endpoint("/stream")')
     if is_websocket:
-        raise DefinitionError(
-            f"@endpoint({path!r}): websockets are not served; stream with yield instead, or take each message by a "
-            "POST of its own. Without this endpoint the rest of the app is served"
-        )
+        return marking_session(SessionMark(path, is_raw=True))
     mark = EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s, join)
 
     def decorate(function: F) -> F:
@@ -149,6 +181,31 @@ def get_mark(function: Any) -> EndpointMark | None:
     return getattr(function, _MARK, None)
 
 
+def marking_session(mark: SessionMark) -> Callable[[F], F]:
+    """Return what leaves a session's mark on a method.
+
+    Raises:
+        DefinitionError: the path is none, or what is marked has a mark already, or is no function.
+    """
+    if not isinstance(mark.path, str):
+        kind = "websocket" if mark.is_raw else "realtime"
+        raise DefinitionError(f'Expected @{kind} with a path, got {mark.path!r}; write @{kind}("/{kind}")')
+
+    def decorate(function: F) -> F:
+        if not inspect.isfunction(function) and not is_wrapper(function):
+            raise DefinitionError(f"{mark.decorator} marks a function, got {function!r}; write it above a def")
+        _check_path(mark, function)
+        setattr(function, _SESSION_MARK, mark)
+        return function
+
+    return decorate
+
+
+def get_session_mark(function: Any) -> SessionMark | None:
+    """Return the mark that `@realtime` or `@websocket` left, or None."""
+    return getattr(function, _SESSION_MARK, None)
+
+
 def check_not_hidden(attribute: str, value: Any) -> None:
     """Refuse a decorator above `@endpoint` that returns a function without its mark: the endpoint would be missing.
 
@@ -158,10 +215,10 @@ def check_not_hidden(attribute: str, value: Any) -> None:
     for cell in getattr(value, "__closure__", None) or ():
         with suppress(ValueError):  # an empty cell
             hidden = cell.cell_contents
-            mark = get_mark(hidden)
+            mark = get_mark(hidden) or get_session_mark(hidden)
             if mark is not None and hidden.__name__ == attribute != value.__name__:
                 raise DefinitionError(
-                    f"{_where(mark, hidden)}: the decorator above hides it; write @functools.wraps(function) in that"
+                    f"{where_is(mark, hidden)}: the decorator above hides it; write @functools.wraps(function) in that"
                 )
 
 
@@ -175,19 +232,19 @@ def inspect_endpoint(function: Callable[..., Any], cls: type | None = None) -> E
     """
     mark = get_mark(function)
     assert mark is not None
-    where = _where(mark, function)
+    where = where_is(mark, function)
     if not hasattr(function, "__get__"):
         raise DefinitionError(f"{where}: {function!r} is no method; decorate it by a function, below @endpoint")
-    layers = _layers_of(function)
-    hints = _resolve_hints(layers, where, cls)
+    layers = layers_of(function)
+    hints = resolve_hints(layers, where, cls)
     parameters = list(inspect.signature(function).parameters.values())
     for parameter in parameters[:1]:
         if parameter.kind is parameter.VAR_POSITIONAL:
             _check_parameter(parameter, where)
     if not parameters or parameters[0].name != "self":
         raise DefinitionError(f"{where}: an endpoint is a method; write def {function.__name__}(self, ...)")
-    resolved = [_with_annotation(parameter, hints) for parameter in parameters[1:]]
-    streams = [parameter.name for parameter in resolved if _is_stream(parameter.annotation)]
+    resolved = [with_annotation(parameter, hints) for parameter in parameters[1:]]
+    streams = [parameter.name for parameter in resolved if is_stream(parameter.annotation)]
     if len(streams) > 1:
         raise DefinitionError(f"{where}: the parameters {' and '.join(streams)} are both the job's stream; keep one")
     for parameter in resolved:
@@ -202,30 +259,30 @@ def inspect_endpoint(function: Callable[..., Any], cls: type | None = None) -> E
         path=mark.path,
         function=function,
         kind=kind,
-        is_async=_is_async(layers, returns),
+        is_async=runs_on_loop(layers, returns),
         parameters=tuple(parameter for parameter in resolved if parameter.name not in streams),
         stream_parameter=streams[0] if streams else None,
-        item_type=_item_type(returns),
+        item_type=item_type(returns),
         result_type=_result_type(returns, joins=joins),
         joins=joins,
         mark=mark,
     )
 
 
-def _with_annotation(parameter: inspect.Parameter, hints: dict[str, Any]) -> inspect.Parameter:
+def with_annotation(parameter: inspect.Parameter, hints: dict[str, Any]) -> inspect.Parameter:
     """Return `parameter` with its resolved annotation; without one, the type of a plain default, else `Any`."""
     plain = type(parameter.default) if isinstance(parameter.default, _PLAIN) else Any
     return parameter.replace(annotation=hints.get(parameter.name, plain))
 
 
-def _is_stream(annotation: Any) -> bool:
+def is_stream(annotation: Any) -> bool:
     """Say so also where it is optional, as a parameter behind a default has to be."""
     if typing.get_origin(annotation) in (Annotated, typing.Union, UnionType):
-        return any(map(_is_stream, typing.get_args(annotation)))
+        return any(map(is_stream, typing.get_args(annotation)))
     return annotation is Stream
 
 
-def _layers_of(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+def layers_of(function: Callable[..., Any]) -> list[Callable[..., Any]]:
     """Return a function and those that it wraps (`functools.wraps`), the outermost first."""
     layers = [function]
     while (inner := getattr(layers[-1], "__wrapped__", None)) is not None:
@@ -233,26 +290,27 @@ def _layers_of(function: Callable[..., Any]) -> list[Callable[..., Any]]:
     return layers
 
 
-def _is_async(layers: list[Callable[..., Any]], returns: Any) -> bool:
+def runs_on_loop(layers: list[Callable[..., Any]], returns: Any) -> bool:
     """Say whether a call gives what belongs on the loop. A plain wrapper gives back what the function inside gives."""
     for layer in layers:
         if inspect.isgeneratorfunction(layer):
             return False
         if inspect.iscoroutinefunction(layer) or inspect.isasyncgenfunction(layer):
             return True
-    return _gives(returns, *_ASYNC_ITERATORS, *_AWAITABLES)
+    return gives(returns, *_ASYNC_ITERATORS, *_AWAITABLES)
 
 
 def _kind(layers: list[Callable[..., Any]], returns: Any, *, has_stream: bool) -> EndpointKind:
     if has_stream or any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in layers):
         return "stream"
-    returned = _awaited(returns)
+    returned = awaited(returns)
     if any(map(_is_response, _options(returned))):
         return "response"
-    return "stream" if _iterates(returns) else "value"
+    return "stream" if iterates(returns) else "value"
 
 
-def _gives(annotation: Any, *types: Any) -> bool:
+def gives(annotation: Any, *types: Any) -> bool:
+    """Say whether an annotation is of one of these generic types."""
     bare = _bare(annotation)
     return (typing.get_origin(bare) or bare) in types
 
@@ -265,10 +323,10 @@ def _bare(annotation: Any) -> Any:
     return annotation
 
 
-def _awaited(annotation: Any) -> Any:
+def awaited(annotation: Any) -> Any:
     """Return what an awaitable gives; another annotation as it is."""
     arguments = typing.get_args(_bare(annotation))
-    return arguments[-1] if arguments and _gives(annotation, *_AWAITABLES) else annotation
+    return arguments[-1] if arguments and gives(annotation, *_AWAITABLES) else annotation
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
@@ -281,9 +339,10 @@ def _is_response(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Response)
 
 
-def _item_type(returns: Any) -> Any:
-    returned = _awaited(returns)
-    if _iterates(returns):
+def item_type(returns: Any) -> Any:
+    """Return what an annotation says of the items of an iterator, else of the value itself."""
+    returned = awaited(returns)
+    if iterates(returns):
         return next(iter(typing.get_args(_bare(returned))), Any)
     if returned is inspect.Parameter.empty or any(map(_is_response, _options(returned))):
         return Any
@@ -292,23 +351,29 @@ def _item_type(returns: Any) -> Any:
 
 def _yields_text(returns: Any) -> bool:
     """Say whether an annotation is an iterator of strings, or of None where there is nothing to say."""
-    said = [option for option in _options(_item_type(returns)) if option is not NoneType]
-    return _iterates(returns) and said == [str]
+    said = [option for option in _options(item_type(returns)) if option is not NoneType]
+    return iterates(returns) and said == [str]
 
 
 def _result_type(returns: Any, *, joins: bool) -> Any:
     """Return what an annotation says of the result: what a generator returns, else what it yields, joined or not."""
     arguments = typing.get_args(_bare(returns))
-    if _gives(returns, collections.abc.Generator) and len(arguments) == 3 and arguments[2] not in (None, NoneType):
+    if gives(returns, collections.abc.Generator) and len(arguments) == 3 and arguments[2] not in (None, NoneType):
         return arguments[2]
-    return str if joins else _item_type(returns)
+    return str if joins else item_type(returns)
 
 
-def _iterates(returns: Any) -> bool:
-    return _gives(_awaited(returns), *_SYNC_ITERATORS, *_ASYNC_ITERATORS)
+def iterates(returns: Any) -> bool:
+    """Say whether what is returned is to be gone through."""
+    return gives(awaited(returns), *_SYNC_ITERATORS, *_ASYNC_ITERATORS)
 
 
-def _resolve_hints(layers: list[Callable[..., Any]], where: str, cls: type | None) -> dict[str, Any]:
+def resolve_hints(layers: list[Callable[..., Any]], where: str, cls: type | None) -> dict[str, Any]:
+    """Return the annotations of a function, with the types that a generic class gives to its variables.
+
+    Raises:
+        DefinitionError: one cannot be read.
+    """
     base = next((c for c in getattr(cls, "__mro__", ()) if any(v is layers[0] for v in vars(c).values())), None)
     annotated = next((layer for layer in layers if getattr(layer, "__annotations__", None)), layers[0])
     try:
@@ -324,15 +389,10 @@ def _resolve_hints(layers: list[Callable[..., Any]], where: str, cls: type | Non
 
 
 def _check_mark(mark: EndpointMark, function: Any) -> None:
-    if not inspect.isfunction(function) and not _wraps(function):
+    if not inspect.isfunction(function) and not is_wrapper(function):
         raise DefinitionError(f"@endpoint({mark.path!r}) marks a function, got {function!r}; write it above a def")
-    where = _where(mark, function)
-    if not mark.path.startswith("/"):
-        raise DefinitionError(f'{where}: a path starts with "/"; write @endpoint("/{mark.path}")')
-    if mark.path.endswith("//"):
-        raise DefinitionError(f'{where}: a path ends with one "/" at most; write @endpoint("{mark.path.rstrip("/")}/")')
-    if get_mark(function) is not None:
-        raise DefinitionError(f"{where}: the method has an @endpoint already; give each path a method of its own")
+    where = where_is(mark, function)
+    _check_path(mark, function)
     if mark.media_type is not None and mark.media_type not in _MEDIA_TYPES:
         raise DefinitionError(
             f"{where}: expected media_type as one of {', '.join(_MEDIA_TYPES)}, got {mark.media_type!r}"
@@ -347,7 +407,18 @@ def _check_mark(mark: EndpointMark, function: Any) -> None:
         )
 
 
-def _wraps(value: Any) -> bool:
+def _check_path(mark: EndpointMark | SessionMark, function: Any) -> None:
+    where, path, written = where_is(mark, function), mark.path, mark.decorator.partition("(")[0]
+    if not path.startswith("/"):
+        raise DefinitionError(f'{where}: a path starts with "/"; write {written}("/{path}")')
+    if path.endswith("//"):
+        raise DefinitionError(f'{where}: a path ends with one "/" at most; write {written}("{path.rstrip("/")}/")')
+    if (other := get_mark(function) or get_session_mark(function)) is not None:
+        kind = other.decorator.partition("(")[0]
+        raise DefinitionError(f"{where}: the method has an {kind} already; give each path a method of its own")
+
+
+def is_wrapper(value: Any) -> bool:
     """Say whether a decorator put this object of its own in a function's place, as `functools.lru_cache` does."""
     return hasattr(value, "__wrapped__") and not isinstance(value, staticmethod | classmethod)
 
@@ -365,5 +436,6 @@ def _check_parameter(parameter: inspect.Parameter, where: str) -> None:
         )
 
 
-def _where(mark: EndpointMark, function: Any) -> str:
-    return f"@endpoint({mark.path!r}) on {function.__qualname__}"
+def where_is(mark: EndpointMark | SessionMark, function: Any) -> str:
+    """Return where a mark was written, for messages."""
+    return f"{mark.decorator} on {function.__qualname__}"

@@ -1,0 +1,152 @@
+# mypy: disable-error-code="empty-body"
+"""What a session's signature says: its mode, what an input fills, and what is wrong with it."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import FunctionType
+from typing import Any
+
+import pytest
+from fastapi import WebSocket
+from pydantic import BaseModel
+
+import streamapp
+from streamapp.errors import DefinitionError
+from streamapp.session import SessionSpec, inspect_session
+
+
+class Stroke(BaseModel):
+    x: int
+
+
+class Line(BaseModel):
+    length: int
+
+
+def unary(self: Any, stroke: Stroke) -> Line: ...
+async def unary_async(self: Any, stroke: Stroke) -> Line: ...
+def keys(self: Any, x: int, y: int = 2) -> dict[str, int]: ...
+def watching(self: Any, stroke: Stroke, stream: streamapp.Stream) -> Line: ...
+def batches(self: Any, *strokes: Stroke) -> Line: ...
+def server(self: Any, stroke: Stroke) -> Iterator[Line]: ...
+def generator(self: Any, stroke: Stroke) -> Any:
+    yield stroke
+
+
+def client(self: Any, strokes: Iterator[Stroke]) -> Line: ...
+async def client_async(self: Any, strokes: AsyncIterator[Stroke]) -> Line: ...
+def both(self: Any, strokes: Iterator[Stroke]) -> Iterator[Line]: ...
+async def both_async(self: Any, strokes: AsyncIterator[Stroke]) -> AsyncIterator[Line]:
+    async for stroke in strokes:
+        yield Line(length=stroke.x)
+
+
+def receiving(self: Any, stream: streamapp.Stream) -> None: ...
+
+
+def spec_of(function: Callable[..., Any], **options: Any) -> SessionSpec:
+    return inspect_session(streamapp.realtime("/realtime", **options)(copy_of(function)))
+
+
+def copy_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a copy, as a mark stays on a function."""
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    copy.__annotations__ = function.__annotations__
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("function", "mode", "is_async", "names"),
+    [
+        (unary, "unary", False, ["stroke"]),
+        (unary_async, "unary", True, ["stroke"]),
+        (keys, "unary", False, ["x", "y"]),
+        (watching, "unary", False, ["stroke"]),
+        (batches, "unary", False, ["input"]),
+        (server, "server_streaming", False, ["stroke"]),
+        (generator, "server_streaming", False, ["stroke"]),
+        (client, "client_streaming", False, ["input"]),
+        (client_async, "client_streaming", True, ["input"]),
+        (both, "bidi", False, ["input"]),
+        (both_async, "bidi", True, ["input"]),
+        (receiving, "bidi", False, ["input"]),
+    ],
+)
+def test_the_annotations_say_what_goes_each_way(
+    function: Callable[..., Any], mode: str, is_async: bool, names: list[str]
+) -> None:
+    spec = spec_of(function)
+    assert (spec.mode, spec.is_async) == (mode, is_async)
+    assert [parameter.name for parameter in spec.inputs.parameters] == names
+
+
+def test_a_session_knows_the_parameters_of_its_inputs_and_its_stream() -> None:
+    assert spec_of(both).input_parameter == "strokes"
+    assert spec_of(receiving).stream_parameter == "stream"
+    assert spec_of(watching).stream_parameter == "stream"
+    assert spec_of(batches, max_batch_size=4).takes_batches
+    assert spec_of(both).output_type is Line
+
+
+def test_types_in_the_mark_go_before_the_annotations() -> None:
+    spec = spec_of(unary, input_modal=Line, output_modal=Stroke)
+    assert spec.output_type is Stroke
+    assert Line in spec.inputs.parameters[0].annotation.__args__
+
+
+def test_a_raw_session_gets_the_socket() -> None:
+    class Chat(streamapp.App):
+        @streamapp.websocket("/ws/{room}")
+        async def chat(self, socket: WebSocket, room: str) -> None: ...
+
+        @streamapp.endpoint("/ws", is_websocket=True)
+        async def other(self, socket: WebSocket) -> None: ...
+
+    assert [(spec.path, spec.mode) for spec in Chat.session_specs()] == [("/ws/{room}", "raw"), ("/ws", "raw")]
+    assert Chat.endpoints() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"buffering": 0}, "expected buffering from 1 to 1000, got 0"),
+        ({"max_batch_size": 0}, "expected max_batch_size of 1 or more, got 0"),
+        ({"session_timeout": 0}, "expected session_timeout in seconds, more than 0, got 0"),
+        ({"timeout_s": -1}, "expected timeout_s in seconds, more than 0, got -1"),
+        ({"max_batch_size": 2}, r"write \(self, \*inputs: Input\)"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        spec_of(unary, **options)
+
+
+def test_a_raw_session_that_gets_no_socket_is_refused() -> None:
+    def no_socket(self: Any, socket: str) -> None: ...
+
+    with pytest.raises(DefinitionError, match="async def chat"):
+        inspect_session(streamapp.websocket("/ws")(no_socket))
+
+
+def test_inputs_beside_the_iterator_of_all_inputs_are_refused() -> None:
+    def mixed(self: Any, strokes: Iterator[Stroke], color: str) -> None: ...
+
+    with pytest.raises(DefinitionError, match="strokes is all inputs; leave out the other parameters"):
+        spec_of(mixed)
+
+
+def test_a_method_has_one_mark() -> None:
+    with pytest.raises(DefinitionError, match="has an @realtime already"):
+        streamapp.endpoint("/x")(streamapp.realtime("/y")(copy_of(unary)))
+
+
+def test_an_endpoint_and_a_session_have_paths_of_their_own() -> None:
+    class Twice(streamapp.App):
+        @streamapp.endpoint("/draw")
+        def draw(self, x: int) -> int: ...
+
+        @streamapp.realtime("/draw/")
+        def live(self, x: int) -> int: ...
+
+    with pytest.raises(DefinitionError, match="draw and live are both at"):
+        Twice.endpoints()
