@@ -27,6 +27,7 @@ ORDER = (
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection"),
     *("http.handling", "http.response", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
+    "sockets.wire",
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.api", "fal.environment"),
     *("runpod.ids", "runpod.endpoints", "runpod.schema", "runpod.apps", "runpod.progress", "runpod.outcomes"),
     *("runpod.handlers", "runpod.runner", "runpod.logger", "runpod.absent", "runpod.imports", "runpod.loading"),
