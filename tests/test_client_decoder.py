@@ -11,7 +11,8 @@ import pytest
 
 from streamapp_client import ServerSentEvent, SSEDecoder
 
-CASES = [json.loads(path.read_text()) for path in sorted(Path(__file__).parent.glob("wire/*.json"))]
+WIRE = Path(__file__).parent / "wire"
+CASES = [json.loads(path.read_text()) for path in sorted(WIRE.glob("*.json")) if path.name != "session.json"]
 pytestmark = pytest.mark.whole
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 

@@ -9,7 +9,7 @@ import { SSEDecoder } from "streamapp-client";
 const FIXTURES = new URL("../../../tests/wire/", import.meta.url);
 
 const fixtures = readdirSync(FIXTURES)
-  .filter((name) => name.endsWith(".json"))
+  .filter((name) => name.endsWith(".json") && name !== "session.json")
   .map((name) => JSON.parse(readFileSync(new URL(name, FIXTURES), "utf8")));
 
 function bytesOf(fixture) {
