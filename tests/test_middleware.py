@@ -13,12 +13,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from tests.asking import ask, ok
+from tests.asking import Answer, ask, ok
 from tests.served import Kinds, serving, shape
 
 import streamapp
 from streamapp.budget import Budget
 from streamapp.errors import describe
+from streamapp.http.call import CALLER
 from streamapp.http.middleware import (
     REQUEST_ID,
     ApiKey,
@@ -28,6 +29,7 @@ from streamapp.http.middleware import (
     UnhandledErrors,
     UnloggedToken,
 )
+from streamapp.http.tokens import ShownTokens, Tokens
 
 FALS: Any = {"x_fal_queue_priority": "low"}
 
@@ -113,6 +115,8 @@ async def test_a_large_head_passes(path: str, headers: Any) -> None:
         ("a=1&%5Ftoken=k&b", "a=1&b"),
         ("%5f%74%6F%6b%65%6e=k", ""),
         ("a_token=k", "a_token=k"),
+        ("pass=k&a=1&p%61ss=l", "a=1"),
+        ("apass=k&pas=k", "apass=k&pas=k"),
         ("", ""),
     ],
 )
@@ -126,7 +130,7 @@ async def test_the_key_is_taken_out_of_what_the_server_logs_and_left_to_the_app(
         seen.append(scope["query_string"])
 
     scope: Scope = {"type": kind, "query_string": query.encode()}
-    await UnloggedToken(app)(scope, None, None)  # type: ignore[arg-type]
+    await UnloggedToken(app, ["pass"])(scope, None, None)  # type: ignore[arg-type]
     assert (seen, scope["query_string"]) == ([query.encode()], logged.encode())
 
 
@@ -326,9 +330,56 @@ async def test_a_websocket_without_the_key_is_closed_before_it_opens() -> None:
     assert [(message["type"], message["code"]) for message in answer.sent] == [("websocket.close", 1008)]
 
 
+async def test_a_websocket_without_the_key_is_answered_where_the_server_can_do_so() -> None:
+    scope: Scope = {"type": "websocket", "path": "/realtime", "query_string": b"", "headers": []}
+    answer = Answer()
+    extensions: dict[str, Any] = {"websocket.http.response": {}}
+    await ApiKey(ok, "secret")({**scope, "extensions": extensions}, None, answer.send)  # type: ignore[arg-type]
+    assert (answer.sent[0]["type"], answer.status) == ("websocket.http.response.start", 401)
+    assert answer.headers["www-authenticate"] == "Key"
+    assert answer.error["code"] == "unauthorized"
+
+
 async def test_a_websocket_with_the_key_passes() -> None:
     answer = await ask(ApiKey(ok, "secret"), "/realtime?_token=secret", kind="websocket")
     assert answer.sent == [{"type": "websocket.passed"}]
+
+
+SHOWN = ShownTokens(field="pass", app_at={"/a/s": "a", "/b/s": "b"}.get, answer_expired=PlainTextResponse("expired"))
+
+
+async def shown(path: str, token: str, *, kind: str = "websocket") -> str:
+    """Show a token of the field `pass`; return the type of the first answer."""
+    guarded = ApiKey(ok, "secret", shown_tokens=[SHOWN], app_names=["a"])
+    return str((await ask(guarded, f"{path}?x=1&pa%73s={token}", kind=kind)).sent[0]["type"])
+
+
+async def test_a_token_opens_the_sockets_of_its_apps_as_long_as_these_are_served() -> None:
+    token = Tokens("secret").make(["a", "b"], lasts_s=60)
+    assert await shown("/a/s", token) == "websocket.passed"
+    assert [await shown(path, token) for path in ("/b/s", "/c", "/a/s/")] == ["websocket.close"] * 3
+    assert await shown("/a/s", Tokens("secret").make(["b"], lasts_s=60)) == "websocket.close"
+    assert await shown("/a/s", "secret") == "websocket.close"
+
+
+async def test_a_token_opens_nothing_by_http() -> None:
+    assert await shown("/a/s", Tokens("secret").make(["a"], lasts_s=60), kind="http") == "http.response.start"
+
+
+async def test_for_a_token_that_has_expired_its_face_answers() -> None:
+    answer = await shown("/a/s", Tokens("secret").make(["a"], lasts_s=-1))
+    assert answer == "websocket.http.response.start"
+
+
+async def test_a_session_is_of_who_had_its_token_made() -> None:
+    callers: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callers.append(scope[CALLER])
+
+    token = Tokens("secret").make(["a"], lasts_s=60, caller="me")
+    await ask(ApiKey(app, "secret", shown_tokens=[SHOWN], app_names=["a"]), f"/a/s?pass={token}", kind="websocket")
+    assert callers == ["me"]
 
 
 @pytest.mark.parametrize(("path", "status"), [("/files/0/a.png", 200), ("/files", 401), ("/rest/files/upload", 401)])

@@ -4,8 +4,8 @@
 does, but of a stream with its result, unless the path ends in `/stream` or the request asks for a stream;
 `/queue/{owner}/{app}/...` lets its job run on without readers and says where to ask for it; `/api/fal/proxy`, fal-js'
 `proxyUrl`, leads to what of this server its header names, by fal's host or by its own; under `serve --tls` `FalHosts`
-leads to where fal's own hosts mean. The routes here are those that no app has: the queue's requests by id, and storage.
-`FAL` is all of it. Any owner is accepted; an app goes by its name.
+leads to where fal's own hosts mean. The routes here are those that no app has: the queue's requests by id, storage, and
+tokens. `FAL` is all of it. Any owner is accepted; an app goes by its name.
 
 Source: the stock clients, fal_client 1.0.3 and @fal-ai/client 1.10.1, and https://docs.fal.ai/model-apis/model-endpoints/queue.
 Queued requests are not repeated by the server, so `X-Fal-No-Retry` and `X-Fal-Retry-Config` have nothing to change.
@@ -37,6 +37,7 @@ from ..http.file_routes import json_object, receive_part
 from ..http.middleware import FALS_PYTHON, IS_FALS
 from ..http.response import ErrorResponse, result_response
 from ..http.routes import base_url
+from ..http.tokens import ShownTokens
 from ..jobs.events import Event
 from ..jobs.job import Job
 from ..jobs.subscriber import Subscriber
@@ -44,6 +45,7 @@ from ..process.logs import logger
 from ..process.threads import in_pool
 from ..runtime import Runtime
 from ..stores.files import Stored
+from .tokens import add_token_route, tell_expired
 
 PROXY_PATH = "/api/fal/proxy"
 _APP_PATH = re.compile(r"/(run|queue)/([^/]+)/([^/]+)(/.*)?")
@@ -57,7 +59,7 @@ HOSTS = {
     "v3.fal.media": "/rest",
 }
 _OWN_PATHS = ("/run/", "/queue/", "/rest/", "/api/fal/", "/files/", "/jobs/")
-_STORAGE_PATHS = ("/storage/", "/files/upload")
+_REST_PATHS = ("/storage/", "/files/upload", "/tokens")
 _HTTP_PORTS = {"http": 80, "https": 443}
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
 _LEVELS = ("STDERR", "STDOUT", "ERROR", "INFO", "WARN", "DEBUG")
@@ -79,13 +81,13 @@ class FalHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "lifespan" and (prefix := self._prefix(scope)):
-            scope = {**scope, "path": prefix + scope["path"]}
+            scope["path"] = prefix + scope["path"]  # no copy: what is taken out of the query is not logged around us
         await self.app(scope, receive, send)
 
     def _prefix(self, scope: Scope) -> str:
         host = (header_in(scope["headers"], b"host") or b"").partition(b":")[0].decode("latin-1").lower()
         prefix, path = HOSTS.get(host, ""), scope["path"]
-        is_ours = not path.startswith(_STORAGE_PATHS) if prefix == "/rest" else path.startswith(_OWN_PATHS)
+        is_ours = not path.startswith(_REST_PATHS) if prefix == "/rest" else path.startswith(_OWN_PATHS)
         return "" if is_ours else prefix
 
 
@@ -154,6 +156,12 @@ def _is_here(url: urllib.parse.SplitResult, host: str) -> bool:
 def _place(url: urllib.parse.SplitResult) -> tuple[str | None, int]:
     name = "localhost" if is_loopback(url.hostname or "") else url.hostname
     return name, url.port or _HTTP_PORTS[url.scheme]
+
+
+def _app_at(path: str) -> str | None:
+    """Return the name of the app whose sockets fal's clients open at a path by a token."""
+    match = _APP_PATH.fullmatch(path)
+    return match[3] if match is not None and match[1] == "run" else None
 
 
 class _Queued:
@@ -415,6 +423,7 @@ def _has_hints(app: App) -> bool:
 def _add_routes(api: FastAPI, runtime: Runtime) -> None:
     _add_queue_routes(api, runtime)
     _add_storage_routes(api, runtime)
+    add_token_route(api)
 
 
 FAL = Face(
@@ -426,6 +435,7 @@ FAL = Face(
         *("x-fal-billable-units", "X-Fal-Runner-Hints"),
     ),
     upload_paths=("/rest/files/upload",),
+    shown_tokens=ShownTokens(field="fal_jwt_token", app_at=_app_at, answer_expired=tell_expired),
     middleware=_middleware,
     add_routes=_add_routes,
 )

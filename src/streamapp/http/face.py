@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from ..jobs.job import Job
 from ..runtime import Runtime, ServedApp, Workers
+from .tokens import ShownTokens
 
 #: in the scope of a request that a face led elsewhere: the path that the client asked for, for messages
 ASKED_PATH = "streamapp.asked_path"
@@ -71,6 +72,7 @@ class Face:
         add_routes: add routes before those of endpoints.
         own_guard: whole paths of HTTP requests that need no API key, as the face's own routes there ask for something
             else; a route of the face's has to take each of them, by any method. No endpoint may be at one.
+        shown_tokens: how its clients open sockets by a token that the face has had `app.state.tokens` make.
         workers: return what runs the jobs of an app that is of this protocol's own kind, None of any other.
     """
 
@@ -82,4 +84,5 @@ class Face:
     middleware: Callable[[Runtime], Sequence[Middleware]] = _no_middleware
     add_routes: Callable[[FastAPI, Runtime], None] = _no_routes
     own_guard: re.Pattern[str] | None = None
+    shown_tokens: ShownTokens | None = None
     workers: Callable[[ServedApp], Workers | None] = _no_workers

@@ -19,9 +19,10 @@ from ..budget import SHARE, Budget
 from ..errors import ErrorReport, MalformedRequest, PayloadTooLarge, StreamAppError, Unauthorized, describe
 from ..jobs.job import new_job_id
 from ..process.logs import logger
-from .call import header_in, payer_in
+from .call import CALLER, header_in, payer_in
 from .handling import handled
 from .response import ErrorResponse
+from .tokens import ShownTokens, Tokens
 
 EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")
 REQUEST_ID = "streamapp.request_id"
@@ -43,13 +44,20 @@ _OPEN_FOLDERS = (FILES, "/playground/")  # the page has no data in it, and asks 
 _SMALL_BYTES = 16 * 1024
 _MAX_OPEN_QUERY = 4096  # there it is an upload's key
 _MAX_TOKEN_BYTES = 8192
-# In a query with `&` before it; whichever of the letters are percent-encoded.
-_TOKEN = re.compile(rb"&(?:_|%5[Ff])(?:t|%74)(?:o|%6[Ff])(?:k|%6[Bb])(?:e|%65)(?:n|%6[Ee])=([^&]*)")
 # What a request without a key can make the loop read. A query may be an input; nothing that is written by hand, nor a
 # browser's cookies, comes near the others.
 _MAX_PATH_BYTES, _MAX_QUERY_BYTES = 16 * 1024, 256 * 1024
 _MAX_FIELDS = 1000  # of a query, as a form may have; and in all headers together: media types, cookies, addresses
 _MAX_HEADERS, _MAX_HEADER_BYTES = 200, 32 * 1024
+
+
+def _fields(*names: str) -> re.Pattern[bytes]:
+    """Return what finds fields in a query with `&` before it, whichever of their letters are percent-encoded."""
+    spelled = ["".join(f"(?:{re.escape(letter)}|%(?i:{ord(letter):02x}))" for letter in name) for name in names]
+    return re.compile(f"&(?:{'|'.join(spelled)})=([^&]*)".encode())
+
+
+_TOKEN = _fields("_token")
 
 
 class HeadLimit:
@@ -91,18 +99,23 @@ def head_excess(scope: Scope) -> ErrorReport | None:
 
 
 class UnloggedToken:
-    """Take the key out of the query that the server around the app has for its log; the app's own copy keeps it."""
+    """Take the key out of the query that the server around the app has for its log; the app's own copy keeps it.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        fields: what else opens something, besides `_token`.
+    """
+
+    def __init__(self, app: ASGIApp, fields: Collection[str] = ()) -> None:
         self.app = app
+        self._secrets = _fields("_token", *fields)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on."""
         query = scope.get("query_string")
-        if not query or _TOKEN.search(b"&" + query) is None:
+        if not query or self._secrets.search(b"&" + query) is None:
             return self.app(scope, receive, send)
         inner = {**scope}
-        scope["query_string"] = _TOKEN.sub(b"", b"&" + query)[1:]
+        scope["query_string"] = self._secrets.sub(b"", b"&" + query)[1:]
         return self.app(inner, receive, send)
 
 
@@ -161,6 +174,8 @@ class ApiKey:
         open_pages: paths whose GET needs no key.
         guarded: paths that need it, `/health` though it be: the app answers there itself.
         own_guards: patterns of whole paths at which a face asks for a secret of its own instead.
+        shown_tokens: how faces' clients show what opens an app's sockets instead of the key.
+        app_names: the apps that are served.
     """
 
     def __init__(
@@ -171,9 +186,14 @@ class ApiKey:
         open_pages: Collection[str] = (),
         guarded: Collection[str] = (),
         own_guards: Collection[re.Pattern[str]] = (),
+        shown_tokens: Collection[ShownTokens] = (),
+        app_names: Collection[str] = (),
     ) -> None:
         self.app = app
         self._key = key.encode()
+        self._tokens = Tokens(key)
+        self._shown_tokens = [(shown, _fields(shown.field)) for shown in shown_tokens]
+        self._app_names = frozenset(app_names)
         self._open_pages = frozenset(open_pages)
         self._open_paths = _OPEN_PATHS - frozenset(guarded)
         self._own_guards = tuple(own_guards)
@@ -182,6 +202,8 @@ class ApiKey:
         """Let the request through, or answer 401."""
         if scope["type"] == "lifespan" or self._is_open(scope) or self._is_allowed(scope) or self._is_faces(scope):
             return self.app(scope, receive, send)
+        if scope["type"] == "websocket" and (answer := self._by_token(scope)) is not None:
+            return answer(scope, receive, send)
         error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
         return refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
 
@@ -201,13 +223,24 @@ class ApiKey:
         if scheme.lower() in (b"key", b"bearer"):
             return hmac.compare_digest(header.strip(), self._key)
         is_alone = hmac.compare_digest(told, self._key)
-        return is_alone or hmac.compare_digest(_token_in(scope["query_string"]), self._key)
+        return is_alone or hmac.compare_digest(_value_in(scope["query_string"], _TOKEN), self._key)
+
+    def _by_token(self, scope: Scope) -> ASGIApp | None:
+        """Return what answers a handshake that shows a token of ours; None where it opens nothing here."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        for shown, field in self._shown_tokens:
+            app = shown.app_at(path)
+            token = self._tokens.read(_value_in(scope["query_string"], field)) if app in self._app_names else None
+            if token is not None and app in token.apps:
+                scope.setdefault(CALLER, token.caller)
+                return shown.answer_expired if token.has_expired else self.app
+        return None
 
 
-def _token_in(query: bytes) -> bytes:
-    """Return the query's `_token`, the last one; nothing else of it is parsed: anybody can send any amount."""
-    tokens: list[bytes] = _TOKEN.findall(b"&" + query) or [b""]
-    return unquote_to_bytes(tokens[-1][:_MAX_TOKEN_BYTES].replace(b"+", b" ")).strip()
+def _value_in(query: bytes, field: re.Pattern[bytes]) -> bytes:
+    """Return a field's value, the last one; nothing else of it is parsed: anybody can send any amount."""
+    values: list[bytes] = field.findall(b"&" + query) or [b""]
+    return unquote_to_bytes(values[-1][:_MAX_TOKEN_BYTES].replace(b"+", b" ")).strip()
 
 
 class BodyLimit:
@@ -314,7 +347,8 @@ class UnhandledErrors:
 
 
 async def refuse(error: ErrorReport, headers: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
+    """Answer with an error, also the handshake of a WebSocket, where the server around can do so."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})
         return
     await ErrorResponse(error, headers)(scope, receive, send)

@@ -45,6 +45,7 @@ from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
 from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_routes
 from ..http.sites import CrossSite, Hosts, NotByLink
+from ..http.tokens import Tokens
 from ..jobs.store import JobStore
 from ..process.logs import logger
 from ..process.threads import ends_within
@@ -105,6 +106,7 @@ def compile_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     api.state.runtime = runtime
+    api.state.tokens = Tokens(None if settings.api_key is None else settings.api_key.get_secret_value())
     api.state.has_playground = playground
     api.state.runpod_endpoints = dict(endpoints)
     api.state.own_middleware = tuple(api.user_middleware)
@@ -169,7 +171,9 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
     def describe_error(error: BaseException) -> ErrorReport:
         return describe(error, where="the server", debug=settings.debug)
 
-    layers = [Middleware(HeadLimit), Middleware(UnloggedToken), Middleware(RequestId)]
+    shown_tokens = [face.shown_tokens for face in faces if face.shown_tokens is not None]
+    unlogged = Middleware(UnloggedToken, fields=[shown.field for shown in shown_tokens])
+    layers = [Middleware(HeadLimit), unlogged, Middleware(RequestId)]
     layers.append(Middleware(CrossSite, origins=settings.cors_origins))
     if settings.cors_origins:
         layers.append(
@@ -195,6 +199,8 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
                 open_pages=home,
                 guarded=_taken_paths(runtime),
                 own_guards=[face.own_guard for face in faces if face.own_guard is not None],
+                shown_tokens=shown_tokens,
+                app_names=[served.name for served in runtime.served],
             )
         )
     upload_paths = [path for face in faces for path in face.upload_paths]
