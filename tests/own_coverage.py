@@ -13,10 +13,10 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
 WHOLE = {
-    *("text", "errors", "budget", "jsontext", "settings", "media", "addresses", "fetch"),
+    *("text", "errors", "budget", "places", "jsontext", "settings", "media", "addresses", "fetch"),
     *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
-    *("jobs.stream", "jobs.job", "jobs.jobs"),
-    *("workers.results", "workers.worker", "workers.capture", "workers.binding"),
+    *("jobs.inbox", "jobs.stream", "jobs.job", "jobs.jobs"),
+    *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
     *("workers.thread", "workers.tasks", "workers.watchdog"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection", "http.response", "http.middleware"),
     *("http.sites", "sockets.wire"),

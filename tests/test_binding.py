@@ -282,7 +282,7 @@ def large_file(path: Path) -> bytes:
 def published(path: Path, files: LocalFiles) -> str | None:
     job = Job(request("/path"), SETTINGS, arguments={"path": path})
     spec = next(spec for spec in Asked.endpoints() if spec.path == "/path")
-    job.context.run(Binding(Asked(), spec, InputReader(spec, MediaLimits.of(SETTINGS)), files)._enter, job)
+    job.context.run(Binding(Asked(), spec, InputReader(spec, MediaLimits.of(SETTINGS)), files).enter, job)
     assert job.channel.publisher is not None
     return job.channel.publisher.publish_path(path, "video/mp4")
 

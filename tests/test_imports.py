@@ -16,12 +16,12 @@ SOURCE = Path(streamapp.__file__).parent
 # folder deeper (`fal.toolkit`, `runpod.serverless`) counts as one file.
 ORDER = (
     *("process.logs", "process.threads", "process.ending", "process.forks"),
-    *("text", "errors", "budget", "jsontext", "settings", "media", "addresses", "fetch"),
+    *("text", "errors", "budget", "places", "jsontext", "settings", "media", "addresses", "fetch"),
     *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
-    *("jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
+    *("jobs.inbox", "jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     *("stores.folder", "stores.files"),
     *("generics", "endpoint", "session", "app", "forms", "inputs", "loading", "schedulers", "pipelines", "diffusion"),
-    *("workers.results", "workers.worker", "workers.capture", "workers.binding"),
+    *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
     *("workers.thread", "workers.tasks", "workers.watchdog"),
     "runtime",
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection"),
@@ -48,8 +48,16 @@ ORDER = (
 )
 WITH_THREADS = {
     *("process.threads", "process.ending", "process.forks", "stores.files", "addresses"),
-    *("jobs.pace", "jobs.delivery", "jobs.channel", "jobs.stream"),
-    *("workers.capture", "workers.worker", "workers.thread", "workers.tasks", "workers.watchdog", "diffusion"),
+    *("jobs.pace", "jobs.delivery", "jobs.channel", "jobs.inbox", "jobs.stream"),
+    *(
+        "workers.capture",
+        "workers.sessions",
+        "workers.worker",
+        "workers.thread",
+        "workers.tasks",
+        "workers.watchdog",
+        "diffusion",
+    ),
 }
 # Whose code `import streamapp` runs: the more there are, the later a server starts.
 IMPORTED = {

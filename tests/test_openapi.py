@@ -310,8 +310,8 @@ def test_a_stream_describes_its_events(document: dict[str, Any]) -> None:
 
 
 def test_every_kind_that_is_sent_is_described(document: dict[str, Any]) -> None:
-    """But `started`, which is in no endpoint's stream."""
-    assert KINDS.keys() - set(stream_events(document, "get")) == {"started"}
+    """But `started`, which is in no endpoint's stream, and `input_error`, which is a session's."""
+    assert KINDS.keys() - set(stream_events(document, "get")) == {"started", "input_error"}
 
 
 def test_a_get_stream_has_the_job_and_its_end_as_well(document: dict[str, Any]) -> None:

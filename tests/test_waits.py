@@ -113,6 +113,7 @@ WITHOUT = {
         "rest": BY_THE_JOB,
         "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
     },
+    "streamapp/jobs/inbox.py": {"waiter": "a session waits for its client; its end ends this"},
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/runpod/runner.py": {
         "waiting.result()": DONE,
@@ -121,7 +122,12 @@ WITHOUT = {
         "in_encoder(final_event, job, returned.value)": BY_THE_JOB,
         "rest": BY_THE_JOB,
     },
-    "streamapp/workers/tasks.py": {"rest": BY_THE_JOB, "in_encoder(final_event, job, result)": BY_THE_JOB},
+    "streamapp/workers/tasks.py": {
+        "rest": BY_THE_JOB,
+        "in_encoder(final_event, job, result)": BY_THE_JOB,
+        "asyncio.shield(asyncio.wrap_future(self.ready))": "the app's setup takes its time; the session's end ends it",
+        "asyncio.wrap_future(self.ready)": "the same",
+    },
     "streamapp/testing/transport.py": {
         "self._is_over.wait()": "what an app receives: it waits for its client to leave"
     },

@@ -7,7 +7,7 @@ from functools import cache as cached
 
 from .app import App, RetryConfig
 from .endpoint import HealthCheck, endpoint
-from .errors import Cancelled, StreamAppError
+from .errors import Cancelled, InputsEnded, StreamAppError
 from .fal.container import ContainerImage
 from .jobs.events import Log, Output, Preview, Progress
 from .jobs.stream import Stream, current_stream
@@ -25,6 +25,7 @@ __all__ = [
     "File",
     "HealthCheck",
     "Image",
+    "InputsEnded",
     "Log",
     "Output",
     "Preview",

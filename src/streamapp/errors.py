@@ -29,6 +29,7 @@ The tree, with the status and the code that each class carries:
     │   └── HandlerError          500 endpoint_failed
     └── NotEncodable              500 not_encodable
     Cancelled (BaseException)     raised in user code when its job was cancelled
+    InputsEnded (Exception)       raised in a session's code that asks for an input when no more will come
 
 `describe` turns any exception into an `ErrorReport`, and `ErrorReport.body` is the one error shape of every
 protocol: `{"error": {"code", "message", "retryable"}, "detail", "error_type"}`; in debug `error` has `traceback`, too.
@@ -257,6 +258,13 @@ class Cancelled(BaseException):
 
     A `BaseException`, so that an `except Exception` in a pipeline does not swallow it: this is how a GPU
     stops within one step. Catch it only to clean up, then raise it again.
+    """
+
+
+class InputsEnded(Exception):
+    """Tell a session's code that no more inputs will come: its client has finished or left, or was silent for too long.
+
+    Left alone it ends the session well.
     """
 
 

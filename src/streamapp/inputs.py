@@ -90,6 +90,7 @@ class InputReader:
     Attributes:
         adapter: pydantic's, of what the input must be.
         whole: the parameter that is the whole input; None where they are its keys.
+        names: the parameters that the input fills.
         media_type: what the body is, where `Body()` says that a parameter is it as it comes.
         injected: the parameters that FastAPI fills.
         has_dependencies: some of them by `Depends`, which may have to close what it gave.
@@ -108,7 +109,7 @@ class InputReader:
         self._has_default = self.whole is not None and self.adapter.get_default_value() is not None
         marker = _body_marker(own[0]) if self.whole is not None else None
         self.media_type = None if marker is None else marker.media_type
-        self._names = tuple(parameter.name for parameter in own)
+        self.names = tuple(parameter.name for parameter in own)
         self._limits = limits
         self._has_media = has_media_fields(self.adapter)
         self._is_alike = _is_alike(self.adapter.core_schema)
@@ -199,6 +200,12 @@ class InputReader:
         limit_by(self._limits)
         return await self._arguments(self._validated(data, "body"), "body", {}, uncounted)
 
+    async def validate_value(self, value: Any, take: Take = uncounted) -> dict[str, Any]:
+        """Do the same for a value that is no JSON text, also where it is bytes."""
+        limit_by(self._limits)
+        given = _Raw(value) if isinstance(value, bytes) else value
+        return await self._arguments(self._validated(given, "body"), "body", {}, take)
+
     def _is_nothing(self, given: Any) -> bool:
         """Say whether the whole input, which has a default, is left to that."""
         return not (given.strip() if isinstance(given, bytes) else given)
@@ -240,7 +247,7 @@ class InputReader:
                 raise _invalid((location,), error.message, None) from error
         if self.whole is not None:
             return {self.whole: value}
-        return {name: getattr(value, name) for name in self._names}
+        return {name: getattr(value, name) for name in self.names}
 
     def _from_query(self, request: Request) -> Any:
         query = request.query_params

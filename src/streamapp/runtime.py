@@ -24,12 +24,15 @@ from .jobs.job import Job, JobRequest
 from .jobs.jobs import Jobs
 from .jobs.store import JobStore
 from .jobs.stream import Stream
+from .places import Places
 from .process.logs import logger
 from .process.threads import ends_within, in_own_thread
+from .session import SessionSpec
 from .settings import Settings
 from .stores.files import FileStore, LocalFiles
 from .workers.binding import Binding
 from .workers.capture import capture
+from .workers.sessions import Session
 from .workers.tasks import TaskWorker
 from .workers.thread import ThreadWorker
 from .workers.watchdog import LoopWatchdog
@@ -86,6 +89,7 @@ class ServedApp:
         self.max_queue = type(app).max_queue if max_queue is None else max_queue
         self.name = str(type(app).app_name)
         self.endpoints = type(app).endpoints()
+        self.session_specs = type(app).session_specs()
         self.on_broken = on_broken
         self._loop: asyncio.AbstractEventLoop | None = None
         # What stops a job cannot wait until it has ended: fal calls these beside it.
@@ -95,6 +99,11 @@ class ServedApp:
         self._bindings = {
             spec.path: Binding(app, spec, InputReader(spec, limits), files, is_beside=spec.path in self._beside)
             for spec in self.endpoints
+        }
+        self._sessions = {
+            spec.path: Session(Binding(app, spec.inputs, InputReader(spec.inputs, limits), files), spec)
+            for spec in self.session_specs
+            if spec.mode != "raw"
         }
         self.workers = make_workers(self)
 
@@ -106,7 +115,7 @@ class ServedApp:
     def start(self) -> None:
         """Start the workers; call it on the loop."""
         self._loop = asyncio.get_running_loop()
-        for binding in self._bindings.values():
+        for binding in (*self._bindings.values(), *(session.binding for session in self._sessions.values())):
             binding.loop = self._loop
         served_apps.append(self.app)
         for worker in self.workers:
@@ -116,8 +125,8 @@ class ServedApp:
         """Note that the app is served no more: its workers have ended."""
         served_apps[:] = [app for app in served_apps if app is not self.app]
 
-    def worker_of(self, spec: EndpointSpec) -> Worker:
-        """Return the worker that runs an endpoint's jobs."""
+    def worker_of(self, spec: EndpointSpec | SessionSpec) -> Worker:
+        """Return the worker that runs an endpoint's jobs, or a method's sessions."""
         return self.workers.tasks if spec.is_async or spec.path in self._beside else self.workers.sync
 
     def is_beside(self, job: Job) -> bool:
@@ -141,6 +150,14 @@ class ServedApp:
     def reader_of(self, spec: EndpointSpec) -> InputReader:
         """Return what reads an endpoint's input."""
         return self._bindings[spec.path].reader
+
+    def session_reader(self, spec: SessionSpec) -> Session:
+        """Return what validates the inputs of a method's sessions, one by one."""
+        return self._sessions[spec.path]
+
+    def session_of(self, job: Job) -> Session:
+        """Return what runs a job that is a session."""
+        return self._sessions[job.request.endpoint]
 
     def run(self, job: Job, stream: Stream) -> Any:
         """Run a job's endpoint, as `Run` says; in the job's context."""
@@ -173,6 +190,18 @@ class ServedApp:
             timeout_s=timeout_s or mark.timeout_s or cls.request_timeout or self.settings.timeout_s,
             queue_timeout_s=queue_timeout_s,
             **asked,
+        )
+
+    def session_request(self, spec: SessionSpec, job_id: str, **asked: Any) -> JobRequest:
+        """Describe a session, with the limits that hold for it: its time is that of each turn, and its turns wait for
+        as long as they have to.
+
+        Args:
+            asked: the other fields of a `JobRequest`.
+        """
+        timeout_s = spec.mark.timeout_s or type(self.app).request_timeout or self.settings.timeout_s
+        return JobRequest(
+            id=job_id, app=self.name, endpoint=spec.path, input=None, joins=False, timeout_s=timeout_s, **asked
         )
 
     def _call_hook(self, hook: Callable[[], Any]) -> None:
@@ -218,6 +247,7 @@ def thread_and_tasks(served: ServedApp) -> Workers:
         ready=thread.ready,
         max_running=cls.max_multiplexing,
         is_beside=served.is_beside,
+        session_of=served.session_of,
         capture=served.capture,
     )
     return Workers(thread, tasks)
@@ -235,6 +265,7 @@ class Runtime:
         on_exit: called, in any thread, with an exit code when the process should end.
         observers: called with each job that has ended, in any thread.
         inputs: counts the bytes of all requests and jobs under way.
+        places: counts the sessions under way.
     """
 
     def __init__(
@@ -249,6 +280,7 @@ class Runtime:
         self.settings = settings
         self.jobs = Jobs(settings, store)
         self.inputs = Budget(settings.max_input_bytes)
+        self.places = Places(settings.max_sessions)
         self.files: FileStore = LocalFiles(settings) if files is None else files
         self.served = [
             ServedApp(app, settings, self.files, self._broken, make_workers, max_queues.get(str(type(app).app_name)))
@@ -277,7 +309,7 @@ class Runtime:
         for served in self.served:
             served.start()
 
-    async def submit(self, job: Job, served: ServedApp, spec: EndpointSpec) -> Job:
+    async def submit(self, job: Job, served: ServedApp, spec: EndpointSpec | SessionSpec) -> Job:
         """Take a job in, and return it; or that of an earlier request with the same key.
 
         Raises:
@@ -299,6 +331,25 @@ class Runtime:
                 job.share.let_go(job.id)
             raise
         return job
+
+    async def submit_session(self, job: Job, served: ServedApp, spec: SessionSpec) -> None:
+        """Take a session in: a job of `ServedApp.session_request`, with an inbox. It goes on until its inputs have
+        ended, and its code is done with them.
+
+        Raises:
+            Unavailable: there are too many sessions.
+            Draining, SetupFailed, WorkerStuck: it is refused.
+        """
+        assert job.inbox is not None
+        self.places.take(job, app=served.name, kind="realtime")
+        job.on_ended.append(self.places.leave)
+        try:
+            await self.submit(job, served, spec)
+        except StreamAppError:
+            self.places.leave(job)
+            raise
+        if spec.mark.session_timeout is not None:
+            job.inbox.end_when_idle(spec.mark.session_timeout)
 
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one: 0 when it is next or running."""
@@ -343,6 +394,7 @@ class Runtime:
         """Take no more jobs."""
         if self._drains_since is None:
             self._drains_since = time.monotonic()
+        self.places.begin_drain()
         for worker in self._workers():
             worker.begin_drain()
 

@@ -50,7 +50,7 @@ const DECODERS: Record<string, new () => Decoder> = {
 // "\n", which other servers leave out behind their last line.
 const LINE_END = "\n";
 // The last event that has none of these names is the job's result.
-const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "lagged", "job", "started"]);
+const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "log", "input_error", "lagged", "job", "started"]);
 // No answer, and what is refused before a job exists, and may be granted later: 502 and 504 are a proxy's, when no job
 // is named.
 const PASSING: ReadonlySet<number | undefined> = new Set([undefined, 429, 502, 503, 504]);

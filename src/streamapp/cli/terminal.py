@@ -64,6 +64,8 @@ class Display:
                 self._print(str(data["message"]))
             case "progress" | "log":  # another server's
                 self._print(f"{name}: {json.dumps(data)}")
+            case "input_error":
+                self._print(f"{name}: {json.dumps(data)}")
             case _ if name in ABOUT_STREAM:
                 if name in BEGINNINGS:
                     self._outputs = 0  # the one held back was of the attempt that is lost

@@ -21,7 +21,19 @@ from ..media import File, HeldBack, HeldBackAtOnce, Publisher, encode_media
 from ..text import all_whole, without_line_ends
 from .content import has_content, holds_iterator, is_plain, with_content
 
-Kind = Literal["started", "output", "preview", "progress", "log", "lagged", "restarted", "done", "error", "cancelled"]
+Kind = Literal[
+    "started",
+    "output",
+    "preview",
+    "progress",
+    "log",
+    "input_error",
+    "lagged",
+    "restarted",
+    "done",
+    "error",
+    "cancelled",
+]
 Meaning = Literal["opening", "result", "passing", "restart", "end", "failure"]
 LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR", "STDOUT", "STDERR"]
 
@@ -52,6 +64,7 @@ KINDS: Mapping[str, Traits] = {
     "preview": Traits("passing", is_replaceable=True),
     "progress": Traits("passing", is_replaceable=True),
     "log": Traits("passing"),
+    "input_error": Traits("passing"),
     "lagged": Traits("passing", is_about_stream=True),
     "restarted": Traits("restart", begins_attempt=True, is_about_stream=True),
     "error": Traits("failure", is_terminal=True),
@@ -255,6 +268,14 @@ def to_event_at_once(value: Any, publisher: Publisher | None = None) -> Event | 
         return to_event(value, publisher, at_once=True)
     except NotEncodable:
         return None
+
+
+def input_error(report: ErrorReport, number: int) -> Event:
+    """Say what was wrong with one input of a session, which goes on."""
+    try:
+        return Event("input_error", encode({**report.body, "input": number}))
+    except NotEncodable:  # the detail of an exception of the app's own can be anything
+        return Event("input_error", encode({**replace(report, detail=None).body, "input": number}))
 
 
 def terminal(kind: Literal["done", "error", "cancelled"], data: Mapping[str, Any] | ErrorReport) -> Event:

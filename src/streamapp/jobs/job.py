@@ -20,6 +20,7 @@ from ..process.logs import logger
 from ..settings import MediaForm, Settings
 from .channel import Channel
 from .events import ATTEMPT, Event, EventId, to_event
+from .inbox import Inbox
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ class Job:
         arguments: what its input was validated to, where that was in this process. Let go of when the job has ended:
             they can be megabytes.
         answer: takes what the endpoint answers itself, where somebody waits for that.
+        inbox: the inputs that come while it runs: it is a session.
         share: counts the bytes of its input; let go of when the job is over and its code, which has it, has returned.
         attempt: which one it is, or will be when it is queued: 1 and up.
         is_live: False where it is over, and its log comes from a store.
@@ -213,6 +215,7 @@ class Job:
         "has_own_answer",
         "has_returned",
         "id",
+        "inbox",
         "is_expired",
         "on_ended",
         "on_returned",
@@ -231,6 +234,7 @@ class Job:
         *,
         arguments: dict[str, Any] | None = None,
         answer: OwnAnswer | None = None,
+        inbox: Inbox | None = None,
         share: Share | None = None,
         attempt: int = 1,
         is_live: bool = True,
@@ -240,6 +244,7 @@ class Job:
         self.attempt = attempt
         self.arguments = arguments
         self.answer = answer
+        self.inbox = inbox
         self.share = share if share is not None and share.size else None  # most have none: it takes 0.3 kB
         self.payer = request.caller if share is None else share.payer
         self.context = contextvars.copy_context()
@@ -364,15 +369,19 @@ class Job:
         """End the job with an error, or with what was told of one elsewhere."""
         if isinstance(error, ErrorReport):
             return self._told(self.channel.fail(error))
-        where = f"endpoint {self.request.path}"
-        try:
-            report = describe(error, where=where, debug=self._debug)
-        except Exception:  # an exception of the app's own can break when it is read; the job ends all the same
-            logger.exception("job %s failed with an error that cannot be described", self.id)
-            report = describe(EndpointFailed(f"{where} failed with {type(error).__name__}"))
+        report = self.describe(error)
         if not self.request.is_detached and not self.is_over:
             self.raised = error  # before: who hears of the end may look
         return self._told(self.channel.fail(report))
+
+    def describe(self, error: BaseException) -> ErrorReport:
+        """Describe what the endpoint's code raised, as its caller is told."""
+        where = f"endpoint {self.request.path}"
+        try:
+            return describe(error, where=where, debug=self._debug)
+        except Exception:  # an exception of the app's own can break when it is read; the job ends all the same
+            logger.exception("job %s failed with an error that cannot be described", self.id)
+            return describe(EndpointFailed(f"{where} failed with {type(error).__name__}"))
 
     def cancel(self, reason: str = "the job was cancelled") -> bool:
         """End the job: readers see `cancelled` now, the producer stops at its next emit."""
@@ -443,6 +452,8 @@ class Job:
         finally:  # whoever waits, goes on
             if self.answer is not None:
                 self.answer.end()
+            if self.inbox is not None:
+                self.inbox.close()
         # Jobs are kept for long: let go of what can be megabytes.
         self.arguments, self.context, self.channel.publisher = None, contextvars.Context(), None
         request = self.request

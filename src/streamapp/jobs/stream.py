@@ -1,22 +1,25 @@
 """Give the code of an endpoint its job's stream: the face of the channel that it emits to.
 
 What it emits is encoded in the emitting thread; images and large files that come from the loop, in a thread of their
-own. The order, the bounds and the readers of what was emitted are `channel`'s.
+own. The order, the bounds and the readers of what was emitted are `channel`'s. A session's code asks it for inputs,
+too; when its thread may wait for one, is the worker's to say.
 
 Divergence: this module uses `threading`, to tell the loop's thread from others.
 """
 
 import contextvars
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from ..errors import StreamAppError
+from ..errors import InputsEnded, StreamAppError
 from ..process.threads import in_encoder
 from .channel import Channel
 from .events import Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from .inbox import Inbox, Unread
 
 
 class Stream:
@@ -83,6 +86,25 @@ class Stream:
         """Emit a line for the job's log."""
         self.emit(Log(message, level, source))
 
+    def receive(self) -> Any:
+        """Return the next input of a session; waits for it, and meanwhile the inference thread is free for other jobs.
+
+        Raises:
+            InputsEnded: no more will come. Left alone it ends the session well.
+            StreamAppError: called on the event loop, where it is `await stream.areceive()`, or in no session that asks
+                for its inputs: `@streamapp.realtime` on a method with `stream: streamapp.Stream` alone.
+        """
+        _refuse_to_receive()
+
+    async def areceive(self) -> Any:
+        """Do the same in an `async def` method."""
+        _refuse_to_receive()
+
+    @property
+    def unread(self) -> int:
+        """Return how many inputs of a session wait to be received, for code that goes on without any."""
+        return 0
+
     def check(self) -> None:
         """Raise `Cancelled` when the job is over; call it in loops that emit nothing."""
         self._channel.check()
@@ -90,6 +112,97 @@ class Stream:
     def wants_preview(self) -> bool:
         """Tell whether somebody watches and has taken the last preview; make none otherwise."""
         return self._channel.wants_preview()
+
+
+class SessionStream(Stream):
+    """Give a session's code its inputs besides.
+
+    Args:
+        inbox: where they come.
+        rest: settles what was taken, and blocks until it is the session's turn again, or for a while.
+        arest: does so on the loop.
+    """
+
+    __slots__ = ("_arest", "_inbox", "_rest")
+
+    def __init__(
+        self,
+        channel: Channel,
+        job_id: str,
+        inbox: "Inbox",
+        *,
+        rest: "Callable[[], object]",
+        arest: "Callable[[], Awaitable[None]] | None" = None,
+        loop_thread: int | None = None,
+    ) -> None:
+        super().__init__(channel, job_id, loop_thread=loop_thread)
+        self._inbox = inbox
+        self._rest = rest
+        self._arest = arest or inbox.arrival
+
+    def receive(self) -> Any:
+        """Return the next input, as `Stream` says."""
+        if self._loop_thread is not None and threading.get_ident() == self._loop_thread:
+            raise StreamAppError(
+                "stream.receive would block the event loop; in an async method write await stream.areceive()"
+            )
+        while True:
+            self._rest()
+            for unread in self._next():
+                return unread.value
+
+    async def areceive(self) -> Any:
+        """Return the next input, as `Stream` says."""
+        while True:
+            await self._arest()
+            for unread in self._next():
+                return unread.value
+
+    @property
+    def unread(self) -> int:
+        """Return how many inputs wait to be received."""
+        return self._inbox.unread
+
+    def _next(self) -> "list[Unread]":
+        self.check()
+        taken = self._inbox.take()
+        if not taken and self._inbox.has_ended:
+            raise InputsEnded
+        return taken
+
+
+class Inputs:
+    """Give a session's code its inputs one after another, until no more will come: an iterator, of either kind."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self._stream.receive()
+        except InputsEnded:
+            raise StopIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._stream.areceive()
+        except InputsEnded:
+            raise StopAsyncIteration from None
+
+
+def _refuse_to_receive() -> NoReturn:
+    raise StreamAppError(
+        "no inputs are received here: stream.receive is for a session that asks for them, @streamapp.realtime(path) on "
+        "a method with stream: streamapp.Stream alone; elsewhere inputs come as arguments"
+    )
 
 
 _current_stream: contextvars.ContextVar[Stream] = contextvars.ContextVar("streamapp_stream")

@@ -92,6 +92,7 @@ class Binding:
         files: keeps what a job returns and is too large to be written into its events.
         is_beside: a sync endpoint runs in a thread of its own, beside the inference thread, for the loop's worker.
     Attributes:
+        app: whose method it calls.
         loop: the server's, once it has started.
     """
 
@@ -100,7 +101,7 @@ class Binding:
     ) -> None:
         self.spec = spec
         self.reader = reader
-        self._app = app
+        self.app = app
         self.loop: asyncio.AbstractEventLoop | None = None
         self._files = files
         self._is_beside = is_beside
@@ -113,7 +114,7 @@ class Binding:
         Raises:
             StreamAppError: the job's input is not here, or is not what the endpoint takes (`InvalidInput`).
         """
-        self._enter(job)
+        self.enter(job)
         if self.spec.is_async:
             return self._arun(job, stream)
         if self._is_beside:
@@ -129,13 +130,13 @@ class Binding:
                 arguments = runner.run(self.reader.read_again(job.request))
         result = self._call(arguments, stream)
         if inspect.isawaitable(result):
-            result = self._on_loop(job, _awaited(result))
+            result = self.on_loop(job, awaited(result))
         if job.answer is not None and job.answer.takes(result):
             if job.answer.keeps(job, result):
-                return self._on_loop(job, job.answer.keep(job, result))
+                return self.on_loop(job, job.answer.keep(job, result))
             return job.answer.hand_over(job, result)
         if hasattr(result, "__aiter__"):
-            return self._on_loop(job, exhaust_on_loop(result, stream))
+            return self.on_loop(job, exhaust_on_loop(result, stream))
         return result
 
     def _run_to_the_end(self, job: Job, stream: Stream) -> Any:
@@ -148,14 +149,14 @@ class Binding:
             arguments = await self.reader.read_again(job.request)
         result = self._call(arguments, stream)
         if inspect.isawaitable(result):
-            result = await _awaited(result)
+            result = await awaited(result)
         if job.answer is not None and job.answer.takes(result):
             if job.answer.keeps(job, result):
                 return await job.answer.keep(job, result)
             return await job.answer.hand_over_on_loop(job, result)
-        return await _in_thread(job, result, stream) if is_iterator(result) else result
+        return await in_thread(job, result, stream) if is_iterator(result) else result
 
-    def _on_loop(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def on_loop(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run on the loop what does not belong into the inference thread, and block until it has ended.
 
         The job's end cancels it.
@@ -173,9 +174,10 @@ class Binding:
         name = self.spec.stream_parameter
         return self._method(**arguments) if name is None else self._method(**arguments, **{name: stream})
 
-    def _enter(self, job: Job) -> None:
+    def enter(self, job: Job) -> None:
+        """Have what user code asks for in this context be the job's: app, request, files, limits."""
         request = job.request
-        enter_app(self._app)
+        enter_app(self.app)
         enter_request(RequestContext(request.headers, request.endpoint))
         publisher = _Publisher(self._files, request.origin, request.caller, self._folder, request.media)
         job.channel.publisher = publisher
@@ -183,7 +185,7 @@ class Binding:
         self.reader.enter()
 
 
-async def _awaited(result: Any) -> Any:
+async def awaited(result: Any) -> Any:
     """Return what comes in the end of what is to be awaited, as decorators give it."""
     while inspect.isawaitable(result):
         result = await result
@@ -213,7 +215,7 @@ async def _outcome(job: Job, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, 
             job.on_ended.remove(stop)
 
 
-async def _in_thread(job: Job, items: Iterator[Any], stream: Stream) -> Any:
+async def in_thread(job: Job, items: Iterator[Any], stream: Stream) -> Any:
     """Go through an iterator that a coroutine gave, in a thread of its own: the loop would stand at each item."""
     going = asyncio.ensure_future(in_own_thread(f"items-{job.id}", exhaust, items, stream))
     try:

@@ -6,11 +6,12 @@ Which thread calls this is the worker's choice: none of it waits for anything bu
 import gc
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import OutOfMemory, StreamAppError, is_out_of_memory
-from ..jobs.events import Event, to_event, to_event_at_once
+from ..jobs.events import Event, input_error, to_event, to_event_at_once
+from ..jobs.inbox import Unread
 from ..jobs.job import Job
 from ..jobs.stream import Stream
 from ..process.logs import logger
@@ -99,6 +100,19 @@ def report(job: Job, error: BaseException) -> None:
     job.fail(error)
     if not isinstance(error, StreamAppError):
         logger.error("job %s failed: %s%s", job.id, job.request.path, advice(error), exc_info=error)
+    _give_back_memory(job, error)
+
+
+def failures(job: Job, inputs: Iterable[Unread], error: Exception) -> list[Event]:
+    """Return what a session, which goes on, says of inputs that its code has failed at; log it likewise."""
+    report = job.describe(error)
+    if not isinstance(error, StreamAppError):
+        logger.error("job %s failed at an input: %s%s", job.id, job.request.path, advice(error), exc_info=error)
+    _give_back_memory(job, error)
+    return [input_error(report, unread.number) for unread in inputs]
+
+
+def _give_back_memory(job: Job, error: BaseException) -> None:
     try:
         if is_out_of_memory(error) or isinstance(error, OutOfMemory):
             error.__traceback__ = None  # its frames hold the tensors

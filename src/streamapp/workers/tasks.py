@@ -13,16 +13,21 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, QueueFull
+from ..errors import Cancelled, InputsEnded, QueueFull
 from ..jobs.job import Job
 from ..jobs.stream import Stream, enter_stream
 from ..process.forks import ending_forks
 from ..process.threads import in_encoder
 from ..settings import Settings
-from .results import close, final_event, report, succeed_at_once
+from .results import close, failures, final_event, report, succeed_at_once
+from .sessions import Session, inbox_of
 from .worker import Capture, Run, RunTimes, State, WorkerStatistics, draining, waited_too_long
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 
 class TaskWorker:
@@ -33,6 +38,7 @@ class TaskWorker:
         ready: tasks wait for it: the app's setup.
         max_running: of them that run at a time; the others wait. All up to `max_async_jobs` when None.
         is_beside: says of a job that it runs beside another, which it may have to stop: it waits for no turn.
+        session_of: what runs a job that is a session. These are not counted here: what may be too many is their inputs.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class TaskWorker:
         ready: Future[None],
         max_running: int | None = None,
         is_beside: Callable[[Job], bool] | None = None,
+        session_of: Callable[[Job], Session] | None = None,
         capture: Capture | None = None,
     ) -> None:
         self.name = name
@@ -53,8 +60,10 @@ class TaskWorker:
         self._turns = asyncio.Semaphore(max_running or self.max_jobs)
         self._without_turns = asyncio.Semaphore(self.max_jobs)
         self._is_beside = is_beside or (lambda job: False)
+        self._session_of = session_of
         self._capture = capture or (lambda job: nullcontext())
         self._tasks: dict[Job, asyncio.Task[None]] = {}
+        self._sessions: dict[Job, asyncio.Task[None]] = {}
         self._refused = 0
         self._is_draining = False
         self._times = RunTimes()
@@ -71,7 +80,7 @@ class TaskWorker:
     @property
     def is_idle(self) -> bool:
         """Say whether no job waits or runs."""
-        return not self._tasks
+        return not (self._tasks or self._sessions)
 
     def start(self) -> None:
         """Do nothing: setup is the inference thread's."""
@@ -85,14 +94,20 @@ class TaskWorker:
         """
         if self._is_draining:
             raise draining()
+        if job.inbox is not None:
+            self._begin(job, self._run_session(job), self._sessions)
+            return
         if len(self._tasks) >= self.max_jobs:
             self._refused += 1
             raise QueueFull(
                 f"{self.name} runs {len(self._tasks)} async jobs already", retry_after_s=self._times.retry_after_s(1)
             )
+        self._begin(job, self._run(job), self._tasks)
+
+    def _begin(self, job: Job, run: "Coroutine[Any, Any, None]", tasks: dict[Job, asyncio.Task[None]]) -> None:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(job), context=job.context, name=f"job-{job.id}")
-        self._tasks[job] = task
+        task = loop.create_task(run, context=job.context, name=f"job-{job.id}")
+        tasks[job] = task
 
         def stop(job: Job) -> None:
             with suppress(RuntimeError):  # the loop is closed
@@ -105,12 +120,17 @@ class TaskWorker:
         return 0
 
     def begin_drain(self) -> None:
-        """Take no more jobs; let the running ones, and those that wait for their turn, go on."""
+        """Take no more jobs; let the running ones, and those that wait for their turn, go on. Sessions end that have
+        nothing to do.
+        """
         self._is_draining = True
+        for job in list(self._sessions):
+            if inbox_of(job).is_idle:
+                job.fail(draining())
 
     def cancel_running(self) -> None:
         """End all jobs; their readers are told that the server is shutting down."""
-        for job in list(self._tasks):
+        for job in [*self._tasks, *self._sessions]:
             job.fail(draining())
 
     def join(self, timeout_s: float) -> bool:
@@ -119,7 +139,7 @@ class TaskWorker:
 
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
-        return WorkerStatistics(self.state, 0, len(self._tasks), self._refused)
+        return WorkerStatistics(self.state, 0, len(self._tasks) + len(self._sessions), self._refused)
 
     async def _run(self, job: Job) -> None:
         # One coroutine for all of it: each one between the task and the endpoint is gone through twice per event.
@@ -159,6 +179,63 @@ class TaskWorker:
             job.returned()
             del self._tasks[job]
             self._times.add(time.monotonic() - started)
+
+    async def _run_session(self, job: Job) -> None:
+        assert self._session_of is not None
+        session = self._session_of(job)
+        try:
+            await asyncio.shield(asyncio.wrap_future(self.ready))
+            if job.start():
+                session.binding.enter(job)
+                stream = session.stream(
+                    job, inbox_of(job).wait, partial(self._rest, job), loop_thread=threading.get_ident()
+                )
+                enter_stream(stream)
+                with self._capture(job), ending_forks():
+                    if session.asks:
+                        await session.arun(job, [], stream)
+                    else:
+                        await self._take_turns(job, session, stream)
+                job.returned()
+                job.succeed(None)
+        except InputsEnded:
+            job.succeed(None)
+        except (Cancelled, asyncio.CancelledError):
+            job.cancel()  # without effect on a job that is over already, which is why it was cancelled
+        except BaseException as error:  # whatever user code raises ends this job and no other
+            report(job, error)
+        finally:
+            job.returned()
+            del self._sessions[job]
+
+    async def _take_turns(self, job: Job, session: Session, stream: Stream) -> None:
+        """Run a session's code for each input, or batch of them, until no more come."""
+        inbox, loop = inbox_of(job), asyncio.get_running_loop()
+        while True:
+            await self._rest(job)
+            inputs = inbox.take()
+            if not inputs:
+                return
+            deadline = loop.call_later(job.request.timeout_s, job.expire)
+            try:
+                session.extend(inbox, inputs)
+                await session.arun(job, inputs, stream)
+            except Exception as error:  # the app's own, at these inputs; the session goes on
+                if not session.is_unary:
+                    raise
+                for failure in failures(job, inputs, error):
+                    await job.channel.aemit(failure)
+            finally:
+                deadline.cancel()
+            if not session.is_unary:
+                return
+
+    async def _rest(self, job: Job) -> None:
+        """Wait until a session has something to do; in a drain it ends where it has nothing to do any more."""
+        if self._is_draining:
+            job.fail(draining())
+        job.channel.check()
+        await inbox_of(job).arrival()
 
     async def _become_ready(self, job: Job, turns: asyncio.Semaphore) -> None:
         left_s = None if job.request.queue_timeout_s is None else job.queue_time_left_s

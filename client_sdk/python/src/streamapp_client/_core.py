@@ -35,6 +35,7 @@ MEANINGS = {
     "preview": "passing",
     "progress": "passing",
     "log": "passing",
+    "input_error": "passing",
     "lagged": "passing",
     "started": "passing",
     "restarted": "restart",

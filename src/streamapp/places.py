@@ -1,0 +1,84 @@
+"""Count the sessions under way in one process, of which there may be so many.
+
+A session is one WebSocket of an app's: realtime ones, which are jobs, and those that methods get themselves. Most of
+the time they do nothing, so they stand in no queue; but each has its place.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+from .errors import Draining, Unavailable
+
+_COME_BACK_S = 5
+
+
+class PlacesStatistics(NamedTuple):
+    """Describe the sessions at one moment."""
+
+    #: how many there are, by the app's name and "realtime" or "websocket"
+    taken: dict[tuple[str, str], int]
+    #: sessions refused because there were too many
+    refused: int
+
+
+class Places:
+    """Hold a process's sessions. On the loop, but for `leave`, which any thread may call.
+
+    Args:
+        most: how many there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taken: dict[Hashable, tuple[str, str, Callable[[], None] | None]] = {}
+        self._refused = 0
+        self._is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def check(self) -> None:
+        """Raise where no place can be had now: for a handshake, before its session is made.
+
+        Raises:
+            Unavailable: all are taken.
+            Draining: none is given any more.
+        """
+        if self._is_draining:
+            raise Draining("the server is shutting down; connect again")
+        if len(self._taken) >= self.most:
+            self._refused += 1
+            raise Unavailable(
+                f"there are {len(self._taken)} sessions already, as many as max_sessions; connect again later",
+                retry_after_s=_COME_BACK_S,
+            )
+
+    def take(self, holder: Hashable, *, app: str, kind: str, end: Callable[[], None] | None = None) -> None:
+        """Take a place until `leave`; raises as `check` does.
+
+        Args:
+            kind: "realtime" or "websocket".
+            end: called on the loop when a drain begins; what has none hears of it by its job.
+        """
+        self.check()
+        self._taken[holder] = (app, kind, end)
+
+    def leave(self, holder: Hashable) -> None:
+        """Give a place back; again is without effect."""
+        self._taken.pop(holder, None)
+
+    def begin_drain(self) -> None:
+        """Give no more places, and have those end that asked to be told; again is without effect."""
+        if self._is_draining:
+            return
+        self._is_draining = True
+        for _, _, end in list(self._taken.values()):
+            if end is not None:
+                end()
+
+    def statistics(self) -> PlacesStatistics:
+        """Return the figures."""
+        taken: dict[tuple[str, str], int] = {}
+        for app, kind, _ in list(self._taken.values()):
+            taken[app, kind] = taken.get((app, kind), 0) + 1
+        return PlacesStatistics(taken, self._refused)
