@@ -45,6 +45,7 @@ from ..process.logs import logger
 from ..process.threads import in_pool
 from ..runtime import Runtime
 from ..stores.files import Stored
+from .over_socket import OverSocket
 from .tokens import add_token_route, tell_expired
 
 PROXY_PATH = "/api/fal/proxy"
@@ -54,11 +55,12 @@ _REQUEST_PATH = re.compile(r"/requests/[^/]+(/.*)?")
 HOSTS = {
     "fal.run": "/run",
     "queue.fal.run": "/queue",
+    "ws.fal.run": "/ws",
     "rest.fal.ai": "/rest",
     "rest.alpha.fal.ai": "/rest",
     "v3.fal.media": "/rest",
 }
-_OWN_PATHS = ("/run/", "/queue/", "/rest/", "/api/fal/", "/files/", "/jobs/")
+_OWN_PATHS = ("/run/", "/queue/", "/ws/", "/rest/", "/api/fal/", "/files/", "/jobs/")
 _REST_PATHS = ("/storage/", "/files/upload", "/tokens")
 _HTTP_PORTS = {"http": 80, "https": 443}
 _STATUS = {"queued": "IN_QUEUE", "running": "IN_PROGRESS"}
@@ -413,7 +415,9 @@ def _lifetime_s(request: Request) -> float | None:
 def _middleware(runtime: Runtime) -> list[Middleware]:
     providers = [served.app.provide_hints for served in runtime.served if _has_hints(served.app)]
     hints = [Middleware(RunnerHints, providers=providers)] if providers else []
-    return [*hints, Middleware(FalPaths, app_names=[served.name for served in runtime.served])]
+    app_names = [served.name for served in runtime.served]
+    over_socket = Middleware(OverSocket, app_names=app_names, runtime=runtime)
+    return [over_socket, *hints, Middleware(FalPaths, app_names=app_names)]
 
 
 def _has_hints(app: App) -> bool:

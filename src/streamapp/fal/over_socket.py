@@ -1,0 +1,246 @@
+"""Answer requests that come over one WebSocket: `/ws/{owner}/{app}[/path]`, as `ws.fal.run` has it.
+
+Each message is the body of a request to what is at `/run/{owner}/{app}[/path]`, and is answered as by HTTP: a `start`
+with status and headers, the body in pieces as they come, an `end`. They are answered in order, one at a time; the
+client may send the next ones meanwhile. What is behind the server's guards is called again for each, with the caller
+of the handshake. When the client leaves, the request under way hears of it as by HTTP, and the others are dropped.
+
+Source: https://docs.fal.ai/model-apis/model-endpoints/websockets, and `ws` of `fal.apps` of the package `fal`.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from functools import partial
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import Draining, describe
+from ..http.call import header_in
+from ..http.connection import TRANSPORT_EXTENSION
+from ..http.middleware import BodyLimit, RequestId, UnhandledErrors, refuse
+from ..runtime import Runtime
+from ..sockets.wire import Wire, wire_of
+
+_PATH = re.compile(r"/ws/([^/]+)/([^/]+)(/.*)?", re.DOTALL)
+_SCHEMES = {"ws": "http", "wss": "https"}
+# Of the handshake, or of one request alone.
+_NOT_PASSED_ON = frozenset(
+    {b"connection", b"upgrade", b"content-length", b"content-type", b"transfer-encoding", b"expect"}
+    | {b"idempotency-key", b"last-event-id"}
+)
+# What was sent ahead of the answers; a client that is further ahead waits.
+_MAX_AHEAD, _MAX_AHEAD_BYTES = 64, 1024 * 1024
+_PIECE_BYTES = 256 * 1024  # clients refuse messages over 1 MiB
+_CLOSE_S = 1.0
+
+
+class OverSocket:
+    """Lead the requests that come over WebSockets at `/ws/` to where those by HTTP go.
+
+    Args:
+        app_names: the apps that are served.
+    """
+
+    def __init__(self, app: ASGIApp, app_names: Collection[str], runtime: Runtime) -> None:
+        self.app = app
+        self._names = frozenset(app_names)
+        self._runtime = runtime
+        settings = runtime.settings
+        told = UnhandledErrors(app, partial(describe, where="the server", debug=settings.debug))
+        self._answering = RequestId(BodyLimit(told, settings.max_body_bytes, runtime.inputs))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the requests of one socket, until its client leaves."""
+        root = scope.get("root_path", "")
+        match = _PATH.fullmatch(scope["path"].removeprefix(root)) if scope["type"] == "websocket" else None
+        if match is None or match[2] not in self._names:
+            return await self.app(scope, receive, send)
+        if self._runtime.is_draining:
+            return await refuse(describe(Draining("the server is shutting down")), {}, scope, receive, send)
+        await receive()  # that it connects
+        await send({"type": "websocket.accept"})
+        request = _as_http(scope, f"{root}/run/{match[1]}/{match[2]}{match[3] or ''}")
+        await _Requests(self._answering, request, receive, send, wire_of(scope)).answer()
+
+
+def _as_http(scope: Scope, path: str) -> Scope:
+    """Return a request's scope, but for its body, of a handshake's."""
+    headers = [(name, value) for name, value in scope["headers"] if not _is_the_sockets(name)]
+    return {
+        **{name: scope[name] for name in scope if name not in ("subprotocols", "raw_path")},
+        "type": "http",
+        "method": "POST",
+        "scheme": _SCHEMES[scope.get("scheme", "ws")],
+        "path": path,
+        "headers": [*headers, (b"content-type", b"application/json")],
+        "extensions": {TRANSPORT_EXTENSION: None},  # it is not this request's to end
+    }
+
+
+def _is_the_sockets(name: bytes) -> bool:
+    return name in _NOT_PASSED_ON or name.startswith(b"sec-websocket-")
+
+
+class _Requests:
+    """Answer what one socket brings."""
+
+    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, wire: Wire | None) -> None:
+        self._app = app
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._wire = wire
+        self._ahead = deque[bytes]()
+        self._ahead_bytes = 0
+        self._has_changed = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_left = asyncio.Event()
+
+    async def answer(self) -> None:
+        """Answer one after another; return when the client has left, or an answer broke off."""
+        reading = asyncio.create_task(self._read())
+        try:
+            while (body := await self._next()) is not None:
+                answer = _Answer(self._deliver)
+                await self._app(_one(self._scope, body), self._receiving(body), answer.send)
+                if not answer.is_whole:
+                    return await self._close(1011, "the answer broke off")
+        finally:
+            reading.cancel()
+
+    async def _read(self) -> None:
+        """Read ahead, as far as that goes: who waits for answers may have left."""
+        while (message := await self._receive())["type"] == "websocket.receive":
+            text = message.get("text")
+            body = text.encode() if text is not None else message["bytes"]
+            self._ahead.append(body)
+            self._ahead_bytes += len(body)
+            self._has_changed.set()
+            while len(self._ahead) >= _MAX_AHEAD or self._ahead_bytes > _MAX_AHEAD_BYTES:
+                self._has_room.clear()
+                await self._has_room.wait()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._has_left.set()
+        self._has_changed.set()
+
+    async def _deliver(self, message: Message) -> None:
+        """Send, as a server does by HTTP: without an error where the client has left."""
+        if not self._has_left.is_set():
+            try:
+                await self._send(message)
+            except OSError:
+                self._leave()
+
+    async def _next(self) -> bytes | None:
+        """Return the next request's body; None when the client has left."""
+        while not self._ahead and not self._has_left.is_set():
+            self._has_changed.clear()
+            await self._has_changed.wait()
+        if self._has_left.is_set():
+            return None
+        body = self._ahead.popleft()
+        self._ahead_bytes -= len(body)
+        self._has_room.set()
+        return body
+
+    def _receiving(self, body: bytes) -> Receive:
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            await self._has_left.wait()
+            return {"type": "http.disconnect"}
+
+        return receive
+
+    async def _close(self, code: int, reason: str) -> None:
+        """Close the socket, at once where its client does not read."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._deliver({"type": "websocket.close", "code": code, "reason": reason})
+        except TimeoutError:
+            if self._wire is not None:
+                self._wire.abort()
+
+
+def _one(scope: Scope, body: bytes) -> Scope:
+    """Return the scope of one of a socket's requests."""
+    return {
+        **scope,
+        "headers": [*scope["headers"], (b"content-length", b"%d" % len(body))],
+        "extensions": {**scope["extensions"]},
+        "state": {**scope.get("state", {})},
+    }
+
+
+class _Answer:
+    """Write one answer to the socket as it comes."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._began_at = time.monotonic()
+        self._first_byte_s = 0.0
+        self._status = 0
+        self._request_id = ""
+        self._is_text = False
+        self.is_whole = False
+
+    async def send(self, message: Message) -> None:
+        """Take one message of HTTP's."""
+        if message["type"] == "http.response.start":
+            await self._start(message)
+        elif message["type"] == "http.response.body":
+            await self._write(message.get("body", b""), is_last=not message.get("more_body", False))
+
+    async def _start(self, message: Message) -> None:
+        headers = list(message.get("headers", ()))
+        self._status = message["status"]
+        self._request_id = (header_in(headers, b"x-fal-request-id") or b"").decode("latin-1")
+        self._first_byte_s = time.monotonic() - self._began_at
+        self._is_text = _is_text(header_in(headers, b"content-type") or b"")
+        await self._tell("start", headers=_named(headers))
+
+    async def _write(self, body: bytes, *, is_last: bool) -> None:
+        while body:
+            end = _PIECE_BYTES
+            while end < len(body) and self._is_text and body[end] & 0xC0 == 0x80:  # amid a character
+                end -= 1
+            piece, body = body[:end], body[end:]
+            await self._piece(piece)
+        if is_last:
+            self.is_whole = True
+            await self._tell("end", time_to_first_byte_seconds=round(self._first_byte_s, 6))
+
+    async def _piece(self, piece: bytes) -> None:
+        """Send text as text, unless it could be taken for what is said of the answer."""
+        with suppress(UnicodeDecodeError):
+            if self._is_text and b'"request_id"' not in piece:
+                return await self._send({"type": "websocket.send", "text": piece.decode()})
+        await self._send({"type": "websocket.send", "bytes": piece})
+
+    async def _tell(self, type: str, **told: object) -> None:
+        said = {"type": type, "request_id": self._request_id, "status": self._status, **told}
+        await self._send({"type": "websocket.send", "text": json.dumps(said)})
+
+
+def _is_text(content_type: bytes) -> bool:
+    kind = content_type.lower()
+    is_utf8 = b"charset" not in kind or b"utf-8" in kind
+    return is_utf8 and (kind.startswith(b"text/") or kind.partition(b";")[0].endswith(b"json"))
+
+
+def _named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by their names as they are usually written, each once."""
+    told: dict[str, str] = {}
+    for name, value in headers:
+        usual = name.decode("latin-1").title()
+        told[usual] = f"{told[usual]}, {value.decode('latin-1')}" if usual in told else value.decode("latin-1")
+    return told
