@@ -60,6 +60,7 @@ def test_an_untouched_client_is_told_whom_to_trust_and_whom_to_call() -> None:
         "NODE_EXTRA_CA_CERTS": "/tls/ca.pem",
         "FAL_RUN_HOST": "127.0.0.1:8443/run",
         "FAL_QUEUE_RUN_HOST": "127.0.0.1:8443/queue",
+        "FAL_WS_RUN_HOST": "127.0.0.1:8443/ws",
     }
 
 
@@ -147,3 +148,13 @@ def test_nodes_web_sockets_are_ours_too() -> None:
     code = "console.log(new WebSocket('wss://fal.run/me/app/realtime?t=1').url); process.exit()"
     shown = run("node", "-e", code, NODE_OPTIONS="--experimental-websocket")
     assert shown == "ws://127.0.0.1:8000/run/me/app/realtime?t=1\n"
+
+
+@needs_node
+def test_a_node_without_web_sockets_is_told_how_to_have_them() -> None:
+    code = "delete globalThis.WebSocket; await import(process.env.SHIM); queueMicrotask(() => new WebSocket('wss://x'))"
+    env = {"PATH": os.environ["PATH"], "SHIM": (SHIMS / "fal.mjs").as_uri()}
+    command = ["node", "--input-type=module", "-e", code]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert ended.returncode != 0
+    assert "NODE_OPTIONS=--experimental-websocket" in ended.stderr

@@ -125,6 +125,8 @@ class FalPaths:
         if match is None or match[3] not in self._names:
             return scope
         kind, owner, name, rest = match[1], match[2], match[3], (match[4] or "").rstrip("/")
+        if scope["type"] == "websocket":  # whose outputs have their files in them: they come too fast to be fetched
+            return {**scope, "path": f"{root}/{name}{rest}", ASKED_PATH: path} if kind == "run" else scope
         if kind == "queue" and _REQUEST_PATH.fullmatch(rest):
             return {**scope, "path": f"{root}/queue/{owner}/{name}{rest}"}  # without a slash at its end
         scope = {**scope, MEDIA: "url"}  # scripts download what they get, and other servers take no data URIs

@@ -51,6 +51,7 @@ def tls_variables(address: str, environment: Mapping[str, str], *, bundle: Path,
         "NODE_EXTRA_CA_CERTS": str(authority),
         "FAL_RUN_HOST": f"{address}/run",
         "FAL_QUEUE_RUN_HOST": f"{address}/queue",
+        "FAL_WS_RUN_HOST": f"{address}/ws",
     }
 
 

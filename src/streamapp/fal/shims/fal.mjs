@@ -29,4 +29,9 @@ if (WebSocket !== undefined) {
       super(redirect(url), ...others);
     }
   };
+} else {
+  process.on("uncaughtExceptionMonitor", ({ message }) => {
+    if (message !== "WebSocket is not defined") return;
+    console.error(`node ${process.version} has WebSockets with NODE_OPTIONS=--experimental-websocket, node 22 without`);
+  });
 }
