@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
 from tests.served import blocks, finished, submit
 
 import streamapp
@@ -521,3 +522,60 @@ def test_a_body_that_comes_as_it_is_has_the_type_that_is_declared_or_is_json() -
 
     post = streamapp.compile_app(Raw).openapi()["paths"]["/raw"]["post"]
     assert list(post["requestBody"]["content"]) == ["application/octet-stream", "application/json"]
+
+
+# Sessions
+
+
+class Sessions(streamapp.App):
+    app_name = "sessions"
+
+    @streamapp.realtime("/realtime", buffering=2, session_timeout=5)
+    def draw(self, input: Prompt) -> Drawn:
+        """Draw each."""
+        raise NotImplementedError
+
+    @streamapp.realtime("/talk")
+    async def talk(self, inputs: AsyncIterator[Size]) -> AsyncIterator[dict[str, int]]:
+        async for _ in inputs:
+            yield {}
+
+    @streamapp.websocket("/rooms/{name}/{seat:int}")
+    async def room(self, socket: WebSocket, name: str, seat: int) -> None:
+        """Sit in a room."""
+
+
+def test_a_session_is_described_as_what_opens_it_and_as_fal_has_it() -> None:
+    document = streamapp.compile_app(Sessions).openapi()
+    told = document["paths"]["/realtime"]
+    assert told["x-fal-protocol"] == {
+        "type": "realtime",
+        "operationId": "draw",
+        "config": {"buffering": 2, "sessionTimeout": 5, "maxBatchSize": 1},
+        "contentType": "application/msgpack",
+        "realtimeMode": "unary",
+        "input": {"$ref": "#/components/schemas/Prompt"},
+        "output": {"$ref": "#/components/schemas/Drawn"},
+    }
+    assert told["get"]["summary"] == "Draw each."
+    assert "101" in told["get"]["responses"]
+    assert {"Prompt", "Drawn", "Node"} <= {*document["components"]["schemas"]}
+    assert document["paths"]["/talk"]["x-fal-protocol"]["input"] == {"$ref": "#/components/schemas/Size"}
+
+
+def test_a_raw_session_is_described_with_its_path() -> None:
+    told = streamapp.compile_app(Sessions).openapi()["paths"]["/rooms/{name}/{seat}"]
+    assert told["x-fal-protocol"]["type"] == "websocket"
+    assert [parameter["name"] for parameter in told["get"]["parameters"]] == ["name", "seat"]
+
+
+def test_sessions_of_several_apps_are_described_where_they_are() -> None:
+    document = streamapp.compile_app(Painter, Sessions).openapi()
+    assert document["paths"]["/sessions/talk"]["get"]["tags"] == ["sessions"]
+    assert "/talk" not in document["paths"]
+    operations = [o for item in document["paths"].values() for o in item.values() if "operationId" in o]
+    assert len({o["operationId"] for o in operations if "tags" in o}) == len([o for o in operations if "tags" in o])
+
+
+def test_a_document_without_sessions_says_nothing_of_fal() -> None:
+    assert "x-fal-protocol" not in json.dumps(streamapp.compile_app(Painter).openapi())

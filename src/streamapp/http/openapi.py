@@ -3,6 +3,7 @@
 FastAPI describes what it fills itself; the input that `inputs` reads and the events are added here.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from ..endpoint import EndpointSpec
 from ..jobs.events import ABOUT_STREAM, KINDS, TERMINAL
 from ..media import File
+from ..session import SessionSpec
 
 OPENAPI_VERSION = "3.2.0"
 _REF = "#/components/schemas/{model}"
@@ -130,6 +132,7 @@ _NOTHING_LEFT = {"description": "The job is over, and nothing is behind Last-Eve
 _GET_ORDER = (
     "The first block is `job`, unless it goes on behind Last-Event-ID; the last one is `done`, `error` or `cancelled`."
 )
+_OPENED = "Open it as a WebSocket."
 # Blocks of a GET stream that have a name without `_events=named`, too.
 _NAMED = ABOUT_STREAM | TERMINAL | {"job"}
 
@@ -147,7 +150,29 @@ class DescribedEndpoint:
     media_type: str | None
 
 
-def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class DescribedSession:
+    """Name what the description of a session at one path needs.
+
+    Attributes:
+        adapter: of what an input must be.
+        app: the name of the app that has it.
+    """
+
+    route: str
+    spec: SessionSpec
+    adapter: TypeAdapter[Any]
+    app: str
+
+    @property
+    def messages(self) -> DescribedEndpoint:
+        """Return the endpoint whose input and items its messages would be."""
+        return DescribedEndpoint(self.route, self.spec.inputs, self.adapter, None, None)
+
+
+def build_openapi(
+    app: FastAPI, endpoints: Iterable[DescribedEndpoint], sessions: Iterable[DescribedSession] = ()
+) -> dict[str, Any]:
     """Return the OpenAPI document of `app`."""
     document = get_openapi(
         title=app.title,
@@ -157,13 +182,16 @@ def build_openapi(app: FastAPI, endpoints: Iterable[DescribedEndpoint]) -> dict[
         routes=app.routes,
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    described = list(endpoints)
-    inputs, items, results, definitions = _generate(described)
+    described, opened = list(endpoints), list(sessions)
+    *kinds, definitions = _generate([*described, *(session.messages for session in opened)])
     schemas.update({**definitions, _ERROR_NAME: ERROR_SCHEMA})
-    for endpoint, taken, item, result in zip(described, inputs, items, results, strict=True):
+    parts = zip(*kinds, strict=True)
+    for endpoint, (taken, item, result) in zip(described, parts, strict=False):
         for method, operation in document["paths"][endpoint.route].items():
             _describe_input(operation, method, endpoint, taken, schemas)
             operation["responses"] = _answers(endpoint.spec, item, result, method)
+    for session, (taken, item, _) in zip(opened, parts, strict=True):
+        document["paths"][session.route] = _opening(session, taken, item)
     for path, answers in _job_answers().items():
         (operation,) = document["paths"][path].values()
         operation["responses"] = {**answers, **{status: _error(told) for status, told in _JOB_ERRORS.items()}}
@@ -250,6 +278,39 @@ def _describe_input(
         {"name": name, "in": "query", "required": name in needed and not has_default, "schema": part}
         for name, part in _parts(members, endpoint.whole).items()
     )
+
+
+def _opening(session: DescribedSession, taken: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
+    """Describe a session, for which OpenAPI has no word: as the GET that opens it, and by fal's `x-fal-protocol`.
+
+    Divergence: fal has a POST beside it that nothing answers, which pages would show as an endpoint.
+    """
+    spec, mark = session.spec, session.spec.mark
+    kind = "websocket" if mark.is_raw else "realtime"
+    protocol: dict[str, Any] = {
+        "type": kind,
+        "operationId": spec.name,
+        "config": {
+            "buffering": mark.buffering,
+            "sessionTimeout": mark.session_timeout,
+            "maxBatchSize": mark.max_batch_size,
+        },
+    }
+    if not mark.is_raw:
+        protocol |= {"contentType": mark.content_type, "realtimeMode": spec.mode, "input": taken, "output": item}
+    names = re.findall(r"{(\w+)}", session.route)
+    return {
+        "x-fal-protocol": protocol,
+        "get": {
+            "tags": [session.app],
+            "summary": spec.summary,
+            "description": "\n\n".join(filter(None, (spec.description, _OPENED))),
+            "operationId": f"{spec.name}_{kind}{session.route.removesuffix(spec.path).replace('/', '_')}",
+            "parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names],
+            "responses": {"101": {"description": "The socket is open."}}
+            | {status: _error(_ERRORS[status]) for status in ("401", "403", "503")},
+        },
+    }
 
 
 def _members(schema: dict[str, Any], schemas: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -35,23 +36,26 @@ from ..app import App, is_app_class
 from ..endpoint import EndpointSpec, get_mark
 from ..errors import DefinitionError, ErrorReport, InvalidInput, NotFound, StreamAppError, describe
 from ..fal.api import FAL
+from ..fetch import MediaLimits
 from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import add_file_routes
 from ..http.handling import plain_answer
 from ..http.metrics import CONTENT_TYPE, Metrics
 from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, HeadLimit, RequestId, UnhandledErrors, UnloggedToken
-from ..http.openapi import DescribedEndpoint, build_openapi
+from ..http.openapi import DescribedEndpoint, DescribedSession, build_openapi
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
 from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_routes
 from ..http.sites import CrossSite, Hosts, NotByLink
 from ..http.tokens import Tokens
+from ..inputs import InputReader
 from ..jobs.store import JobStore
 from ..process.logs import logger
 from ..process.threads import ends_within
 from ..runpod.api import RUNPOD
 from ..runpod.endpoints import Endpoint, check_endpoints, queue_limits, words_about
 from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
+from ..session import SessionSpec
 from ..settings import Settings, get_settings
 from ..stores.files import FileStore
 
@@ -125,7 +129,8 @@ def compile_app(
     _check_routes(api, places)
     _add_endpoints(api, places, is_guarded=settings.api_key is not None)
     described = [place.described for place in places if place.in_schema]
-    api.openapi = lambda: _openapi(api, described)  # type: ignore[method-assign]
+    sessions = _described_sessions(runtime)
+    api.openapi = lambda: _openapi(api, described, sessions)  # type: ignore[method-assign]
     return api
 
 
@@ -514,7 +519,23 @@ def _check_routes(api: FastAPI, places: Iterable[_Place]) -> None:
             seen[path, method] = name
 
 
-def _openapi(api: FastAPI, described: Iterable[DescribedEndpoint]) -> dict[str, Any]:
+def _described_sessions(runtime: Runtime) -> list[DescribedSession]:
+    limits = MediaLimits.of(runtime.settings)
+    prefixes = [(served, f"/{served.name}") for served in runtime.served if len(runtime.served) > 1]
+    return [
+        DescribedSession(compile_path(prefix + spec.path)[1], spec, _adapter(spec, limits), served.name)
+        for served, prefix in [*prefixes, (runtime.served[0], "")]
+        for spec in type(served.app).session_specs()
+    ]
+
+
+def _adapter(spec: SessionSpec, limits: MediaLimits) -> TypeAdapter[Any]:
+    return TypeAdapter(Any) if spec.mode == "raw" else InputReader(spec.inputs, limits).adapter
+
+
+def _openapi(
+    api: FastAPI, described: Iterable[DescribedEndpoint], sessions: Iterable[DescribedSession]
+) -> dict[str, Any]:
     if api.openapi_schema is None:
-        api.openapi_schema = build_openapi(api, described)
+        api.openapi_schema = build_openapi(api, described, sessions)
     return api.openapi_schema
