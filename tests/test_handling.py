@@ -10,6 +10,7 @@ import fastapi
 import pytest
 import starlette.exceptions
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse, Response
 from starlette.testclient import TestClient
@@ -17,7 +18,7 @@ from tests.served import ASYNC, finished, names, runtime_of, serving, shape
 
 import streamapp
 from streamapp.errors import InvalidInput
-from streamapp.http.handling import handled, plain_answer
+from streamapp.http.handling import handled, invalid_input, plain_answer
 from streamapp.jobs.job import Job
 
 
@@ -296,3 +297,19 @@ async def test_outside_of_an_app_there_are_no_handlers() -> None:
     request = StarletteRequest({"type": "http"})
     assert await handled(request, Refused()) is None
     assert plain_answer(Refused()) is None
+
+
+def test_what_is_wrong_with_an_input_echoes_little_of_it() -> None:
+    errors: list[dict[str, object]] = [
+        {"type": "t", "loc": ("body", "x" * 300), "msg": "no", "input": value, "ctx": {"given": value}}
+        for value in (1, b"bytes", [1, 2], "é" * 300, "\ud800")
+    ]
+    told = invalid_input(RequestValidationError(errors))
+    assert told.message == f"body.{'x' * 200}...: no"
+    inputs = [1, "<binary 5 bytes>", "<list of 2 items>", "é" * 200 + "...", "\\ud800"]
+    assert [(e["input"], e["ctx"]["given"]) for e in told.detail] == [(given, given) for given in inputs]
+
+
+def test_of_many_errors_the_first_are_told() -> None:
+    errors = [{"type": "t", "loc": (n,), "msg": "no", "input": n} for n in range(1000)]
+    assert [e["loc"] for e in invalid_input(RequestValidationError(errors)).detail] == [[n] for n in range(100)]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from fastapi.utils import is_body_allowed_for_status_code
 from pydantic_core import PydanticSerializationError, to_json
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +18,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..errors import InvalidInput
 from ..text import all_whole
+
+_MAX_ECHO = 200
+_MAX_ERRORS = 100
 
 
 async def handled(request: Request, raised: Exception) -> Response | None:
@@ -45,6 +50,34 @@ def plain_answer(raised: Exception) -> Response | None:
     if not is_body_allowed_for_status_code(raised.status_code):
         return Response(None, raised.status_code, raised.headers)
     return Response(told_as_json({"detail": raised.detail}), raised.status_code, raised.headers, "application/json")
+
+
+def invalid_input(error: RequestValidationError) -> InvalidInput:
+    """Return what is told of an input that is not what an endpoint takes: FastAPI's list, each entry kept short."""
+    errors = [_shorten(e) for e in error.errors()[:_MAX_ERRORS]]
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return InvalidInput(f"{where}: {first['msg']}", detail=errors)
+
+
+def _shorten(error: dict[str, Any]) -> dict[str, Any]:
+    """Keep short what an error echoes of the input: values, names and messages can be megabytes."""
+    context = {key: _echo(value) for key, value in error.get("ctx", {}).items()}
+    short = {**error, "loc": [_echo(part) for part in error["loc"]], "msg": _echo(error["msg"])}
+    return {**short, "input": _echo(error.get("input")), **({"ctx": context} if context else {})}
+
+
+def _echo(value: Any) -> Any:
+    match value:
+        case bool() | int() | float() | None:
+            return value
+        case bytes() | bytearray():
+            return f"<binary {len(value)} bytes>"
+        case dict() | list():
+            return f"<{type(value).__name__} of {len(value)} items>"
+    text = str(value)
+    text = text if len(text) <= _MAX_ECHO else text[:_MAX_ECHO] + "..."
+    return text.encode(errors="backslashreplace").decode()  # a form's charset can yield what UTF-8 cannot write
 
 
 def told_as_json(body: Any) -> bytes:

@@ -333,7 +333,7 @@ class EndpointRoute:
         job = await self._runtime.jobs.find(event_id.job_id, call.caller)
         if (job.request.app, job.request.endpoint) != (self._served.name, self._spec.path):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.request.path}, not of {request.url.path}")
-        return _resumed(call, job, self._runtime, _after(job, call.last_event_id))
+        return _resumed(call, job, self._runtime, place_in(job, call.last_event_id))
 
 
 def _fingerprint(query: bytes, given: FormData | bytes | None) -> str:
@@ -548,7 +548,7 @@ def _resumed(
     )
 
 
-def _after(job: Job, last_event_id: str) -> int:
+def place_in(job: Job, last_event_id: str) -> int:
     """Return the place that an event id names in a job's log."""
     event_id = parse_event_id(last_event_id)
     if event_id.job_id != job.id:
@@ -608,7 +608,7 @@ def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
     async def job_events(request: Request, job_id: str) -> Response:
         call = Call.of(request.scope)
         job = await runtime.jobs.find(job_id, call.caller)
-        after = _after(job, call.last_event_id) if call.last_event_id else 0
+        after = place_in(job, call.last_event_id) if call.last_event_id else 0
         # Clients of ours say by the header that they started the job; its old connection may not be known to be dead.
         is_owner = call.resume is not None or not job.channel.has_reading_owner
         takes_over = bool(call.last_event_id) and is_owner

@@ -34,12 +34,12 @@ from starlette.types import Receive, Scope, Send
 
 from ..app import App, is_app_class
 from ..endpoint import EndpointSpec, get_mark
-from ..errors import DefinitionError, ErrorReport, InvalidInput, NotFound, StreamAppError, describe
+from ..errors import DefinitionError, ErrorReport, NotFound, StreamAppError, describe
 from ..fal.api import FAL
 from ..fetch import MediaLimits
 from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import add_file_routes
-from ..http.handling import plain_answer
+from ..http.handling import invalid_input, plain_answer
 from ..http.metrics import CONTENT_TYPE, Metrics
 from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, HeadLimit, RequestId, UnhandledErrors, UnloggedToken
 from ..http.openapi import DescribedEndpoint, DescribedSession, build_openapi
@@ -65,8 +65,6 @@ _FIXED_PATHS = ("/openapi.json", "/docs", "/playground", "/jobs", "/files", "/_s
 # The first app may have endpoints there: the server's own are below `/_streamapp` as well.
 _SHARED_PATHS = ("/health", "/ready", "/metrics")
 _HEALTH_S = 5.0  # for an `async def health`
-_MAX_ECHO = 200
-_MAX_ERRORS = 100
 
 
 def compile_app(
@@ -221,10 +219,7 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
 def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        errors = [_shorten(e) for e in error.errors()[:_MAX_ERRORS]]
-        first = errors[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return ErrorResponse(describe(InvalidInput(f"{where}: {first['msg']}", detail=errors)))
+        return ErrorResponse(describe(invalid_input(error)))
 
     async def known(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
@@ -244,26 +239,6 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     api.add_exception_handler(StreamAppError, known)
     api.add_exception_handler(ClientDisconnect, gone)
     api.state.own_handlers = frozenset(api.exception_handlers.values())
-
-
-def _shorten(error: dict[str, Any]) -> dict[str, Any]:
-    """Keep short what an error echoes of the input: values, names and messages can be megabytes."""
-    context = {key: _echo(value) for key, value in error.get("ctx", {}).items()}
-    short = {**error, "loc": [_echo(part) for part in error["loc"]], "msg": _echo(error["msg"])}
-    return {**short, "input": _echo(error.get("input")), **({"ctx": context} if context else {})}
-
-
-def _echo(value: Any) -> Any:
-    match value:
-        case bool() | int() | float() | None:
-            return value
-        case bytes() | bytearray():
-            return f"<binary {len(value)} bytes>"
-        case dict() | list():
-            return f"<{type(value).__name__} of {len(value)} items>"
-    text = str(value)
-    text = text if len(text) <= _MAX_ECHO else text[:_MAX_ECHO] + "..."
-    return text.encode(errors="backslashreplace").decode()  # a form's charset can yield what UTF-8 cannot write
 
 
 # Endpoints
