@@ -7,6 +7,8 @@ import { encodeInput } from "./inputs.js";
 import { follow, JobHandle } from "./job.js";
 import { parseJson, stringifyJson } from "./json.js";
 import { type JobStatus, Server } from "./server.js";
+import type { Session } from "./session.js";
+import type { SocketMaker } from "./socket.js";
 import type { Stream } from "./stream.js";
 
 export interface ClientOptions {
@@ -23,6 +25,8 @@ export interface ClientOptions {
   silenceMs?: number;
   /** How integers beyond `Number.MAX_SAFE_INTEGER` come: rounded to numbers, which is the default, or as BigInts. */
   largeIntegers?: "number" | "bigint";
+  /** What opens the sockets of `connect`, where the engine has no `WebSocket`: Node 20, with the package `ws`. */
+  WebSocket?: SocketMaker;
 }
 
 export interface CallOptions extends Limits {
@@ -42,21 +46,28 @@ export interface SubscribeOptions extends CallOptions {
   logs?: boolean;
 }
 
+export interface ConnectOptions extends Limits {
+  /** An input that waits to be sent is replaced by the next one: of a canvas, say, only the newest state counts. */
+  newest?: boolean;
+}
+
 /** Call one streamapp server; a client holds no connection, and needs no closing. */
 export class Client {
   #server: Server;
   #key: string | undefined;
+  #Socket: SocketMaker | undefined;
 
   /** `url` is where the server is, without the path of an endpoint; in a page it may be relative: "/". */
   constructor(
     url: string | URL,
-    { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000, largeIntegers }: ClientOptions = {},
+    { key, patienceMs = 30_000, resumeWindowMs = 10_000, silenceMs = 45_000, largeIntegers, WebSocket }: ClientOptions = {},
   ) {
     const headers: Record<string, string> = key === undefined ? {} : { Authorization: inBytes(`Key ${key}`) };
     const base = new URL(String(url), globalThis.location?.href).href.replace(/[/?#]+$/, "");
     const parse = largeIntegers === "bigint" ? parseJson : JSON.parse;
     this.#server = new Server({ url: base, headers, resumeWindowMs, silenceMs, parse }, patienceMs);
     this.#key = key;
+    this.#Socket = WebSocket;
   }
 
   /** Start a job and return its events once the server begins to answer, which takes a second at most. */
@@ -115,6 +126,23 @@ export class Client {
         throw error;
       }
     });
+  }
+
+  /**
+   * Open a session at once, and return it: inputs may be sent while it connects.
+   *
+   * It begins where the server marks a method `@streamapp.realtime(path)`; leaving it cancels its job.
+   */
+  connect<Input = any, Output = any>(path: string, { newest = false, ...limits }: ConnectOptions = {}): Session<Input, Output> {
+    const Socket: SocketMaker | undefined = this.#Socket ?? globalThis.WebSocket;
+    if (!Socket) {
+      throw new TypeError(
+        "This engine has no WebSocket; use Node 22, `node --experimental-websocket`, or new Client(url, { WebSocket }) of the package ws",
+      );
+    }
+    const url = this.#server.urlOf(path);
+    const query = this.#key === undefined ? "" : `${url.includes("?") ? "&" : "?"}_token=${encodeURIComponent(this.#key)}`;
+    return this.#server.connect({ url, query, Socket }, newest, limits);
   }
 
   /**

@@ -14,7 +14,7 @@ const MOST_REDIRECTS = 20; // as many as browsers follow
 
 /** What is sent. */
 export interface Request {
-  method: "GET" | "POST";
+  method: "GET" | "POST" | "OPTIONS";
   url: string;
   headers: Record<string, string>;
   body?: string;

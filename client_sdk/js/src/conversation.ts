@@ -55,17 +55,41 @@ const NEVER_THE_RESULT: ReadonlySet<string> = new Set(["preview", "progress", "l
 // is named.
 const PASSING: ReadonlySet<number | undefined> = new Set([undefined, 429, 502, 503, 504]);
 
-/** Hold one stream: what was sent for it, what came, and how often it was lost. */
-export class Conversation {
-  /** The job that speaks; undefined when the server has no jobs. */
-  jobId: string | undefined;
+/** Hold what a job has come to: the data of its last lasting event. */
+export class Outcome {
+  isThere = false;
+  data: any;
+
+  /** Take the next event; what the attempt before a restart has brought does not count any more. */
+  take(name: string, data: any): void {
+    if (NEVER_THE_RESULT.has(name)) return;
+    this.isThere = name !== "restarted";
+    this.data = this.isThere ? data : undefined;
+  }
+}
+
+/** What brings the events of one job. */
+export interface Source {
+  /** The job that speaks; undefined when the server has no jobs, or has not said it yet. */
+  readonly jobId: string | undefined;
   /** The data of the last lasting event, once the stream has ended well. */
-  result: any;
+  readonly result: any;
   /** Whether the job needs no cancel: it has ended, or its server has lost us anyway. */
+  readonly isOver: boolean;
+  /** How often the connection was lost and resumed. */
+  readonly reconnects: number;
+  /** Called when the connection is lost, with what lost it, and, without that, when it is there. */
+  onConnection: (lost?: unknown) => void;
+  /** Yield every event once, in order. */
+  events(): AsyncGenerator<StreamEvent, void>;
+}
+
+/** Hold one stream: what was sent for it, what came, and how often it was lost. */
+export class Conversation implements Source {
+  jobId: string | undefined;
+  result: any;
   isOver = false;
-  /** How often the stream was cut and resumed. */
   reconnects = 0;
-  /** Called when the connection is lost, with what lost it, and, without that, when it is back. */
   onConnection: (lost?: unknown) => void = () => {};
 
   #manners: Manners;
@@ -79,8 +103,7 @@ export class Conversation {
   #isGet = false;
   #isDone = false;
   #hasEvents = false;
-  #hasResult = false;
-  #last: any;
+  #outcome = new Outcome();
 
   constructor(manners: Manners, subject: Subject, patience: Patience, signal: AbortSignal) {
     this.#manners = manners;
@@ -109,7 +132,6 @@ export class Conversation {
     }
   }
 
-  /** Yield every event once, in order. */
   async *events(): AsyncGenerator<StreamEvent, void> {
     while (!this.isOver) {
       let lost: unknown;
@@ -134,7 +156,7 @@ export class Conversation {
   /** Say whether the stream may end where the body does: that of a GET says `done` before, another brings a result. */
   get #isComplete(): boolean {
     if (this.#isGet) return this.#isDone;
-    return !(this.#decoder instanceof SSEDecoder) || (this.#hasResult && !this.#decoder.isInBlock);
+    return !(this.#decoder instanceof SSEDecoder) || (this.#outcome.isThere && !this.#decoder.isInBlock);
   }
 
   /** Say whether what was lost can be asked for again: the rest of the job, or all, under the same key. */
@@ -182,11 +204,7 @@ export class Conversation {
       this.isOver = true;
       throw errorFromEvent(name, data, this.jobId);
     }
-    // What the attempt before a restart has brought does not count any more.
-    if (!NEVER_THE_RESULT.has(name)) {
-      this.#hasResult = name !== "restarted";
-      this.#last = this.#hasResult ? data : undefined;
-    }
+    this.#outcome.take(name, data);
     this.#hasEvents = true;
     if (name !== "job") this.#patience.renew(); // each connection begins with one
     return { name, data, id };
@@ -194,7 +212,7 @@ export class Conversation {
 
   #end(): void {
     this.isOver = true;
-    this.result = this.#last;
+    this.result = this.#outcome.data;
   }
 
   /** Throw a refusal that will not pass. */
@@ -244,7 +262,7 @@ export async function readJson(
 }
 
 /** Say whether the same request may be granted later; a job that has started, and failed, may not. */
-function mayPass(error: unknown, isResume = false): boolean {
+export function mayPass(error: unknown, isResume = false): boolean {
   if (!(error instanceof StreamappError)) return false;
   return error.retryable && PASSING.has(error.status) && (isResume || error.jobId === undefined);
 }

@@ -2,7 +2,7 @@
 
 /** What went wrong: the server's word, or, in the first line, ours. */
 export type ErrorCode =
-  | "connection_failed" | "stream_interrupted" | "unexpected_answer" | "refused"
+  | "connection_failed" | "stream_interrupted" | "session_ended" | "unexpected_answer" | "refused"
   | "malformed_request" | "unauthorized" | "not_found" | "job_not_found" | "job_unfinished" | "payload_too_large"
   | "invalid_input" | "queue_full" | "cancelled" | "endpoint_failed" | "not_encodable" | "internal_error"
   | "unavailable" | "draining" | "setup_failed" | "out_of_memory" | "worker_stuck"

@@ -5,7 +5,7 @@
  *     for await (const event of stream) console.log(event.name, event.data);
  */
 
-export { type CallOptions, Client, type ClientOptions, type StreamOptions, type SubscribeOptions } from "./client.js";
+export { type CallOptions, Client, type ClientOptions, type ConnectOptions, type StreamOptions, type SubscribeOptions } from "./client.js";
 export type { StreamEvent } from "./conversation.js";
 export type { Limits } from "./deadline.js";
 export { type ServerSentEvent, SSEDecoder } from "./decoder.js";
@@ -13,4 +13,5 @@ export { type ErrorCode, StreamappError } from "./errors.js";
 export type { JobHandle } from "./job.js";
 export { parseJson, stringifyJson } from "./json.js";
 export type { JobStatus } from "./server.js";
+export type { Session } from "./session.js";
 export type { Stream } from "./stream.js";

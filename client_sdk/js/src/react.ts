@@ -1,10 +1,11 @@
-/** Show a stream in a React component. */
+/** Show a stream, or a session, in a React component. */
 
 import { useCallback, useEffect, useRef, useState } from "react";
 
-import type { Client, StreamOptions } from "./client.js";
+import type { Client, ConnectOptions, StreamOptions } from "./client.js";
 import type { StreamEvent } from "./conversation.js";
 import { either } from "./deadline.js";
+import type { Session } from "./session.js";
 import type { Stream } from "./stream.js";
 
 /** What the component shows; all of it is of the last stream that was started. */
@@ -65,6 +66,74 @@ export function useStream<Result = any>(client: Client, path: string): StreamSta
   return { ...state, start, cancel };
 }
 
+/** What the component shows of a session; all of it is of the last one. */
+export interface SessionState<Output = any> {
+  status: "idle" | "connecting" | "open" | "reconnecting" | "succeeded" | "failed" | "cancelled";
+  /** The last event. */
+  event?: StreamEvent;
+  /** The data of the last preview, output and progress. */
+  preview?: any;
+  output?: Output;
+  progress?: any;
+  /** What was wrong with the last input that was answered. */
+  inputError?: any;
+  /** What has ended the session early. */
+  error?: unknown;
+}
+
+export interface SessionCalls<Input = any> {
+  /** Send an input; without a session one is opened. Resolves as `session.send` does. */
+  send: (input: Input) => Promise<number | undefined>;
+  /** Say that no more inputs come. */
+  finish: () => void;
+  /** Cancel the session that is open. */
+  cancel: () => void;
+}
+
+/** Return the state of a session and the functions that feed and end it; unmounting cancels. */
+export function useSession<Input = any, Output = any>(
+  client: Client,
+  path: string,
+  { newest = false }: Pick<ConnectOptions, "newest"> = {},
+): SessionState<Output> & SessionCalls<Input> {
+  const [state, setState] = useState<SessionState<Output>>({ status: "idle" });
+  const running = useRef<Session<Input, Output>>(undefined);
+
+  const leave = useCallback(() => {
+    running.current?.cancel();
+    running.current = undefined;
+  }, []);
+  useEffect(() => leave, [client, path, newest, leave]);
+
+  const open = useCallback(() => {
+    const session = client.connect<Input, Output>(path, { newest });
+    running.current = session;
+    // A session that was left shows nothing any more.
+    const show = (change: Partial<SessionState<Output>>) => {
+      if (running.current === session) setState((state) => ({ ...state, ...change }));
+    };
+    const end = (change: Partial<SessionState<Output>>) => {
+      show(change);
+      if (running.current === session) running.current = undefined;
+    };
+    setState({ status: "connecting" });
+    for (const name of ["connected", "reconnected"] as const) session.on(name, () => show({ status: "open" }));
+    session.on("reconnecting", () => show({ status: "reconnecting" }));
+    session.on("input_error", (inputError) => show({ inputError }));
+    session.on("data", (_, event) => show(event.name === "output" ? { ...shown(event), inputError: undefined } : shown(event)));
+    session.done().then(() => end({ status: "succeeded" }), (error) => end({ status: error.code === "cancelled" ? "cancelled" : "failed", error }));
+    return session;
+  }, [client, path, newest]);
+
+  const send = useCallback((input: Input) => (running.current ?? open()).send(input), [open]);
+  const finish = useCallback(() => running.current?.finish(), []);
+  const cancel = useCallback(() => {
+    if (running.current) setState((state) => ({ ...state, status: "cancelled" }));
+    leave();
+  }, [leave]);
+  return { ...state, send, finish, cancel };
+}
+
 function isCancel(error: any, signal: AbortSignal): boolean {
   return signal.aborted || error.code === "cancelled";
 }
@@ -74,7 +143,7 @@ async function showAll<Result>(stream: Stream<Result>, show: (event: StreamEvent
   return stream.done();
 }
 
-function shown(event: StreamEvent): Partial<StreamState> {
+function shown(event: StreamEvent): Pick<StreamState, "event" | "preview" | "output" | "progress"> {
   const { name, data } = event;
   return name === "preview" || name === "output" || name === "progress" ? { event, [name]: data } : { event };
 }

@@ -1,11 +1,14 @@
 /** Speak to one server: what every request carries, jobs by their id, streams that are left. */
 
 import { fetchAnswer, isForeign, JSON_TYPE, originOf, type Request, send } from "./connection.js";
-import { Conversation, idempotencyKey, type Manners, readJson, type Subject } from "./conversation.js";
+import { Conversation, idempotencyKey, type Manners, readJson, type Source, type Subject } from "./conversation.js";
 import { Deadline, leaving, type Limits } from "./deadline.js";
+import { Dialogue, type Partner } from "./dialogue.js";
 import { errorFromEvent, type StreamappError } from "./errors.js";
 import { encodeInput } from "./inputs.js";
+import { Outbox } from "./outbox.js";
 import { Patience, type Reach } from "./patience.js";
+import { Session } from "./session.js";
 import { Stream } from "./stream.js";
 
 /** A job's state at one moment; the times are seconds since 1970, by the server's clock. */
@@ -74,14 +77,7 @@ export class Server {
   async stream(subject: Subject, limits: Limits): Promise<Stream> {
     const deadline = new Deadline(limits);
     const conversation = new Conversation(this.#manners, subject, this.#patience(), deadline.signal);
-    let left: Promise<void> | undefined;
-    const leave = (reason?: unknown) => {
-      const cancels = subject.jobId === undefined && !conversation.isOver && conversation.jobId;
-      left ??= cancels ? this.cancel(cancels) : Promise.resolve();
-      deadline.end(reason);
-      return left;
-    };
-    deadline.signal.addEventListener("abort", () => leave());
+    const leave = this.#leaving(conversation, deadline, subject.jobId === undefined);
     try {
       await conversation.start();
     } catch (error) {
@@ -89,6 +85,27 @@ export class Server {
       throw error;
     }
     return new Stream(conversation, leave);
+  }
+
+  /** Open a session; leaving it ends its job. */
+  connect(partner: Partner, isNewest: boolean, limits: Limits): Session {
+    const deadline = new Deadline(limits);
+    const outbox = new Outbox(isNewest);
+    const dialogue = new Dialogue(this.#manners, partner, this.#patience(), deadline.signal, outbox);
+    return new Session(dialogue, this.#leaving(dialogue, deadline, true));
+  }
+
+  /** Return a function that hangs up, and ends the job if it is the source's own, and not over. */
+  #leaving(source: Source, deadline: Deadline, isOwn: boolean): (reason?: unknown) => Promise<void> {
+    let left: Promise<void> | undefined;
+    const leave = (reason?: unknown) => {
+      const cancels = isOwn && !source.isOver && source.jobId;
+      left ??= cancels ? this.cancel(cancels) : Promise.resolve();
+      deadline.end(reason);
+      return left;
+    };
+    deadline.signal.addEventListener("abort", () => leave());
+    return leave;
   }
 
   /** Cancel a job, if the server can be told so soon; else it learns from the closing connection. */

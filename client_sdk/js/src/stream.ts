@@ -1,6 +1,6 @@
 /** Hand out the events of one job: to a loop, to listeners, to whoever waits for the result. */
 
-import type { Conversation, StreamEvent } from "./conversation.js";
+import type { Source, StreamEvent } from "./conversation.js";
 import { StreamappError } from "./errors.js";
 
 type Listener = (value: any, event?: StreamEvent) => void;
@@ -11,8 +11,8 @@ type Listener = (value: any, event?: StreamEvent) => void;
  * They are read in one of two ways: by a loop, which takes its own pace, or without one, as fast as they come, for the
  * listeners of `on` and the promise of `done`. A loop serves listeners and promise too.
  */
-export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
-  #conversation: Conversation;
+export class Stream<Result = any, Output = any> implements AsyncIterable<StreamEvent> {
+  #source: Source;
   #events: AsyncGenerator<StreamEvent, void>;
   #leave: (reason?: unknown) => Promise<void>;
   #listeners = new Map<string, Listener[]>();
@@ -24,10 +24,10 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
   #reject!: (error: unknown) => void;
 
   /** @internal */
-  constructor(conversation: Conversation, leave: (reason?: unknown) => Promise<void>) {
-    this.#conversation = conversation;
-    this.#events = conversation.events();
-    conversation.onConnection = (lost) => this.#call(lost ? "reconnecting" : "reconnected", lost);
+  constructor(source: Source, leave: (reason?: unknown) => Promise<void>) {
+    this.#source = source;
+    this.#events = source.events();
+    source.onConnection = (lost) => this.#call(lost ? "reconnecting" : source.reconnects ? "reconnected" : "connected", lost);
     this.#leave = leave;
     this.#done = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -38,12 +38,12 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
 
   /** The job; undefined from a server that has no jobs. */
   get jobId(): string | undefined {
-    return this.#conversation.jobId;
+    return this.#source.jobId;
   }
 
   /** How often the stream was cut and resumed. */
   get reconnects(): number {
-    return this.#conversation.reconnects;
+    return this.#source.reconnects;
   }
 
   /**
@@ -53,10 +53,11 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
    * "reconnecting" that the connection was lost, and by what, "reconnected" that it is back.
    */
   on(name: "error" | "reconnecting", listener: (error: StreamappError) => void): this;
-  on(name: "reconnected", listener: () => void): this;
+  on(name: "reconnected" | "connected", listener: () => void): this;
   on(name: "done", listener: (result: Result) => void): this;
+  on(name: "output", listener: (output: Output, event: StreamEvent<Output>) => void): this;
   on(
-    name: "preview" | "output" | "progress" | "log" | "data" | (string & {}),
+    name: "preview" | "progress" | "log" | "data" | (string & {}),
     listener: (data: any, event: StreamEvent) => void,
   ): this;
   on(name: string, listener: (...values: any[]) => void): this {
@@ -128,8 +129,8 @@ export class Stream<Result = any> implements AsyncIterable<StreamEvent> {
   async #end(): Promise<void> {
     await this.#leave();
     if (this.#left) return;
-    this.#resolve(this.#conversation.result);
-    this.#tellEnd("done", this.#conversation.result);
+    this.#resolve(this.#source.result);
+    this.#tellEnd("done", this.#source.result);
   }
 
   /** Tell how it ended, once: a loop may ask again. */
