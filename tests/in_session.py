@@ -30,6 +30,12 @@ class Talk:
         for value in inputs:
             self.inbox.put(await self._reader.validate(value))
 
+    async def is_done(self) -> None:
+        """Wait until its code is done with what was said."""
+        inbox = self.inbox
+        assert inbox is not None
+        await asyncio.to_thread(until, lambda: inbox.is_idle)
+
     def finish(self) -> None:
         assert self.inbox is not None
         self.inbox.end()

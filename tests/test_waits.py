@@ -113,6 +113,11 @@ WITHOUT = {
         "rest": BY_THE_JOB,
         "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
     },
+    "streamapp/workers/sessions.py": {
+        "inbox.wait()": "it has one by itself",
+        "self._given.acquire()": "a session waits for its client, or for its turn; its end gives it one",
+        "self._given_back.acquire()": "the turn has the job's deadline, which the lane looks at",
+    },
     "streamapp/jobs/inbox.py": {"waiter": "a session waits for its client; its end ends this"},
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/runpod/runner.py": {

@@ -234,6 +234,7 @@ def thread_and_tasks(served: ServedApp) -> Workers:
         served.name,
         served.settings,
         run=served.run,
+        session_of=served.session_of,
         max_queue=served.max_queue,
         setup=served.setup,
         teardown=served.teardown,

@@ -121,9 +121,9 @@ class Inbox:
                 if self._buffering is not None and len(self._unread) > self._buffering:
                     self._bytes -= self._unread.popleft().size
                 self._changed.notify()
-            number, waiters, self._waiters = self.received, self._waiters, []
-        for waiter in waiters:
-            _finish(waiter)
+            number = self.received
+        if self._waiters:
+            self._tell_waiters()
         self._tell_change()
         return number
 
@@ -245,9 +245,21 @@ class Inbox:
         """Have those who wait on the loop look again; from any thread."""
         with self._changed:
             waiters, self._waiters = self._waiters, []
-        with suppress(RuntimeError):  # the loop is closed
-            for waiter in waiters:
-                waiter.get_loop().call_soon_threadsafe(_finish, waiter)
+        here = _running_loop()
+        for waiter in waiters:
+            loop = waiter.get_loop()
+            with suppress(RuntimeError):  # the loop is closed
+                if loop is here:
+                    _finish(waiter)
+                else:
+                    loop.call_soon_threadsafe(_finish, waiter)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # in a thread
+        return None
 
 
 def _finish(waiter: "asyncio.Future[None]") -> None:

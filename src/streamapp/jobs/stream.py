@@ -165,8 +165,9 @@ class SessionStream(Stream):
 
     def _next(self) -> "list[Unread]":
         self.check()
+        has_ended = self._inbox.has_ended  # before: what comes between the two is unread
         taken = self._inbox.take()
-        if not taken and self._inbox.has_ended:
+        if has_ended and not taken:
             raise InputsEnded
         return taken
 

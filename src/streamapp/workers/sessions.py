@@ -6,6 +6,7 @@ that is not there. What it returns, yields or emits are the job's outputs, as ev
 """
 
 import inspect
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..budget import Take, uncounted
 from ..errors import DefinitionError
 from ..jobs.inbox import Inbox, Unread
 from ..jobs.job import Job
-from ..jobs.stream import Inputs, SessionStream, Stream
+from ..jobs.stream import Inputs, SessionStream, Stream, enter_stream
 from ..session import SessionSpec
 from .binding import Binding, awaited, in_thread
 from .results import exhaust, exhaust_on_loop, is_iterator
@@ -51,7 +52,7 @@ class Session:
             return next(iter(arguments.values()))
         return arguments
 
-    def stream(
+    def enter(
         self,
         job: Job,
         rest: Callable[[], object],
@@ -59,11 +60,16 @@ class Session:
         *,
         loop_thread: int | None = None,
     ) -> Stream:
-        """Return the stream that its code gets: one that receives, where it goes through the inputs itself."""
-        inbox = inbox_of(job)
-        if not self.asks:
-            return Stream(job.channel, job.id, loop_thread=loop_thread)
-        return SessionStream(job.channel, job.id, inbox, rest=rest, arest=arest, loop_thread=loop_thread)
+        """Have this context be the session's, and return the stream that its code gets: one that receives, where it
+        goes through the inputs itself.
+        """
+        self.binding.enter(job)
+        stream = Stream(job.channel, job.id, loop_thread=loop_thread)
+        if self.asks:
+            inbox = inbox_of(job)
+            stream = SessionStream(job.channel, job.id, inbox, rest=rest, arest=arest, loop_thread=loop_thread)
+        enter_stream(stream)
+        return stream
 
     def extend(self, inbox: Inbox, inputs: list[Unread]) -> None:
         """Take the inputs that go together with the first; runs code of the app's."""
@@ -107,6 +113,55 @@ class Session:
             result = await in_thread(job, result, stream)
         if result is not None or (self._always_answers and not is_through):
             await stream.aemit(result)
+
+
+class SessionThread:
+    """Run a session's code in a thread of its own, which goes on only while it is its turn.
+
+    The turn goes to and fro: who gives it waits until it is given back. So of the worker's thread and those of its
+    sessions one runs at a time.
+
+    Args:
+        run: the session's code, to its end; given what it rests by. Raises nothing.
+        has_next_turn: begins another turn, where nobody else waits for one; says whether it did.
+    """
+
+    def __init__(self, job: Job, run: Callable[[Callable[[], None]], None], has_next_turn: Callable[[], bool]) -> None:
+        self._job = job
+        self._run = run
+        self._has_next_turn = has_next_turn
+        self._given = threading.Semaphore(0)
+        self._given_back = threading.Semaphore(0)
+        self._has_ended = False
+        self._thread = threading.Thread(target=self._work, name=f"session-{job.id}", daemon=True)
+
+    def take_turn(self) -> bool:
+        """Let it go on until it rests; False when it has come to its end. In the worker's thread."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._given.release()
+        self._given_back.acquire()
+        return not self._has_ended
+
+    def rest(self) -> None:
+        """Settle what was taken, and return when it is the session's turn, or when it is over.
+
+        In another thread of the app's, which has no turn to give back, wait for an input instead.
+        """
+        inbox = inbox_of(self._job)
+        if threading.current_thread() is not self._thread:
+            inbox.wait()
+        elif not self._job.is_over and not (inbox.settle() and self._has_next_turn()):
+            self._given_back.release()
+            self._given.acquire()
+
+    def _work(self) -> None:
+        try:
+            self._run(self.rest)
+        finally:
+            self._has_ended = True
+            self._given_back.release()
 
 
 def inbox_of(job: Job) -> Inbox:

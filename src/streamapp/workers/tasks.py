@@ -186,11 +186,8 @@ class TaskWorker:
         try:
             await asyncio.shield(asyncio.wrap_future(self.ready))
             if job.start():
-                session.binding.enter(job)
-                stream = session.stream(
-                    job, inbox_of(job).wait, partial(self._rest, job), loop_thread=threading.get_ident()
-                )
-                enter_stream(stream)
+                rest = partial(self._rest, job)
+                stream = session.enter(job, inbox_of(job).wait, rest, loop_thread=threading.get_ident())
                 with self._capture(job), ending_forks():
                     if session.asks:
                         await session.arun(job, [], stream)

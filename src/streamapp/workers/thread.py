@@ -1,8 +1,9 @@
 """Run jobs one after another in the app's inference thread.
 
 Setup, every sync endpoint and teardown run in that one thread, as CUDA streams, `inference_mode` and thread-locals
-want. Results that hold images or large files are encoded in a thread of their own, since a PNG of a megapixel takes
-60 ms, for which the GPU would idle.
+want. So do the turns of sessions; but one whose method goes through its inputs has a thread of its own (`sessions`),
+which goes on only while this one waits for it: of all of them one runs at a time. Results that hold images or large
+files are encoded in a thread of their own, since a PNG of a megapixel takes 60 ms, for which the GPU would idle.
 """
 
 import contextvars
@@ -10,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
-from ..errors import Cancelled, SetupFailed, StreamAppError, format_traceback
+from ..errors import Cancelled, InputsEnded, SetupFailed, StreamAppError, format_traceback
 from ..jobs.content import holds_path
 from ..jobs.job import Job
 from ..jobs.stream import Stream, enter_stream
@@ -20,7 +22,8 @@ from ..process.forks import ending_forks
 from ..process.logs import logger
 from ..process.threads import DaemonPool
 from ..settings import Settings
-from .results import advice, exhaust, final_event, report, succeed_at_once
+from .results import advice, exhaust, failures, final_event, report, succeed_at_once
+from .sessions import Session, SessionThread, inbox_of
 from .worker import Capture, Lane, Run, State, WorkerStatistics
 
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
@@ -34,6 +37,7 @@ class ThreadWorker:
     Args:
         name: the app's, for the thread's name and messages.
         run: runs a job's endpoint, in the inference thread.
+        session_of: what runs a job that is a session.
         setup, teardown: the app's hooks, run there too.
         on_broken: called, in any thread, when the worker is out of service; the process should end.
     """
@@ -44,6 +48,7 @@ class ThreadWorker:
         settings: Settings,
         *,
         run: Run,
+        session_of: Callable[[Job], Session] | None = None,
         max_queue: int | None = None,
         setup: Callable[[], None] | None = None,
         teardown: Callable[[], None] | None = None,
@@ -54,6 +59,8 @@ class ThreadWorker:
         self._lane = Lane(name, settings, max_queue=max_queue, on_broken=on_broken)
         self.ready = self._lane.ready
         self._run_endpoint = run
+        self._session_of = session_of
+        self._threads: dict[Job, SessionThread] = {}
         self._setup = setup
         self._teardown = teardown
         self._capture = capture or (lambda job: nullcontext())
@@ -76,8 +83,14 @@ class ThreadWorker:
         self._lane.start(self._work)
 
     def submit(self, job: Job) -> None:
-        """Queue a job; raises as `Worker.submit` says."""
-        self._lane.submit(job)
+        """Queue a job; raises as `Worker.submit` says. A session waits for something to do first."""
+        if job.inbox is None:
+            self._lane.submit(job)
+            return
+        job.inbox.on_change = partial(self._lane.wake, job)
+        self._lane.admit(job)
+        if self._session(job).asks:  # what it does before the first input is its own matter
+            self._lane.wake(job)
 
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one in the queue."""
@@ -133,7 +146,10 @@ class ThreadWorker:
         """Wait for a job and run it; False when no more will come. A frame of its own lets go of the job."""
         jobs = self._lane.take()
         for job in jobs:
-            self._run(job)
+            if job.inbox is None:
+                self._run(job)
+            else:
+                self._take_turn(job)
         return bool(jobs)
 
     def _run(self, job: Job) -> None:
@@ -147,6 +163,91 @@ class ThreadWorker:
         finally:
             job.returned()
             self._lane.done(job)
+
+    def _take_turn(self, job: Job) -> None:
+        """Let a session go on for a turn, and park it, unless it has come to its end."""
+        session = self._session(job)
+        if self._goes_on(job, session):
+            try:
+                self._lane.park(job, has_frames=session.asks)
+                return
+            except StreamAppError as error:  # a drain: there is no next turn
+                job.fail(error)
+                if session.asks:
+                    self._threads[job].take_turn()  # its code meets the end
+        self._threads.pop(job, None)
+        job.returned()
+        self._lane.done(job)
+
+    def _goes_on(self, job: Job, session: Session) -> bool:
+        """Run a turn; say whether there may be another."""
+        try:
+            if job in self._threads:
+                return self._threads[job].take_turn()
+            if job.is_over or (job.started_at is None and not job.start()):
+                return False
+            if not session.asks:
+                return job.context.run(self._call_session, job, session)
+            go = partial(self._go_through, job, session)
+            self._threads[job] = SessionThread(job, go, partial(self._lane.goes_on, job))
+            return self._threads[job].take_turn()
+        except BaseException as error:
+            self._end_session(job, error)
+            return False
+
+    def _call_session(self, job: Job, session: Session) -> bool:
+        inbox = inbox_of(job)
+        has_ended = inbox.has_ended  # before: what comes between the two is unread
+        inputs = inbox.take()
+        if not inputs:
+            if has_ended:
+                job.succeed(None)
+            return not has_ended
+        stream = session.enter(job, inbox.wait)
+        try:
+            with self._capture(job), ending_forks():
+                session.extend(inbox, inputs)
+                session.run(job, inputs, stream)
+        except Exception as error:  # the app's own, at these inputs; the session goes on
+            if not session.is_unary:
+                raise
+            for failure in failures(job, inputs, error):
+                job.channel.emit(failure)
+        if session.is_unary:
+            inbox.settle()
+            return True
+        job.succeed(None)
+        return False
+
+    # The session's own thread, while this one waits.
+
+    def _go_through(self, job: Job, session: Session, rest: Callable[[], None]) -> None:
+        try:
+            job.context.run(self._call_to_the_end, job, session, rest)
+        except BaseException as error:
+            self._end_session(job, error)
+
+    def _call_to_the_end(self, job: Job, session: Session, rest: Callable[[], None]) -> None:
+        stream = session.enter(job, rest)
+        with self._capture(job), ending_forks():
+            session.run(job, [], stream)
+        job.succeed(None)
+
+    def _end_session(self, job: Job, error: BaseException) -> None:
+        """End a session with what its code raised, whatever that was."""
+        match error:
+            case InputsEnded():
+                job.succeed(None)
+            case Cancelled():
+                job.cancel()
+            case _:
+                report(job, error)
+
+    def _session(self, job: Job) -> Session:
+        assert self._session_of is not None
+        return self._session_of(job)
+
+    # The inference thread again.
 
     def _call(self, job: Job) -> None:
         stream = Stream(job.channel, job.id)

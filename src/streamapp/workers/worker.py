@@ -144,8 +144,14 @@ class Lane:
     then on they run, until `done`. A thread of the lane's own, the watcher, ends what is overdue: jobs that waited or
     ran too long, and the worker when one of them does not come back. It is the only one that looks at deadlines.
 
-    The worker's threads call `open`, `take`, `put_back`, `done`, `begin_encoding`, `end_encoding` and `close`; any
-    thread the rest.
+    A session runs in turns. It comes in parked (`admit`), is put behind all that wait when it has something to do
+    (`wake`), is taken like a job, and is parked again (`park`), until it is `done`. It has no place in the bound of the
+    queue; its time counts anew in each turn.
+
+    The worker's threads call `open`, `take`, `put_back`, `park`, `goes_on`, `done`, `begin_encoding`, `end_encoding`
+    and `close`; any thread the rest.
+
+    More than 15 attributes: jobs and sessions stand in one line, under one lock, as the turns of both are one thread's.
 
     Where threads meet:
 
@@ -153,6 +159,11 @@ class Lane:
       channel's lock, calls `_discard`, which takes this one, and logs, where a handler of the user's may block.
     - Whoever takes a job out of the queue, under the lock, is the one that deals with it: `take` runs it, a drain
       or a break ends it. A job that ends while it waits leaves the queue by `_discard`.
+    - A session that is parked or queued when it ends is let go of by whoever finds it here, under the lock, and has
+      returned with that: nothing of it is left. But where its code stands in a thread (`has_frames`), it is queued once
+      more, in any state, so that its code comes to its end in its turn.
+    - Whoever parks a session looks afterwards whether it has something to do, or is over: what comes meanwhile finds
+      either the session parked, and wakes it, or somebody who looks.
     - Nobody is taken in once the queue was emptied: both are decided by the state, under the lock.
     - Jobs may be over while they are in here; who ends a job first is settled in its channel.
 
@@ -177,6 +188,8 @@ class Lane:
         self._state: State = "starting"
         self._queue: OrderedDict[str, Job] = OrderedDict()
         self._running: dict[Job, float] = {}  # since when; also when they are over, until the worker is back from them
+        self._parked: dict[Job, None] = {}
+        self._with_frames: set[Job] = set()  # of all sessions here, those that leave by `done` alone
         self._encoding: dict[Job, float] = {}  # since when each has run; their code has returned
         self._refused = 0
         self._times = RunTimes()
@@ -233,15 +246,65 @@ class Lane:
         job.on_ended.append(self._discard)  # before it is queued: it can end at once
         with self._changed:
             self._raise_if_refusing()
-            if len(self._queue) >= self.max_queue:
+            # Sessions are counted where there may be too many.
+            if len(self._queue) >= self.max_queue and (waiting := self._waiting_jobs()) >= self.max_queue:
                 self._refused += 1
                 raise QueueFull(
-                    f"the queue of {self.name} is full: {len(self._queue)} jobs wait",
+                    f"the queue of {self.name} is full: {waiting} jobs wait",
                     retry_after_s=self._times.retry_after_s(len(self._queue)),
                 )
             self._queue[job.id] = job
             self._changed.notify()
             self._watch_within(job.queue_time_left_s)
+
+    def admit(self, job: Job) -> None:
+        """Take in a session, parked.
+
+        Raises:
+            Draining, SetupFailed, WorkerStuck: no jobs are taken.
+        """
+        self._notice_ended_threads()
+        job.on_ended.append(self._discard_session)  # before it is here: it can end at once
+        with self._changed:
+            self._raise_if_refusing()
+            self._parked[job] = None
+        self._look_at_parked(job)
+
+    def park(self, job: Job, *, has_frames: bool = False) -> None:
+        """Take a session out of its turn, until it is woken; at once, where it has something to do.
+
+        Args:
+            has_frames: its code stands in a thread, and has to come to its end there.
+        Raises:
+            Draining, SetupFailed, WorkerStuck: no more turns are given; it still counts as running.
+        """
+        with self._changed:
+            self._raise_if_refusing()
+            self._times.add(time.monotonic() - self._running.pop(job))
+            self._parked[job] = None
+            if has_frames:
+                self._with_frames.add(job)
+        self._look_at_parked(job)
+
+    def goes_on(self, job: Job) -> bool:
+        """Give a running session another turn where nobody else waits for one; False, and nothing is done, else."""
+        with self._changed:
+            if self._queue or self._state != "ready":
+                return False
+            self._running[job] = time.monotonic()
+            return True
+
+    def wake(self, job: Job) -> None:
+        """Queue a session that is parked, behind all that wait; without effect on one that is not."""
+        with self._changed:
+            if job in self._parked:
+                self._queue_parked(job)
+
+    def _look_at_parked(self, job: Job) -> None:
+        if job.is_over:
+            self._discard_session(job)
+        elif job.inbox is not None and job.inbox.is_due:
+            self.wake(job)
 
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one in the queue: 0 when it is next, running or not here."""
@@ -293,6 +356,7 @@ class Lane:
     def done(self, job: Job) -> None:
         """Say that the worker is back from a job that it took."""
         with self._changed:
+            self._with_frames.discard(job)
             self._times.add(time.monotonic() - self._running.pop(job))
 
     def begin_encoding(self, job: Job) -> None:
@@ -311,14 +375,19 @@ class Lane:
             return list(self._busy())
 
     def begin_drain(self) -> None:
-        """Take no more jobs; end the queued ones with a retryable error, let the running ones go on."""
+        """Take no more jobs; end the queued ones, and sessions between two turns, with a retryable error, let the
+        running ones go on.
+        """
         with self._changed:
             if self._state not in ("starting", "ready"):
                 return
             self._state = "draining"
             queued = self._empty_queue()
+            gone = [job for job in queued if job.inbox is not None and job not in self._with_frames]
         for job in queued:
             job.fail(draining())
+        for job in gone:
+            job.returned()
 
     def cancel_running(self) -> None:
         """End the running jobs, and those being encoded; their readers are told that the server is shutting down."""
@@ -390,6 +459,19 @@ class Lane:
             if self._queue.get(job.id) is job:  # not the next attempt at it
                 del self._queue[job.id]
 
+    def _discard_session(self, job: Job) -> None:
+        """Let go of a session that is over, where it does not run, or have its code come to its end."""
+        with self._changed:
+            if job in self._with_frames:
+                if job in self._parked:
+                    self._queue_parked(job)
+                return
+            is_here = job in self._parked or job.id in self._queue
+            self._parked.pop(job, None)
+            self._queue.pop(job.id, None)
+        if is_here:
+            job.returned()
+
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a thread's work; whatever ends it before its time, callers and the process hear of it."""
         try:
@@ -408,6 +490,14 @@ class Lane:
 
     # Those from here to `_due_s` run under the lock.
 
+    def _waiting_jobs(self) -> int:
+        return sum(job.inbox is None for job in self._queue.values())
+
+    def _queue_parked(self, job: Job) -> None:
+        del self._parked[job]
+        self._queue[job.id] = job
+        self._changed.notify()
+
     def _in_turn(self) -> list[Job]:
         return sorted(self._queue.values(), key=_is_low_priority)
 
@@ -416,8 +506,12 @@ class Lane:
         return {**self._running, **self._encoding}
 
     def _empty_queue(self) -> list[Job]:
-        queued = list(self._queue.values())
+        queued = [*self._queue.values(), *self._parked]
         self._queue.clear()
+        self._parked.clear()
+        for job in queued:
+            if job in self._with_frames:
+                self._queue[job.id] = job
         self._changed.notify_all()
         self._due_sooner.notify()
         return queued
