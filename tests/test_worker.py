@@ -18,6 +18,7 @@ from tests.at_work import run as run_call
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled, Draining, QueueFull, SetupFailed, StreamAppError, WorkerStuck
+from streamapp.jobs.inbox import Inbox
 from streamapp.jobs.job import Job
 from streamapp.jobs.stream import Stream
 from streamapp.settings import Settings
@@ -40,6 +41,21 @@ def queued(lane: Lane, *jobs: Job) -> None:
 
 def low(**options: Any) -> Job:
     return new(is_low_priority=True, **options)
+
+
+def session(lane: Lane, *, has_input: bool = False, **options: Any) -> Job:
+    """Make a session that wakes a lane when it has something to do."""
+    job = new(**options)
+    job.inbox = Inbox()
+    if has_input:
+        job.inbox.put(1)
+    job.inbox.on_change = lambda: lane.wake(job)
+    return job
+
+
+def inbox(job: Job) -> Inbox:
+    assert job.inbox is not None
+    return job.inbox
 
 
 # Turns
@@ -531,6 +547,81 @@ def test_each_job_ends_once_however_threads_meet(started: Started) -> None:
 # Any order of what can happen
 
 
+# Sessions
+
+
+def test_a_session_is_taken_when_it_has_something_to_do_behind_all_that_wait() -> None:
+    lane = opened()
+    talk, first = session(lane), new()
+    lane.admit(talk)
+    assert lane.take(timeout_s=0) == []
+    lane.submit(first)
+    inbox(talk).put(1)
+    inbox(talk).put(2)
+    assert lane.take(3) == [first, talk]
+
+
+def test_a_parked_session_has_no_place_in_the_bound_of_the_queue() -> None:
+    lane = opened(max_queue=1)
+    for talk in (session(lane, has_input=True), session(lane, has_input=True)):
+        lane.admit(talk)
+    lane.submit(new())
+    with pytest.raises(QueueFull, match="1 jobs wait"):
+        lane.submit(new())
+
+
+def test_what_comes_while_a_session_runs_is_its_next_turn() -> None:
+    lane = opened()
+    talk = session(lane, has_input=True)
+    lane.admit(talk)
+    assert lane.take() == [talk] and talk.start()
+    inbox(talk).put(2)
+    inbox(talk).settle()
+    lane.park(talk)
+    assert lane.take() == [talk]
+
+
+def test_a_session_goes_on_where_nobody_waits_and_its_time_begins_anew(advance: Advance) -> None:
+    lane = opened()
+    talk = session(lane, has_input=True, timeout_s=10)
+    lane.admit(talk)
+    lane.take()
+    advance(8)
+    assert lane.goes_on(talk)
+    advance(8)
+    lane.end_overdue()
+    assert not talk.is_over
+    lane.submit(new())
+    assert not lane.goes_on(talk)
+    advance(8)
+    lane.end_overdue()
+    assert code(talk) == "deadline_exceeded"
+
+
+def test_a_session_that_ends_while_it_runs_is_let_go_of_when_it_rests() -> None:
+    lane = opened()
+    talk = session(lane, has_input=True)
+    lane.admit(talk)
+    lane.take()
+    assert talk.start()
+    talk.cancel()
+    lane.park(talk)
+    assert talk.has_returned and lane.is_idle
+
+
+def test_no_session_comes_in_when_it_is_over_or_the_lane_drains() -> None:
+    lane = opened()
+    talk = session(lane)
+    talk.cancel()
+    lane.admit(talk)
+    assert lane.take(timeout_s=0) == []
+    lane.begin_drain()
+    with pytest.raises(Draining):
+        lane.admit(session(lane))
+    with pytest.raises(Draining):
+        lane.park(talk)
+
+
 class Traffic(RuleBasedStateMachine):
     """Do to a lane what callers, the worker, the watcher and the server's end do, in any order, at a clock of its own.
 
@@ -654,5 +745,118 @@ class Traffic(RuleBasedStateMachine):
         assert self.lane.state in ("stopped", "stuck")
 
 
+class Sessions(RuleBasedStateMachine):
+    """Do to a lane what sessions, the worker and the server's end do, in any order.
+
+    `turns` is the model of the queue; what is neither there nor in `running` is parked, or gone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        logging.getLogger("streamapp").setLevel(logging.CRITICAL + 1)
+        self.lane = opened()
+        self.all: list[Job] = []
+        self.with_frames: set[Job] = set()  # their code stands in a thread
+        self.turns: list[Job] = []
+        self.running: list[Job] = []
+
+    def note_due(self, job: Job) -> None:
+        """Put a session that rests into the model's queue when it has to be there."""
+        if job in self.turns or job in self.running or job.has_returned:
+            return
+        if inbox(job).is_due and not job.is_over or job.is_over and job in self.with_frames:
+            self.turns.append(job)
+
+    def note_over(self) -> None:
+        for job in self.all:
+            self.note_due(job)
+        self.turns = [job for job in self.turns if job in self.with_frames or not job.is_over]
+
+    @rule(has_input=st.booleans())
+    def admit(self, has_input: bool) -> None:
+        job = session(self.lane, has_input=has_input)
+        try:
+            self.lane.admit(job)
+        except Draining:
+            assert self.lane.state == "draining"
+            return
+        self.all.append(job)
+        self.note_due(job)
+
+    @precondition(lambda self: self.all)
+    @rule(data=st.data(), how=st.sampled_from(["put", "end", "cancel"]))
+    def happen(self, data: st.DataObject, how: str) -> None:
+        job = data.draw(st.sampled_from(self.all))
+        {"put": lambda: inbox(job).put(1), "end": inbox(job).end, "cancel": job.cancel}[how]()
+        self.note_over()
+
+    @precondition(lambda self: not self.running)
+    @rule()
+    def take(self) -> None:
+        taken = self.lane.take(timeout_s=0)
+        assert taken == self.turns[:1]
+        for job in taken:
+            self.turns.remove(job)
+            if not job.is_over and job.started_at is None:
+                assert job.start()
+            inbox(job).take()
+            self.running.append(job)
+
+    @precondition(lambda self: self.running)
+    @rule(has_frames=st.booleans(), sees_its_end=st.booleans())
+    def come_back(self, has_frames: bool, sees_its_end: bool) -> None:
+        job = self.running.pop()
+        has_frames = has_frames or job in self.with_frames
+        if job.is_over and sees_its_end:
+            self.leave(job)
+            return
+        inbox(job).settle()
+        try:
+            self.lane.park(job, has_frames=has_frames)
+        except Draining as error:
+            job.fail(error)
+            self.leave(job)
+            return
+        if has_frames:
+            self.with_frames.add(job)
+        self.note_due(job)
+
+    def leave(self, job: Job) -> None:
+        job.returned()
+        self.lane.done(job)
+        self.with_frames.discard(job)
+
+    @rule()
+    def begin_drain(self) -> None:
+        resting = [job for job in self.all if job not in self.running and not job.has_returned]
+        self.lane.begin_drain()
+        assert all(job.is_over for job in resting)
+        self.turns = sorted((job for job in resting if job in self.with_frames), key=self.lane.position)
+
+    @invariant()
+    def what_is_over_and_rests_is_gone_or_has_a_last_turn(self) -> None:
+        resting = [job for job in self.all if job.is_over and job not in self.running]
+        assert all(job.has_returned != (job in self.turns) for job in resting)
+
+    @invariant()
+    def turns_are_in_the_order_in_which_they_became_due(self) -> None:
+        assert [self.lane.position(job) for job in self.turns] == [*range(len(self.turns))]
+        assert self.lane.statistics().queued == len(self.turns)
+
+    def teardown(self) -> None:
+        self.begin_drain()
+        for job in [*self.running, *self.turns]:
+            if job in self.turns:
+                assert self.lane.take() == [job]
+            job.cancel()
+            self.leave(job)
+        assert self.lane.take() == []
+        assert self.lane.is_idle
+        assert all(job.is_over and job.has_returned for job in self.all)
+        logging.getLogger("streamapp").setLevel(logging.NOTSET)
+
+
 TestTraffic = Traffic.TestCase
 TestTraffic.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, database=None)
+TestSessions = Sessions.TestCase
+TestSessions.settings = TestTraffic.settings
