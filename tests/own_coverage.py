@@ -19,7 +19,7 @@ WHOLE = {
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
     *("workers.thread", "workers.tasks", "workers.watchdog"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection", "http.response", "http.middleware"),
-    *("http.sites", "sockets.wire", "sockets.own_frames"),
+    *("http.sites", "sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
 }
 REST_PERCENT = 90
 # What these own needs a process of its own, which coverage does not follow, or is tested together.
