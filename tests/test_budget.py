@@ -19,6 +19,18 @@ from streamapp.budget import Budget
 from streamapp.errors import PayloadTooLarge, Unavailable
 
 
+def test_a_part_of_what_was_taken_comes_back_before_the_rest() -> None:
+    budget = Budget(100)
+    share = budget.share("ann", "session")
+    share.take(30)
+    share.give_back(10)
+    assert budget.used == 20
+    share.let_go("session")
+    assert budget.used == 0
+    share.give_back(10)
+    assert budget.used == 0
+
+
 def test_what_is_taken_comes_back_with_the_last_holder() -> None:
     budget = Budget(100)
     share = budget.share("ann", "request")

@@ -28,6 +28,7 @@ ORDER = (
     *("http.handling", "http.response", "http.tokens", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
+    *("sockets.outgoing", "sockets.live", "sockets.realtime"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.tokens", "fal.over_socket"),
     *("fal.api", "fal.environment"),
     *("runpod.ids", "runpod.endpoints", "runpod.schema", "runpod.apps", "runpod.progress", "runpod.outcomes"),
@@ -54,7 +55,17 @@ WITH_THREADS = {
 # Whose code `import streamapp` runs: the more there are, the later a server starts.
 IMPORTED = {
     *("PIL", "annotated_doc", "annotated_types", "anyio", "click", "dotenv", "fastapi", "httpx", "idna"),
-    *("opentelemetry", "prometheus_client", "pybase64", "pydantic", "pydantic_core", "pydantic_settings", "pygments"),
+    *(
+        "cython_runtime",
+        "msgpack",
+        "opentelemetry",
+        "prometheus_client",
+        "pybase64",
+        "pydantic",
+        "pydantic_core",
+        "pydantic_settings",
+        "pygments",
+    ),
     *("python_multipart", "rich", "starlette", "typing_extensions", "typing_inspection"),
 }
 WHOLE_PACKAGES = {"fal.toolkit", "runpod.serverless"}

@@ -107,6 +107,11 @@ class Share:
         """
         self._budget._take(self, size)
 
+    def give_back(self, size: int) -> None:
+        """Take so many bytes less, of those that were taken: what a session had of an input. On the loop."""
+        if self.size:  # else all of them are given back already
+            self._budget._add(self, -size)
+
     def let_go(self, holder: Hashable) -> None:
         """Say that a holder keeps nothing of it any more; again is without effect. In any thread."""
         if self.size:

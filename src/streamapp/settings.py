@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     max_queue: int = Field(default=64, ge=1, description="jobs that wait for the inference thread")
     max_async_jobs: int = Field(default=100, ge=1, description="jobs of `async def` endpoints at a time")
     max_sessions: int = Field(default=1000, ge=1, description="WebSockets of apps at a time")
+    max_message_bytes: int = Field(default=16 * MIB, ge=1, description="one message of a WebSocket")
     timeout_s: float = Field(default=600, gt=0, description="how long a job may run")
     queue_timeout_s: float | None = Field(default=None, gt=0, description="how long a job may wait for its turn")
     stuck_s: float = Field(default=30, gt=0, description="after the deadline, until the thread counts as stuck")

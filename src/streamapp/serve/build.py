@@ -29,7 +29,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Match, Route, compile_path
+from starlette.routing import BaseRoute, Match, Route, WebSocketRoute, compile_path
 from starlette.types import Receive, Scope, Send
 
 from ..app import App, is_app_class
@@ -57,6 +57,8 @@ from ..runpod.endpoints import Endpoint, check_endpoints, queue_limits, words_ab
 from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
 from ..session import SessionSpec
 from ..settings import Settings, get_settings
+from ..sockets.live import LiveSessions
+from ..sockets.realtime import RealtimeRoute
 from ..stores.files import FileStore
 
 #: the protocols that are spoken besides the server's own
@@ -126,6 +128,7 @@ def compile_app(
     places = _all_places(api, runtime, faces)
     _check_routes(api, places)
     _add_endpoints(api, places, is_guarded=settings.api_key is not None)
+    _add_realtime(api, runtime, faces)
     described = [place.described for place in places if place.in_schema]
     sessions = _described_sessions(runtime)
     api.openapi = lambda: _openapi(api, described, sessions)  # type: ignore[method-assign]
@@ -348,6 +351,23 @@ def _add_endpoints(api: FastAPI, places: Iterable[_Place], *, is_guarded: bool) 
         _add_endpoint(api, place, is_guarded=is_guarded)
 
 
+def _add_realtime(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> None:
+    """Add what is spoken to over a WebSocket, where endpoints are; a path with parameters last, as it hides others."""
+    owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
+        path: face.name for face in faces for path in face.fixed_paths
+    }
+    sessions = LiveSessions()
+    routes: list[WebSocketRoute] = []
+    for served, prefix in [*((served, f"/{served.name}") for served in runtime.served), (runtime.served[0], "")]:
+        for spec in served.session_specs:
+            if spec.mode != "raw":
+                _check_path((prefix + spec.path).rstrip("/"), served, spec, owners)
+                app = RealtimeRoute(runtime, served, spec, sessions)
+                routes.append(WebSocketRoute(prefix + spec.path, app, name=spec.name))
+    routes.sort(key=lambda route: "{" in route.path)
+    api.router.routes += routes
+
+
 class _EitherSlash:
     """Serve what there is at the path without the slash at its end, or with one, where nothing is at the path itself.
 
@@ -474,7 +494,7 @@ def _answers_at_root(runtime: Runtime) -> bool:
     return any(spec.path == "/" and spec.kind != "value" for spec in runtime.served[0].endpoints)
 
 
-def _check_path(path: str, served: ServedApp, spec: EndpointSpec, owners: Mapping[str, str]) -> None:
+def _check_path(path: str, served: ServedApp, spec: EndpointSpec | SessionSpec, owners: Mapping[str, str]) -> None:
     fixed = next((f for f in owners if path == f or path.startswith(f + "/")), None)
     if fixed is not None:
         raise DefinitionError(

@@ -1,0 +1,117 @@
+"""Keep realtime sessions beyond their sockets: whose they are, what of their inputs is in, and who holds them now.
+
+A session is a job with an inbox; a `LiveSession` is what its socket needs besides. Its opener alone knows its key: who
+watches the job by its id does not get at it. A newer socket with the key takes it over from an older one, which may not
+be known to be dead. A session whose socket is gone waits for the next one so long.
+"""
+
+import asyncio
+import hmac
+import secrets
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..budget import Budget
+from ..jobs.inbox import Inbox
+from ..jobs.job import Job
+
+_LEFT = "the client of the session has left"
+_UNKNOWN_KEY = secrets.token_hex(16)
+
+
+class LiveSession:
+    """Hold one session, from its first socket until its job is let go of, which it does not keep; on the loop.
+
+    Args:
+        budget: of the inputs of all.
+        payer: whose inputs they are.
+        resume_s: how long it waits for its client to come back; with 0 it ends with its socket.
+    Attributes:
+        key: proves who has opened it: 128 random bits.
+    """
+
+    def __init__(self, inbox: Inbox, budget: Budget, payer: str, *, resume_s: float = 0) -> None:
+        self.inbox = inbox
+        self.resume_s = resume_s
+        self.key = secrets.token_hex(16)
+        self._share = budget.share(payer, self)
+        self._sizes: deque[int] = deque()  # of the inputs that may be unread or in a turn
+        self._holder: Callable[[], None] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+
+    def enter(self, on_taken_over: Callable[[], None]) -> None:
+        """Hold the session; whoever has held it is told that it does so no more."""
+        before, self._holder = self._holder, on_taken_over
+        self._stay()
+        if before is not None:
+            before()
+
+    def is_held_by(self, on_taken_over: Callable[[], None]) -> bool:
+        """Say whether no newer socket has taken the session over."""
+        return self._holder == on_taken_over
+
+    def leave(self, on_taken_over: Callable[[], None], job: Job) -> None:
+        """Hold it no more: it ends, or waits for the next socket."""
+        if not self.is_held_by(on_taken_over):
+            return
+        self._holder = None
+        if self.resume_s <= 0:
+            job.cancel(_LEFT)
+        elif not job.is_over:
+            self._leaving = asyncio.get_running_loop().call_later(self.resume_s, job.cancel, _LEFT)
+
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    # What its inputs take.
+
+    def take(self, size: int) -> None:
+        """Count bytes of an input that is to be put.
+
+        Raises:
+            PayloadTooLarge, Unavailable: there is no room for it, in the budget of all inputs.
+        """
+        self.settle()
+        self._share.take(size)
+
+    def put(self, value: Any, size: int) -> None:
+        """Put an input into the inbox, of which so much was counted."""
+        self._sizes.append(size)
+        self.inbox.put(value, size)
+
+    def give_back(self, size: int) -> None:
+        """Count so much less, of an input that was not put."""
+        self._share.give_back(size)
+
+    def settle(self) -> None:
+        """Give back what inputs took that are neither unread nor in a turn."""
+        unread = 0 if self.inbox.is_idle else self.inbox.unread + 1
+        while len(self._sizes) > unread:
+            self._share.give_back(self._sizes.popleft())
+
+    def end(self) -> None:
+        """Let go of everything, as the job is over."""
+        self._stay()
+        self._sizes.clear()
+        self._share.let_go(self)
+
+
+class LiveSessions:
+    """Find the sessions that can be resumed, as long as their jobs are kept."""
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[Job, LiveSession] = WeakKeyDictionary()
+
+    def add(self, job: Job, session: LiveSession) -> None:
+        """Let the session of a job be resumed."""
+        self._of[job] = session
+
+    def find(self, job: Job | None, key: str) -> LiveSession | None:
+        """Return the session of a job that a key opens; it takes as long where there is none."""
+        session = None if job is None else self._of.get(job)
+        known = _UNKNOWN_KEY if session is None else session.key
+        return session if hmac.compare_digest(known.encode(), key.encode(errors="replace")) else None

@@ -1,0 +1,96 @@
+"""Send to one client over its WebSocket: at once where the server lends its `Wire`, else by ASGI's `send`; in time.
+
+Who sends more than the client takes looks at `room` before: what waits there is newer than what waits here.
+"""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.types import Scope, Send
+
+from .wire import binary_frame, text_frame, wire_of
+
+# What a slow client has to take in each `send_timeout_s`, as of a stream by HTTP.
+_PIECE_BYTES = 64 * 1024
+_MAX_REASON_BYTES = 123  # with its code all that a close frame holds
+
+
+class Outgoing:
+    """Send to one client; on the loop.
+
+    Args:
+        send_timeout_s: for each 64 KiB.
+    """
+
+    def __init__(self, scope: Scope, send: Send, *, send_timeout_s: float) -> None:
+        self._wire = wire_of(scope)
+        self._send = send
+        self._send_timeout_s = send_timeout_s
+        self._writable = asyncio.Event()
+        if self._wire is not None:
+            self._wire.on_writable = self._writable.set
+
+    async def accept(self, subprotocol: str | None = None) -> None:
+        """Open the WebSocket."""
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether `send_at_once` would."""
+        return self._wire is not None and not self._wire.is_paused
+
+    def send_at_once(self, message: bytes, *, is_text: bool = True) -> bool:
+        """Send without waiting; False, and nothing is sent, where that may not be had."""
+        wire = self._wire
+        if wire is None or wire.is_paused:
+            return False
+        wire.send_frame(text_frame(message) if is_text else binary_frame(message))
+        return True
+
+    async def send(self, message: bytes, *, is_text: bool = True) -> None:
+        """Send, when the client has taken enough of what came before.
+
+        Raises:
+            TimeoutError: it does not read.
+            OSError: it has left.
+        """
+        if self._wire is not None:
+            await self.room()
+            self.send_at_once(message, is_text=is_text)
+            return
+        content = {"text": message.decode()} if is_text else {"bytes": message}
+        async with asyncio.timeout(self._send_timeout_s):
+            await self._send({"type": "websocket.send", **content})
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough of what was sent; without a `Wire` nobody knows.
+
+        Raises:
+            TimeoutError: it does not read.
+        """
+        wire = self._wire
+        while wire is not None and wire.is_paused:
+            unsent = wire.unsent_bytes
+            self._writable.clear()
+            try:
+                async with asyncio.timeout(self._send_timeout_s):
+                    await self._writable.wait()
+            except TimeoutError:
+                if unsent - wire.unsent_bytes < _PIECE_BYTES:
+                    raise
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Send a close frame behind all that was sent; nothing happens where the client has left."""
+        reason = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+        if self._wire is not None:
+            self._wire.close(code, reason)
+            return
+        # What servers raise, each in its way, where the client was faster; a timeout is an OSError, too.
+        with suppress(OSError, RuntimeError):
+            async with asyncio.timeout(self._send_timeout_s):
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    def abort(self) -> None:
+        """End the connection now; under a foreign server that is left to its own ways."""
+        if self._wire is not None:
+            self._wire.abort()

@@ -1,0 +1,141 @@
+"""Sessions beyond their sockets: who holds them, how long they wait, and what their inputs take."""
+
+import asyncio
+import gc
+
+import pytest
+
+from streamapp.budget import Budget
+from streamapp.errors import PayloadTooLarge
+from streamapp.jobs.inbox import Inbox
+from streamapp.jobs.job import Job, JobRequest, new_job_id
+from streamapp.settings import Settings
+from streamapp.sockets.live import LiveSession, LiveSessions
+
+
+class Socket:
+    def __init__(self) -> None:
+        self.taken_over = 0
+
+    def be_taken_over(self) -> None:
+        self.taken_over += 1
+
+
+def job() -> Job:
+    return Job(JobRequest(id=new_job_id(), app="app", endpoint="/rt"), Settings(), inbox=Inbox())
+
+
+def session(budget: Budget | None = None, *, resume_s: float = 0, buffering: int | None = None) -> LiveSession:
+    return LiveSession(Inbox(buffering=buffering), budget or Budget(1000), "somebody", resume_s=resume_s)
+
+
+async def test_a_session_ends_with_its_socket() -> None:
+    live, of, socket = session(), job(), Socket()
+    live.enter(socket.be_taken_over)
+    live.leave(socket.be_taken_over, of)
+    assert of.status == "cancelled"
+
+
+async def test_a_session_waits_for_the_next_socket() -> None:
+    live, of, first, second = session(resume_s=60), job(), Socket(), Socket()
+    live.enter(first.be_taken_over)
+    live.leave(first.be_taken_over, of)
+    live.enter(second.be_taken_over)
+    assert (of.status, first.taken_over) == ("queued", 0)
+    live.leave(second.be_taken_over, of)
+    live.end()
+
+
+async def test_it_waits_no_longer_than_its_window() -> None:
+    live, of, socket = session(resume_s=0.001), job(), Socket()
+    live.enter(socket.be_taken_over)
+    live.leave(socket.be_taken_over, of)
+    ended = asyncio.Event()
+    of.on_ended.append(lambda job: ended.set())
+    await ended.wait()
+    assert of.status == "cancelled"
+
+
+async def test_a_newer_socket_takes_a_session_over_and_the_older_ones_leaving_is_nothing() -> None:
+    live, of, old, new = session(), job(), Socket(), Socket()
+    live.enter(old.be_taken_over)
+    live.enter(new.be_taken_over)
+    assert (old.taken_over, new.taken_over) == (1, 0)
+    assert (live.is_held_by(old.be_taken_over), live.is_held_by(new.be_taken_over)) == (False, True)
+    live.leave(old.be_taken_over, of)
+    assert not of.is_over
+
+
+async def test_of_a_job_that_is_over_nothing_is_waited_for() -> None:
+    live, of, socket = session(resume_s=60), job(), Socket()
+    of.succeed(None)
+    live.enter(socket.be_taken_over)
+    live.leave(socket.be_taken_over, of)
+    assert of.status == "succeeded"
+
+
+async def test_the_key_opens_a_session_and_nothing_else_does() -> None:
+    sessions, live, of = LiveSessions(), session(), job()
+    sessions.add(of, live)
+    assert sessions.find(of, live.key) is live
+    assert [sessions.find(of, key) for key in ("", live.key[:-1], "é", "\ud800")] == [None] * 4
+    assert sessions.find(job(), live.key) is sessions.find(None, live.key) is None
+
+
+async def test_keys_are_never_the_same() -> None:
+    assert len({session().key for _ in range(100)}) == 100
+
+
+async def test_a_session_is_forgotten_with_its_job() -> None:
+    sessions, of = LiveSessions(), job()
+    sessions.add(of, session())
+    del of
+    gc.collect()
+    assert len(sessions._of) == 0
+
+
+async def test_an_input_counts_until_it_is_done() -> None:
+    live = session(budget := Budget(1000))
+    for _ in range(3):
+        live.take(100)
+        live.put("input", 100)
+    live.inbox.take()
+    live.settle()
+    assert budget.used == 300  # one of them is in a turn
+    live.inbox.settle()
+    live.inbox.take()
+    live.settle()
+    assert budget.used == 200
+    live.inbox.take()
+    live.inbox.settle()
+    live.settle()
+    assert budget.used == 0
+
+
+async def test_an_input_that_a_newer_one_has_replaced_counts_no_more() -> None:
+    live = session(budget := Budget(1000), buffering=1)
+    for _ in range(10):
+        live.take(100)
+        live.put("input", 100)
+    live.settle()
+    assert budget.used == 200
+
+
+async def test_what_is_not_put_is_given_back() -> None:
+    live = session(budget := Budget(1000))
+    live.take(100)
+    live.give_back(100)
+    assert budget.used == 0
+    with pytest.raises(PayloadTooLarge):
+        live.take(501)
+
+
+async def test_at_the_end_all_is_given_back() -> None:
+    live = session(budget := Budget(1000), resume_s=60)
+    live.take(100)
+    live.put("input", 100)
+    live.end()
+    assert budget.used == 0
+    live.settle()
+    live.give_back(100)
+    assert budget.used == 0

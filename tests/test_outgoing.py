@@ -1,0 +1,149 @@
+"""What is sent to one client: at once by the server's `Wire`, else by ASGI; in time."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.types import Message
+
+from streamapp.sockets.outgoing import Outgoing
+from streamapp.sockets.wire import WIRE_EXTENSION, binary_frame, text_frame
+
+
+class FakeWire:
+    """Take what is sent; paused as the test says."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.unsent_bytes = 0
+        self.on_writable: Any = None
+        self.is_open = True
+        self.last_heard = self.last_pong = 0.0
+
+    @property
+    def is_paused(self) -> bool:
+        return self.unsent_bytes > 0
+
+    def send_frame(self, frame: bytes) -> None:
+        self.sent.append(frame)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self.sent.append((code, reason))
+
+    def abort(self) -> None:
+        self.sent.append("abort")
+
+
+class Asgi:
+    """Be a server without a `Wire`."""
+
+    def __init__(self, error: BaseException | None = None, *, hangs: bool = False) -> None:
+        self.sent: list[Message] = []
+        self._error = error
+        self._hangs = hangs
+
+    async def __call__(self, message: Message) -> None:
+        if self._hangs:
+            await asyncio.Event().wait()
+        if self._error is not None:
+            raise self._error
+        self.sent.append(message)
+
+
+def by_wire(wire: FakeWire, send_timeout_s: float = 60) -> Outgoing:
+    return Outgoing({"type": "websocket", "extensions": {WIRE_EXTENSION: wire}}, Asgi(), send_timeout_s=send_timeout_s)
+
+
+def by_asgi(send: Asgi, send_timeout_s: float = 60) -> Outgoing:
+    return Outgoing({"type": "websocket"}, send, send_timeout_s=send_timeout_s)
+
+
+async def test_by_the_wire_a_message_is_sent_at_once() -> None:
+    out = by_wire(wire := FakeWire())
+    assert out.is_ready
+    assert out.send_at_once(b"a")
+    assert out.send_at_once(b"b", is_text=False)
+    await out.send(b"c")
+    assert wire.sent == [text_frame(b"a"), binary_frame(b"b"), text_frame(b"c")]
+
+
+async def test_what_a_client_does_not_take_is_not_sent_at_once() -> None:
+    out = by_wire(wire := FakeWire())
+    wire.unsent_bytes = 1
+    assert not out.is_ready
+    assert not out.send_at_once(b"a")
+    assert wire.sent == []
+
+
+async def test_a_message_waits_until_the_client_has_taken_enough() -> None:
+    out = by_wire(wire := FakeWire())
+    wire.unsent_bytes = 1
+    sending = [asyncio.create_task(out.send(b"a")), asyncio.create_task(out.room())]
+    await asyncio.sleep(0)
+    wire.on_writable()  # which is no room yet
+    await asyncio.sleep(0)
+    assert wire.sent == []
+    wire.unsent_bytes = 0
+    wire.on_writable()
+    await asyncio.gather(*sending)
+    assert wire.sent == [text_frame(b"a")]
+
+
+async def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
+    out = by_wire(wire := FakeWire(), send_timeout_s=0)
+    wire.unsent_bytes = 1
+    with pytest.raises(TimeoutError):
+        await out.send(b"a")
+
+
+async def test_a_slow_client_is_waited_for_as_long_as_it_reads() -> None:
+    left = [300_000, 200_000, 100_000, 99_000]
+
+    class Slow(FakeWire):
+        is_paused = True
+        unsent_bytes = property(lambda self: left.pop(0), lambda self, value: None)
+
+    with pytest.raises(TimeoutError):
+        await by_wire(Slow(), send_timeout_s=0).room()
+    assert left == []
+
+
+async def test_by_asgi_nothing_is_sent_at_once() -> None:
+    out = by_asgi(send := Asgi())
+    assert not out.is_ready
+    assert not out.send_at_once(b"a")
+    await out.room()
+    await out.accept("own")
+    await out.send(b"a")
+    await out.send(b"b", is_text=False)
+    await out.close(1000, "well")
+    assert send.sent == [
+        {"type": "websocket.accept", "subprotocol": "own", "headers": []},
+        {"type": "websocket.send", "text": "a"},
+        {"type": "websocket.send", "bytes": b"b"},
+        {"type": "websocket.close", "code": 1000, "reason": "well"},
+    ]
+
+
+async def test_by_asgi_a_client_has_as_long() -> None:
+    with pytest.raises(TimeoutError):
+        await by_asgi(Asgi(hangs=True), send_timeout_s=0).send(b"a")
+
+
+@pytest.mark.parametrize("error", [OSError(), RuntimeError("after sending 'websocket.close'")])
+async def test_to_close_once_more_is_no_error(error: Exception) -> None:
+    await by_asgi(Asgi(error)).close(1000)
+    await by_asgi(Asgi(hangs=True), send_timeout_s=0).close(1000)
+
+
+async def test_a_reason_is_cut_to_what_a_close_frame_holds() -> None:
+    out = by_wire(wire := FakeWire())
+    await out.close(1012, "é" * 100)
+    assert wire.sent == [(1012, "é" * 61)]
+
+
+async def test_a_connection_is_ended_where_the_server_lends_it() -> None:
+    out = by_wire(wire := FakeWire())
+    out.abort()
+    by_asgi(send := Asgi()).abort()
+    assert (wire.sent, send.sent) == (["abort"], [])

@@ -1,0 +1,644 @@
+"""Realtime methods over WebSockets: both protocols, from the handshake to the close. What a frame is, is `own_frames`'s
+and `fal_frames`'s; how sessions run, `sessions`'s.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgpack
+import pytest
+from pydantic import BaseModel, field_validator
+from starlette.testclient import TestClient, WebSocketTestSession
+from starlette.websockets import WebSocketDisconnect
+from tests.at_work import Gate
+from tests.served import drain, runtime_of, serving
+from tests.waiting import until
+
+import streamapp
+from streamapp.jobs.job import Job
+
+OWN = ["streamapp.v1"]
+
+
+class In(BaseModel):
+    x: int
+
+    @field_validator("x")
+    @classmethod
+    def lucky(cls, x: int) -> int:
+        if x == 13:
+            raise KeyError("thirteen")
+        return x
+
+
+class Doubler(streamapp.App):
+    @streamapp.realtime("/rt")
+    async def double(self, input: In) -> dict[str, int]:
+        if input.x == 7:
+            raise ValueError("seven")
+        return {"y": 2 * input.x}
+
+    @streamapp.realtime("/newest", buffering=1)
+    async def newest(self, input: In) -> dict[str, int]:
+        return {"y": input.x}
+
+    @streamapp.realtime("/count")
+    async def count(self, input: In) -> AsyncIterator[Any]:
+        yield streamapp.Preview({"n": 0})
+        yield streamapp.Progress(1, 2)
+        yield streamapp.Log("half")
+        for n in range(input.x):
+            yield {"n": n}
+
+    @streamapp.realtime("/sum")
+    async def total(self, inputs: AsyncIterator[In]) -> dict[str, int]:
+        return {"sum": sum([given.x async for given in inputs])}
+
+    @streamapp.realtime("/each", session_timeout=0.001)
+    async def each(self, inputs: AsyncIterator[In]) -> AsyncIterator[dict[str, int]]:
+        async for given in inputs:
+            yield {"y": given.x}
+
+    @streamapp.realtime("/stop")
+    async def stop(self, inputs: AsyncIterator[In]) -> AsyncIterator[dict[str, int]]:
+        async for given in inputs:
+            yield {"y": given.x}
+            raise RuntimeError("secret")
+
+    @streamapp.realtime("/short", max_resume_window_s=0.001)
+    async def short(self, input: In) -> dict[str, int]:
+        return {"y": input.x}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with serving(Doubler) as client:
+        yield client
+
+
+def packed(**value: Any) -> bytes:
+    data = msgpack.packb(value)
+    assert isinstance(data, bytes)
+    return data
+
+
+def told(ws: WebSocketTestSession) -> Any:
+    """Return what one of fal's clients makes of the next message."""
+    message = ws.receive()
+    if message["type"] == "websocket.close":
+        return message["code"]
+    content = message.get("bytes")
+    return json.loads(message["text"]) if content is None else msgpack.unpackb(content)
+
+
+def jobs_of(client: TestClient) -> list[Job]:
+    return list(runtime_of(client).jobs)
+
+
+class Own:
+    """Speak streamapp.v1."""
+
+    def __init__(self, ws: WebSocketTestSession) -> None:
+        self.ws = ws
+        self.close = self.ws.close
+
+    def say(self, type_: str, **fields: Any) -> "Own":
+        self.ws.send_text(json.dumps({"type": type_, **fields}))
+        return self
+
+    def input(self, n: int, **data: Any) -> "Own":
+        return self.say("input", n=n, data=data)
+
+    def hear(self, *types: str) -> Any:
+        """Return the next frame, or the code of the close; of others than these none is kept."""
+        while True:
+            message = self.ws.receive()
+            if message["type"] == "websocket.close":
+                return message["code"]
+            frame = json.loads(message["text"])
+            if not types or frame["type"] in types:
+                return frame
+
+    def event(self) -> Any:
+        """Return the next event's name and data."""
+        frame = self.hear("event")
+        return frame if isinstance(frame, int) else (frame["event"], frame["data"])
+
+    def open(self, resume_s: float = 10) -> Any:
+        return self.say("open", resume_s=resume_s).hear()
+
+    def resume(self, session: Any, last_event_id: str | None = None, **changed: Any) -> Any:
+        known = {"job_id": session["job_id"], "key": session["key"], "last_event_id": last_event_id}
+        return self.say("resume", **{**known, **changed}).hear()
+
+
+@contextmanager
+def own(client: TestClient, path: str = "/rt") -> Iterator[Own]:
+    with client.websocket_connect(path, subprotocols=OWN) as ws:
+        assert ws.accepted_subprotocol == "streamapp.v1"
+        yield Own(ws)
+
+
+# fal's clients
+
+
+@pytest.mark.parametrize("path", ["/rt", "/rt/", "/doubler/rt", "/doubler/rt/"])
+def test_an_input_of_msgpack_is_answered_by_msgpack(client: TestClient, path: str) -> None:
+    with client.websocket_connect(path) as ws:
+        ws.send_bytes(packed(x=2))
+        assert msgpack.unpackb(ws.receive_bytes()) == {"y": 4}
+
+
+def test_an_input_of_text_is_answered_by_text(client: TestClient) -> None:
+    with client.websocket_connect("/rt") as ws:
+        ws.send_text('{"x":2}')
+        assert ws.receive_text() == '{"y":4}'
+        ws.send_bytes(packed(x=3))
+        assert msgpack.unpackb(ws.receive_bytes()) == {"y": 6}
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        *(
+            (packed(), "INVALID_INPUT"),
+            (b"\xc1", "INVALID_INPUT"),
+            (b"", "INVALID_INPUT"),
+            (packed(x="a"), "INVALID_INPUT"),
+        ),
+        *(
+            (b"\xdd\xff\xff\xff\xff", "INVALID_INPUT"),
+            (msgpack.packb([1]), "INVALID_INPUT"),
+            (b"\x91" * 300, "INVALID_INPUT"),
+        ),
+        *((packed(x=7), "INTERNAL_ERROR"), (packed(x=13), "INTERNAL_ERROR")),
+        *(("{", "INVALID_INPUT"), ("", "INVALID_INPUT"), ("null", "INVALID_INPUT"), ("[" * 300, "INVALID_INPUT")),
+        (b"\xdd\x00\x10\x10\x10" + b"\x00" * 1_052_688, "PAYLOAD_TOO_LARGE"),
+        ("[" + "1," * 1_100_000 + "1]", "PAYLOAD_TOO_LARGE"),
+    ],
+    ids=lambda given: str(given)[:20],
+)
+def test_a_bad_input_is_answered_by_fals_error_and_the_next_one_as_ever(
+    client: TestClient, bad: bytes | str, code: str
+) -> None:
+    with client.websocket_connect("/rt") as ws:
+        ws.send({"type": "websocket.receive", "bytes" if isinstance(bad, bytes) else "text": bad})
+        error = told(ws)
+        assert (error["type"], error["error"], error["input"]) == ("x-fal-error", code, 1)
+        ws.send_bytes(packed(x=1))
+        assert told(ws) == {"y": 2}
+
+
+def test_a_list_of_what_is_wrong_is_told(client: TestClient) -> None:
+    with client.websocket_connect("/rt") as ws:
+        ws.send_bytes(packed(x="a"))
+        error = told(ws)
+    assert error["reason"].startswith("body.x: Input should be a valid integer")
+    assert error["detail"][0]["loc"] == ["body", "x"]
+
+
+def test_a_stream_of_outputs_ends_well(client: TestClient) -> None:
+    with client.websocket_connect("/count") as ws:
+        ws.send_bytes(packed(x=2))
+        heard = [told(ws) for _ in range(6)]
+    assert [frame.get("action") for frame in heard[:5] if "type" in frame] == ["progress", "log"]
+    assert [frame for frame in heard[:5] if "type" not in frame] == [{"n": 0}, {"n": 0}, {"n": 1}]
+    assert heard[5] == 1000
+
+
+def test_idleness_is_told_as_a_timeout_and_the_socket_ends_well(client: TestClient) -> None:
+    with client.websocket_connect("/each") as ws:
+        ws.send_bytes(packed(x=2))
+        assert told(ws) == {"y": 2}
+        assert told(ws) == {
+            "type": "x-fal-error",
+            "error": "TIMEOUT",
+            "reason": "no inputs, reconnect when needed!",
+        }
+        assert told(ws) == 1000
+
+
+def test_a_session_that_fails_says_so_and_no_more(client: TestClient) -> None:
+    with client.websocket_connect("/stop") as ws:
+        ws.send_bytes(packed(x=2))
+        assert told(ws) == {"y": 2}
+        error = told(ws)
+        assert (error["error"], "secret" in str(error)) == ("INTERNAL_ERROR", False)
+        assert told(ws) == 1000
+
+
+def test_a_client_of_fals_that_leaves_ends_its_session(client: TestClient) -> None:
+    with client.websocket_connect("/rt") as ws:
+        ws.send_bytes(packed(x=2))
+        told(ws)
+        (job,) = jobs_of(client)
+    until(lambda: job.status == "cancelled")
+
+
+def test_a_cancelled_session_is_told_so(client: TestClient) -> None:
+    with client.websocket_connect("/rt") as ws:
+        ws.send_bytes(packed(x=2))
+        told(ws)
+        client.post(f"/jobs/{jobs_of(client)[0].id}/cancel")
+        assert told(ws)["error"] == "CANCELLED"
+        assert told(ws) == 1000
+
+
+@pytest.mark.parametrize("asked", ["0", "61", "-1", "a", "1.5", "", "\u0661", "9" * 5000])
+def test_a_buffering_that_is_none_is_refused_before_the_socket_is_open(client: TestClient, asked: str) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/rt", params={"max_buffering": asked}):
+        pass
+
+
+def test_a_client_of_fals_bounds_how_many_inputs_wait(client: TestClient) -> None:
+    with client.websocket_connect("/rt", params={"max_buffering": "2"}):
+        until(lambda: jobs_of(client) != [])
+        (job,) = jobs_of(client)
+        assert job.inbox is not None and job.inbox._buffering == 2
+    with client.websocket_connect("/newest", params={"max_buffering": "2"}):
+        until(lambda: [job for job in jobs_of(client) if job.request.endpoint == "/newest"] != [])
+        (job,) = [job for job in jobs_of(client) if job.request.endpoint == "/newest"]
+        assert job.inbox is not None and job.inbox._buffering == 1
+
+
+# Clients of ours
+
+
+def test_inputs_and_outputs_have_numbers(client: TestClient) -> None:
+    with own(client) as ws:
+        session = ws.open()
+        assert (session["type"], session["received"], session["resume_s"]) == ("session", 0, 10)
+        assert len(session["key"]) == 32
+        ws.input(1, x=1).input(2, x=2)
+        frames = [ws.hear("event"), ws.hear("event")]
+    assert [(frame["event"], frame["data"]) for frame in frames] == [("output", {"y": 2}), ("output", {"y": 4})]
+    assert [frame["id"] for frame in frames] == [f"{session['job_id']}:1.{n}" for n in (2, 3)]
+
+
+def test_inputs_may_follow_the_first_frame_at_once(client: TestClient) -> None:
+    with own(client) as ws:
+        ws.say("open", resume_s=10).input(1, x=1).input(2, x=2).say("finish")
+        assert ws.hear()["type"] == "session"
+        assert [ws.event() for _ in range(3)][:2] == [("output", {"y": 2}), ("output", {"y": 4})]
+        assert ws.hear() == 1000
+
+
+def test_each_kind_of_event_has_its_name(client: TestClient) -> None:
+    with own(client, "/count") as ws:
+        ws.open()
+        ws.input(1, x=1)
+        assert [ws.event()[0] for _ in range(5)] == ["preview", "progress", "log", "output", "done"]
+        assert ws.hear() == 1000
+
+
+def test_sixteen_inputs_are_acknowledged_at_once(client: TestClient) -> None:
+    with own(client) as ws:
+        ws.open()
+        for n in range(1, 17):
+            ws.input(n, x=n)
+        assert ws.hear("received") == {"type": "received", "n": 16}
+
+
+def test_a_single_input_is_acknowledged_after_a_while(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.sockets.realtime._RECEIVED_S", 0.001)
+    with own(client) as ws:
+        ws.open()
+        ws.input(1, x=1)
+        assert ws.hear("received") == {"type": "received", "n": 1}
+
+
+def test_a_bad_input_is_told_with_its_number_and_the_session_goes_on(client: TestClient) -> None:
+    with own(client) as ws:
+        ws.open()
+        ws.input(1, y=1).input(2, x=7).input(3, x=1)
+        ws.ws.send_text('{"type":"input","n":4,"data":NaN}')
+        ws.input(5, x=13)
+        heard = [ws.event() for _ in range(5)]
+    errors = [(data["input"], data["error"]["code"]) for name, data in heard if name == "input_error"]
+    assert sorted(errors) == [
+        *((1, "invalid_input"), (2, "endpoint_failed"), (4, "invalid_input"), (5, "endpoint_failed"))
+    ]
+    assert ("output", {"y": 2}) in heard
+
+
+def test_a_repeated_input_is_left_alone(client: TestClient) -> None:
+    with own(client) as ws:
+        ws.open()
+        ws.input(1, x=1).input(1, x=1).input(2, x=2).input(1, x=1).say("finish")
+        assert [ws.event() for _ in range(3)][:2] == [("output", {"y": 2}), ("output", {"y": 4})]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("hello", "[]", '{"type":"input","n":3,"data":{}}', '{"type":"open"}', '{"type":"input","n":1}'),
+        '{"type":"resume","job_id":"a","key":"b"}',
+    ],
+)
+def test_a_malformed_frame_ends_the_session(client: TestClient, text: str) -> None:
+    with own(client) as ws:
+        job_id = ws.open()["job_id"]
+        ws.ws.send_text(text)
+        refused = ws.hear("refused")
+        assert refused["error"]["code"] == "malformed_request"
+        assert ws.hear() == 4400
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
+
+
+def test_a_binary_frame_is_malformed(client: TestClient) -> None:
+    with own(client) as ws:
+        ws.open()
+        ws.ws.send_bytes(b"{}")
+        assert "binary" in ws.hear("refused")["detail"]
+        assert ws.hear() == 4400
+
+
+def test_a_type_that_is_not_known_is_left_alone(client: TestClient) -> None:
+    with own(client) as ws:
+        ws.open()
+        ws.say("later").input(1, x=1)
+        assert ws.event() == ("output", {"y": 2})
+
+
+@pytest.mark.parametrize(
+    "text", ["hello", '{"type":"input","n":1,"data":{}}', '{"type":"later"}', '{"type":"open","resume_s":-1}']
+)
+def test_anything_but_an_open_or_a_resume_is_no_beginning(client: TestClient, text: str) -> None:
+    with own(client) as ws:
+        ws.ws.send_text(text)
+        assert ws.hear()["type"] == "refused"
+        assert ws.hear() == 4400
+
+
+def test_who_says_nothing_is_not_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.sockets.realtime._FIRST_FRAME_S", 0.001)
+    with own(client) as ws:
+        assert ws.hear()["error"]["code"] == "request_timeout"
+        assert ws.hear() == 4400
+
+
+def test_who_leaves_before_the_first_frame_has_no_session(client: TestClient) -> None:
+    with own(client):
+        pass
+    with own(client) as ws:
+        ws.open()
+
+
+def test_a_client_ends_its_session(client: TestClient) -> None:
+    with own(client) as ws:
+        ws.open()
+        ws.say("cancel")
+        assert ws.event()[0] == "cancelled"
+        assert ws.hear() == 1000
+
+
+def test_a_session_that_fails_ends_with_its_error(client: TestClient) -> None:
+    with own(client, "/stop") as ws:
+        ws.open()
+        ws.input(1, x=1)
+        assert [ws.event()[0], ws.event()[0]] == ["output", "error"]
+        assert ws.hear() == 1000
+
+
+def test_inputs_that_end_give_the_one_output(client: TestClient) -> None:
+    with own(client, "/sum") as ws:
+        ws.open()
+        ws.input(1, x=1).input(2, x=2).say("finish").say("finish")
+        assert ws.event() == ("output", {"sum": 3})
+
+
+def test_silence_is_broken() -> None:
+    with serving(Doubler, heartbeat_s=0.001) as client, own(client) as ws:
+        ws.open()
+        assert ws.hear() == {"type": "ping"}
+
+
+# Resuming
+
+
+def test_a_session_goes_on_over_another_socket(client: TestClient) -> None:
+    with own(client) as ws:
+        session = ws.open()
+        ws.input(1, x=1)
+        last = ws.hear("event")["id"]
+    with own(client) as ws:
+        assert ws.resume(session, last) == {**session, "received": 1}
+        ws.input(1, x=1).input(2, x=2)
+        assert ws.event() == ("output", {"y": 4})
+
+
+def test_who_has_heard_nothing_hears_all(client: TestClient) -> None:
+    with own(client) as ws:
+        session = ws.open()
+        ws.input(1, x=1)
+        ws.event()
+    with own(client) as ws:
+        ws.resume(session)
+        assert ws.event() == ("output", {"y": 2})
+
+
+def test_of_a_session_that_has_ended_meanwhile_the_rest_comes(client: TestClient) -> None:
+    with own(client) as ws:
+        session = ws.open()
+        ws.input(1, x=1).say("finish")
+        last = [ws.hear("event"), ws.hear("event")][-1]["id"]
+    with own(client) as ws:
+        ws.resume(session)
+        assert [ws.event()[0], ws.event()[0]] == ["output", "done"]
+        assert ws.hear() == 1000
+    with own(client) as ws:
+        assert ws.resume(session, last)["type"] == "session"
+        assert ws.hear() == 1000
+
+
+def test_a_newer_socket_takes_the_session_over(client: TestClient) -> None:
+    with own(client) as old, own(client) as new:
+        session = old.open()
+        assert new.resume(session)["type"] == "session"
+        assert old.hear() == 4409
+        new.input(1, x=1)
+        assert new.event() == ("output", {"y": 2})
+
+
+@pytest.mark.parametrize(
+    "changed", [{"key": "0" * 32}, {"key": ""}, {"key": "é"}, {"job_id": "0" * 32}, {"job_id": ""}, {"job_id": "../x"}]
+)
+def test_an_unknown_session_and_a_wrong_key_are_told_alike(client: TestClient, changed: dict[str, str]) -> None:
+    with own(client) as held:
+        session = held.open()
+        with own(client) as ws:
+            refused = ws.resume(session, **changed)
+            assert (refused["type"], refused["error"]["code"]) == ("refused", "job_not_found")
+            assert ws.hear() == 4404
+        held.input(1, x=1)
+        assert held.event() == ("output", {"y": 2})
+
+
+@pytest.mark.parametrize("last", ["{job}:1.99", "x", "00000000000000000000000000000000:1.1", "", "{job}:0.1"])
+def test_an_event_that_was_not_is_no_place_to_go_on_from(client: TestClient, last: str) -> None:
+    with own(client) as held:
+        session = held.open()
+        with own(client) as ws:
+            assert ws.resume(session, last.format(job=session["job_id"]))["type"] == "refused"
+            assert ws.hear() == 4400
+        held.input(1, x=1)
+        assert held.event() == ("output", {"y": 2})
+
+
+def test_a_job_that_is_no_session_is_not_resumed(client: TestClient) -> None:
+    with client.websocket_connect("/rt") as fals:
+        fals.send_bytes(packed(x=1))
+        told(fals)
+        with own(client) as ws:
+            ws.resume({"job_id": jobs_of(client)[0].id, "key": "0" * 32})
+            assert ws.hear() == 4404
+
+
+def test_a_session_waits_for_its_socket_no_longer_than_its_window(client: TestClient) -> None:
+    with own(client, "/short") as ws:
+        session = ws.open(600)
+        assert session["resume_s"] == 0.001
+    until(lambda: client.get(f"/jobs/{session['job_id']}").json()["status"] == "cancelled")
+
+
+def test_without_a_window_a_session_ends_with_its_socket(client: TestClient) -> None:
+    with own(client) as ws:
+        session = ws.open(0)
+    until(lambda: client.get(f"/jobs/{session['job_id']}").json()["status"] == "cancelled")
+
+
+def test_who_watches_a_job_does_not_keep_its_session(client: TestClient) -> None:
+    with own(client, "/short") as ws:
+        session = ws.open(600)
+        (job,) = [job for job in jobs_of(client) if job.id == session["job_id"]]
+        assert client.portal is not None
+        client.portal.call(job.attach)
+    until(lambda: job.status == "cancelled")
+
+
+def test_the_key_is_in_no_log_and_no_event(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), own(client) as ws:
+        session = ws.open()
+        ws.input(1, x=1)
+        ws.event()
+        ws.say("cancel")
+        assert ws.event()[0] == "cancelled"
+    assert session["key"] not in caplog.text
+    assert session["key"] not in client.get(f"/jobs/{session['job_id']}/events?_events=all").text
+    assert session["key"] not in client.get(f"/jobs/{session['job_id']}").text
+
+
+# Bounds
+
+
+@pytest.mark.parametrize("subprotocols", [None, OWN])
+def test_too_many_sessions_are_refused(subprotocols: list[str] | None) -> None:
+    with serving(Doubler, max_sessions=1) as client, own(client) as held:
+        held.open()
+        if subprotocols is None:
+            with pytest.raises(WebSocketDisconnect), client.websocket_connect("/rt"):
+                pass
+        else:
+            with own(client) as ws:
+                assert ws.open()["error"]["retryable"]
+                assert ws.hear() == 1013
+
+
+def test_a_place_is_given_back_with_the_session() -> None:
+    with serving(Doubler, max_sessions=1) as client:
+        for _ in range(3):
+            with client.websocket_connect("/rt") as ws:
+                ws.send_bytes(packed(x=1))
+                assert told(ws) == {"y": 2}
+                (job,) = jobs_of(client)
+            until(lambda job=job: job.is_over)  # type: ignore[misc]
+
+
+def test_a_message_that_is_too_large_ends_the_socket() -> None:
+    with serving(Doubler, max_message_bytes=100) as client, client.websocket_connect("/rt") as ws:
+        ws.send_bytes(b"a" * 101)
+        assert told(ws) == 1009
+
+
+def test_inputs_are_counted_until_they_are_done() -> None:
+    class Waiting(streamapp.App):
+        gate = Gate()
+
+        @streamapp.realtime("/rt")
+        async def wait(self, input: dict[str, Any]) -> None:
+            await asyncio.to_thread(self.gate)
+
+    with serving(Waiting) as waiting, waiting.websocket_connect("/rt") as ws:
+        for _ in range(3):
+            ws.send_bytes(packed(data=b"a" * 1000))
+        until(lambda: runtime_of(waiting).inputs.used > 3000)
+        Waiting.gate.opened.set()
+        for _ in range(3):
+            assert told(ws) is None
+        until(lambda: runtime_of(waiting).inputs.used < 1200)
+
+
+def test_what_an_ended_session_has_of_inputs_is_given_back() -> None:
+    with serving(Doubler) as client, own(client) as ws:
+        ws.open()
+        ws.input(1, x=1)
+        ws.event()
+        ws.say("cancel")
+        ws.event()
+        until(lambda: runtime_of(client).inputs.used == 0)
+
+
+def test_an_input_for_which_there_is_no_room_is_refused_alone() -> None:
+    with serving(Doubler, max_input_bytes=2000) as client, client.websocket_connect("/rt") as ws:
+        ws.send_bytes(packed(x=1, more=b"a" * 3000))
+        assert told(ws)["error"] == "PAYLOAD_TOO_LARGE"
+        ws.send_bytes(packed(x=1))
+        assert told(ws) == {"y": 2}
+
+
+def test_a_drain_refuses_sockets_and_ends_idle_ones() -> None:
+    with serving(Doubler, drain_s=5) as client, own(client) as ws, own(client) as late:
+        ws.open()
+        drain(client)
+        assert ws.event()[0] == "error"
+        assert ws.hear() == 1012
+        assert late.open()["error"]["code"] == "draining"
+        assert late.hear() == 1012
+
+
+# What an app brings
+
+
+def test_an_apps_own_messages_go_as_it_says() -> None:
+    class Own(streamapp.App):
+        @streamapp.realtime(
+            "/rt", encode_message=lambda value: repr(value).encode(), decode_message=lambda m: {"x": int(m)}
+        )
+        async def double(self, input: In) -> dict[str, int]:
+            return {"y": 2 * input.x}
+
+    with serving(Own) as client, client.websocket_connect("/rt") as ws:
+        ws.send_bytes(b"4")
+        assert ws.receive_bytes() == b"{'y': 8}"
+        ws.send_bytes(b"four")
+        assert told(ws)["error"] == "INVALID_INPUT"
+
+
+def test_an_output_that_an_app_cannot_encode_is_told_and_the_session_goes_on() -> None:
+    def encode(value: Any) -> bytes:
+        return b"%d" % (1 // value["y"])
+
+    class Own(streamapp.App):
+        @streamapp.realtime("/rt", encode_message=encode)
+        async def double(self, input: In) -> dict[str, int]:
+            return {"y": input.x}
+
+    with serving(Own) as client, client.websocket_connect("/rt") as ws:
+        ws.send_bytes(packed(x=0))
+        assert told(ws)["error"] == "INTERNAL_ERROR"
+        ws.send_bytes(packed(x=1))
+        assert ws.receive_bytes() == b"1"
