@@ -28,7 +28,7 @@ ORDER = (
     *("http.handling", "http.response", "http.tokens", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
-    *("sockets.outgoing", "sockets.live", "sockets.realtime"),
+    *("sockets.outgoing", "sockets.live", "sockets.realtime", "sockets.raw"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.tokens", "fal.over_socket"),
     *("fal.api", "fal.environment"),
     *("runpod.ids", "runpod.endpoints", "runpod.schema", "runpod.apps", "runpod.progress", "runpod.outcomes"),

@@ -44,6 +44,11 @@ WITHOUT = {
         "asyncio.shield(sending.task)": BY_THE_JOB,
         "never": "what a Response receives that no request waits for: nobody leaves",
     },
+    "streamapp/sockets/raw.py": {
+        "asyncio.wait({asyncio.wrap_future(ready)})": "the app's setup takes its time; a drain ends it",
+        "asyncio.wrap_future(ready)": "the same",
+        "ready.result()": DONE,
+    },
     "streamapp/testing/fal.py": {"serving.result()": "the server's own end, which is bounded"},
     "streamapp/workers/binding.py": {
         "result": "an endpoint's coroutine, whose task ends at the job's deadline",

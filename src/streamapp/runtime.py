@@ -392,7 +392,7 @@ class Runtime:
         return self._drains_since is not None
 
     def begin_drain(self) -> None:
-        """Take no more jobs."""
+        """Take no more jobs, and see the sessions off."""
         if self._drains_since is None:
             self._drains_since = time.monotonic()
         self.places.begin_drain()
@@ -458,7 +458,7 @@ class Runtime:
         return min(_TEARDOWN_S if is_idle else _STUCK_PATIENCE_S, self.drain_left_s(_END_S))
 
     def _is_idle(self) -> bool:
-        return all(worker.is_idle for worker in self._workers())
+        return not self.places and all(worker.is_idle for worker in self._workers())
 
     async def _becomes_idle(self, timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s

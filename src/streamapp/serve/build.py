@@ -41,7 +41,16 @@ from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import add_file_routes
 from ..http.handling import invalid_input, plain_answer
 from ..http.metrics import CONTENT_TYPE, Metrics
-from ..http.middleware import EXPOSED_HEADERS, ApiKey, BodyLimit, HeadLimit, RequestId, UnhandledErrors, UnloggedToken
+from ..http.middleware import (
+    EXPOSED_HEADERS,
+    ApiKey,
+    BodyLimit,
+    HeadLimit,
+    RequestId,
+    UnhandledErrors,
+    UnloggedToken,
+    refuse,
+)
 from ..http.openapi import DescribedEndpoint, DescribedSession, build_openapi
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
@@ -58,6 +67,7 @@ from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
 from ..session import SessionSpec
 from ..settings import Settings, get_settings
 from ..sockets.live import LiveSessions
+from ..sockets.raw import RawEndpoint
 from ..sockets.realtime import RealtimeRoute
 from ..stores.files import FileStore
 
@@ -128,7 +138,7 @@ def compile_app(
     places = _all_places(api, runtime, faces)
     _check_routes(api, places)
     _add_endpoints(api, places, is_guarded=settings.api_key is not None)
-    _add_realtime(api, runtime, faces)
+    _add_sessions(api, runtime, faces)
     described = [place.described for place in places if place.in_schema]
     sessions = _described_sessions(runtime)
     api.openapi = lambda: _openapi(api, described, sessions)  # type: ignore[method-assign]
@@ -351,21 +361,21 @@ def _add_endpoints(api: FastAPI, places: Iterable[_Place], *, is_guarded: bool) 
         _add_endpoint(api, place, is_guarded=is_guarded)
 
 
-def _add_realtime(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> None:
-    """Add what is spoken to over a WebSocket, where endpoints are; a path with parameters last, as it hides others."""
+def _add_sessions(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> None:
+    """Add what has a WebSocket, where endpoints are: at the app's name, the first one's without it as well."""
     owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
         path: face.name for face in faces for path in face.fixed_paths
     }
     sessions = LiveSessions()
-    routes: list[WebSocketRoute] = []
-    for served, prefix in [*((served, f"/{served.name}") for served in runtime.served), (runtime.served[0], "")]:
-        for spec in served.session_specs:
-            if spec.mode != "raw":
-                _check_path((prefix + spec.path).rstrip("/"), served, spec, owners)
-                app = RealtimeRoute(runtime, served, spec, sessions)
-                routes.append(WebSocketRoute(prefix + spec.path, app, name=spec.name))
-    routes.sort(key=lambda route: "{" in route.path)
-    api.router.routes += routes
+    prefixes = [*((served, f"/{served.name}") for served in runtime.served), (runtime.served[0], "")]
+    places = [(prefix + spec.path, served, spec) for served, prefix in prefixes for spec in served.session_specs]
+    for path, served, spec in sorted(places, key=lambda place: "{" in place[0]):  # which must not hide the others
+        _check_path(path.rstrip("/"), served, spec, owners)
+        if spec.mode == "raw":
+            route: BaseRoute = RawEndpoint(runtime, served, spec).route(path, api)
+        else:
+            route = WebSocketRoute(path, RealtimeRoute(runtime, served, spec, sessions), name=spec.name)
+        api.router.routes.append(route)
 
 
 class _EitherSlash:
@@ -384,7 +394,10 @@ class _EitherSlash:
         other = {**scope, "path": path.rstrip("/") if path.endswith("/") else f"{path}/"}
         if any(route.matches(other)[0] is not Match.NONE for route in self._router.routes):
             return await self._router(other, receive, send)
-        await self._not_found(scope, receive, send)
+        if scope["type"] != "websocket":
+            return await self._not_found(scope, receive, send)
+        error = NotFound(f"no WebSocket is served at {path}; GET /docs lists what is")
+        await refuse(describe(error), {}, scope, receive, send)
 
 
 def _takes(route: BaseRoute, path: str) -> bool:

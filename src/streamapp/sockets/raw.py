@@ -1,0 +1,312 @@
+"""Serve the methods that get their WebSocket themselves, `@websocket`, and stand around each of their sockets.
+
+FastAPI fills the parameters. What this is about is that a session ends well whatever the code in it does: its place is
+given back, a drain and whoever has an eye on it can end it, and the client is told why by the code of the close.
+Leaving is no error: neither is what user code does with a socket whose client has gone.
+
+    1000        the code has returned, and has left the socket open
+    1009        a message is larger than `max_message_bytes`
+    1011        the code has raised; the log says what
+    1012        the server is shutting down
+    4000 + n    the code has raised an error of the caller's, with HTTP status n
+
+Before the socket is accepted all of it is an HTTP answer in the one error shape.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.routing import APIWebSocketRoute
+from starlette.exceptions import HTTPException, WebSocketException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
+
+from ..app import enter_app
+from ..errors import DefinitionError, Draining, StreamAppError, describe
+from ..http.handling import invalid_input
+from ..http.middleware import refuse
+from ..process.logs import logger
+from ..runtime import Runtime, ServedApp
+from ..session import SessionSpec
+from .wire import Wire, wire_of
+
+T = TypeVar("T")
+
+_SESSION = "streamapp.raw_session"  # in the scope of each socket: its `RawSession`
+_SHUTTING_DOWN = "the server is shutting down; connect again"
+_MAX_REASON_BYTES = 123
+# For a client that reads nothing; what is sent behind that waits for it, and under `streamapp serve` nothing does.
+_CLOSE_S = 5.0
+_PATIENCE_S = 0.2  # after the drain's end, for code that hears of it only then
+
+
+class RawSession:
+    """Hold one WebSocket that user code has, from its handshake to its end; on the loop.
+
+    Attributes:
+        wire: what the server lends to write frames at once.
+        is_over: nothing comes and goes any more, as either side has ended it.
+        writers: called whenever the client has taken enough again, where there is a `wire`.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
+        self.wire: Wire | None = wire_of(scope)
+        self.writers: list[Callable[[], None]] = []
+        self.is_over = False
+        self.is_answered = False
+        self._receive, self._send = receive, send
+        self._max_bytes = max_bytes
+        self._task = asyncio.current_task()
+        self._waiting: asyncio.Task[Any] | None = None
+        self._is_connected = self._is_cut = False
+        self._is_accepted = False
+        self._end = (1006, "")
+        self._closing: asyncio.Task[None] | None = None
+
+    async def receive(self) -> Message:
+        """Return what comes next; what has ended the session from here is heard as the client's leaving."""
+        if not self._is_connected:
+            self._is_connected = True
+            return {"type": "websocket.connect"}
+        message = await self.unless_over(self._receive)
+        if message is not None and message["type"] == "websocket.receive":
+            if size_of(message) <= self._max_bytes:
+                return message
+            self.end(1009, f"a message is larger than {self._max_bytes} bytes")
+        elif message is not None:
+            self._note_end(message.get("code", 1005), message.get("reason") or "")
+        code, reason = self._end
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+    async def unless_over(self, wait: Callable[[], Awaitable[T]]) -> T | None:
+        """Wait for something; None as soon as the session is over."""
+        if self.is_over:
+            return None
+        self._waiting = task = asyncio.current_task()
+        try:
+            return await wait()
+        except asyncio.CancelledError:
+            assert task is not None
+            if not self.is_over or task.uncancel() > 0:  # it is somebody else's
+                raise
+            return None
+        finally:
+            self._waiting = None
+
+    async def send(self, message: Message) -> None:
+        """Send what user code says; to close once more is no error, to send anything else is the client's leaving."""
+        kind = message["type"]
+        if self.is_over:
+            if kind == "websocket.close":
+                return
+            raise WebSocketDisconnect(*self._end)
+        if kind == "websocket.close":
+            message = {**message, "reason": _cut(message.get("reason") or "")}
+            self._note_end(message.get("code", 1000), message["reason"])
+        self.is_answered = True
+        try:
+            await self._send(message)
+        except OSError:
+            self._note_end(1006, "")
+            if kind != "websocket.close":
+                raise WebSocketDisconnect(*self._end) from None
+        if kind == "websocket.accept":
+            self._accept()
+        elif kind == "websocket.http.response.body" and not message.get("more_body", False):
+            self._note_end(1006, "")
+
+    def _accept(self) -> None:
+        self._is_accepted = True
+        if self.wire is not None:
+            self.wire.on_writable = self._tell_writers
+
+    def _tell_writers(self) -> None:
+        for write in self.writers[:]:
+            write()
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the socket; the code that has it hears that the client has left. Again is without effect."""
+        if self.is_over:
+            return
+        self._note_end(code, _cut(reason))
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._is_accepted and self.wire is not None:
+            self.wire.close(*self._end)
+        elif self._is_accepted:
+            self._closing = asyncio.create_task(self._close())
+
+    def _note_end(self, code: int, reason: str) -> None:
+        self.is_over, self._end = True, (code, reason)
+
+    async def _close(self) -> None:
+        code, reason = self._end
+        with suppress(OSError):  # which a timeout is as well: nobody is there to read it
+            async with asyncio.timeout(_CLOSE_S):
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    def cut(self) -> None:
+        """Cancel the code that still has the socket."""
+        self._is_cut = self._task is not None and self._task.cancel()
+
+    def was_cut(self) -> bool:
+        """Say whether it was this that has cancelled the code, and nobody else."""
+        assert self._task is not None
+        return self._is_cut and self._task.uncancel() == 0
+
+    async def finish(self) -> None:
+        """Close what user code has left open, when it has returned."""
+        self._task = None
+        if not self.is_over and self._is_accepted:
+            self.end(1000, "")
+        if self._closing is not None:
+            await asyncio.wait({self._closing}, timeout=_CLOSE_S)
+
+
+def session_of(socket: WebSocket) -> RawSession:
+    """Return the session that a socket is of.
+
+    Raises:
+        DefinitionError: it is none that `@websocket` serves.
+    """
+    session = socket.scope.get(_SESSION)
+    if not isinstance(session, RawSession):
+        raise DefinitionError(
+            f'{socket.url.path}: only a socket of @streamapp.websocket("/path") joins a room; serve it by that'
+        )
+    return session
+
+
+class RawEndpoint:
+    """Serve one method of an app that gets its socket itself."""
+
+    def __init__(self, runtime: Runtime, served: ServedApp, spec: SessionSpec) -> None:
+        self._runtime = runtime
+        self._served = served
+        self._spec = spec
+
+    def route(self, path: str, api: FastAPI) -> APIWebSocketRoute:
+        """Return its route at one of its paths."""
+        function = self._function()
+        route = APIWebSocketRoute(path, function, name=self._spec.name, dependency_overrides_provider=api)
+        route.app = _Around(route.app, self._runtime, self._served, self._spec)
+        return route
+
+    def _function(self) -> Callable[..., Coroutine[Any, Any, None]]:
+        """Return a function with the signature from which FastAPI fills the method's own parameters."""
+        method = self._spec.function.__get__(self._served.app)
+
+        async def session(**filled: Any) -> None:
+            await method(**filled)
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in self._spec.inputs.parameters]
+        session.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return session
+
+
+class _Around:
+    """Stand around each socket of one method: an ASGI app."""
+
+    def __init__(self, app: ASGIApp, runtime: Runtime, served: ServedApp, spec: SessionSpec) -> None:
+        self._app = app
+        self._runtime = runtime
+        self._served = served
+        self._where = f"{spec.path} ({type(served.app).__name__}.{spec.name})"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one socket."""
+        await receive()  # that there is a handshake
+        session = RawSession(scope, receive, send, self._runtime.settings.max_message_bytes)
+        refusal: BaseException | None = None
+        try:
+            self._enter(session)
+            await self._run(scope, session)
+        except asyncio.CancelledError:
+            if not session.was_cut():
+                raise
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # the app's own code, which ends its session alone
+            refusal = self._told(error, session)
+        finally:
+            self._runtime.places.leave(session)
+        if session.is_answered:
+            if refusal is not None:
+                session.end(*self._closing_for(refusal))
+            await session.finish()
+        else:
+            await self._refuse(refusal or _unanswered(session), scope, receive, send)
+
+    def _enter(self, session: RawSession) -> None:
+        runtime = self._runtime
+
+        def see_off() -> None:
+            session.end(1012, _SHUTTING_DOWN)
+            asyncio.get_running_loop().call_later(runtime.drain_left_s(_PATIENCE_S), session.cut)
+
+        if not runtime.is_draining:
+            runtime.start()
+        runtime.places.take(session, app=self._served.name, kind="websocket", end=see_off)
+
+    async def _run(self, scope: Scope, session: RawSession) -> None:
+        ready = self._served.ready
+        if not ready.done():
+            await session.unless_over(lambda: asyncio.wait({asyncio.wrap_future(ready)}))
+        if not session.is_over:
+            ready.result()
+            enter_app(self._served.app)
+            # Of the handlers of errors that FastAPI has none speaks WebSocket, but for those that are as good as here.
+            own = {**scope, _SESSION: session, "starlette.exception_handlers": ({}, {})}
+            await self._app(own, session.receive, session.send)
+
+    def _told(self, error: BaseException, session: RawSession) -> BaseException | None:
+        """Return what the client is to hear of an error, and None of its own leaving; log what is the app's."""
+        if _is_leaving(error, session):
+            return None
+        if isinstance(error, WebSocketRequestValidationError):
+            return invalid_input(RequestValidationError(error.errors()))
+        if not isinstance(error, StreamAppError | HTTPException | WebSocketException):
+            logger.error("the session %s failed", self._where, exc_info=error)
+        return error
+
+    def _closing_for(self, error: BaseException) -> tuple[int, str]:
+        if isinstance(error, WebSocketException):
+            return error.code, error.reason
+        report = describe(error, where=f"the session {self._where}", debug=self._runtime.settings.debug)
+        return 4000 + report.status_code if report.status_code < 500 else 1011, report.message
+
+    async def _refuse(self, error: BaseException, scope: Scope, receive: Receive, send: Send) -> None:
+        if isinstance(error, WebSocketException):
+            error = HTTPException(403, error.reason or None)
+        report = describe(error, where=f"the session {self._where}", debug=self._runtime.settings.debug)
+        with suppress(OSError):  # the client has gone
+            await refuse(report, {}, scope, receive, send)
+
+
+def _unanswered(session: RawSession) -> StreamAppError | HTTPException:
+    """Say why a socket is refused that user code has neither accepted nor closed."""
+    return Draining(_SHUTTING_DOWN) if session.is_over else HTTPException(403, "the session has not been accepted")
+
+
+def _is_leaving(error: BaseException, session: RawSession) -> bool:
+    """Say whether an error only says that the session is over."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_leaving(each, session) for each in error.exceptions)
+    return isinstance(error, WebSocketDisconnect) or (session.is_over and isinstance(error, WebSocketDisconnected))
+
+
+def size_of(message: Message) -> int:
+    """Return the bytes of a message that has come."""
+    content: bytes | None = message.get("bytes")
+    if content is not None:
+        return len(content)
+    text: str = message.get("text") or ""
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+
+
+def _cut(reason: str) -> str:
+    """Shorten a reason to what a close frame holds."""
+    return reason.encode(errors="replace")[:_MAX_REASON_BYTES].decode(errors="ignore")
