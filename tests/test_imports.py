@@ -29,6 +29,7 @@ ORDER = (
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live", "sockets.realtime", "sockets.raw"),
+    *("sockets.outbox", "sockets.rooms"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.tokens", "fal.over_socket"),
     *("fal.api", "fal.environment"),
     *("runpod.ids", "runpod.endpoints", "runpod.schema", "runpod.apps", "runpod.progress", "runpod.outcomes"),
@@ -40,6 +41,7 @@ ORDER = (
     *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main", "cli.script"),
 )
 WITH_THREADS = {
+    "sockets.rooms",
     *("process.threads", "process.ending", "process.forks", "stores.files", "addresses"),
     *("jobs.pace", "jobs.delivery", "jobs.channel", "jobs.inbox", "jobs.stream"),
     *(

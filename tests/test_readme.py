@@ -14,10 +14,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from starlette.testclient import TestClient
 from tests.fal_packages import JS, needs, needs_fal_js, needs_node
 from tests.processes import read_until
 from tests.waiting import LONG_S, WAIT_S, until
@@ -103,6 +105,7 @@ OF_JAVASCRIPT = [
         "import { SSEDecoder }",
     )
 ]
+CHAT = take(APPS, "import streamapp\nfrom fastapi import WebSocket")
 HANDLER = take(APPS, "from streamapp import runpod")
 HANDLER_ONCE = shell("python handler.py --test_input", APPS)
 
@@ -201,6 +204,18 @@ def test_over_tls_with_the_variables_that_are_printed(folder: Path) -> None:
 def test_a_handlers_own_script(tmp_path: Path) -> None:
     (tmp_path / "handler.py").write_text(HANDLER)
     assert run(HANDLER_ONCE, tmp_path).splitlines()[-1] == '[{"n": 0}, {"n": 1}, {"n": 2}]'
+
+
+def test_the_chat_joins_its_sockets() -> None:
+    names: dict[str, Any] = {}
+    exec(CHAT, names)
+    with TestClient(streamapp.compile_app(names["Chat"])) as client:
+        with client.websocket_connect("/chat/lobby?name=ann") as ann, client.websocket_connect("/chat/lobby") as other:
+            ann.receive_json()
+            ann.send_json("hello")
+            assert other.receive_json() == {"from": "ann", "message": "hello"}
+            assert client.post("/announce", json={"room": "lobby", "text": "soon"}).json() == 2
+            assert ann.receive_json() == {"announcement": "soon"}
 
 
 def test_the_python_client(counter: str, folder: Path) -> None:

@@ -49,6 +49,7 @@ WITHOUT = {
         "asyncio.wrap_future(ready)": "the same",
         "ready.result()": DONE,
     },
+    "streamapp/sockets/rooms.py": {"self._news": "a member's writer, which ends with its session"},
     "streamapp/testing/fal.py": {"serving.result()": "the server's own end, which is bounded"},
     "streamapp/workers/binding.py": {
         "result": "an endpoint's coroutine, whose task ends at the job's deadline",

@@ -14,6 +14,7 @@ from .jobs.stream import Stream, current_stream
 from .media import Audio, File, Image, Video
 from .serve.build import compile_app
 from .session import realtime, websocket
+from .sockets.rooms import Member, Room, Rooms
 
 __version__ = "0.1.0"
 
@@ -27,10 +28,13 @@ __all__ = [
     "Image",
     "InputsEnded",
     "Log",
+    "Member",
     "Output",
     "Preview",
     "Progress",
     "RetryConfig",
+    "Room",
+    "Rooms",
     "Stream",
     "StreamAppError",
     "Video",

@@ -37,7 +37,8 @@ from .wire import Wire, wire_of
 
 T = TypeVar("T")
 
-_SESSION = "streamapp.raw_session"  # in the scope of each socket: its `RawSession`
+#: in the scope of each socket: its `RawSession`
+SESSION = "streamapp.raw_session"
 _SHUTTING_DOWN = "the server is shutting down; connect again"
 _MAX_REASON_BYTES = 123
 # For a client that reads nothing; what is sent behind that waits for it, and under `streamapp serve` nothing does.
@@ -174,7 +175,7 @@ def session_of(socket: WebSocket) -> RawSession:
     Raises:
         DefinitionError: it is none that `@websocket` serves.
     """
-    session = socket.scope.get(_SESSION)
+    session = socket.scope.get(SESSION)
     if not isinstance(session, RawSession):
         raise DefinitionError(
             f'{socket.url.path}: only a socket of @streamapp.websocket("/path") joins a room; serve it by that'
@@ -259,7 +260,7 @@ class _Around:
             ready.result()
             enter_app(self._served.app)
             # Of the handlers of errors that FastAPI has none speaks WebSocket, but for those that are as good as here.
-            own = {**scope, _SESSION: session, "starlette.exception_handlers": ({}, {})}
+            own = {**scope, SESSION: session, "starlette.exception_handlers": ({}, {})}
             await self._app(own, session.receive, session.send)
 
     def _told(self, error: BaseException, session: RawSession) -> BaseException | None:

@@ -1,0 +1,444 @@
+"""Have many sockets hear each other: what a member says goes to all, and none of them waits for another.
+
+All of a room happens on the event loop, and no step of it waits: who joins gets the history and is a member in one go,
+and so hears everything once, in order. A message is encoded once, framed once, and written at once to each member that
+keeps up. For one that does not it waits in the member's outbox, which is bounded; what happens when that is full the
+app says: the member has to leave, or misses the oldest.
+
+A member's id is its own. One that was asked for and is taken gets something behind it that nobody can guess, so two
+sockets are two members, and none takes another's place. Whether a client is still there its pongs say, for which the
+server looks, and not that something was sent to it.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from secrets import token_hex
+from typing import Any, Literal, get_args
+from weakref import WeakValueDictionary
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter, ValidationError
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from ..errors import DefinitionError, InvalidInput, QueueFull, StreamAppError, describe
+from ..http.handling import invalid_input
+from ..jsontext import read_json
+from ..settings import MIB
+from ..text import whole
+from .outbox import Pace, Said, Unread
+from .raw import RawSession, session_of, size_of
+
+WhenFull = Literal["evict", "conflate"]
+WhenTooFast = Literal["close", "drop"]
+
+_MAX_ID = 128
+_LAST_S = 5.0  # for a member whose code has returned to take what it was sent
+_LOOP_S = 30.0  # for the loop to take what another thread says
+
+
+class Room:
+    """Join sockets of `@websocket` methods: what is broadcast goes to all of its members.
+
+        class Chat(streamapp.App):
+            room = streamapp.Room()
+
+            @streamapp.websocket("/chat")
+            async def chat(self, socket: WebSocket, name: str = "somebody"):
+                async with self.room.join(socket, about={"name": name}) as member:
+                    async for message in member:
+                        self.room.broadcast({"from": name, **message}, exclude=member)
+
+    `broadcast` and `Member.send` may be called in any thread, all else is the loop's.
+
+    Args:
+        history: how many of the newest messages who joins is sent first; of all together half of `outbox_bytes`.
+        outbox, outbox_bytes: messages that may wait for a member that is slow to take them, and their bytes.
+        when_full: what happens when more would wait: "evict" closes the member's socket (1013), "conflate" leaves out
+            the oldest and tells the member `{"type": "lagged", "skipped": n}`.
+        presence: tell the others of who comes and goes, `{"type": "joined", "member": {"id": ...}}` and `left`.
+        takes: what members send: a type to check JSON against, `str` for text as it is, `bytes` for binary messages.
+            When `Any` a text is any JSON, and a binary message is as it is.
+        max_messages_per_s: of one member; a second's worth may come at once. Without limit when None.
+        when_too_fast: what happens to who sends more: "close" closes the socket (1008), "drop" leaves messages out.
+        max_message_bytes: of one message of a member (1009); the deployment's when None.
+    Raises:
+        DefinitionError: an option is none of these, or the outbox has no room for the history twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        history: int = 100,
+        outbox: int = 256,
+        outbox_bytes: int = 4 * MIB,
+        when_full: WhenFull = "evict",
+        presence: bool = True,
+        takes: Any = Any,
+        max_messages_per_s: float | None = None,
+        when_too_fast: WhenTooFast = "close",
+        max_message_bytes: int | None = None,
+    ) -> None:
+        least = max(1, 2 * history)
+        if history < 0 or outbox < least:
+            raise DefinitionError(
+                f"Room(history={history}, outbox={outbox}): who joins has the history to take, and then what comes "
+                f"meanwhile; write outbox={least} or more"
+            )
+        _check_choice("when_full", when_full, get_args(WhenFull))
+        _check_choice("when_too_fast", when_too_fast, get_args(WhenTooFast))
+        _check_positive(
+            outbox_bytes=outbox_bytes, max_messages_per_s=max_messages_per_s, max_message_bytes=max_message_bytes
+        )
+        self._history = Unread(history, outbox_bytes // 2)
+        self._most_kept = history
+        self._outbox = outbox, outbox_bytes
+        self._evicts = when_full == "evict"
+        self._presence = presence
+        self._takes = takes
+        self._adapter: TypeAdapter[Any] = TypeAdapter(takes)
+        self._pace = max_messages_per_s
+        self._closes = when_too_fast == "close"
+        self._max_bytes = max_message_bytes
+        self._members: dict[str, Member] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # What threads say before the room has a loop.
+        self._early: deque[Callable[[], None]] = deque(maxlen=least)
+
+    @property
+    def members(self) -> "list[Member]":
+        """Return who is there, in the order in which they came."""
+        return list(self._members.values())
+
+    @asynccontextmanager
+    async def join(
+        self, socket: WebSocket, *, id: str | None = None, about: Mapping[str, Any] | None = None
+    ) -> "AsyncIterator[Member]":
+        """Be a member for the length of an `async with`; a socket that was not accepted yet is accepted.
+
+        Nothing comes between the history that a member is sent, its membership, and what the block does first.
+
+        Args:
+            id: the member's, where nobody has it; else its id begins with it. Random when None.
+            about: what the others are told of it.
+        Raises:
+            InvalidInput: the id is empty or longer than 128 characters.
+        """
+        session = session_of(socket)
+        if id is not None and not 0 < len(id) <= _MAX_ID:
+            raise InvalidInput(f"Expected an id of 1 to {_MAX_ID} characters, got {len(id)}")
+        if socket.application_state is WebSocketState.CONNECTING:
+            await socket.accept()
+        member = Member(self, session, socket, id=self._free_id(id), about=dict(about or {}))
+        try:
+            try:
+                self._admit(member)
+                yield member
+            finally:
+                self._let_go(member)
+            await member._write_rest()
+        finally:
+            member._stop()
+
+    def _free_id(self, asked: str | None) -> str:
+        if asked is None:
+            return token_hex(16)
+        return whole(asked) if whole(asked) not in self._members else f"{whole(asked)}-{token_hex(16)}"
+
+    def _admit(self, member: "Member") -> None:
+        self._belong_to(asyncio.get_running_loop())
+        if self._presence:
+            self._deliver(_presence("joined", member))
+        for said in self._history:
+            member._put(said)
+        self._members[member.id] = member
+
+    def _let_go(self, member: "Member") -> None:
+        if self._members.get(member.id) is member:
+            del self._members[member.id]
+            if self._presence:
+                self._deliver(_presence("left", member))
+
+    def broadcast(
+        self,
+        message: Any,
+        *,
+        exclude: "Member | Collection[Member]" = (),
+        key: str | None = None,
+        keep: bool = True,
+    ) -> None:
+        """Send something to all members: what has a JSON form, a text as it is, or bytes.
+
+        In a thread of its own it blocks until the loop has taken it.
+
+        Args:
+            exclude: who does not get it: one member, or several.
+            key: where a member, or the history, has an unread message with the same key, this one replaces it.
+            keep: it is history for those who join later.
+        Raises:
+            NotEncodable: it has no form on the wire.
+        """
+        excluded = (exclude,) if isinstance(exclude, Member) else tuple(exclude)
+        self._on_loop(partial(self._say, Said(message, key), excluded, keep))
+
+    def _say(self, said: Said, excluded: "Collection[Member]", keep: bool) -> None:
+        if keep and self._most_kept:
+            self._history.add(said)
+            while self._history.is_over:
+                self._history.take()
+        self._deliver(said, excluded)
+
+    def _deliver(self, said: Said, excluded: "Collection[Member]" = ()) -> None:
+        """Give a message to each member; who cannot take it any more has left before the others hear of that."""
+        news = deque([(said, excluded)])
+        while news:
+            said, excluded = news.popleft()
+            lost = [member for member in self._members.values() if member not in excluded and not member._put(said)]
+            for member in lost:
+                del self._members[member.id]
+                member.close(1013, "the messages were not read in time")
+                if self._presence:
+                    news.append((_presence("left", member), ()))
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        """Do something on the loop: now where this is it; in another thread wait for it."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:  # a thread without one
+            running = None
+        if running is not None and (running is self._loop or not self._members):
+            self._belong_to(running)
+            act()
+        elif self._loop is None:
+            self._early.append(act)
+            if (loop := self._loop) is not None:  # somebody has joined meanwhile
+                loop.call_soon_threadsafe(self._act_early)
+        else:
+            acted: Future[None] = Future()
+            with suppress(RuntimeError):  # the loop is closed, and nobody is there any more
+                self._loop.call_soon_threadsafe(_act_for, acted, act)
+                if running is None:
+                    acted.result(timeout=_LOOP_S)
+
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._act_early()
+
+    def _act_early(self) -> None:
+        while self._early:
+            self._early.popleft()()
+
+    async def _read(self, message: Message) -> Any:
+        """Return what a member says.
+
+        Raises:
+            ValueError, StreamAppError: it is not what the room takes.
+        """
+        content: str | bytes = message["text"] if message.get("bytes") is None else message["bytes"]
+        if self._takes in (str, bytes):
+            if not isinstance(content, self._takes):
+                raise InvalidInput(f"Expected a {'text' if self._takes is str else 'binary'} message")
+            return content
+        if isinstance(content, bytes) and self._takes is Any:
+            return content
+        data = content.encode() if isinstance(content, str) else content
+        return await read_json(data, self._adapter.validate_json)
+
+
+class Member:
+    """One socket in a room; go through it by `async for` for what its client says.
+
+    What is no JSON, or not what the room takes, is answered with `{"type": "error", "error": ...}`, and left out.
+
+    Attributes:
+        id: nobody else's in the room.
+        about: what the others are told of it.
+        socket: sends what is to be waited for; that may overtake what is broadcast.
+    """
+
+    def __init__(
+        self, room: Room, session: RawSession, socket: WebSocket, *, id: str, about: Mapping[str, Any]
+    ) -> None:
+        self.id, self.about, self.socket = id, about, socket
+        self._room = room
+        self._session = session
+        self._wire = session.wire
+        self._unread = Unread(*room._outbox)
+        self._skipped = 0
+        self._pace = None if room._pace is None else Pace(room._pace)
+        self._is_too_fast = self._is_leaving = False
+        self._news: asyncio.Future[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
+        if self._wire is None:
+            self._writer = asyncio.create_task(self._write())
+        else:
+            session.writers.append(self._flush)
+
+    def __repr__(self) -> str:
+        return f"<Member {self.id}>"
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Return what the others are told of it."""
+        return {**self.about, "id": self.id}
+
+    def send(self, message: Any, *, key: str | None = None) -> None:
+        """Send something to this member alone, in order with what is broadcast, and as `Room.broadcast` does it."""
+        self._room._on_loop(partial(self._deliver, Said(message, key)))
+
+    def _deliver(self, said: Said) -> None:
+        if not self._put(said):
+            self.close(1013, "the messages were not read in time")
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the member's socket: going through it ends, as if the client had left. Again is without effect."""
+        self._session.end(code, reason)
+
+    def __aiter__(self) -> "Member":
+        return self
+
+    async def __anext__(self) -> Any:
+        """Return what the client says next."""
+        while self.socket.client_state is WebSocketState.CONNECTED:
+            message = await self.socket.receive()
+            if message["type"] == "websocket.receive" and self._is_allowed(message):
+                try:
+                    return await self._room._read(message)
+                except ValidationError as error:
+                    self._refuse(invalid_input(RequestValidationError(error.errors(include_url=False))))
+                except StreamAppError as error:
+                    self._refuse(error)
+        raise StopAsyncIteration
+
+    def _is_allowed(self, message: Message) -> bool:
+        room = self._room
+        if room._max_bytes is not None and size_of(message) > room._max_bytes:
+            self.close(1009, f"a message is larger than {room._max_bytes} bytes")
+            return False
+        was_too_fast, self._is_too_fast = self._is_too_fast, self._pace is not None and not self._pace.allows()
+        if self._is_too_fast and room._closes:
+            self.close(1008, f"more than {room._pace:g} messages a second")
+        elif self._is_too_fast and not was_too_fast:
+            self._refuse(QueueFull(f"more than {room._pace:g} messages a second; those that are too many are left out"))
+        return not self._is_too_fast
+
+    def _refuse(self, error: StreamAppError) -> None:
+        self.send({"type": "error", **describe(error).body})
+
+    def _put(self, said: Said) -> bool:
+        """Write a message, or keep it until the client has taken others; False when the member has to leave."""
+        wire = self._wire
+        if self._session.is_over or (wire is not None and not wire.is_open):
+            return False
+        if wire is not None and not self._unread and not wire.is_paused:
+            wire.send_frame(said.frame)
+            return True
+        self._unread.add(said)
+        self._wake()
+        if self._room._evicts:
+            return not self._unread.is_over
+        while self._unread.is_over:
+            self._unread.take()
+            self._skipped += 1
+        return True
+
+    def _next(self) -> Said:
+        """Return what is to be written next."""
+        if self._skipped:
+            skipped, self._skipped = self._skipped, 0
+            return Said({"type": "lagged", "skipped": skipped})
+        return self._unread.take()
+
+    def _flush(self) -> None:
+        """Write what the client takes now."""
+        wire = self._wire
+        assert wire is not None
+        while self._unread and (self._is_leaving or not wire.is_paused):
+            wire.send_frame(self._next().frame)
+
+    async def _write(self) -> None:
+        """Write what there is, where the server lends no wire: in a task, as each message may have to wait."""
+        with suppress(WebSocketDisconnect):
+            while self._unread or not self._is_leaving:
+                if self._unread:
+                    await self._session.send(self._next().asgi)
+                else:
+                    self._news = asyncio.get_running_loop().create_future()
+                    await self._news
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def _write_rest(self) -> None:
+        """Write what is left, when the code that had the socket has returned."""
+        self._is_leaving = True
+        self._wake()
+        if self._session.is_over:
+            return
+        if (writer := self._writer) is None:
+            self._flush()  # to the wire, which keeps it before the close
+        else:
+            await self._session.unless_over(lambda: asyncio.wait({writer}, timeout=_LAST_S))
+
+    def _stop(self) -> None:
+        if self._writer is not None:
+            self._writer.cancel()
+        else:
+            self._session.writers.remove(self._flush)
+
+
+class Rooms:
+    """Make rooms by name, `rooms["lobby"]`: each once, and again when the last who had it has left.
+
+    Any thread may ask. Nothing is kept of a room that has neither members nor somebody who holds it.
+
+    Args:
+        options: those of each `Room`.
+    Raises:
+        DefinitionError: one of them is none.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._make = partial(Room, **options)
+        self._make()
+        self._lock = threading.Lock()
+        self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()
+
+    def __getitem__(self, name: str) -> Room:
+        """Return the room of a name."""
+        with self._lock:  # two threads that ask at once get the same
+            room = self._rooms.get(name)
+            if room is None:
+                room = self._rooms[name] = self._make()
+            return room
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+
+def _presence(kind: Literal["joined", "left"], member: Member) -> Said:
+    return Said({"type": kind, "member": member.description})
+
+
+def _act_for(waiting: "Future[None]", act: Callable[[], None]) -> None:
+    try:
+        act()
+    finally:
+        waiting.set_result(None)
+
+
+def _check_choice(name: str, got: Any, choices: Collection[str]) -> None:
+    if got not in choices:
+        raise DefinitionError(f"Room({name}={got!r}): expected {' or '.join(map(repr, choices))}")
+
+
+def _check_positive(**options: float | None) -> None:
+    for name, got in options.items():
+        if got is not None and got <= 0:
+            raise DefinitionError(f"Room({name}={got!r}): expected more than 0")
