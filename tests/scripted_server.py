@@ -12,11 +12,18 @@ from typing import Any
 
 import httpx
 from tests.waiting import WAIT_S
+from websockets.frames import TEXT, Close, Frame, Opcode
+from websockets.protocol import SERVER, Protocol
+from websockets.utils import accept_key
 
 # Steps of an answer besides bytes to send. After its last step the server closes the connection.
 HOLD = "hold"  # wait until the client has gone, then note it
 THEN = "then"  # what follows answers the next request for the path, and all after it
 RESET = "reset"  # close with RST instead of FIN
+# Steps of a WebSocket, besides dicts, which are sent as JSON, and bytes.
+UPGRADE = "upgrade"  # open it
+HEAR = "hear"  # wait for a message, and note it
+CUT = "cut"  # close without a word
 
 END = b"0\r\n\r\n"
 CLOSE = "Connection: close\r\n"
@@ -39,6 +46,16 @@ def block(name: str, data: Any, number: int = 1) -> bytes:
 def answer(body: bytes, status: str = "200 OK", content_type: str = "application/json", headers: str = "") -> bytes:
     lines = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{headers}"
     return f"{lines}{CLOSE}\r\n".encode() + body
+
+
+def closing(code: int, reason: str = "") -> bytes:
+    """Return the frame that closes a WebSocket."""
+    return Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False)
+
+
+def message(text: str) -> bytes:
+    """Return a frame of text."""
+    return Frame(TEXT, text.encode()).serialize(mask=False)
 
 
 def refusal(code: str, message: str = "No.", *, retryable: bool = False, detail: Any = None) -> dict[str, Any]:
@@ -85,6 +102,8 @@ class Connection(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         method, path, _ = self.rfile.readline().decode().split()
         headers = httpx.Headers([(name, value) for name, _, value in self.header_lines()], encoding="utf-8")
+        self.key = headers.get("Sec-WebSocket-Key", "")
+        self.socket: Protocol | None = None
         self.server.requests.append((headers, self.rfile.read(int(headers.get("Content-Length", 0)))))
         self.server.log.put(f"{method} {path}")
         for step in self.server.turn(path):
@@ -94,9 +113,17 @@ class Connection(socketserver.StreamRequestHandler):
         while line := self.rfile.readline().decode().strip():
             yield line.partition(": ")
 
-    def play(self, step: bytes | str | threading.Event, path: str) -> None:
+    def play(self, step: bytes | str | dict[str, Any] | threading.Event, path: str) -> None:
         if isinstance(step, bytes):
             self.wfile.write(step)
+        elif isinstance(step, dict):
+            self.wfile.write(message(json.dumps(step)))
+        elif step == UPGRADE:
+            self.upgrade()
+        elif step == CUT:
+            self.request.shutdown(socket.SHUT_RDWR)
+        elif step == HEAR:
+            self.server.log.put(self.hear())
         elif isinstance(step, threading.Event):
             assert step.wait(WAIT_S)
         elif step == HOLD:
@@ -106,9 +133,26 @@ class Connection(socketserver.StreamRequestHandler):
             self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.request.close()
 
+    def upgrade(self) -> None:
+        lines = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept_key(self.key)}\r\n"
+        self.wfile.write(f"HTTP/1.1 101 Ok\r\n{lines}Sec-WebSocket-Protocol: streamapp.v1\r\n\r\n".encode())
+        self.socket = Protocol(SERVER, max_size=None)
+        self.heard: list[Frame] = []
+
+    def hear(self) -> str:
+        """Return the next message, or what ended the WebSocket."""
+        assert self.socket is not None
+        while not self.heard:
+            if not (content := self.rfile.read1(65536)):
+                return "gone"
+            self.socket.receive_data(content)
+            self.heard += [frame for frame in self.socket.events_received() if isinstance(frame, Frame)]
+        frame = self.heard.pop(0)
+        return f"close {Close.parse(frame.data).code}" if frame.opcode is Opcode.CLOSE else bytes(frame.data).decode()
+
     def wait_until_gone(self) -> None:
         try:
-            assert self.rfile.read(1) == b""
+            assert self.rfile.read(1 if self.socket is None else -1) == b"" or self.socket is not None
         except ConnectionResetError:
             pass
 

@@ -310,9 +310,9 @@ class JobStatusModel:
 
 
 def test_importing_the_package_takes_next_to_nothing_beside_httpx_which_it_needs() -> None:
-    """Counted in modules: of others' packages Pillow alone, which reads images."""
+    """Counted in modules: of others' packages Pillow, which reads images, and of websockets what frames messages."""
     code = "import httpx, sys; before = {*sys.modules}; import streamapp_client; print(*{*sys.modules} - before)"
     added = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.split()
     others = {name.partition(".")[0] for name in added} - {"streamapp_client"}
-    assert others - sys.stdlib_module_names <= {"PIL"}
-    assert len(added) < 100
+    assert others - sys.stdlib_module_names <= {"PIL", "websockets"}
+    assert len(added) < 120

@@ -8,6 +8,7 @@ for event in Client("http://127.0.0.1:8000").stream("/stream", {"prompt": "a red
 """
 
 from ._async_client import AsyncClient, AsyncJobHandle, AsyncStream
+from ._async_session import AsyncSession
 from ._client import Client, JobHandle, Stream
 from ._decoder import ServerSentEvent, SSEDecoder
 from ._errors import (
@@ -25,12 +26,14 @@ from ._errors import (
     NotSent,
     PayloadTooLarge,
     QueueFull,
+    SessionEnded,
     StreamInterrupted,
     Unauthorized,
     Unavailable,
     UnexpectedAnswer,
 )
 from ._models import Event, JobStatus
+from ._session import Session
 
 __version__ = "0.1.0"
 
@@ -38,6 +41,7 @@ __all__ = [
     "ApiError",
     "AsyncClient",
     "AsyncJobHandle",
+    "AsyncSession",
     "AsyncStream",
     "Cancelled",
     "Client",
@@ -58,6 +62,8 @@ __all__ = [
     "QueueFull",
     "SSEDecoder",
     "ServerSentEvent",
+    "Session",
+    "SessionEnded",
     "Stream",
     "StreamInterrupted",
     "Unauthorized",

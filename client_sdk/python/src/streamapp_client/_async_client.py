@@ -1,112 +1,29 @@
 """Perform calls over asynchronous connections, as `_client.py` does over blocking ones."""
 
 import asyncio
-import inspect
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast, overload
 
 import httpx
 
 from . import _calls as calls
 from . import _core as core
-from ._decoder import MAX_BYTES
-from ._errors import ClientError, NoImage, error_from_response
+from ._async_session import AsyncSession, as_it_is
+from ._async_wire import Wire, advance
+from ._dialogue import Dialogue
+from ._errors import ClientError, NoImage
 from ._inputs import encode_input
+from ._line import Line
 from ._loops import Connections, running_loop
 from ._models import Event, JobStatus
-from ._server import Redirects, Server
-from ._steps import Call, Deadline, Patience, Reach, Read, Send, Sleep, Step, Tell
+from ._server import Server
+from ._steps import Call, Deadline, Patience, Reach, Send
 from ._stream import Conversation
 
-
-class _Wire:
-    """Perform the steps of one call: at most one answer is open at a time."""
-
-    def __init__(self, http: httpx.AsyncClient, server: Server) -> None:
-        self._http = http
-        self._server = server
-        self._response: httpx.Response | None = None
-        self._chunks: AsyncIterator[bytes] | None = None
-
-    async def perform(self, step: Step) -> Any:
-        match step:
-            case Read():
-                assert self._chunks is not None
-                return await anext(self._chunks, None)
-            case Send():
-                return await self._send(step)
-            case Sleep():
-                await asyncio.sleep(step.seconds)
-            case Tell():
-                told = step.callback(step.value)
-                if inspect.isawaitable(told):
-                    await told
-        return None
-
-    async def _send(self, step: Send) -> httpx.Response:
-        request: httpx.Request | None = core.build_request(self._http, self._server, step)
-        redirects = Redirects(self._server)
-        while request is not None:
-            await self.hang_up()
-            self._response = response = await self._http.send(request, stream=True)
-            request = redirects.next(response)
-        self._chunks = response.aiter_bytes()
-        if response.is_error:
-            return (await self._gather(step)).read_into(response)
-        return response
-
-    async def _gather(self, step: Send, max_bytes: int = MAX_BYTES) -> core.Body:
-        body = core.Body(f"an answer of {step.path.partition('?')[0]}", max_bytes)
-        assert self._chunks is not None
-        async for chunk in self._chunks:
-            body.add(chunk)
-        return body
-
-    async def fetch(self, step: Send, max_bytes: int = MAX_BYTES) -> bytes:
-        """Send a request, and return all of its answer."""
-        try:
-            response = await self._send(step)
-            if response.is_error:
-                raise error_from_response(response)
-            return (await self._gather(step, max_bytes)).content()
-        finally:
-            await self.hang_up()
-
-    async def hang_up(self) -> None:
-        """Close the connection, unless its answer was read to its end."""
-        response, self._response = self._response, None
-        if response is not None:
-            await response.aclose()
-
-
-async def _advance(call: Call[Any], wire: _Wire) -> Event | None:
-    """Perform steps up to the next event; None when the call has returned."""
-    step = next(call, None)
-    while step is not None and not isinstance(step, Event):
-        try:
-            outcome = await wire.perform(step)
-        except httpx.RequestError as error:
-            step = _throw(call, error)
-        else:
-            step = _send(call, outcome)
-    return step
-
-
-def _send(call: Call[Any], outcome: Any) -> Step | None:
-    try:
-        return call.send(outcome)
-    except StopIteration:  # which no coroutine may raise
-        return None
-
-
-def _throw(call: Call[Any], error: Exception) -> Step | None:
-    try:
-        return call.throw(error)
-    except StopIteration:
-        return None
+T = TypeVar("T")
 
 
 class AsyncClient:
@@ -135,6 +52,7 @@ class AsyncClient:
         self._silence_s = silence_s
         self._reach = Reach()
         self._ending: set[asyncio.Task[Any]] = set()
+        self._lines: weakref.WeakSet[Line] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,6 +65,7 @@ class AsyncClient:
         if not self._connections.are_open:
             return await self._connections.aclose()
         loop = running_loop()
+        await asyncio.gather(*(line.leave() for line in [*self._lines] if line.loop is loop))
         await asyncio.sleep(0)  # a stream that was let go of just now is only about to tell the server
         if ending := {task for task in self._ending if task.get_loop() is loop}:
             await asyncio.wait(ending, timeout=2 * core.CANCEL_TIMEOUT_S)
@@ -157,6 +76,26 @@ class AsyncClient:
     ) -> "AsyncStream":
         """Start a job and return its events; as `Client.stream`."""
         return await self._stream(path, encode_input(input), deadline=Deadline(timeout_s), accept=accept)
+
+    @overload
+    def connect(self, path: str, *, output: None = None, timeout_s: float | None = None) -> AsyncSession[Any]: ...
+    @overload
+    def connect(self, path: str, *, output: Callable[[Any], T], timeout_s: float | None = None) -> AsyncSession[T]: ...
+    def connect(
+        self, path: str, *, output: Callable[[Any], Any] | None = None, timeout_s: float | None = None
+    ) -> AsyncSession[Any]:
+        """Return a session, which `async with` or `await` opens; as `Client.connect`."""
+        dialogue = Dialogue(
+            path,
+            resume_window_s=self._resume_window_s,
+            silence_s=self._silence_s,
+            patience=self._patience(),
+            deadline=Deadline(timeout_s),
+            download=_cannot_wait,
+        )
+        line = Line(self._server, self._connections, dialogue, self._silence_s)
+        self._lines.add(line)
+        return AsyncSession(self, line, output or as_it_is)
 
     async def run(self, path: str, input: Any = None, *, timeout_s: float = 660.0) -> Any:
         """Call an endpoint that returns one JSON value, and return it; as `Client.run`."""
@@ -201,8 +140,8 @@ class AsyncClient:
             step = Send("GET", self._server.file(url), read_s=self._silence_s)
             return await (await self._wire()).fetch(step, core.MAX_FILE_BYTES)
 
-    async def _wire(self) -> _Wire:
-        return _Wire(await self._connections.here(), self._server)
+    async def _wire(self) -> Wire:
+        return Wire(await self._connections.here(), self._server)
 
     async def _submit(self, path: str, input: Any, deadline: Deadline) -> JobStatus:
         job: JobStatus = await self._do(calls.submit, path, encode_input(input), self._patience(), deadline)
@@ -238,7 +177,7 @@ class AsyncClient:
     async def _stream(self, path: str, content: bytes | None, **options: Any) -> "AsyncStream":
         conversation, wire = self._conversation(path, content, **options), await self._wire()
         stream = AsyncStream(self, conversation, wire, cancels="job_id" not in options)
-        starting = asyncio.ensure_future(_advance(conversation.start(), wire))
+        starting = asyncio.ensure_future(advance(conversation.start(), wire))
         try:
             with self._server.answering():
                 await asyncio.shield(starting)
@@ -265,7 +204,7 @@ class AsyncClient:
         wire = await self._wire()
         try:
             with self._server.answering():
-                await _advance(_noting(call, result), wire)
+                await advance(_noting(call, result), wire)
         finally:
             await wire.hang_up()
         return result[0]
@@ -294,7 +233,7 @@ class AsyncStream(AsyncIterator[Event]):
     by letting go of the last reference while the loop runs.
     """
 
-    def __init__(self, client: AsyncClient, conversation: Conversation, wire: _Wire, *, cancels: bool) -> None:
+    def __init__(self, client: AsyncClient, conversation: Conversation, wire: Wire, *, cancels: bool) -> None:
         self._conversation = conversation
         self._events = conversation.events()
         self._wire = wire
@@ -324,7 +263,7 @@ class AsyncStream(AsyncIterator[Event]):
         """Wait for the next event; raises as `Stream.__next__` does."""
         try:
             with self._client._server.answering():
-                event = await _advance(self._events, self._wire)
+                event = await advance(self._events, self._wire)
         except BaseException:
             await self.aclose()
             raise
@@ -367,7 +306,7 @@ async def _leave_started(starting: "asyncio.Task[Any]", stream: AsyncStream) -> 
     await stream.aclose()
 
 
-async def _leave(client: AsyncClient | None, transcript: core.Transcript, wire: _Wire) -> None:
+async def _leave(client: AsyncClient | None, transcript: core.Transcript, wire: Wire) -> None:
     if client is not None and transcript.job_id and not transcript.is_over:
         await client._cancel(transcript.job_id)
     await wire.hang_up()

@@ -5,19 +5,26 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast, overload
 
 import httpx
 
 from . import _calls as calls
 from . import _core as core
+from ._async_session import as_it_is
 from ._decoder import MAX_BYTES
+from ._dialogue import Dialogue
 from ._errors import ClientError, error_from_response
 from ._inputs import encode_input
+from ._line import Line
+from ._loops import Connections
 from ._models import Event, JobStatus
 from ._server import Redirects, Server
+from ._session import Session
 from ._steps import Call, Deadline, Patience, Reach, Read, Send, Sleep, Step, Tell
 from ._stream import Conversation
+
+T = TypeVar("T")
 
 
 class _Wire:
@@ -125,6 +132,7 @@ class Client:
         self._resume_window_s = resume_window_s
         self._silence_s = silence_s
         self._reach = Reach()
+        self._sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()
         self._connect()
 
     def _connect(self) -> None:
@@ -141,6 +149,8 @@ class Client:
 
     def close(self) -> None:
         """Close all connections; streams that are still open break off."""
+        for session in [*self._sessions]:
+            session.close()
         self._hang_up()
 
     def stream(
@@ -161,6 +171,39 @@ class Client:
             UnexpectedAnswer: the endpoint does not stream.
         """
         return self._stream(path, encode_input(input), deadline=Deadline(timeout_s), accept=accept)
+
+    @overload
+    def connect(self, path: str, *, output: None = None, timeout_s: float | None = None) -> Session[Any]: ...
+    @overload
+    def connect(self, path: str, *, output: Callable[[Any], T], timeout_s: float | None = None) -> Session[T]: ...
+    def connect(
+        self, path: str, *, output: Callable[[Any], Any] | None = None, timeout_s: float | None = None
+    ) -> Session[Any]:
+        """Open a session, which takes inputs while its outputs come, over a WebSocket; blocks until it is open.
+
+        Args:
+            output: makes of an output's data what `recv` and `outputs` give, as `Picture.model_validate` does.
+            timeout_s: how long the whole session may take.
+
+        Raises:
+            ApiError: the server refused; the class says why.
+            ConnectionFailed: no answer came.
+            DeadlineExceeded: `timeout_s` has passed.
+            NotSent: `path` is another server's, or the package websockets is missing.
+            UnexpectedAnswer: there is no session at `path`.
+        """
+        dialogue = Dialogue(
+            path,
+            resume_window_s=self._resume_window_s,
+            silence_s=self._silence_s,
+            patience=self._patience(),
+            deadline=Deadline(timeout_s),
+            download=self._download,
+        )
+        line = Line(self._server, Connections(self._server), dialogue, self._silence_s)
+        session = Session(self, line, output or as_it_is)
+        self._sessions.add(session)
+        return session
 
     def run(self, path: str, input: Any = None, *, timeout_s: float = 660.0) -> Any:
         """Call an endpoint that returns one JSON value, and return it.

@@ -6,6 +6,7 @@ The tree, with the codes that each class stands for (`error.code` tells them apa
     ├── NotSent               a URL, path, key or proxy is none, or another server's; a ValueError as well
     ├── ConnectionFailed      no answer came                                            retryable
     ├── StreamInterrupted     the stream was cut, or fell silent, before its end        retryable
+    ├── SessionEnded          the session takes no more inputs, or has no more outputs
     ├── UnexpectedAnswer      an answer came that is no event stream, no JSON, too long, or leads elsewhere
     ├── NoImage               the event has no image, or none that can be opened
     └── ApiError              the server said so; also any code that is not listed here
@@ -102,6 +103,12 @@ class StreamInterrupted(ClientError):
 
     code = "stream_interrupted"
     retryable = True
+
+
+class SessionEnded(ClientError):
+    """Say that a session has no more outputs, or takes no more inputs: it has ended, was finished, or was left."""
+
+    code = "session_ended"
 
 
 class UnexpectedAnswer(ClientError):

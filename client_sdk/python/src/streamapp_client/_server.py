@@ -145,7 +145,7 @@ class Redirects:
             raise _unexpected(response, f"a redirect to {shown_url(request.url)}, which is not safe to follow")
         if origin_of(request.url) != origin_of(self._server.url):
             self._check_upgrade(response, request.url)
-            if request.method != "GET":
+            if _carries_input(request):
                 raise _unexpected(
                     response,
                     f"a redirect to {shown_url(request.url)}, which gets no input of yours; "
@@ -160,7 +160,7 @@ class Redirects:
         asked = response.request
         if (asked.url.scheme, asked.url.host, url.scheme) != ("http", url.host, "https"):
             return
-        if asked.method != "GET" or "Authorization" in asked.headers:
+        if _carries_input(asked) or "Authorization" in asked.headers:
             secure = str(self._server.url.copy_with(scheme="https", port=url.port, userinfo=b"")).rstrip("/")
             raise _unexpected(response, f'a redirect to {shown_url(url)}; write Client("{secure}")')
 
@@ -168,6 +168,11 @@ class Redirects:
 def origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
     """Return what must be the same for two addresses to be one server's; httpx knows the usual ports."""
     return url.scheme, url.host, url.port
+
+
+def _carries_input(request: httpx.Request) -> bool:
+    """Say whether an input goes with a request, or behind it, over the socket that it opens."""
+    return request.method != "GET" or "Upgrade" in request.headers
 
 
 def _check_coding(response: httpx.Response) -> None:

@@ -37,7 +37,13 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read on in the last answer; gives the next bytes, None at the end."""
+    """Read on in the last answer; gives the next bytes, None at the end.
+
+    Attributes:
+        read_s: how long to wait, where that is another time than its request had.
+    """
+
+    read_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class Conversation:
     def _wait(self, error: Exception | None) -> Call[None]:
         """Wait before the next try, or raise what lost the stream."""
         self._check_time()
-        wait = self._patience.wait_s(error, retry_ms=self.transcript.retry_ms, retry_after=_retry_after(error))
+        wait = self._patience.wait_s(error, retry_ms=self.transcript.retry_ms, retry_after=retry_after(error))
         if wait is not None:
             yield Sleep(self._deadline.within(wait))
         elif self.transcript.job_id is not None:
@@ -180,7 +180,7 @@ def read_json(request: Send, patience: Patience, deadline: Deadline, *, job_id: 
             if isinstance(error, ApiError) and (not may_pass(error) or _is_late(error, request)):
                 raise
             deadline.check(what, job_id)
-            wait = patience.wait_s(error, retry_after=_retry_after(error))
+            wait = patience.wait_s(error, retry_after=retry_after(error))
             if wait is None:
                 raise
         yield Sleep(deadline.within(wait))
@@ -197,5 +197,6 @@ def _is_late(error: ApiError, request: Send) -> bool:
     return request.content is not None and error.status_code == httpx.codes.GATEWAY_TIMEOUT
 
 
-def _retry_after(error: Exception | None) -> float | None:
+def retry_after(error: Exception | None) -> float | None:
+    """Return how long, in seconds, the server said that it will refuse."""
     return error.retry_after if isinstance(error, ApiError) else None
