@@ -7,12 +7,16 @@ import asyncio
 import gc
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.leading_proxy import leading
 from tests.scripted_server import CUT, HEAR, HOLD, THEN, UPGRADE, Serve, answer, closing, refusal
 from tests.waiting import WAIT_S, until
 
@@ -228,6 +232,41 @@ def test_what_is_no_session_names_the_call(serve: Serve) -> None:
         Client(serve(answer(b"{}")).url).connect("/stream")
 
 
+def threads() -> set[threading.Thread]:
+    gc.collect()
+    return {thread for thread in threading.enumerate() if thread.name == "streamapp-session"}
+
+
+def test_who_is_refused_has_no_thread_left(serve: Serve) -> None:
+    before = threads()
+    with pytest.raises(NotFound):
+        Client(serve(answer(b"{}", "404 Not Found")).url).connect("/stream")
+    assert threads() <= before
+
+
+def test_a_session_that_failed_has_no_thread_left_when_it_is_let_go_of(serve: Serve) -> None:
+    """The error that it keeps would hold it, were it the one that was raised."""
+    before = threads()
+    session = session_of(serve, CUT, patience_s=0)
+    with suppress(StreamInterrupted):
+        list(session)
+    assert threads() > before
+    del session
+    until(lambda: threads() <= before)
+
+
+def test_another_machine_is_reached_by_the_proxy_of_the_environment(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with leading() as start:
+        between = start(serve(*OPEN, event("output", 1), *DONE).url)
+        for name in ("http_proxy", "no_proxy"):
+            monkeypatch.delenv(name.upper(), raising=False)
+            monkeypatch.setenv(name, between.url if name == "http_proxy" else "")
+        assert Client("http://gpu.example/base/").connect("http://gpu.example/stream").done() == 1
+    assert between.asked == ["GET http://gpu.example/stream"]
+
+
 async def test_a_server_that_is_not_there_is_a_connection_that_failed(serve: Serve) -> None:
     with pytest.raises(ConnectionFailed):
         await AsyncClient("http://127.0.0.1:1", patience_s=0).connect("/stream")
@@ -353,6 +392,16 @@ async def test_a_session_that_is_not_open_says_how_to_open_it(serve: Serve) -> N
     with pytest.raises(RuntimeError, match="async with"):
         await session.recv()
     await session.aclose()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_end_of_a_process_leaves_its_sessions(serve: Serve, host: str) -> None:
+    """At that time no name is looked up any more: the socket tells it."""
+    server = serve(*OPEN, HEAR)
+    url = server.url.replace("127.0.0.1", host)
+    code = f"from streamapp_client import Client; session = Client('{url}').connect('/stream')"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=WAIT_S)
+    server.sees('{"type":"cancel"}')
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

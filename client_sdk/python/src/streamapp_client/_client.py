@@ -5,6 +5,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, Self, TypeVar, cast, overload
 
 import httpx
@@ -200,7 +201,7 @@ class Client:
             deadline=Deadline(timeout_s),
             download=self._download,
         )
-        line = Line(self._server, Connections(self._server), dialogue, self._silence_s)
+        line = Line(self._server, self._loops, dialogue, self._silence_s)
         session = Session(self, line, output or as_it_is)
         self._sessions.add(session)
         return session
@@ -271,6 +272,11 @@ class Client:
     def _download(self, url: str, max_bytes: int = MAX_BYTES) -> bytes:
         with self._server.answering():
             return self._wire().fetch(Send("GET", self._server.file(url), read_s=self._silence_s), max_bytes)
+
+    @cached_property
+    def _loops(self) -> Connections:
+        """Return the connections of the sessions' loops, of which each has its own."""
+        return Connections(self._server)
 
     def _wire(self) -> _Wire:
         if os.getpid() != self._process_id and not self._http.is_closed:

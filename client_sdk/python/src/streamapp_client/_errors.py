@@ -3,7 +3,8 @@
 The tree, with the codes that each class stands for (`error.code` tells them apart):
 
     ClientError
-    ├── NotSent               a URL, path, key or proxy is none, or another server's; a ValueError as well
+    ├── NotSent               a URL, path, key or proxy is none, or another server's; an extra is missing; nobody reads
+    │                         a session's events; a ValueError as well
     ├── ConnectionFailed      no answer came                                            retryable
     ├── StreamInterrupted     the stream was cut, or fell silent, before its end        retryable
     ├── SessionEnded          the session takes no more inputs, or has no more outputs

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from copy import copy
 
 import httpx
 
@@ -124,7 +125,7 @@ class Line:
             self._tell()
             return event
         if self._error is not None:
-            raise self._error
+            raise self._ended()
         return None
 
     async def leave(self) -> None:
@@ -145,7 +146,12 @@ class Line:
             raise RuntimeError("The session is not open; write: async with client.connect(path) as session")
 
     def _ended(self) -> Exception:
-        return self._error or SessionEnded("The session has ended", job_id=self.dialogue.job_id)
+        """Return what is raised from now on. A copy: one that was raised holds the frames of who has the session."""
+        if self._error is None:
+            return SessionEnded("The session has ended", job_id=self.dialogue.job_id)
+        error = copy(self._error)
+        error.__cause__ = self._error.__cause__
+        return error
 
     # What waits, and what wakes it
 
