@@ -17,9 +17,9 @@ WHOLE = {
     *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
     *("jobs.inbox", "jobs.stream", "jobs.job", "jobs.jobs"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
-    *("workers.thread", "workers.tasks", "workers.watchdog"),
+    *("workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection", "http.response", "http.middleware"),
-    *("http.sites", "sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
+    *("http.broadcast", "http.sites", "sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live", "sockets.realtime"),
 }
 REST_PERCENT = 90

@@ -25,7 +25,7 @@ from tests.served import Kinds, runtime_of, serving
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled, EndpointFailed, NotEncodable
-from streamapp.http.answer import NO_ANSWER, Answer, StreamAnswer, answer_of, own_headers
+from streamapp.http.answer import NO_ANSWER, Answer, ReadingResponse, StreamAnswer, answer_of, own_headers
 from streamapp.http.call import LAST_EVENT
 from streamapp.jobs.job import Job
 from streamapp.media import File
@@ -63,6 +63,14 @@ async def test_a_response_is_handed_over_and_waited_for_until_the_job_ends(on_lo
         with pytest.raises(Cancelled):  # the job is over, and the endpoint's code has no more to do
             await handing_over
     assert answer.outcome.result(0) is None  # let go of: its iterator may hold tensors
+
+
+@pytest.mark.parametrize("on_loop", [True, False])
+async def test_a_response_that_reads_another_log_is_left_to_its_reader(on_loop: bool) -> None:
+    answer, response = Answer(), ReadingResponse()
+    job = new(answer)
+    await hand_over(job, response, on_loop=on_loop)
+    assert (answer.reading, job.has_own_answer, answer.outcome.done()) == (response, True, False)
 
 
 async def test_a_response_comes_too_late_for_a_job_that_has_ended() -> None:

@@ -55,6 +55,10 @@ def test_a_state_has_no_place_in_the_log() -> None:
     assert frames.sse_state(b"{}") == b"event: job\ndata: {}\n\n"
 
 
+def test_the_end_of_an_idle_stream_has_no_place_in_the_log() -> None:
+    assert frames.sse_timeout(b"{}") == b"event: timeout\ndata: {}\n\n"
+
+
 def test_ndjson_is_one_value_a_line() -> None:
     assert frames.ndjson(numbered(to_event({"a": 1}), to_event("b"))) == b'{"a":1}\n"b"\n'
 

@@ -22,10 +22,10 @@ ORDER = (
     *("stores.folder", "stores.files"),
     *("generics", "endpoint", "session", "app", "forms", "inputs", "loading", "schedulers", "pipelines", "diffusion"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
-    *("workers.thread", "workers.tasks", "workers.watchdog"),
+    *("workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
     "runtime",
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection"),
-    *("http.handling", "http.response", "http.tokens", "http.middleware", "http.sites"),
+    *("http.handling", "http.response", "http.broadcast", "http.tokens", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live", "sockets.realtime", "sockets.raw"),
@@ -44,15 +44,8 @@ WITH_THREADS = {
     "sockets.rooms",
     *("process.threads", "process.ending", "process.forks", "stores.files", "addresses"),
     *("jobs.pace", "jobs.delivery", "jobs.channel", "jobs.inbox", "jobs.stream"),
-    *(
-        "workers.capture",
-        "workers.sessions",
-        "workers.worker",
-        "workers.thread",
-        "workers.tasks",
-        "workers.watchdog",
-        "diffusion",
-    ),
+    *("workers.capture", "workers.sessions", "workers.worker", "workers.thread", "workers.tasks"),
+    *("workers.production", "workers.watchdog", "diffusion"),
 }
 # Whose code `import streamapp` runs: the more there are, the later a server starts.
 IMPORTED = {

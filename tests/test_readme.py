@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -69,6 +70,7 @@ def shell(beginning: str, page: str = MAIN) -> list[str]:
 
 
 COUNTER = take(MAIN, "import time")
+CLOCK = take(MAIN, "import asyncio\n\nimport streamapp\n")
 SERVE = shell("streamapp serve counter.py:Counter  ")
 RUN_ONCE, NEW = shell("streamapp run counter.py"), shell("streamapp new")
 CURL, CALL = shell("curl -N"), shell("streamapp call")
@@ -194,6 +196,12 @@ def test_the_commands_without_a_server(folder: Path) -> None:
 def test_the_commands_with_one(counter: str, folder: Path) -> None:
     assert run(CURL, folder, counter).count("event: output") == 3
     assert '"count": 3' in run(CALL, folder, counter)
+
+
+def test_a_broadcast(tmp_path: Path) -> None:
+    (tmp_path / "clock.py").write_text(CLOCK)
+    with serving([*SERVE[:4], "clock.py:Clock"], tmp_path) as url, httpx.stream("GET", f"{url}/ticks") as response:
+        assert [line for line in response.iter_lines() if "tick" in line] == [f'data: {{"tick":{n}}}' for n in range(3)]
 
 
 def test_over_tls_with_the_variables_that_are_printed(folder: Path) -> None:

@@ -25,7 +25,7 @@ from tests.waiting import WAIT_S
 
 import streamapp
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
-from streamapp.http.answer import NO_ANSWER, Answer, answer_of
+from streamapp.http.answer import NO_ANSWER, Answer, ReadingResponse, answer_of
 from streamapp.http.response import (
     REMAINDER_EXTENSION,
     ErrorResponse,
@@ -338,6 +338,16 @@ async def test_silence_is_filled_with_heartbeats(format: Any, heartbeat: str) ->
     assert [message["body"].decode() for message in heartbeats[:3]] == [heartbeat] * 3
     client.leave()
     await answer
+
+
+async def test_a_stream_may_end_well_in_its_silence() -> None:
+    class Impatient(EventStreamResponse):
+        def _farewell(self) -> bytes:
+            return b"event: timeout\n\n"
+
+    client = Client()
+    await client.call(Impatient(make_job(), SETTINGS.model_copy(update={"heartbeat_s": 0.001})))
+    assert (client.body, client.is_complete) == (": open\nevent: timeout\n\n", True)
 
 
 WAITING = {"status": "queued", "position": 1, "started_at": None}
@@ -720,6 +730,14 @@ async def test_a_response_of_the_endpoint_is_sent_to_one_request() -> None:
     assert not job.is_over
     first.leave()
     await answering
+
+
+async def test_a_response_that_reads_another_log_is_sent_when_its_job_has_ended() -> None:
+    job, client = make_job(), Client()
+    await answer_to(job).hand_over_on_loop(job, ReadingResponse("read"))
+    job.succeed(None)
+    await client.call(ResultResponse(job, SETTINGS))
+    assert (client.body, answer_to(job).reading) == ("read", None)
 
 
 async def test_the_job_lasts_until_the_response_has_been_called_to_its_end() -> None:

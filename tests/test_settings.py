@@ -1,5 +1,6 @@
 """Settings: where they come from, and what is refused."""
 
+import contextvars
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 import streamapp
 from streamapp.errors import DefinitionError
-from streamapp.settings import Settings, get_settings
+from streamapp.settings import Settings, current_settings, enter_settings, get_settings
 
 
 @pytest.fixture(autouse=True)
@@ -197,3 +198,11 @@ def test_other_names_are_the_apps_or_the_platforms(
     monkeypatch.setenv(name, "8")
     get_settings()
     assert caplog.records == []
+
+
+def test_the_current_settings_are_those_of_the_context_else_the_process_s() -> None:
+    assert current_settings() is get_settings()
+    served = Settings(heartbeat_s=1)
+    context = contextvars.copy_context()
+    context.run(enter_settings, served)
+    assert (context.run(current_settings), current_settings()) == (served, get_settings())

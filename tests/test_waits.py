@@ -35,6 +35,7 @@ ELSEWHERE = {
 BY_THE_JOB = "the job's deadline ends it"
 BY_THE_SCOPE = "resolve_media's asyncio.timeout"
 BY_THE_CALL = "the client's own deadlines end what this waits for"
+BY_ITS_READERS = "a producer's, whose run ends when its last reader has left, or with the server"
 DONE = "it is done"
 # By module, the source of the wait: why it needs no deadline of its own.
 WITHOUT = {
@@ -139,6 +140,12 @@ WITHOUT = {
         "in_encoder(final_event, job, result)": BY_THE_JOB,
         "asyncio.shield(asyncio.wrap_future(self.ready))": "the app's setup takes its time; the session's end ends it",
         "asyncio.wrap_future(self.ready)": "the same",
+    },
+    "streamapp/workers/production.py": {
+        "result": BY_ITS_READERS,
+        "in_own_thread(f'broadcast-{stream.job_id}', _call_to_the_end, call, stream)": BY_ITS_READERS,
+        "asyncio.shield(going)": BY_ITS_READERS,
+        "asyncio.wait({going})": "its next item meets the run's end; whoever asks meanwhile has an idle time",
     },
     "streamapp/testing/transport.py": {
         "self._is_over.wait()": "what an app receives: it waits for its client to leave"

@@ -9,6 +9,7 @@ from .app import App, RetryConfig
 from .endpoint import HealthCheck, endpoint
 from .errors import Cancelled, InputsEnded, StreamAppError
 from .fal.container import ContainerImage
+from .http.broadcast import Broadcast
 from .jobs.events import Log, Output, Preview, Progress
 from .jobs.stream import Stream, current_stream
 from .media import Audio, File, Image, Video
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "Audio",
+    "Broadcast",
     "Cancelled",
     "ContainerImage",
     "File",

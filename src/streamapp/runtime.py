@@ -28,10 +28,11 @@ from .places import Places
 from .process.logs import logger
 from .process.threads import ends_within, in_own_thread
 from .session import SessionSpec
-from .settings import Settings
+from .settings import Settings, enter_settings
 from .stores.files import FileStore, LocalFiles
 from .workers.binding import Binding
 from .workers.capture import capture
+from .workers.production import end_productions, productions_on
 from .workers.sessions import Session
 from .workers.tasks import TaskWorker
 from .workers.thread import ThreadWorker
@@ -206,6 +207,7 @@ class ServedApp:
 
     def _call_hook(self, hook: Callable[[], Any]) -> None:
         enter_app(self.app)  # in this thread's context, which goes to the loop as well
+        enter_settings(self.settings)
         result = hook()
         if inspect.isawaitable(result):  # what an async hook opens belongs to the loop
             assert self._loop is not None
@@ -410,6 +412,14 @@ class Runtime:
         for served, hook in zip(self.served, hooks, strict=True):
             if not await ends_within(max(self.drain_left_s(), _STUCK_PATIENCE_S), hook):
                 logger.error("handle_exit of %s has not returned; the drain goes on", served.name)
+        await self._end_productions(self._patience_s(True))
+
+    async def _end_productions(self, patience_s: float) -> None:
+        """End what is produced for many readers, which has no end of its own to wait for."""
+        loop = asyncio.get_running_loop()
+        end_productions(loop)
+        if producing := productions_on(loop):
+            await asyncio.wait(producing, timeout=patience_s)
 
     def drain_left_s(self, more_s: float = 0) -> float:
         """Return how much time the drain has left, and what comes after it `more_s`."""
@@ -442,6 +452,7 @@ class Runtime:
         if not await ends_within(self._patience_s(True), closing):
             logger.error("the files could not be deleted in time; the next server does it")
         await self.jobs.close(self._patience_s(True))
+        await self._end_productions(self._patience_s(False))  # which use what `teardown` releases
         if self._is_started:
             self._watchdog.stop()
             await asyncio.gather(*map(self._join, self._workers()))

@@ -5,6 +5,7 @@ defaults and the limits of the box it runs on. Variables that are no settings ar
 (Kubernetes makes `STREAMAPP_PORT=tcp://...` of a service's name); one that looks like a slip of the pen is told.
 """
 
+import contextvars
 import difflib
 import os
 import re
@@ -152,6 +153,19 @@ def get_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise DefinitionError("; ".join(map(_told, error.errors()))) from None
+
+
+_current: contextvars.ContextVar[Settings] = contextvars.ContextVar("streamapp_settings")
+
+
+def enter_settings(settings: Settings) -> None:
+    """Make `settings` the current ones for the rest of this context."""
+    _current.set(settings)
+
+
+def current_settings() -> Settings:
+    """Return what an app is served with, whose `setup` runs here; elsewhere the process's settings."""
+    return _current.get(None) or get_settings()
 
 
 def _meant_by(name: str) -> str | None:

@@ -30,6 +30,10 @@ _ENDED: Future[Response | None] = Future()
 _ENDED.set_result(None)
 
 
+class ReadingResponse(Response):
+    """Read the log of another job: the one whose endpoint has returned this ends at once, and holds no place."""
+
+
 class Answer:
     """Hold what a job answers beside its log: an `OwnAnswer` of HTTP's.
 
@@ -41,10 +45,11 @@ class Answer:
         outcome: done with a Response that the endpoint returned, or with None when the job ended without one.
         ended: done when the job is over.
         is_sending: the Response is being sent.
+        reading: a Response that is sent when the job has ended.
         sending: the Response as long as its code runs, which may be longer than the job.
     """
 
-    __slots__ = ("ended", "is_sending", "outcome", "own", "sending", "takes_last_event", "wants_last_event")
+    __slots__ = ("ended", "is_sending", "outcome", "own", "reading", "sending", "takes_last_event", "wants_last_event")
 
     def __init__(
         self, own: Response | None = None, *, wants_last_event: bool = False, takes_last_event: bool = False
@@ -55,6 +60,7 @@ class Answer:
         self.outcome: Future[Response | None] = Future()
         self.ended: Future[Response | None] = Future()
         self.is_sending = False
+        self.reading: ReadingResponse | None = None
         self.sending: Sending | None = None
 
     def takes(self, result: Any) -> bool:
@@ -102,7 +108,8 @@ class Answer:
             Cancelled: the job ended meanwhile.
             NotEncodable: nobody waits for it.
         """
-        self._offer(job, result)
+        if not self._offer(job, result):
+            return
         try:
             self.ended.result(min(job.request.timeout_s, _LONGEST_S))
         except TimeoutError:  # the deadline, which nobody else has watched
@@ -111,8 +118,8 @@ class Answer:
 
     async def hand_over_on_loop(self, job: Job, result: Response) -> None:
         """Do the same from the loop; a thread for each would soon use up the pool."""
-        self._offer(job, result)
-        await asyncio.shield(asyncio.wrap_future(self.ended))
+        if self._offer(job, result):
+            await asyncio.shield(asyncio.wrap_future(self.ended))
 
     def end(self) -> None:
         """Let whoever waits go on: the job is over."""
@@ -123,10 +130,15 @@ class Answer:
         # Jobs are kept for long: let go of a Response whose iterator may hold tensors.
         self.outcome = self.ended
 
-    def _offer(self, job: Job, response: Response) -> None:
+    def _offer(self, job: Job, response: Response) -> bool:
+        """Give the loop a Response; False where the job does not last until it was sent."""
         job.has_own_answer = True
+        if isinstance(response, ReadingResponse):
+            self.reading = response
+            return False
         with suppress(InvalidStateError):  # the job has just ended
             self.outcome.set_result(response)
+        return True
 
 
 class StreamAnswer(Answer):
@@ -138,7 +150,7 @@ class StreamAnswer(Answer):
         self.own = own
         self.wants_last_event = self.takes_last_event = False
         self.outcome = self.ended = _ENDED  # futures of each job's own take a kilobyte each
-        self.is_sending, self.sending = False, None
+        self.is_sending, self.reading, self.sending = False, None, None
 
     def keeps(self, job: Job, result: Response) -> bool:
         """Say no: it is refused."""
@@ -147,7 +159,7 @@ class StreamAnswer(Answer):
     def end(self) -> None:
         """Do nothing: nobody waits."""
 
-    def _offer(self, job: Job, response: Response) -> None:
+    def _offer(self, job: Job, response: Response) -> bool:
         raise NotEncodable("the endpoint is declared as a stream and returned a Response; declare -> Response instead")
 
 

@@ -63,6 +63,11 @@ def sse_state(data: bytes) -> bytes:
     return b"event: job\ndata: %b\n\n" % data
 
 
+def sse_timeout(data: bytes) -> bytes:
+    """Frame the end of a stream that had no news for as long as it may; without an id, as it is in no log."""
+    return b"event: timeout\ndata: %b\n\n" % data
+
+
 def ndjson(events: Iterable[Event]) -> bytes:
     """Frame events as one JSON value a line; names and ids have no place in this format."""
     return b"".join([event.data + b"\n" for event in events])

@@ -50,6 +50,8 @@ _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
 # Of media, whose bytes may be anybody's: opened as a page of this server's own, HTML and SVG run no script.
 INERT_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+#: of a stream of events that is no job's
+SSE_HEADERS = (_CONTENT_TYPES["sse"], *_STREAM_HEADERS)
 
 
 class ErrorResponse(Response):
@@ -200,6 +202,8 @@ class EventStreamResponse(Response):
                 return connection.abort()
             deliver = self._deliver if self._state is None else None
             if not await subscriber.wait(self._wait_s, deliver):
+                if (farewell := self._farewell()) is not None:
+                    return await connection.end(farewell)
                 await connection.write(self._news() or self._heartbeat())
             events = subscriber.take()
 
@@ -239,6 +243,10 @@ class EventStreamResponse(Response):
         state = self._state()
         seen, self._told = self._told, (state["status"], state["position"], state["started_at"])
         return None if self._told == seen else state
+
+    def _farewell(self) -> bytes | None:
+        """Return with what the stream ends in its silence; None where it goes on."""
+        return None
 
     def _news(self) -> bytes:
         state = self._changed()
@@ -325,6 +333,9 @@ class ResultResponse(Response):
         if response is None and self.job.error is not None:
             refusal = await _refusal(self.job, self.job.error, self._request, self._settings)
             return await refusal(scope, receive, send)
+        if answer.reading is not None:
+            reading, answer.reading = answer.reading, None
+            return await reading(scope, connection.disconnect, send)
         if response is None:
             kept = await result_response(
                 self.job, accept=self._accept, takes_json=self._takes_json, find_file=self._find_file
