@@ -356,6 +356,12 @@ async def test_a_producer_may_have_each_of_these_forms(produce: Callable[..., An
     assert await Reader(Production(produce)).rest() == [1, 2]
 
 
+@pytest.mark.parametrize("given", [None, [1, 2]])
+async def test_what_gives_no_items_is_told_what_to_write(given: Any) -> None:
+    with pytest.raises(EndpointFailed, match=f"got {type(given).__name__}; yield each item, or take a stream"):
+        await Reader(Production(lambda: given)).rest()
+
+
 async def test_a_coroutine_that_would_block_the_loop_is_told_so() -> None:
     async def produce(stream: Stream) -> None:
         stream.emit(1)
@@ -396,6 +402,7 @@ async def test_the_figures_are_those_of_the_run() -> None:
     [
         ({"produce": THESE.generator()}, r"leave out the \(\) behind a method's name"),
         ({"produce": lambda a, b: None}, "of nothing, or of the stream alone, got one of a, b"),
+        ({"produce": Producers.generator}, "write it in setup, of self.method"),
         ({"produce": THESE.generator, "history": -1}, r"Production\(Producers.generator\): expected history"),
         ({"produce": THESE.generator, "linger_s": -1}, "expected linger_s in seconds, 0 or more, got -1"),
     ],

@@ -19,14 +19,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ..errors import Cancelled, DefinitionError, Draining, EndpointFailed
+from ..errors import Cancelled, DefinitionError, Draining, EndpointFailed, StreamAppError
 from ..jobs.channel import ChannelStatistics
 from ..jobs.events import REPLACEABLE, Event
 from ..jobs.job import Job, JobRequest, new_job_id
 from ..jobs.stream import Stream, enter_stream
 from ..process.threads import in_own_thread
 from ..settings import current_settings
-from .results import exhaust, exhaust_on_loop, report
+from .results import exhaust, exhaust_on_loop, is_iterator, report
 
 _running: dict["asyncio.Task[None]", Job] = {}
 
@@ -61,7 +61,7 @@ class Production:
     """
 
     def __init__(self, produce: Callable[..., Any], *, history: int = 100, linger_s: float = 10.0) -> None:
-        where = f"{type(self).__name__}({getattr(produce, '__qualname__', repr(produce))})"
+        self._where = where = f"{type(self).__name__}({getattr(produce, '__qualname__', repr(produce))})"
         self._takes_stream = _takes_stream(produce, where)
         if history < 0:
             raise DefinitionError(f"{where}: expected history as a number of events, 0 or more, got {history!r}")
@@ -163,6 +163,9 @@ class Production:
             result = await result
         if hasattr(result, "__aiter__"):
             await exhaust_on_loop(result, stream)
+        elif result is not stream and not self._takes_stream:
+            kind = type(result).__name__
+            raise StreamAppError(f"{self._where}: expected a generator, got {kind}; yield each item, or take a stream")
 
 
 async def _in_thread(call: Callable[[], Any], stream: Stream) -> Any:
@@ -177,7 +180,12 @@ async def _in_thread(call: Callable[[], Any], stream: Stream) -> Any:
 
 
 def _call_to_the_end(call: Callable[[], Any], stream: Stream) -> Any:
-    return exhaust(call(), stream)
+    """Return what a call gives; an iterator is gone through here, and then it is the stream."""
+    result = call()
+    if not is_iterator(result):
+        return result
+    exhaust(result, stream)
+    return stream
 
 
 def _is_the_loops(produce: Callable[..., Any]) -> bool:
@@ -202,4 +210,8 @@ def _takes_stream(produce: Callable[..., Any], where: str) -> bool:
     if len(required) > 1 or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in required):
         names = ", ".join(parameter.name for parameter in required)
         raise DefinitionError(f"{where}: expected a function of nothing, or of the stream alone, got one of {names}")
+    if required and required[0].name == "self":
+        raise DefinitionError(
+            f"{where}: a method has no self before the app is there; write it in setup, of self.method"
+        )
     return bool(required)
