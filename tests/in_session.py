@@ -51,7 +51,7 @@ class Talk:
         return heard
 
     async def outputs(self, count: int) -> list[Any]:
-        return [event.json() for event in await self.hear(count)]
+        return [event.json() for event in await self.hear(count) if not event.is_terminal]
 
 
 def spec_of(runtime: Runtime, path: str) -> Any:
@@ -69,11 +69,11 @@ async def running(app: streamapp.App, **settings: Any) -> AsyncIterator[Runtime]
         await runtime.stop()
 
 
-async def begin(runtime: Runtime, path: str = "/rt", **limits: Any) -> Talk:
-    """Begin a session; what it is bounded by is the inbox's."""
+async def begin(runtime: Runtime, path: str = "/rt", *, of: type[Job] = Job, **limits: Any) -> Talk:
+    """Begin a session, of a class of the test's own; what it is bounded by is the inbox's."""
     served, spec = runtime.served[0], spec_of(runtime, path)
     limits = {"buffering": spec.mark.buffering, **limits}
-    job = Job(served.session_request(spec, new_job_id()), runtime.settings, inbox=Inbox(**limits))
+    job = of(served.session_request(spec, new_job_id()), runtime.settings, inbox=Inbox(**limits))
     await runtime.submit_session(job, served, spec)
     return Talk(runtime, job, path)
 

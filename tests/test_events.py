@@ -32,6 +32,7 @@ from streamapp.jobs.events import (
     Preview,
     Progress,
     encode,
+    input_error,
     is_name,
     parse_event_id,
     terminal,
@@ -310,6 +311,14 @@ def test_an_error_whose_detail_has_no_form_is_told_without_it() -> None:
     assert event.json()["detail"] == "no"
     assert event.error is not None
     assert event.error.detail is None
+
+
+def test_what_is_wrong_with_an_input_says_with_which() -> None:
+    report = ErrorReport(422, "invalid_input", "no", detail=[1])
+    event = input_error(report, 3)
+    assert (event.kind, event.is_terminal) == ("input_error", False)
+    assert event.json() == {**report.body, "input": 3}
+    assert input_error(ErrorReport(400, "refused", "no", detail=object()), 1).json()["detail"] == "no"
 
 
 @pytest.mark.parametrize(

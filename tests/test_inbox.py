@@ -160,16 +160,28 @@ async def test_an_end_from_another_thread_wakes_a_coroutine() -> None:
         await waiting
 
 
-async def test_a_coroutine_told_twice_goes_on_once() -> None:
+async def test_a_coroutine_that_is_cancelled_just_when_an_input_comes_stays_cancelled() -> None:
     inbox = Inbox()
     waiting = asyncio.ensure_future(inbox.arrival())
     await asyncio.sleep(0)
-    inbox.end()
-    inbox.put("a")
     waiting.cancel()
+    inbox.put("a")
     await asyncio.wait({waiting})
-    await asyncio.sleep(0)
     assert waiting.cancelled()
+
+
+class Ending(Inbox):
+    """An inbox that ends in another thread just when its code begins to wait."""
+
+    def settle(self) -> bool:
+        is_due = super().settle()
+        self.end()
+        return is_due
+
+
+async def test_a_coroutine_that_begins_to_wait_misses_no_end() -> None:
+    async with asyncio.timeout(WAIT_S):
+        await Ending().arrival()
 
 
 async def test_a_thread_waits_for_an_input() -> None:

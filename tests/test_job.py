@@ -16,6 +16,7 @@ from streamapp.budget import Budget
 from streamapp.errors import ErrorReport, OutOfMemory, StreamAppError
 from streamapp.http.answer import Answer
 from streamapp.jobs.events import to_event
+from streamapp.jobs.inbox import Inbox
 from streamapp.jobs.job import Job, JobRequest, Origin, RequestKey, new_job_id
 from streamapp.settings import Settings
 
@@ -141,6 +142,14 @@ def test_a_cancelled_job_does_not_start() -> None:
     assert (job.status, job.started_at) == ("cancelled", None)
     assert job.error is not None
     assert job.error.status_code == 499
+
+
+def test_the_end_of_a_session_is_that_of_its_inputs() -> None:
+    inbox = Inbox()
+    inbox.put("a")
+    job = Job(request(), SETTINGS, inbox=inbox)
+    job.cancel()
+    assert (inbox.has_ended, inbox.unread) == (True, 0)
 
 
 @pytest.mark.parametrize("is_taken", [True, False])

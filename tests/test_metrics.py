@@ -11,6 +11,7 @@ from streamapp.http.metrics import Metrics
 from streamapp.jobs.channel import ChannelStatistics
 from streamapp.jobs.job import Job
 from streamapp.jobs.jobs import JobsStatistics
+from streamapp.places import PlacesStatistics
 from streamapp.settings import Settings
 from streamapp.workers.worker import WorkerStatistics
 
@@ -22,9 +23,11 @@ def make(
     jobs: JobsStatistics | None = None,
     channels: tuple[ChannelStatistics, ...] = (),
     input_bytes: int = 0,
+    places: PlacesStatistics | None = None,
 ) -> Metrics:
     counts = jobs or JobsStatistics(finished=0, succeeded=0, failed=0, cancelled=0)
-    return Metrics(lambda: workers, lambda: counts, lambda: channels, lambda: input_bytes)
+    taken = places or PlacesStatistics({}, 0)
+    return Metrics(lambda: workers, lambda: counts, lambda: channels, lambda: input_bytes, lambda: taken)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -53,6 +56,13 @@ def test_jobs_are_counted_by_how_they_ended() -> None:
     page = samples(make(jobs=JobsStatistics(finished=4, succeeded=3, failed=2, cancelled=1)))
     assert [page[f"streamapp_jobs_total{{{status}}}"] for status in ("succeeded", "failed", "cancelled")] == [3, 2, 1]
     assert page["streamapp_jobs_kept{}"] == 4
+
+
+def test_sessions_are_counted_by_app_and_kind() -> None:
+    taken = {("chat", "websocket"): 2, ("sdxl", "realtime"): 1}
+    page = samples(make(places=PlacesStatistics(taken, refused=3)))
+    assert (page["streamapp_sessions{chat,websocket}"], page["streamapp_sessions{sdxl,realtime}"]) == (2, 1)
+    assert page["streamapp_sessions_refused_total{}"] == 3
 
 
 def test_readers_and_bytes_are_summed_over_the_channels() -> None:

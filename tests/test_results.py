@@ -21,12 +21,21 @@ from tests.at_work import OutOfMemoryError, code, new
 from tests.served import PICTURE, PNG, Failing, Prompt, Results, data, names, serving
 
 import streamapp
-from streamapp.errors import Cancelled, OutOfMemory
+from streamapp.errors import Cancelled, OutOfMemory, StreamAppError
 from streamapp.jobs.events import Output, Preview
+from streamapp.jobs.inbox import Unread
 from streamapp.jobs.job import Job
 from streamapp.jobs.stream import Stream
 from streamapp.media import File
-from streamapp.workers.results import empty_gpu_cache, exhaust, exhaust_on_loop, final_event, report, succeed_at_once
+from streamapp.workers.results import (
+    empty_gpu_cache,
+    exhaust,
+    exhaust_on_loop,
+    failures,
+    final_event,
+    report,
+    succeed_at_once,
+)
 
 
 def stream_of(job: Job) -> Stream:
@@ -85,6 +94,17 @@ async def test_what_an_async_iterator_yields_is_emitted_on_the_loop_and_it_is_cl
     with pytest.raises(Cancelled):
         await exhaust_on_loop(generated(), stream_of(job))
     assert len(closed) == 3
+
+
+def test_what_fails_at_an_input_of_a_session_is_told_of_it_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    job, error = new(), ValueError("secret")
+    first, second = failures(job, [Unread(1, "a"), Unread(3, "b")], error)
+    assert [event.json()["input"] for event in (first, second)] == [1, 3]
+    assert first.json()["error"]["code"] == "endpoint_failed"
+    assert caplog.messages == [f"job {job.id} failed at an input: /app/x"]
+    assert not job.is_over
+    failures(job, [], StreamAppError("for the caller"))
+    assert len(caplog.messages) == 1
 
 
 def test_an_iterator_that_cannot_be_closed_is_gone_through() -> None:

@@ -3,21 +3,19 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
-from functools import cached_property
 from typing import Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import Header, HTTPException
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from tests.at_work import Gate
 from tests.in_session import begin, ended, running
 from tests.waiting import WAIT_S
 
 import streamapp
-from streamapp.errors import Draining
-from streamapp.jobs.job import Job, new_job_id
+from streamapp.errors import DefinitionError
 from streamapp.runtime import Runtime
+from streamapp.settings import Settings
 
 
 class Point(BaseModel):
@@ -210,6 +208,16 @@ async def test_each_input_of_a_batch_that_fails_is_told_so(app: type[streamapp.A
 
 
 @either
+async def test_a_method_that_asks_gets_each_input_when_it_comes(app: type[streamapp.App]) -> None:
+    async with running(app()) as runtime:
+        talk = await begin(runtime, "/receive")
+        for n in range(3):
+            await talk.is_done()
+            await talk.say(n)
+            assert await talk.outputs(1) == [[n, 0]]
+
+
+@either
 async def test_a_cancelled_session_ends_and_its_code_with_it(app: type[streamapp.App]) -> None:
     async with running(app()) as runtime:
         for path in ("/rt", "/receive", "/bidi"):
@@ -229,126 +237,100 @@ async def test_an_input_that_the_method_does_not_take_is_refused_before_it_is_pu
             await talk.say({"y": 1})
 
 
-class Shared(streamapp.App):
-    """What runs in the inference thread, and at most one of it at a time."""
+class Loose(streamapp.App):
+    """Methods that give something else than they say."""
 
-    @cached_property
-    def gate(self) -> Gate:
-        return Gate()
+    @streamapp.realtime("/coroutine")
+    def coroutine(self, input: Point) -> Any:
+        return given(input.x)
 
-    @cached_property
-    def at_work(self) -> threading.Lock:
-        return threading.Lock()
+    @streamapp.realtime("/iterator")
+    def iterator(self, input: Point) -> Any:
+        return iter(range(input.x))
 
-    @cached_property
-    def order(self) -> list[str]:
-        return []
+    @streamapp.realtime("/async-iterator")
+    def async_iterator(self, input: Point) -> Any:
+        return counted(input.x)
 
-    def work(self, name: str, waits: bool = False) -> list[str]:
-        assert self.at_work.acquire(blocking=False), "two run at once"
-        self.order.append(name)
-        if waits:
-            self.gate()
-        self.at_work.release()
-        return [name, threading.current_thread().name]
+    @streamapp.realtime("/async/iterator")
+    async def later_iterator(self, input: Point) -> Any:
+        return iter(range(input.x))
 
-    @streamapp.endpoint("/job")
-    def job(self) -> list[str]:
-        return self.work("job")
+    @streamapp.realtime("/async/async-iterator")
+    async def later_async_iterator(self, input: Point) -> Any:
+        return counted(input.x)
 
-    @streamapp.realtime("/unary")
-    def unary(self, name: str, waits: bool = False) -> list[str]:
-        return self.work(name, waits)
-
-    @streamapp.realtime("/receive")
-    def receive(self, stream: streamapp.Stream) -> None:
-        try:
-            while True:
-                stream.emit(self.work(**stream.receive()))
-        finally:
-            self.work("left")
+    @streamapp.realtime("/async/receive")
+    async def receive(self, stream: streamapp.Stream) -> Any:
+        return await asyncio.to_thread(stream.receive)
 
     @streamapp.realtime("/aside")
-    def aside(self, stream: streamapp.Stream) -> None:
+    def aside(self, stream: streamapp.Stream) -> Any:
         heard: list[Any] = []
         thread = threading.Thread(target=lambda: heard.append(stream.receive()))
         thread.start()
         thread.join(WAIT_S)
-        stream.emit(heard[0])
+        return heard[0]
 
 
-async def run_job(runtime: Runtime) -> Job:
-    served = runtime.served[0]
-    (spec,) = served.endpoints
-    job = Job(served.request(spec, new_job_id(), is_detached=True), runtime.settings, arguments={})
-    await runtime.submit(job, served, spec)
-    return await ended(job)
+async def given(value: Any) -> Any:
+    return value
 
 
-@pytest.mark.parametrize("path", ["/unary", "/receive"])
-async def test_between_two_turns_others_run(path: str) -> None:
-    async with running(Shared()) as runtime:
-        first, second = await begin(runtime, path), await begin(runtime, path)
-        for talk in (first, second, first):
-            await talk.say({"name": "a"})
-            assert (await talk.outputs(1))[0][0] == "a"
-            assert (await run_job(runtime)).result is not None
+async def counted(count: int) -> AsyncIterator[int]:
+    for n in range(count):
+        yield n
 
 
-async def test_a_unary_turn_runs_in_the_inference_thread_and_what_asks_in_one_of_its_own() -> None:
-    async with running(Shared()) as runtime:
-        unary, asking = await begin(runtime, "/unary"), await begin(runtime, "/receive")
-        await unary.say({"name": "a"})
-        await asking.say({"name": "b"})
-        assert await unary.outputs(1) == [["a", "inference-shared"]]
-        assert await asking.outputs(1) == [["b", f"session-{asking.job.id}"]]
-
-
-@pytest.mark.parametrize("path", ["/unary", "/receive"])
-async def test_a_busy_session_stands_behind_the_others_after_each_turn(path: str) -> None:
-    app = Shared()
-    async with running(app) as runtime:
-        busy, other = await begin(runtime, path), await begin(runtime, path)
-        await busy.say({"name": "1", "waits": True}, {"name": "2"}, {"name": "3"})
-        await asyncio.to_thread(app.gate.wait)
-        await other.say({"name": "other"})
-        app.gate.opened.set()
-        await busy.hear(3)
-        assert app.order == ["1", "other", "2", "3"]
-
-
-async def test_in_another_thread_of_the_apps_receive_waits_without_a_turn() -> None:
-    async with running(Shared()) as runtime:
-        talk = await begin(runtime, "/aside")
-        await talk.say({"a": 1})
-        assert await talk.outputs(1) == [{"a": 1}]
-
-
-@pytest.mark.parametrize("path", ["/unary", "/receive"])
-async def test_a_drain_ends_sessions_between_two_turns_at_once(path: str) -> None:
-    async with running(Shared(), drain_s=WAIT_S) as runtime:
+@pytest.mark.parametrize(
+    ("path", "heard"),
+    [
+        ("/coroutine", [2]),
+        ("/iterator", [0, 1]),
+        ("/async-iterator", [0, 1]),
+        ("/async/iterator", [0, 1]),
+        ("/async/async-iterator", [0, 1]),
+        ("/async/receive", [{"x": 2}]),
+        ("/aside", [{"x": 2}]),
+    ],
+)
+async def test_what_comes_of_a_call_is_gone_through_or_awaited(path: str, heard: list[Any]) -> None:
+    async with running(Loose()) as runtime:
         talk = await begin(runtime, path)
-        await talk.say({"name": "a"})
-        await talk.hear(1)
-        await talk.is_done()
-        runtime.begin_drain()
-        (end,) = await talk.hear()
-        assert (end.json()["error"]["code"], end.json()["error"]["retryable"]) == ("draining", True)
-        await ended(talk.job)
-        with pytest.raises(Draining):
-            await begin(runtime, path)
+        await talk.say({"x": 2})
+        assert await talk.outputs(len(heard)) == heard
 
 
-@pytest.mark.parametrize("path", ["/unary", "/receive"])
-async def test_a_turn_that_runs_may_end_in_a_drain_and_is_the_last(path: str) -> None:
-    app = Shared()
-    async with running(app, drain_s=WAIT_S) as runtime:
-        talk = await begin(runtime, path)
-        await talk.say({"name": "a", "waits": True}, {"name": "b"})
-        await asyncio.to_thread(app.gate.wait)
-        runtime.begin_drain()
-        app.gate.opened.set()
-        *outputs, end = await talk.hear()
-        assert [event.json()[0] for event in outputs] == ["a"]
-        assert end.json()["error"]["code"] == "draining"
-        await ended(talk.job)
+async def test_inputs_that_nobody_can_batch_are_joined() -> None:
+    class Plain(streamapp.App):
+        @streamapp.realtime("/rt", max_batch_size=2)
+        async def batch(self, *inputs: dict[str, int]) -> int:
+            return len(inputs)
+
+    async with running(Plain()) as runtime:
+        talk = await begin(runtime)
+        await talk.say({}, {}, {})
+        assert await talk.outputs(2) == [2, 1]
+
+
+async def test_bytes_are_an_input_as_they_are() -> None:
+    class Takes(streamapp.App):
+        @streamapp.realtime("/rt")
+        async def size(self, inputs: AsyncIterator[bytes]) -> AsyncIterator[int]:
+            async for data in inputs:
+                yield len(data)
+
+    async with running(Takes()) as runtime:
+        talk = await begin(runtime)
+        await talk.say(b"[1]", b"")
+        assert await talk.outputs(2) == [3, 0]
+
+
+def test_a_parameter_that_no_message_can_fill_is_refused() -> None:
+    class Asking(streamapp.App):
+        @streamapp.realtime("/rt")
+        def asks(self, input: Point, agent: str = Header()) -> None:
+            pass
+
+    with pytest.raises(DefinitionError, match=r"on .*asks: the parameter agent would be a request's"):
+        Runtime([Asking()], Settings())

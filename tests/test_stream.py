@@ -2,17 +2,20 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import PIL.Image
 import pytest
 from starlette.testclient import TestClient
 from tests.served import names
+from tests.waiting import WAIT_S
 
-from streamapp.errors import Cancelled, ErrorReport, StreamAppError
+from streamapp.errors import Cancelled, ErrorReport, InputsEnded, StreamAppError
 from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Output
-from streamapp.jobs.stream import Stream, current_stream, enter_stream
+from streamapp.jobs.inbox import Inbox
+from streamapp.jobs.stream import Inputs, SessionStream, Stream, current_stream, enter_stream
 from streamapp.settings import Settings
 
 
@@ -82,6 +85,86 @@ async def test_code_far_below_an_endpoint_finds_its_stream() -> None:
     stream = Stream(Channel(Settings()), "1" * 32)
     enter_stream(stream)
     assert await asyncio.to_thread(current_stream) is stream
+
+
+# Inputs of sessions
+
+
+def of_session(inbox: Inbox, **options: Any) -> Stream:
+    return SessionStream(Channel(Settings()), "1" * 32, inbox, rest=lambda: inbox.wait(WAIT_S), **options)
+
+
+async def test_where_inputs_are_arguments_none_is_received() -> None:
+    stream = Stream(Channel(Settings()), "1" * 32)
+    assert stream.unread == 0
+    with pytest.raises(StreamAppError, match="no inputs are received here"):
+        stream.receive()
+    with pytest.raises(StreamAppError, match="no inputs are received here"):
+        await stream.areceive()
+
+
+async def test_a_thread_receives_inputs_until_they_end() -> None:
+    inbox = Inbox()
+    stream = of_session(inbox)
+    inbox.put("a")
+    inbox.put("b")
+    assert (stream.receive(), stream.unread) == ("a", 1)
+    receiving = asyncio.ensure_future(asyncio.to_thread(lambda: [stream.receive(), stream.receive()]))
+    inbox.put("c")
+    assert await receiving == ["b", "c"]
+    inbox.end()
+    with pytest.raises(InputsEnded):
+        stream.receive()
+
+
+async def test_a_coroutine_receives_inputs_until_they_end() -> None:
+    inbox = Inbox()
+    stream = of_session(inbox)
+    receiving = asyncio.ensure_future(stream.areceive())
+    await asyncio.sleep(0)
+    inbox.put("a")
+    assert await receiving == "a"
+    inbox.end()
+    with pytest.raises(InputsEnded):
+        await stream.areceive()
+
+
+async def test_receive_on_the_loop_is_refused_with_what_to_write() -> None:
+    stream = of_session(Inbox(), loop_thread=threading.get_ident())
+    with pytest.raises(StreamAppError, match="write await stream.areceive"):
+        stream.receive()
+
+
+async def test_what_wakes_for_nothing_looks_again() -> None:
+    inbox = Inbox()
+    rests: list[Callable[[], object]] = [lambda: None, lambda: inbox.put("a")]
+    stream = SessionStream(Channel(Settings()), "1" * 32, inbox, rest=lambda: rests.pop(0)())
+    assert stream.receive() == "a"
+    rests = [lambda: None, lambda: inbox.put("b")]
+
+    async def arest() -> None:
+        rests.pop(0)()
+
+    assert await SessionStream(Channel(Settings()), "1" * 32, inbox, rest=arest, arest=arest).areceive() == "b"
+
+
+async def test_whoever_receives_meets_the_end_of_the_job() -> None:
+    inbox, channel = Inbox(), Channel(Settings())
+    inbox.put("a")
+    channel.cancel(ErrorReport(499, "cancelled", "the job was cancelled"))
+    with pytest.raises(Cancelled):
+        await SessionStream(channel, "1" * 32, inbox, rest=inbox.wait).areceive()
+
+
+async def test_inputs_are_gone_through_by_either_kind_of_loop() -> None:
+    inbox = Inbox()
+    inputs = Inputs(of_session(inbox))
+    for value in "abcd":
+        inbox.put(value)
+    assert (next(iter(inputs)), await anext(aiter(inputs))) == ("a", "b")
+    inbox.end()
+    assert [*inputs] == ["c", "d"]
+    assert [value async for value in inputs] == []
 
 
 # Over HTTP

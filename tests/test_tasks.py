@@ -4,13 +4,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from functools import cached_property
 from typing import Any
 
 import pytest
 from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, run
+from tests.in_session import begin, ended, running
 from tests.pictures import Keeping
 from tests.waiting import WAIT_S
 
+import streamapp
 from streamapp.errors import Draining, QueueFull, SetupFailed
 from streamapp.http.answer import Answer
 from streamapp.jobs.events import Preview, to_event
@@ -387,3 +390,134 @@ def test_a_job_that_outlives_the_loop_can_still_be_cancelled() -> None:
     for task in tasks:  # what a loop does that is closed in the usual way
         task.get_coro().close()
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+# Sessions
+
+
+class Sessions(streamapp.App):
+    """Sessions on the loop, whose code waits at a gate where an input says so."""
+
+    @cached_property
+    def opened(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    @cached_property
+    def reached(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    async def work(self, name: str, waits: bool = False) -> str:
+        if waits:
+            self.reached.set()
+            await self.opened.wait()
+        if name == "fail":
+            raise ValueError
+        return name
+
+    @streamapp.realtime("/unary")
+    async def unary(self, name: str, waits: bool = False) -> str:
+        return await self.work(name, waits)
+
+    @streamapp.realtime("/receive")
+    async def receive(self, stream: streamapp.Stream) -> None:
+        while True:
+            await stream.aemit(await self.work(**await stream.areceive()))
+
+    @streamapp.realtime("/stream")
+    async def stream(self, name: str) -> AsyncIterator[str]:
+        yield "first"
+        yield await self.work(name)
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "heard"),
+    [
+        ("/unary", ["a", "fail", "b"], ["output", "input_error", "output", "done"]),
+        ("/receive", ["a", "b"], ["output", "output", "done"]),
+        ("/receive", ["a", "fail"], ["output", "error"]),
+        ("/stream", ["a", "b"], ["output", "output", "done"]),
+        ("/stream", ["fail"], ["output", "error"]),
+        ("/stream", [], ["done"]),
+    ],
+)
+async def test_a_session_runs_on_the_loop(path: str, said: list[str], heard: list[str]) -> None:
+    async with running(Sessions()) as runtime:
+        talk = await begin(runtime, path)
+        await talk.say(*({"name": name} for name in said))
+        talk.finish()
+        assert [event.kind for event in await talk.hear()] == heard
+        await ended(talk.job)
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_a_drain_ends_sessions_that_have_nothing_to_do(path: str) -> None:
+    async with running(Sessions(), drain_s=WAIT_S) as runtime:
+        talk = await begin(runtime, path)
+        await talk.say({"name": "a"})
+        await talk.hear(1)
+        await talk.is_done()
+        runtime.begin_drain()
+        (end,) = await talk.hear()
+        assert end.json()["error"]["code"] == "draining"
+        await ended(talk.job)
+        with pytest.raises(Draining):
+            await begin(runtime, path)
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_in_a_drain_what_a_session_is_at_is_its_last(path: str) -> None:
+    app = Sessions()
+    async with running(app, drain_s=WAIT_S) as runtime:
+        talk = await begin(runtime, path)
+        await talk.say({"name": "a", "waits": True}, {"name": "b"})
+        await app.reached.wait()
+        runtime.begin_drain()
+        app.opened.set()
+        output, end = await talk.hear()
+        assert (output.json(), end.json()["error"]["code"]) == ("a", "draining")
+
+
+async def test_at_the_end_of_a_drain_a_session_that_still_runs_is_cancelled() -> None:
+    app = Sessions()
+    async with running(app) as runtime:
+        talk = await begin(runtime, "/unary")
+        await talk.say({"name": "a", "waits": True})
+        await app.reached.wait()
+        await runtime.drain()
+        assert [event.kind for event in await talk.hear()] == ["error"]
+        assert talk.job.has_returned
+
+
+async def test_a_session_is_cancelled_as_a_task() -> None:
+    app = Sessions()
+    async with running(app) as runtime:
+        talk = await begin(runtime, "/unary")
+        await talk.say({"name": "a", "waits": True})
+        await app.reached.wait()
+        talk.job.cancel()
+        await ended(talk.job)
+        assert [event.kind for event in await talk.hear()] == ["cancelled"]
+
+
+async def test_each_input_of_a_session_has_its_time() -> None:
+    app = Sessions()
+    async with running(app, timeout_s=0.02) as runtime:
+        talk = await begin(runtime, "/unary")
+        await talk.say({"name": "a"})
+        assert await talk.outputs(1) == ["a"]
+        await talk.say({"name": "a", "waits": True})
+        (end,) = await talk.hear()
+        assert end.json()["error"]["code"] == "deadline_exceeded"
+        await ended(talk.job)
+
+
+async def test_a_session_that_ends_just_when_it_begins_runs_nothing() -> None:
+    class Late(Job):
+        def start(self) -> bool:
+            self.cancel()
+            return super().start()
+
+    async with running(Sessions()) as runtime:
+        talk = await begin(runtime, "/receive", of=Late)
+        assert [event.kind for event in await talk.hear()] == ["cancelled"]
+        await ended(talk.job)

@@ -1,5 +1,6 @@
 """The inference thread: setup, sync endpoints one after another, their results, and teardown."""
 
+import asyncio
 import contextvars
 import gc
 import signal
@@ -9,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,15 +18,19 @@ from typing import Any
 import PIL.Image
 import pytest
 from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, new_of, over, run, wait_for_thread
+from tests.in_session import begin, ended, running
 from tests.pictures import Keeping
 from tests.waiting import WAIT_S
 
+import streamapp
 from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
 from streamapp.jobs.events import Output, Preview
-from streamapp.jobs.job import Job, JobRequest
+from streamapp.jobs.job import Job, JobRequest, new_job_id
 from streamapp.jobs.stream import Stream, current_stream
 from streamapp.media import File
+from streamapp.runtime import Runtime
 from streamapp.settings import Settings
+from streamapp.workers.sessions import SessionThread
 from streamapp.workers.thread import ThreadWorker
 
 Advance = Callable[[float], None]
@@ -744,3 +749,306 @@ def test_what_setup_has_loaded_stays_until_the_worker_is_joined(
     assert torn_down == []
     assert worker.join(WAIT_S)
     assert torn_down == [True]
+
+
+# Sessions
+
+
+class Shared(streamapp.App):
+    """What runs in the inference thread, and at most one of it at a time."""
+
+    @cached_property
+    def gate(self) -> Gate:
+        return Gate()
+
+    @cached_property
+    def at_work(self) -> threading.Lock:
+        return threading.Lock()
+
+    @cached_property
+    def order(self) -> list[str]:
+        return []
+
+    def work(self, name: str, waits: bool = False) -> list[str]:
+        assert self.at_work.acquire(blocking=False), "two run at once"
+        try:
+            self.order.append(name)
+            if waits:
+                self.gate()
+            if name == "fail":
+                raise ValueError
+        finally:
+            self.at_work.release()
+        return [name, threading.current_thread().name]
+
+    @streamapp.endpoint("/job")
+    def job(self) -> list[str]:
+        return self.work("job")
+
+    @streamapp.realtime("/unary")
+    def unary(self, name: str, waits: bool = False) -> list[str]:
+        return self.work(name, waits)
+
+    @streamapp.realtime("/receive")
+    def receive(self, stream: streamapp.Stream) -> None:
+        try:
+            while True:
+                stream.emit(self.work(**stream.receive()))
+        finally:
+            self.work("left")
+
+    @streamapp.realtime("/stream")
+    def count(self, count: int) -> Iterator[int]:
+        yield from range(count)
+        raise ValueError
+
+    @streamapp.realtime("/range")
+    def up_to(self, count: int) -> Iterator[int]:
+        yield from range(count)
+
+    @streamapp.realtime("/aside")
+    def aside(self, stream: streamapp.Stream) -> None:
+        heard: list[Any] = []
+        thread = threading.Thread(target=lambda: heard.append(stream.receive()))
+        thread.start()
+        thread.join(WAIT_S)
+        stream.emit(heard[0])
+
+
+async def run_job(runtime: Runtime) -> Job:
+    served = runtime.served[0]
+    (spec,) = served.endpoints
+    job = Job(served.request(spec, new_job_id(), is_detached=True), runtime.settings, arguments={})
+    await runtime.submit(job, served, spec)
+    return await ended(job)
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_between_two_turns_others_run(path: str) -> None:
+    async with running(Shared()) as runtime:
+        first, second = await begin(runtime, path), await begin(runtime, path)
+        for talk in (first, second, first):
+            await talk.say({"name": "a"})
+            assert (await talk.outputs(1))[0][0] == "a"
+            assert (await run_job(runtime)).result is not None
+
+
+async def test_a_unary_turn_runs_in_the_inference_thread_and_what_asks_in_one_of_its_own() -> None:
+    async with running(Shared()) as runtime:
+        unary, asking = await begin(runtime, "/unary"), await begin(runtime, "/receive")
+        await unary.say({"name": "a"})
+        await asking.say({"name": "b"})
+        assert await unary.outputs(1) == [["a", "inference-shared"]]
+        assert await asking.outputs(1) == [["b", f"session-{asking.job.id}"]]
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_a_busy_session_stands_behind_the_others_after_each_turn(path: str) -> None:
+    app = Shared()
+    async with running(app) as runtime:
+        busy, other = await begin(runtime, path), await begin(runtime, path)
+        await busy.say({"name": "1", "waits": True}, {"name": "2"}, {"name": "3"})
+        await asyncio.to_thread(app.gate.wait)
+        await other.say({"name": "other"})
+        app.gate.opened.set()
+        await busy.hear(3)
+        assert app.order == ["1", "other", "2", "3"]
+
+
+async def test_in_another_thread_of_the_apps_receive_waits_without_a_turn() -> None:
+    async with running(Shared()) as runtime:
+        talk = await begin(runtime, "/aside")
+        await talk.say({"a": 1})
+        assert await talk.outputs(1) == [{"a": 1}]
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_a_drain_ends_sessions_between_two_turns_at_once(path: str) -> None:
+    async with running(Shared(), drain_s=WAIT_S) as runtime:
+        talk = await begin(runtime, path)
+        await talk.say({"name": "a"})
+        await talk.hear(1)
+        await talk.is_done()
+        runtime.begin_drain()
+        (end,) = await talk.hear()
+        assert (end.json()["error"]["code"], end.json()["error"]["retryable"]) == ("draining", True)
+        await ended(talk.job)
+        with pytest.raises(Draining):
+            await begin(runtime, path)
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_a_turn_that_runs_may_end_in_a_drain_and_is_the_last(path: str) -> None:
+    app = Shared()
+    async with running(app, drain_s=WAIT_S) as runtime:
+        talk = await begin(runtime, path)
+        await talk.say({"name": "a", "waits": True}, {"name": "b"})
+        await asyncio.to_thread(app.gate.wait)
+        runtime.begin_drain()
+        app.gate.opened.set()
+        *outputs, end = await talk.hear()
+        assert [event.json()[0] for event in outputs] == ["a"]
+        assert end.json()["error"]["code"] == "draining"
+        await ended(talk.job)
+
+
+async def test_a_session_that_is_cancelled_between_two_turns_meets_it_in_its_place() -> None:
+    app = Shared()
+    async with running(app) as runtime:
+        talk, other = await begin(runtime, "/receive"), await begin(runtime, "/unary")
+        await other.say({"name": "other", "waits": True})
+        await asyncio.to_thread(app.gate.wait)
+        talk.job.cancel()
+        assert not talk.job.has_returned
+        app.gate.opened.set()
+        await ended(talk.job)
+        assert app.order == ["other", "left"]
+
+
+async def test_a_session_that_is_woken_for_nothing_rests_again() -> None:
+    async with running(Shared()) as runtime:
+        talk = await begin(runtime, "/unary")
+        await talk.say({"name": "a"})
+        await talk.outputs(1)
+        await run_job(runtime)
+        assert talk.inbox is not None and talk.inbox.on_change is not None
+        talk.inbox.on_change()
+        await run_job(runtime)
+        await talk.say({"name": "b"})
+        assert (await talk.outputs(1))[0][0] == "b"
+
+
+async def test_a_session_that_is_over_before_its_first_turn_does_not_begin() -> None:
+    app = Shared()
+    async with running(app) as runtime:
+        other = await begin(runtime, "/unary")
+        await other.say({"name": "other", "waits": True})
+        await asyncio.to_thread(app.gate.wait)
+        talk, asking = await begin(runtime, "/unary"), await begin(runtime, "/receive")
+        await talk.say({"name": "a"})
+        talk.job.cancel()
+        asking.job.cancel()
+        assert talk.job.has_returned and asking.job.has_returned
+        app.gate.opened.set()
+        await other.outputs(1)
+        assert app.order == ["other"]
+
+
+class Late(Job):
+    """A job that ends just when its code is to begin."""
+
+    def start(self) -> bool:
+        self.cancel()
+        return super().start()
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_a_session_that_ends_just_when_it_begins_does_not_begin(path: str) -> None:
+    app = Shared()
+    async with running(app) as runtime:
+        talk = await begin(runtime, path, of=Late)
+        await talk.say({"name": "a"})
+        assert [event.kind for event in await talk.hear()] == ["cancelled"]
+        await ended(talk.job)
+        assert app.order == []
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_the_time_of_a_session_is_that_of_each_turn(path: str, advance: Advance) -> None:
+    async with running(Shared(), timeout_s=10) as runtime:
+        talk = await begin(runtime, path)
+        for name in "ab":
+            await talk.say({"name": name})
+            await talk.outputs(1)
+            await talk.is_done()
+            advance(8)
+        assert talk.job.status == "running"
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_a_turn_that_takes_too_long_ends_the_session(path: str) -> None:
+    app = Shared()
+    async with running(app, timeout_s=0.02) as runtime:
+        talk = await begin(runtime, path)
+        await talk.say({"name": "a", "waits": True})
+        (end,) = await talk.hear()
+        assert end.json()["error"]["code"] == "deadline_exceeded"
+        app.gate.opened.set()
+        await ended(talk.job)
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_a_session_that_does_not_come_back_is_stuck_like_a_job(path: str) -> None:
+    app = Shared()
+    async with running(app, timeout_s=0.02, stuck_s=0.02) as runtime:
+        talk = await begin(runtime, path)
+        waiting = await begin(runtime, path)
+        await talk.say({"name": "a", "waits": True})
+        (end,) = await waiting.hear()
+        assert end.json()["error"]["code"] == "worker_stuck"
+        app.gate.opened.set()
+        await ended(talk.job)
+
+
+async def test_sessions_wait_for_setup_and_hear_when_it_fails() -> None:
+    gate = Gate()
+
+    class Failing(streamapp.App):
+        def setup(self) -> None:
+            gate()
+            raise ValueError
+
+        @streamapp.realtime("/rt")
+        def echo(self, input: dict[str, int]) -> dict[str, int]:
+            return input
+
+        @streamapp.realtime("/receive")
+        def receive(self, stream: streamapp.Stream) -> None:
+            stream.receive()
+
+    async with running(Failing()) as runtime:
+        talks = [await begin(runtime, "/rt"), await begin(runtime, "/receive")]
+        await talks[0].say({"a": 1})
+        gate.opened.set()
+        for talk in talks:
+            assert [event.json()["error"]["code"] for event in await talk.hear()] == ["setup_failed"]
+            await ended(talk.job)
+
+
+async def test_a_session_whose_thread_cannot_be_started_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(Shared()) as runtime:
+        monkeypatch.setattr(SessionThread, "take_turn", lambda self: threading.Thread(target=print).join())
+        talk = await begin(runtime, "/receive")
+        (end,) = await talk.hear()
+        assert end.json()["error"]["code"] == "endpoint_failed"
+
+
+async def test_what_a_stream_of_outputs_fails_with_ends_the_session() -> None:
+    async with running(Shared()) as runtime:
+        talk = await begin(runtime, "/stream")
+        await talk.say({"count": 2})
+        *outputs, end = await talk.hear()
+        assert ([event.json() for event in outputs], end.kind) == ([0, 1], "error")
+
+
+async def test_what_fails_at_an_input_is_told_and_the_next_is_answered() -> None:
+    async with running(Shared()) as runtime:
+        talk = await begin(runtime, "/unary")
+        await talk.say({"name": "fail"}, {"name": "a"})
+        assert [event.kind for event in await talk.hear(2)] == ["input_error", "output"]
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive", "/stream"])
+async def test_a_session_ends_well_when_its_inputs_have_ended(path: str) -> None:
+    async with running(Shared()) as runtime:
+        talk = await begin(runtime, path)
+        talk.finish()
+        assert [event.kind for event in await talk.hear()] == ["done"]
+        await ended(talk.job)
+
+
+async def test_one_stream_of_outputs_for_one_input() -> None:
+    async with running(Shared()) as runtime:
+        talk = await begin(runtime, "/range")
+        await talk.say({"count": 2}, {"count": 2})
+        assert [event.kind for event in await talk.hear()] == ["output", "output", "done"]

@@ -1,6 +1,6 @@
 """Turn statistics into Prometheus' text format; nothing is counted here except how long jobs ran.
 
-The figures are read when Prometheus asks, from the `statistics()` of workers, jobs and channels.
+The figures are read when Prometheus asks, from the `statistics()` of workers, jobs, channels and places.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from ..jobs.channel import ChannelStatistics
 from ..jobs.job import Job
 from ..jobs.jobs import JobsStatistics
+from ..places import PlacesStatistics
 from ..workers.worker import WorkerStatistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,6 +27,7 @@ class Metrics:
         jobs: gives the counts of jobs.
         channels: gives the statistics of the channels of active jobs.
         input_bytes: gives the bytes of the inputs of requests and jobs under way.
+        places: gives the counts of sessions.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class Metrics:
         jobs: Callable[[], JobsStatistics],
         channels: Callable[[], Iterable[ChannelStatistics]],
         input_bytes: Callable[[], int],
+        places: Callable[[], PlacesStatistics],
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Statistics(workers, jobs, channels, input_bytes))
+        self._registry.register(_Statistics(workers, jobs, channels, input_bytes, places))
         self._job_seconds = Histogram(
             "streamapp_job_seconds",
             "How long jobs ran.",
@@ -68,11 +71,13 @@ class _Statistics(Collector):
         jobs: Callable[[], JobsStatistics],
         channels: Callable[[], Iterable[ChannelStatistics]],
         input_bytes: Callable[[], int],
+        places: Callable[[], PlacesStatistics],
     ) -> None:
         self._workers = workers
         self._jobs = jobs
         self._channels = channels
         self._input_bytes = input_bytes
+        self._places = places
 
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_workers()
@@ -88,6 +93,15 @@ class _Statistics(Collector):
             "streamapp_kept_bytes", "Event bytes of active jobs.", sum(c.kept_bytes for c in channels)
         )
         yield GaugeMetricFamily("streamapp_input_bytes", "Input bytes of requests and jobs.", self._input_bytes())
+        yield from self._collect_sessions()
+
+    def _collect_sessions(self) -> Iterator[Metric]:
+        places = self._places()
+        sessions = GaugeMetricFamily("streamapp_sessions", "Open sessions.", labels=("app", "kind"))
+        for labels, count in places.taken.items():
+            sessions.add_metric(labels, count)
+        yield sessions
+        yield CounterMetricFamily("streamapp_sessions_refused", "Sessions refused with 503.", places.refused)
 
     def _collect_workers(self) -> Iterator[Metric]:
         labels = ("app", "kind")

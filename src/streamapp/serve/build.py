@@ -436,7 +436,11 @@ def _add_endpoint(api: FastAPI, place: _Place, *, is_guarded: bool) -> None:
 
 def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
     figures = Metrics(
-        runtime.worker_statistics, runtime.jobs.statistics, runtime.channel_statistics, lambda: runtime.inputs.used
+        runtime.worker_statistics,
+        runtime.jobs.statistics,
+        runtime.channel_statistics,
+        lambda: runtime.inputs.used,
+        runtime.places.statistics,
     )
     runtime.observers.append(figures.observe)
     app = runtime.served[0].app
