@@ -13,7 +13,8 @@ from tests.in_session import begin, ended, running
 from tests.waiting import WAIT_S
 
 import streamapp
-from streamapp.errors import DefinitionError
+from streamapp.errors import DefinitionError, ErrorReport
+from streamapp.jobs.events import input_error
 from streamapp.runtime import Runtime
 from streamapp.settings import Settings
 
@@ -135,6 +136,16 @@ async def test_a_method_is_called_for_each_input(app: type[streamapp.App]) -> No
         talk.finish()
         *_, end = await talk.hear()
         assert (end.kind, (await ended(talk.job)).status) == ("done", "succeeded")
+
+
+@either
+async def test_a_session_runs_from_when_it_is_taken_in(app: type[streamapp.App]) -> None:
+    """What is wrong with its first input can be told at once."""
+    async with running(app()) as runtime:
+        talk = await begin(runtime)
+        assert talk.job.status == "running"
+        await talk.job.channel.aemit(input_error(ErrorReport(422, "invalid_input", "no"), 1))
+        assert [event.kind for event in await talk.hear(1)] == ["input_error"]
 
 
 @either

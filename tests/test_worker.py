@@ -53,6 +53,15 @@ def session(lane: Lane, *, has_input: bool = False, **options: Any) -> Job:
     return job
 
 
+def admitted(lane: Lane, **options: Any) -> Job:
+    """Let such a session in."""
+    talk = session(lane, **options)
+    lane.admit(talk)
+    if inbox(talk).is_due:
+        lane.wake(talk)
+    return talk
+
+
 def inbox(job: Job) -> Inbox:
     assert job.inbox is not None
     return job.inbox
@@ -552,8 +561,7 @@ def test_each_job_ends_once_however_threads_meet(started: Started) -> None:
 
 def test_a_session_is_taken_when_it_has_something_to_do_behind_all_that_wait() -> None:
     lane = opened()
-    talk, first = session(lane), new()
-    lane.admit(talk)
+    talk, first = admitted(lane), new()
     assert lane.take(timeout_s=0) == []
     lane.submit(first)
     inbox(talk).put(1)
@@ -563,8 +571,8 @@ def test_a_session_is_taken_when_it_has_something_to_do_behind_all_that_wait() -
 
 def test_a_parked_session_has_no_place_in_the_bound_of_the_queue() -> None:
     lane = opened(max_queue=1)
-    for talk in (session(lane, has_input=True), session(lane, has_input=True)):
-        lane.admit(talk)
+    for _ in range(2):
+        admitted(lane, has_input=True)
     lane.submit(new())
     with pytest.raises(QueueFull, match="1 jobs wait"):
         lane.submit(new())
@@ -572,8 +580,7 @@ def test_a_parked_session_has_no_place_in_the_bound_of_the_queue() -> None:
 
 def test_what_comes_while_a_session_runs_is_its_next_turn() -> None:
     lane = opened()
-    talk = session(lane, has_input=True)
-    lane.admit(talk)
+    talk = admitted(lane, has_input=True)
     assert lane.take() == [talk] and talk.start()
     inbox(talk).put(2)
     inbox(talk).settle()
@@ -583,8 +590,7 @@ def test_what_comes_while_a_session_runs_is_its_next_turn() -> None:
 
 def test_a_session_goes_on_where_nobody_waits_and_its_time_begins_anew(advance: Advance) -> None:
     lane = opened()
-    talk = session(lane, has_input=True, timeout_s=10)
-    lane.admit(talk)
+    talk = admitted(lane, has_input=True, timeout_s=10)
     lane.take()
     advance(8)
     assert lane.goes_on(talk)
@@ -600,13 +606,32 @@ def test_a_session_goes_on_where_nobody_waits_and_its_time_begins_anew(advance: 
 
 def test_a_session_that_ends_while_it_runs_is_let_go_of_when_it_rests() -> None:
     lane = opened()
-    talk = session(lane, has_input=True)
-    lane.admit(talk)
+    talk = admitted(lane, has_input=True)
     lane.take()
     assert talk.start()
     talk.cancel()
     lane.park(talk)
     assert talk.has_returned and lane.is_idle
+
+
+def test_the_end_of_a_session_whose_code_stands_in_a_thread_is_its_last_turn() -> None:
+    lane = opened()
+    talk = admitted(lane, has_input=True)
+    lane.take()
+    assert talk.start()
+    inbox(talk).take()
+    lane.park(talk, has_frames=True)
+    talk.cancel()
+    assert not talk.has_returned and lane.take() == [talk]
+    lane.done(talk)
+
+
+def test_sessions_end_with_the_lane() -> None:
+    lane = opened()
+    talk = admitted(lane)
+    assert talk.start()
+    lane.break_off("broken", WorkerStuck("broken"))
+    assert (code(talk), talk.has_returned) == ("worker_stuck", True)
 
 
 def test_no_session_comes_in_when_it_is_over_or_the_lane_drains() -> None:
@@ -774,9 +799,8 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(has_input=st.booleans())
     def admit(self, has_input: bool) -> None:
-        job = session(self.lane, has_input=has_input)
         try:
-            self.lane.admit(job)
+            job = admitted(self.lane, has_input=has_input)
         except Draining:
             assert self.lane.state == "draining"
             return

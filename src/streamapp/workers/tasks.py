@@ -95,7 +95,8 @@ class TaskWorker:
         if self._is_draining:
             raise draining()
         if job.inbox is not None:
-            self._begin(job, self._run_session(job), self._sessions)
+            if job.start():
+                self._begin(job, self._run_session(job), self._sessions)
             return
         if len(self._tasks) >= self.max_jobs:
             self._refused += 1
@@ -185,16 +186,15 @@ class TaskWorker:
         session = self._session_of(job)
         try:
             await asyncio.shield(asyncio.wrap_future(self.ready))
-            if job.start():
-                rest = partial(self._rest, job)
-                stream = session.enter(job, inbox_of(job).wait, rest, loop_thread=threading.get_ident())
-                with self._capture(job), ending_forks():
-                    if session.asks:
-                        await session.arun(job, [], stream)
-                    else:
-                        await self._take_turns(job, session, stream)
-                job.returned()
-                job.succeed(None)
+            rest = partial(self._rest, job)
+            stream = session.enter(job, inbox_of(job).wait, rest, loop_thread=threading.get_ident())
+            with self._capture(job), ending_forks():
+                if session.asks:
+                    await session.arun(job, [], stream)
+                else:
+                    await self._take_turns(job, session, stream)
+            job.returned()
+            job.succeed(None)
         except InputsEnded:
             job.succeed(None)
         except (Cancelled, asyncio.CancelledError):

@@ -83,13 +83,15 @@ class ThreadWorker:
         self._lane.start(self._work)
 
     def submit(self, job: Job) -> None:
-        """Queue a job; raises as `Worker.submit` says. A session waits for something to do first."""
+        """Queue a job; raises as `Worker.submit` says. A session runs from now on, and waits for something to do."""
         if job.inbox is None:
             self._lane.submit(job)
             return
-        job.inbox.on_change = partial(self._lane.wake, job)
         self._lane.admit(job)
-        if self._session(job).asks:  # what it does before the first input is its own matter
+        if not job.start():
+            return
+        job.inbox.on_change = partial(self._lane.wake, job)
+        if job.inbox.is_due or self._session(job).asks:  # what that does before the first input is its own matter
             self._lane.wake(job)
 
     def position(self, job: Job) -> int:
@@ -184,8 +186,6 @@ class ThreadWorker:
         try:
             if job in self._threads:
                 return self._threads[job].take_turn()
-            if job.is_over or (job.started_at is None and not job.start()):
-                return False
             if not session.asks:
                 return job.context.run(self._call_session, job, session)
             go = partial(self._go_through, job, session)
@@ -228,6 +228,7 @@ class ThreadWorker:
             self._end_session(job, error)
 
     def _call_to_the_end(self, job: Job, session: Session, rest: Callable[[], None]) -> None:
+        job.channel.check()  # it may have ended since it was taken
         stream = session.enter(job, rest)
         with self._capture(job), ending_forks():
             session.run(job, [], stream)
@@ -235,13 +236,12 @@ class ThreadWorker:
 
     def _end_session(self, job: Job, error: BaseException) -> None:
         """End a session with what its code raised, whatever that was."""
-        match error:
-            case InputsEnded():
-                job.succeed(None)
-            case Cancelled():
-                job.cancel()
-            case _:
-                report(job, error)
+        if isinstance(error, InputsEnded):
+            job.succeed(None)
+        elif isinstance(error, Cancelled):
+            job.cancel()
+        else:
+            report(job, error)
 
     def _session(self, job: Job) -> Session:
         assert self._session_of is not None

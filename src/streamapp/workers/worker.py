@@ -258,7 +258,7 @@ class Lane:
             self._watch_within(job.queue_time_left_s)
 
     def admit(self, job: Job) -> None:
-        """Take in a session, parked.
+        """Take in a session, parked; whoever does wakes it when it has something to do.
 
         Raises:
             Draining, SetupFailed, WorkerStuck: no jobs are taken.
@@ -268,7 +268,8 @@ class Lane:
         with self._changed:
             self._raise_if_refusing()
             self._parked[job] = None
-        self._look_at_parked(job)
+        if job.is_over:
+            self._discard_session(job)
 
     def park(self, job: Job, *, has_frames: bool = False) -> None:
         """Take a session out of its turn, until it is woken; at once, where it has something to do.
@@ -284,7 +285,10 @@ class Lane:
             self._parked[job] = None
             if has_frames:
                 self._with_frames.add(job)
-        self._look_at_parked(job)
+        if job.is_over:
+            self._discard_session(job)
+        elif job.inbox is not None and job.inbox.is_due:
+            self.wake(job)
 
     def goes_on(self, job: Job) -> bool:
         """Give a running session another turn where nobody else waits for one; False, and nothing is done, else."""
@@ -299,12 +303,6 @@ class Lane:
         with self._changed:
             if job in self._parked:
                 self._queue_parked(job)
-
-    def _look_at_parked(self, job: Job) -> None:
-        if job.is_over:
-            self._discard_session(job)
-        elif job.inbox is not None and job.inbox.is_due:
-            self.wake(job)
 
     def position(self, job: Job) -> int:
         """Return how many jobs are before this one in the queue: 0 when it is next, running or not here."""
@@ -383,7 +381,7 @@ class Lane:
                 return
             self._state = "draining"
             queued = self._empty_queue()
-            gone = [job for job in queued if job.inbox is not None and job not in self._with_frames]
+            gone = self._gone(queued)
         for job in queued:
             job.fail(draining())
         for job in gone:
@@ -407,7 +405,8 @@ class Lane:
             if self._state not in _AT_WORK:
                 return
             self._state = state
-            jobs = [*self._empty_queue(), *self._busy()]
+            queued = self._empty_queue()
+            jobs, gone = [*queued, *self._busy()], self._gone(queued)
         try:
             if self._on_broken is not None:
                 self._on_broken(error)
@@ -416,6 +415,8 @@ class Lane:
                 self.ready.set_exception(error)
             for job in jobs:  # last: each logs its end, and a handler of the user's may block
                 job.fail(error)
+            for job in gone:
+                job.returned()
 
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
@@ -515,6 +516,10 @@ class Lane:
         self._changed.notify_all()
         self._due_sooner.notify()
         return queued
+
+    def _gone(self, queued: list[Job]) -> list[Job]:
+        """Return the sessions among what has left the queue of which nothing is left with that."""
+        return [job for job in queued if job.inbox is not None and job not in self._with_frames]
 
     def _watch_within(self, due_s: float) -> None:
         """Have the watcher look at the jobs by then."""
