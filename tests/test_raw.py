@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
@@ -333,6 +334,8 @@ async def alone(*messages: Message, **settings: Any) -> tuple[RawSession, list[M
     async def send(message: Message) -> None:
         if message["type"] == "websocket.send" and message.get("text") == "gone":
             raise OSError
+        if message.get("code") == 1005:
+            raise ValueError("no code")
         sent.append(message)
 
     session = RawSession({"type": "websocket"}, receive, send, Settings(**settings).max_message_bytes)
@@ -391,3 +394,24 @@ def test_a_refusal_is_an_answer_in_the_one_error_shape(talks: Any, path: str, to
     with pytest.raises(WebSocketDenialResponse) as denied, talks[1].websocket_connect(path):
         pass
     assert shape(denied.value) == told
+
+
+async def test_a_close_that_cannot_be_sent_leaves_the_session_to_be_closed() -> None:
+    session, sent = await alone()
+    with pytest.raises(ValueError, match="no code"):
+        await session.send({"type": "websocket.close", "code": 1005})
+    assert not session.is_over
+    session.end(1011, "failed")
+    await session.finish()
+    assert sent[1:] == [{"type": "websocket.close", "code": 1011, "reason": "failed"}]
+
+
+async def test_who_sends_without_end_leaves_others_their_turns(advance: Callable[[float], None]) -> None:
+    session, _ = await alone()
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    await session.send({"type": "websocket.send", "text": "1"})
+    assert turns == []
+    advance(0.01)
+    await session.send({"type": "websocket.send", "text": "2"})
+    assert turns == [1]

@@ -15,6 +15,7 @@ Before the socket is accepted all of it is an HTTP answer in the one error shape
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -41,8 +42,9 @@ T = TypeVar("T")
 SESSION = "streamapp.raw_session"
 _SHUTTING_DOWN = "the server is shutting down; connect again"
 _MAX_REASON_BYTES = 123
-# For a client that reads nothing; what is sent behind that waits for it, and under `streamapp serve` nothing does.
-_CLOSE_S = 5.0
+# For a close where the server lends no wire: behind what a client does not take it is not sent.
+_CLOSE_S = 0.5
+_TURN_S = 0.001
 _PATIENCE_S = 0.2  # after the drain's end, for code that hears of it only then
 
 
@@ -67,6 +69,7 @@ class RawSession:
         self._is_connected = self._is_cut = False
         self._is_accepted = False
         self._end = (1006, "")
+        self._turn_given = time.monotonic()
         self._closing: asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
@@ -108,7 +111,6 @@ class RawSession:
             raise WebSocketDisconnect(*self._end)
         if kind == "websocket.close":
             message = {**message, "reason": _cut(message.get("reason") or "")}
-            self._note_end(message.get("code", 1000), message["reason"])
         self.is_answered = True
         try:
             await self._send(message)
@@ -116,10 +118,21 @@ class RawSession:
             self._note_end(1006, "")
             if kind != "websocket.close":
                 raise WebSocketDisconnect(*self._end) from None
-        if kind == "websocket.accept":
-            self._accept()
-        elif kind == "websocket.http.response.body" and not message.get("more_body", False):
-            self._note_end(1006, "")
+        match kind:
+            case "websocket.accept":
+                self._accept()
+            case "websocket.close":
+                self._note_end(message.get("code", 1000), message["reason"])
+            case "websocket.http.response.body" if not message.get("more_body", False):
+                self._note_end(1006, "")
+        await self._give_turn()
+
+    async def _give_turn(self) -> None:
+        """Let others have the loop, once a millisecond: who sends to a client that takes all is never made to wait."""
+        now = time.monotonic()
+        if now - self._turn_given > _TURN_S:
+            self._turn_given = now
+            await asyncio.sleep(0)
 
     def _accept(self) -> None:
         self._is_accepted = True
@@ -147,7 +160,8 @@ class RawSession:
 
     async def _close(self) -> None:
         code, reason = self._end
-        with suppress(OSError):  # which a timeout is as well: nobody is there to read it
+        # Nobody is there to read it; or user code has closed it meanwhile. A timeout is an OSError, too.
+        with suppress(OSError, RuntimeError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
