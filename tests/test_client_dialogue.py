@@ -346,11 +346,27 @@ def test_a_finished_session_takes_no_input() -> None:
         session.send(b"1")
 
 
-def test_of_unread_previews_the_newest_is_kept_for_each_key() -> None:
+def inbox_of(*events: tuple[str, Any], size: int = 1) -> Inbox:
     inbox = Inbox()
-    for number, data in enumerate([{"key": "a", "n": 1}, 1, {"key": "b"}, {"key": "a", "n": 2}, 2]):
-        inbox.put(Event("preview", data, f"j1:1.{number}", download))
+    for number, (name, data) in enumerate(events):
+        inbox.put(Event(name, data, f"j1:1.{number}", download), size)
+    return inbox
+
+
+def test_of_unread_previews_the_newest_is_kept_for_each_key() -> None:
+    given = [{"key": "a", "n": 1}, 1, {"key": "b"}, {"key": "a", "n": 2}, 2]
+    inbox = inbox_of(*[("preview", data) for data in given])
     assert [inbox.take().data for _ in range(len(inbox))] == [{"key": "b"}, {"key": "a", "n": 2}, 2]
+
+
+def test_unread_events_are_bounded_by_their_number_and_their_bytes() -> None:
+    assert not inbox_of(*[("output", n) for n in range(1023)]).is_full
+    assert inbox_of(*[("output", n) for n in range(1024)]).is_full
+    inbox = inbox_of(("output", 1), ("output", 2), size=8 << 20)
+    assert inbox.is_full
+    inbox.take()
+    assert not inbox.is_full
+    assert not inbox_of(("preview", 1), ("preview", 2), size=8 << 20).is_full
 
 
 # A server that is cut

@@ -281,6 +281,60 @@ def test_a_stream_out_of_time_is_cancelled(url: str, advance: Callable[[float], 
     until(lambda: status_of(url, stream.job_id) == "cancelled")
 
 
+# Sessions
+
+
+@pytest.mark.parametrize("path", ["/turns", "/both"])
+async def test_a_session_over_connections_that_are_cut_takes_each_input_and_gives_each_output_once(
+    port: int, path: str
+) -> None:
+    with cutting(port, cut=0.8, most_bytes=9000, seed=5) as proxy:
+        async with AsyncClient(f"http://127.0.0.1:{proxy.port}", patience_s=WAIT_S) as client:
+            reconnects = await asyncio.gather(*[over_cuts(client, path) for _ in range(6)])
+    assert sum(reconnects) > 3
+
+
+async def over_cuts(client: AsyncClient, path: str) -> int:
+    async with client.connect(path) as session:
+
+        async def send_all() -> None:
+            for n in range(200):
+                await session.send({"n": n, "text": "ä" * n})
+            await session.finish()
+
+        sending = asyncio.create_task(send_all())
+        assert [output["n"] async for output in session.outputs()] == list(range(200))
+        await sending
+        return session.reconnects
+
+
+def test_a_blocking_session_over_connections_that_are_cut_is_whole_too(port: int) -> None:
+    with cutting(port, cut=0.8, most_bytes=6000, seed=6) as proxy:
+        client = Client(f"http://127.0.0.1:{proxy.port}", patience_s=WAIT_S)
+        for _ in range(4):
+            with client.connect("/turns") as session:
+                for n in range(100):
+                    session.send({"n": n})
+                session.finish()
+                assert [output["n"] for output in session.outputs()] == list(range(100))
+    assert proxy.cuts
+
+
+def test_leaving_a_session_cancels_its_job(url: str) -> None:
+    client = Client(url)
+    with client.connect("/turns") as session:
+        session.send({"n": 1})
+        assert session.recv() == {"n": 1, "text": ""}
+    assert status_of(url, session.job_id) == "cancelled"
+
+
+async def test_a_finished_session_ends_well(url: str) -> None:
+    async with AsyncClient(url).connect("/turns") as session:
+        await session.send({"n": 1})
+        assert await session.done() == {"n": 1, "text": ""}
+    assert await asyncio.to_thread(status_of, url, session.job_id) == "succeeded"
+
+
 # Inputs
 
 

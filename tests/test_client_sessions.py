@@ -154,7 +154,7 @@ def test_a_send_waits_until_the_server_has_taken_over_what_was_sent(serve: Serve
 async def test_who_never_reads_is_told_so_instead_of_waiting_for_ever(
     serve: Serve, advance: Callable[[float], None]
 ) -> None:
-    server = serve(*OPEN, *[event("output", n, n + 2) for n in range(65)], HOLD)
+    server = serve(*OPEN, *[event("output", n, n + 2) for n in range(1025)], HOLD)
     async with AsyncClient(server.url).connect("/stream") as session:
         await asyncio.to_thread(until, lambda: session._line._inbox.is_full)
         for n in range(64):

@@ -91,6 +91,18 @@ class Numbers(streamapp.App):
             await stream.aemit({"n": i, "t": time.time()})
             await asyncio.sleep(interval_s)
 
+    @streamapp.realtime("/turns")
+    def turns(self, n: int, text: str = "") -> dict[str, Any]:
+        """Answer each input from the inference thread."""
+        return {"n": n, "text": text}
+
+    @streamapp.realtime("/both")
+    async def both(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Answer each input on the loop, with a preview before."""
+        async for given in inputs:
+            yield streamapp.Preview({"of": given["n"]})
+            yield given
+
     @streamapp.endpoint("/block")
     def block(self) -> None:
         """Block where nothing can wake it."""

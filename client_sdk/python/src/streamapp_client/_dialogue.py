@@ -118,6 +118,7 @@ class Dialogue:
         is_over: it needs no cancel: it has ended, or its server has lost us anyway.
         reconnects: how often it came back.
         outbox: the inputs.
+        event_bytes: of the message that the last event came in.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Dialogue:
         self.is_over = False
         self.reconnects = 0
         self.outbox = Outbox()
+        self.event_bytes = 0
         self._path = path
         self._silence_s = silence_s
         self._patience = patience
@@ -220,6 +222,7 @@ class Dialogue:
         while (chunk := (yield Read(self._deadline.within(self._silence_s)))) is not None:
             assert self._frames is not None
             for message in self._frames.receive(chunk):
+                self.event_bytes = len(message)
                 yield from self._hear(core.decode_json(message, "a message of the session"))
                 if self.is_over:
                     return

@@ -17,7 +17,8 @@ from ._server import Server
 from ._steps import Send
 
 # Unread, before no more are read from the socket: then the server waits, and leaves out previews.
-_MAX_EVENTS = 64
+_MAX_EVENTS = 1024
+_MAX_EVENT_BYTES = 16 << 20
 _REPLACEABLE = ("preview", "progress")
 
 
@@ -25,8 +26,9 @@ class Inbox:
     """Keep events until they are read: lasting ones in order, of previews and of progress the newest, as servers do."""
 
     def __init__(self) -> None:
-        self._events: dict[Hashable, Event] = {}
+        self._events: dict[Hashable, tuple[Event, int]] = {}
         self._count = 0
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._events)
@@ -34,24 +36,28 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Say whether some have to be taken before the next comes."""
-        return len(self._events) >= _MAX_EVENTS
+        return len(self._events) >= _MAX_EVENTS or self._bytes >= _MAX_EVENT_BYTES
 
-    def put(self, event: Event) -> None:
-        """Add the next event."""
+    def put(self, event: Event, size: int) -> None:
+        """Add the next event, which came in so many bytes."""
         self._count += 1
         slot: Hashable = self._count
         if event.name in _REPLACEABLE:
             slot = (event.name, str(event.data.get("key")) if isinstance(event.data, dict) else "")
-            self._events.pop(slot, None)
-        self._events[slot] = event
+            self._remove(slot)
+        self._events[slot] = event, size
+        self._bytes += size
 
     def take(self) -> Event:
         """Return the oldest event, and let go of it."""
-        return self._events.pop(next(iter(self._events)))
+        event = self._remove(next(iter(self._events)))
+        assert event is not None
+        return event
 
-    def clear(self) -> None:
-        """Let go of all."""
-        self._events.clear()
+    def _remove(self, slot: Hashable) -> Event | None:
+        event, size = self._events.pop(slot, (None, 0))
+        self._bytes -= size
+        return event
 
 
 class Line:
@@ -130,7 +136,7 @@ class Line:
 
     async def leave(self) -> None:
         """Cancel the job unless it is over, and close the socket; may be called again."""
-        self._inbox.clear()
+        self._inbox = Inbox()
         if self._task is not None:
             if not self._is_ended:
                 self._task.cancel()
@@ -187,7 +193,7 @@ class Line:
         with self._server.answering():
             while (event := await advance(events, wire)) is not None:
                 await self._until(lambda: not self._inbox.is_full)
-                self._inbox.put(event)
+                self._inbox.put(event, self.dialogue.event_bytes)
                 self._tell()
 
     async def _write(self, wire: SocketWire) -> None:
