@@ -76,7 +76,9 @@ RUN_ONCE, NEW = shell("streamapp run counter.py"), shell("streamapp new")
 CURL, CALL = shell("curl -N"), shell("streamapp call")
 SERVE_TLS = shell("streamapp serve counter.py:Counter --tls")
 EXEC_PYTHON, EXEC_NODE = shell("streamapp exec -- python"), shell("streamapp exec -- node")
-WITH_CLIENT = take(MAIN, "from streamapp_client import Client")
+WITH_CLIENT = take(MAIN, 'from streamapp_client import Client\n\nwith Client("http://127.0.0.1:8000").stream(')
+SUMS, SERVE_SUMS = take(MAIN, "import streamapp  # sums.py"), shell("streamapp serve sums.py")
+IN_SESSION = take(MAIN, 'from streamapp_client import Client\n\nwith Client("http://127.0.0.1:8000").connect(')
 IN_NODE = take(MAIN, 'import { Client } from "streamapp-client"; // browsers')
 IN_PAGES = {"EventSource": take(MAIN, "// EventSource"), "fetch": take(MAIN, "// fetch")}
 OF_PYTHON = [
@@ -85,7 +87,9 @@ OF_PYTHON = [
         "from streamapp_client import Client\n",
         "with client.stream(",
         "caption = client.run(",
-        "async with AsyncClient",
+        "with client.connect(",
+        'async with AsyncClient("http://127.0.0.1:8000").connect(',
+        'async with AsyncClient("http://127.0.0.1:8000") as',
         "from streamapp_client.compat import fal",
         "from streamapp_client import Client, InvalidInput",
         "from streamapp_client import SSEDecoder",
@@ -229,6 +233,12 @@ def test_the_chat_joins_its_sockets() -> None:
 def test_the_python_client(counter: str, folder: Path) -> None:
     printed = run_python(WITH_CLIENT, counter, folder)
     assert printed.splitlines()[-1] == "{'count': 3}"
+
+
+def test_a_session(folder: Path) -> None:
+    (folder / "sums.py").write_text(SUMS)
+    with serving(SERVE_SUMS, folder) as url:
+        assert run_python(IN_SESSION, url, folder).split() == ["1", "2", "3"]
 
 
 def run_python(code: str, url: str, folder: Path) -> str:

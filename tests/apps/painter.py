@@ -1,4 +1,4 @@
-"""The app that the clients' READMEs call: a stream with previews, a caption, a number, a page."""
+"""The app that the clients' READMEs call: a stream with previews, a session, a caption, a number, a page."""
 
 import PIL.Image
 from starlette.responses import HTMLResponse
@@ -15,6 +15,10 @@ class Painter(streamapp.App):
             stream.progress(step, 2)
             stream.preview(PICTURE, step=step, total=2)
         stream.log(prompt)
+        return {"image": PICTURE}
+
+    @streamapp.realtime("/realtime")
+    def brush(self, x: float, y: float = 0) -> dict[str, PIL.Image.Image]:
         return {"image": PICTURE}
 
     @streamapp.endpoint("/caption")
