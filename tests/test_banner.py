@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import Body, Form
+from fastapi import Body, Form, WebSocket
 from pydantic import BaseModel, Field, SecretStr
 
 import streamapp
@@ -176,3 +176,18 @@ def test_an_endpoint_whose_jobs_run_elsewhere_is_shown_with_what_makes_a_worker_
     api = compile_app(pool_app("mine"), settings=Settings(worker_secret=SecretStr("s3cret")))
     worker = 'a worker of mine: eval "$(streamapp worker --runpod mine --url http://127.0.0.1:8000)"'
     assert worker in describe_server(api, "127.0.0.1", 8000).splitlines()
+
+
+def test_sessions_are_shown_with_what_speaks_to_one() -> None:
+    class Live(streamapp.App):
+        @streamapp.realtime("/live")
+        def live(self, input: PaintInput) -> None: ...
+
+        @streamapp.websocket("/chat/{room}")
+        async def chat(self, socket: WebSocket, room: str) -> None: ...
+
+    api = compile_app(Live, settings=Settings(api_key=SecretStr("secret")))
+    lines = describe_server(api, "127.0.0.1", 8000, scheme="https").splitlines()
+    assert lines[0] == "live: wss://127.0.0.1:8000/live wss://127.0.0.1:8000/chat/{room}"
+    example = '{"prompt": "a red circle\'s edge", "style": "oil", "width": 64}'
+    assert lines[-1] == f'websockets "wss://127.0.0.1:8000/live?_token=$STREAMAPP_API_KEY"  # then type {example}'

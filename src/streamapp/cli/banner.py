@@ -36,11 +36,38 @@ def describe_server(api: FastAPI, host: str, port: int, *, scheme: str = "http")
         if isinstance(served.app, PoolApp)
     ]
     pages = [f"playground: {address}{PAGE_PATH}"] if api.state.has_playground else []
-    return "\n".join([*lines, *pages, f"docs: {address}/docs", *_curl(api, address), *_runpod(api, address), ""])
+    return "\n".join(
+        [
+            *lines,
+            *pages,
+            f"docs: {address}/docs",
+            *_curl(api, address),
+            *_session(api, address),
+            *_runpod(api, address),
+            "",
+        ]
+    )
 
 
 def _urls(address: str, served: ServedApp, prefix: str) -> str:
-    return f"{served.name}: " + " ".join(address + prefix + spec.path for spec in served.endpoints)
+    urls = [address + prefix + spec.path for spec in served.endpoints]
+    urls += [_of_socket(address) + prefix + spec.path for spec in served.session_specs]
+    return f"{served.name}: " + " ".join(urls)
+
+
+def _of_socket(address: str) -> str:
+    return "ws" + address.removeprefix("http")
+
+
+def _session(api: FastAPI, address: str) -> list[str]:
+    """Return what speaks to the first app's first session of inputs, from the package that serves it."""
+    served = api.state.runtime.served[0]
+    spec = next((spec for spec in served.session_specs if spec.mode != "raw" and "{" not in spec.path), None)
+    if spec is None:
+        return []
+    key = "?_token=$STREAMAPP_API_KEY" if api.state.runtime.settings.api_key else ""
+    example = json.dumps(_example_of(api, served, spec.path), ensure_ascii=False)
+    return [f'websockets "{_of_socket(address)}{spec.path}{key}"  # then type {example}']
 
 
 def _curl(api: FastAPI, address: str) -> list[str]:
