@@ -16,7 +16,7 @@ from tests.waiting import WAIT_S, until
 
 import streamapp
 from streamapp.app import get_current_app
-from streamapp.errors import DefinitionError, InvalidInput
+from streamapp.errors import DefinitionError, InvalidInput, NotEncodable
 from streamapp.settings import Settings
 from streamapp.sockets.raw import RawSession
 
@@ -74,6 +74,7 @@ class Talks(streamapp.App):
             "http": HTTPException(403, "not for you"),
             "unavailable": HTTPException(503, "later"),
             "input": InvalidInput("no such room"),
+            "unencodable": NotEncodable("no JSON form"),
             "websocket": WebSocketException(1003, "binary only"),
             "leaving": WebSocketDisconnect(1001),
             "all leaving": ExceptionGroup("tasks", [WebSocketDisconnect(1001)]),
@@ -192,6 +193,7 @@ def test_what_is_not_accepted_is_refused_and_the_next_one_served(talks: Any, pat
         ("http", (4403, "not for you")),
         ("unavailable", (1011, "later")),
         ("input", (4422, "no such room")),
+        ("unencodable", (1011, "no JSON form")),
         ("websocket", (1003, "binary only")),
         ("leaving", (1000, "")),
         ("all leaving", (1000, "")),
@@ -201,12 +203,12 @@ def test_the_close_says_what_the_code_has_raised(talks: Any, what: str, told: tu
     assert ending(talks[1], f"/raises/{what}") == told
 
 
-def test_what_the_app_does_wrong_is_one_line_of_the_log(talks: Any, caplog: pytest.LogCaptureFixture) -> None:
-    for what in ("leaving", "http", "bug"):
+def test_what_the_app_does_wrong_is_a_line_of_the_log(talks: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for what in ("leaving", "http", "unavailable", "input", "bug", "unencodable"):
         ending(talks[1], f"/raises/{what}")
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
         "the session /raises/{what} (Talks.raises) failed"
-    ]
+    ] * 2
 
 
 def test_a_client_that_leaves_is_no_error_nor_is_a_close_behind_it(
@@ -415,3 +417,11 @@ async def test_who_sends_without_end_leaves_others_their_turns(advance: Callable
     advance(0.01)
     await session.send({"type": "websocket.send", "text": "2"})
     assert turns == [1]
+
+
+@pytest.mark.parametrize("path", ["/echo", "/talks/filled/7/"])
+def test_who_asks_without_a_websocket_is_told_to_open_one(talks: Any, path: str) -> None:
+    answer = talks[1].get(path)
+    assert shape(answer) == (426, "refused")
+    assert answer.headers["upgrade"] == "websocket"
+    assert answer.json()["detail"] == f"{path} is a WebSocket; connect to it by ws:// or wss://"

@@ -290,6 +290,16 @@ async def test_the_last_words_to_a_member_are_sent_though_it_is_slow() -> None:
     assert heard(member) == [1, 2]
 
 
+async def test_what_is_said_to_one_that_has_left_goes_nowhere() -> None:
+    async with joined(quiet(history=0, outbox=1)) as member:
+        pass
+    line_of(member).is_paused = True
+    for n in range(3):
+        member.send(n)
+    assert heard(member) == []
+    assert line_of(member).closed is None
+
+
 # What members say
 
 

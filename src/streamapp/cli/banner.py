@@ -66,7 +66,9 @@ def _session(api: FastAPI, address: str) -> list[str]:
     if spec is None:
         return []
     key = "?_token=$STREAMAPP_API_KEY" if api.state.runtime.settings.api_key else ""
-    example = json.dumps(_example_of(api, served, spec.path), ensure_ascii=False)
+    document = api.openapi()
+    schema = document["paths"][spec.path]["x-fal-protocol"]["input"]
+    example = json.dumps(_example_input(schema, document["components"]["schemas"]), ensure_ascii=False)
     return [f'websockets "{_of_socket(address)}{spec.path}{key}"  # then type {example}']
 
 

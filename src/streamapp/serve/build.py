@@ -238,6 +238,9 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
         if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
             path = request.scope.get(ASKED_PATH, request.url.path)
             error = NotFound(f"nothing is served at {request.method} {path}; GET /docs lists what is")
+            if request.method == "GET" and _is_socket(api, request.scope):
+                message = f"{path} is a WebSocket; connect to it by ws:// or wss://"
+                error = HTTPException(426, message, {"Upgrade": "websocket"})
         if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
             allowed = error.headers.get("Allow", "another method")
             detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
@@ -252,6 +255,13 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     api.add_exception_handler(StreamAppError, known)
     api.add_exception_handler(ClientDisconnect, gone)
     api.state.own_handlers = frozenset(api.exception_handlers.values())
+
+
+def _is_socket(api: FastAPI, scope: Scope) -> bool:
+    """Say whether there is a WebSocket at a request's path, with a slash at its end or without."""
+    path = scope["path"]
+    asked = [{**scope, "type": "websocket", "path": place} for place in (path, path.rstrip("/"), f"{path}/")]
+    return any(route.matches(each)[0] is not Match.NONE for route in api.router.routes for each in asked)
 
 
 # Endpoints

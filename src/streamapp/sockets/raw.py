@@ -283,7 +283,8 @@ class _Around:
             return None
         if isinstance(error, WebSocketRequestValidationError):
             return invalid_input(RequestValidationError(error.errors()))
-        if not isinstance(error, StreamAppError | HTTPException | WebSocketException):
+        is_told = isinstance(error, HTTPException | WebSocketException)
+        if not is_told and getattr(error, "status_code", 500) == StreamAppError.status_code:
             logger.error("the session %s failed", self._where, exc_info=error)
         return error
 

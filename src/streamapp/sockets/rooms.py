@@ -332,6 +332,8 @@ class Member:
 
     def _put(self, said: Said) -> bool:
         """Write a message, or keep it until the client has taken others; False when the member has to leave."""
+        if self._is_leaving:
+            return True  # it has left already
         wire = self._wire
         if self._session.is_over or (wire is not None and not wire.is_open):
             return False
@@ -387,6 +389,7 @@ class Member:
             await self._session.unless_over(lambda: asyncio.wait({writer}, timeout=_LAST_S))
 
     def _stop(self) -> None:
+        self._is_leaving = True
         if self._writer is not None:
             self._writer.cancel()
         else:
