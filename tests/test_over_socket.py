@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
-from tests.served import drain
+from tests.served import drain, runtime_of
 from tests.waiting import WAIT_S
 
 import streamapp
@@ -22,7 +22,7 @@ SSE = {"Accept": "text/event-stream"}
 
 
 class Shop(streamapp.App):
-    left = threading.Event()
+    left, held, goes_on = threading.Event(), threading.Event(), threading.Event()
 
     @streamapp.endpoint("/")
     def home(self, a: int = 0) -> dict[str, int]:
@@ -68,6 +68,11 @@ class Shop(streamapp.App):
             "method": request.method,
             **{name: headers.get(name) for name in names},
         }
+
+    @streamapp.endpoint("/held")
+    def hold(self) -> bool:
+        self.held.set()
+        return self.goes_on.wait(WAIT_S)
 
     @streamapp.endpoint("/waits")
     async def waits(self, stream: streamapp.Stream) -> Iterator[int]:  # type: ignore[misc]
@@ -233,3 +238,34 @@ def test_a_draining_server_takes_no_socket() -> None:
         with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect("/ws/me/shop"):
             pass
     assert caught.value.status_code == 503
+
+
+def test_a_drain_ends_a_socket_after_the_answer_under_way() -> None:
+    with serving(drain_s=WAIT_S) as client:
+        with client.websocket_connect("/ws/me/shop") as idle, client.websocket_connect("/ws/me/shop/held") as busy:
+            busy.send_text("{}")
+            busy.send_text("{}")
+            assert Shop.held.wait(WAIT_S)
+            drain(client)
+            assert idle.receive()["code"] == 1012
+            Shop.goes_on.set()
+            assert answer(busy)[1] == ["true"]
+            assert busy.receive() == {
+                "type": "websocket.close",
+                "code": 1012,
+                "reason": "the server is shutting down; connect again",
+            }
+
+
+def test_sockets_are_counted_and_given_back() -> None:
+    with serving(max_sessions=1) as client:
+        with client.websocket_connect("/ws/me/shop"):
+            with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect("/ws/me/shop"):
+                pass
+            assert caught.value.status_code == 503
+            taken = runtime_of(client).places.statistics().taken
+            assert taken == {("shop", "websocket"): 1}
+        while len(runtime_of(client).places):
+            client.get("/health")
+        with client.websocket_connect("/ws/me/shop"):
+            pass

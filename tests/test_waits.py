@@ -39,6 +39,11 @@ BY_ITS_READERS = "a producer's, whose run ends when its last reader has left, or
 DONE = "it is done"
 # By module, the source of the wait: why it needs no deadline of its own.
 WITHOUT = {
+    "streamapp/fal/over_socket.py": {
+        "self._has_changed.wait()": "until the client sends, leaves, or the server is shut down",
+        "self._has_left.wait()": "the answer that listens for it ends it",
+        "self._has_room.wait()": "the answers that are ahead have their own deadlines",
+    },
     "streamapp/http/answer.py": {
         "asyncio.shield(asyncio.wrap_future(self.ended))": BY_THE_JOB,
         "asyncio.wrap_future(self.ended)": BY_THE_JOB,

@@ -19,7 +19,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import Draining, describe
+from ..errors import Unavailable, describe
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
 from ..http.middleware import BodyLimit, RequestId, UnhandledErrors, refuse
@@ -60,12 +60,19 @@ class OverSocket:
         match = _PATH.fullmatch(scope["path"].removeprefix(root)) if scope["type"] == "websocket" else None
         if match is None or match[2] not in self._names:
             return await self.app(scope, receive, send)
-        if self._runtime.is_draining:
-            return await refuse(describe(Draining("the server is shutting down")), {}, scope, receive, send)
-        await receive()  # that it connects
-        await send({"type": "websocket.accept"})
         request = _as_http(scope, f"{root}/run/{match[1]}/{match[2]}{match[3] or ''}")
-        await _Requests(self._answering, request, receive, send, wire_of(scope)).answer()
+        requests = _Requests(self._answering, request, receive, send, wire_of(scope))
+        places = self._runtime.places
+        try:
+            places.take(requests, app=match[2], kind="websocket", end=requests.see_off)
+        except Unavailable as error:
+            return await refuse(describe(error), {}, scope, receive, send)
+        try:
+            await receive()  # that it connects
+            await send({"type": "websocket.accept"})
+            await requests.answer()
+        finally:
+            places.leave(requests)
 
 
 def _as_http(scope: Scope, path: str) -> Scope:
@@ -100,9 +107,15 @@ class _Requests:
         self._has_changed = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_left = asyncio.Event()
+        self._is_seen_off = False
+
+    def see_off(self) -> None:
+        """Answer no request after the one under way, as the server is shutting down."""
+        self._is_seen_off = True
+        self._has_changed.set()
 
     async def answer(self) -> None:
-        """Answer one after another; return when the client has left, or an answer broke off."""
+        """Answer one after another; return when the client has left, is seen off, or an answer broke off."""
         reading = asyncio.create_task(self._read())
         try:
             while (body := await self._next()) is not None:
@@ -110,6 +123,7 @@ class _Requests:
                 await self._app(_one(self._scope, body), self._receiving(body), answer.send)
                 if not answer.is_whole:
                     return await self._close(1011, "the answer broke off")
+            await self._close(1012, "the server is shutting down; connect again")
         finally:
             reading.cancel()
 
@@ -126,6 +140,10 @@ class _Requests:
                 await self._has_room.wait()
         self._leave()
 
+    @property
+    def _is_over(self) -> bool:
+        return self._is_seen_off or self._has_left.is_set()
+
     def _leave(self) -> None:
         self._has_left.set()
         self._has_changed.set()
@@ -139,11 +157,11 @@ class _Requests:
                 self._leave()
 
     async def _next(self) -> bytes | None:
-        """Return the next request's body; None when the client has left."""
-        while not self._ahead and not self._has_left.is_set():
+        """Return the next request's body; None when no more is to be answered."""
+        while not self._ahead and not self._is_over:
             self._has_changed.clear()
             await self._has_changed.wait()
-        if self._has_left.is_set():
+        if self._is_over:
             return None
         body = self._ahead.popleft()
         self._ahead_bytes -= len(body)
