@@ -71,6 +71,15 @@ def test_an_unknown_path_is_told_where_to_look(inputs: TestClient) -> None:
     assert inputs.get("/nowhere").json()["detail"] == "nothing is served at GET /nowhere; GET /docs lists what is"
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_what_a_websocket_opens_says_so_to_other_requests(method: str) -> None:
+    api = streamapp.compile_app(Kinds)
+    api.add_api_websocket_route("/rooms/{name}", lambda socket: None)
+    answer = TestClient(api).request(method, "/rooms/one")
+    assert (shape(answer), answer.headers["Upgrade"]) == ((426, "upgrade_required"), "websocket")
+    assert answer.json()["detail"].startswith("/rooms/one is opened by a WebSocket")
+
+
 def test_invalid_input_is_described_in_fastapis_list(inputs: TestClient) -> None:
     answer = inputs.post("/model", json={"prompt": "", "steps": "many"}).json()
     assert [(error["type"], error["loc"]) for error in answer["detail"]] == [

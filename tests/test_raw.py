@@ -424,4 +424,4 @@ def test_who_asks_without_a_websocket_is_told_to_open_one(talks: Any, path: str)
     answer = talks[1].get(path)
     assert shape(answer) == (426, "refused")
     assert answer.headers["upgrade"] == "websocket"
-    assert answer.json()["detail"] == f"{path} is a WebSocket; connect to it by ws:// or wss://"
+    assert answer.json()["detail"] == f"{path} is opened by a WebSocket, not by GET; connect to it by ws:// or wss://"

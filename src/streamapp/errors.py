@@ -314,6 +314,7 @@ _STATUS_CODES = {
     409: "conflict",
     413: "payload_too_large",
     422: "invalid_input",
+    426: "upgrade_required",
     429: "queue_full",
     499: "cancelled",
     503: "unavailable",

@@ -237,10 +237,11 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     async def known(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
             path = request.scope.get(ASKED_PATH, request.url.path)
-            error = NotFound(f"nothing is served at {request.method} {path}; GET /docs lists what is")
-            if request.method == "GET" and _is_socket(api, request.scope):
-                message = f"{path} is a WebSocket; connect to it by ws:// or wss://"
-                error = HTTPException(426, message, {"Upgrade": "websocket"})
+            if _is_opened(api, request.scope):
+                detail = f"{path} is opened by a WebSocket, not by {request.method}; connect to it by ws:// or wss://"
+                error = HTTPException(426, detail, {"Upgrade": "websocket"})
+            else:
+                error = NotFound(f"nothing is served at {request.method} {path}; GET /docs lists what is")
         if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
             allowed = error.headers.get("Allow", "another method")
             detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
@@ -257,8 +258,8 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     api.state.own_handlers = frozenset(api.exception_handlers.values())
 
 
-def _is_socket(api: FastAPI, scope: Scope) -> bool:
-    """Say whether there is a WebSocket at a request's path, with a slash at its end or without."""
+def _is_opened(api: FastAPI, scope: Scope) -> bool:
+    """Say whether a WebSocket could be opened where another request has found nothing, slash at its end or not."""
     path = scope["path"]
     asked = [{**scope, "type": "websocket", "path": place} for place in (path, path.rstrip("/"), f"{path}/")]
     return any(route.matches(each)[0] is not Match.NONE for route in api.router.routes for each in asked)
