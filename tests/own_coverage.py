@@ -14,7 +14,16 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
 WHOLE = {
     *("text", "errors", "budget", "places", "jsontext", "settings", "media", "addresses", "fetch"),
-    *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
+    *(
+        "jobs.content",
+        "jobs.events",
+        "jobs.packing",
+        "jobs.log",
+        "jobs.pace",
+        "jobs.delivery",
+        "jobs.subscriber",
+        "jobs.channel",
+    ),
     *("jobs.inbox", "jobs.stream", "jobs.job", "jobs.jobs"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
     *("workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),

@@ -17,7 +17,16 @@ SOURCE = Path(streamapp.__file__).parent
 ORDER = (
     *("process.logs", "process.threads", "process.ending", "process.forks"),
     *("text", "errors", "budget", "places", "jsontext", "settings", "media", "addresses", "fetch"),
-    *("jobs.content", "jobs.events", "jobs.log", "jobs.pace", "jobs.delivery", "jobs.subscriber", "jobs.channel"),
+    *(
+        "jobs.content",
+        "jobs.events",
+        "jobs.packing",
+        "jobs.log",
+        "jobs.pace",
+        "jobs.delivery",
+        "jobs.subscriber",
+        "jobs.channel",
+    ),
     *("jobs.inbox", "jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     *("stores.folder", "stores.files"),
     *("generics", "endpoint", "session", "app", "forms", "inputs", "loading", "schedulers", "pipelines", "diffusion"),

@@ -15,7 +15,7 @@ from streamapp.errors import Cancelled, ErrorReport, InputsEnded, StreamAppError
 from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Output
 from streamapp.jobs.inbox import Inbox
-from streamapp.jobs.stream import Inputs, SessionStream, Stream, current_stream, enter_stream
+from streamapp.jobs.stream import Inputs, PackingStream, SessionStream, Stream, current_stream, enter_stream
 from streamapp.settings import Settings
 
 
@@ -87,7 +87,20 @@ async def test_code_far_below_an_endpoint_finds_its_stream() -> None:
     assert await asyncio.to_thread(current_stream) is stream
 
 
-# Inputs of sessions
+# Sessions
+
+
+async def test_what_a_session_emits_is_packed_where_bytes_are_in_it() -> None:
+    channel = Channel(Settings())
+    stream = PackingStream(channel, "1" * 32, loop_thread=threading.get_ident())
+    await stream.aemit({"a": 1})
+    await stream.aemit({"a": b"\xff"})
+    await stream.aemit({"a": b"\xff", "image": PIL.Image.new("RGB", (2, 2))})
+    await asyncio.to_thread(stream.emit, b"\xff", event="frame")
+    assert [event.packed is not None for event in channel.events()] == [False, True, True, True]
+    assert channel.events()[-1].name == "frame"
+    with pytest.raises(StreamAppError, match="write await stream.aemit"):
+        stream.emit("a")
 
 
 def of_session(inbox: Inbox, **options: Any) -> Stream:

@@ -124,6 +124,7 @@ WITHOUT = {
     "streamapp/jobs/stream.py": {
         "rest": BY_THE_JOB,
         "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
+        "in_encoder(to_packed_event, payload, self._channel.publisher)": BY_THE_JOB,
     },
     "streamapp/workers/sessions.py": {
         "inbox.wait()": "it has one by itself",

@@ -146,11 +146,12 @@ class Event:
         text: the payload when it is a string, for text streams; of the end what the outputs were joined to, where they
             are.
         error: what an `error` or `cancelled` event says.
+        packed: the data as msgpack, of a session's output with bytes in it, which are there as they were.
         n: the place in the job's log, rising; 0 before it has one. In the first attempt it is the number in the event's
             id, 1 and up; each further attempt begins `ATTEMPT` higher, so that places compare as (attempt, number) do.
     """
 
-    __slots__ = ("data", "error", "key", "kind", "n", "name", "text")
+    __slots__ = ("data", "error", "key", "kind", "n", "name", "packed", "text")
 
     def __init__(
         self,
@@ -168,6 +169,7 @@ class Event:
         self.data = data
         self.text = text
         self.error = error
+        self.packed: bytes | None = None
         self.n = 0
 
     def __repr__(self) -> str:
@@ -236,7 +238,7 @@ def to_event(value: Any, publisher: Publisher | None = None, *, at_once: bool = 
         case Preview():
             fallback = _fallback_at_once if at_once else _preview_fallback
             held = (HeldBackAtOnce if at_once else HeldBack)(publisher, is_inline=True)
-            return Event("preview", _to_json(_preview_payload(value), fallback, held), key=value.key)
+            return Event("preview", _to_json(preview_payload(value), fallback, held), key=value.key)
         case Progress():
             return Event("progress", encode(_progress_payload(value)), key=value.key)
         case Log():
@@ -303,6 +305,11 @@ def encode(payload: Any) -> bytes:
     return _to_json(payload, _fallback, HeldBack(), is_emitted=False)
 
 
+def dumped(value: Any) -> Any:
+    """Return a model or a dataclass as plain values, by its aliases; bytes and media in it are as they were."""
+    return _ANYTHING.to_python(value, by_alias=True)
+
+
 def _emitted(payload: Any, publisher: Publisher | None, at_once: bool) -> bytes:
     """Return what an endpoint emits as JSON."""
     try:
@@ -343,7 +350,8 @@ def _to_json(payload: Any, fallback: _Fallback, held: HeldBack, *, is_emitted: b
     return held.put_into(written) if held else written
 
 
-def _preview_payload(preview: Preview) -> Any:
+def preview_payload(preview: Preview) -> Any:
+    """Return what a preview is written as: its payload, and how it is labelled."""
     payload = preview.payload
     if isinstance(payload, PIL.Image.Image | File):
         payload = {"image": payload}

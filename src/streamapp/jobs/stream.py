@@ -11,10 +11,11 @@ import contextvars
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from ..errors import InputsEnded, StreamAppError
+from ..errors import InputsEnded, NotEncodable, StreamAppError
 from ..process.threads import in_encoder
 from .channel import Channel
 from .events import Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
+from .packing import to_packed_event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -114,8 +115,35 @@ class Stream:
         return self._channel.wants_preview()
 
 
-class SessionStream(Stream):
-    """Give a session's code its inputs besides.
+class PackingStream(Stream):
+    """Give a session's code its stream: what it emits is written as msgpack, too, where bytes are in it.
+
+    Divergence: it says again what `Stream` says. One more call there would be one for each event of any job.
+    """
+
+    __slots__ = ()
+
+    def emit(self, payload: Any, *, event: str | None = None) -> None:
+        """Emit a payload, as `Stream` says."""
+        if self._loop_thread is not None and threading.get_ident() == self._loop_thread:
+            return super().emit(payload, event=event)  # which is refused
+        value = payload if event is None else Output(payload, event)
+        self._channel.emit(to_packed_event(value, self._channel.publisher))
+
+    def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
+        """Begin `aemit`, as `Stream` says."""
+        try:
+            event = to_packed_event(payload, self._channel.publisher, at_once=True)
+        except NotEncodable:
+            return self._aemit_media(payload)
+        return None if self._channel.emit_at_once(event) else self._channel.aemit(event)
+
+    async def _aemit_media(self, payload: Any) -> None:
+        await self._channel.aemit(await in_encoder(to_packed_event, payload, self._channel.publisher))
+
+
+class SessionStream(PackingStream):
+    """Give the code of a session that asks for its inputs its stream.
 
     Args:
         inbox: where they come.

@@ -14,7 +14,7 @@ from ..budget import Take, uncounted
 from ..errors import DefinitionError
 from ..jobs.inbox import Inbox, Unread
 from ..jobs.job import Job
-from ..jobs.stream import Inputs, SessionStream, Stream, enter_stream
+from ..jobs.stream import Inputs, PackingStream, SessionStream, Stream, enter_stream
 from ..session import SessionSpec
 from .binding import Binding, awaited, in_thread
 from .results import exhaust, exhaust_on_loop, is_iterator
@@ -64,7 +64,7 @@ class Session:
         goes through the inputs itself.
         """
         self.binding.enter(job)
-        stream = Stream(job.channel, job.id, loop_thread=loop_thread)
+        stream: Stream = PackingStream(job.channel, job.id, loop_thread=loop_thread)
         if self.asks:
             inbox = inbox_of(job)
             stream = SessionStream(job.channel, job.id, inbox, rest=rest, arest=arest, loop_thread=loop_thread)

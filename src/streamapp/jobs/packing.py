@@ -1,0 +1,93 @@
+"""Write what a session emits as msgpack, too, where bytes are in it: fal's clients get them as they are.
+
+In JSON bytes are a file, whose data URI takes a third more, and which a client of fal's does not expect in a realtime
+session. All else is in msgpack what it is in JSON: it is read back from there.
+"""
+
+import io
+import math
+from collections import deque
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import msgpack
+from pydantic import BaseModel
+from pydantic_core import from_json, to_jsonable_python
+
+from ..media import File, Publisher
+from ..text import whole
+from .content import is_plain
+from .events import Event, Output, Preview, dumped, preview_payload, to_event
+
+_BYTES = (bytes, bytearray, memoryview, io.BytesIO)
+_ITEMS = (list, tuple, set, frozenset, deque)
+
+
+def to_packed_event(value: Any, publisher: Publisher | None = None, *, at_once: bool = False) -> Event:
+    """Encode an emitted value as `to_event` does, with msgpack besides where bytes are in it.
+
+    Divergence: elsewhere a model says itself how its bytes are written in JSON, as text, say, which an image is not.
+    """
+    payload = value.payload if isinstance(value, Output | Preview) else value
+    if is_plain(payload) or not _has_bytes(payload):
+        return to_event(value, publisher, at_once=at_once)
+    payload = _plain(payload)
+    value = replace(value, payload=payload) if isinstance(value, Output | Preview) else payload
+    event = to_event(value, publisher, at_once=at_once)
+    if isinstance(value, Preview):
+        payload = preview_payload(value)
+    with suppress(OverflowError, ValueError, TypeError):  # an integer of more than 64 bits, which JSON takes
+        event.packed = msgpack.packb(_packable(payload, publisher))
+    return event
+
+
+def _has_bytes(value: Any) -> bool:
+    match value:
+        case dict():
+            return any(map(_has_bytes, value.values()))
+        case BaseModel():
+            return any(map(_has_bytes, dict(value).values()))
+    if isinstance(value, _ITEMS):
+        return any(map(_has_bytes, value))
+    if _is_dataclass(value):
+        return any(_has_bytes(getattr(value, field.name)) for field in fields(value))
+    return isinstance(value, _BYTES)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with its models and dataclasses as dicts."""
+    if isinstance(value, BaseModel) or _is_dataclass(value):
+        value = dumped(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, _ITEMS) else value
+
+
+def _packable(value: Any, publisher: Publisher | None) -> Any:
+    """Return such a value as msgpack takes it, its bytes as they are."""
+    match value:
+        case str():
+            return whole(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int():
+            return value
+        case io.BytesIO():
+            return value.getvalue()
+        case bytes() | bytearray() | memoryview():
+            return bytes(value)
+        case dict():
+            return {_key(key): _packable(item, publisher) for key, item in value.items()}
+        case list():
+            return [_packable(item, publisher) for item in value]
+    return from_json(to_event(value, publisher).data)
+
+
+def _key(key: Any) -> str:
+    """Return a key as JSON has it: fal's client takes no others."""
+    return whole(key) if isinstance(key, str) else next(iter(to_jsonable_python({key: None})))
+
+
+def _is_dataclass(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type | File)
