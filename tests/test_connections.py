@@ -24,7 +24,7 @@ from tests.test_server import Counting, Running, running, running_with_tls
 from tests.waiting import WAIT_S, until
 
 import streamapp
-from streamapp.errors import QueueFull, StreamAppError
+from streamapp.errors import QueueFull, StreamAppError, describe
 from streamapp.serve import connections
 from streamapp.serve.connections import Address, Connections, Fault, Standing, raw_answer
 
@@ -242,7 +242,7 @@ def test_an_address_that_has_no_request_any_more_is_forgotten() -> None:
 
 
 def test_a_raw_answer_is_http_in_the_one_error_shape() -> None:
-    head, _, body = raw_answer(QueueFull("füll", retry_after_s=3)).partition(b"\r\n\r\n")
+    head, _, body = raw_answer(describe(QueueFull("füll", retry_after_s=3))).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
     assert {b"Connection: close", b"Retry-After: 3", b"Content-Length: %d" % len(body)} <= set(head.split(b"\r\n"))
     assert b'"code": "queue_full"' in body

@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -84,11 +85,13 @@ def running(
     *,
     stays_up: bool = False,
     certificate: Path | None = None,
+    prepare: Callable[[FastAPI], None] = lambda compiled: None,
     **settings: Any,
 ) -> Iterator[Running]:
     app = app_class()
     listener = bind("127.0.0.1", 0)
     compiled = streamapp.compile_app(app, settings=Settings(**settings))
+    prepare(compiled)
     running = Running(Server(compiled, stays_up=stays_up, certificate=certificate), app, listener.getsockname()[1])
 
     def serve() -> None:

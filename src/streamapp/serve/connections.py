@@ -26,7 +26,7 @@ from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
 from ..addresses import network_of
-from ..errors import StreamAppError, Unavailable, describe
+from ..errors import ErrorReport, StreamAppError, Unavailable
 from ..process.logs import logger
 
 #: How long the server waits for TLS and a request's head, and for a body, whose time grows again by a second for each
@@ -35,7 +35,8 @@ HEAD_S = 10
 BODY_S = 20
 BODY_BYTES = 1024
 SWEEP_S = 1  # each counts as a second
-_LEAVING_S = 5  # for TLS to be ended by both, and for the last bytes of a refusal to be read
+#: for TLS or a WebSocket to be ended by both, and for the last bytes of a refusal to be read
+LEAVING_S = 5
 _TELL_EVERY = 60  # sweeps
 _FEW_SILENT = 20  # in one sweep: browsers open connections that they do not use, which is no news
 # Each open stream takes some 20 kB: the memory ends before more descriptors do. And a process that user code starts
@@ -168,6 +169,12 @@ class Connections:
         if not address.held and address is not self._many:
             del self._addresses[address.name]
 
+    def hand_over(self, guest: Guest, to: Guest) -> None:
+        """Let another have the place of a connection, which speaks another protocol from now on."""
+        to.address, guest.address = guest.address, None
+        if to.address is not None:
+            self._forget(guest, to.address)
+
     def wait_for(self, guest: Guest) -> None:
         """Look at a connection from now on, until it is answered; it has `left_s` to send what it owes."""
         if guest.address is not None and guest not in self._silent and guest not in self._others:
@@ -263,7 +270,7 @@ class Connections:
                 if guest in self._silent:
                     self._silent[guest] = guest.left_s
                 if guest.left_s <= 0:
-                    guest.left_s = _LEAVING_S
+                    guest.left_s = LEAVING_S
                     faults[guest.give_up()] += 1
         for transport in self._leaving:
             transport.abort()
@@ -378,9 +385,27 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def raw_answer(error: StreamAppError) -> bytes:
+def descriptor_of(transport: asyncio.Transport) -> int:
+    """Return the number of a connection's socket, -1 when it is closed."""
+    held = transport.get_extra_info("socket")
+    return -1 if held is None else int(held.fileno())
+
+
+def shut_down(descriptor: int) -> None:
+    """End a connection for all who hold its socket."""
+    if descriptor < 0:
+        return
+    with suppress(OSError):  # the client may have gone already
+        # Of whatever family it is: to ask for that, and to copy the descriptor, would be five more system calls.
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
+        try:
+            held.shutdown(socket.SHUT_RDWR)
+        finally:
+            held.detach()
+
+
+def raw_answer(report: ErrorReport) -> bytes:
     """Return an error as the last answer on a connection, for when there is no request to be answered."""
-    report = describe(error)
     content = json.dumps(report.body).encode()
     status = HTTPStatus(report.status_code)
     headers = {"Content-Type": "application/json", "Content-Length": len(content), "Connection": "close"}

@@ -22,6 +22,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import httptools
 import uvicorn
@@ -32,18 +33,19 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import HANDLED_SIGNALS
 
-from ..errors import RequestTimeout, StreamAppError, describe
+from ..errors import MalformedRequest, RequestTimeout, StreamAppError, describe
 from ..fal.api import FalHosts
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
-from ..http.middleware import head_excess
-from ..http.response import REMAINDER_EXTENSION, ErrorResponse
+from ..http.middleware import head_excess, refuse
+from ..http.response import REMAINDER_EXTENSION
 from ..http.sites import ASKED_HOST
 from ..process.ending import LastResort, close_loop, end_process, leave_by
 from ..process.forks import held_here, looping_here
 from ..process.logs import logger
 from ..process.threads import begin_in_own_thread
 from ..runtime import EXIT_STUCK
+from ..sockets.wire import WIRE_EXTENSION
 from .connections import (
     BODY_BYTES,
     BODY_S,
@@ -53,9 +55,12 @@ from .connections import (
     Fault,
     Handshakes,
     Standing,
+    descriptor_of,
     raise_descriptor_limit,
     raw_answer,
+    shut_down,
 )
+from .websockets import DRAINING, DRAINING_WORDS, Handshake, SocketProtocol, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -119,11 +124,12 @@ class LendingProtocol(HttpToolsProtocol):
     """Put the connection's transport into the scope, so that a response can end it without a final chunk."""
 
     # With two attributes more the instance's dictionary could not share its keys, and would take 1.3 kB.
-    __slots__ = ("_connections", "_has_begun", "_head_bytes", "_is_in_head", "address", "left_s", "opening")
+    __slots__ = ("_connections", "_has_begun", "_head_bytes", "_is_in_head", "_terms", "address", "left_s", "opening")
 
-    def __init__(self, connections: Connections, *arguments: Any, **options: Any) -> None:
+    def __init__(self, connections: Connections, terms: Terms, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._connections = connections
+        self._terms = terms
         self._is_in_head, self._head_bytes = False, 0
         self._has_begun = False  # a request, whose head is not whole yet
         self.address: Address | None = None
@@ -139,7 +145,7 @@ class LendingProtocol(HttpToolsProtocol):
         host = self.client[0] if self.client else ""
         if (refusal := self._connections.enter(self, host, self.descriptor)) is not None:
             self.server_state.connections.discard(self)
-            transport.write(raw_answer(refusal))
+            transport.write(raw_answer(describe(refusal)))
             self._connections.linger(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -157,7 +163,11 @@ class LendingProtocol(HttpToolsProtocol):
         try:
             super().data_received(data)
         except httptools.HttpParserUpgrade as offer:
-            again = self._head_without_offer() + data[offer.args[0] :]
+            rest = data[offer.args[0] :]
+            if self._should_upgrade():
+                self._hand_over(rest)
+                return None
+            again = self._head_without_offer() + rest
             self.parser = httptools.HttpRequestParser(self)  # behind `Connection: close` the old one reads no more
             with suppress(AttributeError):  # as in uvicorn: httptools before 0.6.3
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -170,6 +180,45 @@ class LendingProtocol(HttpToolsProtocol):
             super()._unsupported_upgrade_warning()
         elif (offer := sys.exception()) is not None:
             raise offer
+
+    def handle_websocket_upgrade(self) -> None:
+        """Have `_parse` go on by WebSocket; called where the parser stops."""
+        if (offer := sys.exception()) is not None:
+            raise offer
+
+    def _should_upgrade(self) -> bool:
+        """Say whether a WebSocket begins here; not behind a request whose answer still takes the connection."""
+        is_asked = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
+        return is_asked and not self.is_answering and self._get_upgrade() == b"websocket"
+
+    def _hand_over(self, early: bytes) -> None:
+        """Let a WebSocket have the connection and its place, or refuse what is no handshake."""
+        handshake = Handshake.of(self.headers)
+        try:
+            url = httptools.parse_url(self.url)
+        except httptools.HttpParserInvalidURLError:
+            handshake = describe(MalformedRequest("the request's path cannot be read"))
+        if not isinstance(handshake, Handshake):
+            self.transport.write(raw_answer(handshake))
+            self.transport.close()
+            return
+        path = url.path.decode("ascii")
+        scope: Scope = {
+            **self.scope,
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "scheme": "wss" if self.config.is_ssl else "ws",
+            "path": self.root_path + (unquote(path) if "%" in path else path),
+            "raw_path": self.root_path.encode() + url.path,
+            "query_string": url.query or b"",
+            "subprotocols": handshake.subprotocols,
+        }
+        del scope["method"]
+        opened = SocketProtocol(self._terms, self._connections, self.server_state, scope=scope, accept=handshake.accept)
+        scope["extensions"] = {"websocket.http.response": {}, WIRE_EXTENSION: opened}
+        self._connections.hand_over(self, opened)
+        self.connections.discard(self)
+        opened.begin(self.transport, self.app, early)
 
     @property
     def _offers_other(self) -> bool:
@@ -229,11 +278,6 @@ class LendingProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
-    def handle_websocket_upgrade(self) -> None:
-        """Hand the connection to another protocol, which ends it."""
-        self._connections.leave(self)
-        super().handle_websocket_upgrade()
-
     @property
     def standing(self) -> Standing:
         """Say what is to come next, and from whom."""
@@ -258,7 +302,7 @@ class LendingProtocol(HttpToolsProtocol):
 
     def _part(self, error: StreamAppError) -> None:
         """Tell the client an error, and end its request here; it may still send, and reads this only then."""
-        self.transport.write(raw_answer(error))
+        self.transport.write(raw_answer(describe(error)))
         if self.config.is_ssl:
             self.transport.close()
             return
@@ -277,14 +321,13 @@ class LendingProtocol(HttpToolsProtocol):
         """End the connection; for the client also where a child of the app's holds a copy of the socket."""
         self._connections.leave(self)
         if not self.config.is_ssl:  # there the socket may be closed already, and its number another's
-            _shut_down(self.descriptor)
+            shut_down(self.descriptor)
         super().connection_lost(exc)
 
     @property
     def descriptor(self) -> int:
         """Return the socket's number, -1 when it is closed."""
-        held = self.transport.get_extra_info("socket")
-        return -1 if held is None else int(held.fileno())
+        return descriptor_of(self.transport)
 
     @property
     def is_answering(self) -> bool:
@@ -347,11 +390,11 @@ class ForwardedHeaders(ProxyHeadersMiddleware):
             scope["root_path"] = f"/{prefix}"
             scope["path"] = scope["root_path"] + scope["path"]
         await super().__call__(scope, receive, send)
-        if scope["type"] != "http" or header_in(scope["headers"], b"x-forwarded-for") is None:
+        if header_in(scope["headers"], b"x-forwarded-for") is None:
             return await self._app(scope, receive, send)  # type: ignore[no-any-return]
         client = scope["client"][0]
         if (refusal := self._connections.begin(client)) is not None:
-            return await ErrorResponse(describe(refusal))(scope, receive, send)
+            return await refuse(describe(refusal), {}, scope, receive, send)
         try:
             await self._app(scope, receive, send)
         finally:
@@ -393,6 +436,8 @@ class AfterReturn:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http" or not self._is_alone:
+            if not self._is_alone:  # what writes at once would pass by that middleware
+                scope.get("extensions", {}).pop(WIRE_EXTENSION, None)
             return await self._app(scope, receive, send)
         remainder: list[Callable[[Receive, Send], Awaitable[None]]] = []
         scope.setdefault("extensions", {})[REMAINDER_EXTENSION] = remainder
@@ -436,12 +481,21 @@ class Server(uvicorn.Server):
         proxies = ProxyHeadersMiddleware(app, trusted).trusted_hosts  # type: ignore[arg-type]
         #: who is connected
         self.connections = Connections(settings.max_connections, is_trusted=proxies.__contains__)
+        terms = Terms(
+            budget=app.state.runtime.inputs,
+            max_message_bytes=settings.max_message_bytes,
+            heartbeat_s=settings.heartbeat_s,
+            send_timeout_s=settings.send_timeout_s,
+            is_logged=log_level == "debug",
+        )
+        self._make = partial(LendingProtocol, self.connections, terms)
         super().__init__(
             uvicorn.Config(
                 ForwardedHeaders(AfterReturn(led, app), trusted, self.connections),
                 interface="asgi3",
                 proxy_headers=False,
-                http=partial(LendingProtocol, self.connections),  # type: ignore[arg-type]
+                http=self._make,  # type: ignore[arg-type]
+                ws="none",  # uvicorn's own, beside ours
                 backlog=self.connections.accepted_at_once,  # asyncio's other meaning of the word
                 timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # whole seconds, it says
                 lifespan="on",
@@ -523,7 +577,7 @@ class Server(uvicorn.Server):
     def _descriptors(self, sockets: Sequence[socket.socket]) -> Iterator[int]:
         yield from (listener.fileno() for listener in sockets)
         for connection in self.server_state.connections:
-            if isinstance(connection, LendingProtocol):
+            if isinstance(connection, LendingProtocol | SocketProtocol):
                 yield connection.descriptor
         for handshakes in self._handshakes:
             yield from handshakes.descriptors
@@ -536,9 +590,7 @@ class Server(uvicorn.Server):
             listener.listen(_BACKLOG)
         self.connections.start()
         if context is not None:
-            make = partial(
-                LendingProtocol, self.connections, self.config, self.server_state, app_state=self.lifespan.state
-            )
+            make = partial(self._make, self.config, self.server_state, app_state=self.lifespan.state)
             self._handshakes = [
                 Handshakes(listener, make, connections=self.connections, context=context) for listener in sockets or []
             ]
@@ -589,9 +641,10 @@ class Server(uvicorn.Server):
     async def _see_off(self) -> None:
         """Wait for readers that take their last events; cut off those that have taken nothing for a while.
 
-        A request that is still coming, or not answered yet, has as much time as the running jobs had.
+        A request that is still coming, or not answered yet, has as much time as the running jobs had. WebSockets that
+        nobody has closed are closed here.
         """
-        progress: dict[LendingProtocol, tuple[int, float]] = {}
+        progress: dict[LendingProtocol | SocketProtocol, tuple[int, float]] = {}
         while waiting := self._answering():
             now, is_late = time.monotonic(), self._runtime.drain_left_s(_SEE_OFF_S) <= 0
             for connection in waiting:
@@ -602,10 +655,14 @@ class Server(uvicorn.Server):
                     progress[connection] = (connection.unsent_bytes, now)
                 elif connection.is_sending and now - since > _STALL_S:
                     connection.transport.abort()
+                elif isinstance(connection, SocketProtocol) and now - since > _STALL_S:
+                    connection.close(DRAINING, DRAINING_WORDS)
+                    progress[connection] = (connection.unsent_bytes, now)
             await asyncio.sleep(_TICK_S)
 
-    def _answering(self) -> list[LendingProtocol]:
-        return [c for c in self.server_state.connections if isinstance(c, LendingProtocol) and c.is_answering]
+    def _answering(self) -> list[LendingProtocol | SocketProtocol]:
+        connections: set[Any] = self.server_state.connections
+        return [c for c in connections if isinstance(c, LendingProtocol | SocketProtocol) and c.is_answering]
 
 
 def bind(host: str, port: int, *, user_timeout_s: float = 30) -> socket.socket:
@@ -685,16 +742,3 @@ def _tell_sse_starlette(*, is_drained: bool) -> None:
 
 def _ignore(within_s: float, code: int) -> None:
     """Let the process end as it does."""
-
-
-def _shut_down(descriptor: int) -> None:
-    """End a connection for all who hold its socket."""
-    if descriptor < 0:
-        return
-    with suppress(OSError):  # the client may have gone already
-        # Of whatever family it is: to ask for that, and to copy the descriptor, would be five more system calls.
-        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
-        try:
-            held.shutdown(socket.SHUT_RDWR)
-        finally:
-            held.detach()
