@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 from tests.asking import Answer, ask, ok
 from tests.served import Kinds, serving, shape
 
@@ -382,6 +383,12 @@ async def test_a_session_is_of_who_had_its_token_made() -> None:
     assert callers == ["me"]
 
 
+@pytest.mark.parametrize("path", ["/health", "/_streamapp/health", "/playground", "/files/0/a.png"])
+async def test_no_websocket_is_open_to_all(path: str) -> None:
+    answer = await ask(ApiKey(ok, "secret"), path, kind="websocket")
+    assert answer.sent[0]["type"] == "websocket.close"
+
+
 @pytest.mark.parametrize(("path", "status"), [("/files/0/a.png", 200), ("/files", 401), ("/rest/files/upload", 401)])
 async def test_who_knows_the_url_of_a_file_needs_no_key(path: str, status: int) -> None:
     assert (await ask(ApiKey(ok, "secret"), path, method="GET")).status == status
@@ -516,6 +523,61 @@ async def test_an_exception_after_the_start_goes_on_to_the_server() -> None:
 
     with pytest.raises(KeyError):
         await ask(UnhandledErrors(starts))
+
+
+async def of_a_socket(raised: Exception, *, is_accepted: bool) -> list[Message]:
+    """Return what is sent of a WebSocket whose app raises."""
+
+    async def socket(scope: Scope, receive: Receive, send: Send) -> None:
+        if is_accepted:
+            await send({"type": "websocket.accept"})
+        raise raised
+
+    return (await ask(UnhandledErrors(socket), kind="websocket")).sent
+
+
+async def test_a_websocket_whose_app_fails_is_closed_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    _, closed = await of_a_socket(KeyError("/secret"), is_accepted=True)
+    assert (closed["type"], closed["code"], "KeyError" in closed["reason"]) == ("websocket.close", 1011, True)
+    (refused,) = await of_a_socket(KeyError("/secret"), is_accepted=False)
+    assert (refused["type"], refused["code"]) == ("websocket.close", 1008)
+    assert caplog.messages == ["the WebSocket /stream failed"] * 2
+
+
+@pytest.mark.parametrize("error", [WebSocketDisconnect(1006), WebSocketDisconnected("behind the end")])
+async def test_that_a_client_has_left_its_websocket_is_no_error(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await of_a_socket(error, is_accepted=True) == [{"type": "websocket.accept"}]
+    assert caplog.messages == []
+
+
+async def test_a_websocket_that_is_over_is_closed_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        raise KeyError("late")
+
+    async def send(message: Message) -> None:
+        if message["type"] == "websocket.close":
+            raise ConnectionAbortedError("over")
+
+    scope: Scope = {"type": "websocket", "path": "/x", "query_string": b"", "headers": []}
+    await UnhandledErrors(fails)(scope, None, send)  # type: ignore[arg-type]
+    assert caplog.messages == ["the WebSocket /x failed"]
+
+
+async def test_an_answer_that_comes_when_the_websocket_is_open_closes_it() -> None:
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await PlainTextResponse("no", 404)(scope, receive, send)
+
+    sent = (await ask(UnhandledErrors(late), kind="websocket")).sent
+    assert sent[1:] == [{"type": "websocket.close", "code": 4404, "reason": "Not Found"}]
+
+
+async def test_an_answer_to_a_handshake_passes() -> None:
+    sent = (await ask(UnhandledErrors(PlainTextResponse("no", 404)), kind="websocket")).sent
+    assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
 
 
 # All that stands around a server

@@ -422,6 +422,6 @@ async def test_who_sends_without_end_leaves_others_their_turns(advance: Callable
 @pytest.mark.parametrize("path", ["/echo", "/talks/filled/7/"])
 def test_who_asks_without_a_websocket_is_told_to_open_one(talks: Any, path: str) -> None:
     answer = talks[1].get(path)
-    assert shape(answer) == (426, "refused")
+    assert shape(answer) == (426, "upgrade_required")
     assert answer.headers["upgrade"] == "websocket"
     assert answer.json()["detail"] == f"{path} is opened by a WebSocket, not by GET; connect to it by ws:// or wss://"

@@ -82,6 +82,37 @@ async def test_a_websocket_of_another_site_is_closed() -> None:
     assert answer.sent[0]["type"] == "websocket.close"
 
 
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ({}, True),
+        ({"origin": "http://app.lan:8000"}, True),
+        ({"origin": "https://app.lan:8000"}, True),
+        ({"origin": "https://named.example", "sec_fetch_site": "cross-site"}, True),
+        ({"origin": "http://app.lan:8000", "sec_fetch_site": "same-origin"}, True),
+        ({"host": "app.lan:443", "origin": "https://app.lan"}, True),
+        ({"host": "app.lan:80", "origin": "http://app.lan"}, True),
+        ({"origin": "http://app.lan:3000"}, False),
+        ({"origin": "http://app.lan:3000", "sec_fetch_site": "same-site"}, False),
+        ({"host": "app.lan:443", "origin": "http://app.lan"}, False),
+        ({"origin": "http://app.lan:8000.evil.example"}, False),
+        ({"origin": "http://evil.lan"}, False),
+        ({"origin": "null"}, False),
+        ({"origin": ""}, True),
+    ],
+)
+async def test_a_page_opens_a_websocket_of_its_own_origin_or_where_it_is_named(headers: Any, passes: bool) -> None:
+    """CORS is nothing to a WebSocket: the page could read all that comes. Chromium sends its `Origin` alone."""
+    told = {"host": "app.lan:8000", **headers}
+    answer = await ask(CrossSite(ok, ["https://named.example"]), kind="websocket", **told)
+    assert (answer.sent[0]["type"] == "websocket.passed") == passes
+
+
+async def test_a_websocket_that_is_refused_is_told_with_the_setting(caplog: pytest.LogCaptureFixture) -> None:
+    await ask(CrossSite(ok, ()), kind="websocket", host="localhost:8000", origin="http://localhost:5173")
+    assert "STREAMAPP_CORS_ORIGINS=http://localhost:5173" in caplog.text
+
+
 # Links
 
 

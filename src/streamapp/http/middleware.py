@@ -7,6 +7,8 @@ that failed into one that ended well. A guard that lets a request through does s
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from http import HTTPStatus
 from itertools import chain
 from urllib.parse import quote, unquote_to_bytes
 
@@ -14,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from ..budget import SHARE, Budget
 from ..errors import ErrorReport, MalformedRequest, PayloadTooLarge, StreamAppError, Unauthorized, describe
@@ -211,7 +214,7 @@ class ApiKey:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         is_page = scope.get("method") == "GET" and path in self._open_pages
         is_open = is_page or path in self._open_paths or path.startswith(_OPEN_FOLDERS)
-        return is_open and len(scope["query_string"]) <= _MAX_OPEN_QUERY
+        return is_open and scope["type"] == "http" and len(scope["query_string"]) <= _MAX_OPEN_QUERY
 
     def _is_faces(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -310,6 +313,9 @@ class UnhandledErrors:
 
     Starlette does this outside of CORS, where browsers cannot read the answer. After the response has started,
     the exception goes on, so that the server aborts the connection.
+
+    A WebSocket that is open is closed: with 1011, or where an `HTTPException` came too late to be an answer with 4000
+    and its status. That its client has left is no error.
     """
 
     def __init__(self, app: ASGIApp, describe_error: Callable[[BaseException], ErrorReport] = describe) -> None:
@@ -318,6 +324,8 @@ class UnhandledErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app, and answer for it when it raises."""
+        if scope["type"] == "websocket":
+            return await self._watch(scope, receive, send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         is_started = False
@@ -335,6 +343,33 @@ class UnhandledErrors:
             logger.exception("%s %s failed", scope["method"], quote(scope["path"]))
             answer = await self._answer(Request(scope, receive), error)
             await answer(scope, receive, send)
+
+    async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_accepted = False
+
+        async def noted(message: Message) -> None:
+            nonlocal is_accepted
+            if message["type"] == "websocket.accept":
+                is_accepted = True
+            elif is_accepted and message["type"] == "websocket.http.response.start":
+                status = message["status"]
+                message = {"type": "websocket.close", "code": 4000 + status, "reason": HTTPStatus(status).phrase}
+            elif is_accepted and message["type"] == "websocket.http.response.body":
+                return
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except Exception as error:
+            if is_accepted and isinstance(error, WebSocketDisconnect | WebSocketDisconnected):
+                return
+            logger.exception("the WebSocket %s failed", quote(scope["path"]))
+            report = self._describe(error)
+            if is_accepted:
+                with suppress(OSError, RuntimeError):  # it is over, or under a foreign server said to be
+                    await send({"type": "websocket.close", "code": 1011, "reason": report.message})
+            else:
+                await refuse(report, {}, scope, receive, send)
 
     async def _answer(self, request: Request, error: Exception) -> Response:
         """Answer as the app's handler of any `Exception`, which Starlette would call further out; else as we do."""

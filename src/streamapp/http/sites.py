@@ -59,6 +59,7 @@ class CrossSite:
 
     Following a link is allowed, as long as that starts no job (`NotByLink`); sending a form or embedding a frame, which
     navigate as well, is not. A page of the same site is answered, but cannot read it without CORS: that is logged too.
+    A WebSocket it could read, as CORS is nothing to those: there it has to be of the same origin, or be named.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
@@ -79,7 +80,7 @@ class CrossSite:
         site = site or _site_of(page, headers)
         if site in _OWN_SITES or page in self._origins:
             return self.app(scope, receive, send)
-        if site == b"same-site":
+        if site == b"same-site" and scope["type"] == "http":
             if origin is not None:
                 self._warn(scope, page, "is answered, but the page cannot read it")
         elif _is_link(scope, headers):
@@ -111,7 +112,9 @@ def _origin_of(url: bytes) -> bytes:
 def _site_of(page: str, headers: dict[bytes, bytes]) -> bytes:
     """Say which site a page is of, where the browser does not."""
     host = headers.get(b"host", b"").decode("latin-1")
-    return b"same-origin" if page in ("", f"http://{host}", f"https://{host}") else b"cross-site"
+    # A port that goes without saying stands in no page's origin, and in some proxies' `Host`.
+    bare = f"http://{host.removesuffix(':80')}", f"https://{host.removesuffix(':443')}"
+    return b"same-origin" if page in ("", f"http://{host}", f"https://{host}", *bare) else b"cross-site"
 
 
 def _is_get(scope: Scope) -> bool:

@@ -237,11 +237,12 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     async def known(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
             path = request.scope.get(ASKED_PATH, request.url.path)
-            if _is_opened(api, request.scope):
-                detail = f"{path} is opened by a WebSocket, not by {request.method}; connect to it by ws:// or wss://"
+            method = request.scope.get("method", "WebSocket")
+            if method != "WebSocket" and _is_opened(api, request.scope):
+                detail = f"{path} is opened by a WebSocket, not by {method}; connect to it by ws:// or wss://"
                 error = HTTPException(426, detail, {"Upgrade": "websocket"})
             else:
-                error = NotFound(f"nothing is served at {request.method} {path}; GET /docs lists what is")
+                error = NotFound(f"nothing is served at {method} {path}; GET /docs lists what is")
         if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
             allowed = error.headers.get("Allow", "another method")
             detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
