@@ -3,19 +3,24 @@
 import asyncio
 import gc
 import json
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import WebSocket
 from pydantic import BaseModel
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
+from tests.processes import serving as serving_apart
 from tests.served import drain, runtime_of, serving, shape
-from tests.waiting import until
+from tests.sockets import connect
+from tests.waiting import WAIT_S, until
 from websockets.client import ClientProtocol
 from websockets.frames import Frame
 from websockets.protocol import OPEN
@@ -24,8 +29,11 @@ from websockets.uri import parse_uri
 import streamapp
 from streamapp import Member, Room, Rooms
 from streamapp.errors import DefinitionError
+from streamapp.serve.connections import raise_descriptor_limit
 from streamapp.sockets.raw import SESSION, RawSession
 from streamapp.sockets.wire import WIRE_EXTENSION
+
+CROWD = Path(__file__).parent / "apps" / "crowd.py"
 
 
 class Line:
@@ -522,3 +530,50 @@ async def test_a_thread_goes_on_when_the_loop_of_a_room_is_gone() -> None:
         assert heard(member) == [1]
         room.broadcast(3)
         assert heard(member) == [1, 3]
+
+
+# Real sockets
+
+
+@contextmanager
+def crowd(**environment: str) -> Iterator[str]:
+    with serving_apart(f"{CROWD}:Crowd", env={**os.environ, **environment}) as (url, _):
+        yield url
+
+
+async def talk_there(url: str, **body: int) -> None:
+    async with httpx.AsyncClient(timeout=WAIT_S) as client:
+        (await client.post(f"{url}/talk", json=body)).raise_for_status()
+
+
+@pytest.mark.long
+async def test_of_500_members_50_that_never_read_hold_up_none() -> None:
+    raise_descriptor_limit()
+    with crowd() as url:
+        async with asyncio.timeout(WAIT_S):
+            stuck = [await connect(url, "/room?silent=1", reads=False) for _ in range(50)]
+            members = [await connect(url, "/room?silent=1") for _ in range(450)]
+            await talk_there(url, count=1, size=1)
+            await asyncio.gather(*(member.has(1) for member in members))
+            await talk_there(url, count=200, size=1000)
+            await asyncio.gather(*(member.has(201) for member in members))
+        heard = {tuple(message["n"] for message in member.messages) for member in members}
+        assert heard == {(0, *range(200))}
+        for member in [*stuck, *members]:
+            member.transport.abort()
+
+
+async def test_who_never_reads_has_to_leave_for_real_and_the_others_miss_nothing() -> None:
+    with crowd() as url:
+        async with asyncio.timeout(WAIT_S):
+            member = await connect(url, "/room")
+            stuck = await connect(url, "/room", reads=False)
+            await member.has(1)
+            joined = member.messages[0]
+            assert joined["type"] == "joined"
+            while {**joined, "type": "left"} not in member.messages:  # the kernel's buffers take some megabytes
+                await talk_there(url, count=100, size=50_000)
+        said = [message["n"] for message in member.messages if "n" in message]
+        assert said == [n % 100 for n in range(len(said))]
+        stuck.transport.abort()
+        member.transport.abort()

@@ -125,7 +125,8 @@ class RawSession:
                 self._note_end(message.get("code", 1000), message["reason"])
             case "websocket.http.response.body" if not message.get("more_body", False):
                 self._note_end(1006, "")
-        await self._give_turn()
+            case "websocket.send":
+                await self._give_turn()
 
     async def _give_turn(self) -> None:
         """Let others have the loop, once a millisecond: who sends to a client that takes all is never made to wait."""
