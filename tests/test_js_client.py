@@ -110,13 +110,13 @@ def test_engines_that_lack_bodies_or_signals_are_served() -> None:
 
 
 def test_streams_and_jobs_behave_as_the_python_clients_do(servers: tuple[dict[str, str], CuttingProxy]) -> None:
-    node_test("stream", "job", **servers[0])
+    node_test("stream", "job", "connect", **servers[0], **WITH_WEBSOCKETS)
 
 
 @pytest.mark.long
 def test_a_thousand_cuts_lose_double_and_move_no_event(servers: tuple[dict[str, str], CuttingProxy]) -> None:
     urls, proxy = servers
-    node_test("cuts", **urls)
+    node_test("cuts", **urls, **WITH_WEBSOCKETS)
     assert proxy.cuts >= 1000
 
 

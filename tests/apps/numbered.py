@@ -75,6 +75,20 @@ class Numbers(streamapp.App):
         await asyncio.sleep(seconds)
         return "done"
 
+    @streamapp.realtime("/doubled")
+    async def doubled(self, n: int) -> int:
+        """Answer each number with twice as much."""
+        if n == 13:
+            raise RuntimeError("not this one")
+        return 2 * n
+
+    @streamapp.realtime("/echoed")
+    async def echoed(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Answer each input with itself, after a preview."""
+        async for value in inputs:
+            yield streamapp.Preview({"step": 1})
+            yield value
+
     @streamapp.endpoint("/endless")
     def endless(self) -> Iterator[int]:
         """Compute a step each 10 ms until nobody wants more."""

@@ -136,9 +136,7 @@ export class Client {
   connect<Input = any, Output = any>(path: string, { newest = false, ...limits }: ConnectOptions = {}): Session<Input, Output> {
     const Socket: SocketMaker | undefined = this.#Socket ?? globalThis.WebSocket;
     if (!Socket) {
-      throw new TypeError(
-        "This engine has no WebSocket; use Node 22, `node --experimental-websocket`, or new Client(url, { WebSocket }) of the package ws",
-      );
+      throw new TypeError("There is no WebSocket here; use Node 22, or write new Client(url, { WebSocket })");
     }
     const url = this.#server.urlOf(path);
     const query = this.#key === undefined ? "" : `${url.includes("?") ? "&" : "?"}_token=${encodeURIComponent(this.#key)}`;

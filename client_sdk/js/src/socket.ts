@@ -39,6 +39,7 @@ export async function listen(socket: any, silenceMs: number, signal: AbortSignal
         timer = after(silenceMs, () => reject(new StreamappError("connection_failed", "no heartbeat came")));
       };
       let isOpen = false;
+      let said = "";
       signal.addEventListener("abort", (abort = () => reject(reasonOf(signal))));
       socket.onopen = () => {
         isOpen = true;
@@ -52,9 +53,12 @@ export async function listen(socket: any, silenceMs: number, signal: AbortSignal
           reject(error);
         }
       };
-      socket.onclose = ({ code, reason }: { code: number; reason: string }) => reject(isOpen ? closed(code, reason) : NEVER_OPENED);
-      // In Node 20 all that is heard of a socket that never opened; of others it tells less than the close that follows.
-      socket.onerror = () => isOpen || reject(NEVER_OPENED);
+      socket.onclose = ({ code, reason }: { code: number; reason: string }) => reject(isOpen ? closed(code, reason || said) : NEVER_OPENED);
+      // In Node 20 all that is heard of a socket that never opened; of others it is what engines may tell of code 1006.
+      socket.onerror = ({ message = "" }) => {
+        said = message;
+        if (!isOpen) reject(NEVER_OPENED);
+      };
       wait();
     });
   } finally {

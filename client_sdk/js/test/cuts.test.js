@@ -1,4 +1,4 @@
-/** Streams through a proxy that cuts: before the head, in it, in an event, before the last chunk; by FIN and by RST. */
+/** Streams and sessions through a proxy that cuts: before the head, in it, in an event, before the last chunk; by FIN and by RST. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -29,6 +29,28 @@ test(`${CUTS} cuts lose, double and move nothing`, { timeout: LONG_MS }, async (
   await Promise.all(Array.from({ length: AT_ONCE }, reader));
   t.diagnostic(`${streams} streams, ${cuts} resumed cuts`);
   assert.equal(await client.run("/count"), started + streams, "a job was started twice");
+});
+
+test("sessions that are cut lose and double nothing", { timeout: LONG_MS }, async (t) => {
+  const cutClient = new Client(cuttingUrl);
+  const inputs = 100;
+  let cuts = 0;
+
+  async function talk() {
+    const session = cutClient.connect("/echoed");
+    const read = collect(session);
+    for (let n = 0; n < inputs; n++) {
+      await session.send({ n, noise: Array.from({ length: 40 }, Math.random).join() }); // which no extension compresses
+    }
+    session.finish();
+    const outputs = (await read).filter(({ name }) => name === "output");
+    assert.deepEqual(outputs.map(({ data }) => data.n), Array.from({ length: inputs }, (_, n) => n));
+    cuts += session.reconnects;
+  }
+
+  await Promise.all(Array.from({ length: AT_ONCE }, talk));
+  t.diagnostic(`${cuts} resumed cuts`);
+  assert.ok(cuts > AT_ONCE);
 });
 
 test("calls whose answer is lost are made again", async () => {
