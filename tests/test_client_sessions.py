@@ -22,6 +22,7 @@ from tests.waiting import WAIT_S, until
 
 from streamapp_client import (
     AsyncClient,
+    AsyncSession,
     Cancelled,
     Client,
     ConnectionFailed,
@@ -369,6 +370,28 @@ async def test_who_is_cancelled_while_a_session_opens_leaves_nothing(serve: Serv
     await asyncio.to_thread(server.sees, "close 1000")
 
 
+async def test_a_session_that_was_cancelled_before_it_began_to_open_has_ended(serve: Serve) -> None:
+    session = AsyncClient(serve(*OPEN, HOLD).url).connect("/stream")
+    opening = asyncio.ensure_future(session.__aenter__())
+    while session._line._task is None:  # noqa: ASYNC110 - what it waits for is the loop's next turn
+        await asyncio.sleep(0)
+    opening.cancel()
+    session._line._task.cancel()
+    with pytest.raises(SessionEnded):
+        await session.recv()
+
+
+def test_the_end_of_a_loop_leaves_its_sessions(serve: Serve) -> None:
+    server = serve(*OPEN, HEAR, HEAR)
+
+    async def leave_open() -> AsyncSession[Any]:
+        return await AsyncClient(server.url).connect("/stream")
+
+    session = asyncio.run(leave_open())
+    server.sees("close 1000")
+    assert session.job_id == "j1"
+
+
 def test_cancel_ends_the_job_and_who_reads_hears_of_it(serve: Serve) -> None:
     cancelled: dict[str, Any] = {
         "job_id": "j1",
@@ -385,6 +408,19 @@ def test_cancel_ends_the_job_and_who_reads_hears_of_it(serve: Serve) -> None:
         told.set()
         with pytest.raises(Cancelled, match="gone"):
             next(session)
+
+
+async def test_a_session_is_opened_once(serve: Serve) -> None:
+    async with AsyncClient(serve(*OPEN, HOLD).url).connect("/stream") as session:
+        with pytest.raises(RuntimeError, match="opened once"):
+            await session
+
+
+async def test_a_closed_client_opens_no_session() -> None:
+    client = AsyncClient("http://127.0.0.1:1")
+    await client.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await client.connect("/stream")
 
 
 async def test_a_session_that_is_not_open_says_how_to_open_it(serve: Serve) -> None:

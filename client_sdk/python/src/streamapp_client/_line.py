@@ -86,8 +86,12 @@ class Line:
 
     async def open(self) -> None:
         """Return when the session is open; raises what `Client.connect` does."""
+        if self._task is not None:
+            raise RuntimeError("A session is opened once; for another one write client.connect(path) again")
         self.loop = running_loop()
-        self._task = asyncio.create_task(self._run())
+        wire = SocketWire(await self._connections.here(), self._server, self._tell)
+        self._task = asyncio.create_task(self._run(wire))
+        self._task.add_done_callback(lambda task: self._end())  # also where it was cancelled before it began
         try:
             await self._until(lambda: self.dialogue.job_id is not None or self._is_ended)
         except asyncio.CancelledError:
@@ -144,7 +148,7 @@ class Line:
 
     def drop(self) -> None:
         """Leave without waiting, from any thread."""
-        if self.loop is not None and self._task is not None and self.loop.is_running():
+        if self.loop is not None and self._task is not None and self.loop.is_running() and not self._is_ended:
             self.loop.call_soon_threadsafe(self._task.cancel)
 
     def _check_open(self) -> None:
@@ -174,19 +178,23 @@ class Line:
 
     # The two tasks
 
-    async def _run(self) -> None:
-        wire = SocketWire(await self._connections.here(), self._server, self._tell)
+    async def _run(self, wire: SocketWire) -> None:
         writing = asyncio.create_task(self._write(wire))
         try:
             await self._read(wire)
-        except Exception as error:  # also of httpx, which may be closed under us: the reader hears of it
+        except Exception as error:  # also of httpx, which may be closed under us: who reads hears of it
             self._error = SessionEnded("The client was closed") if self._connections.is_closed else error
         finally:
-            self._is_ended = True
-            self._tell()
+            self._end()
             writing.cancel()
-            await self._cancel_job()
-            await wire.leave(self.dialogue.leave())
+            try:
+                await self._cancel_job()
+            finally:  # also where the loop ends, which cancels this as well
+                await wire.leave(self.dialogue.leave())
+
+    def _end(self) -> None:
+        self._is_ended = True
+        self._tell()
 
     async def _read(self, wire: SocketWire) -> None:
         events = self.dialogue.events()
