@@ -5,8 +5,8 @@ further than the app has taken it; a message has as much time as a body, and its
 of pings only what the client reads is answered. It is asked for a sign of life every `heartbeat_s`, and has as long to
 give it. Whoever breaks the protocol is told why by the code of its close frame, and its app hears no more of it.
 
-Nothing is compressed: a client's compressor takes 41 kB, where all else of an idle one takes 21 (measured), what goes to
-many would have to be compressed for each, and images and sound do not get smaller.
+Nothing is compressed: a client's compressor takes 41 kB, where all else of an idle one takes 21 (measured), what goes
+to many would have to be compressed for each, and images and sound do not get smaller.
 
 Divergence: not uvicorn's protocol. It keeps all pongs that the client does not read, has a client whose messages the
 app does not take die for want of its pong, which is not read either, logs tracebacks of bad frames, and ends the
