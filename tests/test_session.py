@@ -128,6 +128,27 @@ def test_a_raw_session_that_gets_no_socket_is_refused() -> None:
         inspect_session(streamapp.websocket("/ws")(no_socket))
 
 
+def test_an_iterator_of_inputs_is_of_the_kind_of_its_method() -> None:
+    def calls(self: Any, inputs: AsyncIterator[int]) -> int:
+        return 1
+
+    async def waits(self: Any, inputs: Iterator[int]) -> int:
+        return 1
+
+    with pytest.raises(DefinitionError, match=r"which is def; write inputs: Iterator\[Input\]"):
+        inspect_session(streamapp.realtime("/rt")(calls))
+    with pytest.raises(DefinitionError, match=r"which is async def; write inputs: AsyncIterator\[Input\]"):
+        inspect_session(streamapp.realtime("/rt")(waits))
+
+
+def test_a_stream_before_a_batch_is_refused() -> None:
+    def batch(self: Any, stream: streamapp.Stream, *inputs: int) -> int:
+        return 1
+
+    with pytest.raises(DefinitionError, match="write stream behind it"):
+        inspect_session(streamapp.realtime("/rt")(batch))
+
+
 def test_inputs_beside_the_iterator_of_all_inputs_are_refused() -> None:
     def mixed(self: Any, strokes: Iterator[Stroke], color: str) -> None: ...
 

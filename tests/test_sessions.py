@@ -337,6 +337,11 @@ async def test_bytes_are_an_input_as_they_are() -> None:
         assert await talk.outputs(2) == [3, 0]
 
 
+def test_the_watchdog_knows_the_methods_that_run_on_the_loop() -> None:
+    names = Runtime([OnTheLoop()], Settings())._async_codes().values()
+    assert "/rt (OnTheLoop.double)" in names
+
+
 def test_a_parameter_that_no_message_can_fill_is_refused() -> None:
     class Asking(streamapp.App):
         @streamapp.realtime("/rt")

@@ -855,6 +855,22 @@ async def test_a_busy_session_stands_behind_the_others_after_each_turn(path: str
         assert app.order == ["1", "other", "2", "3"]
 
 
+async def test_of_many_sessions_and_jobs_one_runs_at_a_time_and_each_is_answered_in_its_order() -> None:
+    async with running(Shared()) as runtime:
+        talks = [await begin(runtime, ("/unary", "/receive")[n % 2]) for n in range(20)]
+        for n in range(10):
+            for talk in talks:
+                await talk.say({"name": str(n)})
+            await run_job(runtime)
+        for talk in talks:
+            talk.finish()
+            *outputs, end = await talk.hear()
+            assert [event.json()[0] for event in outputs] == [str(n) for n in range(10)]
+            assert end.kind == "done"
+        for talk in talks:
+            await ended(talk.job)
+
+
 async def test_in_another_thread_of_the_apps_receive_waits_without_a_turn() -> None:
     async with running(Shared()) as runtime:
         talk = await begin(runtime, "/aside")

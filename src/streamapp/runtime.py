@@ -511,6 +511,6 @@ class Runtime:
         return {
             function.__code__: f"{spec.path} ({type(served.app).__name__}.{spec.name})"
             for served in self.served
-            for spec in served.endpoints
+            for spec in (*served.endpoints, *(session.inputs for session in served.session_specs))
             if spec.is_async and inspect.isfunction(function := inspect.unwrap(spec.function))
         }

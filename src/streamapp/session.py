@@ -38,8 +38,9 @@ SessionMode = Literal["unary", "server_streaming", "client_streaming", "bidi", "
 
 _INPUT = "input"
 _MOST_BUFFERED = 1000
+_ASYNC_ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
 _ITERATORS = (
-    *(collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable),
+    *_ASYNC_ITERATORS,
     *(collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable),
 )
 # A parameter of one of these that is alone is the whole input, as fal has it; of others its key.
@@ -184,6 +185,13 @@ def inspect_session(function: Callable[..., Any], cls: type | None = None) -> Se
     iterators = [parameter for parameter in own if gives(parameter.annotation, *_ITERATORS)]
     if iterators and len(own) > 1:
         raise DefinitionError(f"{where}: {iterators[0].name} is all inputs; leave out the other parameters")
+    if iterators and gives(iterators[0].annotation, *_ASYNC_ITERATORS) != is_async:
+        written = iterators[0].name
+        kind, iterator = ("async def", "AsyncIterator") if is_async else ("def", "Iterator")
+        raise DefinitionError(
+            f"{where}: {written} is gone through where the method runs, which is {kind}; write "
+            f"{written}: {iterator}[Input]"
+        )
     streams_out = iterates(returns) or any(map(_is_generator, layers))
     output_type = mark.output_type or item_type(returns)
     name = streams[0] if streams else None
@@ -195,6 +203,8 @@ def inspect_session(function: Callable[..., Any], cls: type | None = None) -> Se
         return _spec(function, mark, mode, is_async, inputs, through, stream=name, output_type=output_type)
     mode = "server_streaming" if streams_out else "unary"
     takes_batches = bool(own) and own[-1].kind is inspect.Parameter.VAR_POSITIONAL
+    if takes_batches and parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL and name is not None:
+        raise DefinitionError(f"{where}: {own[-1]} takes all that has no name; write {name} behind it")
     _check_batches(mark, own, mode, where, takes_batches=takes_batches)
     if takes_batches:
         own = [_whole(_INPUT, mark.input_type or own[-1].annotation)]
