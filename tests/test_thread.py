@@ -888,6 +888,7 @@ async def test_a_drain_ends_sessions_between_two_turns_at_once(path: str) -> Non
         runtime.begin_drain()
         (end,) = await talk.hear()
         assert (end.json()["error"]["code"], end.json()["error"]["retryable"]) == ("draining", True)
+        assert end.json()["detail"] == "the server is shutting down; connect again"
         await ended(talk.job)
         with pytest.raises(Draining):
             await begin(runtime, path)

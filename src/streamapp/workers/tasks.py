@@ -127,12 +127,12 @@ class TaskWorker:
         self._is_draining = True
         for job in list(self._sessions):
             if inbox_of(job).is_idle:
-                job.fail(draining())
+                job.fail(draining(job))
 
     def cancel_running(self) -> None:
         """End all jobs; their readers are told that the server is shutting down."""
         for job in [*self._tasks, *self._sessions]:
-            job.fail(draining())
+            job.fail(draining(job))
 
     def join(self, timeout_s: float) -> bool:
         """Return True: no thread is left to wait for; tasks end with their loop."""
@@ -230,7 +230,7 @@ class TaskWorker:
     async def _rest(self, job: Job) -> None:
         """Wait until a session has something to do; in a drain it ends where it has nothing to do any more."""
         if self._is_draining:
-            job.fail(draining())
+            job.fail(draining(job))
         job.channel.check()
         await inbox_of(job).arrival()
 

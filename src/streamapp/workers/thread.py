@@ -24,7 +24,7 @@ from ..process.threads import DaemonPool
 from ..settings import Settings
 from .results import advice, exhaust, failures, final_event, report, succeed_at_once
 from .sessions import Session, SessionThread, inbox_of
-from .worker import Capture, Lane, Run, State, WorkerStatistics
+from .worker import Capture, Lane, Run, State, WorkerStatistics, draining
 
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
 _LOOK_AGAIN_S = 5.0  # no wait is for ever
@@ -173,8 +173,8 @@ class ThreadWorker:
             try:
                 self._lane.park(job, has_frames=session.asks)
                 return
-            except StreamAppError as error:  # a drain: there is no next turn
-                job.fail(error)
+            except StreamAppError:  # a drain: there is no next turn
+                job.fail(draining(job))
                 if session.asks:
                     self._threads[job].take_turn()  # its code meets the end
         self._threads.pop(job, None)

@@ -383,14 +383,14 @@ class Lane:
             queued = self._empty_queue()
             gone = self._gone(queued)
         for job in queued:
-            job.fail(draining())
+            job.fail(draining(job))
         for job in gone:
             job.returned()
 
     def cancel_running(self) -> None:
         """End the running jobs, and those being encoded; their readers are told that the server is shutting down."""
         for job in self.busy():
-            job.fail(draining())
+            job.fail(draining(job))
 
     def close(self) -> None:
         """Say that no more jobs run, and teardown has returned."""
@@ -559,9 +559,10 @@ def _is_low_priority(job: Job) -> bool:
     return job.request.is_low_priority
 
 
-def draining() -> Draining:
-    """Return what the caller of a job hears that a drain has ended or refused."""
-    return Draining("the server is shutting down; send the job again")
+def draining(job: Job | None = None) -> Draining:
+    """Return what the caller of a job, or a session, hears that a drain has ended or refused."""
+    is_session = job is not None and job.inbox is not None
+    return Draining(f"the server is shutting down; {'connect' if is_session else 'send the job'} again")
 
 
 def waited_too_long(job: Job) -> QueueTimeout:
