@@ -221,8 +221,9 @@ def playground(browser: Browser) -> Iterator[Opener]:
 
 
 def _note(message: ConsoleMessage, complaints: list[str]) -> None:
-    # The browser's own line for a refused request or a cut connection, both of which tests provoke.
-    if message.type == "error" and not message.text.startswith("Failed to load resource"):
+    # The browser's own lines for a refused request or a cut connection, both of which tests provoke.
+    own = ("Failed to load resource", "WebSocket connection to")
+    if message.type == "error" and not message.text.startswith(own):
         complaints.append(message.text)
 
 
@@ -701,6 +702,79 @@ def test_endpoints_are_chosen_from_a_list(contents: str, playground: Opener) -> 
     tab.page.get_by_role("combobox", name="Endpoint").select_option("/nested")
     tab.run().ends()
     expect(tab.output).to_contain_text("scene")
+
+
+# Sessions
+
+
+def connect(tab: Playground, **values: Any) -> Playground:
+    """Open the session that draws, with what its form holds."""
+    tab.open("/sketch", **values).button("Connect").click()
+    return tab.ends("connected")
+
+
+def test_a_session_is_connected_fed_and_finished(contents: str, playground: Opener) -> None:
+    tab = connect(playground(contents))
+    for size in (3, 4):
+        tab.field("Size").fill(str(size))
+        tab.button("Send").click()
+        expect(tab.region("JSON")).to_contain_text(f'"size": {size}')
+        expect(tab.result).to_be_visible()
+    assert [row for row in timeline(tab) if row == "output"] == ["output"] * 2
+    tab.button("Finish").click()
+    expect(tab.ends().button("Connect")).to_be_enabled()
+
+
+def test_each_change_of_the_form_is_sent_where_that_is_wanted(contents: str, playground: Opener) -> None:
+    tab = connect(playground(contents))
+    tab.page.get_by_role("checkbox", name="Send each change").check()
+    for size in (5, 6):
+        tab.field("Size").fill(str(size))
+        expect(tab.region("JSON")).to_contain_text(f'"size": {size}')
+    tab.cancel().ends("cancelled")
+
+
+def test_what_is_wrong_with_an_input_is_told_and_the_session_goes_on(contents: str, playground: Opener) -> None:
+    tab = connect(playground(contents), size=12)
+    tab.button("Send").click()
+    expect(tab.alert).to_have_text("Input 1: twelve do not fit")
+    tab.field("Size").fill("2")
+    tab.button("Send").click()
+    expect(tab.result).to_be_visible()
+    expect(tab.alert).to_have_count(0)
+    tab.ends("connected")
+
+
+def test_a_session_that_is_cut_is_resumed(contents: str, playground: Opener) -> None:
+    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+        tab = connect(playground(f"http://127.0.0.1:{proxy.port}"))
+        proxy.go_down()
+        tab.ends("reconnecting").button("Send").click()
+        proxy.come_up()
+        expect(tab.result).to_be_visible()
+        tab.ends("connected")
+
+
+def test_a_session_stands_in_the_history_and_can_be_watched(contents: str, playground: Opener) -> None:
+    tab = connect(playground(contents))
+    watcher = playground(contents, beside=tab)
+    watcher.page.goto(tab.page.url)
+    watcher.ends("running")
+    tab.button("Send").click()
+    expect(watcher.result).to_be_visible()
+    expect(watcher.button("Send")).to_have_count(0)
+    tab.button("Finish").click()
+    expect(tab.runs.first).to_contain_text("/sketch")
+    watcher.ends()
+
+
+def test_a_raw_socket_is_listed_with_how_to_open_it(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open()
+    tab.page.get_by_role("combobox", name="Endpoint").select_option("/rooms/{name}")
+    expect(tab.output).to_contain_text("only the app knows")
+    assert [tab.button(name).count() for name in ("Run", "Connect", "Cancel")] == [0, 0, 0]
+    assert f"{contents.replace('http', 'ws')}/rooms/{{name}}" in copied_code(tab, "Python")
+    assert "POST" not in copied_code(tab, "curl")
 
 
 # Integers beyond 2^53
@@ -1351,7 +1425,9 @@ ANSWERED = {
     "/work": ["seed", str(SEED), str(SEED * 3 % 1000)],
     "/everything": ['it\'s "so"', "7"],
     "/own": ["12", "it's"],
+    "/sketch": ["image", "data:image/"],  # fal's client takes the first message, which is a preview
 }
+SESSION = ("/sketch", {"size": 4})
 
 
 def copied_code(tab: Playground, language: str) -> str:
@@ -1381,13 +1457,20 @@ def test_copied_code_makes_the_same_call(contents: str, playground: Opener, lang
     call([*COMMANDS[language], code], path)
 
 
+@pytest.mark.parametrize("language", ["Python", "fal_client"])
+def test_copied_code_of_a_session_sends_the_same_input(contents: str, playground: Opener, language: str) -> None:
+    path, values = SESSION
+    call([*COMMANDS[language], copied_code(playground(contents).open(path, **values), language)], path)
+
+
 def test_copied_code_takes_the_key_from_the_environment(playground: Opener) -> None:
     with serving(CONTENTS, STREAMAPP_API_KEY="open sesame") as url:
         tab = playground(url).open("/work")
         tab.page.get_by_label("API key").fill("open sesame")
         tab.page.get_by_label("API key").press("Enter")
-        for path, language in itertools.product(CALLS, COMMANDS):
-            code = copied_code(tab.open(path, **CALLS[path]), language)
+        calls = [*itertools.product(CALLS.items(), COMMANDS), (SESSION, "Python"), (SESSION, "fal_client")]
+        for (path, values), language in calls:
+            code = copied_code(tab.open(path, **values), language)
             assert "sesame" not in code
             call([*COMMANDS[language], code], path, STREAMAPP_API_KEY="open sesame")
 
@@ -1402,8 +1485,10 @@ def test_copied_code_for_event_source_makes_the_same_call(contents: str, playgro
     assert any(str(SEED) in line and str(SEED * 3 % 1000) in line for line in logged)
 
 
-@pytest.mark.parametrize("path", CALLS, ids=["stream", "unary", "response"])
-def test_copied_javascript_makes_the_same_call(contents: str, playground: Opener, path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("path", "values"), [*CALLS.items(), SESSION], ids=["stream", "unary", "response", "session"])
+def test_copied_javascript_makes_the_same_call(
+    contents: str, playground: Opener, path: str, values: dict[str, Any], tmp_path: Path
+) -> None:
     sdk = ROOT / "client_sdk" / "js"
     if not (sdk / "node_modules" / ".installed").exists():
         missing_tool("the npm packages are missing; run `make test`")
@@ -1411,8 +1496,8 @@ def test_copied_javascript_makes_the_same_call(contents: str, playground: Opener
     bundle = ["npx", "esbuild", "src/index.ts", "--bundle", "--format=esm", f"--outdir={built / 'dist'}"]
     subprocess.run(bundle, cwd=sdk, capture_output=True, timeout=WAIT_S, check=True)
     shutil.copy(sdk / "package.json", built)
-    (tmp_path / "call.mjs").write_text(copied_code(playground(contents).open(path, **CALLS[path]), "JavaScript"))
-    call(["node", "call.mjs"], path, tmp_path)
+    (tmp_path / "call.mjs").write_text(copied_code(playground(contents).open(path, **values), "JavaScript"))
+    call(["node", "--experimental-websocket", "call.mjs"], path, tmp_path)
 
 
 # For everybody, everywhere
@@ -1459,9 +1544,22 @@ def test_axe_finds_no_serious_problem(
 ) -> None:
     tab = playground(contents, color_scheme=scheme).open(path, **values)
     tab.run().ends("failed" if path == "/fails" else "succeeded")
+    assert serious_problems(tab) == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_problem_in_a_session(contents: str, playground: Opener, scheme: str) -> None:
+    tab = connect(playground(contents, color_scheme=scheme), size=12)
+    tab.button("Send").click()
+    expect(tab.alert).to_be_visible()
+    assert serious_problems(tab) == {}
+
+
+def serious_problems(tab: Playground) -> dict[str, list[str]]:
+    """Return what hinders people who see badly, or use no mouse."""
     found = Axe().run(tab.page).response["violations"]
     serious = [violation for violation in found if violation["impact"] in ("serious", "critical")]
-    assert {violation["id"]: [node["html"][:200] for node in violation["nodes"]] for violation in serious} == {}
+    return {violation["id"]: [node["html"][:200] for node in violation["nodes"]] for violation in serious}
 
 
 def test_the_theme_follows_the_system_until_it_is_chosen(contents: str, playground: Opener) -> None:

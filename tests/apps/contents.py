@@ -19,6 +19,7 @@ import PIL.ImageDraw
 from fastapi import Body
 from pydantic import BaseModel, Field, WithJsonSchema
 from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.websockets import WebSocket
 
 import streamapp
 from streamapp.errors import InvalidInput
@@ -151,6 +152,20 @@ class Contents(streamapp.App):
             yield streamapp.Output(PROSE[start : start + 12], event="token")
             time.sleep(0.01)
         yield {"text": PROSE}
+
+    @streamapp.realtime("/sketch")
+    async def sketch(self, stream: streamapp.Stream, size: int = Field(default=3, ge=1, le=12)) -> dict[str, Any]:
+        """Draw for each input, after a preview; twelve is one too many."""
+        if size == 12:
+            raise InvalidInput("twelve do not fit")
+        await stream.aemit(streamapp.Preview(draw(size, 0.5), step=1, total=2))
+        return {"size": size, "image": draw(size, 1)}
+
+    @streamapp.websocket("/rooms/{name}")
+    async def room(self, socket: WebSocket, name: str) -> None:
+        """Greet who comes in."""
+        await socket.accept()
+        await socket.send_text(f"welcome to {name}")
 
     @streamapp.endpoint("/any")
     def any(self, input: Annotated[Any, Body()]) -> Iterator[Any]:

@@ -37,7 +37,8 @@ export function Code({ server, hasKey, endpoint, input }: CodeProps) {
   const [chosen, choose] = useState("curl");
   const names = Object.keys(LANGUAGES);
   const { app, kind } = endpoint;
-  const call = { server, hasKey, app, kind, ...addressed(endpoint, givenOnly(endpoint, input)) };
+  const addressee = kind === "socket" ? { path: endpoint.path, body: {} } : addressed(endpoint, givenOnly(endpoint, input));
+  const call = { server, hasKey, app, kind, ...addressee };
   const code = LANGUAGES[chosen]!(call);
   const move = (event: KeyboardEvent) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -64,7 +65,23 @@ export function Code({ server, hasKey, endpoint, input }: CodeProps) {
   );
 }
 
-function curl({ server, hasKey, path, kind, body }: Call): string {
+/** Return the URL of a WebSocket. */
+function socketUrl({ server, path }: Call): string {
+  return server.replace(/^http/, "ws") + path;
+}
+
+function isSocket({ kind }: Call): boolean {
+  return kind === "session" || kind === "socket";
+}
+
+function curl(call: Call): string {
+  const { server, hasKey, path, kind, body } = call;
+  if (isSocket(call)) {
+    const key = hasKey ? `-H "Authorization: Key $STREAMAPP_API_KEY" ` : "";
+    const line = kind === "session" ? `echo ${shellQuoted(stringifyJson(body))} | ` : "";
+    return `# A WebSocket, which curl does not speak; websocat does: each line is a message.
+${line}websocat ${kind === "session" ? "--no-close " : ""}${key}${shellQuoted(socketUrl(call))}`;
+  }
   const lines = [
     `curl ${kind === "unary" ? "" : "--no-buffer "}${shellQuoted(server + path)}`,
     ...(hasKey ? [`-H "Authorization: Key $STREAMAPP_API_KEY"`] : []),
@@ -81,15 +98,32 @@ function shellQuoted(text: string): string {
 function python(made: Call): string {
   const { server, hasKey, path, kind, body } = made;
   if (kind === "response") return pythonResponse(made);
+  if (kind === "socket") return pythonSocket(made);
   const key = hasKey ? ', key=os.environ["STREAMAPP_API_KEY"]' : "";
   const call = `${JSON.stringify(path)}, ${pythonLiteral(body)}`;
-  const use = kind === "stream"
-    ? `for event in client.stream(${call}):\n    print(event.name, event.data)`
-    : `print(client.run(${call}))`;
+  const use = {
+    stream: `for event in client.stream(${call}):\n    print(event.name, event.data)`,
+    unary: `print(client.run(${call}))`,
+    session: `with client.connect(${JSON.stringify(path)}) as session:
+    session.send(${pythonLiteral(body)})
+    session.finish()  # no more inputs come
+    for event in session:
+        print(event.name, event.data)`,
+  }[kind];
   return `${hasKey ? "import os\n\n" : ""}from streamapp_client import Client
 
 client = Client(${JSON.stringify(server)}${key})
 ${use}
+`;
+}
+
+function pythonSocket(call: Call): string {
+  const headers = call.hasKey ? `, additional_headers={"Authorization": "Key " + os.environ["STREAMAPP_API_KEY"]}` : "";
+  return `${call.hasKey ? "import os\n\n" : ""}from websockets.sync.client import connect
+
+with connect(${JSON.stringify(socketUrl(call))}${headers}) as socket:
+    for message in socket:
+        print(message)
 `;
 }
 
@@ -109,7 +143,14 @@ with httpx.stream("POST", url, json=${pythonLiteral(body)}${headers}, timeout=No
 `;
 }
 
-function javascript({ server, hasKey, path, kind, body }: Call): string {
+function javascript(made: Call): string {
+  const { server, hasKey, path, kind, body } = made;
+  if (kind === "socket") {
+    const url = JSON.stringify(socketUrl(made));
+    return `const socket = new WebSocket(${url}${hasKey ? ` + "?_token=" + encodeURIComponent(process.env.STREAMAPP_API_KEY)` : ""});
+socket.onmessage = ({ data }) => console.log(data);
+`;
+  }
   const options = [...(hasKey ? ["key: process.env.STREAMAPP_API_KEY"] : []), ...(isLarge(body) ? ['largeIntegers: "bigint"'] : [])];
   const call = `${JSON.stringify(path)}, { input }`;
   const use = {
@@ -118,6 +159,10 @@ for await (const event of stream) console.log(event.name, event.data);`,
     unary: `console.log(await client.run(${call}));`,
     response: `const answer = await client.fetch(${call});
 for await (const piece of answer.body) process.stdout.write(piece);`,
+    session: `const session = client.connect(${JSON.stringify(path)});
+session.send(input);
+session.finish(); // no more inputs come
+for await (const event of session) console.log(event.name, event.data);`,
   }[kind];
   return `import { Client } from "streamapp-client";
 
@@ -127,7 +172,9 @@ ${use}
 `;
 }
 
-function eventSource({ server, hasKey, path, kind, body }: Call): string {
+function eventSource(call: Call): string {
+  const { server, hasKey, path, kind, body } = call;
+  if (isSocket(call)) return "// A WebSocket, whose messages an EventSource cannot read.\n";
   if (kind === "unary") return "// This endpoint answers once, and is called by POST: an EventSource cannot read it.\n";
   if (!isRecord(body)) return "// In a URL an input is an object: this one an EventSource cannot send.\n";
   const token = hasKey ? `\nquery.set("_token", prompt("API key")); // an EventSource can send no headers` : "";
@@ -155,11 +202,17 @@ source.addEventListener("error", (event) => {
 }
 
 function falClient({ server, hasKey, path, app, kind, body }: Call): string {
+  if (kind === "socket") return "# What is said over this WebSocket only the app knows: fal_client does not.\n";
   const own = path.startsWith(`/${app}/`) || path === `/${app}` ? path.slice(app.length + 1) : path;
   const at = own === "/" ? "" : own;
   const call = `"local/${app}", ${pythonLiteral(body)}, path=${JSON.stringify(at)}`;
   const condition = kind === "response" ? "# If this endpoint answers with an event stream whose data are JSON.\n" : "";
-  const use = kind === "unary"
+  const session = `fal_client.client.REALTIME_URL_FORMAT = ${JSON.stringify(`${server.replace(/^http/, "ws")}/run/`)}
+
+with fal_client.realtime("local/${app}", path=${JSON.stringify(at)}, use_jwt=False) as session:
+    session.send(${pythonLiteral(body)})
+    print(session.recv())`;
+  const use = kind === "session" ? session : kind === "unary"
     ? `print(fal_client.run(${call}))`
     : `${condition}for event in fal_client.stream(${call}):\n    print(event)`;
   return `import os

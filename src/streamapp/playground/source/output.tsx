@@ -38,6 +38,7 @@ export function Output({ run }: { run: Run }) {
 function waiting(run: Run): string {
   if (run.isOver) return "Nothing came.";
   if (run.status === "sought") return "Asking the server for it.";
+  if (run.takesInputs) return "Nothing has come yet. Send an input.";
   return run.status === "queued" ? "Waiting for its turn." : "Running; nothing has come yet.";
 }
 

@@ -21,7 +21,11 @@ import { type Endpoint, type Fields, givenOnly, type Input } from "./schema";
 import { Figures, Logs, Timeline } from "./timeline";
 
 const WORDS: Partial<Record<Run["status"], string>> = { sought: "looking for the job" };
-const WELCOME = "Fill in the form and press Run. What the app makes is shown here while it is being made.";
+const SHOWN_HERE = "What the app makes is shown here while it is being made.";
+const WELCOME: Partial<Record<Endpoint["kind"], string>> = {
+  session: `Press Connect, fill in the form, and send it as often as you like. ${SHOWN_HERE}`,
+  socket: "What is said over this WebSocket only the app knows. How it is opened stands under Code to copy.",
+};
 
 interface PlaygroundProps {
   title: string;
@@ -82,35 +86,58 @@ interface InputRegionProps {
   start: (endpoint: Endpoint, input: Input) => void;
 }
 
-function InputRegion({ endpoints, endpoint, desk: { input, setInput, run, choose }, readiness, start }: InputRegionProps) {
+function InputRegion({ endpoints, endpoint, desk, readiness, start }: InputRegionProps) {
+  const { input, run, choose } = desk;
   const [isRaw, toggleRaw] = useReducer((isOn) => !isOn, false);
-  const { path, schema, description } = endpoint;
-  const begin = (given: Input) => start(endpoint, given);
+  const [isLive, toggleLive] = useReducer((isOn) => !isOn, false);
+  const { path, schema, description, kind } = endpoint;
+  const own = run?.endpoint?.path === path ? run : undefined;
+  const session = own?.takesInputs ? own : undefined;
+  const begin = (given: Input) => (session ? session.send(given) : start(endpoint, given));
+  const setInput = (given: Input) => {
+    desk.setInput(given);
+    if (isLive) session?.send(given);
+  };
   const toggle = <button type="button" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>;
-  const error = run?.endpoint?.path === path ? run.error : undefined;
+  const error = own?.error ?? own?.inputError;
+  const hasForm = !endpoint.isRaw && kind !== "socket";
   return (
-    <Region name="Input" tools={!endpoint.isRaw && toggle}>
+    <Region name="Input" tools={hasForm && toggle}>
       <label className="control-label" htmlFor="endpoint">Endpoint</label>
       <select id="endpoint" value={path} onChange={({ target }) => choose(target.value)}>
         {endpoints.map((one) => <option key={one.path}>{one.path}</option>)}
       </select>
       <p className="note">{description}</p>
-      {endpoint.isRaw ? <RawForm key={path} id="form" input={input} onChange={setInput} onRun={begin} /> : (
+      {endpoint.isRaw && <RawForm key={path} id="form" input={input} onChange={setInput} onRun={begin} />}
+      {hasForm && (
         <>
           {isRaw && <RawInput key={path} input={input} onChange={setInput} />}
           <EndpointForm key={`form of ${path}`} id="form" input={input as Fields} {...{ schema, error }} onChange={setInput} onRun={begin} />
         </>
       )}
-      <div className="line actions">
-        <button type="submit" form="form" className="main" title="Ctrl+Enter" onClick={once(() => {})}>Run</button>
-        <button type="button" disabled={!run || run.isOver || run.isCancelling} onClick={() => run!.cancel()}>Cancel</button>
-        <button type="button" disabled={!run?.endpoint || run.input === undefined} onClick={once(() => start(run!.endpoint!, again(run!)))}>
-          Run again
-        </button>
-        <span className="note" aria-live="polite">{readiness.note}</span>
-      </div>
+      {kind !== "socket" && (
+        <div className="line actions">
+          <button type="submit" form="form" className="main" title="Ctrl+Enter" onClick={session ? undefined : once(() => {})}>
+            {session ? "Send" : kind === "session" ? "Connect" : "Run"}
+          </button>
+          <button type="button" disabled={!run || run.isOver || run.isCancelling} onClick={() => run!.cancel()}>Cancel</button>
+          {kind === "session" ? (
+            <>
+              <button type="button" disabled={!session} onClick={() => session!.finish()}>Finish</button>
+              <label className="line"><input type="checkbox" checked={isLive} onChange={toggleLive} />Send each change</label>
+            </>
+          ) : (
+            <button type="button" disabled={!isRepeatable(run)} onClick={once(() => start(run!.endpoint!, again(run!)))}>Run again</button>
+          )}
+          <span className="note" aria-live="polite">{readiness.note}</span>
+        </div>
+      )}
     </Region>
   );
+}
+
+function isRepeatable(run: Run | undefined): boolean {
+  return run?.endpoint !== undefined && run.endpoint.kind !== "session" && run.input !== undefined;
 }
 
 /** Take a double click for one: some people always make two. */
@@ -146,13 +173,14 @@ function OutputRegion({ endpoint, desk: { input, run, wrong, pasts }, readiness 
       </p>
       {wrong && <p role="alert" className="error">{wrong}</p>}
       {run?.status === "failed" && run.error && <Trouble error={run.error} />}
+      {run?.inputError && <p role="alert" className="error">{run.inputError.message}</p>}
       {readiness.traceback && run?.error?.code !== "setup_failed" && (
         <div role="alert" className="error">
           <p>{readiness.note}</p>
           <Traceback text={readiness.traceback} />
         </div>
       )}
-      {run ? <Guard key={run.startedAt}><Output run={run} /></Guard> : <p className="empty">{WELCOME}</p>}
+      {run ? <Guard key={run.startedAt}><Output run={run} /></Guard> : <p className="empty">{WELCOME[endpoint.kind] ?? `Fill in the form and press Run. ${SHOWN_HERE}`}</p>}
     </Region>
   );
 }
@@ -160,6 +188,10 @@ function OutputRegion({ endpoint, desk: { input, run, wrong, pasts }, readiness 
 function statusWords(run: Run, pasts: Past[], { state }: Readiness): string {
   if (run.isCancelling && !run.isOver) return "cancelling";
   if (run.error?.code === "job_not_found") return "not found";
+  if (run.isOwn && run.endpoint?.kind === "session") {
+    if (run.status === "queued") return "connecting";
+    if (run.status === "running") return run.isFinished ? "finishing" : "connected";
+  }
   if (!run.isSent) return run.isOver ? run.status : "queued: after another run of this page";
   if (run.status !== "queued" || run.position === undefined) return WORDS[run.status] ?? run.status;
   if (state === "loading") return `queued: ${run.position ? `${run.position} before this one` : "next"}, when the app has loaded`;

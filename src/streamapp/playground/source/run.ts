@@ -1,6 +1,6 @@
 /** Follow one job: what has come of it so far, for the page to draw. */
 
-import { type Client, type JobStatus, type Stream, type StreamEvent, StreamappError } from "streamapp-client";
+import { type Client, type JobStatus, type Session, type Stream, type StreamEvent, StreamappError } from "streamapp-client";
 
 import { type Piece, piecesOf, typeOf } from "./answer";
 import { type Content, contentsOf, sizeOf, textOf } from "./content";
@@ -67,6 +67,10 @@ export class Run {
   /** How many jobs wait before this one; undefined until the server has said it. */
   position: number | undefined;
   error: StreamappError | undefined;
+  /** What is wrong with the newest input that was answered; the session goes on. */
+  inputError: StreamappError | undefined;
+  /** Whether a session has been told that no more inputs come. */
+  isFinished = false;
   result: any;
 
   arrivals: Arrival[] = [];
@@ -99,6 +103,7 @@ export class Run {
 
   #client: Client;
   #stream: Stream | undefined;
+  #session: Session | undefined;
   #left = new AbortController();
   #isHungUp = false;
   #isHeard = false;
@@ -118,10 +123,11 @@ export class Run {
     this.#client = client;
   }
 
-  /** Start a job. */
+  /** Start a job; that of a session gets its inputs by `send`. */
   static start(client: Client, endpoint: Endpoint, input: Input): Run {
     const run = new Run(client, endpoint, input, true);
-    inTurn(() => run.#send(endpoint, input));
+    if (endpoint.kind === "session") run.#begin(endpoint, input); // a WebSocket is none of the few connections
+    else inTurn(() => run.#begin(endpoint, input));
     return run;
   }
 
@@ -144,6 +150,25 @@ export class Run {
     return this.error !== undefined && LOST.has(this.error.code);
   }
 
+  /** Whether it is a session of this page that an input can be sent to. */
+  get takesInputs(): boolean {
+    return this.endpoint?.kind === "session" && this.isOwn && !this.isOver && !this.isCancelling && !this.isFinished;
+  }
+
+  /** Send a session an input; one that waits to be sent is replaced. */
+  send(input: Input): void {
+    this.inputError = undefined;
+    this.#session!.send(addressed(this.endpoint!, input).body);
+    this.#change();
+  }
+
+  /** Tell a session that no more inputs come. */
+  finish(): void {
+    this.isFinished = true;
+    this.#session!.finish();
+    this.#change();
+  }
+
   /** Call a function when there is something new; returns what stops that. */
   subscribe = (listener: () => void): (() => void) => {
     this.#listeners.add(listener);
@@ -161,7 +186,7 @@ export class Run {
     this.#change();
     if (!this.isSent) this.#end("cancelled");
     else if (this.jobId !== undefined) this.#tellCancel(this.jobId);
-    else if (this.endpoint?.kind === "response") this.#left.abort(); // it has no id: the server hears that the page hangs up
+    else if (this.#session || this.endpoint?.kind === "response") this.#left.abort(); // it has no id: the server hears that the page hangs up
     else setTimeout(() => this.jobId ?? this.#left.abort(), LEAVING_MS); // it is cancelled when its answer has come
   }
 
@@ -186,16 +211,17 @@ export class Run {
     this.#stream?.cancel();
   }
 
-  async #send(endpoint: Endpoint, input: Input): Promise<void> {
+  async #begin(endpoint: Endpoint, input: Input): Promise<void> {
     if (this.isOver) return;
     this.isSent = true;
     this.#change();
-    await (endpoint.kind === "response" ? this.#read(endpoint, input) : this.#follow(() => this.#begin(endpoint, input)));
+    await (endpoint.kind === "response" ? this.#read(endpoint, input) : this.#follow(() => this.#open(endpoint, input)));
   }
 
-  async #begin(endpoint: Endpoint, input: Input): Promise<Stream> {
+  async #open(endpoint: Endpoint, input: Input): Promise<Stream> {
     const { path, body } = addressed(endpoint, input);
     const call = { input: body, signal: this.#left.signal };
+    if (endpoint.kind === "session") return (this.#session = this.#client.connect(path, { newest: true, signal: call.signal }));
     if (endpoint.kind === "stream") return this.#client.stream(path, call);
     const job = await this.#client.submit(path, call); // it has events too: progress, logs, previews
     this.#know(job.id);
@@ -225,6 +251,7 @@ export class Run {
       this.#stream = stream;
       this.#know(stream.jobId);
       this.#watchQueue();
+      stream.on("connected", () => this.#connected(stream.jobId)); // a session, which has its job only now
       stream.on("reconnecting", () => this.#set("reconnecting"));
       stream.on("reconnected", () => this.#set("running"));
       for await (const event of stream) this.#take(event);
@@ -237,6 +264,11 @@ export class Run {
       if (isUnheard && LOST.has(failure.code)) this.#isHungUp = true; // whether the cancel arrives says more
       else this.#fail(failure);
     }
+  }
+
+  #connected(jobId: string | undefined): void {
+    this.#know(jobId);
+    this.#set("running");
   }
 
   /** Read an answer of the endpoint's own, which no log has: it is read by this page alone, and once. */
@@ -298,7 +330,12 @@ export class Run {
     else if (name === "log") this.#log(data);
     else if (name === "lagged") this.skipped += data.skipped;
     else if (name === "restarted") this.#restart(data);
+    else if (name === "input_error") this.#refuse(data);
     else this.#output(name, data);
+  }
+
+  #refuse({ error, detail, input }: any): void {
+    this.inputError = new StreamappError(error.code, `Input ${input}: ${error.message}`, { detail, data: { error } });
   }
 
   #progress(data: any): void {
@@ -322,6 +359,8 @@ export class Run {
   }
 
   #output(name: string, data: unknown): void {
+    this.inputError = undefined;
+    if (this.endpoint?.kind === "session") this.isPreviewed = false; // they were of the input that this answers
     const piece = textOf(data);
     this.#textKind ??= piece?.kind;
     if (piece && piece.kind === this.#textKind) this.text += piece.text === this.text ? "" : piece.text;

@@ -14,8 +14,8 @@ export interface Endpoint {
   /** The app's name. */
   app: string;
   description: string;
-  /** "response": the endpoint answers in a way of its own. */
-  kind: "stream" | "unary" | "response";
+  /** "response": the endpoint answers in a way of its own. "socket": a WebSocket of which only the app knows what is said. */
+  kind: "stream" | "unary" | "response" | "session" | "socket";
   /** The names of what goes into the path or the query, not into the body. */
   parameters: { name: string; in: "path" | "query" }[];
   schema: RJSFSchema;
@@ -28,6 +28,8 @@ export type MediaKind = "image" | "audio" | "video" | "file";
 
 type Schema = Record<string, any>;
 
+/** Where fal's documents say that a path is a WebSocket's. */
+const PROTOCOL = "x-fal-protocol";
 /** What makes a schema one of fields. */
 const FIELDS = ["properties", "additionalProperties", "anyOf", "oneOf", "allOf", "$ref"];
 
@@ -35,16 +37,16 @@ const FIELDS = ["properties", "additionalProperties", "anyOf", "oneOf", "allOf",
 export function endpointsOf(document: Schema): Endpoint[] {
   const definitions = document.components?.schemas ?? {};
   return Object.entries<Schema>(document.paths)
-    .filter(([path, { post }]) => post && !path.startsWith("/jobs/"))
-    .map(([path, { post }]) => endpointOf(path, post, definitions));
+    .filter(([path, { post, [PROTOCOL]: protocol }]) => (post || protocol) && !path.startsWith("/jobs/"))
+    .map(([path, { post, get, [PROTOCOL]: protocol }]) => endpointOf(path, protocol ? get : post, protocol, definitions));
 }
 
-function endpointOf(path: string, post: Schema, definitions: Schema): Endpoint {
-  const answers = post.responses["200"].content ?? {};
-  const kind = "text/event-stream" in answers ? "stream" : "application/json" in answers ? "unary" : "response";
-  const parameters = (post.parameters ?? []).filter((parameter: Schema) => ["path", "query"].includes(parameter.in));
+/** `protocol` is there for what a WebSocket opens. */
+function endpointOf(path: string, operation: Schema, protocol: Schema | undefined, definitions: Schema): Endpoint {
+  const kind = protocol ? (protocol.type === "realtime" ? "session" : "socket") : kindOf(operation.responses["200"].content ?? {});
+  const parameters = (operation.parameters ?? []).filter((parameter: Schema) => ["path", "query"].includes(parameter.in));
   const form = new FormSchema(definitions);
-  const given: Schema | undefined = post.requestBody?.content["application/json"].schema;
+  const given: Schema | undefined = protocol ? protocol.input : operation.requestBody?.content["application/json"].schema;
   const body = form.of(given ?? {}, "");
   const schema = {
     ...body,
@@ -55,7 +57,11 @@ function endpointOf(path: string, post: Schema, definitions: Schema): Endpoint {
     properties: { ...Object.fromEntries(parameters.map((p: Schema) => [p.name, form.of(p.schema, p.name)])), ...body.properties },
   } as RJSFSchema;
   const isRaw = given !== undefined && !parameters.length && !FIELDS.some((word) => word in body);
-  return { path, app: post.tags?.[0] ?? "", description: post.description ?? "", kind, parameters, schema, isRaw };
+  return { path, app: operation.tags?.[0] ?? "", description: operation.description ?? "", kind, parameters, schema, isRaw };
+}
+
+function kindOf(answers: Schema): Endpoint["kind"] {
+  return "text/event-stream" in answers ? "stream" : "application/json" in answers ? "unary" : "response";
 }
 
 /**
