@@ -201,6 +201,21 @@ def test_a_lost_session_says_so_to_who_reads_and_to_who_sends(serve: Serve) -> N
         session.send(2)
 
 
+def test_a_socket_that_falls_silent_is_opened_again(serve: Serve) -> None:
+    server = serve(*OPEN, HOLD, THEN, UPGRADE, HEAR, SESSION, event("output", 1), *DONE)
+    session = Client(server.url, silence_s=0.05).connect("/stream")
+    assert ([event.data for event in session], session.reconnects) == ([1], 1)
+
+
+def test_a_server_that_does_not_read_keeps_nobody_from_leaving(serve: Serve) -> None:
+    gate = threading.Event()
+    server = serve(*OPEN, gate)
+    with Client(server.url).connect("/stream") as session:
+        session.send("x" * (15 << 20))
+    server.sees(CANCEL)
+    gate.set()
+
+
 def test_a_server_that_is_full_is_asked_again(serve: Serve) -> None:
     full = answer(json.dumps(refusal("unavailable", retryable=True)).encode(), "503 Service Unavailable")
     server = serve(full, THEN, *OPEN, *DONE)

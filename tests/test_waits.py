@@ -162,8 +162,14 @@ WITHOUT = {
         "asyncio.get_running_loop().run_in_executor(encoders, call)": "its callers are listed here themselves",
         "asyncio.wrap_future(future)": "its callers are listed here themselves",
     },
+    "streamapp_client/_async_wire.py": {"told": BY_THE_CALL},
+    "streamapp_client/_line.py": {
+        "self._change.wait()": "the session's end wakes whoever waits, and silence, or its patience, ends it",
+        "asyncio.wait({self._task})": "it leaves, for which it has seconds",
+    },
+    "streamapp_client/_session.py": {"future.result()": "what the loop runs, which ends with the session"},
     "streamapp_client/_async_client.py": {
-        "told": BY_THE_CALL,
+        "asyncio.gather(*(line.leave() for line in [*self._lines] if line.loop is loop))": "each has seconds to leave",
         "submitting": BY_THE_CALL,
         "asyncio.shield(submitting)": BY_THE_CALL,
         "asyncio.shield(self._cancel(job.id))": BY_THE_CALL,
