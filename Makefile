@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 TESTED := $(foreach package,fal runpod,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
-PEERS := $(foreach peer,litserve bentoml ray runpod,benchmarks/.venvs/$(peer)/.installed)
+PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
 .PHONY: help install install-runtime demo serve fmt check test test-all chromium chaos bench bench-quick gpu gpu-wheels \
   playground screenshots coverage build train evaluate clean
@@ -82,10 +82,10 @@ gpu: ## on a GPU machine: its tests, previews beside a full-size SDXL UNet, step
 	$(PYTHON) -m benchmarks.wheels install gpu-wheels gpu-site
 	PYTHONPATH=gpu-site:src:client_sdk/python/src $(PYTHON) -m benchmarks.gpu --out $(OUT) $(GPU_FLAGS)
 
-# Runpod's package serves handlers without torch.
+# What needs no torch: handlers of Runpod's, and rooms.
 benchmarks/.venvs/%/.installed: benchmarks/peers/%/requirements.txt
 	$(PYTHON) -m venv $(@D)
-	$(if $(filter runpod,$*),,$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" psutil)
+	$(if $(filter runpod broadcaster,$*),,$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" psutil)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 

@@ -22,10 +22,10 @@ from .cases import CASES, peers_of
 from .client import NotOffered
 from .figures import machine, markdown, overview, spread, versions
 from .network import is_private, private
-from .servers import PEERS, QUEUES, ROOT, Served, serving
+from .servers import PEERS, QUEUES, ROOT, SOCKETS, Served, serving
 
-_QUICK_PEERS = ("streamapp", "fastapi", "sse-starlette", "raw")
-_ALL_PEERS = QUEUES | PEERS  # where one has two servers, the workload's
+_QUICK_PEERS = ("streamapp", "fastapi", "sse-starlette", "raw", "starlette")
+_ALL_PEERS = SOCKETS | QUEUES | PEERS  # where one has two servers, the workload's
 _DESCRIPTORS = 20_000
 _PRIVATE_S = 1800.0
 # What goes wrong with a server that does not do what is asked of it.
@@ -130,7 +130,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one small round, to see that all works")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     arguments = parser.parse_args()
-    peers = arguments.peer or (_QUICK_PEERS if arguments.quick else list(PEERS | QUEUES))
+    peers = arguments.peer or (_QUICK_PEERS if arguments.quick else list(PEERS | QUEUES | SOCKETS))
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     _allow_descriptors()
     run = Run(arguments.case, peers, is_quick=arguments.quick)

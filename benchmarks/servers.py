@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -87,7 +87,11 @@ PEERS = {
             "streamapp-server",
             "streamapp",
             "streamapp serve benchmarks/peers/streamapp/app.py:Workload --port {port} --log-level error",
-            environment=(("STREAMAPP_MAX_ASYNC_JOBS", "100000"), ("STREAMAPP_DRAIN_S", "2")),
+            environment=(
+                ("STREAMAPP_MAX_ASYNC_JOBS", "100000"),
+                ("STREAMAPP_MAX_SESSIONS", "100000"),
+                ("STREAMAPP_DRAIN_S", "2"),
+            ),
         ),
         _own("fastapi", "fastapi", "fastapi.sse"),
         _own("sse-starlette", "sse-starlette", "sse_starlette"),
@@ -141,6 +145,16 @@ QUEUES = {
             environment=(("UVICORN_LOG_LEVEL", "error"),),
             queue=Queue("", "POST"),
         ),
+    )
+}
+
+#: who serves rooms and sessions
+SOCKETS = {
+    peer.name: peer
+    for peer in (
+        PEERS["streamapp"],
+        _own("starlette", "starlette", "starlette.websockets"),
+        replace(_own("broadcaster", "broadcaster", "broadcaster"), venv="broadcaster"),
     )
 }
 

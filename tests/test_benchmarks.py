@@ -24,6 +24,7 @@ from benchmarks.network import is_private, private
 from benchmarks.plot import draw
 from benchmarks.previews import EVERY_STEP, NONE
 from benchmarks.servers import PEERS, Served, serving
+from benchmarks.sockets import Socket
 from benchmarks.workload import Steps
 from packaging.requirements import Requirement
 from tests.waiting import WAIT_S
@@ -153,6 +154,24 @@ def test_a_handler_for_runpod_is_measured_by_polls_and_by_events(tmp_path: Path)
     figures = run_small("runpod", tmp_path / "results.json")["cases"]["runpod"]["peers"]
     assert figures.keys() == {"streamapp"}
     assert figures["streamapp"].keys() == CASES["runpod"].FIGURES.keys()
+
+
+@pytest.mark.parametrize("case", ["broadcast", "realtime"])
+def test_a_case_over_websockets_is_measured(case: str, tmp_path: Path) -> None:
+    figures = run_small(case, tmp_path / "results.json")["cases"][case]["peers"]["streamapp"]
+    assert figures.keys() == CASES[case].FIGURES.keys()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_messages_are_the_same_wherever_they_are_cut(size: int) -> None:
+    short, long = b'{"i": 0}', json.dumps({"i": "x" * 200}).encode()
+    ping = b"\x89\x02hi"
+    sent = (
+        b"HTTP/1.1 101 \r\n\r\n\x81" + bytes([len(short)]) + short + ping + b"\x81\x7e\x00" + bytes([len(long)]) + long
+    )
+    with socket.socket() as unused:
+        read = Socket(unused, pieces=[(float(at), sent[at : at + size]) for at in range(0, len(sent), size)])
+        assert [message.data for message in read.messages()] == [short, long]
 
 
 @pytest.mark.parametrize(("case", "has_both"), [("runpod", True), ("one_stream", False)])

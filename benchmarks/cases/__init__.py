@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..figures import Figure
-from ..servers import PEERS, QUEUES, Peer, Served
+from ..servers import PEERS, QUEUES, SOCKETS, Peer, Served
 from . import (
+    broadcast,
     cancel,
     deaf,
     idle,
@@ -14,6 +15,7 @@ from . import (
     many_streams,
     one_stream,
     previews,
+    realtime,
     runpod,
     sigterm,
     startup,
@@ -50,9 +52,16 @@ CASES: dict[str, Case] = {
     "inference": inference,
     "startup": startup,
     "runpod": runpod,
+    "broadcast": broadcast,
+    "realtime": realtime,
+}
+_SERVED_BY = {
+    "runpod": QUEUES,
+    "broadcast": SOCKETS,
+    "realtime": {name: peer for name, peer in SOCKETS.items() if name != "broadcaster"},
 }
 
 
 def peers_of(case: str) -> Mapping[str, Peer]:
     """Return the servers that a case measures."""
-    return QUEUES if case == "runpod" else PEERS
+    return _SERVED_BY.get(case, PEERS)

@@ -1,9 +1,11 @@
 """The workload as a streamapp app; `streamapp serve` runs it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from benchmarks import workload
 from benchmarks.workload import Payload
+from fastapi import WebSocket
 
 import streamapp
 
@@ -13,6 +15,8 @@ class Workload(streamapp.App):
 
     def setup(self) -> None:
         self.model = workload.Model()
+        self.room = streamapp.Room(history=0, presence=False)
+        self.saying: asyncio.Task[None] | None = None
 
     @streamapp.endpoint("/count")
     def count(self, n: int) -> Iterator[Payload]:
@@ -46,3 +50,23 @@ class Workload(streamapp.App):
     @streamapp.endpoint("/work")
     def work(self, n: int, rounds: int) -> Iterator[Payload]:
         yield from self.model.work(n, rounds)
+
+    @streamapp.websocket("/room")
+    async def members(self, socket: WebSocket) -> None:
+        async with self.room.join(socket) as member:
+            if self.saying is None:
+                self.saying = asyncio.create_task(self.say())
+            async for _ in member:
+                pass
+
+    async def say(self) -> None:
+        async for event in workload.ticks(10):
+            self.room.broadcast(event)
+
+    @streamapp.realtime("/echo-async")
+    async def echo_async(self, i: int) -> Payload:
+        return workload.item(i)
+
+    @streamapp.realtime("/echo-sync")
+    def echo_sync(self, i: int) -> Payload:
+        return workload.item(i)
