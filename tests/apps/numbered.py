@@ -12,6 +12,7 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 import streamapp
+from streamapp.errors import InvalidInput
 from streamapp.serve.server import bind, serve
 
 
@@ -134,6 +135,23 @@ class Numbers(streamapp.App):
             "descriptors": len(os.listdir("/proc/self/fd")),
             "resident_kb": pages * resource.getpagesize() // 1000,
         }
+
+    @streamapp.realtime("/turns")
+    def turns(self, n: int, large: int = 0) -> Any:
+        """Return the number that came, and every twentieth time much of text, too; of 13 nothing but an error."""
+        if n == 13:
+            raise InvalidInput("there is no such number")
+        return {"n": n, "text": "ä€🙂" * (large // 3 if n % 20 == 10 else 1)}
+
+    @streamapp.realtime("/tally")
+    async def tally(self, inputs: AsyncIterator[int]) -> AsyncIterator[Any]:
+        """Return two outputs for each input, numbered over all, with the input and how many came before it."""
+        self.started += 1
+        came = 0
+        async for n in inputs:
+            for half in range(2):
+                yield {"n": 2 * came + half, "input": n, "came": came, "text": "ä€🙂" * (200 if n % 20 == 10 else 1)}
+            came += 1
 
     @streamapp.endpoint("/count")
     async def count(self) -> int:
