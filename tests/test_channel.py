@@ -643,3 +643,18 @@ async def test_it_is_full_when_a_lasting_event_would_wait() -> None:
     assert not channel.is_full
     put(channel, "a")
     assert channel.is_full
+
+
+async def test_each_turn_of_a_session_has_the_whole_budget(advance: Advance) -> None:
+    channel = channel_with(ahead_events=1, send_timeout_s=100)
+    owner = channel.subscribe(is_owner=True)
+    put(channel, "a")
+    for _ in range(3):
+        task = asyncio.create_task(channel.aemit(to_event("b")))
+        await asyncio.sleep(0)
+        advance(60)
+        owner.take()
+        await task
+        channel.begin_turn()
+    put(channel, "full")
+    assert not owner.is_dropped and channel.is_full  # who has used it up is waited for no more

@@ -362,6 +362,13 @@ async def test_an_async_producer_that_gives_up_leaves_the_others_their_turn() ->
     assert payloads(owner.take()) == ["b"]
 
 
+def test_a_renewed_budget_is_whole() -> None:
+    pace, _ = pace_of(1, send_timeout_s=10)
+    pace._budget_s = 1
+    pace.renew()
+    assert pace._budget_s == 10
+
+
 async def test_of_several_producers_that_wait_all_go_on_when_the_budget_is_spent(advance: Advance) -> None:
     """The budget is the job's, not each producer's."""
     channel = channel_with(ahead_events=1, send_timeout_s=30)

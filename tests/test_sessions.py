@@ -1,8 +1,11 @@
 """Sessions: their code runs in turns, for each input or going through them, in the inference thread or on the loop."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from fastapi import Header, HTTPException
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from tests.in_session import begin, ended, running
-from tests.waiting import WAIT_S
+from tests.waiting import WAIT_S, until
 
 import streamapp
 from streamapp.errors import DefinitionError, ErrorReport
@@ -350,3 +353,51 @@ def test_a_parameter_that_no_message_can_fill_is_refused() -> None:
 
     with pytest.raises(DefinitionError, match=r"on .*asks: the parameter agent would be a request's"):
         Runtime([Asking()], Settings())
+
+
+class Kept(streamapp.App):
+    """Methods that say by weak references what they were given."""
+
+    @cached_property
+    def given(self) -> "list[weakref.ref[Point]]":
+        return []
+
+    @streamapp.realtime("/unary")
+    def unary(self, input: Point) -> int:
+        self.given.append(weakref.ref(input))
+        return input.x
+
+    @streamapp.realtime("/async/unary")
+    async def later(self, input: Point) -> int:
+        self.given.append(weakref.ref(input))
+        return input.x
+
+    @streamapp.realtime("/bidi")
+    def bidi(self, stream: streamapp.Stream) -> None:
+        while True:
+            self.one(stream.receive(), stream)
+
+    def one(self, input: Any, stream: streamapp.Stream) -> None:
+        point = Point(x=input["x"])
+        self.given.append(weakref.ref(point))
+        stream.emit(1)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Switch the collector of cycles off, which in a server may not run for hours."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("path", ["/unary", "/async/unary", "/bidi"])
+async def test_a_session_that_waits_keeps_nothing_of_its_last_input(path: str, no_collection: None) -> None:
+    app = Kept()
+    async with running(app) as runtime:
+        talk = await begin(runtime, path)
+        await talk.say({"x": 1})
+        await talk.hear(1)
+        await talk.is_done()
+        await asyncio.to_thread(until, lambda: app.given[0]() is None)

@@ -175,6 +175,11 @@ class Channel:
         if sleepers:
             self._readers.wake(sleepers)
 
+    def begin_turn(self) -> None:
+        """Let the producer wait as long as at the beginning: in a session the budget is that of a turn."""
+        with self._lock:
+            self._pace.renew()
+
     def emit(self, event: Event, *, waits: bool = True) -> None:
         """Append an event; blocks while the log is full ahead of the owner.
 

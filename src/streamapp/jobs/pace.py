@@ -1,8 +1,8 @@
 """Say whom the producer waits for, and let it wait: the bounds of a log, ahead of its readers and behind them.
 
 Two kinds of readers hold a producer: the owner, for whom it streams, and those that must not miss an event. All others
-may fall behind and lose the oldest events. The time that producers wait is one budget for the whole job, which is not
-refilled: a reader who has used it up is dropped, and the job goes on without it.
+may fall behind and lose the oldest events. The time that producers wait is one budget for the whole job, or for a turn
+of a session, which is not refilled: a reader who has used it up is dropped, and the job goes on without it.
 
 What changes something is called under the channel's lock, but for `wait_for_async_room`, which takes it itself, and
 `give_async_room`, which runs on the loop alone: asynchronous producers put themselves down there, and are let go there.
@@ -83,6 +83,7 @@ class Pace:
         "_lock",
         "_log",
         "_room",
+        "_whole_budget_s",
         "ahead",
         "async_waiters",
         "behind",
@@ -113,7 +114,7 @@ class Pace:
         self.holders: tuple[Paced, ...] = ()
         self.async_waiters: tuple[asyncio.Future[None], ...] = ()
         self._room: threading.Condition | None = None  # made when a producer waits: it takes a kilobyte
-        self._budget_s = settings.send_timeout_s
+        self._whole_budget_s = self._budget_s = settings.send_timeout_s
         self._charged_until = 0.0
 
     @property
@@ -126,6 +127,10 @@ class Pace:
     def ahead_events(self) -> int:
         """Return how many lasting events the owner has not taken."""
         return 0 if self.owner is None else self._log.next_index - self.owner.index
+
+    def renew(self) -> None:
+        """Let producers have the whole budget again."""
+        self._budget_s = self._whole_budget_s
 
     def skip_start(self) -> None:
         """Leave `started`, just logged, out of what the expected owner is behind."""

@@ -197,6 +197,7 @@ class SessionStream(PackingStream):
         taken = self._inbox.take()
         if has_ended and not taken:
             raise InputsEnded
+        self._channel.begin_turn()
         return taken
 
 

@@ -213,6 +213,7 @@ class TaskWorker:
             inputs = inbox.take()
             if not inputs:
                 return
+            job.channel.begin_turn()
             deadline = loop.call_later(job.request.timeout_s, job.expire)
             try:
                 session.extend(inbox, inputs)
@@ -224,6 +225,7 @@ class TaskWorker:
                     await job.channel.aemit(failure)
             finally:
                 deadline.cancel()
+                inputs.clear()  # they can be megabytes, and the next may be long in coming
             if not session.is_unary:
                 return
 

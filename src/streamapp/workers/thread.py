@@ -203,6 +203,7 @@ class ThreadWorker:
             if has_ended:
                 job.succeed(None)
             return not has_ended
+        job.channel.begin_turn()
         stream = session.enter(job, inbox.wait)
         try:
             with self._capture(job), ending_forks():
