@@ -16,7 +16,7 @@ from tests.in_session import begin, ended, running
 from tests.waiting import WAIT_S, until
 
 import streamapp
-from streamapp.errors import DefinitionError, ErrorReport
+from streamapp.errors import DefinitionError, ErrorReport, Unavailable
 from streamapp.jobs.events import input_error
 from streamapp.runtime import Runtime
 from streamapp.settings import Settings
@@ -249,6 +249,36 @@ async def test_an_input_that_the_method_does_not_take_is_refused_before_it_is_pu
         talk = await begin(runtime)
         with pytest.raises(RequestValidationError):
             await talk.say({"y": 1})
+
+
+async def test_a_session_that_is_silent_for_too_long_ends_well() -> None:
+    class Brief(streamapp.App):
+        @streamapp.realtime("/rt", session_timeout=0.01)
+        def one(self, input: Point) -> int:
+            return input.x
+
+        @streamapp.realtime("/bidi", session_timeout=0.01)
+        async def through(self, inputs: AsyncIterator[Point]) -> AsyncIterator[int]:
+            async for point in inputs:
+                yield point.x
+
+    async with running(Brief()) as runtime:
+        for path in ("/rt", "/bidi"):
+            talk = await begin(runtime, path)
+            await talk.say({"x": 1})
+            assert [event.kind for event in await talk.hear()] == ["output", "done"]
+            assert talk.inbox is not None and talk.inbox.has_timed_out
+            await ended(talk.job)
+
+
+@either
+async def test_there_are_so_many_sessions_and_no_more(app: type[streamapp.App]) -> None:
+    async with running(app(), max_sessions=1, max_queue=1, max_async_jobs=1) as runtime:
+        talk = await begin(runtime)
+        with pytest.raises(Unavailable, match="as many as max_sessions"):
+            await begin(runtime)
+        talk.job.cancel()
+        await begin(runtime)
 
 
 class Loose(streamapp.App):

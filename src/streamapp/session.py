@@ -106,6 +106,9 @@ def realtime(
     one, with a stream of outputs; with `inputs: Iterator[In]` (or `AsyncIterator`) it goes through them itself, for one
     output or for a stream of them. With `stream: streamapp.Stream` alone it asks for them by `stream.receive()`.
 
+    A `def` method that is called for each input runs in the inference thread. One that goes through them itself has a
+    thread of its own, which runs instead of that one, never beside it, and lets others run while it waits for an input.
+
     Args:
         path: starts with "/".
         buffering: how many inputs may wait unread; the newest win. Where None none is dropped: the client waits.
