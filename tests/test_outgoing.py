@@ -1,37 +1,13 @@
 """What is sent to one client: at once by the server's `Wire`, else by ASGI; in time."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from starlette.types import Message
+from tests.lent_wire import FakeWire
 
 from streamapp.sockets.outgoing import Outgoing
 from streamapp.sockets.wire import WIRE_EXTENSION, binary_frame, text_frame
-
-
-class FakeWire:
-    """Take what is sent; paused as the test says."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-        self.unsent_bytes = 0
-        self.on_writable: Any = None
-        self.is_open = True
-        self.last_heard = self.last_pong = 0.0
-
-    @property
-    def is_paused(self) -> bool:
-        return self.unsent_bytes > 0
-
-    def send_frame(self, frame: bytes) -> None:
-        self.sent.append(frame)
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.sent.append((code, reason))
-
-    def abort(self) -> None:
-        self.sent.append("abort")
 
 
 class Asgi:
@@ -128,6 +104,16 @@ async def test_by_asgi_nothing_is_sent_at_once() -> None:
 async def test_by_asgi_a_client_has_as_long() -> None:
     with pytest.raises(TimeoutError):
         await by_asgi(Asgi(hangs=True), send_timeout_s=0).send(b"a")
+
+
+async def test_what_is_sent_to_a_client_that_has_left_says_so() -> None:
+    out = by_wire(wire := FakeWire())
+    wire.is_open = False
+    assert not out.send_at_once(b"a")
+    with pytest.raises(ConnectionError):
+        await out.send(b"a")
+    with pytest.raises(ConnectionError):
+        await by_asgi(Asgi(RuntimeError("after sending 'websocket.close'"))).send(b"a")
 
 
 @pytest.mark.parametrize("error", [OSError(), RuntimeError("after sending 'websocket.close'")])

@@ -5,21 +5,25 @@ and `fal_frames`'s; how sessions run, `sessions`'s.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import msgpack
 import pytest
 from pydantic import BaseModel, field_validator
 from starlette.testclient import TestClient, WebSocketTestSession
+from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 from tests.at_work import Gate
+from tests.lent_wire import FakeWire
 from tests.served import drain, runtime_of, serving
 from tests.waiting import until
 
 import streamapp
 from streamapp.jobs.job import Job
+from streamapp.settings import Settings
+from streamapp.sockets.wire import WIRE_EXTENSION, text_frame
 
 OWN = ["streamapp.v1"]
 
@@ -212,8 +216,6 @@ def test_a_stream_of_outputs_ends_well(client: TestClient) -> None:
 
 def test_idleness_is_told_as_a_timeout_and_the_socket_ends_well(client: TestClient) -> None:
     with client.websocket_connect("/each") as ws:
-        ws.send_bytes(packed(x=2))
-        assert told(ws) == {"y": 2}
         assert told(ws) == {
             "type": "x-fal-error",
             "error": "TIMEOUT",
@@ -608,6 +610,282 @@ def test_a_drain_refuses_sockets_and_ends_idle_ones() -> None:
         assert ws.hear() == 1012
         assert late.open()["error"]["code"] == "draining"
         assert late.hear() == 1012
+
+
+# Clients that do not read, leave, or come back at a bad time
+
+
+class Lent(FakeWire):
+    """A client, and the server that lends its connection: what it says is queued, what it hears is in `sent`."""
+
+    def __init__(self, api: Any, path: str, *subprotocols: str) -> None:
+        super().__init__()
+        self.said: asyncio.Queue[Message] = asyncio.Queue()
+        self.said.put_nowait({"type": "websocket.connect"})
+        scope = {
+            "type": "websocket",
+            "path": path,
+            "query_string": b"",
+            "headers": [],
+            "subprotocols": list(subprotocols),
+            "extensions": {WIRE_EXTENSION: self},
+        }
+        self.task = asyncio.create_task(api(scope, self.said.get, self.send))
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message["type"])
+
+    def say(self, message: bytes | str) -> None:
+        self.said.put_nowait({"type": "websocket.receive", "bytes" if isinstance(message, bytes) else "text": message})
+
+    def leave(self) -> None:
+        self.is_open = False
+        self.said.put_nowait({"type": "websocket.disconnect", "code": 1005})
+
+    def read(self) -> None:
+        """Take all that waits."""
+        self.unsent_bytes = 0
+        self.on_writable()
+
+    async def heard(self, what: Any) -> None:
+        """Wait until something was sent: a frame that holds it, or an end."""
+        await soon(lambda: any(self._is(what, sent) for sent in self.sent))
+
+    def _is(self, what: Any, sent: Any) -> bool:
+        return what in sent if isinstance(sent, bytes) and isinstance(what, bytes) else bool(what == sent)
+
+
+async def soon(is_true: Callable[[], bool]) -> None:
+    await asyncio.to_thread(until, is_true)
+
+
+@asynccontextmanager
+async def lending(*apps: Any, **settings: Any) -> AsyncIterator[Any]:
+    api = streamapp.compile_app(*apps, settings=Settings(**{"drain_s": 0, **settings}))
+    async with api.router.lifespan_context(api):
+        yield api
+
+
+async def only_job(api: Any) -> Job:
+    """Return the session's job, once there is one."""
+    await soon(lambda: jobs_in(api) != [])
+    (job,) = jobs_in(api)
+    return job
+
+
+def jobs_in(api: Any) -> list[Job]:
+    return list(api.state.runtime.jobs)
+
+
+async def test_by_the_servers_own_connection_an_output_is_sent_at_once() -> None:
+    async with lending(Doubler) as api:
+        client = Lent(api, "/rt")
+        client.say(packed(x=2))
+        await client.heard(packed(y=4))
+        client.say(packed(x=3))
+        await client.heard(packed(y=6))
+        client.leave()
+        await client.task
+
+
+class Showing(streamapp.App):
+    @streamapp.realtime("/rt")
+    async def show(self, input: dict[str, int], stream: streamapp.Stream) -> dict[str, int]:
+        for n in range(input["n"]):
+            await stream.aemit(streamapp.Preview({"preview": n}))
+        return {"output": input["n"]}
+
+
+async def test_a_client_that_is_slow_gets_the_newest_preview_when_it_reads() -> None:
+    class Slow(Lent):
+        reads = False
+
+        def send_frame(self, frame: bytes) -> None:
+            super().send_frame(frame)
+            self.unsent_bytes = 0 if self.reads else 1
+
+    async with lending(Showing) as api:
+        client = Slow(api, "/rt")
+        client.say('{"n":50}')
+        job = await only_job(api)
+        await soon(lambda: job.channel.last_n >= 52)
+        client.reads = True
+        client.read()
+        await client.heard(b'{"output":50}')
+        assert client.sent[-2:] == [text_frame(b'{"preview":49}'), text_frame(b'{"output":50}')]
+        assert len(client.sent) <= 4
+        client.leave()
+        await client.task
+
+
+async def test_a_client_that_reads_nothing_is_cut_and_its_session_ends() -> None:
+    async with lending(Doubler, send_timeout_s=0.01) as api:
+        client = Lent(api, "/rt")
+        client.unsent_bytes = 1
+        job = await only_job(api)
+        await client.heard("abort")
+        await client.task
+        assert job.status == "cancelled"
+
+
+async def test_a_client_for_whom_the_session_has_waited_too_long_is_cut() -> None:
+    class Slow(Lent):
+        left = 10_000_000_000
+        is_slow = False
+
+        @property
+        def unsent_bytes(self) -> int:
+            self.left -= 100_000
+            return self.left if self.is_slow else 0
+
+        @unsent_bytes.setter
+        def unsent_bytes(self, value: int) -> None:
+            self.is_slow = value > 0
+
+    async with lending(Doubler, send_timeout_s=0.01, ahead_events=1) as api:
+        client = Slow(api, "/rt")
+        await soon(lambda: client.sent != [])
+        client.unsent_bytes = 1
+        for n in range(5):
+            client.say(packed(x=n))
+        job = await only_job(api)
+        await soon(lambda: job.channel.last_n >= 6)
+        client.read()
+        await client.heard("abort")
+        await client.task
+
+
+async def test_a_client_that_leaves_while_its_inputs_wait_ends_its_session() -> None:
+    class Busy(streamapp.App):
+        gate = Gate()
+
+        @streamapp.realtime("/rt")
+        async def work(self, input: dict[str, int]) -> dict[str, int]:
+            await asyncio.to_thread(self.gate)
+            return input
+
+    async with lending(Busy) as api:
+        client = Lent(api, "/rt")
+        for n in range(100):
+            client.say(packed(x=n))
+        job = await only_job(api)
+        await soon(lambda: client.said.qsize() < 40)
+        client.leave()  # which nobody hears who reads one message after another
+        Busy.gate.opened.set()
+        await client.task
+        assert job.status == "cancelled"
+        assert client.said.qsize() > 20
+
+
+async def test_what_is_in_is_told_when_the_client_reads_again() -> None:
+    async with lending(Doubler) as api:
+        client = Lent(api, "/rt", *OWN)
+        client.say('{"type":"open","resume_s":10}')
+        await client.heard(b'"session"')
+        client.unsent_bytes = 1
+        for n in range(1, 33):
+            client.say(f'{{"type":"input","n":{n},"data":{{"x":1}}}}')
+        job = await only_job(api)
+        await soon(lambda: job.channel.last_n >= 33)
+        client.read()
+        await client.heard(b'{"type":"received","n":32}')
+        client.leave()
+        await client.task
+
+
+async def test_what_our_own_code_raises_ends_the_socket_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async with lending(Doubler) as api:
+        client = Lent(api, "/rt")
+        client.said.put_nowait({})  # no message of ASGI's
+        await client.task
+        assert (1011, "the server is to blame") in client.sent
+        client = Lent(api, "/rt")
+        client.say(packed(x=2))
+        await client.heard(packed(y=4))
+        client.leave()
+        await client.task
+
+
+async def test_what_a_client_says_to_a_session_that_has_just_ended_is_no_error() -> None:
+    async with lending(Doubler) as api:
+        client = Lent(api, "/rt")
+        client.say(packed(x=2))
+        await client.heard(packed(y=4))
+        job = await only_job(api)
+        client.say(packed())
+        job.cancel()
+        await client.task
+        assert [sent for sent in client.sent if isinstance(sent, bytes) and b"INVALID_INPUT" in sent] == []
+        assert (1000, "") in client.sent
+
+
+async def test_errors_of_inputs_wait_until_the_client_reads() -> None:
+    async with lending(Doubler, ahead_events=1) as api:
+        client = Lent(api, "/rt")
+        await only_job(api)
+        await soon(lambda: client.sent != [])
+        client.unsent_bytes = 1
+        for _ in range(4):
+            client.say(packed())
+        await soon(lambda: client.said.qsize() <= 2)
+        client.read()
+        await client.heard(b'"input":4')
+        client.leave()
+        await client.task
+
+
+class Held(streamapp.App):
+    gate = Gate()
+
+    @streamapp.realtime("/rt")
+    async def hold(self, input: In) -> dict[str, int]:
+        await asyncio.to_thread(self.gate)
+        return {"y": input.x}
+
+
+async def test_an_input_that_waits_for_room_comes_once_where_another_socket_brings_it_again() -> None:
+    Held.gate = Gate()
+    async with lending(Held) as api:
+        old, new = Lent(api, "/rt", *OWN), Lent(api, "/rt", *OWN)
+        inputs = [f'{{"type":"input","n":{n},"data":{{"x":{n + 100}}}}}' for n in range(1, 71)]
+        for text in ('{"type":"open","resume_s":10}', *inputs):
+            old.say(text)
+        job = await only_job(api)
+        await soon(lambda: old.said.qsize() == 4)
+        session = json.loads(old.sent[1][old.sent[1].index(b"{") :])
+        new.say(json.dumps({"type": "resume", "job_id": session["job_id"], "key": session["key"]}))
+        await new.heard(b'"received":65')
+        for text in inputs[65:]:
+            new.say(text)
+        new.say('{"type":"finish"}')
+        Held.gate.opened.set()
+        await asyncio.gather(old.task, new.task)
+        outputs = [event.json()["y"] for event in job.channel.events() if event.kind == "output"]
+        assert outputs == list(range(101, 171))
+        assert (4409, "resumed by another socket") in old.sent
+
+
+async def test_a_bad_input_is_told_once_however_often_it_came_before_the_app_was_ready() -> None:
+    class Starting(Held):
+        ready = Gate()
+
+        async def setup(self) -> None:
+            await asyncio.to_thread(self.ready)
+
+    async with lending(Starting) as api:
+        old, new = Lent(api, "/rt", *OWN), Lent(api, "/rt", *OWN)
+        old.say('{"type":"open","resume_s":10}')
+        old.say('{"type":"input","n":1,"data":{}}')
+        job = await only_job(api)
+        await soon(lambda: old.said.empty() and len(old.sent) == 2)
+        session = json.loads(old.sent[1][old.sent[1].index(b"{") :])
+        new.say(json.dumps({"type": "resume", "job_id": session["job_id"], "key": session["key"]}))
+        await old.task
+        new.say('{"type":"input","n":1,"data":{}}')
+        new.say('{"type":"finish"}')
+        Starting.ready.opened.set()
+        await new.task
+        assert [event.kind for event in job.channel.events()] == ["started", "input_error", "done"]
 
 
 # What an app brings

@@ -48,13 +48,9 @@ class LiveSession:
         if before is not None:
             before()
 
-    def is_held_by(self, on_taken_over: Callable[[], None]) -> bool:
-        """Say whether no newer socket has taken the session over."""
-        return self._holder == on_taken_over
-
     def leave(self, on_taken_over: Callable[[], None], job: Job) -> None:
-        """Hold it no more: it ends, or waits for the next socket."""
-        if not self.is_held_by(on_taken_over):
+        """Hold it no more: it ends, or waits for the next socket; unless that has taken it over."""
+        if self._holder != on_taken_over:
             return
         self._holder = None
         if self.resume_s <= 0:

@@ -37,14 +37,13 @@ class Outgoing:
     @property
     def is_ready(self) -> bool:
         """Say whether `send_at_once` would."""
-        return self._wire is not None and not self._wire.is_paused
+        return self._wire is not None and not self._wire.is_paused and self._wire.is_open
 
     def send_at_once(self, message: bytes, *, is_text: bool = True) -> bool:
         """Send without waiting; False, and nothing is sent, where that may not be had."""
-        wire = self._wire
-        if wire is None or wire.is_paused:
+        if self._wire is None or not self.is_ready:
             return False
-        wire.send_frame(text_frame(message) if is_text else binary_frame(message))
+        self._wire.send_frame(text_frame(message) if is_text else binary_frame(message))
         return True
 
     async def send(self, message: bytes, *, is_text: bool = True) -> None:
@@ -59,14 +58,18 @@ class Outgoing:
             self.send_at_once(message, is_text=is_text)
             return
         content = {"text": message.decode()} if is_text else {"bytes": message}
-        async with asyncio.timeout(self._send_timeout_s):
-            await self._send({"type": "websocket.send", **content})
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                await self._send({"type": "websocket.send", **content})
+        except RuntimeError as error:  # what uvicorn raises where a close frame was faster
+            raise ConnectionAbortedError("the client has left") from error
 
     async def room(self) -> None:
         """Wait until the client has taken enough of what was sent; without a `Wire` nobody knows.
 
         Raises:
             TimeoutError: it does not read.
+            OSError: it has left, even where whoever reads its messages has not come so far.
         """
         wire = self._wire
         while wire is not None and wire.is_paused:
@@ -78,6 +81,8 @@ class Outgoing:
             except TimeoutError:
                 if unsent - wire.unsent_bytes < _PIECE_BYTES:
                     raise
+        if wire is not None and not wire.is_open:
+            raise ConnectionAbortedError("the client has left")
 
     async def close(self, code: int, reason: str = "") -> None:
         """Send a close frame behind all that was sent; nothing happens where the client has left."""

@@ -15,6 +15,7 @@ reads, and one writes: what is newest when the client can take it.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -37,6 +38,7 @@ from ..errors import (
     describe,
 )
 from ..http.call import Call, caller_in, payer_in
+from ..http.face import MEDIA
 from ..http.handling import invalid_input
 from ..http.middleware import refuse
 from ..http.routes import place_in
@@ -108,7 +110,7 @@ class RealtimeRoute:
             headers=call.headers,
             caller=call.caller,
             origin=call.origin,
-            media=call.media_form or settings.media,
+            media=call.media_form or settings.media or scope.get(MEDIA),
             window_s=min(resume_s, most_s),
         )
         sizes = [size for size in (mark.buffering, most_buffering) if size is not None]
@@ -116,17 +118,15 @@ class RealtimeRoute:
         job = Job(request, settings, inbox=inbox)
         job.payer = payer_in(scope)
         session = LiveSession(inbox, self.runtime.inputs, job.payer, resume_s=request.window_s)
-        await self.runtime.submit_session(job, self._served, self.spec)
         job.on_ended.append(partial(self._end, session))
-        if job.is_over:
-            session.end()
+        await self.runtime.submit_session(job, self._served, self.spec)
         return job, session
 
     def _end(self, session: LiveSession, job: Job) -> None:
         self.runtime.call_on_loop(session.end)
 
 
-class _Socket:
+class _Socket(ABC):
     """Join a session with one client; what is spoken is a subclass's.
 
     Attributes:
@@ -141,22 +141,31 @@ class _Socket:
         self._send = send
         self._closing: Close | None = None
         self._started = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
 
+    @abstractmethod
     async def serve(self) -> None:
         """Serve the client until the session, or the socket, has ended."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
+    async def _greet(self) -> None:
+        """Begin to speak."""
+        ...
+
+    @abstractmethod
     async def _hear(self, message: Received) -> None:
         """Take in one message of the client's.
 
         Raises:
             Close: the socket is to end.
         """
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _framed(self, event: Event) -> Message | None:
         """Return an event as the client is told it."""
-        raise NotImplementedError
+        ...
 
     def _ending(self, event: Event) -> Close:
         """Return how the socket ends with the job."""
@@ -165,7 +174,7 @@ class _Socket:
 
     # Both ways.
 
-    async def _converse(self, job: Job, session: LiveSession, *, after: int = 0, first: bytes = b"") -> None:
+    async def _converse(self, job: Job, session: LiveSession, *, after: int = 0) -> None:
         """Read and write until the job is over or the client has left."""
         self.job = job
         self.session = session
@@ -173,33 +182,33 @@ class _Socket:
         self.subscriber = subscriber = job.attach(after=after, takes_over=True, hears_start=True)
         if job.started_at is not None:
             self._started.set()
-        reading = asyncio.create_task(self._read())
         try:
-            if first:
-                await self.out.send(first)
+            await self._greet()
+            self._reading = asyncio.create_task(self._read())
             if job.is_over and after >= job.channel.last_n:
                 self._closing = Close(1000)
             else:
                 await self._write(subscriber)
             if self._closing is not None:
                 await self._close(self._closing)
-        except OSError:  # the client does not read (TimeoutError), or has left
+        except TimeoutError:  # the client does not read
             self.out.abort()
+        except OSError:  # it has left
+            pass
         finally:
-            reading.cancel()
-            self._leave()
+            self._end()
+            session.leave(self._be_taken_over, job)
             job.detach(subscriber)
-
-    def _leave(self) -> None:
-        self.session.leave(self._be_taken_over, self.job)
 
     def _be_taken_over(self) -> None:
         self._end(Close(4409, "resumed by another socket"))
 
-    def _end(self, closing: Close) -> None:
-        """Have the writer end the socket."""
+    def _end(self, closing: Close | None = None) -> None:
+        """Take in nothing more, and have the writer end the socket."""
         self._closing = self._closing or closing
         self.subscriber.close()
+        if self._reading is not None:
+            self._reading.cancel()
 
     async def _close(self, closing: Close) -> None:
         if closing.last:
@@ -210,8 +219,8 @@ class _Socket:
 
     async def _write(self, subscriber: Subscriber) -> None:
         heartbeat_s = self._route.settings.heartbeat_s
+        await self.out.room()
         while not subscriber.is_closed:
-            await self.out.room()
             events = subscriber.take()
             for message in self._messages(events):
                 await self.out.send(message.content, is_text=message.is_text)
@@ -222,6 +231,7 @@ class _Socket:
                 self.out.abort()
                 return
             events = []  # a socket that waits keeps nothing of what it has sent
+            await self.out.room()  # before it sleeps: what would wake it meanwhile would be old when it is sent
             if not await subscriber.wait(heartbeat_s, self._deliver):
                 await self._break_silence()
 
@@ -241,8 +251,10 @@ class _Socket:
         self.session.settle()
         return [message for message in map(self._framed, events) if message is not None]
 
+    @abstractmethod
     async def _break_silence(self) -> None:
         """Show that the server is there."""
+        ...
 
     # The client's messages, to the inbox.
 
@@ -261,7 +273,7 @@ class _Socket:
             logger.exception("a socket of job %s failed", self.job.id)
             self._end(Close(1011, "the server is to blame"))
         else:
-            self.subscriber.close()
+            self._end()
 
     async def _take_in(self, given: Any, size: int) -> None:
         """Put an input into the inbox when it is checked, and there is room; what is wrong with it is told."""
@@ -277,9 +289,8 @@ class _Socket:
             value = await self._route.reader.validate(given, take)
             if session.inbox.is_full:
                 await session.inbox.room()
-            if session.is_held_by(self._be_taken_over):  # else the newer socket gets it again
-                session.put(value, taken)
-                taken = 0
+            session.put(value, taken)
+            taken = 0
         except StreamAppError as error:
             await self._refuse_input(describe(error))
         except RequestValidationError as error:
@@ -293,8 +304,6 @@ class _Socket:
     async def _refuse_input(self, report: ErrorReport) -> None:
         """Tell what is wrong with an input, which counts as come."""
         await self._started.wait()  # the log begins with that
-        if not self.session.is_held_by(self._be_taken_over):
-            return
         event = input_error(report, self.session.inbox.refuse())
         channel = self.job.channel
         if not channel.emit_at_once(event):
@@ -318,12 +327,10 @@ class FalSocket(_Socket):
         except StreamAppError as error:
             # Not by `self.out`: before it is accepted a refusal has a status of HTTP.
             return await refuse(describe(error), {}, self._scope, self._receive, self._send)
-        try:
-            await self.out.accept()
-        except BaseException:
-            session.leave(self._be_taken_over, job)
-            raise
         await self._converse(job, session)
+
+    async def _greet(self) -> None:
+        await self.out.accept()
 
     async def _hear(self, message: Received) -> None:
         content = message.get("bytes")
@@ -359,6 +366,9 @@ class FalSocket(_Socket):
             logger.exception("job %s: an output could not be encoded", self.job.id)
             return Message(fal_frames.error(self.job.describe(error).body))
 
+    async def _break_silence(self) -> None:
+        """Say nothing: fal's clients have the pings of their WebSocket."""
+
     def _ending(self, event: Event) -> Close:
         if event.kind == "done" and self.session.inbox.has_timed_out:
             return Close(1000, last=fal_frames.TIMEOUT)
@@ -387,12 +397,16 @@ class OwnSocket(_Socket):
             with suppress(OSError):
                 await self._close(_refusal(error))
             return
-        first = own_frames.session(job.id, session.key, received=session.inbox.received, resume_s=session.resume_s)
-        self._job_id = job.id.encode()
         try:
-            await self._converse(job, session, after=after, first=first)
+            await self._converse(job, session, after=after)
         finally:
             self._stop_owing()
+
+    async def _greet(self) -> None:
+        session = self.session
+        self._job_id = self.job.id.encode()
+        told = own_frames.session(self.job.id, session.key, received=session.inbox.received, resume_s=session.resume_s)
+        await self.out.send(told)
 
     async def _first_frame(self) -> Open | Resume | None:
         """Return how the client begins; None where it has left."""

@@ -1,0 +1,27 @@
+"""What a server lends for a WebSocket, played by a test."""
+
+from typing import Any
+
+
+class FakeWire:
+    """Take what is sent; paused as the test says."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.unsent_bytes = 0
+        self.on_writable: Any = None
+        self.is_open = True
+        self.last_heard = self.last_pong = 0.0
+
+    @property
+    def is_paused(self) -> bool:
+        return self.unsent_bytes > 0
+
+    def send_frame(self, frame: bytes) -> None:
+        self.sent.append(frame)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self.sent.append((code, reason))
+
+    def abort(self) -> None:
+        self.sent.append("abort")
