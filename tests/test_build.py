@@ -12,9 +12,9 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.types import Message, Scope
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from tests.served import ASYNC, Gated, Kinds, data, serving, shape, submit
 from tests.waiting import WAIT_S
 
@@ -224,6 +224,20 @@ def test_what_hears_of_cancels_may_have_a_slash_at_its_end() -> None:
         client.post(f"/jobs/{job_id}/cancel")
         app.gate.release(100)
         assert app.heard.wait(WAIT_S)
+
+
+def test_a_websocket_that_fastapi_serves_is_refused_as_its_code_says() -> None:
+    api = streamapp.compile_app(Kinds)
+
+    @api.websocket("/own/{number}")
+    async def own(socket: WebSocket, number: int) -> None:
+        raise HTTPException(number)
+
+    with TestClient(api) as client:
+        for number in (404, 403):
+            with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect(f"/own/{number}"):
+                pass
+            assert refused.value.status_code == number
 
 
 def test_a_websocket_is_refused(inputs: TestClient) -> None:

@@ -235,7 +235,8 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
         return ErrorResponse(describe(invalid_input(error)))
 
     async def known(request: Request, error: Exception) -> Response:
-        if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
+        is_unfound = isinstance(error, HTTPException) and (error.status_code, error.detail) == (404, "Not Found")
+        if is_unfound and request.scope["type"] == "http":
             path = request.scope.get(ASKED_PATH, request.url.path)
             method = request.scope.get("method", "WebSocket")
             if method != "WebSocket" and _is_opened(api, request.scope):
