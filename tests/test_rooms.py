@@ -577,3 +577,16 @@ async def test_who_never_reads_has_to_leave_for_real_and_the_others_miss_nothing
         assert said == [n % 100 for n in range(len(said))]
         stuck.transport.abort()
         member.transport.abort()
+
+
+async def test_who_reads_but_answers_no_ping_has_left() -> None:
+    with crowd(STREAMAPP_HEARTBEAT_S="0.3") as url:
+        async with asyncio.timeout(WAIT_S):
+            member = await connect(url, "/room")
+            dead = await connect(url, "/room", pongs=False)
+            await member.has(2)
+            joined, left = member.messages
+            assert (joined["type"], left) == ("joined", {**joined, "type": "left"})
+            assert await dead.closed == 1011
+            assert not member.closed.done()
+        member.transport.abort()
