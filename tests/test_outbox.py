@@ -1,5 +1,6 @@
 """What of a room waits: messages encoded once, in order and within bounds, and the pace of who talks."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,11 @@ def taken(held: Unread) -> list[bytes]:
 def test_a_message_is_json_a_text_or_bytes(message: Any, frame: bytes, asgi: dict[str, Any]) -> None:
     assert Said(message).frame == frame
     assert Said(message).asgi == {"type": "websocket.send", **asgi}
+
+
+def test_bytes_in_a_message_are_a_file_as_in_events() -> None:
+    file = {"url": "data:application/octet-stream;base64,eA==", "content_type": "application/octet-stream"}
+    assert json.loads(Said({"a": [b"x"]}).data) == {"a": [{**file, "file_size": 1}]}
 
 
 def test_a_message_without_a_form_is_told_to_who_sends_it() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import Message
 
-from ..jobs.events import encode
+from ..jobs.events import to_event
 from ..text import whole
 from .wire import binary_frame, text_frame
 
@@ -24,7 +24,7 @@ class Said:
         if isinstance(message, str):
             self.data = whole(message).encode()
         else:
-            self.data = encode(message) if self.is_text else bytes(message)
+            self.data = to_event(message).data if self.is_text else bytes(message)
         self.key = key
 
     @cached_property
