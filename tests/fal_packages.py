@@ -20,7 +20,9 @@ from tests.waiting import WAIT_S
 TESTS = Path(__file__).parent
 JS = TESTS / "js"
 FAL = TESTS / ".venvs" / "fal" / "bin" / "fal"
-APP = TESTS / "apps" / "fal_calls.py"
+APPS = TESTS / "apps"
+APP = APPS / "fal_calls.py"
+SESSIONS = APPS / "fal_sessions.py"
 ID = "me/fal-calls"
 
 
@@ -37,14 +39,15 @@ def serving(
     *options: str, app: str = "FalCalls", **variables: str
 ) -> AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]:
     """Serve an app; yield the URL and the process, whose further output is still to be read."""
-    return processes.serving(f"{APP}:{app}", *options, env={**environment(), **variables})
+    file = SESSIONS if app == "FalSessions" else APP
+    return processes.serving(f"{file}:{app}", *options, env={**environment(), **variables})
 
 
 @contextmanager
-def serving_tls(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Serve the app over TLS; yield the URL and the variables that it tells its clients to have."""
-    with serving("--tls", "--tls-dir", str(folder)) as (url, process):
-        exports = [read_until(process.stdout, name) for name in ("SSL", "NODE", "FAL_RUN", "FAL_QUEUE")]
+def serving_tls(folder: Path, app: str = "FalCalls", **variables: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Serve an app over TLS; yield the URL and the variables that it tells its clients to have."""
+    with serving("--tls", "--tls-dir", str(folder), app=app, **variables) as (url, process):
+        exports = [read_until(process.stdout, name) for name in ("SSL", "NODE", "FAL_RUN", "FAL_QUEUE", "FAL_WS")]
         yield url, dict(shlex.split(line)[1].split("=", 1) for line in exports)
 
 
