@@ -21,6 +21,14 @@ class Painter(streamapp.App):
             yield streamapp.Preview({"image": {"url": PIXEL, "content_type": "image/gif"}, "step": step})
         yield {"image": {"url": PIXEL, "content_type": "image/gif"}, "prompt": prompt}
 
+    @streamapp.realtime("/canvas")
+    async def canvas(self, x: int, stream: streamapp.Stream) -> dict[str, Any]:
+        """Answer each point, after a preview."""
+        if x < 0:
+            raise RuntimeError("off the canvas")
+        await stream.aemit(streamapp.Preview({"image": {"url": PIXEL, "content_type": "image/gif"}}))
+        return {"x": x, "image": {"url": PIXEL, "content_type": "image/gif"}}
+
 
 if __name__ == "__main__":
     sys.exit(serve(streamapp.compile_app(Painter), bind("127.0.0.1", int(sys.argv[1])), log_level="critical"))

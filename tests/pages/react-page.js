@@ -2,7 +2,7 @@
 import { createElement as h, StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { Client } from "streamapp-client";
-import { useStream } from "streamapp-client/react";
+import { useSession, useStream } from "streamapp-client/react";
 
 const client = new Client("/");
 
@@ -20,9 +20,24 @@ function Painting() {
   );
 }
 
+function Canvas() {
+  const { status, output, preview, inputError, error, send, finish, cancel } = useSession(client, "/canvas");
+  const [x, count] = useState(1);
+  return h(
+    "div",
+    null,
+    h("button", { id: "point", onClick: () => { send({ x }); count(x + 1); } }),
+    h("button", { id: "off", onClick: () => send({ x: -1 }) }),
+    h("button", { id: "finish", onClick: finish }),
+    h("button", { id: "leave", onClick: cancel }),
+    preview && h("img", { id: "sketch", src: preview.image.url, alt: "" }),
+    h("p", { id: "session" }, [status, output?.x, inputError?.error.code, error?.code].filter(Boolean).join(" ")),
+  );
+}
+
 function Page() {
   const [isShown, show] = useState(true);
-  return h("div", null, h("button", { id: "hide", onClick: () => show(false) }), isShown && h(Painting));
+  return h("div", null, h("button", { id: "hide", onClick: () => show(false) }), isShown && h(Painting), isShown && h(Canvas));
 }
 
 createRoot(document.getElementById("root")).render(h(StrictMode, null, h(Page)));

@@ -50,8 +50,8 @@ async function open(t, name, origin = url, edit = (html) => html) {
   return page;
 }
 
-async function says(page, text) {
-  await page.waitForFunction((text) => document.getElementById("status").textContent === text, text, { timeout: WAIT_MS });
+async function says(page, text, id = "status") {
+  await page.waitForFunction(([text, id]) => document.getElementById(id).textContent === text, [text, id], { timeout: WAIT_MS });
 }
 
 async function hasStatus(jobId, status) {
@@ -105,6 +105,38 @@ test("cuts lose, double and move nothing in a page either", async (t) => {
   });
   t.diagnostic(`${cuts} resumed cuts`);
   assert.ok(cuts > 0);
+});
+
+/** Send a session numbers, and return those that come back, and how often it was resumed. */
+const talk = async ([url, n]) => {
+  const session = new window.streamapp.Client(url).connect("/canvas");
+  const seen = [];
+  const read = (async () => { for await (const { name, data } of session) if (name === "output") seen.push(data.x); })();
+  for (let x = 0; x < n; x++) await session.send({ x });
+  session.finish();
+  await read;
+  return [seen, session.reconnects];
+};
+
+test("a session in a page is resumed where it was cut", async (t) => {
+  const page = await open(t, "sdk.html", cuttingUrl);
+  await page.evaluate(async () => {
+    while (!(await new window.streamapp.Client("/").run("/canvas").catch(({ code }) => code === "upgrade_required")));
+  });
+  let cuts = 0;
+  while (!cuts) {
+    const [seen, reconnects] = await page.evaluate(talk, ["/", 200]);
+    assert.deepEqual(seen, Array.from({ length: 200 }, (_, x) => x));
+    cuts += reconnects;
+  }
+});
+
+test("a page of another origin gets a session where the server names it, and is told where not", async (t) => {
+  const named = await open(t, "sdk.html", numbersUrl);
+  assert.deepEqual(await named.evaluate(talk, [url, 3]), [[0, 1, 2], 0]);
+  const other = await open(t, "sdk.html");
+  const refused = `new window.streamapp.Client("${numbersUrl}").connect("/echoed").done().catch(({ code, message }) => code + ": " + message)`;
+  assert.match(await other.evaluate(refused), /^connection_failed: .* in STREAMAPP_CORS_ORIGINS$/);
 });
 
 test("eventSource() opens the browser's own, which closes itself", async (t) => {
@@ -251,4 +283,27 @@ test("useStream shows a stream, its failure, its cancel, and ends with its compo
   const jobId = await startLong(page);
   await page.click("#hide");
   await hasStatus(jobId, "cancelled");
+});
+
+test("useSession shows a session, what is wrong with an input, its end, and ends with its component", async (t) => {
+  const page = await open(t, "react.html");
+  await says(page, "idle", "session");
+  await page.click("#point");
+  await says(page, "open 1", "session");
+  assert.match(await page.getAttribute("#sketch", "src"), /^data:image\/gif/);
+  await page.click("#off");
+  await says(page, "open 1 endpoint_failed", "session");
+  await page.click("#point");
+  await says(page, "open 2", "session");
+  await page.click("#finish");
+  await says(page, "succeeded 2", "session");
+  await page.click("#point"); // another one
+  await says(page, "open 3", "session");
+  await page.click("#leave");
+  await says(page, "cancelled 3", "session");
+  const cancelled = page.waitForRequest((request) => request.url().endsWith("/cancel"));
+  await page.click("#point");
+  await says(page, "open 4", "session");
+  await page.click("#hide");
+  await cancelled;
 });
