@@ -106,8 +106,14 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextmanager
 def cutting(target: int, *, seed: int = 1, cut: float = 0.5, most_bytes: int = 20_000) -> Iterator[CuttingProxy]:
+    """Run a proxy to a port."""
+    with running(CuttingProxy(target, seed=seed, cut=cut, most_bytes=most_bytes)) as proxy:
+        yield proxy
+
+
+@contextmanager
+def running(proxy: CuttingProxy) -> Iterator[CuttingProxy]:
     """Run a proxy in a thread of its own."""
-    proxy = CuttingProxy(target, seed=seed, cut=cut, most_bytes=most_bytes)
     is_up = threading.Event()
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     loop.set_exception_handler(lambda loop, context: None)  # connections that were cut

@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
-from tests.cutting_proxy import cutting
+from tests.cutting_proxy import CuttingProxy, cutting, running
 from tests.waiting import WAIT_S, until
 
 from streamapp_client import (
@@ -318,6 +319,66 @@ def test_a_blocking_session_over_connections_that_are_cut_is_whole_too(port: int
                 session.finish()
                 assert [output["n"] for output in session.outputs()] == list(range(100))
     assert proxy.cuts
+
+
+class CutAt(CuttingProxy):
+    """Cut the first connection of each path `?cut={way},{n}` when n bytes have gone that way; others are left alone."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target, seed=0, cut=0, most_bytes=0)
+        self._were_cut: set[bytes] = set()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readline()
+        _, _, cut = first.partition(b"?cut=")
+        where = cut.partition(b" ")[0]
+        way, n = where.split(b",") if where and where not in self._were_cut else (b"", b"0")
+        self._were_cut.add(where)
+        answers, requests = await asyncio.open_connection("127.0.0.1", self._target)
+        ways = [(reader, requests, b"sent", first), (answers, writer, b"read", b"")]
+        pumps = [
+            asyncio.create_task(_pass_on(source, to, int(n) if name == way else 1 << 60, begun))
+            for source, to, name, begun in ways
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            for end in (writer, requests):
+                end.transport.abort()
+            await asyncio.sleep(0)
+
+
+async def _pass_on(source: asyncio.StreamReader, to: asyncio.StreamWriter, left: int, begun: bytes) -> None:
+    """Pass on so many bytes, or all."""
+    with suppress(OSError):
+        data = begun or await source.read(65536)
+        while data:
+            to.write(data[:left])
+            await to.drain()
+            left -= len(data)
+            if left <= 0:
+                return
+            data = await source.read(65536)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("way", "bytes_of_it"), [("sent", 600), ("read", 1200)])
+async def test_a_session_that_is_cut_at_any_byte_of_either_way_is_whole(port: int, way: str, bytes_of_it: int) -> None:
+    with running(CutAt(port)) as proxy:
+        async with AsyncClient(f"http://127.0.0.1:{proxy.port}", patience_s=WAIT_S) as client:
+            turns = asyncio.Semaphore(20)
+
+            async def talk(n: int) -> int:
+                async with turns, client.connect(f"/both?cut={way},{n}") as session:
+                    for each in range(3):
+                        await session.send({"n": each})
+                    await session.finish()
+                    assert [output["n"] async for output in session.outputs()] == [0, 1, 2]
+                    return session.reconnects
+
+            assert sum(await asyncio.gather(*map(talk, range(bytes_of_it)))) > 100
 
 
 def test_leaving_a_session_cancels_its_job(url: str) -> None:
