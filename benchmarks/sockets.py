@@ -18,6 +18,7 @@ _HANDSHAKE = (
 )
 _END = b"\r\n\r\n"
 _TEXT, _MASK = 0x81, bytes(4)
+_PONG = b"\x8a\x80" + _MASK
 
 
 @dataclass
@@ -45,15 +46,23 @@ class Socket(Connection):
         text = json.dumps(message).encode()
         self.socket.sendall(struct.pack("!BB", _TEXT, 0x80 | len(text)) + _MASK + text)
 
+    def live(self) -> None:
+        """Give a sign of life, which servers ask for by pings, after a while of silence."""
+        self.socket.sendall(_PONG)
+
     def answer(self) -> Any:
         """Wait for one message that comes alone, and return it."""
         self.pieces.clear()
         self.receive()
         return json.loads(self.pieces[0][1][2:])
 
-    def messages(self) -> Iterator[Received]:
-        """Take apart what has come since the handshake; of what is no text there is nothing to see."""
-        rest, is_open = b"", False
+    def messages(self, *, is_open: bool = False) -> Iterator[Received]:
+        """Take apart what has come; of what is no text there is nothing to see.
+
+        Args:
+            is_open: the handshake is not in it any more.
+        """
+        rest = b""
         for at, piece in self.pieces:
             rest += piece
             if not is_open:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection
@@ -25,6 +26,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+from benchmarks.client import read, reading
+from benchmarks.sockets import Socket
 from tests.cutting_proxy import cutting
 from tests.fleet import WAYS, Berth, Runs, berth
 from tests.test_misbehaving import sinning
@@ -127,7 +130,7 @@ def cut_sessions(quick: bool) -> dict[str, Any]:
 
     async def all_of(url: str) -> list[int]:
         async with AsyncClient(url, patience_s=60, resume_window_s=30) as client:
-            return await in_parallel(count, 300, lambda i: (_turns if i % 2 else _tally)(client, i))
+            return await in_parallel(count, 300, lambda i: (_answers if i % 2 else _tally)(client, i))
 
     with serving() as server, cutting(server.port, seed=SEED, cut=0.7, most_bytes=6_000) as proxy:
         reconnects = asyncio.run(all_of(f"http://127.0.0.1:{proxy.port}"))
@@ -156,10 +159,10 @@ async def _tally(client: AsyncClient, i: int) -> int:
     return session.reconnects
 
 
-async def _turns(client: AsyncClient, i: int) -> int:
+async def _answers(client: AsyncClient, i: int) -> int:
     """Send the next input when the one before is answered, one that fails among them."""
     told: list[Any] = []
-    async with client.connect("/turns") as session:
+    async with client.connect("/answers") as session:
         for n in range(30):
             await session.send({"n": n, "large": 600})
             event = await anext(session)
@@ -226,6 +229,45 @@ def deaf_readers(quick: bool) -> dict[str, Any]:
     alone, beside = (quantile(p99[is_with][1:], 0.5) for is_with in (False, True))
     assert more_kb < 100_000, f"50 deaf readers take {more_kb} kB"
     return {"deaf": 50, "resident kB more": more_kb, "p99 alone ms": round(alone, 2), "p99 beside ms": round(beside, 2)}
+
+
+def deaf_members(quick: bool) -> dict[str, Any]:
+    """A room in which one of ten never reads: what these cost, and what the others notice."""
+    rounds, p99 = 1 if quick else 3, {True: [0.0], False: [0.0]}
+    raise_descriptor_limit()
+    with serving(STREAMAPP_HEARTBEAT_S="600") as server:  # these clients answer no ping
+        members = [Socket.connect(server.port, "/room") for _ in range(450)]
+        before = server.usage()["resident_kb"]
+        for _ in range(rounds):
+            for is_with in (False, True):
+                deaf = [Socket.connect(server.port, "/room") for _ in range(50 * is_with)]
+                p99[is_with].append(quantile(_heard(server, members, 40 if quick else 100), 0.99) * 1000)
+                more_kb = server.usage()["resident_kb"] - before
+                for one in deaf:
+                    one.leave()
+        for one in members:
+            one.leave()
+    alone, beside = (quantile(p99[is_with][1:], 0.5) for is_with in (False, True))
+    assert more_kb < 50_000, f"50 deaf members take {more_kb} kB"
+    shown = {"p99 alone ms": round(alone, 2), "p99 beside ms": round(beside, 2)}
+    return {"members": 500, "deaf": 50, "resident kB more": more_kb, **shown, "lost, doubled, moved": 0}
+
+
+def _heard(server: Served, members: list[Socket], messages: int) -> list[float]:
+    """Have messages said in a room, and return how late each of them came to each member."""
+    for member in members:
+        member.pieces.clear()
+    with reading(members) as selector, ThreadPoolExecutor(1) as pool:
+        asked = {"n": messages, "interval_s": 0.05}
+        saying = pool.submit(httpx.post, server.url + "/say", json=asked, timeout=120)
+        while not saying.done():
+            read(selector, until=time.monotonic() + 0.5)
+        read(selector, until=time.monotonic() + 1)
+    heard = [list(member.messages(is_open=True)) for member in members]
+    for said in heard:
+        numbers = [message.payload["i"] for message in said]
+        assert numbers == list(range(messages)), f"{len(numbers)} of {messages} messages: {numbers[:300]}"
+    return [message.at - message.payload["t"] for said in heard for message in said]
 
 
 async def _latencies(url: str) -> list[float]:
@@ -532,6 +574,7 @@ SCENARIOS = (
     cut_sessions,
     leaving,
     deaf_readers,
+    deaf_members,
     slow_reader,
     sigterm,
     stuck,

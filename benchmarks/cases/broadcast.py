@@ -37,6 +37,8 @@ def measure(served: Served, *, is_quick: bool) -> dict[str, float]:
 
 
 def _watch(served: Served, sockets: Sequence[Socket], *, watched_s: float) -> dict[str, float]:
+    for socket in sockets:
+        socket.live()
     with reading(sockets) as selector:
         read(selector, until=time.monotonic() + _SETTLE_S)
         cpu_s = served.cpu_s()

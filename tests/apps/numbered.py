@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from fastapi import WebSocket
 from starlette.responses import Response, StreamingResponse
 
 import streamapp
@@ -22,6 +23,7 @@ class Numbers(streamapp.App):
     def setup(self) -> None:
         self.started = 0
         self.computed = 0
+        self.room = streamapp.Room(history=0, outbox=64, presence=False)
 
     @streamapp.endpoint("/numbers")
     async def numbers(self, n: int, large: int = 0) -> AsyncIterator[Any]:
@@ -136,8 +138,8 @@ class Numbers(streamapp.App):
             "resident_kb": pages * resource.getpagesize() // 1000,
         }
 
-    @streamapp.realtime("/turns")
-    def turns(self, n: int, large: int = 0) -> Any:
+    @streamapp.realtime("/answers")
+    def answers(self, n: int, large: int = 0) -> Any:
         """Return the number that came, and every twentieth time much of text, too; of 13 nothing but an error."""
         if n == 13:
             raise InvalidInput("there is no such number")
@@ -152,6 +154,20 @@ class Numbers(streamapp.App):
             for half in range(2):
                 yield {"n": 2 * came + half, "input": n, "came": came, "text": "ä€🙂" * (200 if n % 20 == 10 else 1)}
             came += 1
+
+    @streamapp.websocket("/room")
+    async def members(self, socket: WebSocket) -> None:
+        """Hear what is said."""
+        async with self.room.join(socket) as member:
+            async for _ in member:
+                pass
+
+    @streamapp.endpoint("/say")
+    async def say(self, n: int, interval_s: float) -> None:
+        """Say numbered messages of 4 kB in the room, with the time in them."""
+        for i in range(n):
+            self.room.broadcast({"i": i, "t": time.monotonic(), "text": "x" * 4000})
+            await asyncio.sleep(interval_s)
 
     @streamapp.endpoint("/count")
     async def count(self) -> int:
