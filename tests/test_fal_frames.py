@@ -21,12 +21,8 @@ def packed(value: Any) -> bytes:
     return data
 
 
-class Packed(Event):
-    packed: bytes
-
-
 def with_bytes(value: Any, **payload: Any) -> Event:
-    event = Packed("output", encode(value))
+    event = Event("output", encode(value))
     event.packed = packed(payload)
     return event
 

@@ -133,7 +133,6 @@ WITHOUT = {
         "self._given_back.acquire()": "the turn has the job's deadline, which the lane looks at",
     },
     "streamapp/jobs/inbox.py": {"waiter": "a session waits for its client; its end ends this"},
-    "streamapp/sockets/realtime.py": {"self._started.wait()": "the end of the job ends the task"},
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/runpod/runner.py": {
         "waiting.result()": DONE,

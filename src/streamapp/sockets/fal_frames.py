@@ -150,7 +150,7 @@ def error(body: dict[str, Any]) -> bytes:
 
 
 def _data(event: Event, as_text: bool, encode_message: Encode | None) -> Message:
-    packed: bytes | None = getattr(event, "packed", None)
+    packed = event.packed
     if encode_message is not None:
         value = event.json() if packed is None else msgpack.unpackb(packed, strict_map_key=False)
         made = encode_message(value)

@@ -140,7 +140,6 @@ class _Socket(ABC):
         self._receive = receive
         self._send = send
         self._closing: Close | None = None
-        self._started = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
     @abstractmethod
@@ -179,9 +178,7 @@ class _Socket(ABC):
         self.job = job
         self.session = session
         session.enter(self._be_taken_over)
-        self.subscriber = subscriber = job.attach(after=after, takes_over=True, hears_start=True)
-        if job.started_at is not None:
-            self._started.set()
+        self.subscriber = subscriber = job.attach(after=after, takes_over=True)
         try:
             await self._greet()
             self._reading = asyncio.create_task(self._read())
@@ -245,9 +242,6 @@ class _Socket(ABC):
 
     def _messages(self, events: list[Event]) -> list[Message]:
         """Return what the client is told of events."""
-        if events and events[0].kind == "started":
-            self._started.set()
-            events = events[1:]
         self.session.settle()
         return [message for message in map(self._framed, events) if message is not None]
 
@@ -303,7 +297,6 @@ class _Socket(ABC):
 
     async def _refuse_input(self, report: ErrorReport) -> None:
         """Tell what is wrong with an input, which counts as come."""
-        await self._started.wait()  # the log begins with that
         event = input_error(report, self.session.inbox.refuse())
         channel = self.job.channel
         if not channel.emit_at_once(event):
