@@ -491,6 +491,16 @@ def test_an_event_that_was_not_is_no_place_to_go_on_from(client: TestClient, las
         assert held.event() == ("output", {"y": 2})
 
 
+def test_a_session_is_resumed_at_its_own_path_alone(client: TestClient) -> None:
+    with own(client) as held:
+        session = held.open()
+        with own(client, "/sum") as ws:
+            assert ws.resume(session)["error"]["code"] == "job_not_found"
+            assert ws.hear() == 4404
+        with own(client, "/doubler/rt") as ws:
+            assert ws.resume(session)["type"] == "session"
+
+
 def test_a_job_that_is_no_session_is_not_resumed(client: TestClient) -> None:
     with client.websocket_connect("/rt") as fals:
         fals.send_bytes(packed(x=1))

@@ -122,6 +122,10 @@ class RealtimeRoute:
         await self.runtime.submit_session(job, self._served, self.spec)
         return job, session
 
+    def serves(self, job: Job) -> bool:
+        """Say whether a job is a session of this method."""
+        return (job.request.app, job.request.endpoint) == (self._served.name, self.spec.path)
+
     def _end(self, session: LiveSession, job: Job) -> None:
         self.runtime.call_on_loop(session.end)
 
@@ -426,11 +430,11 @@ class OwnSocket(_Socket):
         return job, session, 0 if frame.last_event_id is None else place_in(job, frame.last_event_id)
 
     async def _find(self, frame: Resume) -> tuple[Job, LiveSession]:
-        job = None
+        route, job = self._route, None
         with suppress(StreamAppError):
-            job = await self._route.runtime.jobs.find(frame.job_id, caller_in(self._scope))
-        session = self._route.sessions.find(job, frame.key)
-        if job is None or session is None:
+            job = await route.runtime.jobs.find(frame.job_id, caller_in(self._scope))
+        session = route.sessions.find(job, frame.key)
+        if job is None or session is None or not route.serves(job):
             raise JobNotFound(f"there is no session {frame.job_id[:32]} that this key opens; open a new one")
         return job, session
 
