@@ -576,6 +576,12 @@ def test_a_message_that_is_too_large_ends_the_socket() -> None:
         assert told(ws) == 1009
 
 
+def test_a_first_frame_that_is_too_large_ends_the_socket() -> None:
+    with serving(Doubler, max_message_bytes=100) as client, own(client) as ws:
+        ws.say("open", more="a" * 100)
+        assert ws.hear() == 1009
+
+
 def test_inputs_are_counted_until_they_are_done() -> None:
     class Waiting(streamapp.App):
         gate = Gate()
@@ -628,14 +634,14 @@ def test_a_drain_refuses_sockets_and_ends_idle_ones() -> None:
 class Lent(FakeWire):
     """A client, and the server that lends its connection: what it says is queued, what it hears is in `sent`."""
 
-    def __init__(self, api: Any, path: str, *subprotocols: str) -> None:
+    def __init__(self, api: Any, path: str, *subprotocols: str, query: bytes = b"") -> None:
         super().__init__()
         self.said: asyncio.Queue[Message] = asyncio.Queue()
         self.said.put_nowait({"type": "websocket.connect"})
         scope = {
             "type": "websocket",
             "path": path,
-            "query_string": b"",
+            "query_string": query,
             "headers": [],
             "subprotocols": list(subprotocols),
             "extensions": {WIRE_EXTENSION: self},
@@ -696,6 +702,19 @@ async def test_by_the_servers_own_connection_an_output_is_sent_at_once() -> None
         await client.heard(packed(y=6))
         client.leave()
         await client.task
+
+
+@pytest.mark.parametrize("query", [b"", b"max_buffering=0"])
+@pytest.mark.parametrize("subprotocols", [[], OWN])
+async def test_a_client_that_leaves_during_the_handshake_is_no_error(query: bytes, subprotocols: list[str]) -> None:
+    class Gone(Lent):
+        async def send(self, message: Message) -> None:
+            raise ConnectionAbortedError
+
+    async with lending(Doubler) as api:
+        client = Gone(api, "/rt", *subprotocols, query=query)
+        await client.task
+        assert client.sent == []
 
 
 class Showing(streamapp.App):

@@ -258,10 +258,7 @@ class _Socket(ABC):
 
     async def _read(self) -> None:
         try:
-            while (message := await self._receive())["type"] != "websocket.disconnect":
-                if _size(message) > self._route.settings.max_message_bytes:
-                    most = self._route.settings.max_message_bytes
-                    raise Close(1009, f"a message is larger than {most} bytes (STREAMAPP_MAX_MESSAGE_BYTES)")
+            while (message := await self._next_message()) is not None:
                 await self._hear(message)
         except Close as closing:
             self._end(closing)
@@ -272,6 +269,20 @@ class _Socket(ABC):
             self._end(Close(1011, "the server is to blame"))
         else:
             self._end()
+
+    async def _next_message(self) -> Received | None:
+        """Return what the client says next; None when it has left.
+
+        Raises:
+            Close: it is too large.
+        """
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        most = self._route.settings.max_message_bytes
+        if _size(message) > most:
+            raise Close(1009, f"a message is larger than {most} bytes (STREAMAPP_MAX_MESSAGE_BYTES)")
+        return message
 
     async def _take_in(self, given: Any, size: int) -> None:
         """Put an input into the inbox when it is checked, and there is room; what is wrong with it is told."""
@@ -323,7 +334,9 @@ class FalSocket(_Socket):
             job, session = await self._route.open(self._scope, most_buffering=most)
         except StreamAppError as error:
             # Not by `self.out`: before it is accepted a refusal has a status of HTTP.
-            return await refuse(describe(error), {}, self._scope, self._receive, self._send)
+            with suppress(OSError):  # the client has left
+                await refuse(describe(error), {}, self._scope, self._receive, self._send)
+            return
         await self._converse(job, session)
 
     async def _greet(self) -> None:
@@ -384,16 +397,18 @@ class OwnSocket(_Socket):
 
     async def serve(self) -> None:
         """Serve the client until the session has ended, or the socket."""
-        await self.out.accept(own_frames.SUBPROTOCOL)
-        try:
-            frame = await self._first_frame()
-            if frame is None:
-                return
-            job, session, after = await self._begin(frame)
-        except StreamAppError as error:
-            with suppress(OSError):
+        with suppress(OSError):  # the client has left, or reads nothing
+            await self.out.accept(own_frames.SUBPROTOCOL)
+            try:
+                frame = await self._first_frame()
+                if frame is not None:
+                    await self._talk(*await self._begin(frame))
+            except StreamAppError as error:
                 await self._close(_refusal(error))
-            return
+            except Close as closing:
+                await self._close(closing)
+
+    async def _talk(self, job: Job, session: LiveSession, after: int) -> None:
         try:
             await self._converse(job, session, after=after)
         finally:
@@ -409,10 +424,10 @@ class OwnSocket(_Socket):
         """Return how the client begins; None where it has left."""
         try:
             async with asyncio.timeout(_FIRST_FRAME_S):
-                message = await self._receive()
+                message = await self._next_message()
         except TimeoutError:
             raise RequestTimeout(f"no frame has come for {_FIRST_FRAME_S:g} s; send open or resume first") from None
-        if message["type"] == "websocket.disconnect":
+        if message is None:
             return None
         frame = await self._frame_in(message)
         if not isinstance(frame, Open | Resume):
