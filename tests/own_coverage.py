@@ -28,7 +28,7 @@ WHOLE = {
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
     *("workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection", "http.response", "http.middleware"),
-    *("http.broadcast", "http.sites", "sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
+    *("http.broadcast", "http.sites", "http.tokens", "sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live"),
 }
 REST_PERCENT = 90

@@ -21,6 +21,7 @@ from tests.waiting import WAIT_S
 import streamapp
 import streamapp.testing
 from streamapp.fal import api
+from streamapp.http.face import ANSWERS_ONCE, MEDIA, SUBMISSION
 from streamapp.jobs.events import Event
 from streamapp.settings import Settings
 
@@ -614,6 +615,27 @@ async def test_a_request_for_one_of_fals_hosts_goes_where_it_means(kind: str, ho
         assert scope["path"] == led
 
     await api.FalHosts(app)({"type": kind, "path": path, "headers": [(b"host", host.encode())]}, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "led", "of"),
+    [
+        ("/run/me/shop/realtime", "/shop/realtime", "shop"),
+        ("/run/me/shop/", "/shop", "shop"),
+        ("/queue/me/shop/realtime", "/queue/me/shop/realtime", None),
+        ("/run/me/other", "/run/me/other", "other"),
+        ("/shop/realtime", "/shop/realtime", None),
+    ],
+)
+async def test_a_socket_is_led_to_the_app_whose_tokens_open_it(path: str, led: str, of: str | None) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["path"] == led
+        assert not {SUBMISSION, MEDIA, ANSWERS_ONCE} & {*scope}
+
+    await api.FalPaths(app, ["shop"])({"type": "websocket", "path": path, "headers": []}, None, None)  # type: ignore[arg-type]
+    shown = api.FAL.shown_tokens
+    assert shown is not None
+    assert shown.app_at(path) == of
 
 
 async def test_a_lifespan_has_no_host() -> None:

@@ -363,6 +363,15 @@ async def test_a_token_opens_the_sockets_of_its_apps_as_long_as_these_are_served
     assert await shown("/a/s", "secret") == "websocket.close"
 
 
+@pytest.mark.parametrize(
+    ("query", "told"), [("pass=x", "the token opens nothing"), ("pass=", "the API key"), ("", "the")]
+)
+async def test_who_shows_a_token_that_opens_nothing_is_told_so(query: str, told: str) -> None:
+    guarded = ApiKey(ok, "secret", shown_tokens=[SHOWN], app_names=["a"])
+    assert (await ask(guarded, f"/a/s?{query}", kind="websocket")).sent[0]["reason"].startswith(told)
+    assert (await ask(guarded, f"/a/s?{query}")).error["message"].startswith("the API key")
+
+
 async def test_a_token_opens_nothing_by_http() -> None:
     assert await shown("/a/s", Tokens("secret").make(["a"], lasts_s=60), kind="http") == "http.response.start"
 

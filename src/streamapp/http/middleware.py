@@ -207,8 +207,13 @@ class ApiKey:
             return self.app(scope, receive, send)
         if scope["type"] == "websocket" and (answer := self._by_token(scope)) is not None:
             return answer(scope, receive, send)
-        error = Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
-        return refuse(describe(error), {"WWW-Authenticate": "Key"}, scope, receive, send)
+        return refuse(describe(self._refusal(scope)), {"WWW-Authenticate": "Key"}, scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Unauthorized:
+        shown = any(_value_in(scope["query_string"], field) for _, field in self._shown_tokens)
+        if shown and scope["type"] == "websocket":
+            return Unauthorized("the token opens nothing here: it is for another app, or made with another key")
+        return Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))

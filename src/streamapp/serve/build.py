@@ -36,7 +36,6 @@ from ..app import App, is_app_class
 from ..endpoint import EndpointSpec, get_mark
 from ..errors import DefinitionError, ErrorReport, NotFound, StreamAppError, describe
 from ..fal.api import FAL
-from ..fetch import MediaLimits
 from ..http.face import ASKED_PATH, Face
 from ..http.file_routes import add_file_routes
 from ..http.handling import invalid_input, plain_answer
@@ -57,7 +56,6 @@ from ..http.response import ErrorResponse
 from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_routes
 from ..http.sites import CrossSite, Hosts, NotByLink
 from ..http.tokens import Tokens
-from ..inputs import InputReader
 from ..jobs.store import JobStore
 from ..process.logs import logger
 from ..process.threads import ends_within
@@ -545,17 +543,16 @@ def _check_routes(api: FastAPI, places: Iterable[_Place]) -> None:
 
 
 def _described_sessions(runtime: Runtime) -> list[DescribedSession]:
-    limits = MediaLimits.of(runtime.settings)
     prefixes = [(served, f"/{served.name}") for served in runtime.served if len(runtime.served) > 1]
     return [
-        DescribedSession(compile_path(prefix + spec.path)[1], spec, _adapter(spec, limits), served.name)
+        DescribedSession(compile_path(prefix + spec.path)[1], spec, _adapter(served, spec), served.name)
         for served, prefix in [*prefixes, (runtime.served[0], "")]
-        for spec in type(served.app).session_specs()
+        for spec in served.session_specs
     ]
 
 
-def _adapter(spec: SessionSpec, limits: MediaLimits) -> TypeAdapter[Any]:
-    return TypeAdapter(Any) if spec.mode == "raw" else InputReader(spec.inputs, limits).adapter
+def _adapter(served: ServedApp, spec: SessionSpec) -> TypeAdapter[Any]:
+    return TypeAdapter(Any) if spec.mode == "raw" else served.session_reader(spec).binding.reader.adapter
 
 
 def _openapi(
