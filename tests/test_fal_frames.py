@@ -181,3 +181,11 @@ def test_silence_is_told_as_fal_does() -> None:
         "error": "TIMEOUT",
         "reason": "no inputs, reconnect when needed!",
     }
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_an_output_that_is_null_is_told_as_an_error_which_clients_hear(as_text: bool) -> None:
+    message = framed(to_event(None), as_text=as_text)
+    assert message is not None
+    assert json.loads(message.content)["reason"] == "the output is null; return a dict or a model"
+    assert message.is_text

@@ -587,8 +587,9 @@ def test_inputs_are_counted_until_they_are_done() -> None:
         gate = Gate()
 
         @streamapp.realtime("/rt")
-        async def wait(self, input: dict[str, Any]) -> None:
+        async def wait(self, input: dict[str, Any]) -> bool:
             await asyncio.to_thread(self.gate)
+            return True
 
     with serving(Waiting) as waiting, waiting.websocket_connect("/rt") as ws:
         for _ in range(3):
@@ -596,7 +597,7 @@ def test_inputs_are_counted_until_they_are_done() -> None:
         until(lambda: runtime_of(waiting).inputs.used > 3000)
         Waiting.gate.opened.set()
         for _ in range(3):
-            assert told(ws) is None
+            assert told(ws) is True
         until(lambda: runtime_of(waiting).inputs.used < 1200)
 
 

@@ -19,6 +19,8 @@ from ..jobs.events import Event, encode
 from ..jsontext import MOST_VALUES, weigh
 
 TIMEOUT = b'{"type":"x-fal-error","error":"TIMEOUT","reason":"no inputs, reconnect when needed!"}'
+# What fal says of such an output, too, before it ends the session: fal_client waits on, fal-js cannot read it.
+_NULL = b'{"type":"x-fal-error","error":"INTERNAL_ERROR","reason":"the output is null; return a dict or a model"}'
 #: to look at so many takes the loop a millisecond
 QUICK_VALUES = 4096
 _VALUE_BYTES = 64  # as in `jsontext`
@@ -155,6 +157,8 @@ def _data(event: Event, as_text: bool, encode_message: Encode | None) -> Message
         value = event.json() if packed is None else msgpack.unpackb(packed, strict_map_key=False)
         made = encode_message(value)
         return Message(made.encode()) if isinstance(made, str) else Message(made, is_text=False)
+    if event.data == b"null":
+        return Message(_NULL)
     if as_text:
         return Message(event.data)
     if packed is not None:
