@@ -25,7 +25,8 @@ export interface Partner {
 const PROTOCOL = "streamapp.v1";
 const UPGRADE_REQUIRED = 426;
 const REPLACED: ReadonlySet<string> = new Set(["preview", "progress"]);
-const MOST_UNREAD = 1024;
+// As many as the server keeps for those that come back.
+const MOST_UNREAD = 4096;
 const MOST_UNREAD_CHARACTERS = 2 ** 24;
 const AHEAD = new StreamappError("connection_failed", "The events come faster than they are read");
 

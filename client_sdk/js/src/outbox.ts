@@ -93,7 +93,7 @@ export class Outbox {
 
   /** Turn an input into JSON; one that takes longer holds up those behind it. */
   #encode(input: unknown): Promise<string> {
-    const own = encodeInput(input);
+    const own = input === null ? Promise.resolve("null") : encodeInput(input); // which is no input to an endpoint
     const data = this.#encoding.then(() => own);
     this.#encoding = data.catch(() => {});
     own.catch(() => {}); // `data` tells it, perhaps later

@@ -45,10 +45,10 @@ test("previews of a session are newest-wins, and its outputs are all there", asy
   assert.ok(events.some(({ name }) => name === "preview"));
 });
 
-test("large inputs and exact integers come back as they were", async () => {
+test("large inputs, exact integers and null come back as they were", async () => {
   const session = new Client(url, { largeIntegers: "bigint" }).connect("/echoed");
-  const given = [{ text: "ä".repeat(1_000_000) }, { seed: 12345678901234567890n }, { file: "data:text/plain;base64,YQ==" }];
-  for (const input of given.slice(0, 2)) session.send(input);
+  const given = [{ text: "ä".repeat(3_000_000) }, { seed: 12345678901234567890n }, null, { file: "data:text/plain;base64,YQ==" }];
+  for (const input of given.slice(0, 3)) session.send(input);
   session.send({ file: new Blob(["a"], { type: "text/plain" }) });
   session.finish();
   assert.deepEqual(await outputsOf(session), given);

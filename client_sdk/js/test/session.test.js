@@ -431,12 +431,12 @@ test("a reader that is far behind leaves the socket until it has read, and misse
     t,
     async (socket) => {
       await socket.begin();
-      send(socket, 0, 1500);
+      send(socket, 0, 4500);
       closed = socket.next();
     },
     async (socket) => {
       const { last_event_id: last } = await socket.begin();
-      send(socket, Number(last.split(".")[1]) - 1, 1500);
+      send(socket, Number(last.split(".")[1]) - 1, 4500);
       socket.end();
     },
   );
@@ -444,7 +444,7 @@ test("a reader that is far behind leaves the socket until it has read, and misse
   while (!closed) await new Promise(setImmediate);
   assert.equal((await closed).type, "closed");
   assert.equal(session.reconnects, 0);
-  assert.deepEqual((await collect(session)).map(({ data }) => data), Array.from({ length: 1500 }, (_, n) => n));
+  assert.deepEqual((await collect(session)).map(({ data }) => data), Array.from({ length: 4500 }, (_, n) => n));
   assert.equal(session.reconnects, 1);
 });
 
