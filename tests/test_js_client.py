@@ -106,7 +106,7 @@ def test_sessions_lose_and_double_nothing_whatever_the_server_does() -> None:
 
 
 def test_engines_that_lack_bodies_or_signals_are_served() -> None:
-    node_test("engines")
+    node_test("engines", **WITH_WEBSOCKETS)
 
 
 def test_streams_and_jobs_behave_as_the_python_clients_do(servers: tuple[dict[str, str], CuttingProxy]) -> None:

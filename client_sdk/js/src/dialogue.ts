@@ -2,8 +2,8 @@
  * Carry one session over as many sockets as it takes: open, send, read, lose, resume.
  *
  * Nothing slows down a WebSocket whose messages are not read: they would pile up here. So a preview or progress that
- * nobody has read is replaced by the next, and where too much else is unread the socket is left until it was read.
- * Meanwhile the server waits, as for any reader that was cut off.
+ * nobody has read is replaced by the next, and where too much else is unread the socket is left for a while: the server
+ * waits, as for any reader that was cut off.
  */
 
 import { decodeJson, fetchAnswer } from "./connection.js";
@@ -11,7 +11,7 @@ import { type Manners, mayPass, Outcome, type Source, type StreamEvent } from ".
 import { throwIfAborted } from "./deadline.js";
 import { errorFromEvent, StreamappError } from "./errors.js";
 import type { Outbox } from "./outbox.js";
-import type { Patience } from "./patience.js";
+import { type Patience, sleep } from "./patience.js";
 import { hangUp, listen, NEVER_OPENED, type SocketMaker } from "./socket.js";
 
 /** What is talked to. */
@@ -195,12 +195,10 @@ export class Dialogue implements Source {
     if (!goesOn) throw isResume && error.code !== "payload_too_large" ? this.#interrupted(error) : error;
   }
 
+  /** Wait until what is there was read, as long as the server certainly waits, too. */
   async #untilRead(): Promise<void> {
-    const signal = this.#signal;
-    await new Promise<void>((resolve) => {
-      this.#tellRead = resolve;
-      signal.addEventListener("abort", () => resolve());
-    });
+    const read = new Promise<void>((resolve) => (this.#tellRead = resolve));
+    await Promise.race([read, sleep(this.#manners.resumeWindowMs / 2, this.#signal)]);
   }
 
   #interrupted(cause: any): StreamappError {

@@ -49,8 +49,8 @@ export class Stream<Result = any, Output = any> implements AsyncIterable<StreamE
   /**
    * Call a function with the data of each event of that name, and the event itself.
    *
-   * Five names mean more: "data" is every event, "done" the result, "error" what ended the stream early,
-   * "reconnecting" that the connection was lost, and by what, "reconnected" that it is back.
+   * Six names mean more: "data" is every event, "done" the result, "error" what ended the stream early, "reconnecting"
+   * that the connection was lost, and by what, "reconnected" that it is back, "connected" that a session is there.
    */
   on(name: "error" | "reconnecting", listener: (error: StreamappError) => void): this;
   on(name: "reconnected" | "connected", listener: () => void): this;

@@ -8,6 +8,7 @@ import { Client } from "streamapp-client";
 
 import { JOB, JSON_ANSWER, serving, STREAM } from "./serving.js";
 import { source } from "./source.js";
+import { talking } from "./talking.js";
 
 const { SSEDecoder } = await source("decoder");
 const EVENTS = `event: progress\nid: ${JOB}:1.1\ndata: {"step":1}\n\nevent: output\nid: ${JOB}:1.2\ndata: "é"\n\n`;
@@ -191,4 +192,19 @@ test("a URL need know nothing but its href", async (t) => {
 test("the decoder takes text as it takes bytes", () => {
   const decoder = new SSEDecoder();
   assert.deepEqual([...decoder.feed("\ufeffdata: é\r"), ...decoder.feed("\n\n")], [{ name: "message", data: "é", id: "" }]);
+});
+
+test("without reasons of signals a session is talked to, and left", async (t) => {
+  const { url, requests } = await talking(t, async (socket) => {
+    await socket.begin();
+    socket.event("output", (await socket.next()).data, 2);
+  });
+  olderSignals(t);
+  const controller = new AbortController();
+  const session = new Client(url).connect("/realtime", { signal: controller.signal, timeoutMs: 60_000 });
+  session.send(1);
+  session.on("output", () => controller.abort());
+  await assert.rejects(session.done(), { name: "AbortError" });
+  while (requests.length < 2) await new Promise(setImmediate);
+  assert.equal(requests[1].url, `/jobs/${JOB}/cancel`);
 });

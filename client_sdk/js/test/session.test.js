@@ -448,6 +448,19 @@ test("a reader that is far behind leaves the socket until it has read, and misse
   assert.equal(session.reconnects, 1);
 });
 
+test("a session that nobody reads comes back before the server gives it up", async (t) => {
+  const { url, requests } = await talking(t, async (socket) => {
+    await socket.begin();
+    for (let n = 0; n < 4500; n++) socket.event("output", n, n + 2);
+  }, async (socket) => {
+    await socket.begin();
+    socket.end();
+  });
+  const session = new Client(url, { resumeWindowMs: 20 }).connect("/realtime");
+  while (requests.length < 2) await new Promise(setImmediate);
+  assert.ok((await collect(session)).length > 4096);
+});
+
 // The fixtures that the server and the Python client read
 
 const { situations } = JSON.parse(readFileSync(new URL("../../../tests/wire/session.json", import.meta.url), "utf8"));
