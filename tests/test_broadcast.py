@@ -13,6 +13,7 @@ from tests.waiting import WAIT_S
 import streamapp
 from streamapp.errors import DefinitionError
 from streamapp.http.broadcast import Broadcast
+from streamapp.http.response import REMAINDER_EXTENSION
 from streamapp.jobs.events import Preview
 from streamapp.settings import Settings, enter_settings
 from streamapp.testing import TestClient
@@ -270,6 +271,19 @@ async def test_with_the_server_streams_end_and_say_why() -> None:
     end_productions(asyncio.get_running_loop())
     await reader.end()
     assert data(reader.body)[-1]["error"]["code"] == "draining"
+
+
+async def test_a_stream_is_left_to_the_server_where_the_app_is_not_needed_any_more() -> None:
+    response = Broadcast(Source(1, None).produce).response()
+    response.outlasts_app = True
+    client = Client()
+    remainder: list[Any] = []
+    client.scope.update(query_string=b"")
+    client.scope["extensions"][REMAINDER_EXTENSION] = remainder
+    await client.call(response)
+    assert client.sent == []
+    await remainder.pop()(client.receive, client.send)
+    assert names(client.body) == ["", "done"]
 
 
 async def test_a_header_that_the_endpoint_sets_is_sent() -> None:

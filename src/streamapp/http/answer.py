@@ -31,7 +31,13 @@ _ENDED.set_result(None)
 
 
 class ReadingResponse(Response):
-    """Read the log of another job: the one whose endpoint has returned this ends at once, and holds no place."""
+    """Read the log of another job: the one whose endpoint has returned this ends at once, and holds no place.
+
+    Attributes:
+        outlasts_app: nothing that the app closes when it returns is needed to the end of the stream.
+    """
+
+    outlasts_app = False
 
 
 class Answer:

@@ -5,7 +5,8 @@ cancel, so neither the job's block nor its header is sent; a reader that comes b
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -19,7 +20,7 @@ from ..workers.production import Production
 from . import frames
 from .answer import ReadingResponse
 from .call import Call
-from .response import SSE_HEADERS, EventStreamResponse
+from .response import REMAINDER_EXTENSION, SSE_HEADERS, EventStreamResponse
 
 
 class Broadcast(Production):
@@ -54,7 +55,7 @@ class Broadcast(Production):
             raise DefinitionError(f"Broadcast: expected idle_s in seconds, more than 0, or None, got {idle_s!r}")
         self._idle_s = idle_s
 
-    def response(self) -> Response:
+    def response(self) -> ReadingResponse:
         """Return what an endpoint answers with, GET or POST: the history, then what comes, as server-sent events."""
         return _BroadcastResponse(self, self._settings, math.inf if self._idle_s is None else self._idle_s)
 
@@ -93,16 +94,22 @@ class _BroadcastResponse(ReadingResponse):
         self._idle_s = idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream; returns when it has ended or the client has left, or at once when the server goes on."""
+        remainder = scope.get("extensions", {}).get(REMAINDER_EXTENSION)
+        if remainder is not None and self.outlasts_app:
+            remainder.append(partial(self._run, scope, send))
+        else:
+            await self._run(scope, send, receive, None)
+
+    def _run(self, scope: Scope, send: Send, receive: Receive, send_body: Send | None) -> Coroutine[Any, Any, None]:
         call = Call.of(scope)
         job, after = self._broadcast.place_of(call.last_event_id)
         ending = job.channel.terminal
-        response: Response
         if ending is not None and after == ending.n:
-            response = Response(status_code=204)  # the one answer that stops an EventSource
-        else:
-            response = _Reading(job, self._settings, after=after, call=call, idle_s=self._idle_s)
-            response.raw_headers = self.raw_headers
-        await response(scope, receive, send)
+            return Response(status_code=204)(scope, receive, send)  # the one answer that stops an EventSource
+        response = _Reading(job, self._settings, after=after, call=call, idle_s=self._idle_s)
+        response.raw_headers = self.raw_headers
+        return response._run(scope, send, receive, send_body)
 
 
 class _Reading(EventStreamResponse):

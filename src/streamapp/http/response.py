@@ -279,6 +279,7 @@ class ResultResponse(Response):
     Args:
         request: what the app's own exception handlers are told of.
         takes_json: False answers 406 where the result is not the media that the request names.
+        outlasts_app: nothing that the app closes when it returns is needed to the end of a `ReadingResponse`.
     """
 
     def __init__(
@@ -289,10 +290,12 @@ class ResultResponse(Response):
         request: Request | None = None,
         accept: str = "",
         takes_json: bool = True,
+        outlasts_app: bool = False,
         find_file: FindFile | None = None,
     ) -> None:
         self.job = job
         self._request = request
+        self._outlasts_app = outlasts_app
         self._find_file = find_file
         self._takes_json = takes_json
         self.status_code = 200
@@ -313,11 +316,15 @@ class ResultResponse(Response):
         )
         try:
             await _first_of(outcome, connection.listener)
-            if outcome.done():
+            if outcome.done() and answer.reading is None:
                 await self._answer(answer, outcome.result(), connection, scope, receive, send)
         finally:
             connection.listener.cancel()
             self.job.detach(subscriber)
+        if outcome.done() and answer.reading is not None:
+            reading, answer.reading = answer.reading, None
+            reading.outlasts_app = self._outlasts_app and self.background is None
+            await reading(scope, receive, send)
         if self.background is not None:
             await self.background()
 
@@ -333,9 +340,6 @@ class ResultResponse(Response):
         if response is None and self.job.error is not None:
             refusal = await _refusal(self.job, self.job.error, self._request, self._settings)
             return await refusal(scope, receive, send)
-        if answer.reading is not None:
-            reading, answer.reading = answer.reading, None
-            return await reading(scope, connection.disconnect, send)
         if response is None:
             kept = await result_response(
                 self.job, accept=self._accept, takes_json=self._takes_json, find_file=self._find_file

@@ -136,6 +136,7 @@ class EndpointRoute:
             request=request,
             accept=call.accept,
             takes_json=not is_stream or call.takes_json,
+            outlasts_app=not self._reader.injected,
             find_file=self._runtime.files.find,
         )
 
