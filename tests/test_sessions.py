@@ -80,7 +80,7 @@ class OnTheLoop(streamapp.App):
             received = await stream.areceive()
             if received == "raise":
                 raise ValueError("secret")
-            await stream.aemit([received, stream.unread])
+            await stream.aemit([received, stream.poll()])
 
 
 class InTheThread(streamapp.App):
@@ -123,7 +123,7 @@ class InTheThread(streamapp.App):
             received = stream.receive()
             if received == "raise":
                 raise ValueError("secret")
-            stream.emit([received, stream.unread])
+            stream.emit([received, stream.poll()])
 
 
 either = pytest.mark.parametrize("app", [OnTheLoop, InTheThread])
@@ -161,7 +161,7 @@ async def test_a_session_runs_from_when_it_is_taken_in(app: type[streamapp.App])
         ("/stream", [{"x": 3}], [0, 1, 2]),
         ("/sum", [{"x": 1}, {"x": 2}], [3]),
         ("/bidi", [{"x": 1}, {"x": 2}], [1, 2]),
-        ("/receive", [{"a": 1}], [[{"a": 1}, 0]]),
+        ("/receive", [{"a": 1}, 2], [[{"a": 1}, 2]]),
         ("/stream", [], []),
         ("/rt", [], []),
         ("/sum", [], [0]),
@@ -228,7 +228,7 @@ async def test_a_method_that_asks_gets_each_input_when_it_comes(app: type[stream
         for n in range(3):
             await talk.is_done()
             await talk.say(n)
-            assert await talk.outputs(1) == [[n, 0]]
+            assert await talk.outputs(1) == [[n, None]]
 
 
 @either
@@ -343,6 +343,29 @@ async def test_what_comes_of_a_call_is_gone_through_or_awaited(path: str, heard:
         talk = await begin(runtime, path)
         await talk.say({"x": 2})
         assert await talk.outputs(len(heard)) == heard
+
+
+async def test_what_goes_on_without_inputs_shares_the_thread_by_polling() -> None:
+    class Worlds(streamapp.App):
+        @streamapp.realtime("/rt")
+        def world(self, stream: streamapp.Stream) -> None:
+            while (given := stream.poll()) is None:
+                stream.preview({"n": 0})
+            stream.emit(given)
+            thread = threading.Thread(target=lambda: stream.emit([stream.poll()]))  # it has no turn to give back
+            thread.start()
+            thread.join(WAIT_S)
+
+    async with running(Worlds()) as runtime:
+        talks = [await begin(runtime) for _ in range(2)]
+        for talk in talks:
+            await talk.hear(1)
+        for talk in talks:
+            await talk.say("a")
+        for talk in talks:
+            heard = [event.json() for event in await talk.hear() if event.kind == "output"]
+            assert heard == ["a", [None]]
+            await ended(talk.job)
 
 
 async def test_inputs_that_nobody_can_batch_are_joined() -> None:

@@ -15,7 +15,7 @@ from streamapp.errors import Cancelled, ErrorReport, InputsEnded, StreamAppError
 from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Output
 from streamapp.jobs.inbox import Inbox
-from streamapp.jobs.stream import Inputs, PackingStream, SessionStream, Stream, current_stream, enter_stream
+from streamapp.jobs.stream import Inputs, PackingStream, SessionStream, Stream, Waits, current_stream, enter_stream
 from streamapp.settings import Settings
 
 
@@ -104,12 +104,17 @@ async def test_what_a_session_emits_is_packed_where_bytes_are_in_it() -> None:
 
 
 def of_session(inbox: Inbox, **options: Any) -> Stream:
-    return SessionStream(Channel(Settings()), "1" * 32, inbox, rest=lambda: inbox.wait(WAIT_S), **options)
+    return SessionStream(Channel(Settings()), "1" * 32, inbox, waits_of(inbox), **options)
+
+
+def waits_of(inbox: Inbox) -> Waits:
+    return Waits(lambda: inbox.wait(WAIT_S), inbox.arrival, inbox.settle)
 
 
 async def test_where_inputs_are_arguments_none_is_received() -> None:
     stream = Stream(Channel(Settings()), "1" * 32)
-    assert stream.unread == 0
+    with pytest.raises(StreamAppError, match="no inputs are received here"):
+        stream.poll()
     with pytest.raises(StreamAppError, match="no inputs are received here"):
         stream.receive()
     with pytest.raises(StreamAppError, match="no inputs are received here"):
@@ -121,7 +126,7 @@ async def test_a_thread_receives_inputs_until_they_end() -> None:
     stream = of_session(inbox)
     inbox.put("a")
     inbox.put("b")
-    assert (stream.receive(), stream.unread) == ("a", 1)
+    assert stream.receive() == "a"
     receiving = asyncio.ensure_future(asyncio.to_thread(lambda: [stream.receive(), stream.receive()]))
     inbox.put("c")
     assert await receiving == ["b", "c"]
@@ -151,14 +156,25 @@ async def test_receive_on_the_loop_is_refused_with_what_to_write() -> None:
 async def test_what_wakes_for_nothing_looks_again() -> None:
     inbox = Inbox()
     rests: list[Callable[[], object]] = [lambda: None, lambda: inbox.put("a")]
-    stream = SessionStream(Channel(Settings()), "1" * 32, inbox, rest=lambda: rests.pop(0)())
-    assert stream.receive() == "a"
-    rests = [lambda: None, lambda: inbox.put("b")]
 
     async def arest() -> None:
         rests.pop(0)()
 
-    assert await SessionStream(Channel(Settings()), "1" * 32, inbox, rest=arest, arest=arest).areceive() == "b"
+    stream = SessionStream(Channel(Settings()), "1" * 32, inbox, Waits(lambda: rests.pop(0)(), arest, inbox.settle))
+    assert stream.receive() == "a"
+    rests = [lambda: None, lambda: inbox.put("b")]
+    assert await stream.areceive() == "b"
+
+
+async def test_code_that_goes_on_without_an_input_polls_for_one() -> None:
+    inbox = Inbox()
+    stream = of_session(inbox, loop_thread=threading.get_ident())
+    assert stream.poll() is None
+    inbox.put("a")
+    inbox.end()
+    assert stream.poll() == "a"
+    with pytest.raises(InputsEnded):
+        stream.poll()
 
 
 async def test_whoever_receives_meets_the_end_of_the_job() -> None:
@@ -166,7 +182,7 @@ async def test_whoever_receives_meets_the_end_of_the_job() -> None:
     inbox.put("a")
     channel.cancel(ErrorReport(499, "cancelled", "the job was cancelled"))
     with pytest.raises(Cancelled):
-        await SessionStream(channel, "1" * 32, inbox, rest=inbox.wait).areceive()
+        await SessionStream(channel, "1" * 32, inbox, waits_of(inbox)).areceive()
 
 
 async def test_inputs_are_gone_through_by_either_kind_of_loop() -> None:

@@ -797,6 +797,14 @@ class Shared(streamapp.App):
         finally:
             self.work("left")
 
+    @streamapp.realtime("/world")
+    def world(self, stream: streamapp.Stream) -> None:
+        steered = 0
+        while True:
+            steered += stream.poll() or 0
+            self.work("world")
+            stream.preview({"steered": steered})
+
     @streamapp.realtime("/stream")
     def count(self, count: int) -> Iterator[int]:
         yield from range(count)
@@ -853,6 +861,26 @@ async def test_a_busy_session_stands_behind_the_others_after_each_turn(path: str
         app.gate.opened.set()
         await busy.hear(3)
         assert app.order == ["1", "other", "2", "3"]
+
+
+async def test_what_goes_on_without_inputs_lets_others_have_their_turn_when_it_polls() -> None:
+    app = Shared()
+    async with running(app, timeout_s=WAIT_S) as runtime:
+        worlds = [await begin(runtime, "/world") for _ in range(2)]
+        for n, world in enumerate(worlds, 1):
+            await world.hear(1)
+            await run_job(runtime)
+            await world.say(n)
+        for n, world in enumerate(worlds, 1):
+            while await world.outputs(1) != [{"steered": n}]:
+                pass
+        worlds[0].finish()
+        *_, end = await worlds[0].hear()
+        assert end.kind == "done"
+        runtime.begin_drain()
+        *_, end = await worlds[1].hear()
+        assert end.json()["error"]["code"] == "draining"
+        await ended(worlds[1].job)
 
 
 async def test_of_many_sessions_and_jobs_one_runs_at_a_time_and_each_is_answered_in_its_order() -> None:

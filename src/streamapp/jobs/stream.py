@@ -9,7 +9,7 @@ Divergence: this module uses `threading`, to tell the loop's thread from others.
 
 import contextvars
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 from ..errors import InputsEnded, NotEncodable, StreamAppError
 from ..process.threads import in_encoder
@@ -101,10 +101,14 @@ class Stream:
         """Do the same in an `async def` method."""
         _refuse_to_receive()
 
-    @property
-    def unread(self) -> int:
-        """Return how many inputs of a session wait to be received, for code that goes on without any."""
-        return 0
+    def poll(self) -> Any:
+        """Return the next input of a session, or None where none waits: for code that goes on without, as a world does
+        that is steered. Others that wait for the inference thread have their turn first.
+
+        Raises:
+            InputsEnded, StreamAppError: as `receive` does; but it may be called on the event loop.
+        """
+        _refuse_to_receive()
 
     def check(self) -> None:
         """Raise `Cancelled` when the job is over; call it in loops that emit nothing."""
@@ -142,31 +146,39 @@ class PackingStream(Stream):
         await self._channel.aemit(await in_encoder(to_packed_event, payload, self._channel.publisher))
 
 
+class Waits(NamedTuple):
+    """Say how a session's code waits, which is its worker's matter. All settle what was taken."""
+
+    #: blocks until it is the session's turn, and there is something to do, or for a while
+    rest: "Callable[[], object]"
+    #: does so on the loop
+    arest: "Callable[[], Awaitable[None]]"
+    #: lets others that wait have their turn
+    pause: "Callable[[], object]"
+
+
 class SessionStream(PackingStream):
     """Give the code of a session that asks for its inputs its stream.
 
     Args:
         inbox: where they come.
-        rest: settles what was taken, and blocks until it is the session's turn again, or for a while.
-        arest: does so on the loop.
+        waits: how it waits for them.
     """
 
-    __slots__ = ("_arest", "_inbox", "_rest")
+    __slots__ = ("_inbox", "_waits")
 
     def __init__(
         self,
         channel: Channel,
         job_id: str,
         inbox: "Inbox",
+        waits: Waits,
         *,
-        rest: "Callable[[], object]",
-        arest: "Callable[[], Awaitable[None]] | None" = None,
         loop_thread: int | None = None,
     ) -> None:
         super().__init__(channel, job_id, loop_thread=loop_thread)
         self._inbox = inbox
-        self._rest = rest
-        self._arest = arest or inbox.arrival
+        self._waits = waits
 
     def receive(self) -> Any:
         """Return the next input, as `Stream` says."""
@@ -175,21 +187,23 @@ class SessionStream(PackingStream):
                 "stream.receive would block the event loop; in an async method write await stream.areceive()"
             )
         while True:
-            self._rest()
+            self._waits.rest()
             for unread in self._next():
                 return unread.value
 
     async def areceive(self) -> Any:
         """Return the next input, as `Stream` says."""
         while True:
-            await self._arest()
+            await self._waits.arest()
             for unread in self._next():
                 return unread.value
 
-    @property
-    def unread(self) -> int:
-        """Return how many inputs wait to be received."""
-        return self._inbox.unread
+    def poll(self) -> Any:
+        """Return the next input, or None, as `Stream` says."""
+        self._waits.pause()
+        for unread in self._next():
+            return unread.value
+        return None
 
     def _next(self) -> "list[Unread]":
         self.check()
@@ -197,7 +211,8 @@ class SessionStream(PackingStream):
         taken = self._inbox.take()
         if has_ended and not taken:
             raise InputsEnded
-        self._channel.begin_turn()
+        if taken:
+            self._channel.begin_turn()
         return taken
 
 

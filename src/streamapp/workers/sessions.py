@@ -7,14 +7,14 @@ that is not there. What it returns, yields or emits are the job's outputs, as ev
 
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from ..budget import Take, uncounted
 from ..errors import DefinitionError
 from ..jobs.inbox import Inbox, Unread
 from ..jobs.job import Job
-from ..jobs.stream import Inputs, PackingStream, SessionStream, Stream, enter_stream
+from ..jobs.stream import Inputs, PackingStream, SessionStream, Stream, Waits, enter_stream
 from ..session import SessionSpec
 from .binding import Binding, awaited, in_thread
 from .results import exhaust, exhaust_on_loop, is_iterator
@@ -52,22 +52,14 @@ class Session:
             return next(iter(arguments.values()))
         return arguments
 
-    def enter(
-        self,
-        job: Job,
-        rest: Callable[[], object],
-        arest: Callable[[], Awaitable[None]] | None = None,
-        *,
-        loop_thread: int | None = None,
-    ) -> Stream:
+    def enter(self, job: Job, waits: Waits | None = None, *, loop_thread: int | None = None) -> Stream:
         """Have this context be the session's, and return the stream that its code gets: one that receives, where it
-        goes through the inputs itself.
+        goes through the inputs itself, and waits for them.
         """
         self.binding.enter(job)
         stream: Stream = PackingStream(job.channel, job.id, loop_thread=loop_thread)
-        if self.asks:
-            inbox = inbox_of(job)
-            stream = SessionStream(job.channel, job.id, inbox, rest=rest, arest=arest, loop_thread=loop_thread)
+        if waits is not None and self.asks:
+            stream = SessionStream(job.channel, job.id, inbox_of(job), waits, loop_thread=loop_thread)
         enter_stream(stream)
         return stream
 
@@ -122,17 +114,20 @@ class SessionThread:
     sessions one runs at a time.
 
     Args:
-        run: the session's code, to its end; given what it rests by. Raises nothing.
+        run: the session's code, to its end; given how it waits. Raises nothing.
         has_next_turn: begins another turn, where nobody else waits for one; says whether it did.
+    Attributes:
+        is_paused: it has given the turn back although it has something to do.
     """
 
-    def __init__(self, job: Job, run: Callable[[Callable[[], None]], None], has_next_turn: Callable[[], bool]) -> None:
+    def __init__(self, job: Job, run: Callable[[Waits], None], has_next_turn: Callable[[], bool]) -> None:
         self._job = job
         self._run = run
         self._has_next_turn = has_next_turn
         self._given = threading.Semaphore(0)
         self._given_back = threading.Semaphore(0)
         self._has_ended = False
+        self.is_paused = False
         self._thread = threading.Thread(target=self._work, name=f"session-{job.id}", daemon=True)
 
     def take_turn(self) -> bool:
@@ -153,12 +148,24 @@ class SessionThread:
         if threading.current_thread() is not self._thread:
             inbox.wait()
         elif not self._job.is_over and not (inbox.settle() and self._has_next_turn()):
-            self._given_back.release()
-            self._given.acquire()
+            self._give_back()
+
+    def pause(self) -> None:
+        """Settle what was taken, let others that wait have their turn, and return when it is the session's again."""
+        if threading.current_thread() is self._thread and not self._job.is_over:
+            inbox_of(self._job).settle()
+            if not self._has_next_turn():
+                self.is_paused = True
+                self._give_back()
+                self.is_paused = False
+
+    def _give_back(self) -> None:
+        self._given_back.release()
+        self._given.acquire()
 
     def _work(self) -> None:
         try:
-            self._run(self.rest)
+            self._run(Waits(self.rest, inbox_of(self._job).arrival, self.pause))
         finally:
             self._has_ended = True
             self._given_back.release()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, InputsEnded, QueueFull
 from ..jobs.job import Job
-from ..jobs.stream import Stream, enter_stream
+from ..jobs.stream import Stream, Waits, enter_stream
 from ..process.forks import ending_forks
 from ..process.threads import in_encoder
 from ..settings import Settings
@@ -186,8 +186,8 @@ class TaskWorker:
         session = self._session_of(job)
         try:
             await asyncio.shield(asyncio.wrap_future(self.ready))
-            rest = partial(self._rest, job)
-            stream = session.enter(job, inbox_of(job).wait, rest, loop_thread=threading.get_ident())
+            waits = Waits(inbox_of(job).wait, partial(self._rest, job), partial(self._pause, job))
+            stream = session.enter(job, waits, loop_thread=threading.get_ident())
             with self._capture(job), ending_forks():
                 if session.asks:
                     await session.arun(job, [], stream)
@@ -230,11 +230,15 @@ class TaskWorker:
                 return
 
     async def _rest(self, job: Job) -> None:
-        """Wait until a session has something to do; in a drain it ends where it has nothing to do any more."""
-        if self._is_draining:
-            job.fail(draining(job))
+        """Wait until a session has something to do; in a drain it ends instead."""
+        self._pause(job)
         job.channel.check()
         await inbox_of(job).arrival()
+
+    def _pause(self, job: Job) -> None:
+        if self._is_draining:
+            job.fail(draining(job))
+        inbox_of(job).settle()
 
     async def _become_ready(self, job: Job, turns: asyncio.Semaphore) -> None:
         left_s = None if job.request.queue_timeout_s is None else job.queue_time_left_s

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import Cancelled, InputsEnded, SetupFailed, StreamAppError, format_traceback
 from ..jobs.content import holds_path
 from ..jobs.job import Job
-from ..jobs.stream import Stream, enter_stream
+from ..jobs.stream import Stream, Waits, enter_stream
 from ..process.forks import ending_forks
 from ..process.logs import logger
 from ..process.threads import DaemonPool
@@ -172,6 +172,8 @@ class ThreadWorker:
         if self._goes_on(job, session):
             try:
                 self._lane.park(job, has_frames=session.asks)
+                if session.asks and self._threads[job].is_paused:
+                    self._lane.wake(job)
                 return
             except StreamAppError:  # a drain: there is no next turn
                 job.fail(draining(job))
@@ -204,7 +206,7 @@ class ThreadWorker:
                 job.succeed(None)
             return not has_ended
         job.channel.begin_turn()
-        stream = session.enter(job, inbox.wait)
+        stream = session.enter(job)
         try:
             with self._capture(job), ending_forks():
                 session.extend(inbox, inputs)
@@ -222,15 +224,15 @@ class ThreadWorker:
 
     # The session's own thread, while this one waits.
 
-    def _go_through(self, job: Job, session: Session, rest: Callable[[], None]) -> None:
+    def _go_through(self, job: Job, session: Session, waits: Waits) -> None:
         try:
-            job.context.run(self._call_to_the_end, job, session, rest)
+            job.context.run(self._call_to_the_end, job, session, waits)
         except BaseException as error:
             self._end_session(job, error)
 
-    def _call_to_the_end(self, job: Job, session: Session, rest: Callable[[], None]) -> None:
+    def _call_to_the_end(self, job: Job, session: Session, waits: Waits) -> None:
         job.channel.check()  # it may have ended since it was taken
-        stream = session.enter(job, rest)
+        stream = session.enter(job, waits)
         with self._capture(job), ending_forks():
             session.run(job, [], stream)
         job.succeed(None)
