@@ -12,6 +12,7 @@ import pytest
 from fastapi import Header, HTTPException
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from tests.at_work import Gate
 from tests.in_session import begin, ended, running
 from tests.waiting import WAIT_S, until
 
@@ -249,6 +250,22 @@ async def test_an_input_that_the_method_does_not_take_is_refused_before_it_is_pu
         talk = await begin(runtime)
         with pytest.raises(RequestValidationError):
             await talk.say({"y": 1})
+
+
+@either
+async def test_inputs_wait_until_setup_has_returned(app: type[streamapp.App]) -> None:
+    gate = Gate()
+
+    class Loading(app):  # type: ignore[valid-type, misc]
+        def setup(self) -> None:
+            gate()
+
+    async with running(Loading()) as runtime:
+        talks = [await begin(runtime, path) for path in ("/rt", "/bidi")]
+        for talk in talks:
+            await talk.say({"x": 1})
+        gate.opened.set()
+        assert [await talk.outputs(1) for talk in talks] == [[{"x": 2}], [1]]
 
 
 async def test_a_session_that_is_silent_for_too_long_ends_well() -> None:
