@@ -11,6 +11,7 @@ import streamapp
 from streamapp.jobs.events import Event
 from streamapp.jobs.inbox import Inbox
 from streamapp.jobs.job import Job, new_job_id
+from streamapp.jobs.store import JobStore
 from streamapp.runtime import Runtime
 from streamapp.settings import Settings
 
@@ -59,8 +60,8 @@ def spec_of(runtime: Runtime, path: str) -> Any:
 
 
 @asynccontextmanager
-async def running(app: streamapp.App, **settings: Any) -> AsyncIterator[Runtime]:
-    runtime = Runtime([app], Settings(**{"drain_s": 0, **settings}))
+async def running(app: streamapp.App, store: JobStore | None = None, **settings: Any) -> AsyncIterator[Runtime]:
+    runtime = Runtime([app], Settings(**{"drain_s": 0, **settings}), store)
     runtime.start()
     try:
         yield runtime

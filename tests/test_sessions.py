@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import pickle
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from tests.at_work import Gate
 from tests.in_session import begin, ended, running
+from tests.memory_store import MemoryStore
 from tests.waiting import WAIT_S, until
 
 import streamapp
@@ -296,6 +298,29 @@ async def test_there_are_so_many_sessions_and_no_more(app: type[streamapp.App]) 
             await begin(runtime)
         talk.job.cancel()
         await begin(runtime)
+
+
+async def test_a_store_keeps_a_session_like_any_job() -> None:
+    store = MemoryStore()
+    async with running(OnTheLoop(), store) as runtime:
+        talk = await begin(runtime)
+        await talk.say({"x": 13}, {"x": 1})
+        await talk.hear(2)
+        talk.finish()
+        await talk.hear()
+    kinds = [pickle.loads(event).kind for event in store.logs[talk.job.id].values()]
+    assert kinds == ["started", "input_error", "output", "done"]
+
+
+async def test_who_leaves_before_a_session_is_taken_in_has_no_place() -> None:
+    class Slow(MemoryStore):
+        async def add(self, *arguments: Any) -> Any:
+            raise asyncio.CancelledError
+
+    async with running(OnTheLoop(), Slow()) as runtime:
+        with pytest.raises(asyncio.CancelledError):
+            await begin(runtime)
+        assert len(runtime.places) == 0
 
 
 class Loose(streamapp.App):

@@ -348,7 +348,7 @@ class Runtime:
         job.on_ended.append(self.places.leave)
         try:
             await self.submit(job, served, spec)
-        except StreamAppError:
+        except BaseException:  # refused, or its socket has gone meanwhile: its end will not be heard of
             self.places.leave(job)
             raise
         if spec.mark.session_timeout is not None:
