@@ -3,6 +3,7 @@ and `fal_frames`'s; how sessions run, `sessions`'s.
 """
 
 import asyncio
+import base64
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +18,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 from tests.at_work import Gate
 from tests.lent_wire import FakeWire
-from tests.served import drain, runtime_of, serving
+from tests.served import PNG, drain, runtime_of, serving
 from tests.waiting import until
 
 import streamapp
@@ -944,3 +945,26 @@ def test_an_output_that_an_app_cannot_encode_is_told_and_the_session_goes_on() -
         assert told(ws)["error"] == "INTERNAL_ERROR"
         ws.send_bytes(packed(x=1))
         assert ws.receive_bytes() == b"1"
+
+
+class Pictures(streamapp.App):
+    @streamapp.realtime("/rt")
+    async def turn(self, image: streamapp.Image, raw: bytes = b"") -> dict[str, Any]:
+        return {"image": image, "raw": raw}
+
+
+@pytest.mark.parametrize("image", [f"data:image/png;base64,{PNG}", base64.b64decode(PNG)], ids=["data URI", "bytes"])
+def test_media_come_as_messages_bring_them(image: Any) -> None:
+    with serving(Pictures) as client, client.websocket_connect("/rt") as ws:
+        ws.send_bytes(packed(image=image, raw=b"\0\xff"))
+        output = told(ws)
+        assert (output["image"]["width"], output["raw"]) == (2, b"\0\xff")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "begins"), [("ws://a.test", "http://a.test/files/"), ("wss://a.test", "https://a.test/files/")]
+)
+def test_files_of_outputs_are_at_urls_of_http(base_url: str, begins: str) -> None:
+    with serving(Pictures, media="url") as client, client.websocket_connect(f"{base_url}/rt") as ws:
+        ws.send_bytes(packed(image=f"data:image/png;base64,{PNG}"))
+        assert told(ws)["image"]["url"].startswith(begins)
