@@ -323,6 +323,10 @@ def test_a_session_that_still_waits_for_setup_is_seen_off() -> None:
     assert not runtime.places
 
 
+# What servers raise where the client has left, or they have closed for a bad frame: by the text that is sent.
+GONE: dict[str, Exception] = {"gone": OSError(), "closed": RuntimeError("Unexpected ASGI message")}
+
+
 async def alone(*messages: Message, **settings: Any) -> tuple[RawSession, list[Message]]:
     """Return a session whose client sends some messages and then keeps silent, and what it is sent."""
     coming = list(messages)
@@ -334,8 +338,8 @@ async def alone(*messages: Message, **settings: Any) -> tuple[RawSession, list[M
         return coming.pop(0)
 
     async def send(message: Message) -> None:
-        if message["type"] == "websocket.send" and message.get("text") == "gone":
-            raise OSError
+        if message["type"] == "websocket.send" and message.get("text") in GONE:
+            raise GONE[message["text"]]
         if message.get("code") == 1005:
             raise ValueError("no code")
         sent.append(message)
@@ -368,13 +372,23 @@ async def test_to_cancel_who_waits_is_still_to_cancel_it() -> None:
     assert not session.is_over
 
 
-async def test_a_client_that_cannot_be_sent_to_has_left() -> None:
+@pytest.mark.parametrize("text", GONE)
+async def test_a_client_that_cannot_be_sent_to_has_left(text: str) -> None:
     session, sent = await alone()
     with pytest.raises(WebSocketDisconnect):
-        await session.send({"type": "websocket.send", "text": "gone"})
+        await session.send({"type": "websocket.send", "text": text})
     await session.send({"type": "websocket.close", "code": 1000})
     await session.finish()
     assert len(sent) == 1
+
+
+async def test_what_a_server_says_of_a_handshake_is_the_codes() -> None:
+    async def send(message: Message) -> None:
+        raise RuntimeError("Invalid HTTP status code")
+
+    session = RawSession({"type": "websocket"}, send, send, 1)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="Invalid HTTP status"):
+        await session.send({"type": "websocket.http.response.start", "status": 1})
 
 
 def test_a_socket_that_nobody_serves_is_told_so(talks: Any) -> None:

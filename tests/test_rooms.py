@@ -8,11 +8,14 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import WebSocket
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.types import Message
@@ -190,6 +193,36 @@ async def test_a_socket_may_be_in_two_rooms() -> None:
             room.broadcast(n)
         line_of(two).go_on()
         assert heard(one) == [0, 1]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from(["join", "leave", "say", "pause", "go on"]), max_size=60), st.randoms())
+async def test_whoever_comes_goes_and_reads_hears_from_its_history_on_all_in_order(
+    steps: list[str], random: Random
+) -> None:
+    room, said = quiet(history=3, outbox=100), 0
+    came: list[tuple[int, Member, AsyncExitStack]] = []
+    for step in steps:
+        if step == "join":
+            stack = AsyncExitStack()
+            came.append((max(0, said - 3), await stack.enter_async_context(joined(room)), stack))
+        elif step == "say":
+            room.broadcast(said)
+            said += 1
+        elif room.members:
+            _, member, stack = random.choice(came)
+            if step == "leave":
+                await stack.aclose()
+            elif step == "pause":
+                line_of(member).is_paused = True
+            elif line_of(member).is_paused:
+                line_of(member).go_on()
+    there = {*room.members}
+    for begun, member, stack in came:
+        await stack.aclose()
+        heard_of = heard(member)
+        assert heard_of == list(range(begun, begun + len(heard_of)))
+        assert member not in there or begun + len(heard_of) == said
 
 
 # Members that do not keep up

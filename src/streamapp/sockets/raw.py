@@ -114,8 +114,10 @@ class RawSession:
         self.is_answered = True
         try:
             await self._send(message)
-        except OSError:
-            self._note_end(1006, "")
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not self._is_accepted:
+                raise
+            self._note_end(1006, "")  # by uvicorn's word, too, which has closed it for a ping or a bad frame
             if kind != "websocket.close":
                 raise WebSocketDisconnect(*self._end) from None
         match kind:
