@@ -25,6 +25,12 @@ def doubled(number: int = 1) -> int:
     return 2 * number
 
 
+class Elsewhere(Exception):
+    """As HTTP clients raise it, of what another server has answered."""
+
+    status_code = 404
+
+
 class Talks(streamapp.App):
     """Sessions that do what clients and drains meet."""
 
@@ -75,6 +81,7 @@ class Talks(streamapp.App):
             "unavailable": HTTPException(503, "later"),
             "input": InvalidInput("no such room"),
             "unencodable": NotEncodable("no JSON form"),
+            "others": Elsewhere("not found"),
             "websocket": WebSocketException(1003, "binary only"),
             "leaving": WebSocketDisconnect(1001),
             "all leaving": ExceptionGroup("tasks", [WebSocketDisconnect(1001)]),
@@ -194,6 +201,10 @@ def test_what_is_not_accepted_is_refused_and_the_next_one_served(talks: Any, pat
         ("unavailable", (1011, "later")),
         ("input", (4422, "no such room")),
         ("unencodable", (1011, "no JSON form")),
+        (
+            "others",
+            (1011, "the session /raises/{what} (Talks.raises) failed with Elsewhere; the server's log says why"),
+        ),
         ("websocket", (1003, "binary only")),
         ("leaving", (1000, "")),
         ("all leaving", (1000, "")),
@@ -204,11 +215,11 @@ def test_the_close_says_what_the_code_has_raised(talks: Any, what: str, told: tu
 
 
 def test_what_the_app_does_wrong_is_a_line_of_the_log(talks: Any, caplog: pytest.LogCaptureFixture) -> None:
-    for what in ("leaving", "http", "unavailable", "input", "bug", "unencodable"):
+    for what in ("leaving", "http", "unavailable", "input", "bug", "unencodable", "others"):
         ending(talks[1], f"/raises/{what}")
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
         "the session /raises/{what} (Talks.raises) failed"
-    ] * 2
+    ] * 3
 
 
 def test_a_client_that_leaves_is_no_error_nor_is_a_close_behind_it(

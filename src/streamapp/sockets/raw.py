@@ -11,6 +11,9 @@ Leaving is no error: neither is what user code does with a socket whose client h
     4000 + n    the code has raised an error of the caller's, with HTTP status n
 
 Before the socket is accepted all of it is an HTTP answer in the one error shape.
+
+Divergence: exception handlers that are registered on the FastAPI of `compile_app` are not asked: they answer by a
+`Response`, which an open socket has no place for.
 """
 
 import asyncio
@@ -276,7 +279,7 @@ class _Around:
         if not session.is_over:
             ready.result()
             enter_app(self._served.app)
-            # Of the handlers of errors that FastAPI has none speaks WebSocket, but for those that are as good as here.
+            # No handlers of exceptions: what the code raises is told here.
             own = {**scope, SESSION: session, "starlette.exception_handlers": ({}, {})}
             await self._app(own, session.receive, session.send)
 
@@ -286,8 +289,8 @@ class _Around:
             return None
         if isinstance(error, WebSocketRequestValidationError):
             return invalid_input(RequestValidationError(error.errors()))
-        is_told = isinstance(error, HTTPException | WebSocketException)
-        if not is_told and getattr(error, "status_code", 500) == StreamAppError.status_code:
+        is_refusal = isinstance(error, StreamAppError) and error.status_code != StreamAppError.status_code
+        if not is_refusal and not isinstance(error, HTTPException | WebSocketException):
             logger.error("the session %s failed", self._where, exc_info=error)
         return error
 
