@@ -1,8 +1,10 @@
 """Give fal's clients the tokens that they open sockets with: `POST /rest/tokens/`, and `fal_jwt_token` in a query.
 
-A token that has expired is refused on an open socket. fal-js keeps the one that it has until a socket of it has been
-open: refused at the handshake it would show it for ever. One frame is what it takes for a lost token, and what
-fal_client raises. What is no token for the app is refused at the handshake, 401.
+What is no token for the app is refused at the handshake, 401.
+
+Divergence: one that has expired is refused on an open socket. fal-js keeps the one that it has until a socket of it has
+been open: refused at the handshake it would show it for ever. One frame is what it takes for a lost token, and what
+fal_client raises.
 """
 
 import json
