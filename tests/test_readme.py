@@ -80,6 +80,7 @@ WITH_CLIENT = take(MAIN, 'from streamapp_client import Client\n\nwith Client("ht
 SUMS, SERVE_SUMS = take(MAIN, "import streamapp  # sums.py"), shell("streamapp serve sums.py")
 IN_SESSION = take(MAIN, 'from streamapp_client import Client\n\nwith Client("http://127.0.0.1:8000").connect(')
 IN_NODE = take(MAIN, 'import { Client } from "streamapp-client"; // browsers')
+SESSION_IN_NODE = take(MAIN, 'import { Client } from "streamapp-client"; // Node 20')
 IN_PAGES = {"EventSource": take(MAIN, "// EventSource"), "fetch": take(MAIN, "// fetch")}
 OF_PYTHON = [
     take(PYTHON, beginning)
@@ -133,6 +134,11 @@ NOT_RUN = {
     (JAVASCRIPT, "npm install"): "it is for a registry; tests/test_js_client.py packs the package",
     (JAVASCRIPT, "const source = client.eventSource"): "Node has no EventSource; client_sdk/js/test/pages.test.js has",
     (JAVASCRIPT, 'import { Client } from "streamapp-client";\nimport { useStream }'): "tests/pages/react-page.js is it",
+    (JAVASCRIPT, "const session = client.connect"): "it draws; client_sdk/js/test/connect.test.js has sessions",
+    (
+        JAVASCRIPT,
+        'import { Client } from "streamapp-client";\nimport { useSession }',
+    ): "tests/pages/react-page.js is it",
     (JAVASCRIPT, "<!doctype html>"): "tests/test_js_client.py has these two pages from tests/pages",
 }
 
@@ -241,6 +247,14 @@ def test_a_session(folder: Path) -> None:
         assert run_python(IN_SESSION, url, folder).split() == ["1", "2", "3"]
 
 
+@needs_node
+@needs_esbuild
+def test_a_session_in_javascript(folder: Path) -> None:
+    (folder / "sums.py").write_text(SUMS)
+    with serving(SERVE_SUMS, folder) as url:
+        assert run_node(SESSION_IN_NODE, url, folder).split() == ["1", "2", "3"]
+
+
 def run_python(code: str, url: str, folder: Path) -> str:
     return run([sys.executable, "-c", code.replace(HERE, url)], folder, url)
 
@@ -263,7 +277,7 @@ def run_node(code: str, url: str, folder: Path) -> str:
         timeout=WAIT_S,
         check=True,
     )
-    return run(["node", "--input-type=module", "--eval", bundle.stdout], folder, url)
+    return run(["node", "--experimental-websocket", "--input-type=module", "--eval", bundle.stdout], folder, url)
 
 
 @needs_chromium
