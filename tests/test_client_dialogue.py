@@ -300,6 +300,7 @@ def test_progress_renews_the_patience() -> None:
     ("status", "headers", "said"),
     [
         (200, {"Content-Type": "application/json"}, "HTTP 200 with application/json; write client.run"),
+        (426, {}, "a proxy on the way has taken the upgrade away"),
         (101, {"Sec-WebSocket-Accept": "x"}, "an answer to another request"),
         (101, {"Sec-WebSocket-Protocol": "other"}, "the protocol 'other'"),
     ],

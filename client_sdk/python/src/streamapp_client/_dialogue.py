@@ -313,9 +313,13 @@ def _upgrade(key: str) -> dict[str, str]:
 
 def _check_upgrade(response: httpx.Response, key: str) -> None:
     """Raise what an answer means that does not open a session."""
+    where, status, media_type = shown_url(response.url), response.status_code, core.media_type_of(response)
+    if status == httpx.codes.UPGRADE_REQUIRED:  # to a request that asks for one
+        why = "a proxy on the way has taken the upgrade away; one of nginx needs proxy_http_version 1.1, and "
+        why += "proxy_set_header for Upgrade and Connection"
+        raise UnexpectedAnswer(f"Expected a WebSocket at {where}, got HTTP {status}: {why}", status_code=status)
     if response.is_error:
         raise _Refused(error_from_response(response))
-    where, status, media_type = shown_url(response.url), response.status_code, core.media_type_of(response)
     if status != httpx.codes.SWITCHING_PROTOCOLS:
         got = f"HTTP {status} with {media_type or 'no type'}; write client.run(...) or client.stream(...)"
         raise UnexpectedAnswer(f"Expected a WebSocket at {where}, got {got}", status_code=status)
