@@ -167,6 +167,12 @@ async def test_who_never_reads_is_told_so_instead_of_waiting_for_ever(
             await sending
 
 
+def test_none_is_an_input_like_any_other(serve: Serve) -> None:
+    server = serve(*OPEN, HEAR, *DONE)
+    Client(server.url).connect("/stream").send(None)
+    assert server.saw(3)[2] == '{"type":"input","n":1,"data":null}'
+
+
 def test_images_of_events_are_downloaded(serve: Serve) -> None:
     session = session_of(serve, event("output", {"image": "data:image/png;base64,AA=="}), *DONE)
     with pytest.raises(Exception, match="Expected a PNG"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from . import _core as core
 from ._errors import SessionEnded, error_from_event
-from ._inputs import encode_input
+from ._inputs import encode_value
 from ._line import Line
 from ._models import Event, JobStatus
 
@@ -59,7 +59,7 @@ class AsyncSession(AsyncIterator[Event], Generic[T]):
             SessionEnded: it takes no more.
             StreamInterrupted: the connection was lost for good.
         """
-        return await self._line.send(encode_input(input))
+        return await self._line.send(encode_value(input))
 
     async def finish(self) -> None:
         """Say that no more inputs come; outputs still do."""

@@ -22,7 +22,12 @@ def encode_input(input: Any) -> bytes:
     Raises:
         TypeError: a value has no JSON form.
     """
-    return json.dumps({} if input is None else input, default=_encode, separators=(",", ":")).encode()
+    return encode_value({} if input is None else input)
+
+
+def encode_value(value: Any) -> bytes:
+    """Return the JSON of one input of a session, of which None is one; as `encode_input`."""
+    return json.dumps(value, default=_encode, separators=(",", ":")).encode()
 
 
 def _encode(value: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from . import _core as core
 from ._async_session import is_output
 from ._errors import SessionEnded
-from ._inputs import encode_input
+from ._inputs import encode_value
 from ._line import Line
 from ._models import Event, JobStatus
 
@@ -107,7 +107,7 @@ class Session(Iterator[Event], Generic[T]):
 
     def send(self, input: Any) -> int:
         """Send an input, and return its number; as `AsyncSession.send`."""
-        return self._thread.call(self._line.send(encode_input(input)))
+        return self._thread.call(self._line.send(encode_value(input)))
 
     def finish(self) -> None:
         """Say that no more inputs come; outputs still do."""
