@@ -9,6 +9,7 @@ import hashlib
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.waiting import WAIT_S, until
 from websockets.frames import Frame, Opcode
 
 import streamapp
+from streamapp.budget import Budget
 from streamapp.serve import websockets as ours
 from streamapp.serve.certificates import issue
 from streamapp.sockets.wire import Wire, text_frame, wire_of
@@ -562,17 +564,43 @@ def test_websockets_have_places_among_the_connections() -> None:
         assert is_served(served)
 
 
-# Signs of life
+async def test_an_app_that_only_sends_gives_others_their_turn() -> None:
+    """Also on a loop whose transports write at once, so that nothing ever waits here."""
+
+    class Open:
+        phase, is_paused, frames = "open", False, 0
+
+        def send_frame(self, frame: bytes) -> None:
+            self.frames += 1
+
+    socket: Any = Open()
+    talk = ours.Talk(socket)
+
+    async def send_all() -> None:
+        while True:
+            await talk.send({"type": "websocket.send", "text": "x"})
+
+    sending = asyncio.create_task(send_all())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    sending.cancel()
+    assert 0 < socket.frames < 200
 
 
-def test_a_client_that_answers_pings_stays() -> None:
-    with serving(heartbeat_s=0.05) as served, opened(served) as client:
-        opened_at = until_wire(served).last_pong
-        for _ in range(5):
-            opcode, content = client.read()
-            assert opcode == PING
-            client.send(PONG, content)
-        until(lambda: until_wire(served).last_pong > opened_at)
+# Signs of life: no beat passes by itself, as there are hours between them
+
+
+def beat(served: Running) -> None:
+    """Have the server ask the one client that there is for a sign of life."""
+    beaten = threading.Event()
+
+    def ask() -> None:
+        for protocol in protocols(served):
+            protocol._pulse._beat()
+        beaten.set()
+
+    served.server._runtime.call_on_loop(ask)
+    assert beaten.wait(WAIT_S)
 
 
 def until_wire(served: Running) -> Wire:
@@ -581,42 +609,90 @@ def until_wire(served: Running) -> Wire:
     return wire
 
 
+def test_a_client_that_answers_pings_stays() -> None:
+    with serving() as served, opened(served) as client:
+        wire = until_wire(served)
+        for _ in range(3):
+            before = wire.last_pong
+            beat(served)
+            opcode, content = client.read()
+            assert opcode == PING
+            client.send(PONG, content)
+            until(lambda: wire.last_pong > before)  # noqa: B023 - it is called at once
+        assert wire.is_open
+        assert wire.last_heard == wire.last_pong
+
+
 @pytest.mark.parametrize("says", [b"", sent(PONG), sent(PONG, b"999"), sent(TEXT, b"hello")], ids=str_of_code)
 def test_a_client_that_does_not_answer_a_ping_is_dropped(says: bytes) -> None:
-    with serving(heartbeat_s=0.05) as served, opened(served) as client:
+    with serving() as served, opened(served) as client:
+        beat(served)
         client.socket.sendall(says)
-        assert client.end() == (1011, "a ping had no answer for 0.05 s")
+        assert is_served(served)
+        beat(served)
+        assert client.end() == (1011, "a ping had no answer for 3600 s")
 
 
 def test_a_client_that_cannot_answer_for_what_it_sends_is_not_dropped() -> None:
     """Its pong stands behind the frame that it is sending."""
-    with serving(heartbeat_s=0.02) as served, opened(served) as client:
+    with serving() as served, opened(served) as client:
         whole = sent(BINARY, b"x" * 1000)
         client.socket.sendall(whole[:500])
-        assert client.read()[0] == PING
-        first = until_wire(served).last_heard
-        beats = protocols(served)[0]._pulse
-        until(lambda: beats._due > first + 0.2)
+        until(lambda: not protocols(served)[0]._incoming.is_between)
+        for _ in range(3):
+            beat(served)
         client.socket.sendall(whole[500:] + sent(PONG, b"1"))
-        while client.read()[0] != BINARY:
-            pass
+        assert [client.read()[0], client.read()[0]] == [PING, BINARY]
+        beat(served)
+        assert client.read() == (PING, b"2")
 
 
 def test_a_client_that_is_not_read_is_not_dropped_for_want_of_its_pong() -> None:
-    with serving(heartbeat_s=0.02) as served, opened(served, "/deaf") as client:
+    with serving() as served, opened(served, "/deaf") as client:
         client.socket.sendall(sent(TEXT, b"x") * 100)
         until(lambda: protocols(served)[0]._is_held)
-        since = protocols(served)[0]._pulse._due
-        until(lambda: protocols(served)[0]._pulse._due > since + 0.2)
-        assert protocols(served)[0].is_open
+        for _ in range(3):
+            beat(served)
+        assert until_wire(served).is_open
+
+
+def test_time_for_which_the_loop_was_blocked_is_nobodys_fault() -> None:
+    with serving() as served, opened(served) as client:
+        beat(served)
+        protocols(served)[0]._pulse._due = 0
+        beat(served)
+        assert client.read() == (PING, b"1")
+        client.send(PONG, b"1")
+        assert is_served(served)
+        beat(served)
+        assert client.read() == (PING, b"2")
 
 
 def test_a_client_that_takes_nothing_for_long_is_cut() -> None:
-    with serving(heartbeat_s=0.02, send_timeout_s=0.1) as served, opened(served, "/flood") as client:
+    with serving(send_timeout_s=1e-9) as served, opened(served, "/flood"):
+        until(lambda: until_wire(served).is_paused)
+        beat(served)
+        beat(served)
         until(lambda: served.app.ended == ["flood"])
-        with suppress(EOFError):
-            while True:
-                client.read()
+
+
+async def test_a_client_that_takes_some_of_what_it_is_sent_is_not_cut() -> None:
+    class Slow:
+        unsent_bytes, taken_bytes, is_open, is_cut = 1000, 0, True, False
+
+        def abort(self) -> None:
+            self.is_cut = True
+
+    socket: Any = Slow()
+    terms = ours.Terms(Budget(2), max_message_bytes=1, heartbeat_s=3600, send_timeout_s=1e-9, is_logged=False)
+    pulse = ours.Pulse(socket, terms, asyncio.get_running_loop())
+    for taken in (1, 2, 3):
+        socket.taken_bytes = taken
+        pulse._beat()
+    assert not socket.is_cut
+    pulse._beat()
+    pulse.stop()
+    assert socket.is_cut
 
 
 # What is lent

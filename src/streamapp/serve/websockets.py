@@ -18,6 +18,7 @@ import base64
 import binascii
 import hashlib
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 # What of a client waits until the app takes it, and how much of it is taken apart before others have their turn.
 _MAX_UNREAD, _MAX_UNREAD_BYTES = 64, 64 * 1024
 _FRAMES_AT_ONCE = 128
+_SENT_AT_ONCE = 32  # messages of an app that waits for nothing, likewise
 _MAX_EARLY_BYTES = 64 * 1024  # before the app has accepted
 _UNCOUNTED_BYTES = 16 * 1024
 _LATE_S = 1.0  # a beat that is so late shows that the loop was blocked, and nothing of the client
@@ -482,7 +484,7 @@ class Pulse:
         self._beats = 0
         self._asked: bytes | None = None  # what its pong has to say
         self._taken, self._taken_at = 0, time.monotonic()
-        self._wait()
+        self._wait(terms.heartbeat_s * (1 + random.random()) / 2)  # those that came together are not asked together
 
     def is_answered_by(self, content: bytes) -> bool:
         """Say whether a pong is the answer that is waited for; anybody may send others."""
@@ -495,9 +497,9 @@ class Pulse:
         """Ask no more."""
         self._timer.cancel()
 
-    def _wait(self) -> None:
-        self._due = time.monotonic() + self._terms.heartbeat_s
-        self._timer = self._loop.call_later(self._terms.heartbeat_s, self._beat)
+    def _wait(self, wait_s: float) -> None:
+        self._due = time.monotonic() + wait_s
+        self._timer = self._loop.call_later(wait_s, self._beat)
 
     def _beat(self) -> None:
         socket, now = self._socket, time.monotonic()
@@ -513,7 +515,7 @@ class Pulse:
             self._asked = b"%d" % self._beats
             socket.send_frame(frame(PING, self._asked))
             self._taken = socket.taken_bytes
-        self._wait()
+        self._wait(self._terms.heartbeat_s)
 
 
 class Talk:
@@ -523,7 +525,7 @@ class Talk:
         unread_bytes: what the app has not taken.
     """
 
-    __slots__ = ("_end", "_heard", "_readers", "_socket", "_writers", "unread_bytes")
+    __slots__ = ("_end", "_heard", "_readers", "_sent", "_socket", "_writers", "unread_bytes")
 
     def __init__(self, socket: SocketProtocol) -> None:
         self._socket = socket
@@ -531,6 +533,7 @@ class Talk:
         self._end: Message | None = None
         self._readers: list[asyncio.Future[None]] = []
         self._writers: list[asyncio.Future[None]] = []
+        self._sent = 0
         self.unread_bytes = 0
 
     @property
@@ -597,6 +600,9 @@ class Talk:
             ConnectionError: the WebSocket is over, or has never been open.
         """
         socket, kind = self._socket, message["type"]
+        self._sent += 1
+        if self._sent % _SENT_AT_ONCE == 0:
+            await asyncio.sleep(0)
         while socket.is_paused:
             await _waken(self._writers)
         if kind == "websocket.send" and socket.phase == "open":
