@@ -4,7 +4,9 @@ from typing import Any
 
 
 class FakeWire:
-    """Take what is sent; paused as the test says."""
+    """Take what is sent; paused as the test says, or by whatever is sent."""
+
+    fills = False
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
@@ -19,6 +21,7 @@ class FakeWire:
 
     def send_frame(self, frame: bytes) -> None:
         self.sent.append(frame)
+        self.unsent_bytes = len(frame) if self.fills else self.unsent_bytes
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         self.sent.append((code, reason))

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message as Sent
 from tests.lent_wire import FakeWire
 
+from streamapp.sockets.fal_frames import Message
 from streamapp.sockets.outgoing import Outgoing
 from streamapp.sockets.wire import WIRE_EXTENSION, binary_frame, text_frame
 
@@ -14,11 +15,11 @@ class Asgi:
     """Be a server without a `Wire`."""
 
     def __init__(self, error: BaseException | None = None, *, hangs: bool = False) -> None:
-        self.sent: list[Message] = []
+        self.sent: list[Sent] = []
         self._error = error
         self._hangs = hangs
 
-    async def __call__(self, message: Message) -> None:
+    async def __call__(self, message: Sent) -> None:
         if self._hangs:
             await asyncio.Event().wait()
         if self._error is not None:
@@ -37,9 +38,9 @@ def by_asgi(send: Asgi, send_timeout_s: float = 60) -> Outgoing:
 async def test_by_the_wire_a_message_is_sent_at_once() -> None:
     out = by_wire(wire := FakeWire())
     assert out.is_ready
-    assert out.send_at_once(b"a")
-    assert out.send_at_once(b"b", is_text=False)
-    await out.send(b"c")
+    assert out.send_at_once(Message(b"a"))
+    assert out.send_at_once(Message(b"b", is_text=False))
+    await out.send(Message(b"c"))
     assert wire.sent == [text_frame(b"a"), binary_frame(b"b"), text_frame(b"c")]
 
 
@@ -47,14 +48,37 @@ async def test_what_a_client_does_not_take_is_not_sent_at_once() -> None:
     out = by_wire(wire := FakeWire())
     wire.unsent_bytes = 1
     assert not out.is_ready
-    assert not out.send_at_once(b"a")
+    assert not out.send_at_once(Message(b"a"))
     assert wire.sent == []
+
+
+async def test_several_messages_are_written_in_one_piece() -> None:
+    out = by_wire(wire := FakeWire())
+    assert out.send_at_once(Message(b"a"), Message(b"b"))
+    await out.send(Message(b"c"), Message(b"d", is_text=False))
+    await out.send()
+    assert wire.sent == [text_frame(b"a") + text_frame(b"b"), text_frame(b"c") + binary_frame(b"d")]
+
+
+async def test_what_is_too_much_for_one_piece_waits_for_the_client_between_two() -> None:
+    out, large = by_wire(wire := FakeWire()), Message(b"a" * 70_000)
+    assert not out.send_at_once(large)
+    wire.fills = True
+    sending = asyncio.create_task(out.send(large, large, Message(b"b")))
+    for pieces in (1, 2, 3):
+        await asyncio.sleep(0)
+        assert len(wire.sent) == pieces
+        wire.unsent_bytes = 0
+        wire.on_writable()
+        await asyncio.sleep(0)
+    await sending
+    assert wire.sent == [text_frame(large.content), text_frame(large.content), text_frame(b"b")]
 
 
 async def test_a_message_waits_until_the_client_has_taken_enough() -> None:
     out = by_wire(wire := FakeWire())
     wire.unsent_bytes = 1
-    sending = [asyncio.create_task(out.send(b"a")), asyncio.create_task(out.room())]
+    sending = [asyncio.create_task(out.send(Message(b"a"))), asyncio.create_task(out.room())]
     await asyncio.sleep(0)
     wire.on_writable()  # which is no room yet
     await asyncio.sleep(0)
@@ -69,7 +93,7 @@ async def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
     out = by_wire(wire := FakeWire(), send_timeout_s=0)
     wire.unsent_bytes = 1
     with pytest.raises(TimeoutError):
-        await out.send(b"a")
+        await out.send(Message(b"a"))
 
 
 async def test_a_slow_client_is_waited_for_as_long_as_it_reads() -> None:
@@ -87,11 +111,11 @@ async def test_a_slow_client_is_waited_for_as_long_as_it_reads() -> None:
 async def test_by_asgi_nothing_is_sent_at_once() -> None:
     out = by_asgi(send := Asgi())
     assert not out.is_ready
-    assert not out.send_at_once(b"a")
+    assert not out.send_at_once(Message(b"a"))
     await out.room()
     await out.accept("own")
-    await out.send(b"a")
-    await out.send(b"b", is_text=False)
+    await out.send(Message(b"a"))
+    await out.send(Message(b"b", is_text=False))
     await out.close(1000, "well")
     assert send.sent == [
         {"type": "websocket.accept", "subprotocol": "own", "headers": []},
@@ -103,17 +127,17 @@ async def test_by_asgi_nothing_is_sent_at_once() -> None:
 
 async def test_by_asgi_a_client_has_as_long() -> None:
     with pytest.raises(TimeoutError):
-        await by_asgi(Asgi(hangs=True), send_timeout_s=0).send(b"a")
+        await by_asgi(Asgi(hangs=True), send_timeout_s=0).send(Message(b"a"))
 
 
 async def test_what_is_sent_to_a_client_that_has_left_says_so() -> None:
     out = by_wire(wire := FakeWire())
     wire.is_open = False
-    assert not out.send_at_once(b"a")
+    assert not out.send_at_once(Message(b"a"))
     with pytest.raises(ConnectionError):
-        await out.send(b"a")
+        await out.send(Message(b"a"))
     with pytest.raises(ConnectionError):
-        await by_asgi(Asgi(RuntimeError("after sending 'websocket.close'"))).send(b"a")
+        await by_asgi(Asgi(RuntimeError("after sending 'websocket.close'"))).send(Message(b"a"))
 
 
 @pytest.mark.parametrize("error", [OSError(), RuntimeError("after sending 'websocket.close'")])

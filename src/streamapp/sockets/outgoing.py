@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from starlette.types import Scope, Send
 
+from .fal_frames import Message
 from .wire import binary_frame, text_frame, wire_of
 
 # What a slow client has to take in each `send_timeout_s`, as of a stream by HTTP.
@@ -39,25 +40,37 @@ class Outgoing:
         """Say whether `send_at_once` would."""
         return self._wire is not None and not self._wire.is_paused and self._wire.is_open
 
-    def send_at_once(self, message: bytes, *, is_text: bool = True) -> bool:
-        """Send without waiting; False, and nothing is sent, where that may not be had."""
+    def send_at_once(self, *messages: Message) -> bool:
+        """Send all of them without waiting; False, and nothing is sent, where that may not be had."""
         if self._wire is None or not self.is_ready:
             return False
-        self._wire.send_frame(text_frame(message) if is_text else binary_frame(message))
+        frames = b"".join(map(_frame, messages))
+        if len(frames) > _PIECE_BYTES:  # behind which the client is to have newer ones
+            return False
+        self._wire.send_frame(frames)
         return True
 
-    async def send(self, message: bytes, *, is_text: bool = True) -> None:
+    async def send(self, *messages: Message) -> None:
         """Send, when the client has taken enough of what came before.
 
         Raises:
             TimeoutError: it does not read.
             OSError: it has left.
         """
-        if self._wire is not None:
-            await self.room()
-            self.send_at_once(message, is_text=is_text)
+        if self._wire is None:
+            for message in messages:
+                await self._send_by_asgi(message)
             return
-        content = {"text": message.decode()} if is_text else {"bytes": message}
+        frames = bytearray()
+        for n, message in enumerate(messages, 1):
+            frames += _frame(message)
+            if len(frames) > _PIECE_BYTES or n == len(messages):
+                await self.room()
+                self._wire.send_frame(bytes(frames))
+                frames.clear()
+
+    async def _send_by_asgi(self, message: Message) -> None:
+        content = {"text": message.content.decode()} if message.is_text else {"bytes": message.content}
         try:
             async with asyncio.timeout(self._send_timeout_s):
                 await self._send({"type": "websocket.send", **content})
@@ -99,3 +112,7 @@ class Outgoing:
         """End the connection now; under a foreign server that is left to its own ways."""
         if self._wire is not None:
             self._wire.abort()
+
+
+def _frame(message: Message) -> bytes:
+    return text_frame(message.content) if message.is_text else binary_frame(message.content)

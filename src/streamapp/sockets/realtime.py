@@ -213,7 +213,7 @@ class _Socket(ABC):
 
     async def _close(self, closing: Close) -> None:
         if closing.last:
-            await self.out.send(closing.last)
+            await self.out.send(Message(closing.last))
         await self.out.close(closing.code, closing.reason)
 
     # The job's events, to the client.
@@ -223,8 +223,7 @@ class _Socket(ABC):
         await self.out.room()
         while not subscriber.is_closed:
             events = subscriber.take()
-            for message in self._messages(events):
-                await self.out.send(message.content, is_text=message.is_text)
+            await self.out.send(*self._messages(events))
             if events and events[-1].is_terminal:
                 self._closing = self._closing or self._ending(events[-1])
                 return
@@ -238,11 +237,7 @@ class _Socket(ABC):
 
     def _deliver(self, events: list[Event]) -> bool:
         """Send events that have come while the writer waits, if that can be done at once; the end is none of them."""
-        if not self.out.is_ready:
-            return False
-        for message in self._messages(events):
-            self.out.send_at_once(message.content, is_text=message.is_text)
-        return True
+        return self.out.is_ready and self.out.send_at_once(*self._messages(events))
 
     def _messages(self, events: list[Event]) -> list[Message]:
         """Return what the client is told of events."""
@@ -418,7 +413,7 @@ class OwnSocket(_Socket):
         session = self.session
         self._job_id = self.job.id.encode()
         told = own_frames.session(self.job.id, session.key, received=session.inbox.received, resume_s=session.resume_s)
-        await self.out.send(told)
+        await self.out.send(Message(told))
 
     async def _first_frame(self) -> Open | Resume | None:
         """Return how the client begins; None where it has left."""
@@ -488,7 +483,7 @@ class OwnSocket(_Socket):
         return Message(own_frames.event(event, self._job_id))
 
     async def _break_silence(self) -> None:
-        await self.out.send(own_frames.PING)
+        await self.out.send(Message(own_frames.PING))
 
     # Inputs that are in.
 
@@ -513,8 +508,8 @@ class OwnSocket(_Socket):
         self._paying = None
 
     @property
-    def _received(self) -> bytes:
-        return own_frames.received(self.session.inbox.received)
+    def _received(self) -> Message:
+        return Message(own_frames.received(self.session.inbox.received))
 
     def _stop_owing(self) -> None:
         if self._owing is not None:
