@@ -8,7 +8,7 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .client import Connection, NotOffered, Received
 
@@ -23,7 +23,9 @@ _PONG = b"\x8a\x80" + _MASK
 
 @dataclass
 class Socket(Connection):
-    """One WebSocket, whose messages are JSON."""
+    """One WebSocket, whose messages are JSON, and small."""
+
+    RECEIVE_BYTES: ClassVar[int] = 16 * 1024
 
     @classmethod
     def connect(cls, port: int, path: str) -> "Socket":

@@ -48,7 +48,8 @@ def _watch(served: Served, sockets: Sequence[Socket], *, watched_s: float) -> di
     said = [[m for m in socket.messages() if m.payload["t"] > since] for socket in sockets]
     for messages in said:
         numbers = [message.payload["i"] for message in messages]
-        if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or len(numbers) < 0.9 * _HZ * watched_s:
+        is_whole = numbers == list(range(min(numbers, default=0), max(numbers, default=-1) + 1))
+        if not is_whole or len(numbers) < 0.9 * _HZ * watched_s:
             raise NotOffered(f"{len(numbers)} of {_HZ * watched_s:.0f} messages came to a member, or not in order")
     late_ms = [(message.at - message.payload["t"]) * 1000 for messages in said for message in messages]
     return {
