@@ -731,7 +731,12 @@ async def test_of_outputs_that_come_together_none_is_lost_where_they_fill_the_co
         channel, before = (await only_job(api)).channel, len(client.sent)
         client.fills = True
         advance(0.1)  # since it was served: what comes now is delivered while its task sleeps
-        thread = threading.Thread(target=lambda: [channel.emit(to_event({"n": n})) for n in range(5)])
+
+        def emit() -> None:
+            for n in range(5):
+                channel.emit(to_event({"n": n}))
+
+        thread = threading.Thread(target=emit)
         thread.start()
         thread.join()
         await soon(lambda: len(client.sent) > before)
