@@ -192,6 +192,24 @@ def test_who_was_answered_is_looked_at_again_when_something_is_waited_for() -> N
     assert visitor.given_up == 1
 
 
+def test_a_place_is_handed_over_with_its_connection() -> None:
+    at, (guest, heir) = table(), visitors(2)
+    enter(at, guest)
+    at.hand_over(guest, heir)
+    assert (guest.address, at._held, at._silent) == (None, 1, {})
+    at.leave(guest)
+    assert at._held == 1
+    at.leave(heir)
+    assert (at._held, at._addresses) == (0, {})
+
+
+def test_what_has_no_place_hands_none_over() -> None:
+    at, (guest, heir) = table(), visitors(2)
+    at.hand_over(guest, heir)
+    at.leave(heir)
+    assert at._held == 0
+
+
 def test_what_happens_is_told_at_once_and_then_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     at, told = table(1), []
     enter(at, Visitor("answered"))

@@ -5,6 +5,7 @@ There no second passes by itself: `let_pass` looks at the connections as often a
 
 import asyncio
 import base64
+import gc
 import hashlib
 import os
 import socket
@@ -29,6 +30,7 @@ import streamapp
 from streamapp.budget import Budget
 from streamapp.serve import websockets as ours
 from streamapp.serve.certificates import issue
+from streamapp.serve.server import LendingProtocol
 from streamapp.sockets.wire import Wire, text_frame, wire_of
 
 __all__ = ["no_second_passes_by_itself", "tls_folder"]  # fixtures
@@ -585,6 +587,25 @@ async def test_an_app_that_only_sends_gives_others_their_turn() -> None:
         await asyncio.sleep(0)
     sending.cancel()
     assert 0 < socket.frames < 200
+
+
+def test_websockets_behind_a_proxy_count_by_the_address_that_it_names() -> None:
+    with serving(max_connections=4) as served:
+        requests = served.server.connections._requests
+        with opened(served, "/echo", "X-Forwarded-For: 192.0.2.1"), opened(served, "/echo", "X-Forwarded-For: ::2"):
+            assert sum(requests.values()) == 2
+            with opened(served, "/echo", "X-Forwarded-For: 192.0.2.1"):
+                one_more = Client(served, "/echo", "X-Forwarded-For: 192.0.2.1")
+                with one_more.socket:
+                    assert one_more.head().startswith("HTTP/1.1 503 ")
+        until(lambda: not requests)
+
+
+def test_nothing_is_left_of_the_request_that_a_websocket_began_as() -> None:
+    with serving() as served, opened(served):
+        until_wire(served)
+        requests = [c for c in gc.get_objects() if isinstance(c, LendingProtocol)]
+        assert [c for c in requests if c.transport is protocols(served)[0].transport] == []
 
 
 # Signs of life: no beat passes by itself, as there are hours between them

@@ -176,15 +176,13 @@ class LendingProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Have `_parse` go on in HTTP; called where the parser stops, as another protocol may follow."""
-        if not self._offers_other:
-            super()._unsupported_upgrade_warning()
-        elif (offer := sys.exception()) is not None:
-            raise offer
+        if self._offers_other:
+            raise  # by a name it would keep its own frame, and that this connection
+        super()._unsupported_upgrade_warning()
 
     def handle_websocket_upgrade(self) -> None:
         """Have `_parse` go on by WebSocket; called where the parser stops."""
-        if (offer := sys.exception()) is not None:
-            raise offer
+        raise
 
     def _should_upgrade(self) -> bool:
         """Say whether a WebSocket begins here; not behind a request whose answer still takes the connection."""
@@ -218,6 +216,7 @@ class LendingProtocol(HttpToolsProtocol):
         scope["extensions"] = {"websocket.http.response": {}, WIRE_EXTENSION: opened}
         self._connections.hand_over(self, opened)
         self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does: the two would keep each other
         opened.begin(self.transport, self.app, early)
 
     @property
