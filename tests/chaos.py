@@ -129,10 +129,10 @@ def cut_sessions(quick: bool) -> dict[str, Any]:
     count = 60 if quick else 2000
 
     async def all_of(url: str) -> list[int]:
-        async with AsyncClient(url, patience_s=60, resume_window_s=30) as client:
-            return await in_parallel(count, 300, lambda i: (_answers if i % 2 else _tally)(client, i))
+        async with AsyncClient(url, patience_s=60, resume_window_s=60) as client:
+            return await in_parallel(count, 200, lambda i: (_answers if i % 2 else _tally)(client, i))
 
-    with serving() as server, cutting(server.port, seed=SEED, cut=0.7, most_bytes=6_000) as proxy:
+    with serving() as server, cutting(server.port, seed=SEED, cut=0.5, most_bytes=6_000) as proxy:
         reconnects = asyncio.run(all_of(f"http://127.0.0.1:{proxy.port}"))
         started = Client(server.url).run("/count")
     # A session whose opening was cut before its answer came is opened again; the first one ends with its window.
