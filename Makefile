@@ -63,7 +63,7 @@ chromium: # what the page is tested in; where it cannot be installed, those test
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } || true
 
-chaos: install tests/.venvs/runpod/.installed ## cut, flood, kill: faults over real sockets (nine minutes)
+chaos: install tests/.venvs/runpod/.installed ## cut, flood, kill: faults over real sockets (eight minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json
 
 bench: install $(PEERS) ## measure beside every peer, an hour and a half; the tables and the picture
