@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import inspect
 import itertools
 import json
@@ -645,6 +646,25 @@ def test_a_cancel_reaches_what_came_back_and_closes_it(path: str, what: str) -> 
         client.post(f"/jobs/{job_id}/cancel")
         assert closed.wait(WAIT_S)
         assert client.post(path, json={"what": "coroutine"}).json() == 1
+
+
+def test_of_an_iterator_whose_job_was_cancelled_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    has_begun, goes_on = threading.Event(), threading.Event()
+
+    def two() -> Iterator[int]:
+        has_begun.set()
+        goes_on.wait(WAIT_S)
+        yield 1
+
+    GIVEN["two"] = lambda: awaited(two())
+    with serving(Giving) as client:
+        job_id = submit(client, "/async-def", what="two")
+        assert has_begun.wait(WAIT_S)
+        client.post(f"/jobs/{job_id}/cancel")
+        client.post("/async-def", json={"what": "coroutine"})  # the loop has cancelled its task by then
+        goes_on.set()
+    gc.collect()  # tasks say so when they go
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_job_that_has_ended_is_not_awaited() -> None:

@@ -1,6 +1,7 @@
 """Productions: one producer for many readers, from the first of them to the last."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
@@ -279,6 +280,25 @@ async def test_a_producer_that_blocks_has_a_thread_of_its_own_and_is_closed_ther
     await returned()
     assert len(set(threads)) == 1
     assert threads[0].name.startswith("broadcast-")
+
+
+async def test_of_a_thread_that_was_stopped_nothing_is_logged(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    def produce() -> Iterator[int]:
+        yield 0
+        gate()
+        yield 1
+
+    production = Production(produce)
+    reader = Reader(production)
+    assert await reader.next() == [0]
+    await asyncio.to_thread(gate.wait)
+    production.stop()
+    assert await reader.rest() == []
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await returned()
+    gc.collect()  # tasks say so when they go
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_new_run_waits_until_the_code_of_the_one_before_has_returned(gate: Gate) -> None:

@@ -222,6 +222,7 @@ async def in_thread(job: Job, items: Iterator[Any], stream: Stream) -> Any:
         return await asyncio.shield(going)
     except asyncio.CancelledError:  # its next item meets the job's end, and then it is closed
         await asyncio.wait({going})
+        going.exception()  # which is heard with that
         raise
 
 
