@@ -70,11 +70,13 @@ async def running(app: streamapp.App, store: JobStore | None = None, **settings:
         await runtime.stop()
 
 
-async def begin(runtime: Runtime, path: str = "/rt", *, of: type[Job] = Job, **limits: Any) -> Talk:
-    """Begin a session, of a class of the test's own; what it is bounded by is the inbox's."""
+async def begin(runtime: Runtime, path: str = "/rt", *inputs: Any, of: type[Job] = Job, **limits: Any) -> Talk:
+    """Begin a session that has some inputs, of a class of the test's own; what it is bounded by is the inbox's."""
     served, spec = runtime.served[0], spec_of(runtime, path)
-    limits = {"buffering": spec.mark.buffering, **limits}
-    job = of(served.session_request(spec, new_job_id()), runtime.settings, inbox=Inbox(**limits))
+    inbox = Inbox(**{"buffering": spec.mark.buffering, **limits})
+    job = of(served.session_request(spec, new_job_id()), runtime.settings, inbox=inbox)
+    for value in inputs:
+        inbox.put(await served.session_reader(spec).validate(value))
     await runtime.submit_session(job, served, spec)
     return Talk(runtime, job, path)
 

@@ -283,8 +283,7 @@ async def test_a_session_that_is_silent_for_too_long_ends_well() -> None:
 
     async with running(Brief()) as runtime:
         for path in ("/rt", "/bidi"):
-            talk = await begin(runtime, path)
-            await talk.say({"x": 1})
+            talk = await begin(runtime, path, {"x": 1})
             assert [event.kind for event in await talk.hear()] == ["output", "done"]
             assert talk.inbox is not None and talk.inbox.has_timed_out
             await ended(talk.job)
