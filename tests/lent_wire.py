@@ -12,6 +12,7 @@ class FakeWire:
         self.sent: list[Any] = []
         self.unsent_bytes = 0
         self.on_writable: Any = None
+        self.on_ended: Any = None
         self.is_open = True
         self.last_heard = self.last_pong = 0.0
 

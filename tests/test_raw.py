@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import pytest
@@ -11,6 +11,7 @@ from fastapi import Depends, Header, HTTPException, WebSocket, WebSocketExceptio
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
+from tests.lent_wire import FakeWire
 from tests.served import drain, runtime_of, serving, shape
 from tests.waiting import WAIT_S, until
 
@@ -19,6 +20,7 @@ from streamapp.app import get_current_app
 from streamapp.errors import DefinitionError, InvalidInput, NotEncodable
 from streamapp.settings import Settings
 from streamapp.sockets.raw import RawSession
+from streamapp.sockets.wire import WIRE_EXTENSION
 
 
 def doubled(number: int = 1) -> int:
@@ -84,6 +86,7 @@ class Talks(streamapp.App):
             "others": Elsewhere("not found"),
             "websocket": WebSocketException(1003, "binary only"),
             "leaving": WebSocketDisconnect(1001),
+            "cancelled": asyncio.CancelledError(),
             "all leaving": ExceptionGroup("tasks", [WebSocketDisconnect(1001)]),
         }
         if not early:
@@ -197,6 +200,10 @@ def test_what_is_not_accepted_is_refused_and_the_next_one_served(talks: Any, pat
             (1011, "the session /raises/{what} (Talks.raises) failed with RuntimeError; the server's log says why"),
         ),
         ("exit", (1011, "the session /raises/{what} (Talks.raises) failed with SystemExit; the server's log says why")),
+        (
+            "cancelled",
+            (1011, "the session /raises/{what} (Talks.raises) failed with CancelledError; the server's log says why"),
+        ),
         ("http", (4403, "not for you")),
         ("unavailable", (1011, "later")),
         ("input", (4422, "no such room")),
@@ -371,6 +378,67 @@ async def test_who_waits_for_a_message_hears_at_once_that_the_session_was_ended(
     assert await session.receive() == await waiting
     await session.finish()
     assert sent[1:] == [{"type": "websocket.close", "code": 4000, "reason": "enough"}]
+
+
+async def hearing(code: Callable[[RawSession], Awaitable[Any]], advance: Callable[[float], None]) -> asyncio.Task[Any]:
+    """Return code that has a session by a wire, a minute after the client has left it."""
+    wire = FakeWire()
+
+    async def receive() -> Message:
+        return {"type": "websocket.receive", "text": "late"}
+
+    async def send(message: Message) -> None: ...
+
+    async def have_session() -> None:
+        session = RawSession({"type": "websocket", "extensions": {WIRE_EXTENSION: wire}}, receive, send, 100)
+        await session.receive()
+        await session.send({"type": "websocket.accept"})
+        await code(session)
+
+    having = asyncio.create_task(have_session())
+    await asyncio.sleep(0)
+    wire.on_ended()
+    advance(60)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return having
+
+
+async def test_code_that_never_hears_of_its_clients_leaving_is_cut(advance: Callable[[float], None]) -> None:
+    having = await hearing(lambda session: asyncio.Event().wait(), advance)
+    await asyncio.wait({having})
+    assert having.cancelled()
+
+
+async def test_code_that_still_reads_what_came_before_is_not_cut_until_it_stops(
+    advance: Callable[[float], None],
+) -> None:
+    going_on = asyncio.Event()
+
+    async def read(session: RawSession) -> None:
+        await asyncio.sleep(0)
+        await session.receive()
+        await going_on.wait()
+
+    having = await hearing(read, advance)
+    await asyncio.sleep(0)
+    assert not having.done() and not having.cancelling()
+    advance(60)
+    await asyncio.wait({having})
+    assert having.cancelled()
+
+
+async def test_code_that_has_closed_may_go_on(advance: Callable[[float], None]) -> None:
+    going_on = asyncio.Event()
+
+    async def close(session: RawSession) -> None:
+        await session.send({"type": "websocket.close"})
+        await going_on.wait()
+
+    having = await hearing(close, advance)
+    assert not having.cancelling()
+    going_on.set()
+    await having
 
 
 async def test_to_cancel_who_waits_is_still_to_cancel_it() -> None:

@@ -43,6 +43,7 @@ class Line:
     """Stand for the connection of a client that reads when the test says so: a `Wire`."""
 
     def __init__(self) -> None:
+        self.on_ended: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self.last_heard = self.last_pong = 0.0
         self.is_open, self.is_paused = True, False

@@ -757,6 +757,18 @@ def test_who_waits_for_room_is_told_of_it_and_of_the_end(leaves: bool) -> None:
         until(lambda: told[:1] == [not leaves])
 
 
+def test_who_wants_to_know_of_the_end_is_told_once(served: Running) -> None:
+    with opened(served) as client:
+        client.send(TEXT, b"first")
+        client.read()
+        told: list[int] = []
+        until_wire(served).on_ended = lambda: told.append(1)
+        client.send(CLOSE, b"\x0f\xa1bye")
+        assert rest_of(client.socket)
+    until(lambda: (4001, "bye") in served.app.ended)
+    assert told == [1]
+
+
 def test_an_abort_ends_it_at_once(served: Running) -> None:
     with opened(served) as client:
         client.send(TEXT, b"first")

@@ -129,8 +129,18 @@ class SocketProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("address", "is_paused", "last_heard", "last_pong", "left_s", "on_writable", "phase", "scope", "transport"),
-        *("_accept", "_connections", "_incoming", "_is_held", "_is_scheduled", "_is_tls", "_loop", "_owed_pong"),
+        *("address", "is_paused", "last_heard", "last_pong", "left_s", "on_ended", "on_writable", "phase", "scope"),
+        *(
+            "transport",
+            "_accept",
+            "_connections",
+            "_incoming",
+            "_is_held",
+            "_is_scheduled",
+            "_is_tls",
+            "_loop",
+            "_owed_pong",
+        ),
         *("_pulse", "_share", "_state", "_talk", "_terms", "_written"),
     )
 
@@ -142,6 +152,7 @@ class SocketProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.address: Address | None = None
         self.left_s: float = BODY_S
+        self.on_ended: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self.is_paused = False
         self.last_heard = self.last_pong = time.monotonic()
@@ -560,6 +571,8 @@ class Talk:
             self._heard.clear()
             self.unread_bytes = 0
         _wake(self._readers)
+        if self._socket.on_ended is not None:
+            self._socket.on_ended()
 
     def wake_writers(self) -> None:
         """Let them look again whether they may go on."""

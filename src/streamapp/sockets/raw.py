@@ -2,7 +2,8 @@
 
 FastAPI fills the parameters. What this is about is that a session ends well whatever the code in it does: its place is
 given back, a drain and whoever has an eye on it can end it, and the client is told why by the code of the close.
-Leaving is no error: neither is what user code does with a socket whose client has gone.
+Leaving is no error: neither is what user code does with a socket whose client has gone. Code that does not hear of it,
+as it neither reads nor sends, is cancelled half a minute later.
 
     1000        the code has returned, and has left the socket open
     1009        a message is larger than `max_message_bytes`
@@ -49,6 +50,7 @@ _MAX_REASON_BYTES = 123
 _CLOSE_S = 0.5
 _TURN_S = 0.001
 _PATIENCE_S = 0.2  # after the drain's end, for code that hears of it only then
+_UNHEARD_S = 30.0  # for code that neither reads nor sends to hear that its session is over
 
 
 class RawSession:
@@ -67,19 +69,21 @@ class RawSession:
         self.is_answered = False
         self._receive, self._send = receive, send
         self._max_bytes = max_bytes
-        self._task = asyncio.current_task()
+        self._code = _Code()
         self._waiting: asyncio.Task[Any] | None = None
-        self._is_connected = self._is_cut = False
-        self._is_accepted = False
+        self._is_connected = self._is_accepted = False
         self._end = (1006, "")
         self._turn_given = time.monotonic()
         self._closing: asyncio.Task[None] | None = None
+        if self.wire is not None:
+            self.wire.on_ended = self._code.watch
 
     async def receive(self) -> Message:
         """Return what comes next; what has ended the session from here is heard as the client's leaving."""
         if not self._is_connected:
             self._is_connected = True
             return {"type": "websocket.connect"}
+        self._code.asked += 1
         message = await self.unless_over(self._receive)
         if message is not None and message["type"] == "websocket.receive":
             if size_of(message) <= self._max_bytes:
@@ -87,6 +91,7 @@ class RawSession:
             self.end(1009, f"a message is larger than {self._max_bytes} bytes")
         elif message is not None:
             self._note_end(message.get("code", 1005), message.get("reason") or "")
+        self._code.has_heard = True
         code, reason = self._end
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
@@ -108,6 +113,8 @@ class RawSession:
     async def send(self, message: Message) -> None:
         """Send what user code says; to close once more is no error, to send anything else is the client's leaving."""
         kind = message["type"]
+        self._code.asked += 1
+        self._code.has_heard = self.is_over or kind == "websocket.close"
         if self.is_over:
             if kind == "websocket.close":
                 return
@@ -120,6 +127,7 @@ class RawSession:
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not self._is_accepted:
                 raise
+            self._code.has_heard = True
             self._note_end(1006, "")  # by uvicorn's word, too, which has closed it for a ping or a bad frame
             if kind != "websocket.close":
                 raise WebSocketDisconnect(*self._end) from None
@@ -160,6 +168,7 @@ class RawSession:
             self.wire.close(*self._end)
         elif self._is_accepted:
             self._closing = asyncio.create_task(self._close())
+            self._code.watch()
 
     def _note_end(self, code: int, reason: str) -> None:
         self.is_over, self._end = True, (code, reason)
@@ -172,21 +181,62 @@ class RawSession:
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     def cut(self) -> None:
-        """Cancel the code that still has the socket."""
-        self._is_cut = self._task is not None and self._task.cancel()
+        """Cancel the code that still has the socket; again is without effect."""
+        self._code.cut()
 
     def was_cut(self) -> bool:
         """Say whether it was this that has cancelled the code, and nobody else."""
-        assert self._task is not None
-        return self._is_cut and self._task.uncancel() == 0
+        return self._code.was_cut()
 
     async def finish(self) -> None:
         """Close what user code has left open, when it has returned."""
-        self._task = None
+        self._code.leave()
         if not self.is_over and self._is_accepted:
             self.end(1000, "")
         if self._closing is not None:
             await asyncio.wait({self._closing}, timeout=_CLOSE_S)
+
+
+class _Code:
+    """Stand for the code that has a session, in the task that makes this.
+
+    Where it never asks for what would tell it that the session is over it is cut: it would keep the place of a client
+    that has gone for ever.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0  # times that it has read or sent
+        self.has_heard = False
+        self._task = asyncio.current_task()
+        self._is_cut = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """See to it that it hears of the end, which has come."""
+        if self._task is not None:
+            self._timer = self._task.get_loop().call_later(_UNHEARD_S, self._look, self.asked)
+
+    def _look(self, asked: int) -> None:
+        if asked != self.asked:  # it goes through what came before the end
+            self.watch()
+        elif not self.has_heard:
+            self.cut()
+
+    def cut(self) -> None:
+        """Cancel it, once."""
+        if not self._is_cut:
+            self._is_cut = self._task is not None and self._task.cancel()
+
+    def was_cut(self) -> bool:
+        """Say whether it was this that has cancelled it, and nobody else."""
+        assert self._task is not None
+        return self._is_cut and self._task.uncancel() == 0
+
+    def leave(self) -> None:
+        """Note that it has returned."""
+        self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def session_of(socket: WebSocket) -> RawSession:
@@ -247,18 +297,17 @@ class _Around:
         try:
             self._enter(session)
             await self._run(scope, session)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if not session.was_cut():
-                raise
+                refusal = self._told(_own(error), session)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # the app's own code, which ends its session alone
             refusal = self._told(error, session)
         finally:
             self._runtime.places.leave(session)
-        if session.is_answered:
-            if refusal is not None:
-                session.end(*self._closing_for(refusal))
-            await session.finish()
-        else:
+        if session.is_answered and refusal is not None:
+            session.end(*self._closing_for(refusal))
+        await session.finish()
+        if not session.is_answered:
             await self._refuse(refusal or _unanswered(session), scope, receive, send)
 
     def _enter(self, session: RawSession) -> None:
@@ -311,6 +360,15 @@ class _Around:
 def _unanswered(session: RawSession) -> StreamAppError | HTTPException:
     """Say why a socket is refused that user code has neither accepted nor closed."""
     return Draining(_SHUTTING_DOWN) if session.is_over else HTTPException(403, "the session has not been accepted")
+
+
+def _own(error: asyncio.CancelledError) -> asyncio.CancelledError:
+    """Return what code has met by waiting for what was cancelled; raise it where the task itself is to end."""
+    task = asyncio.current_task()
+    assert task is not None
+    if task.cancelling():
+        raise error
+    return error
 
 
 def _is_leaving(error: BaseException, session: RawSession) -> bool:
