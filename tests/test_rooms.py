@@ -124,6 +124,16 @@ async def test_what_is_said_goes_to_all_but_those_who_are_left_out() -> None:
         assert [heard(one), heard(two), heard(three)] == [[1, 4], [1, 2], [1, 2, 3]]
 
 
+async def test_who_is_left_out_is_a_member_and_may_be_nobody() -> None:
+    room = quiet()
+    async with joined(room) as one:
+        room.broadcast(1, exclude=None)
+        for wrong in (one.id, [one.id], one.socket):
+            with pytest.raises(DefinitionError, match=r"expected a member, as join gives it, or several, got"):
+                room.broadcast(2, exclude=wrong)  # type: ignore[arg-type]
+        assert heard(one) == [1]
+
+
 async def test_who_comes_late_hears_what_was_said_and_then_the_rest_in_order_and_once() -> None:
     room = quiet(history=3)
     members = []
@@ -268,6 +278,25 @@ async def test_who_reads_nothing_has_to_leave_and_the_others_hear_of_it_behind_w
         assert heard(stuck) == []
         assert [message async for message in stuck] == []
         assert room.members == [fast]
+
+
+async def test_who_is_behind_is_not_heard_until_it_has_caught_up_so_that_its_own_words_do_not_make_it_leave() -> None:
+    room = quiet(history=0, outbox=2)
+    async with joined(room, "1", "2", "3", line=(line := Line())) as member:
+        line.is_paused = True
+        for _ in range(2):
+            room.broadcast(await anext(member))
+            asyncio.get_running_loop().call_soon(line.go_on)
+            line.is_paused = True
+        assert (await anext(member), line.closed, line.heard) == (3, None, [1, 2])
+
+
+async def test_who_does_not_catch_up_is_heard_at_last(advance: Callable[[float], None]) -> None:
+    async with joined(quiet(), "1", line=(line := Line())) as member:
+        line.is_paused = True
+        member.send("unread")
+        asyncio.get_running_loop().call_soon(advance, 2)
+        assert await anext(member) == 1
 
 
 async def test_a_message_to_one_that_reads_nothing_makes_it_leave_too() -> None:
@@ -450,7 +479,7 @@ async def test_only_sockets_that_are_looked_after_join() -> None:
 
 
 async def test_a_room_of_a_name_is_made_once_and_freed_with_its_last_member() -> None:
-    rooms = Rooms(presence=False)
+    rooms = Rooms(presence=False, keep_s=0)
     async with joined(rooms["lobby"]) as one:
         gc.collect()
         async with joined(rooms["lobby"]) as two:
@@ -460,6 +489,37 @@ async def test_a_room_of_a_name_is_made_once_and_freed_with_its_last_member() ->
     del one, two
     gc.collect()
     assert len(rooms) == 0
+
+
+async def test_what_was_said_in_a_room_outlasts_its_last_member_for_a_while(advance: Callable[[float], None]) -> None:
+    rooms = Rooms(presence=False, keep_s=60)
+    for said in ([], [1], [1, 2]):
+        async with joined(rooms["lobby"]) as member:
+            assert heard(member) == said
+            rooms["lobby"].broadcast(len(said) + 1)
+        advance(50)
+    advance(20)
+    del member  # which has its room
+    async with joined(rooms["lobby"]) as member:
+        assert (heard(member), len(rooms)) == ([], 1)
+
+
+async def test_what_is_said_in_a_room_without_members_is_kept_for_who_joins() -> None:
+    rooms = Rooms(presence=False)
+    rooms["lobby"].broadcast(1)
+    await asyncio.to_thread(lambda: rooms["lobby"].broadcast(2))
+    assert len(rooms["silent"].members) == 0
+    async with joined(rooms["lobby"]) as member:
+        assert (heard(member), len(rooms)) == ([1, 2], 1)
+
+
+@pytest.mark.parametrize(("names", "said", "kept"), [(1100, "x", 1000), (30, "x" * 2**20, 15)])
+def test_of_rooms_that_anybody_makes_up_the_last_are_kept(names: int, said: str, kept: int) -> None:
+    rooms = Rooms()
+    for name in range(names):
+        rooms[str(name)].broadcast(said)
+    assert len(rooms) == pytest.approx(kept, abs=1)
+    assert [len(rooms[name]._history) for name in ("0", str(names - 1))] == [0, 1]
 
 
 def test_threads_that_ask_at_once_get_one_room() -> None:

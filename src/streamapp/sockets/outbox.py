@@ -40,12 +40,16 @@ class Said:
 
 
 class Unread:
-    """Hold messages in order, of those with one key the newest, and say when they are too many or too large."""
+    """Hold messages in order, of those with one key the newest, and say when they are too many or too large.
+
+    Attributes:
+        size: the bytes of all.
+    """
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most, self._most_bytes = most, most_bytes
         self._said: OrderedDict[object, Said] = OrderedDict()
-        self._bytes = 0
+        self.size = 0
 
     def __len__(self) -> int:
         return len(self._said)
@@ -56,19 +60,19 @@ class Unread:
     @property
     def is_over(self) -> bool:
         """Say whether there is more than there may be; one message may be larger than all bytes."""
-        return len(self) > self._most or (self._bytes > self._most_bytes and len(self) > 1)
+        return len(self) > self._most or (self.size > self._most_bytes and len(self) > 1)
 
     def add(self, said: Said) -> None:
         """Put a message at the end, in the place of one with its key."""
         place: object = said if said.key is None else said.key
         before = self._said.pop(place, None)
-        self._bytes += len(said.data) - (0 if before is None else len(before.data))
+        self.size += len(said.data) - (0 if before is None else len(before.data))
         self._said[place] = said
 
     def take(self) -> Said:
         """Return the oldest, and forget it."""
         _, said = self._said.popitem(last=False)
-        self._bytes -= len(said.data)
+        self.size -= len(said.data)
         return said
 
 

@@ -12,13 +12,14 @@ server looks, and not that something was sent to it.
 
 import asyncio
 import threading
-from collections import deque
+import time
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from secrets import token_hex
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from weakref import WeakValueDictionary
 
 from fastapi.exceptions import RequestValidationError
@@ -38,7 +39,9 @@ WhenFull = Literal["evict", "conflate"]
 WhenTooFast = Literal["close", "drop"]
 
 _MAX_ID = 128
+_BEHIND_S = 1.0  # for a member that talks to take what it was sent before
 _LAST_S = 5.0  # for a member whose code has returned to take what it was sent
+_MOST_KEPT, _MOST_KEPT_BYTES = 1000, 16 * MIB  # of rooms without members
 _LOOP_S = 30.0  # for the loop to take what another thread says
 
 
@@ -52,7 +55,7 @@ class Room:
             async def chat(self, socket: WebSocket, name: str = "somebody"):
                 async with self.room.join(socket, about={"name": name}) as member:
                     async for message in member:
-                        self.room.broadcast({"from": name, **message}, exclude=member)
+                        self.room.broadcast({"from": name, "message": message}, exclude=member)
 
     `broadcast` and `Member.send` may be called in any thread, all else is the loop's.
 
@@ -107,8 +110,8 @@ class Room:
         self._max_bytes = max_message_bytes
         self._members: dict[str, Member] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        # What threads say before the room has a loop.
-        self._early: deque[Callable[[], None]] = deque(maxlen=least)
+        self._lock = threading.Lock()  # for threads that speak before the room has a loop
+        self._when_empty: Callable[[Room], None] | None = None
 
     @property
     def members(self) -> "list[Member]":
@@ -163,12 +166,17 @@ class Room:
             del self._members[member.id]
             if self._presence:
                 self._deliver(_presence("left", member))
+            self._note_empty()
+
+    def _note_empty(self) -> None:
+        if not self._members and self._when_empty is not None:
+            self._when_empty(self)
 
     def broadcast(
         self,
         message: Any,
         *,
-        exclude: "Member | Collection[Member]" = (),
+        exclude: "Member | Collection[Member] | None" = None,
         key: str | None = None,
         keep: bool = True,
     ) -> None:
@@ -177,13 +185,18 @@ class Room:
         In a thread of its own it blocks until the loop has taken it.
 
         Args:
-            exclude: who does not get it: one member, or several.
+            exclude: who does not get it: one member, several, or nobody.
             key: where a member, or the history, has an unread message with the same key, this one replaces it.
             keep: it is history for those who join later.
         Raises:
             NotEncodable: it has no form on the wire.
+            DefinitionError: who is excluded is no member.
         """
-        excluded = (exclude,) if isinstance(exclude, Member) else tuple(exclude)
+        excluded = (exclude,) if isinstance(exclude, Member) else tuple(exclude or ())
+        if not all(isinstance(each, Member) for each in excluded):
+            raise DefinitionError(
+                f"Room.broadcast(exclude=...): expected a member, as join gives it, or several, got {exclude!r}"
+            )
         self._on_loop(partial(self._say, Said(message, key), excluded, keep))
 
     def _say(self, said: Said, excluded: "Collection[Member]", keep: bool) -> None:
@@ -192,6 +205,7 @@ class Room:
             while self._history.is_over:
                 self._history.take()
         self._deliver(said, excluded)
+        self._note_empty()
 
     def _deliver(self, said: Said, excluded: "Collection[Member]" = ()) -> None:
         """Give a message to each member; who cannot take it any more has left before the others hear of that."""
@@ -214,24 +228,25 @@ class Room:
         if running is not None and (running is self._loop or not self._members):
             self._belong_to(running)
             act()
-        elif self._loop is None:
-            self._early.append(act)
-            if (loop := self._loop) is not None:  # somebody has joined meanwhile
-                loop.call_soon_threadsafe(self._act_early)
-        else:
+        elif not self._do_early(act):
+            assert self._loop is not None
             acted: Future[None] = Future()
             with suppress(RuntimeError):  # the loop is closed, and nobody is there any more
                 self._loop.call_soon_threadsafe(_act_for, acted, act)
                 if running is None:
                     acted.result(timeout=_LOOP_S)
 
-    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._act_early()
+    def _do_early(self, act: Callable[[], None]) -> bool:
+        """Do something where nobody has been there yet; returns whether that is so."""
+        with self._lock:
+            if self._loop is None:
+                act()
+                return True
+        return False
 
-    def _act_early(self) -> None:
-        while self._early:
-            self._early.popleft()()
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._loop = loop
 
     async def _read(self, message: Message) -> Any:
         """Return what a member says.
@@ -273,6 +288,7 @@ class Member:
         self._pace = None if room._pace is None else Pace(room._pace)
         self._is_too_fast = self._is_leaving = False
         self._news: asyncio.Future[None] | None = None
+        self._caught_up: asyncio.Future[None] | None = None
         self._writer: asyncio.Task[None] | None = None
         if self._wire is None:
             self._writer = asyncio.create_task(self._write())
@@ -305,6 +321,8 @@ class Member:
     async def __anext__(self) -> Any:
         """Return what the client says next."""
         while self.socket.client_state is WebSocketState.CONNECTED:
+            if self._unread and self._room._evicts:
+                await self._catch_up()
             message = await self.socket.receive()
             if message["type"] == "websocket.receive" and self._is_allowed(message):
                 try:
@@ -314,6 +332,11 @@ class Member:
                 except StreamAppError as error:
                     self._refuse(error)
         raise StopAsyncIteration
+
+    async def _catch_up(self) -> None:
+        """Wait for the client to take what it was sent, a while: what it says itself shall not make it leave."""
+        caught_up = self._caught_up = asyncio.get_running_loop().create_future()
+        await self._session.unless_over(lambda: asyncio.wait({caught_up}, timeout=_BEHIND_S))
 
     def _is_allowed(self, message: Message) -> bool:
         room = self._room
@@ -341,7 +364,7 @@ class Member:
             wire.send_frame(said.frame)
             return True
         self._unread.add(said)
-        self._wake()
+        _tell(self._news)
         if self._room._evicts:
             return not self._unread.is_over
         while self._unread.is_over:
@@ -362,6 +385,8 @@ class Member:
         assert wire is not None
         while self._unread and (self._is_leaving or not wire.is_paused):
             wire.send_frame(self._next().frame)
+        if not self._unread:
+            _tell(self._caught_up)
 
     async def _write(self) -> None:
         """Write what there is, where the server lends no wire: in a task, as each message may have to wait."""
@@ -370,17 +395,14 @@ class Member:
                 if self._unread:
                     await self._session.send(self._next().asgi)
                 else:
+                    _tell(self._caught_up)
                     self._news = asyncio.get_running_loop().create_future()
                     await self._news
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
 
     async def _write_rest(self) -> None:
         """Write what is left, when the code that had the socket has returned."""
         self._is_leaving = True
-        self._wake()
+        _tell(self._news)
         if self._session.is_over:
             return
         if (writer := self._writer) is None:
@@ -399,34 +421,82 @@ class Member:
 class Rooms:
     """Make rooms by name, `rooms["lobby"]`: each once, and again when the last who had it has left.
 
-    Any thread may ask. Nothing is kept of a room that has neither members nor somebody who holds it.
+    What was said in one outlasts its last member by `keep_s`, so that it is still there for one that reloads its page.
+    Of names that anybody makes up little is kept: 1,000 rooms and 16 MiB in all, those that were left last. Any thread
+    may ask.
 
     Args:
+        keep_s: how long a room without members keeps its history, from when the last has left, or something was said.
         options: those of each `Room`.
     Raises:
         DefinitionError: one of them is none.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, keep_s: float = 60.0, **options: Any) -> None:
+        if keep_s < 0:
+            raise DefinitionError(f"Rooms(keep_s={keep_s!r}): expected seconds, 0 or more")
         self._make = partial(Room, **options)
         self._make()
+        self._keep_s = keep_s
         self._lock = threading.Lock()
         self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept_bytes = 0
 
     def __getitem__(self, name: str) -> Room:
         """Return the room of a name."""
         with self._lock:  # two threads that ask at once get the same
+            self._forget_old()
             room = self._rooms.get(name)
             if room is None:
                 room = self._rooms[name] = self._make()
+                room._when_empty = partial(self._keep, name)
             return room
 
     def __len__(self) -> int:
-        return len(self._rooms)
+        """Return how many there are, with those that are kept."""
+        with self._lock:
+            self._forget_old()
+            return len(self._rooms)
+
+    def _keep(self, name: str, room: Room) -> None:
+        """Hold a room, in any thread, that has no members now."""
+        kept = _Kept(room, room._history.size, time.monotonic() + self._keep_s)
+        with self._lock:
+            self._forget(name)
+            if kept.size:
+                self._kept[name] = kept
+                self._kept_bytes += kept.size
+            self._forget_old()
+
+    def _forget(self, name: str) -> None:
+        if (kept := self._kept.pop(name, None)) is not None:
+            self._kept_bytes -= kept.size
+
+    def _forget_old(self) -> None:
+        now = time.monotonic()
+        while self._kept:
+            name, oldest = next(iter(self._kept.items()))
+            if oldest.until > now and len(self._kept) <= _MOST_KEPT and self._kept_bytes <= _MOST_KEPT_BYTES:
+                return
+            self._forget(name)
+
+
+class _Kept(NamedTuple):
+    """A room without members, or which had none: what its history took then, and until when it is kept."""
+
+    room: Room
+    size: int
+    until: float
 
 
 def _presence(kind: Literal["joined", "left"], member: Member) -> Said:
     return Said({"type": kind, "member": member.description})
+
+
+def _tell(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 def _act_for(waiting: "Future[None]", act: Callable[[], None]) -> None:
