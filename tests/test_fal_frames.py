@@ -10,7 +10,8 @@ import pytest
 
 from streamapp.errors import InvalidInput, JobCancelled, PayloadTooLarge, describe
 from streamapp.jobs.events import Event, Log, Preview, Progress, encode, terminal, to_event
-from streamapp.sockets.fal_frames import QUICK_VALUES, TIMEOUT, Message, framed, read_binary, read_text
+from streamapp.sockets.fal_frames import QUICK_VALUES, TIMEOUT, framed, read_binary, read_text
+from streamapp.sockets.wire import Message
 
 pytestmark = pytest.mark.whole
 

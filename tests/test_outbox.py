@@ -23,7 +23,7 @@ def unread(*said: Said, most: int = 10, most_bytes: int = 1000) -> Unread:
 
 
 def taken(held: Unread) -> list[bytes]:
-    return [held.take().data for _ in range(len(held))]
+    return [held.take().message.content for _ in range(len(held))]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_message_is_json_a_text_or_bytes(message: Any, frame: bytes, asgi: dic
 
 def test_bytes_in_a_message_are_a_file_as_in_events() -> None:
     file = {"url": "data:application/octet-stream;base64,eA==", "content_type": "application/octet-stream"}
-    assert json.loads(Said({"a": [b"x"]}).data) == {"a": [{**file, "file_size": 1}]}
+    assert json.loads(Said({"a": [b"x"]}).message.content) == {"a": [{**file, "file_size": 1}]}
 
 
 def test_a_message_without_a_form_is_told_to_who_sends_it() -> None:
@@ -61,7 +61,7 @@ def test_a_message_is_framed_once_for_all() -> None:
 
 def test_messages_wait_in_order_and_of_a_key_the_newest() -> None:
     held = unread(Said("a1", "a"), Said("one"), Said("b1", "b"), Said("a2", "a"), Said("two"))
-    assert [said.data for said in held] == [b"one", b"b1", b"a2", b"two"]
+    assert [said.message.content for said in held] == [b"one", b"b1", b"a2", b"two"]
     assert taken(held) == [b"one", b"b1", b"a2", b"two"]
 
 

@@ -6,9 +6,8 @@ import pytest
 from starlette.types import Message as Sent
 from tests.lent_wire import FakeWire
 
-from streamapp.sockets.fal_frames import Message
 from streamapp.sockets.outgoing import Outgoing
-from streamapp.sockets.wire import WIRE_EXTENSION, binary_frame, text_frame
+from streamapp.sockets.wire import WIRE_EXTENSION, Message, binary_frame, text_frame
 
 
 class Asgi:
@@ -147,9 +146,9 @@ async def test_to_close_once_more_is_no_error(error: Exception) -> None:
 
 
 async def test_a_reason_is_cut_to_what_a_close_frame_holds() -> None:
-    out = by_wire(wire := FakeWire())
+    out = by_asgi(send := Asgi())
     await out.close(1012, "é" * 100)
-    assert wire.sent == [(1012, "é" * 61)]
+    assert send.sent == [{"type": "websocket.close", "code": 1012, "reason": "é" * 61}]
 
 
 async def test_a_connection_is_ended_where_the_server_lends_it() -> None:

@@ -573,9 +573,10 @@ def test_a_place_is_given_back_with_the_session() -> None:
             until(lambda job=job: job.is_over)  # type: ignore[misc]
 
 
-def test_a_message_that_is_too_large_ends_the_socket() -> None:
+@pytest.mark.parametrize("message", [{"bytes": b"a" * 101}, {"text": "é" * 51}])
+def test_a_message_that_is_too_large_ends_the_socket(message: dict[str, Any]) -> None:
     with serving(Doubler, max_message_bytes=100) as client, client.websocket_connect("/rt") as ws:
-        ws.send_bytes(b"a" * 101)
+        ws.send({"type": "websocket.receive", **message})
         assert told(ws) == 1009
 
 

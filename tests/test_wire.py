@@ -7,7 +7,7 @@ from websockets.frames import Frame
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from streamapp.sockets.wire import WIRE_EXTENSION, binary_frame, close_frame, text_frame, wire_of
+from streamapp.sockets.wire import WIRE_EXTENSION, Message, binary_frame, close_frame, size_of, text_frame, wire_of
 
 
 def read(*frames: bytes) -> list[Frame]:
@@ -23,6 +23,27 @@ def test_a_message_of_any_size_is_one_frame(size: int) -> None:
     text, content = read(text_frame(b"x" * size), binary_frame(b"\xff" * size))
     assert (text.opcode.name, bytes(text.data), text.fin) == ("TEXT", b"x" * size, True)
     assert (content.opcode.name, bytes(content.data), content.fin) == ("BINARY", b"\xff" * size, True)
+
+
+def test_a_message_is_a_text_or_bytes_in_either_form() -> None:
+    text, content = Message("é".encode()), Message(b"\xff", is_text=False)
+    assert (text.frame, content.frame) == (text_frame("é".encode()), binary_frame(b"\xff"))
+    assert text.asgi == {"type": "websocket.send", "text": "é"}
+    assert content.asgi == {"type": "websocket.send", "bytes": b"\xff"}
+
+
+@pytest.mark.parametrize(
+    ("came", "size"),
+    [
+        ({"bytes": b"abc"}, 3),
+        ({"bytes": b"", "text": None}, 0),
+        ({"text": "abc"}, 3),
+        ({"text": "\ud800é€"}, 6),
+        ({}, 0),
+    ],
+)
+def test_the_size_of_what_came_is_that_of_its_bytes(came: dict[str, object], size: int) -> None:
+    assert size_of({"type": "websocket.receive", **came}) == size
 
 
 def test_a_close_frame_says_why() -> None:

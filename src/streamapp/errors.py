@@ -182,6 +182,10 @@ class Unavailable(StreamAppError):
     retryable = True
 
 
+#: what a session or a broadcast hears of a drain, as the reason of a close frame as well
+SHUTTING_DOWN = "the server is shutting down; connect again"
+
+
 class Draining(Unavailable):
     """Say that the server is shutting down."""
 

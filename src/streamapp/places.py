@@ -7,7 +7,7 @@ the time they do nothing, so they stand in no queue; but each has its place.
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from .errors import Draining, Unavailable
+from .errors import SHUTTING_DOWN, Draining, Unavailable
 
 _COME_BACK_S = 5
 
@@ -45,7 +45,7 @@ class Places:
             Draining: none is given any more.
         """
         if self._is_draining:
-            raise Draining("the server is shutting down; connect again")
+            raise Draining(SHUTTING_DOWN)
         if len(self._taken) >= self.most:
             self._refused += 1
             raise Unavailable(

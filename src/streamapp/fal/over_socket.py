@@ -19,7 +19,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import Unavailable, describe
+from ..errors import SHUTTING_DOWN, Unavailable, describe
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
 from ..http.middleware import BodyLimit, RequestId, UnhandledErrors, refuse
@@ -123,7 +123,7 @@ class _Requests:
                 await self._app(_one(self._scope, body), self._receiving(body), answer.send)
                 if not answer.is_whole:
                     return await self._close(1011, "the answer broke off")
-            await self._close(1012, "the server is shutting down; connect again")
+            await self._close(1012, SHUTTING_DOWN)
         finally:
             reading.cancel()
 

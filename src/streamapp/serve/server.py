@@ -33,7 +33,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import HANDLED_SIGNALS
 
-from ..errors import MalformedRequest, RequestTimeout, StreamAppError, describe
+from ..errors import SHUTTING_DOWN, MalformedRequest, RequestTimeout, StreamAppError, describe
 from ..fal.api import FalHosts
 from ..http.call import header_in
 from ..http.connection import TRANSPORT_EXTENSION
@@ -60,7 +60,7 @@ from .connections import (
     raw_answer,
     shut_down,
 )
-from .websockets import DRAINING, DRAINING_WORDS, Handshake, SocketProtocol, Terms
+from .websockets import DRAINING, Handshake, SocketProtocol, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -655,7 +655,7 @@ class Server(uvicorn.Server):
                 elif connection.is_sending and now - since > _STALL_S:
                     connection.transport.abort()
                 elif isinstance(connection, SocketProtocol) and now - since > _STALL_S:
-                    connection.close(DRAINING, DRAINING_WORDS)
+                    connection.close(DRAINING, SHUTTING_DOWN)
                     progress[connection] = (connection.unsent_bytes, now)
             await asyncio.sleep(_TICK_S)
 

@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE
 
 from ..budget import Budget, Share
-from ..errors import ErrorReport, PayloadTooLarge, StreamAppError, describe
+from ..errors import SHUTTING_DOWN, ErrorReport, PayloadTooLarge, StreamAppError, describe
 from ..http.call import payer_in
 from ..process.logs import logger
 from ..sockets.wire import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
@@ -50,8 +50,8 @@ from .incoming import ABNORMAL, TOO_BIG, BadFrame, Incoming, close_in, is_close_
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
-#: why connections are closed when the server ends, and with which code
-DRAINING, DRAINING_WORDS = 1012, "the server is shutting down; connect again"
+#: the code with which connections are closed when the server ends
+DRAINING = 1012
 _TOO_SLOW, _INTERNAL_ERROR, _TRY_AGAIN = 1008, 1011, 1013
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 # What of a client waits until the app takes it, and how much of it is taken apart before others have their turn.
@@ -412,7 +412,7 @@ class SocketProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """End it, as uvicorn asks for when the server does: the time for a better end is over."""
-        self.close(DRAINING, DRAINING_WORDS)
+        self.close(DRAINING, SHUTTING_DOWN)
         self.transport.close()
 
     def eof_received(self) -> None:
@@ -584,7 +584,7 @@ class Talk:
         try:
             await app(socket.scope, self.receive, self.send)
         except asyncio.CancelledError:  # the server has not waited for it any longer
-            socket.close(DRAINING, DRAINING_WORDS)
+            socket.close(DRAINING, SHUTTING_DOWN)
         except BaseException:  # the app's own error, or that of middleware around it
             logger.exception("the WebSocket %s failed", socket.scope["path"])
             socket.close(_INTERNAL_ERROR, "the server failed")

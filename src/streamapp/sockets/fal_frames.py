@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from ..errors import EndpointFailed, InvalidInput, PayloadTooLarge, StreamAppError
 from ..jobs.events import Event, encode
 from ..jsontext import MOST_VALUES, weigh
+from .wire import Message
 
 TIMEOUT = b'{"type":"x-fal-error","error":"TIMEOUT","reason":"no inputs, reconnect when needed!"}'
 # What fal says of such an output, too, before it ends the session: fal_client waits on, fal-js cannot read it.
@@ -38,13 +39,6 @@ _COUNTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 Decode = Callable[[bytes], Any]
 Encode = Callable[[Any], bytes | str]
-
-
-class Message(NamedTuple):
-    """Hold what is sent in one piece."""
-
-    content: bytes
-    is_text: bool = True
 
 
 class Read(NamedTuple):

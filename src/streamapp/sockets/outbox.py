@@ -9,34 +9,37 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from starlette.types import Message
+from starlette.types import Message as Asgi
 
 from ..jobs.events import to_event
 from ..text import whole
-from .wire import binary_frame, text_frame
+from .wire import Message
 
 
 class Said:
     """Hold one message, encoded once for all who hear it."""
 
     def __init__(self, message: Any, key: str | None = None) -> None:
-        self.is_text = not isinstance(message, bytes | bytearray | memoryview)
-        if isinstance(message, str):
-            self.data = whole(message).encode()
+        if isinstance(message, bytes | bytearray | memoryview):
+            self.message = Message(bytes(message), is_text=False)
         else:
-            self.data = to_event(message).data if self.is_text else bytes(message)
+            self.message = Message(whole(message).encode() if isinstance(message, str) else to_event(message).data)
         self.key = key
 
     @cached_property
     def frame(self) -> bytes:
         """Return it as a whole frame."""
-        return text_frame(self.data) if self.is_text else binary_frame(self.data)
+        return self.message.frame
 
     @cached_property
-    def asgi(self) -> Message:
+    def asgi(self) -> Asgi:
         """Return it as ASGI has it."""
-        said = {"text": self.data.decode()} if self.is_text else {"bytes": self.data}
-        return {"type": "websocket.send", **said}
+        return self.message.asgi
+
+    @property
+    def size(self) -> int:
+        """Return its bytes."""
+        return len(self.message.content)
 
 
 class Unread:
@@ -66,13 +69,13 @@ class Unread:
         """Put a message at the end, in the place of one with its key."""
         place: object = said if said.key is None else said.key
         before = self._said.pop(place, None)
-        self.size += len(said.data) - (0 if before is None else len(before.data))
+        self.size += said.size - (0 if before is None else before.size)
         self._said[place] = said
 
     def take(self) -> Said:
         """Return the oldest, and forget it."""
         _, said = self._said.popitem(last=False)
-        self.size -= len(said.data)
+        self.size -= said.size
         return said
 
 

@@ -8,12 +8,10 @@ from contextlib import suppress
 
 from starlette.types import Scope, Send
 
-from .fal_frames import Message
-from .wire import binary_frame, text_frame, wire_of
+from .wire import Message, cut_reason, wire_of
 
 # What a slow client has to take in each `send_timeout_s`, as of a stream by HTTP.
 _PIECE_BYTES = 64 * 1024
-_MAX_REASON_BYTES = 123  # with its code all that a close frame holds
 
 
 class Outgoing:
@@ -44,7 +42,7 @@ class Outgoing:
         """Send all of them without waiting; False, and nothing is sent, where that may not be had."""
         if self._wire is None or not self.is_ready:
             return False
-        frames = b"".join(map(_frame, messages))
+        frames = b"".join(message.frame for message in messages)
         if len(frames) > _PIECE_BYTES:  # behind which the client is to have newer ones
             return False
         self._wire.send_frame(frames)
@@ -63,17 +61,16 @@ class Outgoing:
             return
         frames = bytearray()
         for n, message in enumerate(messages, 1):
-            frames += _frame(message)
+            frames += message.frame
             if len(frames) > _PIECE_BYTES or n == len(messages):
                 await self.room()
                 self._wire.send_frame(bytes(frames))
                 frames.clear()
 
     async def _send_by_asgi(self, message: Message) -> None:
-        content = {"text": message.content.decode()} if message.is_text else {"bytes": message.content}
         try:
             async with asyncio.timeout(self._send_timeout_s):
-                await self._send({"type": "websocket.send", **content})
+                await self._send(message.asgi)
         except RuntimeError as error:  # what uvicorn raises where a close frame was faster
             raise ConnectionAbortedError("the client has left") from error
 
@@ -99,20 +96,15 @@ class Outgoing:
 
     async def close(self, code: int, reason: str = "") -> None:
         """Send a close frame behind all that was sent; nothing happens where the client has left."""
-        reason = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         if self._wire is not None:
             self._wire.close(code, reason)
             return
         # What servers raise, each in its way, where the client was faster; a timeout is an OSError, too.
         with suppress(OSError, RuntimeError):
             async with asyncio.timeout(self._send_timeout_s):
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                await self._send({"type": "websocket.close", "code": code, "reason": cut_reason(reason)})
 
     def abort(self) -> None:
         """End the connection now; under a foreign server that is left to its own ways."""
         if self._wire is not None:
             self._wire.abort()
-
-
-def _frame(message: Message) -> bytes:
-    return text_frame(message.content) if message.is_text else binary_frame(message.content)

@@ -32,20 +32,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from ..app import enter_app
-from ..errors import DefinitionError, Draining, StreamAppError, describe
+from ..errors import SHUTTING_DOWN, DefinitionError, Draining, StreamAppError, describe
 from ..http.handling import invalid_input
 from ..http.middleware import refuse
 from ..process.logs import logger
 from ..runtime import Runtime, ServedApp
 from ..session import SessionSpec
-from .wire import Wire, wire_of
+from .wire import Wire, cut_reason, size_of, wire_of
 
 T = TypeVar("T")
 
 #: in the scope of each socket: its `RawSession`
 SESSION = "streamapp.raw_session"
-_SHUTTING_DOWN = "the server is shutting down; connect again"
-_MAX_REASON_BYTES = 123
 # For a close where the server lends no wire: behind what a client does not take it is not sent.
 _CLOSE_S = 0.5
 _TURN_S = 0.001
@@ -120,7 +118,7 @@ class RawSession:
                 return
             raise WebSocketDisconnect(*self._end)
         if kind == "websocket.close":
-            message = {**message, "reason": _cut(message.get("reason") or "")}
+            message = {**message, "reason": cut_reason(message.get("reason") or "")}
         self.is_answered = True
         try:
             await self._send(message)
@@ -161,7 +159,7 @@ class RawSession:
         """Close the socket; the code that has it hears that the client has left. Again is without effect."""
         if self.is_over:
             return
-        self._note_end(code, _cut(reason))
+        self._note_end(code, cut_reason(reason))
         if self._waiting is not None:
             self._waiting.cancel()
         if self._is_accepted and self.wire is not None:
@@ -314,7 +312,7 @@ class _Around:
         runtime = self._runtime
 
         def see_off() -> None:
-            session.end(1012, _SHUTTING_DOWN)
+            session.end(1012, SHUTTING_DOWN)
             asyncio.get_running_loop().call_later(runtime.drain_left_s(_PATIENCE_S), session.cut)
 
         if not runtime.is_draining:
@@ -359,7 +357,7 @@ class _Around:
 
 def _unanswered(session: RawSession) -> StreamAppError | HTTPException:
     """Say why a socket is refused that user code has neither accepted nor closed."""
-    return Draining(_SHUTTING_DOWN) if session.is_over else HTTPException(403, "the session has not been accepted")
+    return Draining(SHUTTING_DOWN) if session.is_over else HTTPException(403, "the session has not been accepted")
 
 
 def _own(error: asyncio.CancelledError) -> asyncio.CancelledError:
@@ -376,17 +374,3 @@ def _is_leaving(error: BaseException, session: RawSession) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_is_leaving(each, session) for each in error.exceptions)
     return isinstance(error, WebSocketDisconnect) or (session.is_over and isinstance(error, WebSocketDisconnected))
-
-
-def size_of(message: Message) -> int:
-    """Return the bytes of a message that has come."""
-    content: bytes | None = message.get("bytes")
-    if content is not None:
-        return len(content)
-    text: str = message.get("text") or ""
-    return len(text) if text.isascii() else len(text.encode(errors="replace"))
-
-
-def _cut(reason: str) -> str:
-    """Shorten a reason to what a close frame holds."""
-    return reason.encode(errors="replace")[:_MAX_REASON_BYTES].decode(errors="ignore")

@@ -26,6 +26,7 @@ from starlette.types import Message as Received
 from starlette.types import Receive, Scope, Send
 
 from ..errors import (
+    SHUTTING_DOWN,
     Cancelled,
     Draining,
     ErrorReport,
@@ -52,15 +53,15 @@ from ..process.threads import in_pool
 from ..runtime import Runtime, ServedApp
 from ..session import SessionSpec
 from . import fal_frames, own_frames
-from .fal_frames import Message, Read
+from .fal_frames import Read
 from .live import LiveSession, LiveSessions
 from .outgoing import Outgoing
 from .own_frames import Cancel, Finish, Frame, Input, Open, Resume
+from .wire import Message, size_of
 
 _FIRST_FRAME_S = 10.0
 _RECEIVED_EVERY = 16
 _RECEIVED_S = 1.0
-_SHUTTING_DOWN = "the server is shutting down; connect again"
 _MOST_BUFFERING = 60
 _SCHEMES = {"ws": "http", "wss": "https"}
 
@@ -173,7 +174,7 @@ class _Socket(ABC):
     def _ending(self, event: Event) -> Close:
         """Return how the socket ends with the job."""
         is_draining = event.error is not None and event.error.code == Draining.code
-        return Close(1012, _SHUTTING_DOWN) if is_draining else Close(1000)
+        return Close(1012, SHUTTING_DOWN) if is_draining else Close(1000)
 
     # Both ways.
 
@@ -275,7 +276,7 @@ class _Socket(ABC):
         if message["type"] == "websocket.disconnect":
             return None
         most = self._route.settings.max_message_bytes
-        if _size(message) > most:
+        if size_of(message) > most:
             raise Close(1009, f"a message is larger than {most} bytes (STREAMAPP_MAX_MESSAGE_BYTES)")
         return message
 
@@ -524,7 +525,7 @@ def _refusal(error: StreamAppError) -> Close:
         case JobNotFound():
             code, reason = 4404, "unknown session"
         case Draining():
-            code, reason = 1012, _SHUTTING_DOWN
+            code, reason = 1012, SHUTTING_DOWN
         case Unavailable():
             code, reason = 1013, "try again later"
         case _:
@@ -541,8 +542,3 @@ def _max_buffering(scope: Scope) -> int | None:
     if not (asked.isascii() and asked.isdecimal() and len(asked) <= 2 and 1 <= int(asked) <= _MOST_BUFFERING):
         raise MalformedRequest(f"max_buffering: expected 1 to {_MOST_BUFFERING}, got {asked[:40]!r}")
     return int(asked)
-
-
-def _size(message: Received) -> int:
-    content = message.get("bytes")
-    return len(message.get("text") or "") if content is None else len(content)

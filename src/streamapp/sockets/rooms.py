@@ -33,7 +33,8 @@ from ..jsontext import read_json
 from ..settings import MIB
 from ..text import whole
 from .outbox import Pace, Said, Unread
-from .raw import RawSession, session_of, size_of
+from .raw import RawSession, session_of
+from .wire import size_of
 
 WhenFull = Literal["evict", "conflate"]
 WhenTooFast = Literal["close", "drop"]

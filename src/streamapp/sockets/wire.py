@@ -9,8 +9,9 @@ and, as nothing is compressed, the same bytes for all.
 
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from starlette.types import Message as Asgi
 from starlette.types import Scope
 
 #: in the scope's extensions: the `Wire`
@@ -76,6 +77,33 @@ def wire_of(scope: Scope) -> Wire | None:
     return extensions.get(WIRE_EXTENSION)
 
 
+class Message(NamedTuple):
+    """Hold what is sent in one piece: a text, in UTF-8, or bytes."""
+
+    content: bytes
+    is_text: bool = True
+
+    @property
+    def frame(self) -> bytes:
+        """Return it as any number of clients are sent it."""
+        return text_frame(self.content) if self.is_text else binary_frame(self.content)
+
+    @property
+    def asgi(self) -> Asgi:
+        """Return it as ASGI has it."""
+        content = {"text": self.content.decode()} if self.is_text else {"bytes": self.content}
+        return {"type": "websocket.send", **content}
+
+
+def size_of(message: Asgi) -> int:
+    """Return the bytes of a message that has come."""
+    content: bytes | None = message.get("bytes")
+    if content is not None:
+        return len(content)
+    text: str = message.get("text") or ""
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+
+
 def text_frame(text: bytes) -> bytes:
     """Return a message of text, in UTF-8, as any number of clients are sent it."""
     return frame(TEXT, text)
@@ -88,8 +116,12 @@ def binary_frame(content: bytes) -> bytes:
 
 def close_frame(code: int, reason: str = "") -> bytes:
     """Return the last frame of a side; a reason that is too long is cut."""
-    said = reason.encode(errors="replace")[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
-    return frame(CLOSE, struct.pack("!H", code) + said)
+    return frame(CLOSE, struct.pack("!H", code) + cut_reason(reason).encode())
+
+
+def cut_reason(reason: str) -> str:
+    """Shorten a reason to what a close frame holds."""
+    return reason.encode(errors="replace")[:_MAX_REASON_BYTES].decode(errors="ignore")
 
 
 def frame(opcode: int, content: bytes) -> bytes:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ..errors import Cancelled, DefinitionError, Draining, EndpointFailed, StreamAppError
+from ..errors import SHUTTING_DOWN, Cancelled, DefinitionError, Draining, EndpointFailed, StreamAppError
 from ..jobs.channel import ChannelStatistics
 from ..jobs.events import REPLACEABLE, Event
 from ..jobs.job import Job, JobRequest, new_job_id
@@ -39,11 +39,7 @@ def productions_on(loop: asyncio.AbstractEventLoop) -> "list[asyncio.Task[None]]
 def end_productions(loop: asyncio.AbstractEventLoop) -> None:
     """End all runs, as the server is about to: their readers are told."""
     for task in productions_on(loop):
-        _running[task].fail(_draining())
-
-
-def _draining() -> Draining:
-    return Draining("the server is shutting down; connect again")
+        _running[task].fail(Draining(SHUTTING_DOWN))
 
 
 class Production:
@@ -111,7 +107,7 @@ class Production:
                     elif event.error is None or event.kind == "cancelled":
                         return
                     elif event.error.code == Draining.code:
-                        raise _draining()
+                        raise Draining(SHUTTING_DOWN)
                     else:
                         raise EndpointFailed(event.error.message)
                 while not await subscriber.wait(self._settings.heartbeat_s):

@@ -16,7 +16,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Literal, NamedTuple, Protocol
 
-from ..errors import Draining, QueueFull, QueueTimeout, SetupFailed, StreamAppError, WorkerStuck
+from ..errors import SHUTTING_DOWN, Draining, QueueFull, QueueTimeout, SetupFailed, StreamAppError, WorkerStuck
 from ..jobs.job import Job
 from ..jobs.stream import Stream
 from ..process.logs import logger
@@ -562,7 +562,7 @@ def _is_low_priority(job: Job) -> bool:
 def draining(job: Job | None = None) -> Draining:
     """Return what the caller of a job, or a session, hears that a drain has ended or refused."""
     is_session = job is not None and job.inbox is not None
-    return Draining(f"the server is shutting down; {'connect' if is_session else 'send the job'} again")
+    return Draining(SHUTTING_DOWN if is_session else "the server is shutting down; send the job again")
 
 
 def waited_too_long(job: Job) -> QueueTimeout:
