@@ -182,7 +182,6 @@ def test_the_result_is_the_last_lasting_event_of_a_session_that_has_ended() -> N
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("refused-unauthorized", Unauthorized),
         ("refused-first-frame", MalformedRequest),
         ("refused-gap", MalformedRequest),
         ("failed", EndpointFailed),

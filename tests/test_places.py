@@ -9,7 +9,7 @@ from streamapp.places import Places
 def test_when_all_places_are_taken_the_next_is_refused_until_one_is_free() -> None:
     places = Places(1)
     places.take("a", app="app", kind="realtime")
-    with pytest.raises(Unavailable, match="1 sessions already, as many as max_sessions") as refused:
+    with pytest.raises(Unavailable, match="all 1 places of sessions are taken") as refused:
         places.check()
     assert refused.value.retry_after_s
     places.leave("a")

@@ -6,9 +6,11 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -29,6 +31,11 @@ from streamapp.settings import Settings
 from streamapp.sockets.wire import WIRE_EXTENSION, text_frame
 
 OWN = ["streamapp.v1"]
+SITUATIONS = {
+    each["name"]: each["frames"]
+    for each in json.loads((Path(__file__).parent / "wire" / "session.json").read_text())["situations"]
+}
+ANY_ID = re.compile(r'"(job_id|id|key)":"[0-9a-f]{32}')
 
 
 class In(BaseModel):
@@ -631,6 +638,26 @@ def test_a_drain_refuses_sockets_and_ends_idle_ones() -> None:
         assert ws.hear() == 1012
         assert late.open()["error"]["code"] == "draining"
         assert late.hear() == 1012
+
+
+@pytest.mark.parametrize("name", [*(name for name in SITUATIONS if name.startswith("refused")), "cancel", "draining"])
+def test_what_ends_a_session_is_said_as_in_the_fixtures_to_the_byte(name: str) -> None:
+    with serving(Doubler, max_sessions=1, drain_s=5) as client, own(client) as first, own(client) as ws:
+        if name == "refused-full":
+            first.open()
+        elif name == "refused-draining":
+            drain(client)
+        for frame in SITUATIONS[name]:
+            if frame["from"] == "client":
+                ws.ws.send_text(frame["text"])
+                continue
+            if name == "draining" and '"draining"' in frame.get("text", ""):
+                drain(client)
+            said = ws.ws.receive()
+            if "close" in frame:
+                assert (said["code"], said["reason"]) == (frame["close"], frame["reason"])
+            else:
+                assert ANY_ID.sub(r'"\1":"', said["text"]) == ANY_ID.sub(r'"\1":"', frame["text"])
 
 
 # Clients that do not read, leave, or come back at a bad time

@@ -49,7 +49,7 @@ class Places:
         if len(self._taken) >= self.most:
             self._refused += 1
             raise Unavailable(
-                f"there are {len(self._taken)} sessions already, as many as max_sessions; connect again later",
+                f"all {self.most} places of sessions are taken (STREAMAPP_MAX_SESSIONS); connect again later",
                 retry_after_s=_COME_BACK_S,
             )
 
