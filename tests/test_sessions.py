@@ -6,6 +6,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -202,6 +203,45 @@ async def test_what_fails_while_it_goes_through_its_inputs_ends_the_session(app:
         (end,) = await talk.hear()
         assert (end.kind, end.json()["error"]["code"]) == ("error", "endpoint_failed")
         await ended(talk.job)
+
+
+class NeverLeaving(streamapp.App):
+    @streamapp.realtime("/async/receive")
+    async def areceive(self, stream: streamapp.Stream) -> None:
+        while True:
+            with suppress(Exception):
+                await stream.aemit(await stream.areceive())
+
+    @streamapp.realtime("/async/through")
+    async def athrough(self, inputs: AsyncIterator[int]) -> AsyncIterator[int]:
+        while True:
+            async for given in inputs:
+                yield given
+
+    @streamapp.realtime("/receive")
+    def receive(self, stream: streamapp.Stream) -> None:
+        while True:
+            with suppress(Exception):
+                stream.emit(stream.receive())
+
+    @streamapp.realtime("/through")
+    def through(self, inputs: Iterator[int]) -> Iterator[int]:
+        while True:
+            yield from inputs
+
+
+@pytest.mark.parametrize("path", ["/async/receive", "/async/through", "/receive", "/through"])
+async def test_a_loop_that_is_not_left_at_the_end_of_the_inputs_ends_with_its_session(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(NeverLeaving()) as runtime:
+        talk = await begin(runtime, path)
+        await talk.say(1)
+        talk.finish()
+        output, end = await talk.hear()
+        assert (output.json(), end.kind) == (1, "error")
+        await ended(talk.job)
+    assert "have it leave its loop at streamapp.InputsEnded" in caplog.text
 
 
 @either

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import PIL.Image
@@ -11,7 +12,7 @@ from starlette.testclient import TestClient
 from tests.served import names
 from tests.waiting import WAIT_S
 
-from streamapp.errors import Cancelled, ErrorReport, InputsEnded, StreamAppError
+from streamapp.errors import Cancelled, EndIgnored, ErrorReport, InputsEnded, StreamAppError
 from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Output
 from streamapp.jobs.inbox import Inbox
@@ -175,6 +176,24 @@ async def test_code_that_goes_on_without_an_input_polls_for_one() -> None:
     assert stream.poll() == "a"
     with pytest.raises(InputsEnded):
         stream.poll()
+
+
+def ends(ask: Callable[[], Any], times: int) -> None:
+    for _ in range(times):
+        with suppress(InputsEnded):
+            ask()
+
+
+async def test_who_asks_for_ever_behind_the_end_is_ended_unless_it_polls_or_emits() -> None:
+    inbox = Inbox()
+    stream = of_session(inbox)
+    inbox.end()
+    ends(stream.poll, 1100)
+    ends(stream.receive, 1000)
+    stream.emit(1)
+    ends(stream.receive, 1000)
+    with pytest.raises(EndIgnored, match="leave its loop at streamapp.InputsEnded"):
+        stream.receive()
 
 
 async def test_whoever_receives_meets_the_end_of_the_job() -> None:

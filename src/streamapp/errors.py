@@ -272,6 +272,13 @@ class InputsEnded(Exception):
     """
 
 
+class EndIgnored(BaseException):
+    """End code of a session that asks for inputs again and again after they have ended, and would do so for ever.
+
+    A `BaseException`, as it mostly is an `except Exception` in that loop that swallows `InputsEnded`.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
     """Hold an error as it is told to callers; of texts that are no Unicode, what can be told."""

@@ -11,7 +11,7 @@ import contextvars
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
-from ..errors import InputsEnded, NotEncodable, StreamAppError
+from ..errors import EndIgnored, InputsEnded, NotEncodable, StreamAppError
 from ..process.threads import in_encoder
 from .channel import Channel
 from .events import Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from .inbox import Inbox, Unread
+
+_MOST_ENDS = 1000  # that a session's code may meet one after another; nothing in such a loop waits
 
 
 class Stream:
@@ -165,7 +167,7 @@ class SessionStream(PackingStream):
         waits: how it waits for them.
     """
 
-    __slots__ = ("_inbox", "_waits")
+    __slots__ = ("_ends", "_inbox", "_waits")
 
     def __init__(
         self,
@@ -177,6 +179,7 @@ class SessionStream(PackingStream):
         loop_thread: int | None = None,
     ) -> None:
         super().__init__(channel, job_id, loop_thread=loop_thread)
+        self._ends = (0, 0)  # how many the code has met behind which event
         self._inbox = inbox
         self._waits = waits
 
@@ -201,19 +204,31 @@ class SessionStream(PackingStream):
     def poll(self) -> Any:
         """Return the next input, or None, as `Stream` says."""
         self._waits.pause()
-        for unread in self._next():
+        for unread in self._next(polls=True):
             return unread.value
         return None
 
-    def _next(self) -> "list[Unread]":
+    def _next(self, *, polls: bool = False) -> "list[Unread]":
         self.check()
         has_ended = self._inbox.has_ended  # before: what comes between the two is unread
         taken = self._inbox.take()
         if has_ended and not taken:
+            if not polls:  # who polls goes on without inputs, and may do so behind their end
+                self._count_end()
             raise InputsEnded
         if taken:
             self._channel.begin_turn()
         return taken
+
+    def _count_end(self) -> None:
+        count, n = self._ends
+        count = count + 1 if n == self._channel.last_n else 1
+        self._ends = count, self._channel.last_n
+        if count > _MOST_ENDS:
+            raise EndIgnored(
+                f"the inputs have ended, and the session's code has asked {count} times since, and emitted nothing; "
+                "have it leave its loop at streamapp.InputsEnded"
+            )
 
 
 class Inputs:
