@@ -311,6 +311,11 @@ def test_what_is_wrong_with_an_input_echoes_little_of_it() -> None:
     assert [(e["input"], e["ctx"]["given"]) for e in told.detail] == [(given, given) for given in inputs]
 
 
+def test_of_an_input_that_is_wrong_as_a_whole_no_place_is_told() -> None:
+    error = RequestValidationError([{"type": "json_invalid", "loc": (), "msg": "Invalid JSON", "input": "{"}])
+    assert str(invalid_input(error)) == "Invalid JSON"
+
+
 def test_of_many_errors_the_first_are_told() -> None:
     errors = [{"type": "t", "loc": (n,), "msg": "no", "input": n} for n in range(1000)]
     detail = invalid_input(RequestValidationError(errors)).detail

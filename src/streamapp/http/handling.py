@@ -57,7 +57,7 @@ def invalid_input(error: RequestValidationError) -> InvalidInput:
     errors = [_shorten(e) for e in error.errors()[:_MAX_ERRORS]]
     first = errors[0]
     where = ".".join(str(part) for part in first["loc"])
-    return InvalidInput(f"{where}: {first['msg']}", detail=errors)
+    return InvalidInput(f"{where}: {first['msg']}" if where else first["msg"], detail=errors)
 
 
 def _shorten(error: dict[str, Any]) -> dict[str, Any]:
