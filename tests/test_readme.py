@@ -113,6 +113,7 @@ OF_JAVASCRIPT = [
     )
 ]
 CHAT = take(APPS, "import streamapp\nfrom fastapi import WebSocket")
+CHAT_IN_PAGE = take(APPS, "const socket = new WebSocket(")
 HANDLER = take(APPS, "from streamapp import runpod")
 HANDLER_ONCE = shell("python handler.py --test_input", APPS)
 
@@ -293,6 +294,22 @@ def test_without_a_client_in_a_page(counter: str, way: str) -> None:
         page.evaluate(f"async () => {{ {IN_PAGES[way]} }}")
         until(lambda: {"count": 3} in page.evaluate("said"))
         assert [each for each in page.evaluate("said") if "count" in each] == [{"count": n} for n in (1, 2, 3)]
+
+
+@needs_chromium
+def test_the_chat_in_a_page(tmp_path: Path) -> None:
+    (tmp_path / "chat.py").write_text(CHAT)
+    with (
+        serving([*SERVE[:4], "chat.py:Chat"], tmp_path) as url,
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
+    ):
+        page = browser.new_page()
+        page.goto(f"{url}/health")
+        page.evaluate("() => { window.said = []; console.log = (value) => said.push(value); }")
+        page.evaluate(f"() => {{ {CHAT_IN_PAGE.replace('127.0.0.1:8000', url.removeprefix('http://'))} }}")
+        until(lambda: httpx.post(f"{url}/announce", json={"room": "lobby", "text": "soon"}).json() == 1)
+        until(lambda: {"announcement": "soon"} in page.evaluate("said"))
 
 
 # fal's clients, on the README's own app: what the comments behind the commands say
