@@ -4,7 +4,8 @@ Calls are played without sockets; `test_client_sessions.py` has them.
 """
 
 import json
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from streamapp_client._dialogue import Dialogue, Outbox
 from streamapp_client._errors import NoImage
 from streamapp_client._line import Inbox
 from streamapp_client._models import Event
-from streamapp_client._steps import Deadline, Patience, Send, Sleep
+from streamapp_client._steps import Deadline, Patience, Rest, Send, Sleep
 
 SITUATIONS = {
     each["name"]: each for each in json.loads((Path(__file__).parent / "wire/session.json").read_text())["situations"]
@@ -67,12 +68,16 @@ class Played:
         events: what was handed out.
         sent: the messages of the client.
         waits: how long it waited.
+        rooms: whether there is room after each rest, True after these.
+        rests: how long each would have been.
     """
 
-    def __init__(self, dialogue: Dialogue, *sockets: list[Any]) -> None:
+    def __init__(self, dialogue: Dialogue, *sockets: list[Any], rooms: Iterable[bool] = ()) -> None:
         self.events: list[Event] = []
         self.sent: list[str] = []
         self.waits: list[float] = []
+        self.rests: list[float] = []
+        self._rooms = iter(rooms)
         self._dialogue = dialogue
         self._sockets = iter(sockets)
 
@@ -96,6 +101,9 @@ class Played:
                 self.events.append(step)
             case Sleep():
                 self.waits.append(step.seconds)
+            case Rest():
+                self.rests.append(step.seconds)
+                return next(self._rooms, True)
             case Send():
                 self._chunks, self._socket = iter(next(self._sockets)), Protocol(SERVER, max_size=None)
                 return upgraded(step)
@@ -275,6 +283,19 @@ def test_the_time_of_a_session_is_limited(advance: Callable[[float], None]) -> N
     with pytest.raises(DeadlineExceeded, match="timeout_s=60"):
         Played(session, [SESSION, lambda: advance(61)]).run()
     assert not session.is_over  # so its job is cancelled
+
+
+def test_who_reads_nothing_comes_back_before_the_server_gives_the_session_up_and_takes_no_more_along() -> None:
+    again = [SESSION, event("output", "b", 3), DONE]
+    played = Played(dialogue(), [SESSION, event("output", "a", 2)], [SESSION], again, rooms=[True, False, False]).run()
+    resume = '{"type":"resume","job_id":"j1","key":"k","last_event_id":"j1:1.2"}'
+    assert played.sent == ['{"type":"open","resume_s":10}', resume, resume]
+    assert ([event.data for event in played.events], played.rests) == (["a", "b"], [5] * 5)
+
+
+def test_a_session_that_ends_with_its_socket_keeps_it_whoever_reads() -> None:
+    ending = message(json.dumps({"type": "session", "job_id": "j1", "key": "k", "received": 0, "resume_s": 0}))
+    assert Played(dialogue(), [ending, DONE]).run().rests == [math.inf]
 
 
 def test_progress_renews_the_patience() -> None:

@@ -167,6 +167,15 @@ async def test_who_never_reads_is_told_so_instead_of_waiting_for_ever(
             await sending
 
 
+def test_a_session_that_nobody_reads_comes_back_before_the_server_gives_it_up(serve: Serve) -> None:
+    known = {**SESSION, "resume_s": 0.02}
+    outputs = [event("output", n, n + 2) for n in range(1024)]
+    server = serve(UPGRADE, HEAR, known, *outputs, HOLD, THEN, UPGRADE, HEAR, known, *DONE)
+    with Client(server.url).connect("/stream") as session:
+        server.sees('{"type":"resume","job_id":"j1","key":"k","last_event_id":"j1:1.1025"}')
+        assert [event.data for event in session] == list(range(1024))
+
+
 def test_none_is_an_input_like_any_other(serve: Serve) -> None:
     server = serve(*OPEN, HEAR, *DONE)
     Client(server.url).connect("/stream").send(None)

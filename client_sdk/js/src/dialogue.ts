@@ -45,6 +45,8 @@ export class Dialogue implements Source {
   #outbox: Outbox;
   #outcome = new Outcome();
   #key: string | undefined;
+  /** How long the server keeps the session without a socket. */
+  #keptMs = 0;
   #isConnected = false;
   #lastEventId: string | null = null;
   #unread: { event: StreamEvent; size: number }[] = [];
@@ -142,7 +144,7 @@ export class Dialogue implements Source {
     else if (frame.type === "refused") throw errorFromEvent("refused", frame, this.jobId);
   }
 
-  #connect({ job_id, key, received }: any, socket: any): void {
+  #connect({ job_id, key, received, resume_s }: any, socket: any): void {
     if (this.#key === undefined) this.#outbox.acknowledge(received);
     else {
       this.reconnects++;
@@ -150,9 +152,11 @@ export class Dialogue implements Source {
     }
     this.jobId = job_id;
     this.#key = key;
+    this.#keptMs = resume_s * 1000;
     this.#isConnected = true;
     this.#patience.answered();
     this.onConnection();
+    this.#checkRead();
   }
 
   #receive({ event: name, id, data }: any, size: number): void {
@@ -168,6 +172,11 @@ export class Dialogue implements Source {
     this.#unread.push({ event: { name, data, id }, size });
     this.#unreadCharacters += size;
     this.#wake();
+    this.#checkRead();
+  }
+
+  /** Leave a socket whose events come too fast. */
+  #checkRead(): void {
     if (this.#unread.length > MOST_UNREAD || this.#unreadCharacters > MOST_UNREAD_CHARACTERS) throw AHEAD;
   }
 
@@ -195,10 +204,11 @@ export class Dialogue implements Source {
     if (!goesOn) throw isResume && error.code !== "payload_too_large" ? this.#interrupted(error) : error;
   }
 
-  /** Wait until what is there was read, as long as the server certainly waits, too. */
+  /** Wait until what is there was read, as long as the server certainly keeps the session. */
   async #untilRead(): Promise<void> {
+    if (!this.#keptMs) throw this.#interrupted(AHEAD);
     const read = new Promise<void>((resolve) => (this.#tellRead = resolve));
-    await Promise.race([read, sleep(this.#manners.resumeWindowMs / 2, this.#signal)]);
+    await Promise.race([read, sleep(this.#keptMs / 2, this.#signal)]);
   }
 
   #interrupted(cause: any): StreamappError {

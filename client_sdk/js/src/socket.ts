@@ -50,6 +50,7 @@ export async function listen(socket: any, silenceMs: number, signal: AbortSignal
         try {
           if (typeof data === "string" && listener.take(data)) resolve();
         } catch (error) {
+          socket.onmessage = null; // engines hand out at once what has come at once
           reject(error);
         }
       };

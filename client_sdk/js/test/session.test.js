@@ -448,17 +448,27 @@ test("a reader that is far behind leaves the socket until it has read, and misse
   assert.equal(session.reconnects, 1);
 });
 
-test("a session that nobody reads comes back before the server gives it up", async (t) => {
-  const { url, requests } = await talking(t, async (socket) => {
-    await socket.begin();
+test("a session that nobody reads comes back before the server gives it up, and takes no more along", async (t) => {
+  const tooMuch = async (socket) => {
+    await socket.begin(0, 0.02);
     for (let n = 0; n < 4500; n++) socket.event("output", n, n + 2);
-  }, async (socket) => {
+  };
+  const { url, requests } = await talking(t, tooMuch, tooMuch, async (socket) => {
     await socket.begin();
     socket.end();
   });
-  const session = new Client(url, { resumeWindowMs: 20 }).connect("/realtime");
-  while (requests.length < 2) await new Promise(setImmediate);
-  assert.ok((await collect(session)).length > 4096);
+  const session = new Client(url).connect("/realtime");
+  while (requests.length < 3) await new Promise(setImmediate);
+  assert.equal((await collect(session)).length, 4097);
+});
+
+test("a session that ends with its socket, and is not read, says why it has ended", async (t) => {
+  const { url } = await talking(t, async (socket) => {
+    await socket.begin(0, 0);
+    for (let n = 0; n < 4500; n++) socket.event("output", n, n + 2);
+  });
+  const session = new Client(url).connect("/realtime");
+  await assert.rejects(session.done(), { code: "stream_interrupted", message: /faster than they are read/ });
 });
 
 // The fixtures that the server and the Python client read

@@ -66,9 +66,9 @@ export class Talk {
   }
 
   /** Answer the client's first frame. */
-  async begin(received = 0) {
+  async begin(received = 0, resume_s = 10) {
     const first = await this.next();
-    this.send({ type: "session", job_id: JOB, key: "k", received, resume_s: 10 });
+    this.send({ type: "session", job_id: JOB, key: "k", received, resume_s });
     return first;
   }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ._decoder import MAX_BYTES
 from ._errors import error_from_response
 from ._models import Event
 from ._server import Redirects, Server
-from ._steps import Call, Read, Send, Sleep, Step, Tell
+from ._steps import Call, Read, Rest, Send, Sleep, Step, Tell
 
 if TYPE_CHECKING:
     from httpcore import AsyncNetworkStream
@@ -115,11 +115,19 @@ class SocketWire(Wire):
 
     Args:
         on_read: called when all that came has been heard: there may be something to write.
+        rest: waits, so many seconds at most, until there is room for the next event; returns whether there is.
     """
 
-    def __init__(self, http: httpx.AsyncClient, server: Server, on_read: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        server: Server,
+        on_read: Callable[[], None],
+        rest: Callable[[float], Awaitable[bool]],
+    ) -> None:
         super().__init__(http, server)
         self._on_read = on_read
+        self._rest = rest
         self._stream: AsyncNetworkStream | None = None
 
     async def _send(self, step: Send) -> httpx.Response:
@@ -131,8 +139,14 @@ class SocketWire(Wire):
 
     async def perform(self, step: Step) -> Any:
         """Perform a step; gives what came of it."""
-        if not isinstance(step, Read):
-            return await super().perform(step)
+        match step:
+            case Rest():
+                return await self._rest(step.seconds)
+            case Read():
+                return await self._read(step)
+        return await super().perform(step)
+
+    async def _read(self, step: Read) -> bytes | None:
         self._on_read()
         assert self._stream is not None
         try:

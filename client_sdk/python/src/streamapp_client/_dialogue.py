@@ -5,6 +5,7 @@ Inputs are numbered, and kept until the server has them; events have ids, and ar
 """
 
 import json
+import math
 import os
 from base64 import b64encode
 from collections import deque
@@ -29,7 +30,7 @@ from ._errors import (
 from ._frames import Frames, accept_of, check_installed
 from ._models import Event
 from ._server import shown_url
-from ._steps import Call, Deadline, Patience, Read, Send, Sleep
+from ._steps import Call, Deadline, Patience, Read, Rest, Send, Sleep
 from ._stream import may_pass, retry_after
 
 SUBPROTOCOL = "streamapp.v1"
@@ -102,6 +103,10 @@ class _Refused(Exception):
         self.error = error
 
 
+class _Behind(Exception):
+    """Leave a socket that nobody has read for long, to come back by the next one before the server gives it up."""
+
+
 class Dialogue:
     """Hold one session: what was sent, what came, and how often its socket was lost.
 
@@ -145,6 +150,7 @@ class Dialogue:
         self._download = download
         self._opening = f'{{"type":"open","resume_s":{resume_window_s:g}}}'.encode()
         self._key = ""
+        self._kept_s = 0.0
         self._last_event_id: str | None = None
         self._last: Any = None
         self._frames: Frames | None = None
@@ -185,7 +191,7 @@ class Dialogue:
     def events(self) -> Call[None]:
         """Open the session, and yield every event once, in order."""
         while True:
-            error: httpx.TransportError | ApiError
+            error: httpx.TransportError | ApiError | None = None
             try:
                 yield from self._connect()
                 return (yield from self._read())
@@ -194,8 +200,11 @@ class Dialogue:
             except _Refused as refused:
                 error = refused.error
                 self._check(error)
+            except _Behind:
+                pass
             self._frames = None
-            yield from self._wait(error)
+            if error is not None:
+                yield from self._wait(error)
 
     def _connect(self) -> Call[None]:
         self._is_open = False
@@ -218,6 +227,7 @@ class Dialogue:
 
         Raises:
             httpx.TransportError: the socket was lost before.
+            _Behind: it was left.
         """
         while (chunk := (yield Read(self._deadline.within(self._silence_s)))) is not None:
             assert self._frames is not None
@@ -232,7 +242,12 @@ class Dialogue:
                 raise self._closed(*self._frames.closed_by)
         raise httpx.RemoteProtocolError("it ended before its job")
 
-    def _hear(self, message: Any) -> Iterator[Event]:
+    def _rest(self) -> Call[None]:
+        """Have the server wait while too much is unread; not longer than it certainly keeps the session."""
+        if not (yield Rest(self._deadline.within(self._kept_s / 2 or math.inf))):
+            raise _Behind
+
+    def _hear(self, message: Any) -> Call[None]:
         match message:
             case {"type": "event", "event": str(name)}:
                 self._patience.renew()
@@ -245,10 +260,12 @@ class Dialogue:
                 self.job_id, self._key, self._is_open = job_id, key, True
                 self.outbox.forget(number)
                 self.outbox.rewind()
+                self._kept_s = float(message["resume_s"]) if isinstance(message.get("resume_s"), int | float) else 0.0
+                yield from self._rest()
             case {"type": "refused"}:
                 raise _Refused(error_from_event("refused", message, None))
 
-    def _event(self, name: str, data: Any, id: str) -> Iterator[Event]:
+    def _event(self, name: str, data: Any, id: str) -> Call[None]:
         meaning = core.MEANINGS.get(name, "result")
         self._last_event_id = id or self._last_event_id
         if meaning == "failure":
@@ -261,6 +278,7 @@ class Dialogue:
             # What the attempt before a restart has brought does not count any more.
             self._last = data if meaning == "result" else None
         yield Event(name, data, id, self._download)
+        yield from self._rest()
 
     # When it is lost
 

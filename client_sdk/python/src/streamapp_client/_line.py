@@ -89,7 +89,7 @@ class Line:
         if self._task is not None:
             raise RuntimeError("A session is opened once; for another one write client.connect(path) again")
         self.loop = running_loop()
-        wire = SocketWire(await self._connections.here(), self._server, self._tell)
+        wire = SocketWire(await self._connections.here(), self._server, self._tell, self._rest)
         self._task = asyncio.create_task(self._run(wire))
         self._task.add_done_callback(lambda task: self._end())  # also where it was cancelled before it began
         try:
@@ -104,10 +104,17 @@ class Line:
     async def send(self, content: bytes) -> int:
         """Take an input, and return its number; waits while the server has not taken over those before it."""
         self._check_open()
-        while not self._is_ended and not self.dialogue.outbox.has_room(content):
+
+        def is_due() -> bool:
+            return self._is_ended or self.dialogue.outbox.has_room(content)
+
+        while not is_due():
+            if not self._inbox.is_full:
+                await self._changed()
+                continue
             try:
-                async with asyncio.timeout(self._silence_s if self._inbox.is_full else None):
-                    await self._changed()
+                async with asyncio.timeout(self._silence_s):
+                    await self._until(lambda: is_due() or not self._inbox.is_full)
             except TimeoutError:
                 raise NotSent(
                     f"An input was not sent in {self._silence_s:g} s, as nobody reads the session's events; read them "
@@ -200,9 +207,15 @@ class Line:
         events = self.dialogue.events()
         with self._server.answering():
             while (event := await advance(events, wire)) is not None:
-                await self._until(lambda: not self._inbox.is_full)
                 self._inbox.put(event, self.dialogue.event_bytes)
                 self._tell()
+
+    async def _rest(self, seconds: float) -> bool:
+        if self._inbox.is_full:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._until(lambda: not self._inbox.is_full)
+        return not self._inbox.is_full
 
     async def _write(self, wire: SocketWire) -> None:
         while True:

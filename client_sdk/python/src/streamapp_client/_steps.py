@@ -47,6 +47,13 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Wait, so long at most, until there is room for the next event of a session; gives whether there is."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     """Wait."""
 
@@ -62,7 +69,7 @@ class Tell:
 
 
 T = TypeVar("T")
-Step = Send | Read | Sleep | Tell | Event
+Step = Send | Read | Rest | Sleep | Tell | Event
 Call = Generator[Step, Any, T]
 
 
