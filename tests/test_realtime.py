@@ -280,6 +280,16 @@ def test_a_client_of_fals_bounds_how_many_inputs_wait(client: TestClient) -> Non
 # Clients of ours
 
 
+def test_a_client_of_ours_bounds_how_many_inputs_wait_and_is_told_what_it_may_ask_for(client: TestClient) -> None:
+    with own(client, "/rt?max_buffering=2") as ws:
+        ws.open()
+        (job,) = jobs_of(client)
+        assert job.inbox is not None and job.inbox._buffering == 2
+    with own(client, "/rt?max_buffering=61") as ws:
+        assert ws.open()["error"]["message"] == "max_buffering: expected 1 to 60, got '61'"
+        assert ws.hear() == 4400
+
+
 def test_inputs_and_outputs_have_numbers(client: TestClient) -> None:
     with own(client) as ws:
         session = ws.open()

@@ -94,15 +94,14 @@ class RealtimeRoute:
         socket = (OwnSocket if is_own else FalSocket)(self, scope, receive, send)
         await socket.serve()
 
-    async def open(
-        self, scope: Scope, *, resume_s: float = 0, most_buffering: int | None = None
-    ) -> tuple[Job, LiveSession]:
+    async def open(self, scope: Scope, *, resume_s: float = 0) -> tuple[Job, LiveSession]:
         """Begin a session.
 
         Raises:
             StreamAppError: it is refused.
         """
         mark, settings = self.spec.mark, self.settings
+        most_buffering = _max_buffering(scope)
         call = Call.of({**scope, "method": "GET", "scheme": _SCHEMES.get(scope.get("scheme", "ws"), "http")})
         most_s = settings.max_resume_window_s if mark.max_resume_window_s is None else mark.max_resume_window_s
         request = self._served.session_request(
@@ -326,8 +325,7 @@ class FalSocket(_Socket):
     async def serve(self) -> None:
         """Serve the client until the session has ended, which its leaving does."""
         try:
-            most = _max_buffering(self._scope)
-            job, session = await self._route.open(self._scope, most_buffering=most)
+            job, session = await self._route.open(self._scope)
         except StreamAppError as error:
             # Not by `self.out`: before it is accepted a refusal has a status of HTTP.
             with suppress(OSError):  # the client has left
@@ -534,7 +532,7 @@ def _refusal(error: StreamAppError) -> Close:
 
 
 def _max_buffering(scope: Scope) -> int | None:
-    """Return how many inputs may wait at most, as fal's clients ask for it."""
+    """Return how many inputs may wait at most, as a client asks for it by fal's name."""
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     asked = dict(query).get("max_buffering")
     if asked is None:
