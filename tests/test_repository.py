@@ -51,7 +51,9 @@ NOT_IN_TREE = {"toolkit", "serverless", "shims", "playground"}  # folders that t
 def test_what_the_pages_for_contributors_name_exists(page: str) -> None:
     """Files and rooms of the source as `jobs/channel`, tests as `tests/test_channel.py`, links, targets of make."""
     text = (ROOT / page).read_text()
-    places = re.findall(r"`((?:process|jobs|stores|workers|http|sockets|fal|runpod|serve|testing|cli)/[a-z_]+)/?`", text)
+    places = re.findall(
+        r"`((?:process|jobs|stores|workers|http|sockets|fal|runpod|serve|testing|cli)/[a-z_]+)/?`", text
+    )
     assert [p for p in places if not ((SOURCE / f"{p}.py").exists() or (SOURCE / p).is_dir())] == []
     assert [p for p in re.findall(r"`(tests/[\w/.]+)`", text) if not (ROOT / p).exists()] == []
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]

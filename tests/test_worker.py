@@ -626,6 +626,30 @@ def test_the_end_of_a_session_whose_code_stands_in_a_thread_is_its_last_turn() -
     lane.done(talk)
 
 
+def test_a_session_whose_code_stands_in_a_thread_may_end_in_its_turn() -> None:
+    lane = opened()
+    talk = admitted(lane, has_input=True)
+    lane.take()
+    lane.park(talk, has_frames=True)
+    assert lane.take() == [talk]
+    talk.cancel()
+    assert lane.take(timeout_s=0) == []
+    lane.done(talk)
+    assert lane.is_idle
+
+
+def test_code_that_stands_in_a_thread_has_its_last_turn_in_a_drain_too() -> None:
+    lane = opened()
+    talk, other = admitted(lane, has_input=True), admitted(lane)
+    assert talk.start() and other.start()
+    lane.take()
+    lane.park(talk, has_frames=True)
+    lane.begin_drain()
+    assert (code(talk), talk.has_returned) == ("draining", False)
+    assert (code(other), other.has_returned) == ("draining", True)
+    assert lane.take() == [talk]
+
+
 def test_sessions_end_with_the_lane() -> None:
     lane = opened()
     talk = admitted(lane)
