@@ -36,17 +36,8 @@ def describe_server(api: FastAPI, host: str, port: int, *, scheme: str = "http")
         if isinstance(served.app, PoolApp)
     ]
     pages = [f"playground: {address}{PAGE_PATH}"] if api.state.has_playground else []
-    return "\n".join(
-        [
-            *lines,
-            *pages,
-            f"docs: {address}/docs",
-            *_curl(api, address),
-            *_session(api, address),
-            *_runpod(api, address),
-            "",
-        ]
-    )
+    examples = [*_curl(api, address), *_session(api, address), *_runpod(api, address)]
+    return "\n".join([*lines, *pages, f"docs: {address}/docs", *examples, ""])
 
 
 def _urls(address: str, served: ServedApp, prefix: str) -> str:

@@ -62,9 +62,7 @@ class Display:
                 self._preview(data)
             case "progress" | "log" if isinstance(data, dict) and "message" in data:
                 self._print(str(data["message"]))
-            case "progress" | "log":  # another server's
-                self._print(f"{name}: {json.dumps(data)}")
-            case "input_error":
+            case "progress" | "log" | "input_error":  # the first two are another server's
                 self._print(f"{name}: {json.dumps(data)}")
             case _ if name in ABOUT_STREAM:
                 if name in BEGINNINGS:

@@ -235,9 +235,8 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
     async def known(request: Request, error: Exception) -> Response:
         is_unfound = isinstance(error, HTTPException) and (error.status_code, error.detail) == (404, "Not Found")
         if is_unfound and request.scope["type"] == "http":
-            path = request.scope.get(ASKED_PATH, request.url.path)
-            method = request.scope.get("method", "WebSocket")
-            if method != "WebSocket" and _is_opened(api, request.scope):
+            path, method = request.scope.get(ASKED_PATH, request.url.path), request.method
+            if _is_opened(api, request.scope):
                 detail = f"{path} is opened by a WebSocket, not by {method}; connect to it by ws:// or wss://"
                 error = HTTPException(426, detail, {"Upgrade": "websocket"})
             else:
