@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient, WebSocketTestSession
 from tests.apps.chutes_rooms import Guide
 from tests.fal_packages import needs, needs_node
@@ -21,7 +22,10 @@ from tests.waiting import WAIT_S
 
 APPS = Path(__file__).parent / "apps"
 CLIENTS = APPS / "chutes_guide"
+FED = [{"n": 0}, {"n": 1}, {"n": 2}, {"done": True}]
 URL = "https://myuser-my-chute.chutes.ai"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_chromium = needs(CHROMIUM is not None, "no chromium: run `make test` as root")
 needs_aiohttp = needs(importlib.util.find_spec("aiohttp") is not None, "aiohttp is missing; run `make install`")
 
 
@@ -139,6 +143,32 @@ def test_the_guides_client_for_javascript_chats(url: str) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert read_until(process.stdout, "AI!") == "You said: Hello, AI! \n"
         process.kill()
+
+
+@needs_chromium
+def test_the_guides_client_for_javascript_reads_a_feed_in_a_page(url: str) -> None:
+    script = (CLIENTS / "client.js").read_text().partition("// Usage examples")[0]
+    read = "new ChutesStreamingClient('').streamHTTP('/stream_data', { onProgress: (item) => told.push(item) })"
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
+    ):
+        page = browser.new_page()
+        page.goto(f"{url}/health")
+        assert page.evaluate(f"async () => {{ {script} const told = []; return [await {read}, told]; }}") == [FED, FED]
+
+
+@needs_aiohttp
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_the_guides_client_for_python_reads_a_feed(url: str, method: str) -> None:
+    names: dict[str, Any] = {}
+    exec(compile((CLIENTS / "client.py").read_text(), "client.py", "exec"), names)
+    told: list[Any] = []
+    async with asyncio.timeout(WAIT_S), names["ChutesAsyncClient"](url) as client:
+        options = {"method": method, "data": {}, "progress_callback": told.append}
+        read = [data async for data in client.stream_http("/stream_data", **options)]
+    assert read == told
+    assert read[:4] == FED
 
 
 @needs_aiohttp

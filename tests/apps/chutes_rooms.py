@@ -1,4 +1,6 @@
-"""The chat and the document of Chutes' guide to streaming, on rooms: at the same paths, with the same messages."""
+"""The chat, the document and the feed of Chutes' guide to streaming, on rooms and a broadcast: at the same paths, with
+the same messages.
+"""
 
 import asyncio
 import time
@@ -6,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from weakref import WeakValueDictionary
 
-from fastapi import WebSocket
+from fastapi import Response, WebSocket
 
 import streamapp
 from streamapp import Member, Room
@@ -103,9 +105,24 @@ class Editor(streamapp.App):
                 room.broadcast({"type": "user_left", **own}, exclude=member)
 
 
-class Guide(Chat, Editor):
-    """Serve both."""
+class Feed(streamapp.App):
+    def setup(self) -> None:
+        self.feed = streamapp.Broadcast(self.produce, history=100)
+
+    async def produce(self) -> AsyncIterator[dict[str, Any]]:
+        for n in range(3):
+            yield {"n": n}
+        yield {"done": True}
+
+    @streamapp.endpoint("/stream_data")
+    async def watch(self) -> Response:
+        return self.feed.response()
+
+
+class Guide(Chat, Editor, Feed):
+    """Serve all."""
 
     def setup(self) -> None:
         Chat.setup(self)
         Editor.setup(self)
+        Feed.setup(self)
