@@ -14,6 +14,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
 WHOLE = {
     *("text", "errors", "budget", "places", "jsontext", "settings", "media", "addresses", "fetch"),
+    "session",
     *(
         "jobs.content",
         "jobs.events",

@@ -3,7 +3,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FunctionType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi import WebSocket
@@ -113,6 +113,7 @@ def test_a_raw_session_gets_the_socket() -> None:
         ({"max_batch_size": 0}, "expected max_batch_size of 1 or more, got 0"),
         ({"session_timeout": 0}, "expected session_timeout in seconds, more than 0, got 0"),
         ({"timeout_s": -1}, "expected timeout_s in seconds, more than 0, got -1"),
+        ({"max_resume_window_s": -1}, "expected max_resume_window_s in seconds, 0 or more, got -1"),
         ({"max_batch_size": 2}, r"write \(self, \*inputs: Input\)"),
     ],
 )
@@ -154,6 +155,40 @@ def test_inputs_beside_the_iterator_of_all_inputs_are_refused() -> None:
 
     with pytest.raises(DefinitionError, match="strokes is all inputs; leave out the other parameters"):
         spec_of(mixed)
+
+
+def test_what_no_message_can_fill_is_refused() -> None:
+    def free(input: Stroke) -> None: ...
+
+    def two(self: Any, one: streamapp.Stream, other: streamapp.Stream) -> None: ...
+
+    def named(self: Any, **strokes: Stroke) -> None: ...
+
+    def batch(self: Any, color: str, *strokes: Stroke) -> None: ...
+
+    def lines(self: Any, *strokes: Stroke) -> Iterator[Line]: ...
+
+    for function, message in (
+        (free, r"a session is a method; write def free\(self, \.\.\.\)"),
+        (two, "the parameters one and other are both the session's stream; keep one"),
+        (named, "the parameter .* cannot be filled from an input; name each"),
+        (batch, "takes inputs in batches; let it be alone"),
+        (lines, "and return one output"),
+    ):
+        with pytest.raises(DefinitionError, match=message):
+            spec_of(function)
+
+
+def test_a_batch_without_a_type_is_of_anything() -> None:
+    def batch(self, *inputs):  # type: ignore[no-untyped-def]
+        """Take all.
+
+        Of any kind.
+        """
+
+    spec = spec_of(batch)
+    assert get_args(spec.inputs.parameters[0].annotation)[0] is Any
+    assert (spec.summary, spec.description) == ("Take all.", "Take all.\n\nOf any kind.")
 
 
 def test_a_method_has_one_mark() -> None:

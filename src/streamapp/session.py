@@ -9,7 +9,6 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Body
@@ -143,6 +142,9 @@ def realtime(
     for name, seconds in (("session_timeout", session_timeout), ("timeout_s", timeout_s)):
         if seconds is not None and seconds <= 0:
             raise DefinitionError(f"{mark.decorator}: expected {name} in seconds, more than 0, got {seconds!r}")
+    if max_resume_window_s is not None and max_resume_window_s < 0:
+        window = f"max_resume_window_s in seconds, 0 or more, got {max_resume_window_s!r}"
+        raise DefinitionError(f"{mark.decorator}: expected {window}")
     return marking_session(mark)
 
 
@@ -186,15 +188,8 @@ def inspect_session(function: Callable[..., Any], cls: type | None = None) -> Se
             f"{where}: the parameters {' and '.join(streams)} are both the session's stream; keep one"
         )
     iterators = [parameter for parameter in own if gives(parameter.annotation, *_ITERATORS)]
-    if iterators and len(own) > 1:
-        raise DefinitionError(f"{where}: {iterators[0].name} is all inputs; leave out the other parameters")
-    if iterators and gives(iterators[0].annotation, *_ASYNC_ITERATORS) != is_async:
-        written = iterators[0].name
-        kind, iterator = ("async def", "AsyncIterator") if is_async else ("def", "Iterator")
-        raise DefinitionError(
-            f"{where}: {written} is gone through where the method runs, which is {kind}; write "
-            f"{written}: {iterator}[Input]"
-        )
+    if iterators:
+        _check_iterator(iterators[0], where, is_async=is_async, is_alone=len(own) == 1)
     streams_out = iterates(returns) or any(map(_is_generator, layers))
     output_type = mark.output_type or item_type(returns)
     name = streams[0] if streams else None
@@ -257,8 +252,6 @@ def _spec(
 
 def _whole(name: str, annotation: Any) -> inspect.Parameter:
     """Return a parameter that the whole input fills."""
-    if annotation in (inspect.Parameter.empty, NoneType):
-        annotation = Any
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[annotation, Body()])
 
 
@@ -268,6 +261,17 @@ def _is_any_object(annotation: Any) -> bool:
 
 def _is_generator(layer: Any) -> bool:
     return inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer)
+
+
+def _check_iterator(parameter: inspect.Parameter, where: str, *, is_async: bool, is_alone: bool) -> None:
+    name = parameter.name
+    if not is_alone:
+        raise DefinitionError(f"{where}: {name} is all inputs; leave out the other parameters")
+    if gives(parameter.annotation, *_ASYNC_ITERATORS) != is_async:
+        kind, iterator = ("async def", "AsyncIterator") if is_async else ("def", "Iterator")
+        raise DefinitionError(
+            f"{where}: {name} is gone through where the method runs, which is {kind}; write {name}: {iterator}[Input]"
+        )
 
 
 def _check_batches(
