@@ -355,6 +355,18 @@ async def test_when_setup_failed_async_jobs_get_its_error() -> None:
     await idle(worker)
 
 
+async def test_where_the_server_ends_as_setup_has_failed_async_jobs_hear_why() -> None:
+    setup: Future[None] = Future()
+    worker = TaskWorker("app", SETTINGS, run=run, ready=setup)
+    job = new()
+    worker.submit(job)
+    setup.set_exception(SetupFailed("setup of app failed with OSError"))
+    worker.begin_drain()
+    worker.cancel_running()
+    assert code(job) == "setup_failed"
+    await idle(worker)
+
+
 async def test_a_drain_refuses_async_jobs_and_ends_the_running_ones_when_it_is_over(async_worker: TaskWorker) -> None:
     job, elsewhere = new(lambda stream: asyncio.sleep(WAIT_S)), new()
     async_worker.submit(job)
@@ -462,6 +474,23 @@ async def test_a_drain_ends_sessions_that_have_nothing_to_do(path: str) -> None:
         await ended(talk.job)
         with pytest.raises(Draining):
             await begin(runtime, path)
+
+
+@pytest.mark.parametrize("path", ["/unary", "/receive"])
+async def test_where_the_server_ends_as_setup_has_failed_sessions_hear_why(path: str) -> None:
+    class Loading(Sessions):
+        gate = Gate()
+
+        def setup(self) -> None:
+            self.gate()
+
+    async with running(Loading()) as runtime:
+        talk = await begin(runtime, path)
+        runtime.served[0].ready.set_exception(SetupFailed("setup of app failed with OSError"))
+        runtime.begin_drain()
+        (end,) = await talk.hear()
+        assert end.json()["error"]["code"] == "setup_failed"
+        Loading.gate.opened.set()
 
 
 @pytest.mark.parametrize("path", ["/unary", "/receive"])

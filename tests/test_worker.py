@@ -22,7 +22,7 @@ from streamapp.jobs.inbox import Inbox
 from streamapp.jobs.job import Job
 from streamapp.jobs.stream import Stream
 from streamapp.settings import Settings
-from streamapp.workers.worker import OUT_OF_SERVICE, Lane, State
+from streamapp.workers.worker import OUT_OF_SERVICE, Lane, State, trace_of
 
 Advance = Callable[[float], None]
 
@@ -244,7 +244,7 @@ def test_a_lane_out_of_service_takes_no_jobs(state: State, error: type[StreamApp
     assert lane.state == state
 
 
-def test_who_asks_before_the_end_of_setup_is_known_hears_no_traceback() -> None:
+def test_who_asks_when_setup_has_failed_hears_where() -> None:
     refusals: list[str | None] = []
 
     def ask(error: StreamAppError) -> None:
@@ -253,9 +253,10 @@ def test_who_asks_before_the_end_of_setup_is_known_hears_no_traceback() -> None:
         refusals.append(refused.value.trace)
 
     lane = Lane("app", SETTINGS, on_broken=ask)
+    assert trace_of(lane.ready) is None
     lane.break_off("setup_failed", SetupFailed("it failed", trace="line 7"))
     ask(SetupFailed("it failed"))
-    assert refusals == [None, "line 7"]
+    assert refusals == ["line 7", "line 7"]
 
 
 # Deadlines
@@ -345,12 +346,12 @@ def test_a_drain_during_setup_lets_it_end() -> None:
 
 
 def test_of_several_reasons_the_first_counts() -> None:
-    heard: list[StreamAppError] = []
-    lane = Lane("app", SETTINGS, on_broken=heard.append)
+    heard: list[BaseException | None] = []
+    lane = Lane("app", SETTINGS, on_broken=lambda error: heard.extend([error, lane.ready.exception(0)]))
     lane.break_off("setup_failed", failed := SetupFailed("no model"))
     lane.break_off("broken", WorkerStuck("and then"))
     lane.open()
-    assert (lane.state, heard, lane.ready.exception(0)) == ("setup_failed", [failed], failed)
+    assert (lane.state, heard, lane.ready.exception(0)) == ("setup_failed", [failed, failed], failed)
 
 
 def test_what_runs_and_waits_hears_of_the_break_whatever_the_callback_raises() -> None:

@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, InputsEnded, QueueFull
+from ..errors import Cancelled, InputsEnded, QueueFull, StreamAppError
 from ..jobs.job import Job
 from ..jobs.stream import Stream, Waits, enter_stream
 from ..process.forks import ending_forks
@@ -127,12 +127,17 @@ class TaskWorker:
         self._is_draining = True
         for job in list(self._sessions):
             if inbox_of(job).is_idle:
-                job.fail(draining(job))
+                job.fail(self._why(job))
 
     def cancel_running(self) -> None:
-        """End all jobs; their readers are told that the server is shutting down."""
+        """End all jobs; their readers are told that the server is shutting down, or that setup has failed."""
         for job in [*self._tasks, *self._sessions]:
-            job.fail(draining(job))
+            job.fail(self._why(job))
+
+    def _why(self, job: Job) -> StreamAppError:
+        """Return why a job ends with the server, which a failed setup ends as well."""
+        error = self.ready.exception() if self.ready.done() else None
+        return error if isinstance(error, StreamAppError) else draining(job)
 
     def join(self, timeout_s: float) -> bool:
         """Return True: no thread is left to wait for; tasks end with their loop."""

@@ -407,12 +407,12 @@ class Lane:
             self._state = state
             queued = self._empty_queue()
             jobs, gone = [*queued, *self._busy()], self._gone(queued)
+        with suppress(InvalidStateError):  # setup has returned
+            self.ready.set_exception(error)  # first: what ends with the process asks here for the reason
         try:
             if self._on_broken is not None:
                 self._on_broken(error)
         finally:
-            with suppress(InvalidStateError):  # setup has returned
-                self.ready.set_exception(error)
             for job in jobs:  # last: each logs its end, and a handler of the user's may block
                 job.fail(error)
             for job in gone:
