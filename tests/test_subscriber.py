@@ -266,6 +266,20 @@ async def test_a_wake_up_whose_news_are_delivered_already_changes_nothing(
     assert calls == []
 
 
+async def test_a_wake_up_whose_news_were_taken_is_no_time_that_ran_out(advance: Advance) -> None:
+    """Else the stream of a producer that does not pause, and that is what it comes of, ends for having been idle."""
+    reader = (channel := channel_with()).subscribe()
+    channel.emit_at_once(to_event("a"))
+    reader.take()
+    waiting = await asleep(reader)
+    reader.wake()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    channel.emit_at_once(to_event("b"))
+    assert await waiting
+    assert payloads(reader.take()) == ["b"]
+
+
 async def test_silence_counts_from_the_last_delivery(advance: Advance) -> None:
     channel = channel_with()
     task, later = await asleep(channel.subscribe(), into([])), asyncio.Event()

@@ -297,10 +297,12 @@ class Subscriber:
         self.is_dropped, self._has_heard = True, False
 
     def wake(self) -> None:
-        """Deliver what is new, or end `wait` now."""
+        """Deliver what is new, or end `wait` now; what was taken since this was asked for is nothing to wake up for."""
         is_over = self._readers.log.terminal is not None or self.is_closed or self.is_dropped
         if is_over or not self._delivery.is_due(self._waiter):
-            return end_wait(self._waiter)
+            if is_over or self._has_news():
+                end_wait(self._waiter)
+            return
         events = self.take()
         if _FOR_THE_TASK.isdisjoint([event.kind for event in events]):
             self.serve(events)
