@@ -345,4 +345,5 @@ def _check_upgrade(response: httpx.Response, key: str) -> None:
         raise UnexpectedAnswer(f"Expected a WebSocket at {where}, got an answer to another request", status_code=status)
     chosen = response.headers.get("Sec-WebSocket-Protocol")
     if chosen != SUBPROTOCOL:
-        raise UnexpectedAnswer(f"Expected a session ({SUBPROTOCOL}) at {where}, got the protocol {chosen!r}")
+        got = "another WebSocket; speak to it by a package of WebSockets" if chosen is None else f"the protocol {chosen!r}"
+        raise UnexpectedAnswer(f"Expected a session ({SUBPROTOCOL}) at {where}, got {got}")

@@ -67,7 +67,7 @@ class Line:
         server: where the session is.
         connections: by which it is reached.
         dialogue: what is said.
-        silence_s: how long a `send` waits for somebody to read, when nothing can come in before that.
+        silence_s: how long nobody may have read, where a `send` waits and nothing more can come in.
     Attributes:
         loop: the one that it is open on.
     """
@@ -79,6 +79,7 @@ class Line:
         self._connections = connections
         self._silence_s = silence_s
         self._inbox = Inbox()
+        self._last_read = 0.0
         self._error: Exception | None = None
         self._is_ended = False
         self._change = asyncio.Event()
@@ -89,6 +90,7 @@ class Line:
         if self._task is not None:
             raise RuntimeError("A session is opened once; for another one write client.connect(path) again")
         self.loop = running_loop()
+        self._last_read = self.loop.time()
         wire = SocketWire(await self._connections.here(), self._server, self._tell, self._rest)
         self._task = asyncio.create_task(self._run(wire))
         self._task.add_done_callback(lambda task: self._end())  # also where it was cancelled before it began
@@ -113,12 +115,12 @@ class Line:
                 await self._changed()
                 continue
             try:
-                async with asyncio.timeout(self._silence_s):
+                async with asyncio.timeout_at(self._last_read + self._silence_s):
                     await self._until(lambda: is_due() or not self._inbox.is_full)
             except TimeoutError:
                 raise NotSent(
-                    f"An input was not sent in {self._silence_s:g} s, as nobody reads the session's events; read them "
-                    "meanwhile, in another task or thread",
+                    f"An input was not sent, as nobody has read the session's events for {self._silence_s:g} s; read "
+                    "them meanwhile, in another task or thread",
                     job_id=self.dialogue.job_id,
                 ) from None
         if self._is_ended:
@@ -139,6 +141,7 @@ class Line:
         await self._until(lambda: len(self._inbox) > 0 or self._is_ended)
         if self._inbox:
             event = self._inbox.take()
+            self._last_read = asyncio.get_running_loop().time()
             self._tell()
             return event
         if self._error is not None:
