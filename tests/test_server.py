@@ -86,13 +86,15 @@ def running(
     stays_up: bool = False,
     certificate: Path | None = None,
     prepare: Callable[[FastAPI], None] = lambda compiled: None,
+    log_level: str = "info",
     **settings: Any,
 ) -> Iterator[Running]:
     app = app_class()
     listener = bind("127.0.0.1", 0)
     compiled = streamapp.compile_app(app, settings=Settings(**settings))
     prepare(compiled)
-    running = Running(Server(compiled, stays_up=stays_up, certificate=certificate), app, listener.getsockname()[1])
+    server = Server(compiled, log_level=log_level, stays_up=stays_up, certificate=certificate)
+    running = Running(server, app, listener.getsockname()[1])
 
     def serve() -> None:
         running.server.run(sockets=[listener])

@@ -436,6 +436,14 @@ def test_a_code_that_may_not_be_sent_is_the_apps_mistake(
     assert "Expected a close code" in caplog.text
 
 
+def test_no_path_begins_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(log_level="debug") as served, caplog.at_level("INFO", "uvicorn.access"):
+        client = Client(served, "/x%0aINFO:%20forged%1b%5b0m")
+        with client.socket:
+            assert client.head().startswith("HTTP/1.1 404 ")
+    assert '"WebSocket /x%0AINFO%3A%20forged%1B%5B0m" 404' in caplog.text
+
+
 def test_an_app_that_returns_has_closed(served: Running) -> None:
     with opened(served, "/returns") as client:
         assert client.end() == (1000, "")

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Scope
@@ -371,7 +372,7 @@ class SocketProtocol(asyncio.Protocol):
         if self._terms.is_logged:
             host, port = self.scope.get("client") or ("", 0)
             line = '%s:%d - "WebSocket %s" %d'
-            logging.getLogger("uvicorn.access").info(line, host, port, self.scope["path"], status)
+            logging.getLogger("uvicorn.access").info(line, host, port, quote(self.scope["path"]), status)
 
     # The end
 
@@ -586,7 +587,7 @@ class Talk:
         except asyncio.CancelledError:  # the server has not waited for it any longer
             socket.close(DRAINING, SHUTTING_DOWN)
         except BaseException:  # the app's own error, or that of middleware around it
-            logger.exception("the WebSocket %s failed", socket.scope["path"])
+            logger.exception("the WebSocket %s failed", quote(socket.scope["path"]))
             socket.close(_INTERNAL_ERROR, "the server failed")
         else:
             socket.close()
