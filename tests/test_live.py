@@ -4,6 +4,7 @@ import asyncio
 import gc
 
 import pytest
+from tests.waiting import until
 
 from streamapp.budget import Budget
 from streamapp.errors import PayloadTooLarge
@@ -118,6 +119,16 @@ async def test_an_input_that_a_newer_one_has_replaced_counts_no_more() -> None:
         live.put("input", 100)
     live.settle()
     assert budget.used == 200
+
+
+async def test_an_input_that_is_done_counts_no_more_though_nothing_else_is_said() -> None:
+    live = session(budget := Budget(1000))
+    live.take(100)
+    live.put("input", 100)
+    live.inbox.take()
+    await asyncio.to_thread(live.inbox.settle)
+    await asyncio.to_thread(until, lambda: budget.used == 0)
+    assert live._settling is None  # and nobody looks again
 
 
 async def test_what_is_not_put_is_given_back() -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -241,6 +242,18 @@ def test_a_session_that_fails_says_so_and_no_more(client: TestClient) -> None:
         error = told(ws)
         assert (error["error"], "secret" in str(error)) == ("INTERNAL_ERROR", False)
         assert told(ws) == 1000
+
+
+def test_an_idle_session_keeps_nothing_of_its_last_input_and_does_not_count_for_it(client: TestClient) -> None:
+    tracemalloc.start()
+    try:
+        with client.websocket_connect("/rt") as ws:
+            ws.send_text(json.dumps({"x": 2, "more": "x" * 2_000_000}))
+            assert told(ws) == {"y": 4}
+            until(lambda: runtime_of(client).inputs.used == 0)
+            until(lambda: tracemalloc.get_traced_memory()[0] < 1_000_000)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_client_of_fals_that_leaves_ends_its_session(client: TestClient) -> None:

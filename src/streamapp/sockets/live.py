@@ -19,6 +19,7 @@ from ..jobs.job import Job
 
 _LEFT = "the client of the session has left"
 _UNKNOWN_KEY = secrets.token_hex(16)
+_SETTLE_S = 0.5
 
 
 class LiveSession:
@@ -40,6 +41,7 @@ class LiveSession:
         self._sizes: deque[int] = deque()  # of the inputs that may be unread or in a turn
         self._holder: Callable[[], None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
+        self._settling: asyncio.TimerHandle | None = None
 
     def enter(self, on_taken_over: Callable[[], None]) -> None:
         """Hold the session; whoever has held it is told that it does so no more."""
@@ -78,6 +80,7 @@ class LiveSession:
         """Put an input into the inbox, of which so much was counted."""
         self._sizes.append(size)
         self.inbox.put(value, size)
+        self._settle_soon()
 
     def give_back(self, size: int) -> None:
         """Count so much less, of an input that was not put."""
@@ -89,9 +92,21 @@ class LiveSession:
         while len(self._sizes) > unread:
             self._share.give_back(self._sizes.popleft())
 
+    def _settle_soon(self) -> None:
+        """Look again in a while: a session whose client says nothing more is not to count for what it was sent."""
+        if self._settling is None and self._sizes:
+            self._settling = asyncio.get_running_loop().call_later(_SETTLE_S, self._settle_late)
+
+    def _settle_late(self) -> None:
+        self._settling = None
+        self.settle()
+        self._settle_soon()
+
     def end(self) -> None:
         """Let go of everything, as the job is over."""
         self._stay()
+        if self._settling is not None:
+            self._settling.cancel()
         self._sizes.clear()
         self._share.let_go(self)
 

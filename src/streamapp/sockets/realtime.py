@@ -253,8 +253,8 @@ class _Socket(ABC):
 
     async def _read(self) -> None:
         try:
-            while (message := await self._next_message()) is not None:
-                await self._hear(message)
+            while await self._hear_next():
+                pass
         except Close as closing:
             self._end(closing)
         except Cancelled:  # the job is over: the writer tells the client
@@ -264,6 +264,13 @@ class _Socket(ABC):
             self._end(Close(1011, "the server is to blame"))
         else:
             self._end()
+
+    async def _hear_next(self) -> bool:
+        """Take in what the client says next, of which an idle socket keeps nothing; False when it has left."""
+        message = await self._next_message()
+        if message is not None:
+            await self._hear(message)
+        return message is not None
 
     async def _next_message(self) -> Received | None:
         """Return what the client says next; None when it has left.
