@@ -13,10 +13,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 from tests.served import drain, runtime_of
-from tests.waiting import WAIT_S
+from tests.waiting import WAIT_S, until
 
 import streamapp
-from streamapp.settings import Settings
+from streamapp.settings import MIB, Settings
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -166,6 +166,31 @@ def test_a_body_over_the_limit_is_refused_as_by_http() -> None:
         assert answer(socket)[0]["status"] == 413
 
 
+def test_requests_that_wait_count_with_the_inputs_of_all() -> None:
+    Shop.goes_on.clear()
+    with serving() as client, client.websocket_connect("/ws/me/shop/held") as socket:
+        for body in ("{}", "x" * 100_000):
+            socket.send_text(body)
+        until(lambda: runtime_of(client).inputs.used >= 100_000)
+        Shop.goes_on.set()
+        assert [answer(socket)[0]["status"] for _ in range(2)] == [200, 422]
+        until(lambda: runtime_of(client).inputs.used == 0)
+
+
+def test_a_request_that_there_is_no_room_for_closes_the_socket_behind_the_answer_under_way() -> None:
+    Shop.held.clear()
+    Shop.goes_on.clear()
+    with serving(max_input_bytes=MIB) as client, client.websocket_connect("/ws/me/shop/held") as socket:
+        socket.send_text("{}")
+        assert Shop.held.wait(WAIT_S)
+        for _ in range(2):
+            socket.send_text("x" * 300_000)
+        Shop.goes_on.set()
+        assert answer(socket)[1] == ["true"]
+        assert socket.receive()["code"] == 1013
+        until(lambda: runtime_of(client).inputs.used == 0)
+
+
 @pytest.mark.parametrize(
     ("path", "status", "pieces"),
     [
@@ -241,6 +266,8 @@ def test_a_draining_server_takes_no_socket() -> None:
 
 
 def test_a_drain_ends_a_socket_after_the_answer_under_way() -> None:
+    Shop.held.clear()
+    Shop.goes_on.clear()
     with serving(drain_s=WAIT_S) as client:
         with client.websocket_connect("/ws/me/shop") as idle, client.websocket_connect("/ws/me/shop/held") as busy:
             busy.send_text("{}")

@@ -19,8 +19,9 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import SHUTTING_DOWN, Unavailable, describe
-from ..http.call import header_in
+from ..budget import Budget
+from ..errors import SHUTTING_DOWN, StreamAppError, Unavailable, describe
+from ..http.call import header_in, payer_in
 from ..http.connection import TRANSPORT_EXTENSION
 from ..http.middleware import BodyLimit, RequestId, UnhandledErrors, refuse
 from ..runtime import Runtime
@@ -61,7 +62,7 @@ class OverSocket:
         if match is None or match[2] not in self._names:
             return await self.app(scope, receive, send)
         request = _as_http(scope, f"{root}/run/{match[1]}/{match[2]}{match[3] or ''}")
-        requests = _Requests(self._answering, request, receive, send, wire_of(scope))
+        requests = _Requests(self._answering, request, receive, send, wire_of(scope), self._runtime.inputs)
         places = self._runtime.places
         try:
             places.take(requests, app=match[2], kind="websocket", end=requests.see_off)
@@ -94,55 +95,71 @@ def _is_the_sockets(name: bytes) -> bool:
 
 
 class _Requests:
-    """Answer what one socket brings."""
+    """Answer what one socket brings.
 
-    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, wire: Wire | None) -> None:
+    Args:
+        budget: for the inputs of all requests, in which those that wait count.
+    """
+
+    def __init__(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, wire: Wire | None, budget: Budget
+    ) -> None:
         self._app = app
         self._scope = scope
         self._receive = receive
         self._send = send
         self._wire = wire
         self._ahead = deque[bytes]()
-        self._ahead_bytes = 0
+        self._share = budget.share(payer_in(scope), self)
         self._has_changed = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_left = asyncio.Event()
-        self._is_seen_off = False
+        self._closing: tuple[int, str] | None = None
 
-    def see_off(self) -> None:
-        """Answer no request after the one under way, as the server is shutting down."""
-        self._is_seen_off = True
+    def see_off(self, code: int = 1012, reason: str = SHUTTING_DOWN) -> None:
+        """Answer no request after the one under way, and close the socket."""
+        self._closing = self._closing or (code, reason)
         self._has_changed.set()
 
     async def answer(self) -> None:
         """Answer one after another; return when the client has left, is seen off, or an answer broke off."""
         reading = asyncio.create_task(self._read())
         try:
-            while (body := await self._next()) is not None:
-                answer = _Answer(self._deliver)
-                await self._app(_one(self._scope, body), self._receiving(body), answer.send)
-                if not answer.is_whole:
-                    return await self._close(1011, "the answer broke off")
-            await self._close(1012, SHUTTING_DOWN)
+            while await self._has_next():
+                if not await self._answer_next():
+                    self.see_off(1011, "the answer broke off")
+            if self._closing is not None:
+                await self._close(*self._closing)
         finally:
             reading.cancel()
+            self._share.let_go(self)
 
     async def _read(self) -> None:
         """Read ahead, as far as that goes: who waits for answers may have left."""
-        while (message := await self._receive())["type"] == "websocket.receive":
-            text = message.get("text")
-            body = text.encode() if text is not None else message["bytes"]
-            self._ahead.append(body)
-            self._ahead_bytes += len(body)
-            self._has_changed.set()
-            while len(self._ahead) >= _MAX_AHEAD or self._ahead_bytes > _MAX_AHEAD_BYTES:
+        while self._put(await self._receive()):
+            while len(self._ahead) >= _MAX_AHEAD or self._share.size > _MAX_AHEAD_BYTES:
                 self._has_room.clear()
                 await self._has_room.wait()
         self._leave()
 
+    def _put(self, message: Message) -> bool:
+        """Have a request wait for its turn; False where this is none, as the client has left."""
+        if message["type"] != "websocket.receive":
+            return False
+        text = message.get("text")
+        body = text.encode() if text is not None else message["bytes"]
+        try:
+            self._share.take(len(body))
+        except StreamAppError:
+            self.see_off(1013, "the inputs of other requests leave no room for it; send it again later")
+        if self._closing is None:
+            self._ahead.append(body)
+            self._has_changed.set()
+        return True
+
     @property
     def _is_over(self) -> bool:
-        return self._is_seen_off or self._has_left.is_set()
+        return self._closing is not None or self._has_left.is_set()
 
     def _leave(self) -> None:
         self._has_left.set()
@@ -156,28 +173,33 @@ class _Requests:
             except OSError:
                 self._leave()
 
-    async def _next(self) -> bytes | None:
-        """Return the next request's body; None when no more is to be answered."""
+    async def _has_next(self) -> bool:
+        """Wait for the next request; False when no more is to be answered."""
         while not self._ahead and not self._is_over:
             self._has_changed.clear()
             await self._has_changed.wait()
-        if self._is_over:
-            return None
-        body = self._ahead.popleft()
-        self._ahead_bytes -= len(body)
+        return not self._is_over
+
+    async def _answer_next(self) -> bool:
+        """Answer the first that waits; return whether wholly. Who reads its body is who keeps it."""
+        waiting = [self._ahead.popleft()]
+        answer = _Answer(self._deliver)
+        await self._app(_one(self._scope, len(waiting[0])), partial(self._receive_one, waiting), answer.send)
+        self._take(waiting)
+        return answer.is_whole
+
+    async def _receive_one(self, waiting: list[bytes]) -> Message:
+        if waiting:
+            return {"type": "http.request", "body": self._take(waiting), "more_body": False}
+        await self._has_left.wait()
+        return {"type": "http.disconnect"}
+
+    def _take(self, waiting: list[bytes]) -> bytes:
+        """Return a body that waits, which does not count here any more; nothing where it was taken."""
+        body = waiting.pop() if waiting else b""
+        self._share.give_back(len(body))
         self._has_room.set()
         return body
-
-    def _receiving(self, body: bytes) -> Receive:
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def receive() -> Message:
-            if messages:
-                return messages.pop()
-            await self._has_left.wait()
-            return {"type": "http.disconnect"}
-
-        return receive
 
     async def _close(self, code: int, reason: str) -> None:
         """Close the socket, at once where its client does not read."""
@@ -189,11 +211,11 @@ class _Requests:
                 self._wire.abort()
 
 
-def _one(scope: Scope, body: bytes) -> Scope:
-    """Return the scope of one of a socket's requests."""
+def _one(scope: Scope, size: int) -> Scope:
+    """Return the scope of one of a socket's requests, whose body has so many bytes."""
     return {
         **scope,
-        "headers": [*scope["headers"], (b"content-length", b"%d" % len(body))],
+        "headers": [*scope["headers"], (b"content-length", b"%d" % size)],
         "extensions": {**scope["extensions"]},
         "state": {**scope.get("state", {})},
     }
