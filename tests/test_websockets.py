@@ -612,7 +612,7 @@ def test_websockets_behind_a_proxy_count_by_the_address_that_it_names() -> None:
 def test_nothing_is_left_of_the_request_that_a_websocket_began_as() -> None:
     with serving() as served, opened(served):
         until_wire(served)
-        requests = [c for c in gc.get_objects() if isinstance(c, LendingProtocol)]
+        requests = [c for c in gc.get_objects() if type(c) is LendingProtocol]
         assert [c for c in requests if c.transport is protocols(served)[0].transport] == []
 
 
