@@ -31,6 +31,7 @@ from streamapp.jobs.events import (
     Output,
     Preview,
     Progress,
+    dumped,
     encode,
     input_error,
     is_name,
@@ -167,6 +168,12 @@ def test_a_log_says_message_level_and_source() -> None:
     assert told == {"message": "loaded", "level": "WARN", "source": "app"}
 
 
+def test_what_an_event_holds_as_msgpack_counts_with_its_data() -> None:
+    event = to_event({"a": 1})
+    event.pack(b"\x81\xa1a\x01")
+    assert (event.packed, event.size) == (b"\x81\xa1a\x01", 11)
+
+
 def test_an_output_can_have_a_name_of_its_own() -> None:
     assert is_name("token") and is_name("output") and not is_name("a b")
     event = to_event(Output("hi", event="token"))
@@ -287,6 +294,13 @@ def test_models_are_written_by_their_aliases(value: Any, data: Any) -> None:
     event = to_event_at_once(value)
     assert event is not None
     assert event.json() == data
+
+
+def test_as_plain_values_models_keep_the_bytes_in_them() -> None:
+    class Frame(BaseModel):
+        data: bytes = Field(serialization_alias="d")
+
+    assert dumped(Frame(data=b"\xff")) == {"d": b"\xff"}
 
 
 def test_an_encoded_event_is_not_encoded_again() -> None:

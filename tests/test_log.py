@@ -61,6 +61,18 @@ def test_bytes_are_counted_as_events_come_and_go() -> None:
     assert [log.bytes_before(index) for index in (1, 2)] == [4, 8]
 
 
+def test_what_an_event_holds_as_msgpack_counts_as_well() -> None:
+    log = EventLog()
+    for value in (1, Preview(2)):
+        event = to_event(value)
+        event.pack(b"0123456789")
+        log.append(event)
+    assert (log.bytes, log.bytes_before(0), log.bytes_before(1), log.kept_bytes) == (11, 0, 11, 22)
+    log.append(to_event(3))
+    log.trim(1, 0, until=2)
+    assert (log.trimmed_bytes, log.kept_bytes) == (11, 12)
+
+
 def test_the_newest_progress_is_that_of_any_key_in_this_attempt() -> None:
     log = EventLog()
     assert log.newest_progress is None

@@ -49,6 +49,11 @@ def test_bytes_are_in_it_as_they_are(value: Any, unpacked: Any) -> None:
     assert packed(value) == unpacked
 
 
+def test_both_forms_count() -> None:
+    event = to_packed_event(b"\xff")
+    assert event.size == len(event.data) + len(event.packed or b"")
+
+
 def test_a_models_bytes_are_a_file_in_json() -> None:
     assert to_packed_event(Frame(data=b"\xff")).json()["data"]["url"] == "data:application/octet-stream;base64,/w=="
 

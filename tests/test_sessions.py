@@ -244,6 +244,19 @@ async def test_a_loop_that_is_not_left_at_the_end_of_the_inputs_ends_with_its_se
     assert "have it leave its loop at streamapp.InputsEnded" in caplog.text
 
 
+async def test_bytes_that_are_files_in_json_count_as_what_a_session_has_said() -> None:
+    class Frames(streamapp.App):
+        @streamapp.realtime("/rt")
+        def frames(self, count: int) -> Iterator[bytes]:
+            yield from [bytes(2 << 20)] * count
+
+    async with running(Frames(), behind_bytes=8 << 20) as runtime:
+        talk = await begin(runtime)
+        await talk.say({"count": 20})
+        await talk.hear()
+        assert talk.job.channel.statistics().kept_events < 10
+
+
 @either
 async def test_inputs_that_wait_are_taken_in_batches_of_those_that_go_together(app: type[streamapp.App]) -> None:
     async with running(app()) as runtime:

@@ -212,7 +212,7 @@ class Channel:
                 log.n = event.n = log.n + 1
                 log.lasting.append(event)
                 log.next_index += 1
-                log.bytes += len(event.data)
+                log.bytes += event.size
                 log.last_output = event
             else:
                 self._append_when_due(event, waits=waits)

@@ -147,11 +147,12 @@ class Event:
             are.
         error: what an `error` or `cancelled` event says.
         packed: the data as msgpack, of a session's output with bytes in it, which are there as they were.
+        size: how many bytes a log counts for it: of data and packed.
         n: the place in the job's log, rising; 0 before it has one. In the first attempt it is the number in the event's
             id, 1 and up; each further attempt begins `ATTEMPT` higher, so that places compare as (attempt, number) do.
     """
 
-    __slots__ = ("data", "error", "key", "kind", "n", "name", "packed", "text")
+    __slots__ = ("data", "error", "key", "kind", "n", "name", "packed", "size", "text")
 
     def __init__(
         self,
@@ -170,10 +171,16 @@ class Event:
         self.text = text
         self.error = error
         self.packed: bytes | None = None
+        self.size = len(data)
         self.n = 0
 
     def __repr__(self) -> str:
         return f"<Event {self.n} {self.name} {self.data[:60]!r}>"
+
+    def pack(self, packed: bytes) -> None:
+        """Hold the data as msgpack, too."""
+        self.packed = packed
+        self.size = len(self.data) + len(packed)
 
     @property
     def is_terminal(self) -> bool:

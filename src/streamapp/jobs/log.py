@@ -80,7 +80,7 @@ class EventLog:
     @property
     def kept_bytes(self) -> int:
         """Return the bytes of all events that are kept."""
-        replaceable = sum([len(event.data) for event in self._slots.values()]) if self._slots else 0
+        replaceable = sum([event.size for event in self._slots.values()]) if self._slots else 0
         joined = len(self.terminal.text or "") if self.terminal is not None else 0
         trimmed = 0 if self.trimmed_text is None else self.trimmed_text.size
         return self.bytes - self.trimmed_bytes + replaceable + trimmed + joined
@@ -100,7 +100,7 @@ class EventLog:
             return self._replace(event)
         self.lasting.append(event)
         self.next_index += 1
-        self.bytes += len(event.data)
+        self.bytes += event.size
 
     def _replace(self, event: Event) -> None:
         slot = event.kind, event.key
@@ -151,7 +151,7 @@ class EventLog:
 
     def bytes_before(self, index: int) -> int:
         """Return the bytes of all lasting events before an index."""
-        return self.bytes - sum(len(event.data) for event in self.lasting[index - self._base :] if event is not None)
+        return self.bytes - sum(event.size for event in self.lasting[index - self._base :] if event is not None)
 
     def trim(self, index: int, trimmed_bytes: int, until: int) -> None:
         """Let go of the oldest events, up to an index and until so many bytes are gone; never of the newest.
@@ -171,7 +171,7 @@ class EventLog:
             assert event is not None
             if texts is not None and event.kind == "output" and event.text is not None and event.n > began:
                 texts.add(event.text)
-            self.trimmed_bytes += len(event.data)
+            self.trimmed_bytes += event.size
             self.trimmed_n = event.n
             lasting[first - base] = None
             first += 1

@@ -38,7 +38,7 @@ def to_packed_event(value: Any, publisher: Publisher | None = None, *, at_once: 
     if isinstance(value, Preview):
         payload = preview_payload(value)
     with suppress(OverflowError, ValueError, TypeError):  # an integer of more than 64 bits, which JSON takes
-        event.packed = msgpack.packb(_packable(payload, publisher))
+        event.pack(msgpack.packb(_packable(payload, publisher)))
     return event
 
 
