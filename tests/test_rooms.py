@@ -522,6 +522,14 @@ def test_of_rooms_that_anybody_makes_up_the_last_are_kept(names: int, said: str,
     assert [len(rooms[name]._history) for name in ("0", str(names - 1))] == [0, 1]
 
 
+def test_to_ask_which_rooms_there_are_makes_none() -> None:
+    rooms = Rooms()
+    lobby = rooms["lobby"]
+    assert (list(rooms), "lobby" in rooms, "other" in rooms, len(rooms)) == (["lobby"], True, False, 1)
+    del lobby
+    assert list(rooms) == []
+
+
 def test_threads_that_ask_at_once_get_one_room() -> None:
     rooms, found = Rooms(), []
     barrier = threading.Barrier(8)

@@ -14,7 +14,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -456,9 +456,20 @@ class Rooms:
 
     def __len__(self) -> int:
         """Return how many there are, with those that are kept."""
+        return len(self._names())
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over their names."""
+        return iter(self._names())
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is one of a name; to ask makes none."""
+        return name in self._names()
+
+    def _names(self) -> list[str]:
         with self._lock:
             self._forget_old()
-            return len(self._rooms)
+            return list(self._rooms)
 
     def _keep(self, name: str, room: Room) -> None:
         """Hold a room, in any thread, that has no members now."""
