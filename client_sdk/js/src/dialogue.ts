@@ -189,7 +189,7 @@ export class Dialogue implements Source {
     if (status === 404) return new StreamappError("not_found", `There is no session at ${url}`, { status });
     if (status === 405) return new StreamappError("unexpected_answer", `${url} is no session; write client.stream(...) or client.run(...)`, { status });
     if (status !== UPGRADE_REQUIRED && answer instanceof Error) return answer;
-    return new StreamappError("connection_failed", `The server answers, and opens no WebSocket at ${url}: does a proxy pass them on?`);
+    return new StreamappError("connection_failed", `The server answers, and opens no session at ${url}: is it another WebSocket, or does a proxy pass none on?`);
   }
 
   /** Wait until it may go on; throw where it may not. */

@@ -7,7 +7,9 @@ const PART_BYTES = 0x6000;
 
 /** Return the JSON of an input; an endpoint whose arguments all have defaults still reads an object. */
 export async function encodeInput(input: unknown): Promise<string> {
-  return stringifyJson((await encode(input)) ?? {});
+  const text: string | undefined = stringifyJson((await encode(input)) ?? {});
+  if (text === undefined) throw new TypeError(`Expected what JSON holds, BigInts, Blobs, Files or bytes, got a ${typeof input}`);
+  return text;
 }
 
 async function encode(value: any): Promise<unknown> {

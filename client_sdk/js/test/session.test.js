@@ -305,13 +305,22 @@ test("where nothing, or something else, is served, a session is not sought again
 test("a session that answers, and opens no socket, is tried again", async (t) => {
   const { url, requests } = await serving(t, (response) => response.writeHead(426).end());
   const session = new Client(url, { patienceMs: 500 }).connect("/realtime");
-  await assert.rejects(session.done(), { code: "connection_failed", message: /does a proxy pass them on/ });
+  await assert.rejects(session.done(), { code: "connection_failed", message: /does a proxy pass none on/ });
   assert.ok(requests.length > 2);
 });
 
 test("what is no JSON ends it", async (t) => {
   const { url } = await talking(t, async (socket) => { await socket.begin(); socket.send("{"); });
   await assert.rejects(new Client(url).connect("/realtime").done(), { code: "stream_interrupted", message: /Expected JSON/ });
+});
+
+test("what JSON cannot hold is refused before it is sent, and the session goes on", async (t) => {
+  const { url } = await talking(t, echo);
+  const session = new Client(url).connect("/realtime");
+  await assert.rejects(session.send(() => 1), { name: "TypeError", message: /got a function/ });
+  await assert.rejects(new Client(url).run("/run", { input: Symbol("x") }), { name: "TypeError", message: /got a symbol/ });
+  assert.equal(await session.send(1), 1);
+  session.cancel();
 });
 
 // Ending
