@@ -163,6 +163,20 @@ async def test_an_unknown_endpoint_is_refused_with_those_that_are_there() -> Non
         await run("/nowhere")
 
 
+async def test_a_session_is_not_run_once() -> None:
+    class Sums(streamapp.App):
+        @streamapp.realtime("/realtime")
+        def add(self, x: int, y: int) -> int:
+            return x + y
+
+    for path, message in (
+        ("realtime", "has a session at 'realtime', .*; serve the app"),
+        ("/x", "it has sessions only"),
+    ):
+        with pytest.raises(NotFound, match=message):
+            await run_once(Sums, path, {}, Settings(), show=print, shows_previews=False)
+
+
 async def test_invalid_input_is_refused_before_setup() -> None:
     with pytest.raises(InvalidInput, match="total: Input should be a valid integer"):
         await run("/steps", total="many")

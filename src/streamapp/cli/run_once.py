@@ -87,8 +87,10 @@ def _find(served: ServedApp, path: str) -> EndpointSpec:
     for spec in served.endpoints:
         if spec.path.strip("/") == path.strip("/"):
             return spec
-    paths = ", ".join(spec.path for spec in served.endpoints)
-    raise NotFound(f"{type(served.app).__name__} has no endpoint {path!r}; it has {paths}")
+    name, paths = type(served.app).__name__, ", ".join(spec.path for spec in served.endpoints)
+    if any(spec.path.strip("/") == path.strip("/") for spec in served.session_specs):
+        raise NotFound(f"{name} has a session at {path!r}, to which inputs come by a WebSocket; serve the app")
+    raise NotFound(f"{name} has no endpoint {path!r}; it has {paths or 'sessions only'}")
 
 
 async def _read(served: ServedApp, spec: EndpointSpec, data: Any) -> dict[str, Any]:
