@@ -512,9 +512,12 @@ async def test_who_sends_without_end_leaves_others_their_turns(advance: Callable
     assert turns == [1]
 
 
-@pytest.mark.parametrize("path", ["/echo", "/talks/filled/7/"])
-def test_who_asks_without_a_websocket_is_told_to_open_one(talks: Any, path: str) -> None:
-    answer = talks[1].get(path)
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [("/echo", "/echo"), ("/talks/filled/7/", "/talks/filled/7/"), ("/queue/me/talks/echo", "/talks/echo")],
+)
+def test_who_asks_without_a_websocket_is_told_to_open_one(talks: Any, asked: str, path: str) -> None:
+    answer = talks[1].get(asked)
     assert shape(answer) == (426, "upgrade_required")
     assert answer.headers["upgrade"] == "websocket"
     assert answer.json()["detail"] == f"{path} is opened by a WebSocket, not by GET; connect to it by ws:// or wss://"

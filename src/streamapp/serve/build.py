@@ -237,7 +237,8 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
         if is_unfound and request.scope["type"] == "http":
             path, method = request.scope.get(ASKED_PATH, request.url.path), request.method
             if _is_opened(api, request.scope):
-                detail = f"{path} is opened by a WebSocket, not by {method}; connect to it by ws:// or wss://"
+                own = request.url.path  # not a face's: fal's queue, for example, leads no WebSocket here
+                detail = f"{own} is opened by a WebSocket, not by {method}; connect to it by ws:// or wss://"
                 error = HTTPException(426, detail, {"Upgrade": "websocket"})
             else:
                 error = NotFound(f"nothing is served at {method} {path}; GET /docs lists what is")
