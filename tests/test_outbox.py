@@ -1,4 +1,4 @@
-"""What of a room waits: messages encoded once, in order and within bounds, and the pace of who talks."""
+"""What of a room waits: messages encoded once, in order and within bounds, and the rate of who talks."""
 
 import json
 from collections.abc import Callable
@@ -8,21 +8,21 @@ import pytest
 from pydantic import BaseModel
 
 from streamapp.errors import NotEncodable
-from streamapp.sockets.outbox import Pace, Said, Unread
+from streamapp.sockets.outbox import Backlog, Rate, Said
 
 
 class Stroke(BaseModel):
     x: int
 
 
-def unread(*said: Said, most: int = 10, most_bytes: int = 1000) -> Unread:
-    held = Unread(most, most_bytes)
+def backlog(*said: Said, most: int = 10, most_bytes: int = 1000) -> Backlog:
+    held = Backlog(most, most_bytes)
     for each in said:
         held.add(each)
     return held
 
 
-def taken(held: Unread) -> list[bytes]:
+def taken(held: Backlog) -> list[bytes]:
     return [held.take().message.content for _ in range(len(held))]
 
 
@@ -60,13 +60,13 @@ def test_a_message_is_framed_once_for_all() -> None:
 
 
 def test_messages_wait_in_order_and_of_a_key_the_newest() -> None:
-    held = unread(Said("a1", "a"), Said("one"), Said("b1", "b"), Said("a2", "a"), Said("two"))
+    held = backlog(Said("a1", "a"), Said("one"), Said("b1", "b"), Said("a2", "a"), Said("two"))
     assert [said.message.content for said in held] == [b"one", b"b1", b"a2", b"two"]
     assert taken(held) == [b"one", b"b1", b"a2", b"two"]
 
 
 def test_there_may_be_so_many_messages() -> None:
-    held = unread(Said("one"), Said("two"), most=2)
+    held = backlog(Said("one"), Said("two"), most=2)
     assert not held.is_over
     held.add(Said("three"))
     assert held.is_over
@@ -75,7 +75,7 @@ def test_there_may_be_so_many_messages() -> None:
 
 
 def test_there_may_be_so_many_bytes_but_one_message_may_have_more() -> None:
-    held = unread(Said("x" * 20, "x"), most_bytes=10)
+    held = backlog(Said("x" * 20, "x"), most_bytes=10)
     assert not held.is_over
     held.add(Said("y"))
     assert held.is_over
@@ -84,16 +84,16 @@ def test_there_may_be_so_many_bytes_but_one_message_may_have_more() -> None:
 
 
 def test_a_second_of_messages_may_come_at_once_and_then_so_many_a_second(advance: Callable[[float], None]) -> None:
-    pace = Pace(2)
-    assert [pace.allows() for _ in range(2)] == [True, True]
+    rate = Rate(2)
+    assert [rate.allows() for _ in range(2)] == [True, True]
     advance(0.6)
-    assert pace.allows()
+    assert rate.allows()
     advance(1000)
-    assert [pace.allows() for _ in range(2)] == [True, True]
+    assert [rate.allows() for _ in range(2)] == [True, True]
 
 
 def test_who_has_talked_too_much_waits(advance: Callable[[float], None]) -> None:
-    pace = Pace(0.001)
-    assert [pace.allows(), pace.allows()] == [True, False]
+    rate = Rate(0.001)
+    assert [rate.allows(), rate.allows()] == [True, False]
     advance(1001)
-    assert pace.allows()
+    assert rate.allows()

@@ -42,7 +42,7 @@ class Said:
         return len(self.message.content)
 
 
-class Unread:
+class Backlog:
     """Hold messages in order, of those with one key the newest, and say when they are too many or too large.
 
     Attributes:
@@ -79,7 +79,7 @@ class Unread:
         return said
 
 
-class Pace:
+class Rate:
     """Say whether one more message is within so many a second; a second's worth may come at once."""
 
     def __init__(self, per_s: float) -> None:

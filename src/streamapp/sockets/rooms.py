@@ -32,7 +32,7 @@ from ..http.handling import invalid_input
 from ..jsontext import read_json
 from ..settings import MIB
 from ..text import whole
-from .outbox import Pace, Said, Unread
+from .outbox import Backlog, Rate, Said
 from .raw import RawSession, session_of
 from .wire import size_of
 
@@ -99,14 +99,14 @@ class Room:
         _check_positive(
             outbox_bytes=outbox_bytes, max_messages_per_s=max_messages_per_s, max_message_bytes=max_message_bytes
         )
-        self._history = Unread(history, outbox_bytes // 2)
+        self._history = Backlog(history, outbox_bytes // 2)
         self._most_kept = history
         self._outbox = outbox, outbox_bytes
         self._evicts = when_full == "evict"
         self._presence = presence
         self._takes = takes
         self._adapter: TypeAdapter[Any] = TypeAdapter(takes)
-        self._pace = max_messages_per_s
+        self._rate = max_messages_per_s
         self._closes = when_too_fast == "close"
         self._max_bytes = max_message_bytes
         self._members: dict[str, Member] = {}
@@ -284,9 +284,9 @@ class Member:
         self._room = room
         self._session = session
         self._wire = session.wire
-        self._unread = Unread(*room._outbox)
+        self._unread = Backlog(*room._outbox)
         self._skipped = 0
-        self._pace = None if room._pace is None else Pace(room._pace)
+        self._rate = None if room._rate is None else Rate(room._rate)
         self._is_too_fast = self._is_leaving = False
         self._news: asyncio.Future[None] | None = None
         self._caught_up: asyncio.Future[None] | None = None
@@ -344,11 +344,11 @@ class Member:
         if room._max_bytes is not None and size_of(message) > room._max_bytes:
             self.close(1009, f"a message is larger than {room._max_bytes} bytes")
             return False
-        was_too_fast, self._is_too_fast = self._is_too_fast, self._pace is not None and not self._pace.allows()
+        was_too_fast, self._is_too_fast = self._is_too_fast, self._rate is not None and not self._rate.allows()
         if self._is_too_fast and room._closes:
-            self.close(1008, f"more than {room._pace:g} messages a second")
+            self.close(1008, f"more than {room._rate:g} messages a second")
         elif self._is_too_fast and not was_too_fast:
-            self._refuse(QueueFull(f"more than {room._pace:g} messages a second; those that are too many are left out"))
+            self._refuse(QueueFull(f"more than {room._rate:g} messages a second; those that are too many are left out"))
         return not self._is_too_fast
 
     def _refuse(self, error: StreamAppError) -> None:
