@@ -47,6 +47,17 @@ async def test_a_session_waits_for_the_next_socket() -> None:
     live.end()
 
 
+async def test_for_a_socket_that_has_come_it_waits_no_more() -> None:
+    live, of, first, second = session(resume_s=0.001), job(), Socket(), Socket()
+    live.enter(first.be_taken_over)
+    live.leave(first.be_taken_over, of)
+    live.enter(second.be_taken_over)
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, later.set)  # behind the window's end, as timers come in order
+    await later.wait()
+    assert not of.is_over
+
+
 async def test_it_waits_no_longer_than_its_window() -> None:
     live, of, socket = session(resume_s=0.001), job(), Socket()
     live.enter(socket.be_taken_over)
