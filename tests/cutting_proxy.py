@@ -96,6 +96,29 @@ class CuttingProxy:
         return self._random.randrange(self._random.choice([300, self._most_bytes]))
 
 
+class OpeningsCuttingProxy(CuttingProxy):
+    """Cut the first WebSockets right behind what their clients say first: the server has answered, unheard.
+
+    Args:
+        most: how many; the next ones are left alone.
+    """
+
+    def __init__(self, target: int, *, most: int) -> None:
+        super().__init__(target, seed=0, cut=0, most_bytes=0)
+        self._most = most
+
+    async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(await answers.readuntil(b"\r\n\r\n"))
+        first = await answers.read(65536)
+        if self.cuts < self._most:
+            return True
+        writer.write(first)
+        while data := await answers.read(65536):
+            writer.write(data)
+            await writer.drain()
+        return False
+
+
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(OSError):
         while data := await reader.read(65536):

@@ -5,6 +5,7 @@ Calls are played without sockets; `test_client_sessions.py` has them.
 
 import json
 import math
+import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ from streamapp_client._steps import Deadline, Patience, Rest, Send, Sleep
 SITUATIONS = {
     each["name"]: each for each in json.loads((Path(__file__).parent / "wire/session.json").read_text())["situations"]
 }
-JOB = "0123456789ab4def0123456789ab4def"
+JOB, KEY = "0123456789ab4def0123456789ab4def", "fedcba98765432100123456789abcdef"
 SESSION = message(json.dumps({"type": "session", "job_id": "j1", "key": "k", "received": 0, "resume_s": 10}))
 
 
@@ -159,10 +160,36 @@ def say(session: Dialogue, frame: dict[str, Any]) -> None:
     session.outbox.is_finished |= frame["type"] == "finish"
 
 
-@pytest.mark.parametrize("name", ["open", "inputs", "events", "input-error", "resume", "finish", "ping", "end"])
+@pytest.mark.parametrize(
+    "name", ["open", "open-again", "open-and-go", "inputs", "events", "input-error", "resume", "finish", "ping", "end"]
+)
 def test_the_client_says_to_the_byte_what_the_fixtures_have(name: str) -> None:
     said = [frame["text"] for frame in SITUATIONS[name]["frames"] if frame["from"] == "client"]
-    assert played(name)[0].run().sent == said
+    assert [with_key(text) for text in played(name)[0].run().sent] == said
+
+
+def with_key(text: str) -> str:
+    """Return a message with the fixtures' key where the client has drawn one."""
+    return re.sub(r'(?<=^{"type":"open","resume_s":10,"key":")[0-9a-f]{32}(?="}$)', KEY, text)
+
+
+def test_an_open_comes_again_with_its_key_and_that_of_another_session_has_another() -> None:
+    play = Played(dialogue(patience_s=30), [httpx.ReadError("cut")], [SESSION, DONE]).run()
+    other = Played(dialogue(), [SESSION, DONE]).run()
+    assert play.sent[0] == play.sent[1] != other.sent[0]
+
+
+def test_a_key_that_the_server_has_chosen_is_the_sessions() -> None:
+    play = Played(dialogue(patience_s=30), [SESSION], [SESSION, DONE]).run()
+    assert json.loads(play.sent[1])["key"] == "k"
+
+
+@pytest.mark.parametrize(("granted", "longest"), [(10, 2.5), (0.4, 0.1), (0, 0.1), (600, 5)])
+def test_a_session_is_sought_several_times_within_the_time_that_it_is_kept(granted: float, longest: float) -> None:
+    answer = {"type": "session", "job_id": "j1", "key": "k", "received": 0, "resume_s": granted}
+    session = dialogue(patience=Patience(30, draw=lambda low, high: high))
+    play = Played(session, *[[message(json.dumps(answer))]] * 9, [SESSION, DONE]).run()
+    assert max(play.waits) == play.waits[-1] == longest
 
 
 def test_the_events_of_the_log_are_handed_out_with_names_ids_and_data() -> None:
@@ -397,17 +424,19 @@ class Model:
     """Be a server with one session, each of whose inputs is an output and a preview; it lives over all connections."""
 
     def __init__(self) -> None:
+        self.key = ""
         self.received = 0
         self.log: list[bytes] = []
 
     def connection(self) -> Generator[bytes, str, None]:
         """Take what a client says, message by message; gives what is sent for it."""
         said, at = json.loads((yield b"")), 0
-        if said["type"] == "open":
-            self.received, self.log = 0, []
-        elif said["last_event_id"]:
+        assert said["key"] == (self.key or said["key"])
+        self.key = said["key"]
+        if said.get("last_event_id"):
             at = int(said["last_event_id"].partition(".")[2]) - 1
-        answer = message(json.dumps({"type": "session", "job_id": "j1", "key": "k", "received": self.received}))
+        told = {"type": "session", "job_id": "j1", "key": self.key, "received": self.received, "resume_s": 10}
+        answer = message(json.dumps(told))
         while True:
             answer += b"".join(self.log[at:])
             at = len(self.log)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from tests.cutting_proxy import CuttingProxy, cutting, running
+from tests.cutting_proxy import CuttingProxy, OpeningsCuttingProxy, cutting, running
 from tests.waiting import WAIT_S, until
 
 from streamapp_client import (
@@ -60,6 +60,30 @@ def is_ready(port: int) -> bool:
 
 def numbers(events: list[Any]) -> list[int]:
     return [event.data["n"] for event in events]
+
+
+# Sessions that are cut before their clients hear that they are open
+
+
+async def test_sessions_whose_opening_is_cut_take_each_input_once(port: int, url: str) -> None:
+    before = await asyncio.to_thread(Client(url).run, "/count")
+    with running(OpeningsCuttingProxy(port, most=75)) as proxy:
+        async with AsyncClient(f"http://127.0.0.1:{proxy.port}") as client:
+
+            async def talk() -> None:
+                session = client.connect("/tally")
+                opening = asyncio.ensure_future(session.__aenter__())
+                await asyncio.sleep(0)
+                for n in range(3):  # they go with the first message
+                    await session.send(n)
+                await session.finish()
+                await opening
+                told = [(output["n"], output["input"]) async for output in session.outputs()]
+                assert told == [(n, n // 2) for n in range(6)]
+
+            await asyncio.gather(*(talk() for _ in range(50)))
+    assert proxy.cuts == 75
+    assert await asyncio.to_thread(Client(url).run, "/count") == before + 50
 
 
 # Streams that are cut

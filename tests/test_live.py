@@ -11,7 +11,7 @@ from streamapp.errors import PayloadTooLarge
 from streamapp.jobs.inbox import Inbox
 from streamapp.jobs.job import Job, JobRequest, new_job_id
 from streamapp.settings import Settings
-from streamapp.sockets.live import LiveSession, LiveSessions
+from streamapp.sockets.live import LiveSession, LiveSessions, Opening
 
 
 class Socket:
@@ -26,8 +26,10 @@ def job() -> Job:
     return Job(JobRequest(id=new_job_id(), app="app", endpoint="/rt"), Settings(), inbox=Inbox())
 
 
-def session(budget: Budget | None = None, *, resume_s: float = 0, buffering: int | None = None) -> LiveSession:
-    return LiveSession(Inbox(buffering=buffering), budget or Budget(1000), "somebody", resume_s=resume_s)
+def session(
+    budget: Budget | None = None, *, resume_s: float = 0, buffering: int | None = None, key: str | None = None
+) -> LiveSession:
+    return LiveSession(Inbox(buffering=buffering), budget or Budget(1000), "somebody", resume_s=resume_s, key=key)
 
 
 async def test_a_session_ends_with_its_socket() -> None:
@@ -102,7 +104,58 @@ async def test_a_session_is_forgotten_with_its_job() -> None:
     sessions.add(of, session())
     del of
     gc.collect()
-    assert len(sessions._of) == 0
+    assert len(sessions._of) == len(sessions._opened) == 0
+
+
+KEY = "0123456789abcdef" * 2
+OPENING = Opening("", KEY, "app", "/rt")
+
+
+async def test_who_opens_with_the_same_key_again_finds_the_session() -> None:
+    sessions, of, live = LiveSessions(), job(), session(key=KEY)
+    assert sessions.opened(OPENING) is None
+    sessions.add(of, live)
+    assert sessions.opened(OPENING) is of
+    assert live.key == KEY
+
+
+@pytest.mark.parametrize("other", [{"caller": "you"}, {"key": KEY[::-1]}, {"app": "other"}, {"path": "/other"}])
+async def test_a_key_of_somebody_elses_or_at_another_path_is_as_one_that_is_free(other: dict[str, str]) -> None:
+    sessions, of = LiveSessions(), job()
+    sessions.add(of, session(key=KEY))
+    assert sessions.opened(OPENING._replace(**other)) is None
+
+
+@pytest.mark.parametrize("resume_s", [0, 0.001])
+async def test_a_session_that_was_lost_before_an_input_came_is_begun_anew(resume_s: float) -> None:
+    sessions, of, live, socket = LiveSessions(), job(), session(resume_s=resume_s, key=KEY), Socket()
+    sessions.add(of, live)
+    ended = asyncio.Event()
+    of.on_ended.append(lambda job: ended.set())
+    live.enter(socket.be_taken_over)
+    live.leave(socket.be_taken_over, of)
+    await ended.wait()
+    assert sessions.opened(OPENING) is None
+    live.inbox.refuse()
+    assert sessions.opened(OPENING) is of
+
+
+async def test_a_session_that_ended_otherwise_is_found() -> None:
+    sessions, of, live, socket = LiveSessions(), job(), session(key=KEY), Socket()
+    sessions.add(of, live)
+    live.enter(socket.be_taken_over)
+    of.cancel()
+    live.leave(socket.be_taken_over, of)
+    assert sessions.opened(OPENING) is of
+
+
+async def test_of_those_that_open_with_one_key_at_once_one_has_the_turn() -> None:
+    sessions = LiveSessions()
+    async with sessions.turn(OPENING):
+        assert sessions.turn(OPENING).locked()
+        assert not sessions.turn(OPENING._replace(path="/other")).locked()
+    gc.collect()
+    assert len(sessions._turns) == 0
 
 
 async def test_an_input_counts_until_it_is_done() -> None:

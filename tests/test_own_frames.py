@@ -32,7 +32,7 @@ def test_every_frame_of_a_client_in_the_fixtures_is_read() -> None:
     for type_, kind in by_type.items():
         texts = frames_of("client", type_)
         assert texts
-        assert all(type(read(text)) is kind for text in texts)
+        assert all(type(read(text)) is kind for text in texts if "secret" not in text)
 
 
 def test_a_session_is_told_as_in_the_fixtures() -> None:
@@ -78,6 +78,11 @@ def test_an_apps_own_name_is_the_events() -> None:
         *("", "hello", "[]", "1", "null", "{}", '{"type":1}', '{"type":null}', '{"Type":"open"}', '"open"', "\ud800"),
         *('{"type":"open","resume_s":-1}', '{"type":"open","resume_s":"10"}', '{"type":"open","resume_s":true}'),
         *('{"type":"open","resume_s":NaN}', '{"type":"open","resume_s":null}'),
+        *('{"type":"open","key":1}', '{"type":"open","key":[]}', '{"type":"open","key":""}'),
+        *(
+            f'{{"type":"open","key":"{key}"}}'
+            for key in ("a" * 31, "a" * 33, "g" * 32, "\\u0661" * 32, "a" * 31 + "\\n")
+        ),
         *('{"type":"input"}', '{"type":"input","n":1}', '{"type":"input","data":1}', '{"type":"input","n":0,"data":1}'),
         *(
             '{"type":"input","n":true,"data":1}',
@@ -107,7 +112,18 @@ def test_keys_come_in_any_order_and_others_are_left_alone() -> None:
 
 
 def test_an_open_without_a_time_waits_for_nobody() -> None:
-    assert read('{"type":"open"}') == Open(0)
+    assert read('{"type":"open"}') == read('{"type":"open","key":null}') == Open(0)
+
+
+@pytest.mark.parametrize("key", [KEY, KEY.upper()])
+def test_an_open_may_bring_a_key(key: str) -> None:
+    assert read(f'{{"type":"open","resume_s":1,"key":"{key}"}}') == Open(1, key)
+
+
+def test_a_key_that_is_refused_is_not_shown() -> None:
+    with pytest.raises(MalformedRequest) as caught:
+        read('{"type":"open","key":"mysecret"}')
+    assert "mysecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

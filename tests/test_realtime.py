@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import re
+import secrets
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -143,8 +144,8 @@ class Own:
         frame = self.hear("event")
         return frame if isinstance(frame, int) else (frame["event"], frame["data"])
 
-    def open(self, resume_s: float = 10) -> Any:
-        return self.say("open", resume_s=resume_s).hear()
+    def open(self, resume_s: float = 10, **more: Any) -> Any:
+        return self.say("open", resume_s=resume_s, **more).hear()
 
     def resume(self, session: Any, last_event_id: str | None = None, **changed: Any) -> Any:
         known = {"job_id": session["job_id"], "key": session["key"], "last_event_id": last_event_id}
@@ -400,7 +401,11 @@ def test_a_type_that_is_not_known_is_left_alone(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["hello", '{"type":"input","n":1,"data":{}}', '{"type":"later"}', '{"type":"open","resume_s":-1}']
+    "text",
+    [
+        *("hello", '{"type":"input","n":1,"data":{}}', '{"type":"later"}'),
+        *('{"type":"open","resume_s":-1}', '{"type":"open","key":"short"}'),
+    ],
 )
 def test_anything_but_an_open_or_a_resume_is_no_beginning(client: TestClient, text: str) -> None:
     with own(client) as ws:
@@ -499,6 +504,73 @@ def test_a_newer_socket_takes_the_session_over(client: TestClient) -> None:
         assert new.event() == ("output", {"y": 2})
 
 
+@pytest.fixture
+def key() -> str:
+    return secrets.token_hex(16)
+
+
+def test_an_open_whose_answer_was_lost_goes_on_with_its_session(client: TestClient, key: str) -> None:
+    with own(client) as ws:
+        job_id = ws.say("open", resume_s=10, key=key).input(1, x=1).hear("session")["job_id"]
+        assert ws.event() == ("output", {"y": 2})
+    with own(client) as ws:
+        ws.say("open", resume_s=10, key=key).input(1, x=1).input(2, x=2).say("finish")
+        session = ws.hear()
+        assert session == {"type": "session", "job_id": job_id, "key": key, "received": 1, "resume_s": 10}
+        assert [ws.event() for _ in range(3)][:2] == [("output", {"y": 2}), ("output", {"y": 4})]
+        assert ws.hear() == 1000
+    with own(client) as ws:
+        assert ws.open(key=key) == {**session, "received": 2}
+        assert [ws.event()[0] for _ in range(3)] == ["output", "output", "done"]
+        assert ws.hear() == 1000
+
+
+def test_a_newer_open_takes_the_session_over(client: TestClient, key: str) -> None:
+    with own(client) as old, own(client) as new:
+        assert old.open(key=key) == new.open(key=key)
+        assert old.hear() == 4409
+        new.input(1, x=1)
+        assert new.event() == ("output", {"y": 2})
+
+
+def test_a_session_whose_client_chose_the_key_is_resumed_with_it(client: TestClient, key: str) -> None:
+    with own(client) as ws:
+        session = ws.open(key=key)
+    with own(client) as ws:
+        assert ws.resume(session)["key"] == key
+
+
+def test_the_same_key_at_another_path_is_another_session(client: TestClient, key: str) -> None:
+    with own(client) as held, own(client, "/sum") as other, own(client, "/doubler/rt") as same:
+        first = held.open(key=key)
+        assert other.open(key=key)["job_id"] != first["job_id"]
+        assert same.open(key=key) == first
+
+
+def test_a_session_that_was_refused_is_begun_when_there_is_room(key: str) -> None:
+    with serving(Doubler, max_sessions=1) as client:
+        with own(client) as held:
+            held.open()
+            with own(client) as ws:
+                assert ws.open(key=key)["error"]["retryable"]
+            held.say("cancel")
+            assert held.event()[0] == "cancelled"
+        with own(client) as ws:
+            assert ws.open(key=key)["received"] == 0
+
+
+def test_a_session_that_is_kept_no_more_is_begun_anew(key: str) -> None:
+    with serving(Doubler, job_ttl_s=0.001) as client:
+        with own(client) as ws:
+            first = ws.open(key=key)
+            ws.say("cancel")
+            assert ws.event()[0] == "cancelled"
+        until(lambda: client.get(f"/jobs/{first['job_id']}").status_code == 404)
+        with own(client) as ws:
+            assert ws.open(key=key)["job_id"] != first["job_id"]
+            assert ws.input(1, x=1).event() == ("output", {"y": 2})
+
+
 @pytest.mark.parametrize(
     "changed", [{"key": "0" * 32}, {"key": ""}, {"key": "é"}, {"job_id": "0" * 32}, {"job_id": ""}, {"job_id": "../x"}]
 )
@@ -565,9 +637,9 @@ def test_who_watches_a_job_does_not_keep_its_session(client: TestClient) -> None
     until(lambda: job.status == "cancelled")
 
 
-def test_the_key_is_in_no_log_and_no_event(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_is_in_no_log_and_no_event(client: TestClient, caplog: pytest.LogCaptureFixture, key: str) -> None:
     with caplog.at_level(logging.DEBUG), own(client) as ws:
-        session = ws.open()
+        session = ws.open(key=key)
         ws.input(1, x=1)
         ws.event()
         ws.say("cancel")

@@ -269,7 +269,12 @@ export function mayPass(error: unknown, isResume = false): boolean {
 
 /** Return a key under which a request, sent twice, acts once; nothing has to be secret about it. */
 export function idempotencyKey(): string {
-  // `randomUUID` is missing on pages without TLS, `crypto` as a whole in React Native.
-  const numbers = globalThis.crypto?.getRandomValues(new Uint32Array(4)) ?? Array.from("1234", () => Math.random() * 2 ** 32 >>> 0);
+  const numbers = drawn() ?? Array.from("1234", () => Math.random() * 2 ** 32 >>> 0);
   return numbers.join("-");
+}
+
+/** Return 128 random bits that nobody can guess; undefined where the engine has none. */
+export function drawn(): Uint32Array | undefined {
+  // `randomUUID` is missing on pages without TLS, `crypto` as a whole in React Native.
+  return globalThis.crypto?.getRandomValues(new Uint32Array(4));
 }

@@ -7,7 +7,7 @@
  */
 
 import { decodeJson, fetchAnswer } from "./connection.js";
-import { type Manners, mayPass, Outcome, type Source, type StreamEvent } from "./conversation.js";
+import { drawn, type Manners, mayPass, Outcome, type Source, type StreamEvent } from "./conversation.js";
 import { throwIfAborted } from "./deadline.js";
 import { errorFromEvent, StreamappError } from "./errors.js";
 import type { Outbox } from "./outbox.js";
@@ -44,7 +44,8 @@ export class Dialogue implements Source {
   #signal: AbortSignal;
   #outbox: Outbox;
   #outcome = new Outcome();
-  #key: string | undefined;
+  /** Drawn here: by it the server knows an `open` whose answer was lost. Then the one that it tells. */
+  #key = drawKey();
   /** How long the server keeps the session without a socket. */
   #keptMs = 0;
   #isConnected = false;
@@ -113,7 +114,7 @@ export class Dialogue implements Source {
     const socket = new Socket(url.replace(/^http/i, "ws") + query, PROTOCOL);
     const open = () => {
       socket.send(JSON.stringify(this.#greeting));
-      if (this.#key === undefined) this.#outbox.open(socket);
+      if (this.jobId === undefined) this.#outbox.open(socket);
     };
     const take = (text: string) => {
       this.#take(text, socket);
@@ -131,7 +132,7 @@ export class Dialogue implements Source {
   }
 
   get #greeting(): object {
-    if (this.#key === undefined) return { type: "open", resume_s: this.#manners.resumeWindowMs / 1000 };
+    if (this.jobId === undefined) return { type: "open", resume_s: this.#manners.resumeWindowMs / 1000, key: this.#key };
     return { type: "resume", job_id: this.jobId, key: this.#key, last_event_id: this.#lastEventId };
   }
 
@@ -145,7 +146,7 @@ export class Dialogue implements Source {
   }
 
   #connect({ job_id, key, received, resume_s }: any, socket: any): void {
-    if (this.#key === undefined) this.#outbox.acknowledge(received);
+    if (this.jobId === undefined) this.#outbox.acknowledge(received);
     else {
       this.reconnects++;
       this.#outbox.open(socket, received);
@@ -153,6 +154,8 @@ export class Dialogue implements Source {
     this.jobId = job_id;
     this.#key = key;
     this.#keptMs = resume_s * 1000;
+    // So that several tries fall into it, also where each socket is lost before an event has come.
+    this.#patience.shorten(this.#keptMs / 4);
     this.#isConnected = true;
     this.#patience.answered();
     this.onConnection();
@@ -199,7 +202,7 @@ export class Dialogue implements Source {
     if (this.#isConnected) this.onConnection(error);
     this.#isConnected = false;
     if (error === AHEAD) return this.#untilRead();
-    const isResume = this.#key !== undefined;
+    const isResume = this.jobId !== undefined;
     const goesOn = mayPass(error, isResume) && (await this.#patience.wait(error, this.#signal));
     if (!goesOn) throw isResume && error.code !== "payload_too_large" ? this.#interrupted(error) : error;
   }
@@ -215,4 +218,10 @@ export class Dialogue implements Source {
     const message = `The session of job ${this.jobId} broke off: ${cause.message}`;
     return new StreamappError("stream_interrupted", message, { jobId: this.jobId, cause });
   }
+}
+
+/** Return a key of 32 hexadecimal digits; undefined where it could be guessed: then the server draws one. */
+function drawKey(): string | undefined {
+  const numbers = drawn();
+  return numbers && Array.from(numbers, (number) => number.toString(16).padStart(8, "0")).join("");
 }

@@ -29,6 +29,7 @@ export class Patience {
   #now: () => number;
   #failingSince: number | undefined;
   #tries = 0;
+  #longestMs = LONGEST_WAIT_MS;
   #answeredAt!: number;
 
   /**
@@ -39,6 +40,11 @@ export class Patience {
     this.#ms = ms;
     this.#reach = reach;
     this.#now = now;
+  }
+
+  /** Let the waits grow up to so long only: less than ever. */
+  shorten(longestMs: number): void {
+    this.#longestMs = Math.min(longestMs, LONGEST_WAIT_MS);
   }
 
   /** Take note of progress. */
@@ -64,7 +70,7 @@ export class Patience {
     this.#failingSince ??= now;
     // Of 0 the waits would not grow; of a day there would be none.
     const first = Math.max(1, Math.min(retryMs, this.#ms / 2));
-    const most = Math.min(Math.max(LONGEST_WAIT_MS, first), first * 2 ** this.#tries++);
+    const most = Math.min(Math.max(this.#longestMs, first), first * 2 ** this.#tries++);
     const wait = Math.random() * most + retryAfterMs(error);
     if (!isUnreachable(error)) this.#reach.isProven = true;
     if (this.#reach.isForeign && !this.#reach.isProven && this.#tries > 1) return undefined;

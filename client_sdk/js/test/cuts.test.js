@@ -53,6 +53,23 @@ test("sessions that are cut lose and double nothing", { timeout: LONG_MS }, asyn
   assert.ok(cuts > AT_ONCE);
 });
 
+test("sessions that are cut before they hear that they are open take each input once", { timeout: LONG_MS }, async () => {
+  const cutClient = new Client(process.env.STREAMAPP_OPENINGS_CUTTING_URL);
+  const sessions = 50;
+  const started = await client.run("/count");
+
+  async function talk() {
+    const session = cutClient.connect("/tally");
+    for (const n of [0, 1, 2]) session.send(n);
+    session.finish();
+    const outputs = (await collect(session)).map(({ data }) => [data.n, data.input]);
+    assert.deepEqual(outputs, [0, 1, 2, 3, 4, 5].map((n) => [n, Math.floor(n / 2)]));
+  }
+
+  await Promise.all(Array.from({ length: sessions }, talk));
+  assert.equal(await client.run("/count"), started + sessions, "a session was opened twice");
+});
+
 test("calls whose answer is lost are made again", async () => {
   const cutClient = new Client(cuttingUrl);
   for (let n = 0; n < 5; n++) assert.equal(await cutClient.run("/echo", { input: { value: n } }), n);

@@ -19,6 +19,15 @@ test("the waits grow, and end", (t) => {
   assert.equal(patience.waitMs(undefined, 2000), 2000);
 });
 
+test("the waits can be shortened, and are never lengthened", (t) => {
+  t.mock.method(Math, "random", () => 1);
+  for (const [given, expected] of [[2500, [800, 1600, 2500]], [0, [100, 100, 100]], [60_000, [800, 1600, 3200]]]) {
+    const patience = new Patience(30_000, { isProven: true }, () => 0);
+    patience.shorten(given);
+    assert.deepEqual(Array.from({ length: 6 }, () => patience.waitMs(undefined)).slice(3), expected);
+  }
+});
+
 test("the waits grow from the least one too, without end", (t) => {
   t.mock.method(Math, "random", () => 1);
   const patience = new Patience(Infinity, { isProven: true });

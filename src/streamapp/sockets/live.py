@@ -3,15 +3,19 @@
 A session is a job with an inbox; a `LiveSession` is what its socket needs besides. Its opener alone knows its key: who
 watches the job by its id does not get at it. A newer socket with the key takes it over from an older one, which may not
 be known to be dead. A session whose socket is gone waits for the next one so long.
+
+A client that has not heard which session it has opened does not know its job. So it may choose the key, and opens with
+that again: what it had then has gone on.
 """
 
 import asyncio
+import hashlib
 import hmac
 import secrets
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..budget import Budget
 from ..jobs.inbox import Inbox
@@ -29,14 +33,18 @@ class LiveSession:
         budget: of the inputs of all.
         payer: whose inputs they are.
         resume_s: how long it waits for its client to come back; with 0 it ends with its socket.
+        key: proves who has opened it: 128 random bits, which are drawn here where the client has not.
     Attributes:
-        key: proves who has opened it: 128 random bits.
+        is_lost: it was cancelled as its client has not come back.
     """
 
-    def __init__(self, inbox: Inbox, budget: Budget, payer: str, *, resume_s: float = 0) -> None:
+    def __init__(
+        self, inbox: Inbox, budget: Budget, payer: str, *, resume_s: float = 0, key: str | None = None
+    ) -> None:
         self.inbox = inbox
         self.resume_s = resume_s
-        self.key = secrets.token_hex(16)
+        self.key = key or secrets.token_hex(16)
+        self.is_lost = False
         self._share = budget.share(payer, self)
         self._sizes: deque[int] = deque()  # of the inputs that may be unread or in a turn
         self._holder: Callable[[], None] | None = None
@@ -56,9 +64,13 @@ class LiveSession:
             return
         self._holder = None
         if self.resume_s <= 0:
-            job.cancel(_LEFT)
+            self._lose(job)
         elif not job.is_over:
-            self._leaving = asyncio.get_running_loop().call_later(self.resume_s, job.cancel, _LEFT)
+            self._leaving = asyncio.get_running_loop().call_later(self.resume_s, self._lose, job)
+
+    def _lose(self, job: Job) -> None:
+        self.is_lost = not job.is_over
+        job.cancel(_LEFT)
 
     def _stay(self) -> None:
         if self._leaving is not None:
@@ -111,18 +123,48 @@ class LiveSession:
         self._share.let_go(self)
 
 
+class Opening(NamedTuple):
+    """Say who opens a session, with which key, and of which method."""
+
+    caller: str
+    key: str
+    app: str
+    path: str
+
+
 class LiveSessions:
     """Find the sessions that can be resumed, as long as their jobs are kept."""
 
     def __init__(self) -> None:
         self._of: WeakKeyDictionary[Job, LiveSession] = WeakKeyDictionary()
+        self._opened: WeakValueDictionary[bytes, Job] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._secret = secrets.token_bytes(32)
 
     def add(self, job: Job, session: LiveSession) -> None:
-        """Let the session of a job be resumed."""
+        """Let the session of a job be resumed, and opened again."""
         self._of[job] = session
+        opening = Opening(job.request.caller, session.key, job.request.app, job.request.endpoint)
+        self._opened[self._digest(opening)] = job
 
     def find(self, job: Job | None, key: str) -> LiveSession | None:
         """Return the session of a job that a key opens; it takes as long where there is none."""
         session = None if job is None else self._of.get(job)
         known = _UNKNOWN_KEY if session is None else session.key
         return session if hmac.compare_digest(known.encode(), key.encode(errors="replace")) else None
+
+    def turn(self, opening: Opening) -> asyncio.Lock:
+        """Return what one socket holds at a time that opens so: the next one finds what it has begun."""
+        return self._turns.setdefault(self._digest(opening), asyncio.Lock())
+
+    def opened(self, opening: Opening) -> Job | None:
+        """Return the job of the session that was opened so before, unless it has ended before anything came of it, as
+        its client has left.
+        """
+        job = self._opened.get(self._digest(opening))
+        session = None if job is None else self._of[job]
+        return None if session is None or (session.is_lost and session.inbox.received == 0) else job
+
+    def _digest(self, opening: Opening) -> bytes:
+        """Return what an opening is found by: the time that this takes says nothing of the keys of others."""
+        return hashlib.blake2b(repr(tuple(opening)).encode(), key=self._secret).digest()

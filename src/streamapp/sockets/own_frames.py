@@ -21,12 +21,16 @@ _WEIGHED_BYTES = 64 * 1024
 _MAX_SHOWN = 80
 # As clients write it: where the rest cannot be read, this says which input it was.
 _INPUT = re.compile(r'\s*\{\s*"type"\s*:\s*"input"\s*,\s*"n"\s*:\s*([0-9]{1,15})\s*,')
+_KEY = re.compile(r"[0-9a-fA-F]{32}")
 
 
 class Open(NamedTuple):
-    """Begin a session, which waits so long for its client where the connection is lost."""
+    """Begin a session, which waits so long for its client where the connection is lost; or go on with the one that the
+    client has begun with this key before, without hearing of it.
+    """
 
     resume_s: float
+    key: str | None = None
 
 
 class Resume(NamedTuple):
@@ -81,7 +85,7 @@ def read(text: str) -> Frame | None:
         case {"type": "cancel"}:
             return Cancel()
         case {"type": "open"}:
-            return Open(_seconds(frame.get("resume_s", 0)))
+            return Open(_seconds(frame.get("resume_s", 0)), _key(frame.get("key")))
         case {"type": "resume", "job_id": str(job_id), "key": str(key)}:
             return Resume(job_id, key, _event_id(frame.get("last_event_id")))
         case {"type": "input" | "resume" as type_}:
@@ -104,6 +108,12 @@ def _seconds(given: Any) -> float:
     if type(given) not in (int, float) or given < 0:
         raise MalformedRequest(f"open: expected resume_s in seconds, 0 or more, got {_shown(given)}")
     return float(min(given, 1e9))
+
+
+def _key(given: Any) -> str | None:
+    if given is not None and not (isinstance(given, str) and _KEY.fullmatch(given)):
+        raise MalformedRequest("open: expected key, 32 hexadecimal digits drawn at random, or null")
+    return given
 
 
 def _event_id(given: Any) -> str | None:

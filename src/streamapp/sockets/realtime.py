@@ -15,6 +15,7 @@ reads, and one writes: what is newest when the client can take it.
 """
 
 import asyncio
+import secrets
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
@@ -54,7 +55,7 @@ from ..runtime import Runtime, ServedApp
 from ..session import SessionSpec
 from . import fal_frames, own_frames
 from .fal_frames import Read
-from .live import LiveSession, LiveSessions
+from .live import LiveSession, LiveSessions, Opening
 from .outgoing import Outgoing
 from .own_frames import Cancel, Finish, Frame, Input, Open, Resume
 from .wire import Message, size_of
@@ -94,7 +95,7 @@ class RealtimeRoute:
         socket = (OwnSocket if is_own else FalSocket)(self, scope, receive, send)
         await socket.serve()
 
-    async def open(self, scope: Scope, *, resume_s: float = 0) -> tuple[Job, LiveSession]:
+    async def open(self, scope: Scope, *, resume_s: float = 0, key: str | None = None) -> tuple[Job, LiveSession]:
         """Begin a session.
 
         Raises:
@@ -117,10 +118,14 @@ class RealtimeRoute:
         inbox = Inbox(buffering=min(sizes, default=None))
         job = Job(request, settings, inbox=inbox)
         job.payer = payer_in(scope)
-        session = LiveSession(inbox, self.runtime.inputs, job.payer, resume_s=request.window_s)
+        session = LiveSession(inbox, self.runtime.inputs, job.payer, resume_s=request.window_s, key=key)
         job.on_ended.append(partial(self._end, session))
         await self.runtime.submit_session(job, self._served, self.spec)
         return job, session
+
+    def opening(self, scope: Scope, key: str) -> Opening:
+        """Say what a client begins with a key."""
+        return Opening(caller_in(scope), key, self._served.name, self.spec.path)
 
     def serves(self, job: Job) -> bool:
         """Say whether a job is a session of this method."""
@@ -439,19 +444,29 @@ class OwnSocket(_Socket):
     async def _begin(self, frame: Open | Resume) -> tuple[Job, LiveSession, int]:
         """Return the session, and the place in its log from which the client is to hear."""
         if isinstance(frame, Open):
-            job, session = await self._route.open(self._scope, resume_s=frame.resume_s)
-            self._route.sessions.add(job, session)
-            return job, session, 0
-        job, session = await self._find(frame)
+            return *(await self._open(frame.resume_s, frame.key or secrets.token_hex(16))), 0
+        job, session = await self._find(frame.job_id, frame.key)
         return job, session, 0 if frame.last_event_id is None else place_in(job, frame.last_event_id)
 
-    async def _find(self, frame: Resume) -> tuple[Job, LiveSession]:
+    async def _open(self, resume_s: float, key: str) -> tuple[Job, LiveSession]:
+        """Begin a session, or go on with the one that this client has begun with the key before."""
+        sessions = self._route.sessions
+        opening = self._route.opening(self._scope, key)
+        async with sessions.turn(opening):
+            if (opened := sessions.opened(opening)) is not None:
+                with suppress(JobNotFound):
+                    return await self._find(opened.id, key)
+            job, session = await self._route.open(self._scope, resume_s=resume_s, key=key)
+            sessions.add(job, session)
+            return job, session
+
+    async def _find(self, job_id: str, key: str) -> tuple[Job, LiveSession]:
         route, job = self._route, None
         with suppress(StreamAppError):
-            job = await route.runtime.jobs.find(frame.job_id, caller_in(self._scope))
-        session = route.sessions.find(job, frame.key)
+            job = await route.runtime.jobs.find(job_id, caller_in(self._scope))
+        session = route.sessions.find(job, key)
         if job is None or session is None or not route.serves(job):
-            raise JobNotFound(f"there is no session {frame.job_id[:32]} that this key opens; open a new one")
+            raise JobNotFound(f"there is no session {job_id[:32]} that this key opens; open a new one")
         return job, session
 
     async def _hear(self, message: Received) -> None:

@@ -7,6 +7,7 @@ Inputs are numbered, and kept until the server has them; events have ids, and ar
 import json
 import math
 import os
+import secrets
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -112,7 +113,7 @@ class Dialogue:
 
     Args:
         path: of the session's endpoint.
-        resume_window_s: how long the server shall wait for a socket that was cut.
+        resume_window_s: how long the server shall wait for a socket that was cut; it may grant less.
         silence_s: how long the server may say nothing.
         patience: how long to go on trying.
         deadline: how long the whole session may take.
@@ -148,8 +149,9 @@ class Dialogue:
         self._patience = patience
         self._deadline = deadline
         self._download = download
-        self._opening = f'{{"type":"open","resume_s":{resume_window_s:g}}}'.encode()
-        self._key = ""
+        self._resume_window_s = resume_window_s
+        # Drawn here: by it the server knows an `open` whose answer was lost. Then the one that it tells.
+        self._key = secrets.token_hex(16)
         self._kept_s = 0.0
         self._last_event_id: str | None = None
         self._last: Any = None
@@ -207,7 +209,6 @@ class Dialogue:
                 yield from self._wait(error)
 
     def _connect(self) -> Call[None]:
-        self._is_open = False
         self._check_time()
         key = b64encode(os.urandom(16)).decode()
         response = yield Send("GET", self._path, _upgrade(key), None, self._deadline.within(self._silence_s))
@@ -215,10 +216,12 @@ class Dialogue:
         _check_upgrade(response, key)
         self._frames = Frames()
         self._frames.send(self._greeting())
+        self.outbox.rewind()
+        self._is_open = self.job_id is None  # of a session that goes on the answer says which inputs are in
 
     def _greeting(self) -> bytes:
         if self.job_id is None:
-            return self._opening
+            return f'{{"type":"open","resume_s":{self._resume_window_s:g},"key":"{self._key}"}}'.encode()
         resuming = {"type": "resume", "job_id": self.job_id, "key": self._key, "last_event_id": self._last_event_id}
         return json.dumps(resuming, separators=(",", ":")).encode()
 
@@ -259,8 +262,9 @@ class Dialogue:
                 self.reconnects += self.job_id is not None
                 self.job_id, self._key, self._is_open = job_id, key, True
                 self.outbox.forget(number)
-                self.outbox.rewind()
                 self._kept_s = float(message["resume_s"]) if isinstance(message.get("resume_s"), int | float) else 0.0
+                # So that several tries fall into it, also where each socket is lost before an event has come.
+                self._patience.shorten(self._kept_s / 4)
                 yield from self._rest()
             case {"type": "refused"}:
                 raise _Refused(error_from_event("refused", message, None))
@@ -345,5 +349,9 @@ def _check_upgrade(response: httpx.Response, key: str) -> None:
         raise UnexpectedAnswer(f"Expected a WebSocket at {where}, got an answer to another request", status_code=status)
     chosen = response.headers.get("Sec-WebSocket-Protocol")
     if chosen != SUBPROTOCOL:
-        got = "another WebSocket; speak to it by a package of WebSockets" if chosen is None else f"the protocol {chosen!r}"
+        got = (
+            "another WebSocket; speak to it by a package of WebSockets"
+            if chosen is None
+            else f"the protocol {chosen!r}"
+        )
         raise UnexpectedAnswer(f"Expected a session ({SUBPROTOCOL}) at {where}, got {got}")

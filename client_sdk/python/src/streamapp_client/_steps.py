@@ -131,6 +131,11 @@ class Patience:
         self._failing_since: float | None = None
         self._answered_at = 0.0
         self._tries = 0
+        self._longest_s = _LONGEST_WAIT_S
+
+    def shorten(self, longest_s: float) -> None:
+        """Let the waits grow up to so long only: less than ever."""
+        self._longest_s = min(longest_s, _LONGEST_WAIT_S)
 
     def answered(self) -> None:
         """Take note of an answer's beginning."""
@@ -160,7 +165,7 @@ class Patience:
         if self._failing_since is None:
             self._failing_since = now
         first_s = _FIRST_WAIT_S if retry_ms is None else max(_LEAST_S, retry_ms / 1000)
-        wait = self._draw(0, min(max(_LONGEST_WAIT_S, first_s), first_s * 2.0 ** min(self._tries, 100)))
+        wait = self._draw(0, min(max(self._longest_s, first_s), first_s * 2.0 ** min(self._tries, 100)))
         self._tries += 1
         wait += retry_after or 0
         is_new = (
