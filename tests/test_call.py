@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from tests.served import names
 
 from streamapp.errors import MalformedRequest
-from streamapp.http.call import CALLER, Call, header_in, payer_in
+from streamapp.http.call import CALLER, Call, header_in, nameless_in, payer_in
 from streamapp.jobs.job import Origin
 
 SERVER = ("127.0.0.1", 8000)
@@ -282,6 +282,7 @@ def test_who_names_no_caller_pays_by_address(client: Any, payer: str) -> None:
 def test_a_caller_pays_wherever_the_request_comes_from() -> None:
     told = {payer_in(scope(client=client, **{CALLER: "1.2.3.4"})) for client in (("::1", 1), ("1.2.3.4", 1), None)}
     assert told == {"caller 1.2.3.4"}
+    assert nameless_in(scope(client=("1.2.3.4", 1), **{CALLER: "1.2.3.4"})) == ""
 
 
 # Over HTTP

@@ -5,11 +5,13 @@ the time they do nothing, so they stand in no queue; but each has its place.
 """
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from .errors import SHUTTING_DOWN, Draining, Unavailable
 
 _COME_BACK_S = 5
+# One network may have this share of all places, once so many are taken: as of connections.
+_NETWORK_SHARE, _CROWDED_SHARE = 0.5, 0.75
 
 
 class PlacesStatistics(NamedTuple):
@@ -26,42 +28,56 @@ class Places:
 
     Args:
         most: how many there may be.
+        is_open: anybody may come, without a key: then one network may not take all.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, is_open: bool = False) -> None:
         self.most = most
-        self._taken: dict[Hashable, tuple[str, str, Callable[[], None] | None]] = {}
+        self._is_open = is_open
+        self._taken: dict[Hashable, tuple[str, str, str, Callable[[], None] | None]] = {}
         self._refused = 0
         self._is_draining = False
 
     def __len__(self) -> int:
         return len(self._taken)
 
-    def check(self) -> None:
+    def check(self, network: str = "") -> None:
         """Raise where no place can be had now: for a handshake, before its session is made.
 
         Raises:
-            Unavailable: all are taken.
+            Unavailable: all are taken, or one network has half of them, and the others are nearly taken.
             Draining: none is given any more.
         """
         if self._is_draining:
             raise Draining(SHUTTING_DOWN)
         if len(self._taken) >= self.most:
-            self._refused += 1
-            raise Unavailable(
-                f"all {self.most} places of sessions are taken (STREAMAPP_MAX_SESSIONS); connect again later",
-                retry_after_s=_COME_BACK_S,
-            )
+            self._refuse(f"all {self.most} places of sessions are taken (STREAMAPP_MAX_SESSIONS); connect again later")
+        if (
+            network and self._is_open and len(self._taken) >= self.most * _CROWDED_SHARE
+        ):  # only then are they worth counting
+            held = sum(network == other for _, _, other, _ in list(self._taken.values()))
+            if held >= self.most * _NETWORK_SHARE:
+                self._refuse(
+                    f"your address has half of all {self.most} places of sessions, and the others are nearly taken; "
+                    "end some first"
+                )
 
-    def take(self, holder: Hashable, *, app: str, kind: str, end: Callable[[], None] | None = None) -> None:
+    def _refuse(self, says: str) -> NoReturn:
+        self._refused += 1
+        raise Unavailable(says, retry_after_s=_COME_BACK_S)
+
+    def take(
+        self, holder: Hashable, *, app: str, kind: str, network: str = "", end: Callable[[], None] | None = None
+    ) -> None:
         """Take a place until `leave`; raises as `check` does.
 
         Args:
             kind: "realtime" or "websocket".
+            network: where it comes from; "" of who has no share, as this machine, or a caller with a name.
             end: called on the loop when a drain begins; what has none hears of it by its job.
         """
-        self.check()
-        self._taken[holder] = (app, kind, end)
+        self.check(network)
+        self._taken[holder] = (app, kind, network, end)
 
     def leave(self, holder: Hashable) -> None:
         """Give a place back; again is without effect."""
@@ -72,13 +88,13 @@ class Places:
         if self._is_draining:
             return
         self._is_draining = True
-        for _, _, end in list(self._taken.values()):
+        for _, _, _, end in list(self._taken.values()):
             if end is not None:
                 end()
 
     def statistics(self) -> PlacesStatistics:
         """Return the figures."""
         taken: dict[tuple[str, str], int] = {}
-        for app, kind, _ in list(self._taken.values()):
+        for app, kind, _, _ in list(self._taken.values()):
             taken[app, kind] = taken.get((app, kind), 0) + 1
         return PlacesStatistics(taken, self._refused)

@@ -283,7 +283,7 @@ class Runtime:
         self.settings = settings
         self.jobs = Jobs(settings, store)
         self.inputs = Budget(settings.max_input_bytes)
-        self.places = Places(settings.max_sessions)
+        self.places = Places(settings.max_sessions, is_open=settings.api_key is None)
         self.files: FileStore = LocalFiles(settings) if files is None else files
         self.served = [
             ServedApp(app, settings, self.files, self._broken, make_workers, max_queues.get(str(type(app).app_name)))
@@ -344,7 +344,8 @@ class Runtime:
             Draining, SetupFailed, WorkerStuck: it is refused.
         """
         assert job.inbox is not None
-        self.places.take(job, app=served.name, kind="realtime")
+        network = "" if job.request.caller else job.payer
+        self.places.take(job, app=served.name, kind="realtime", network=network)
         job.on_ended.append(self.places.leave)
         try:
             await self.submit(job, served, spec)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..budget import Budget
 from ..errors import SHUTTING_DOWN, StreamAppError, Unavailable, describe
-from ..http.call import header_in, payer_in
+from ..http.call import header_in, nameless_in, payer_in
 from ..http.connection import TRANSPORT_EXTENSION
 from ..http.middleware import BodyLimit, RequestId, UnhandledErrors, refuse
 from ..runtime import Runtime
@@ -65,7 +65,8 @@ class OverSocket:
         requests = _Requests(self._answering, request, receive, send, wire_of(scope), self._runtime.inputs)
         places = self._runtime.places
         try:
-            places.take(requests, app=match[2], kind="websocket", end=requests.see_off)
+            network = nameless_in(scope)
+            places.take(requests, app=match[2], kind="websocket", network=network, end=requests.see_off)
         except Unavailable as error:
             return await refuse(describe(error), {}, scope, receive, send)
         try:

@@ -99,10 +99,14 @@ def caller_in(scope: Scope) -> str:
 
 def payer_in(scope: Scope) -> str:
     """Return who pays for what a request takes: its caller, or the address that it comes from."""
-    if caller := caller_in(scope):
-        return f"caller {caller}"
+    caller = caller_in(scope)
+    return f"caller {caller}" if caller else nameless_in(scope)
+
+
+def nameless_in(scope: Scope) -> str:
+    """Return the network that a request comes from of which nothing else says whose it is; "" of all others."""
     client = scope.get("client")
-    return "" if client is None else network_of(client[0])
+    return "" if client is None or caller_in(scope) else network_of(client[0])
 
 
 class Call(NamedTuple):

@@ -33,6 +33,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from ..app import enter_app
 from ..errors import SHUTTING_DOWN, DefinitionError, Draining, StreamAppError, describe
+from ..http.call import nameless_in
 from ..http.handling import invalid_input
 from ..http.middleware import refuse
 from ..process.logs import logger
@@ -293,7 +294,7 @@ class _Around:
         session = RawSession(scope, receive, send, self._runtime.settings.max_message_bytes)
         refusal: BaseException | None = None
         try:
-            self._enter(session)
+            self._enter(session, nameless_in(scope))
             await self._run(scope, session)
         except asyncio.CancelledError as error:
             if not session.was_cut():
@@ -308,7 +309,7 @@ class _Around:
         if not session.is_answered:
             await self._refuse(refusal or _unanswered(session), scope, receive, send)
 
-    def _enter(self, session: RawSession) -> None:
+    def _enter(self, session: RawSession, network: str) -> None:
         runtime = self._runtime
 
         def see_off() -> None:
@@ -317,7 +318,7 @@ class _Around:
 
         if not runtime.is_draining:
             runtime.start()
-        runtime.places.take(session, app=self._served.name, kind="websocket", end=see_off)
+        runtime.places.take(session, app=self._served.name, kind="websocket", network=network, end=see_off)
 
     async def _run(self, scope: Scope, session: RawSession) -> None:
         ready = self._served.ready
