@@ -1,6 +1,7 @@
 # mypy: disable-error-code="empty-body"
 """What a session's signature says: its mode, what an input fills, and what is wrong with it."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FunctionType
 from typing import Any, get_args
@@ -112,6 +113,7 @@ def test_a_raw_session_gets_the_socket() -> None:
         ({"buffering": 0}, "expected buffering from 1 to 1000, got 0"),
         ({"max_batch_size": 0}, "expected max_batch_size of 1 or more, got 0"),
         ({"session_timeout": 0}, "expected session_timeout in seconds, more than 0, got 0"),
+        ({"session_timeout": math.nan}, "expected session_timeout in seconds, more than 0, got nan"),
         ({"timeout_s": -1}, "expected timeout_s in seconds, more than 0, got -1"),
         ({"max_resume_window_s": -1}, "expected max_resume_window_s in seconds, 0 or more, got -1"),
         ({"max_batch_size": 2}, r"write \(self, \*inputs: Input\)"),

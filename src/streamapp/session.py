@@ -140,7 +140,7 @@ def realtime(
     if max_batch_size < 1:
         raise DefinitionError(f"{mark.decorator}: expected max_batch_size of 1 or more, got {max_batch_size!r}")
     for name, seconds in (("session_timeout", session_timeout), ("timeout_s", timeout_s)):
-        if seconds is not None and seconds <= 0:
+        if seconds is not None and not seconds > 0:  # nor NaN, which would mix up the loop's timers
             raise DefinitionError(f"{mark.decorator}: expected {name} in seconds, more than 0, got {seconds!r}")
     if max_resume_window_s is not None and max_resume_window_s < 0:
         window = f"max_resume_window_s in seconds, 0 or more, got {max_resume_window_s!r}"
