@@ -128,6 +128,7 @@ async def test_who_is_left_out_is_a_member_and_may_be_nobody() -> None:
     room = quiet()
     async with joined(room) as one:
         room.broadcast(1, exclude=None)
+        room.broadcast(0, exclude=(member for member in room.members))
         for wrong in (one.id, [one.id], one.socket):
             with pytest.raises(DefinitionError, match=r"expected a member, as join gives it, or several, got"):
                 room.broadcast(2, exclude=wrong)  # type: ignore[arg-type]

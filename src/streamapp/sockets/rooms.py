@@ -14,7 +14,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -177,7 +177,7 @@ class Room:
         self,
         message: Any,
         *,
-        exclude: "Member | Collection[Member] | None" = None,
+        exclude: "Member | Iterable[Member] | None" = None,
         key: str | None = None,
         keep: bool = True,
     ) -> None:
@@ -193,11 +193,7 @@ class Room:
             NotEncodable: it has no form on the wire.
             DefinitionError: who is excluded is no member.
         """
-        excluded = (exclude,) if isinstance(exclude, Member) else tuple(exclude or ())
-        if not all(isinstance(each, Member) for each in excluded):
-            raise DefinitionError(
-                f"Room.broadcast(exclude=...): expected a member, as join gives it, or several, got {exclude!r}"
-            )
+        excluded = (exclude,) if isinstance(exclude, Member) else _members(exclude or ())
         self._on_loop(partial(self._say, Said(message, key), excluded, keep))
 
     def _say(self, said: Said, excluded: "Collection[Member]", keep: bool) -> None:
@@ -246,8 +242,9 @@ class Room:
         return False
 
     def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            self._loop = loop
+        if self._loop is not loop:
+            with self._lock:
+                self._loop = loop
 
     async def _read(self, message: Message) -> Any:
         """Return what a member says.
@@ -500,6 +497,15 @@ class _Kept(NamedTuple):
     room: Room
     size: int
     until: float
+
+
+def _members(excluded: "Iterable[Member]") -> "tuple[Member, ...]":
+    members = tuple(excluded)
+    if not all(isinstance(each, Member) for each in members):
+        raise DefinitionError(
+            f"Room.broadcast(exclude=...): expected a member, as join gives it, or several, got {excluded!r}"
+        )
+    return members
 
 
 def _presence(kind: Literal["joined", "left"], member: Member) -> Said:
