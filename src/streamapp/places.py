@@ -52,9 +52,8 @@ class Places:
             raise Draining(SHUTTING_DOWN)
         if len(self._taken) >= self.most:
             self._refuse(f"all {self.most} places of sessions are taken (STREAMAPP_MAX_SESSIONS); connect again later")
-        if (
-            network and self._is_open and len(self._taken) >= self.most * _CROWDED_SHARE
-        ):  # only then are they worth counting
+        is_crowded = len(self._taken) >= self.most * _CROWDED_SHARE
+        if network and self._is_open and is_crowded:  # only then are they worth counting
             held = sum(network == other for _, _, other, _ in list(self._taken.values()))
             if held >= self.most * _NETWORK_SHARE:
                 self._refuse(
