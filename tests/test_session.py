@@ -28,6 +28,9 @@ async def unary_async(self: Any, stroke: Stroke) -> Line: ...
 def keys(self: Any, x: int, y: int = 2) -> dict[str, int]: ...
 def watching(self: Any, stroke: Stroke, stream: streamapp.Stream) -> Line: ...
 def batches(self: Any, *strokes: Stroke) -> Line: ...
+def a_first(self: Any, stroke: Stroke, *strokes: Stroke) -> Line: ...
+def a_first_of_others(self: Any, stroke: Stroke, *strokes: Line) -> Line: ...
+def two_first(self: Any, stroke: Stroke, other: Stroke, *strokes: Stroke) -> Line: ...
 def server(self: Any, stroke: Stroke) -> Iterator[Line]: ...
 def generator(self: Any, stroke: Stroke) -> Any:
     yield stroke
@@ -64,6 +67,7 @@ def copy_of(function: Callable[..., Any]) -> Callable[..., Any]:
         (keys, "unary", False, ["x", "y"]),
         (watching, "unary", False, ["stroke"]),
         (batches, "unary", False, ["input"]),
+        (a_first, "unary", False, ["input"]),
         (server, "server_streaming", False, ["stroke"]),
         (generator, "server_streaming", False, ["stroke"]),
         (client, "client_streaming", False, ["input"]),
@@ -86,6 +90,7 @@ def test_a_session_knows_the_parameters_of_its_inputs_and_its_stream() -> None:
     assert spec_of(receiving).stream_parameter == "stream"
     assert spec_of(watching).stream_parameter == "stream"
     assert spec_of(batches, max_batch_size=4).takes_batches
+    assert spec_of(a_first, max_batch_size=4).takes_batches
     assert spec_of(both).output_type is Line
 
 
@@ -150,6 +155,12 @@ def test_a_stream_before_a_batch_is_refused() -> None:
 
     with pytest.raises(DefinitionError, match="write stream behind it"):
         inspect_session(streamapp.realtime("/rt")(batch))
+
+
+@pytest.mark.parametrize("function", [a_first_of_others, two_first])
+def test_a_batch_has_at_most_one_parameter_before_it_of_the_same_type(function: Callable[..., Any]) -> None:
+    with pytest.raises(DefinitionError, match=r"or \(self, input: Input, \*inputs: Input\)"):
+        spec_of(function)
 
 
 def test_inputs_beside_the_iterator_of_all_inputs_are_refused() -> None:

@@ -474,6 +474,17 @@ async def test_inputs_that_nobody_can_batch_are_joined() -> None:
         assert await talk.outputs(2) == [2, 1]
 
 
+async def test_the_first_of_a_batch_may_have_a_parameter_of_its_own() -> None:
+    class Named(streamapp.App):
+        @streamapp.realtime("/rt", max_batch_size=4)
+        def batch(self, input: Point, *inputs: Point) -> list[int]:
+            return [input.x, *(point.x for point in inputs)]
+
+    async with running(Named()) as runtime:
+        talk = await begin(runtime, "/rt", {"x": 1}, {"x": 3}, {"x": 5})
+        assert await talk.outputs(1) == [[1, 3, 5]]
+
+
 async def test_bytes_are_an_input_as_they_are() -> None:
     class Takes(streamapp.App):
         @streamapp.realtime("/rt")

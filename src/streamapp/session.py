@@ -111,8 +111,8 @@ def realtime(
     Args:
         path: starts with "/".
         buffering: how many inputs may wait unread; the newest win. Where None none is dropped: the client waits.
-        max_batch_size: how many waiting inputs a method `(self, *inputs: In)` gets at once, of those for which
-            `In.can_batch(next, n)` holds.
+        max_batch_size: how many waiting inputs a method `(self, *inputs: In)`, or `(self, input: In, *inputs: In)`,
+            gets at once, of those for which `In.can_batch(next, n)` holds.
         session_timeout: seconds without an input after which the session ends; never when None.
         timeout_s: how long an input may take, or the whole of a method that goes through them; the deployment's
             `timeout_s` when None.
@@ -205,7 +205,7 @@ def inspect_session(function: Callable[..., Any], cls: type | None = None) -> Se
         raise DefinitionError(f"{where}: {own[-1]} takes all that has no name; write {name} behind it")
     _check_batches(mark, own, mode, where, takes_batches=takes_batches)
     if takes_batches:
-        own = [_whole(_INPUT, mark.input_type or own[-1].annotation)]
+        own = [_whole(_INPUT, mark.input_type or own[0].annotation)]
     elif len(own) == 1 and (mark.input_type is not None or _is_any_object(own[0].annotation)):
         own = [_whole(own[0].name, mark.input_type or own[0].annotation)]
     return _spec(function, mark, mode, is_async, own, None, takes_batches, name, output_type)
@@ -277,13 +277,25 @@ def _check_iterator(parameter: inspect.Parameter, where: str, *, is_async: bool,
 def _check_batches(
     mark: SessionMark, own: list[inspect.Parameter], mode: SessionMode, where: str, *, takes_batches: bool
 ) -> None:
-    if takes_batches and (len(own) > 1 or mode != "unary"):
-        raise DefinitionError(f"{where}: {own[-1]} takes inputs in batches; let it be alone, and return one output")
+    if takes_batches and (not _is_batch(own) or mode != "unary"):
+        raise DefinitionError(
+            f"{where}: {own[-1]} takes inputs in batches; write (self, *inputs: Input), or (self, input: Input, "
+            "*inputs: Input), and return one output"
+        )
     if mark.max_batch_size > 1 and not takes_batches:
         raise DefinitionError(f"{where}: max_batch_size is for several inputs at once; write (self, *inputs: Input)")
     for parameter in own:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise DefinitionError(f"{where}: the parameter {parameter} cannot be filled from an input; name each")
+
+
+def _is_batch(own: list[inspect.Parameter]) -> bool:
+    """Say whether the parameters are inputs of one kind: all alike, or a first and the others."""
+    *first, others = own
+    if not first:
+        return True
+    alike = (first[0].annotation, Any, inspect.Parameter.empty)
+    return len(first) == 1 and first[0].kind is first[0].POSITIONAL_OR_KEYWORD and others.annotation in alike
 
 
 def _check_raw(parameters: list[inspect.Parameter], where: str, *, is_async: bool) -> None:
