@@ -14,6 +14,7 @@ import pytest
 from fastapi import Header, HTTPException
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from starlette.websockets import WebSocketDisconnect
 from tests.at_work import Gate
 from tests.in_session import begin, ended, running
 from tests.memory_store import MemoryStore
@@ -321,6 +322,26 @@ async def test_inputs_wait_until_setup_has_returned(app: type[streamapp.App]) ->
             await talk.say({"x": 1})
         gate.opened.set()
         assert [await talk.outputs(1) for talk in talks] == [[{"x": 2}], [1]]
+
+
+async def test_a_session_whose_method_says_that_its_client_has_left_ends_well() -> None:
+    class Leaving(streamapp.App):
+        @streamapp.realtime("/loop")
+        async def on_the_loop(self, inputs: AsyncIterator[Point]) -> AsyncIterator[int]:
+            async for point in inputs:
+                yield point.x
+                raise WebSocketDisconnect
+
+        @streamapp.realtime("/thread")
+        def in_a_thread(self, inputs: Iterator[Point]) -> Iterator[int]:
+            for point in inputs:
+                yield point.x
+                raise WebSocketDisconnect
+
+    async with running(Leaving()) as runtime:
+        for path in ("/loop", "/thread"):
+            talk = await begin(runtime, path, {"x": 1})
+            assert [event.kind for event in await talk.hear()] == ["output", "done"]
 
 
 async def test_a_session_that_is_silent_for_too_long_ends_well() -> None:

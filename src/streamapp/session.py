@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Body
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from .endpoint import (
     EndpointMark,
@@ -30,12 +30,14 @@ from .endpoint import (
     where_is,
     with_annotation,
 )
-from .errors import DefinitionError
+from .errors import DefinitionError, InputsEnded
 
 F = TypeVar("F", bound=Callable[..., Any])
 SessionMode = Literal["unary", "server_streaming", "client_streaming", "bidi", "raw"]
 
 _INPUT = "input"
+#: what a session's code raises when it is done: nothing more comes, or, as fal's apps say it, the client has left
+LEAVINGS = (InputsEnded, WebSocketDisconnect)
 _MOST_BUFFERED = 1000
 _ASYNC_ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
 _ITERATORS = (

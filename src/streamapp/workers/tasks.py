@@ -16,11 +16,12 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, InputsEnded, QueueFull, StreamAppError
+from ..errors import Cancelled, QueueFull, StreamAppError
 from ..jobs.job import Job
 from ..jobs.stream import Stream, Waits, enter_stream
 from ..process.forks import ending_forks
 from ..process.threads import in_encoder
+from ..session import LEAVINGS
 from ..settings import Settings
 from .results import close, failures, final_event, report, succeed_at_once
 from .sessions import Session, inbox_of
@@ -200,7 +201,7 @@ class TaskWorker:
                     await self._take_turns(job, session, stream)
             job.returned()
             job.succeed(None)
-        except InputsEnded:
+        except LEAVINGS:
             job.succeed(None)
         except (Cancelled, asyncio.CancelledError):
             job.cancel()  # without effect on a job that is over already, which is why it was cancelled

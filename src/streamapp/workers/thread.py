@@ -14,13 +14,14 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from ..errors import Cancelled, InputsEnded, SetupFailed, StreamAppError, format_traceback
+from ..errors import Cancelled, SetupFailed, StreamAppError, format_traceback
 from ..jobs.content import holds_path
 from ..jobs.job import Job
 from ..jobs.stream import Stream, Waits, enter_stream
 from ..process.forks import ending_forks
 from ..process.logs import logger
 from ..process.threads import DaemonPool
+from ..session import LEAVINGS
 from ..settings import Settings
 from .results import advice, exhaust, failures, final_event, report, succeed_at_once
 from .sessions import Session, SessionThread, inbox_of
@@ -239,7 +240,7 @@ class ThreadWorker:
 
     def _end_session(self, job: Job, error: BaseException) -> None:
         """End a session with what its code raised, whatever that was."""
-        if isinstance(error, InputsEnded):
+        if isinstance(error, LEAVINGS):
             job.succeed(None)
         elif isinstance(error, Cancelled):
             job.cancel()
