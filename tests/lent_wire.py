@@ -14,7 +14,6 @@ class FakeWire:
         self.on_writable: Any = None
         self.on_ended: Any = None
         self.is_open = True
-        self.last_heard = self.last_pong = 0.0
 
     @property
     def is_paused(self) -> bool:

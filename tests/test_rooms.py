@@ -45,7 +45,6 @@ class Line:
     def __init__(self) -> None:
         self.on_ended: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
-        self.last_heard = self.last_pong = 0.0
         self.is_open, self.is_paused = True, False
         self.unsent_bytes = 0
         self.frames: list[bytes] = []

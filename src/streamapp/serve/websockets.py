@@ -126,22 +126,11 @@ class SocketProtocol(asyncio.Protocol):
     Args:
         scope: the handshake's.
         accept: what proves to the client that the handshake was read.
-        host: who sends it, by the connection and not by a proxy's word.
     """
 
     __slots__ = (
-        *("address", "is_paused", "last_heard", "last_pong", "left_s", "on_ended", "on_writable", "phase", "scope"),
-        *(
-            "transport",
-            "_accept",
-            "_connections",
-            "_incoming",
-            "_is_held",
-            "_is_scheduled",
-            "_is_tls",
-            "_loop",
-            "_owed_pong",
-        ),
+        *("address", "is_paused", "left_s", "on_ended", "on_writable", "phase", "scope", "transport"),
+        *("_accept", "_connections", "_incoming", "_is_held", "_is_scheduled", "_is_tls", "_loop", "_owed_pong"),
         *("_pulse", "_share", "_state", "_talk", "_terms", "_written"),
     )
 
@@ -156,7 +145,6 @@ class SocketProtocol(asyncio.Protocol):
         self.on_ended: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self.is_paused = False
-        self.last_heard = self.last_pong = time.monotonic()
         self._accept = accept
         self._connections = connections
         self._incoming = Incoming(terms.max_message_bytes)
@@ -186,7 +174,6 @@ class SocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
-        self.last_heard = time.monotonic()
         if self.phase in ("refusing", "over"):
             return
         self.left_s = min(self.left_s + len(data) / BODY_BYTES, BODY_S)
@@ -230,8 +217,8 @@ class SocketProtocol(asyncio.Protocol):
         if opcode == PING:
             self._pong(content)
         elif opcode == PONG:
-            if self._pulse is not None and self._pulse.is_answered_by(content):
-                self.last_pong = self.last_heard
+            if self._pulse is not None:
+                self._pulse.hear(content)
         elif opcode == CLOSE:
             code, reason = close_in(content)
             if self.phase == "open":
@@ -498,12 +485,10 @@ class Pulse:
         self._taken, self._taken_at = 0, time.monotonic()
         self._wait(terms.heartbeat_s * (1 + random.random()) / 2)  # those that came together are not asked together
 
-    def is_answered_by(self, content: bytes) -> bool:
-        """Say whether a pong is the answer that is waited for; anybody may send others."""
-        if content != self._asked:
-            return False
-        self._asked = None
-        return True
+    def hear(self, pong: bytes) -> None:
+        """Take the answer that is waited for; anybody may send other pongs."""
+        if pong == self._asked:
+            self._asked = None
 
     def stop(self) -> None:
         """Ask no more."""

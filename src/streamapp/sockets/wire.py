@@ -31,14 +31,10 @@ class Wire(Protocol):
         on_writable: called when the client has taken enough again, each time that `is_paused` ends; and when the
             connection has ended while it was paused.
         on_ended: called once, when nothing more comes: the client has left, or the server has closed.
-        last_heard: when something came last, by `time.monotonic`; a frame of any kind counts.
-        last_pong: when the answer to a ping of the server's came last; at first when the WebSocket was opened.
     """
 
     on_writable: Callable[[], None] | None
     on_ended: Callable[[], None] | None
-    last_heard: float
-    last_pong: float
 
     @property
     def is_open(self) -> bool:
