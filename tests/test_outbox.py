@@ -80,7 +80,9 @@ def test_there_may_be_so_many_bytes_but_one_message_may_have_more() -> None:
     held.add(Said("y"))
     assert held.is_over
     held.add(Said("x", "x"))
-    assert not held.is_over
+    assert (held.is_over, held.size) == (False, 2)
+    held.take()
+    assert held.size == 1
 
 
 def test_a_second_of_messages_may_come_at_once_and_then_so_many_a_second(advance: Callable[[float], None]) -> None:

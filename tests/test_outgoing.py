@@ -151,6 +151,11 @@ async def test_a_reason_is_cut_to_what_a_close_frame_holds() -> None:
     assert send.sent == [{"type": "websocket.close", "code": 1012, "reason": "é" * 61}]
 
 
+async def test_by_the_wire_a_client_is_told_why_it_is_left() -> None:
+    await by_wire(wire := FakeWire()).close(1012, "connect again")
+    assert wire.sent == [(1012, "connect again")]
+
+
 async def test_a_connection_is_ended_where_the_server_lends_it() -> None:
     out = by_wire(wire := FakeWire())
     out.abort()
