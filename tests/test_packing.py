@@ -77,5 +77,13 @@ def test_without_bytes_there_is_nothing_but_json(value: Any) -> None:
     assert to_packed_event(value).packed is None
 
 
+@pytest.mark.parametrize("first", [b"\xff", 1])
+def test_what_contains_itself_is_refused_as_elsewhere(first: Any) -> None:
+    value = [first]
+    value.append(value)
+    with pytest.raises(NotEncodable):
+        to_packed_event(value)
+
+
 def test_what_msgpack_does_not_have_is_json_alone() -> None:
     assert to_packed_event({"data": b"\xff", "n": 1 << 64}).packed is None

@@ -30,9 +30,12 @@ def to_packed_event(value: Any, publisher: Publisher | None = None, *, at_once: 
     Divergence: elsewhere a model says itself how its bytes are written in JSON, as text, say, which an image is not.
     """
     payload = value.payload if isinstance(value, Output | Preview) else value
-    if is_plain(payload) or not _has_bytes(payload):
+    try:
+        if is_plain(payload) or not _has_bytes(payload):
+            return to_event(value, publisher, at_once=at_once)
+        payload = _plain(payload)
+    except RecursionError:  # it contains itself, which `to_event` says
         return to_event(value, publisher, at_once=at_once)
-    payload = _plain(payload)
     value = replace(value, payload=payload) if isinstance(value, Output | Preview) else payload
     event = to_event(value, publisher, at_once=at_once)
     if isinstance(value, Preview):
