@@ -124,6 +124,15 @@ async def test_by_asgi_nothing_is_sent_at_once() -> None:
     ]
 
 
+async def test_by_asgi_others_have_their_turn_though_the_server_never_waits() -> None:
+    out, turns = by_asgi(Asgi()), list[int]()
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    await out.send(*[Message(b"a" * 1000)] * 60)
+    assert turns == []
+    await out.send(*[Message(b"a" * 1000)] * 6)
+    assert turns == [1]
+
+
 async def test_by_asgi_a_client_has_as_long() -> None:
     with pytest.raises(TimeoutError):
         await by_asgi(Asgi(hangs=True), send_timeout_s=0).send(Message(b"a"))

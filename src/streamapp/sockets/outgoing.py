@@ -26,6 +26,7 @@ class Outgoing:
         self._send = send
         self._send_timeout_s = send_timeout_s
         self._writable = asyncio.Event()
+        self._sent = 0  # by ASGI, since others had a turn
         if self._wire is not None:
             self._wire.on_writable = self._writable.set
 
@@ -73,6 +74,10 @@ class Outgoing:
                 await self._send(message.asgi)
         except RuntimeError as error:  # what uvicorn raises where a close frame was faster
             raise ConnectionAbortedError("the client has left") from error
+        self._sent += len(message.content)
+        if self._sent > _PIECE_BYTES:  # such a `send` may never wait, and take long, as it compresses
+            self._sent = 0
+            await asyncio.sleep(0)
 
     async def room(self) -> None:
         """Wait until the client has taken enough of what was sent; without a `Wire` nobody knows.
