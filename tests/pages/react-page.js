@@ -20,8 +20,9 @@ function Painting() {
   );
 }
 
-function Canvas() {
-  const { status, output, preview, inputError, error, send, finish, cancel } = useSession(client, "/canvas");
+function Canvas({ path }) {
+  const { status, output, preview, inputError, error, send, finish, cancel } = useSession(client, path);
+  window.sendLate = () => send({ x: 0 });
   const [x, count] = useState(1);
   return h(
     "div",
@@ -37,7 +38,15 @@ function Canvas() {
 
 function Page() {
   const [isShown, show] = useState(true);
-  return h("div", null, h("button", { id: "hide", onClick: () => show(false) }), isShown && h(Painting), isShown && h(Canvas));
+  const [path, go] = useState("/canvas");
+  return h(
+    "div",
+    null,
+    h("button", { id: "hide", onClick: () => show(false) }),
+    h("button", { id: "elsewhere", onClick: () => go("/canvas?max_buffering=1") }),
+    isShown && h(Painting),
+    isShown && h(Canvas, { path }),
+  );
 }
 
 createRoot(document.getElementById("root")).render(h(StrictMode, null, h(Page)));

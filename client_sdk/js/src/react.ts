@@ -1,12 +1,15 @@
 /** Show a stream, or a session, in a React component. */
 
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 
 import type { Client, ConnectOptions, StreamOptions } from "./client.js";
 import type { StreamEvent } from "./conversation.js";
 import { either } from "./deadline.js";
 import type { Session } from "./session.js";
 import type { Stream } from "./stream.js";
+
+// Before the effects of all components; where a server renders there are none, and React 18 complains of the other.
+const useFirstEffect = globalThis.document ? useLayoutEffect : useEffect;
 
 /** What the component shows; all of it is of the last stream that was started. */
 export interface StreamState<Result = any> {
@@ -82,7 +85,7 @@ export interface SessionState<Output = any> {
 }
 
 export interface SessionCalls<Input = any> {
-  /** Send an input; without a session one is opened. Resolves as `session.send` does. */
+  /** Send an input; without a session one is opened, unless the component is gone. Resolves as `session.send` does. */
   send: (input: Input) => Promise<number | undefined>;
   /** Say that no more inputs come. */
   finish: () => void;
@@ -103,7 +106,15 @@ export function useSession<Input = any, Output = any>(
     running.current?.cancel();
     running.current = undefined;
   }, []);
-  useEffect(() => leave, [client, path, newest, leave]);
+  useEffect(() => () => {
+    leave();
+    setState({ status: "idle" });
+  }, [client, path, newest, leave]);
+  const isGone = useRef(false);
+  useFirstEffect(() => {
+    isGone.current = false;
+    return () => void (isGone.current = true);
+  }, []);
 
   const open = useCallback(() => {
     const session = client.connect<Input, Output>(path, { newest });
@@ -125,7 +136,10 @@ export function useSession<Input = any, Output = any>(
     return session;
   }, [client, path, newest]);
 
-  const send = useCallback((input: Input) => (running.current ?? open()).send(input), [open]);
+  const send = useCallback(
+    (input: Input) => (isGone.current ? Promise.resolve(undefined) : (running.current ?? open()).send(input)),
+    [open],
+  );
   const finish = useCallback(() => running.current?.finish(), []);
   const cancel = useCallback(() => {
     if (running.current) setState((state) => ({ ...state, status: "cancelled" }));

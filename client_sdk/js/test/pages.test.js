@@ -301,9 +301,15 @@ test("useSession shows a session, what is wrong with an input, its end, and ends
   await says(page, "open 3", "session");
   await page.click("#leave");
   await says(page, "cancelled 3", "session");
-  const cancelled = page.waitForRequest((request) => request.url().endsWith("/cancel"));
   await page.click("#point");
   await says(page, "open 4", "session");
+  await page.click("#elsewhere");
+  await says(page, "idle", "session");
+  const cancelled = page.waitForRequest((request) => request.url().endsWith("/cancel"));
+  await page.click("#point");
+  await says(page, "open 5", "session");
   await page.click("#hide");
   await cancelled;
+  page.on("websocket", () => assert.fail("a session that nobody sees"));
+  assert.equal(await page.evaluate(() => window.sendLate()), undefined);
 });
