@@ -104,6 +104,17 @@ def test_more_values_than_json_may_have_are_refused() -> None:
         read_text("[1" + ",1" * 1_100_000 + "]")
 
 
+@pytest.mark.parametrize("value", [0, -1, None, "", [], {}, "a", 300])
+def test_values_that_come_in_a_run_are_counted_each(value: Any) -> None:
+    message = msgpack.packb([[value] * 20, value, dict.fromkeys(range(20), value), "a", [1, "a"] * 20])
+    size = 1 + 21 + 1 + 41 + 1 + 41
+    assert read_binary(message, most=size).size == len(message) + 64 * size
+    with pytest.raises(PayloadTooLarge):
+        read_binary(message, most=size - 1)
+    with pytest.raises(PayloadTooLarge):
+        read_binary(msgpack.packb([value] * 20), most=20)
+
+
 def test_what_the_loop_reads_has_few_values_and_any_bytes() -> None:
     assert read_binary(packed([b"a" * 1_000_000]), most=QUICK_VALUES).value == [b"a" * 1_000_000]
     with pytest.raises(PayloadTooLarge):

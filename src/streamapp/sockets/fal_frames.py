@@ -8,6 +8,7 @@ msgpack is read within the bounds of JSON (`jsontext`): a message of a kilobyte 
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,9 +32,16 @@ _INTERNAL = (EndpointFailed.code, StreamAppError.code)
 # By a value's first byte, https://github.com/msgpack/msgpack/blob/master/spec.md#formats: how many bytes follow; in how
 # many of them it stands how many more; and how many values follow for each that is counted there.
 _FIXED = dict.fromkeys((*range(0x80), 0xC0, 0xC2, 0xC3, *range(0xE0, 0x100)), 0)
-_FIXED |= {0xA0 + n: n for n in range(32)} | {0xCA: 4, 0xCB: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
+_FIXED |= (
+    {0x80: 0, 0x90: 0}
+    | {0xA0 + n: n for n in range(32)}
+    | {0xCA: 4, 0xCB: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
+)
 _FIXED |= {0xCC + n: 1 << n for n in range(4)} | {0xD0 + n: 1 << n for n in range(4)}
 _SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+# A run of values of which each is one byte: a kilobyte holds most of these, and by itself each takes a microsecond.
+_RUN = re.compile(b"[%b]*" % re.escape(bytes(head for head, size in _FIXED.items() if not size)))
+_LONG = 8  # what is shorter is looked at value by value
 _TYPED = (0xC7, 0xC8, 0xC9)  # a byte more, which says what it is
 _COUNTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
@@ -101,6 +109,11 @@ def _count(message: bytes, most: int) -> int:
         fixed = _FIXED.get(head)
         if fixed is not None:
             at += fixed
+            if not fixed and left[-1] > _LONG:
+                run = _RUN.match(message, at, at + min(left[-1], most - values))
+                assert run is not None  # one of nothing at least
+                length = run.end() - at
+                at, values, left[-1] = at + length, values + length, left[-1] - length
         elif (width := _SIZED.get(head)) is not None:
             at += width + int.from_bytes(message[at : at + width]) + (head in _TYPED)
         else:
