@@ -185,7 +185,7 @@ def test_what_no_message_can_fill_is_refused() -> None:
         (free, r"a session is a method; write def free\(self, \.\.\.\)"),
         (two, "the parameters one and other are both the session's stream; keep one"),
         (named, "the parameter .* cannot be filled from an input; name each"),
-        (batch, "takes inputs in batches; let it be alone"),
+        (batch, r"takes inputs in batches; write \(self, \*inputs: Input\)"),
         (lines, "and return one output"),
     ):
         with pytest.raises(DefinitionError, match=message):
