@@ -37,6 +37,7 @@ REST_PERCENT = 90
 ELSEWHERE = {
     "serve.server": "test_end_to_end.py",
     "jobs.store": "test_jobs.py",
+    **dict.fromkeys(("sockets.conversation", "sockets.fal_socket", "sockets.own_socket"), "test_realtime.py"),
     "cli.main": "test_cli.py",
     **dict.fromkeys(
         (f"runpod.serverless.utils.rp_{name}" for name in ("cleanup", "cuda", "debugger", "download", "upload")),

@@ -340,7 +340,7 @@ def test_sixteen_inputs_are_acknowledged_at_once(client: TestClient) -> None:
 
 
 def test_a_single_input_is_acknowledged_after_a_while(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamapp.sockets.realtime._RECEIVED_S", 0.001)
+    monkeypatch.setattr("streamapp.sockets.own_socket._RECEIVED_S", 0.001)
     with own(client) as ws:
         ws.open()
         ws.input(1, x=1)
@@ -415,7 +415,7 @@ def test_anything_but_an_open_or_a_resume_is_no_beginning(client: TestClient, te
 
 
 def test_who_says_nothing_is_not_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamapp.sockets.realtime._FIRST_FRAME_S", 0.001)
+    monkeypatch.setattr("streamapp.sockets.own_socket._FIRST_FRAME_S", 0.001)
     with own(client) as ws:
         assert ws.hear()["error"]["code"] == "request_timeout"
         assert ws.hear() == 4400
