@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import fal_client
@@ -102,8 +103,9 @@ def talk_once(
     url: str, path: str, *inputs: Any, encode: Any = msgpack.packb, decode: Any = msgpack.unpackb
 ) -> list[Any]:
     with connect(url.replace("http", "ws", 1) + path, open_timeout=WAIT_S) as opened:
-        for given in inputs:
-            opened.send(encode(given))
+        with suppress(ConnectionClosed):  # fal may have ended the session by then: what it has said is still there
+            for given in inputs:
+                opened.send(encode(given))
         heard: list[Any] = []
         try:
             while True:
