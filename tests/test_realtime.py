@@ -935,6 +935,28 @@ async def test_a_client_for_whom_the_session_has_waited_too_long_is_cut() -> Non
         await client.task
 
 
+async def test_what_is_wrong_with_an_input_is_told_over_the_next_socket_where_it_could_not_be_before() -> None:
+    async with lending(Doubler, ahead_events=1) as api:
+        old = Lent(api, "/rt", *OWN)
+        opening = json.dumps({"type": "open", "resume_s": 60, "key": "0" * 32})
+        inputs = [json.dumps({"type": "input", "n": n, "data": {"y": 1}}) for n in range(1, 9)]
+        old.say(opening)
+        await old.heard(b'"session"')
+        old.unsent_bytes = 1
+        for said in inputs:
+            old.say(said)
+        job = await only_job(api)
+        await soon(lambda: job.channel.last_n >= 2)
+        new = Lent(api, "/rt", *OWN)
+        for said in (opening, *inputs, '{"type":"finish"}'):
+            new.say(said)
+        await new.heard((1000, ""))
+        told = b"".join(frame for frame in new.sent if isinstance(frame, bytes))
+        assert [told.count(b'"input":%d}' % n) for n in range(1, 9)] == [1] * 8
+        old.read()
+        await asyncio.gather(old.task, new.task)
+
+
 async def test_a_client_that_leaves_while_its_inputs_wait_ends_its_session() -> None:
     class Busy(streamapp.App):
         gate = Gate()

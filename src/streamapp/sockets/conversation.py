@@ -294,11 +294,10 @@ class SessionSocket(ABC):
             session.give_back(taken)
 
     async def _refuse_input(self, report: ErrorReport) -> None:
-        """Tell what is wrong with an input, which counts as come."""
-        event = input_error(report, self.session.inbox.refuse())
-        channel = self.job.channel
-        if not channel.emit_at_once(event):
-            await channel.aemit(event)
+        """Tell what is wrong with an input. It counts as come then: where its socket is lost before, it comes again."""
+        inbox = self.session.inbox
+        await self.job.channel.aemit(input_error(report, inbox.received + 1))
+        inbox.refuse()
 
 
 def _max_buffering(scope: Scope) -> int | None:
