@@ -23,12 +23,14 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 from tests.at_work import Gate
 from tests.lent_wire import FakeWire
+from tests.memory_store import MemoryStore
 from tests.served import PNG, drain, runtime_of, serving
 from tests.waiting import until
 
 import streamapp
 from streamapp.jobs.events import to_event
 from streamapp.jobs.job import Job
+from streamapp.jobs.store import JobRecord
 from streamapp.settings import Settings
 from streamapp.sockets.wire import WIRE_EXTENSION, text_frame
 
@@ -933,6 +935,29 @@ async def test_a_client_for_whom_the_session_has_waited_too_long_is_cut() -> Non
         client.read()
         await client.heard("abort")
         await client.task
+
+
+async def test_an_open_that_comes_again_while_its_session_is_begun_begins_no_other() -> None:
+    class Slow(MemoryStore):
+        gate = Gate()
+
+        async def add(self, record: JobRecord) -> JobRecord:
+            await asyncio.to_thread(self.gate)
+            return await super().add(record)
+
+    api = streamapp.compile_app(Doubler, settings=Settings(drain_s=0), store=(store := Slow()))
+    async with api.router.lifespan_context(api):
+        old = Lent(api, "/rt", *OWN)
+        old.say(opening := json.dumps({"type": "open", "resume_s": 60, "key": "0" * 32}))
+        await asyncio.to_thread(Slow.gate.wait)
+        new = Lent(api, "/rt", *OWN)
+        for said in (opening, '{"type":"input","n":1,"data":{"x":1}}', '{"type":"finish"}'):
+            new.say(said)
+        Slow.gate.opened.set()
+        await old.heard((4409, "resumed by another socket"))
+        await new.heard((1000, ""))
+        await asyncio.gather(old.task, new.task)
+    assert len(store.records) == 1
 
 
 async def test_what_is_wrong_with_an_input_is_told_over_the_next_socket_where_it_could_not_be_before() -> None:
