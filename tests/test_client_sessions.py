@@ -30,6 +30,7 @@ from streamapp_client import (
     InvalidInput,
     NotFound,
     NotSent,
+    PayloadTooLarge,
     Session,
     SessionEnded,
     StreamInterrupted,
@@ -364,6 +365,15 @@ async def test_letting_go_of_a_session_of_a_loop_cancels_its_job(serve: Serve) -
     del session
     gc.collect()
     await asyncio.to_thread(server.sees, CANCEL)
+
+
+def test_an_input_that_is_too_large_for_the_server_ends_the_session_at_once(serve: Serve) -> None:
+    server = serve(*OPEN, HEAR, closing(1009))
+    session = Client(server.url).connect("/stream")
+    session.send("large")
+    with pytest.raises(PayloadTooLarge):
+        session.recv()
+    server.sees(CANCEL)
 
 
 def test_a_thread_that_reads_hears_that_another_has_left(serve: Serve) -> None:

@@ -98,8 +98,8 @@ export class Dialogue implements Source {
         await this.#exchange().catch((lost) => this.#recover(lost));
       }
       this.result = this.#outcome.data;
-    } catch (error) {
-      this.isOver = true;
+    } catch (error: any) {
+      this.isOver = error?.code !== "payload_too_large"; // by which the server ends a socket, and no session
       throw (end = error);
     } finally {
       this.#outbox.end(end);

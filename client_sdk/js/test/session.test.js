@@ -321,6 +321,15 @@ test("codes by which it is useless to come back end the session", async (t) => {
   }
 });
 
+test("an input that is too large for the server ends the session at once", async (t) => {
+  const { url, requests } = await talking(t, async (socket) => { await socket.begin(); await socket.next(); socket.close(1009); });
+  const session = new Client(url).connect("/realtime");
+  session.send("large");
+  await assert.rejects(session.done(), { code: "payload_too_large" });
+  while (requests.length < 2) await new Promise(setImmediate);
+  assert.equal(requests[1].url, `/jobs/${JOB}/cancel`);
+});
+
 test("without patience a lost session is not resumed", async (t) => {
   const { url, requests } = await talking(t, async (socket) => { await socket.begin(); socket.cut(); });
   const session = new Client(url, { patienceMs: 0 }).connect("/realtime");

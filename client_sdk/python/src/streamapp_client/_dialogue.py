@@ -293,7 +293,7 @@ class Dialogue:
         """Raise a refusal that will not pass."""
         if error.retryable and (error.status_code is None or may_pass(error, is_resume=True)):
             return
-        self.is_over = True
+        self.is_over = not isinstance(error, PayloadTooLarge)  # by which the server ends a socket, and no session
         raise self._interrupted(error) if isinstance(error, NotFound) and self.job_id is not None else error
 
     def _wait(self, error: httpx.TransportError | ApiError) -> Call[None]:
