@@ -187,7 +187,8 @@ export class Dialogue implements Source {
   async #refusal(): Promise<unknown> {
     const { url } = this.#partner;
     const { headers, parse } = this.#manners;
-    const answer = await fetchAnswer({ method: "OPTIONS", url, headers }, this.#signal, parse).catch((error) => error);
+    // As with an input, so that it is not led from http to https, where no socket is.
+    const answer = await fetchAnswer({ method: "OPTIONS", url, headers, body: "" }, this.#signal, parse).catch((error) => error);
     const { status } = answer;
     if (status === 404) return new StreamappError("not_found", `There is no session at ${url}`, { status });
     if (status === 405) return new StreamappError("unexpected_answer", `${url} is no session; write client.stream(...) or client.run(...)`, { status });

@@ -357,6 +357,12 @@ test("a session that answers, and opens no socket, is tried again", async (t) =>
   assert.ok(requests.length > 2);
 });
 
+test("who is led from http to https is told the URL to write", async (t) => {
+  const { url } = await serving(t, (response) => response.writeHead(301, { Location: "https://127.0.0.1:1/realtime" }).end());
+  const expected = { code: "unexpected_answer", message: /redirects to https:\/\/127.0.0.1:1\/realtime; write the URL/ };
+  await assert.rejects(new Client(url).connect("/realtime").done(), expected);
+});
+
 test("what is no JSON ends it", async (t) => {
   const { url } = await talking(t, async (socket) => { await socket.begin(); socket.send("{"); });
   await assert.rejects(new Client(url).connect("/realtime").done(), { code: "stream_interrupted", message: /Expected JSON/ });
