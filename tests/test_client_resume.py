@@ -89,6 +89,7 @@ async def test_sessions_whose_opening_is_cut_take_each_input_once(port: int, url
 # Streams that are cut
 
 
+@pytest.mark.long
 async def test_streams_cut_anywhere_lose_double_and_move_nothing(port: int, url: str) -> None:
     """Before the head, in it, in an event, before the last chunk; by FIN and by RST."""
     before = await asyncio.to_thread(Client(url).run, "/count")

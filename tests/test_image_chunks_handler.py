@@ -163,6 +163,7 @@ def test_what_the_handler_imports_is_copied_or_required(folder: Path) -> None:
 
 
 @needs_runpod
+@pytest.mark.long
 def test_the_requirements_install_beside_each_other() -> None:
     """R11. The environment is made of them."""
     frozen = subprocess.run([RUNPOD, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout.lower()

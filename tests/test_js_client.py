@@ -107,6 +107,7 @@ def test_sessions_lose_and_double_nothing_whatever_the_server_does() -> None:
     node_test("session", **WITH_WEBSOCKETS)
 
 
+@pytest.mark.long
 def test_engines_that_lack_bodies_or_signals_are_served() -> None:
     node_test("engines", **WITH_WEBSOCKETS)
 
@@ -123,6 +124,7 @@ def test_a_thousand_cuts_lose_double_and_move_no_event(servers: tuple[dict[str, 
 
 
 @pytest.mark.skipif(CHROMIUM is None and not IS_CI, reason="chromium is missing; run `make test` as root")
+@pytest.mark.long
 def test_the_pages_work_in_chromium(servers: tuple[dict[str, str], CuttingProxy]) -> None:
     node_test("pages", CHROMIUM=str(CHROMIUM), **servers[0])
 

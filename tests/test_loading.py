@@ -230,6 +230,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_a_spawned_process_finds_the_functions_of_apps_of_one_name() -> None:
     for folder in "ab":
         write(f"{folder}/my-app.py", "One", text=f"    @staticmethod\n    def work(x): return x + {folder!r}")

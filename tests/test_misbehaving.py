@@ -198,6 +198,7 @@ def test_a_result_that_cannot_be_encoded_holds_up_no_other_job() -> None:
         assert served.end() == -signal.SIGTERM
 
 
+@pytest.mark.long
 def test_results_that_cannot_be_encoded_leave_threads_for_the_others() -> None:
     with sinning("EncodingHangs", STREAMAPP_TIMEOUT_S="3") as served:
         for path in ["/sin"] * 3 + ["/async_sin"] * 40:
@@ -312,6 +313,7 @@ def test_what_a_job_has_left_behind_does_not_keep_a_single_run_from_its_result()
     assert (ended.stdout.splitlines()[-1], ended.returncode) == ('"done"', 0)
 
 
+@pytest.mark.long
 def test_prints_under_a_lock_stop_nobody() -> None:
     """The reader takes nothing: the job prints on, and the loop, which wants the same lock, answers."""
     with sinning("PrintsUnderLock") as served:

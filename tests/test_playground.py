@@ -448,6 +448,7 @@ def test_a_cancel_that_does_not_arrive_is_told_and_the_history_learns_how_it_end
         tab.choose_run("cancelled").ends("cancelled")
 
 
+@pytest.mark.long
 def test_a_cancel_makes_way_for_itself_where_streams_hold_all_connections(contents: str, playground: Opener) -> None:
     """A browser opens six connections to a server, over all its tabs: https://crbug.com/275955."""
     tab = playground(contents).open("/gated", steps=1)
@@ -1463,6 +1464,7 @@ def test_copied_code_of_a_session_sends_the_same_input(contents: str, playground
     call([*COMMANDS[language], copied_code(playground(contents).open(path, **values), language)], path)
 
 
+@pytest.mark.long
 def test_copied_code_takes_the_key_from_the_environment(playground: Opener) -> None:
     with serving(CONTENTS, STREAMAPP_API_KEY="open sesame") as url:
         tab = playground(url).open("/work")
