@@ -421,6 +421,16 @@ def test_an_endpoint_that_is_not_served_is_404_and_says_which_are(client: TestCl
     assert "no endpoint has the id 'nope'; these are served: shop, shop--stream, shop--, " in answer.text
 
 
+def test_an_app_of_sessions_alone_says_that_no_endpoint_is_served() -> None:
+    class Live(streamapp.App):
+        @streamapp.realtime("/live")
+        def live(self, x: int) -> int:
+            return x
+
+    with serving(Live) as client:
+        assert "these are served: none" in client.post("/v2/live/run", json={"input": {}}).text
+
+
 @pytest.mark.parametrize("path", ["/v2/shop/runs", "/v2/shop/run/more", "/v2/shop/status", "/v2/shop", "/v2//run"])
 def test_what_is_no_operation_is_not_served(client: TestClient, path: str) -> None:
     assert f"nothing is served at GET {path}" in client.get(path).text

@@ -127,7 +127,8 @@ class RunpodPaths:
         if (place := places.get(endpoint_id)) is not None:
             return _Asked(place, operation, job_id)
         if self._is_alone:
-            raise NotFound(f"no endpoint has the id {endpoint_id[:80]!r}; these are served: {', '.join(places)[:400]}")
+            served = ", ".join(places)[:400] or "none"
+            raise NotFound(f"no endpoint has the id {endpoint_id[:80]!r}; these are served: {served}")
         return None
 
     async def _find(self, request: Request, asked: _Asked) -> tuple[Job, str]:

@@ -107,23 +107,7 @@ def compile_app(
         raise DefinitionError("compile_app takes at least one App class")
     check_endpoints(endpoints, [type(app) for app in instances])
     runtime = Runtime(instances, settings, store, files, by_face(faces, workers), queue_limits(endpoints))
-    first = type(runtime.served[0].app)
-    api = FastAPI(
-        title=runtime.served[0].name,
-        version=first.version,
-        description=inspect.getdoc(first) or "",
-        lifespan=_lifespan(runtime),
-        middleware=_middleware(settings, runtime, faces),
-        redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
-    api.state.runtime = runtime
-    api.state.tokens = Tokens(None if settings.api_key is None else settings.api_key.get_secret_value())
-    api.state.has_playground = playground
-    api.state.runpod_endpoints = dict(endpoints)
-    api.state.own_middleware = tuple(api.user_middleware)
-    api.router.redirect_slashes = False
-    api.router.default = _EitherSlash(api.router)
+    api = _application(runtime, faces, has_playground=playground, endpoints=endpoints)
     _add_error_handlers(api, settings)
     _add_server_routes(api, runtime)
     _add_home(api, runtime, redirect_to_page if playground else _redirect_to_docs)
@@ -140,6 +124,31 @@ def compile_app(
     described = [place.described for place in places if place.in_schema]
     sessions = _described_sessions(runtime)
     api.openapi = lambda: _openapi(api, described, sessions)  # type: ignore[method-assign]
+    return api
+
+
+def _application(
+    runtime: Runtime, faces: Sequence[Face], *, has_playground: bool, endpoints: Mapping[str, Endpoint]
+) -> FastAPI:
+    """Return the application without a route, with all that the routes ask it for."""
+    settings = runtime.settings
+    first = type(runtime.served[0].app)
+    api = FastAPI(
+        title=runtime.served[0].name,
+        version=first.version,
+        description=inspect.getdoc(first) or "",
+        lifespan=_lifespan(runtime),
+        middleware=_middleware(settings, runtime, faces),
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    api.state.runtime = runtime
+    api.state.tokens = Tokens(None if settings.api_key is None else settings.api_key.get_secret_value())
+    api.state.has_playground = has_playground
+    api.state.runpod_endpoints = dict(endpoints)
+    api.state.own_middleware = tuple(api.user_middleware)
+    api.router.redirect_slashes = False
+    api.router.default = _EitherSlash(api.router)
     return api
 
 

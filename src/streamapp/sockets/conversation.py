@@ -240,7 +240,7 @@ class SessionSocket(ABC):
             self._end(closing)
         except Cancelled:  # the job is over: the writer tells the client
             pass
-        except Exception:
+        except Exception:  # of the server's own: in this task nobody else would hear of it, and the client would wait
             logger.exception("a socket of job %s failed", self.job.id)
             self._end(Close(1011, "the server is to blame"))
         else:
