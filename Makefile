@@ -30,7 +30,7 @@ install: $(STAMP) ## set up the virtual environment
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(PIP) --editable ".[diffusion,tls,dev]"
+	$(PIP) --editable ".[diffusion,tls,webrtc,dev]"
 	@touch $@
 
 install-runtime: ## set up what serving needs and no more (the Dockerfile's)
