@@ -32,7 +32,7 @@ ORDER = (
     *("generics", "endpoint", "session", "app", "forms", "inputs", "loading", "schedulers", "pipelines", "diffusion"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
     *("workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
-    "runtime",
+    *("runtime", "follow"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection"),
     *("http.handling", "http.response", "http.broadcast", "http.tokens", "http.middleware", "http.sites"),
     *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes", "http.playground"),

@@ -483,3 +483,29 @@ async def test_what_was_raised_is_let_go_of_when_the_reader_leaves_or_does_not_c
     waited_for.fail(ValueError("no"))
     waited_for._leave()
     assert waited_for.raised is None
+
+
+async def test_who_goes_through_a_jobs_events_is_its_reader_until_it_leaves() -> None:
+    job = new()
+    job.start()
+    events = job.events(takes_over=True)
+    job.channel.emit(to_event("a"))
+    assert (await anext(events)).json() == "a"
+    next_one = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    job.channel.emit(to_event("b"))
+    assert (await next_one).json() == "b"
+    await events.aclose()
+    assert job.status == "cancelled"
+
+
+async def test_a_jobs_events_end_with_the_terminal_one(advance: Advance) -> None:
+    job = new()
+    events = job.events()
+    waiting = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    advance(6)
+    for _ in range(3):  # its wait has come to an end, and it waits again
+        await asyncio.sleep(0)
+    job.cancel()
+    assert [(await waiting).kind, *[event.kind async for event in events]] == ["cancelled"]

@@ -9,6 +9,7 @@ from .app import App, RetryConfig
 from .endpoint import HealthCheck, endpoint
 from .errors import Cancelled, InputsEnded, StreamAppError
 from .fal.container import ContainerImage
+from .follow import follow
 from .http.broadcast import Broadcast
 from .jobs.events import Log, Output, Preview, Progress
 from .jobs.stream import Stream, current_stream
@@ -45,6 +46,7 @@ __all__ = [
     "compile_app",
     "current_stream",
     "endpoint",
+    "follow",
     "realtime",
     "websocket",
 ]

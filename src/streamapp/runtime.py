@@ -44,6 +44,8 @@ EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h: a supervisor should start the proc
 _STUCK_PATIENCE_S = 0.5  # for a thread that had its `drain_s` and still does not come back from a job
 _TEARDOWN_S = 10.0  # at most
 _END_S = 2.0  # after `drain_s`, until all that is ours has ended
+#: those that run in this process now
+running: list["Runtime"] = []
 
 
 class Readiness(NamedTuple):
@@ -307,6 +309,7 @@ class Runtime:
         if self._is_started:
             return
         self._is_started = True
+        running.append(self)
         self._loop = asyncio.get_running_loop()
         self._watchdog.start()
         for served in self.served:
@@ -459,6 +462,7 @@ class Runtime:
             await asyncio.gather(*map(self._join, self._workers()))
             for served in self.served:
                 served.stop()
+            running.remove(self)
         self._is_stopped = True
 
     async def _join(self, worker: Worker) -> None:

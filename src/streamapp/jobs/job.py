@@ -11,6 +11,7 @@ import contextvars
 import math
 import os
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -33,6 +34,7 @@ SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization")
 _SECRET_LINES = tuple(f"{name}:".encode() for name in SECRET_HEADERS)
 #: bytes of input, parameters and headers that a job keeps when it is over; more is let go of
 KEPT_REQUEST = 1024
+_LOOK_AGAIN_S = 5.0  # no wait is for ever
 
 
 class RequestKey(NamedTuple):
@@ -423,6 +425,20 @@ class Job:
             self._leave()
             return
         self._leaving = asyncio.get_running_loop().call_later(self.request.window_s, self._leave)
+
+    async def events(self, *, after: int = 0, takes_over: bool = False) -> AsyncGenerator[Event]:
+        """Iterate over the events behind a place, the terminal one last; whoever closes this has left the job."""
+        subscriber = self.attach(after=after, takes_over=takes_over)
+        try:
+            while True:
+                for event in subscriber.take():
+                    yield event
+                    if event.is_terminal:
+                        return
+                while not await subscriber.wait(_LOOK_AGAIN_S):
+                    pass
+        finally:
+            self.detach(subscriber)
 
     def _stay(self) -> None:
         if self._leaving is not None:

@@ -15,7 +15,7 @@ import contextvars
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -98,22 +98,14 @@ class Production:
             Draining: the server is about to end.
         """
         job = self.begin()
-        subscriber = job.attach(after=self.beginning_of(job))
-        try:
-            while True:
-                for event in subscriber.take():
-                    if not event.is_terminal:
-                        yield event
-                    elif event.error is None or event.kind == "cancelled":
-                        return
-                    elif event.error.code == Draining.code:
-                        raise Draining(SHUTTING_DOWN)
-                    else:
-                        raise EndpointFailed(event.error.message)
-                while not await subscriber.wait(self._settings.heartbeat_s):
-                    pass
-        finally:
-            job.detach(subscriber)
+        async with aclosing(job.events(after=self.beginning_of(job))) as events:
+            async for event in events:
+                if not event.is_terminal:
+                    yield event
+                elif event.error is not None and event.error.code == Draining.code:
+                    raise Draining(SHUTTING_DOWN)
+                elif event.error is not None and event.kind != "cancelled":
+                    raise EndpointFailed(event.error.message)
 
     def beginning_of(self, job: Job) -> int:
         """Return the place behind which a new reader starts."""
