@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 from tests.waiting import WAIT_S
 
 import streamapp
-from streamapp.http.playground import POLICY, read_page
+from streamapp.http.pages import POLICY
+from streamapp.http.playground import read_page
 from streamapp.settings import Settings
 
 ROOT = Path(__file__).parent.parent

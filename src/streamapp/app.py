@@ -7,8 +7,11 @@ deployment to read; they change nothing locally.
 import contextvars
 import inspect
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic_core import from_json
@@ -120,6 +123,11 @@ class App:
             deployment's `max_async_jobs`.
         capture_logs = False: turn prints and log records of a running job into its `log` events.
         capture_progress = False: turn tqdm bars, diffusers' own among them, into `progress` events.
+        static = None: the folder of the app's own page, beside the file of the class that says so. Its files are served
+            at `/{name}/`, of the first app at `/` as well, without a key; `index.html` is the page. Its links are
+            relative; `./_streamapp/client.js` is the JavaScript client, as one module.
+        static_policy = {}: directives of the page's Content-Security-Policy in the place of the strict ones, which
+            allow no inline code, no other host and no frame around it: `{"img-src": "'self' https://example.org"}`.
 
     Options that change nothing here, kept as fal's apps set them, for deployment to read:
 
@@ -138,6 +146,8 @@ class App:
     max_multiplexing: ClassVar[int | None] = None
     capture_logs: ClassVar[bool] = False
     capture_progress: ClassVar[bool] = False
+    static: ClassVar[str | PathLike[str] | None] = None
+    static_policy: ClassVar[Mapping[str, str]] = {}
 
     machine_type: ClassVar[str | list[str]] = "S"
     num_gpus: ClassVar[int | None] = None
@@ -238,6 +248,21 @@ class App:
         return specs
 
     @classmethod
+    def page_folder(cls) -> Path | None:
+        """Return the folder that `static` names; None where the app has no page. Reads the disk.
+
+        Raises:
+            DefinitionError: it holds no page, or more than that.
+        """
+        owner = next(base for base in cls.__mro__ if "static" in vars(base))
+        static = vars(owner)["static"]
+        if static is None or hasattr(static, "__get__"):  # a method, or a property, may be called so
+            return None
+        if not isinstance(static, str | PathLike):
+            raise DefinitionError(f"{owner.__qualname__}: expected static to be a folder, got {static!r}")
+        return _page_folder(owner, Path(static))
+
+    @classmethod
     def session_specs(cls) -> list[SessionSpec]:
         """Return the methods marked by `@realtime` and `@websocket`, with their annotations resolved.
 
@@ -245,6 +270,20 @@ class App:
             DefinitionError: one is written wrongly.
         """
         return [inspect_session(function, cls) for function in cls._marked() if get_session_mark(function) is not None]
+
+
+def _page_folder(owner: type[App], static: Path) -> Path:
+    where = f"{owner.__qualname__}: static = {str(static)!r}"
+    file = getattr(sys.modules.get(owner.__module__), "__file__", None)
+    if file is None and not static.is_absolute():
+        raise DefinitionError(f"{where} is looked for beside the class's file, and it has none; write the whole path")
+    source = Path(file or "/").resolve()
+    folder = source.parent / static
+    if not (folder / "index.html").is_file():
+        raise DefinitionError(f"{where} is no folder with a page in it; beside {source.name} write {static}/index.html")
+    if source.is_relative_to(folder.resolve()):
+        raise DefinitionError(f"{where} would serve {source.name} as well; give the page a folder of its own")
+    return folder
 
 
 def derive_app_name(class_name: str) -> str:

@@ -27,6 +27,7 @@ from .handling import handled
 from .response import ErrorResponse
 from .tokens import ShownTokens, Tokens
 
+FindPage = Callable[[Request], Awaitable[Response | None]]
 EXPOSED_HEADERS = ("X-Streamapp-Job-Id", "Location", "Preference-Applied", "Retry-After", "ETag", "Content-Range")
 REQUEST_ID = "streamapp.request_id"
 #: in the scope: whether one of fal's clients asks, who reads headers of fal's names
@@ -168,13 +169,14 @@ def _is_fals(scope: Scope, headers: dict[bytes, bytes]) -> bool:
 
 
 class ApiKey:
-    """Refuse requests without the key, but for `/health`, the playground, and files, whose URLs cannot be guessed.
+    """Refuse requests without the key, but for `/health`, pages, and files, whose URLs cannot be guessed.
 
     The key comes as `Authorization: Key k` or `Bearer k`, or alone, as Runpod's documents have it; or as the query
     parameter `_token` where headers cannot be set (EventSource, WebSocket in a browser).
 
     Args:
         open_pages: paths whose GET needs no key.
+        find_page: return the page, of an app's own, that answers a GET or HEAD, None where something else does.
         guarded: paths that need it, `/health` though it be: the app answers there itself.
         own_guards: patterns of whole paths at which a face asks for a secret of its own instead.
         shown_tokens: how faces' clients show what opens an app's sockets instead of the key.
@@ -187,6 +189,7 @@ class ApiKey:
         key: str,
         *,
         open_pages: Collection[str] = (),
+        find_page: FindPage | None = None,
         guarded: Collection[str] = (),
         own_guards: Collection[re.Pattern[str]] = (),
         shown_tokens: Collection[ShownTokens] = (),
@@ -198,6 +201,7 @@ class ApiKey:
         self._shown_tokens = [(shown, _fields(shown.field)) for shown in shown_tokens]
         self._app_names = frozenset(app_names)
         self._open_pages = frozenset(open_pages)
+        self._find_page = find_page
         self._open_paths = _OPEN_PATHS - frozenset(guarded)
         self._own_guards = tuple(own_guards)
 
@@ -207,6 +211,18 @@ class ApiKey:
             return self.app(scope, receive, send)
         if scope["type"] == "websocket" and (answer := self._by_token(scope)) is not None:
             return answer(scope, receive, send)
+        if self._find_page is not None and scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            return self._show(self._find_page, scope, receive, send)
+        return self._refuse(scope, receive, send)
+
+    async def _show(self, find_page: FindPage, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with a page, here: what has come without a key reaches nothing behind this."""
+        page = await find_page(Request(scope, receive)) if len(scope["query_string"]) <= _MAX_OPEN_QUERY else None
+        if page is None:
+            return await self._refuse(scope, receive, send)
+        await page(scope, receive, send)
+
+    def _refuse(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return refuse(describe(self._refusal(scope)), {"WWW-Authenticate": "Key"}, scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Unauthorized:

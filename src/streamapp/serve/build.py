@@ -51,6 +51,7 @@ from ..http.middleware import (
     refuse,
 )
 from ..http.openapi import DescribedEndpoint, DescribedSession, build_openapi
+from ..http.pages import Pages, path_in
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
 from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_routes
@@ -74,6 +75,7 @@ FACES: Sequence[Face] = (FAL, RUNPOD)
 _FIXED_PATHS = ("/openapi.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
 # The first app may have endpoints there: the server's own are below `/_streamapp` as well.
 _SHARED_PATHS = ("/health", "/ready", "/metrics")
+_MOST_SHOWN = 5
 _HEALTH_S = 5.0  # for an `async def health`
 
 
@@ -107,10 +109,13 @@ def compile_app(
         raise DefinitionError("compile_app takes at least one App class")
     check_endpoints(endpoints, [type(app) for app in instances])
     runtime = Runtime(instances, settings, store, files, by_face(faces, workers), queue_limits(endpoints))
-    api = _application(runtime, faces, has_playground=playground, endpoints=endpoints)
+    pages = _pages(runtime, faces)
+    api = _application(runtime, faces, pages, has_playground=playground, endpoints=endpoints)
     _add_error_handlers(api, settings)
     _add_server_routes(api, runtime)
-    _add_home(api, runtime, redirect_to_page if playground else _redirect_to_docs)
+    _add_roots(api, runtime, pages)
+    if "/" not in pages.roots:
+        _add_home(api, runtime, redirect_to_page if playground else _redirect_to_docs)
     if playground:
         add_page_routes(api)
     add_job_routes(api, runtime)
@@ -121,6 +126,7 @@ def compile_app(
     _check_routes(api, places)
     _add_endpoints(api, places, is_guarded=settings.api_key is not None)
     _add_sessions(api, runtime, faces)
+    _warn_of_hidden_files(api, pages)
     described = [place.described for place in places if place.in_schema]
     sessions = _described_sessions(runtime)
     api.openapi = lambda: _openapi(api, described, sessions)  # type: ignore[method-assign]
@@ -128,7 +134,12 @@ def compile_app(
 
 
 def _application(
-    runtime: Runtime, faces: Sequence[Face], *, has_playground: bool, endpoints: Mapping[str, Endpoint]
+    runtime: Runtime,
+    faces: Sequence[Face],
+    pages: Pages,
+    *,
+    has_playground: bool,
+    endpoints: Mapping[str, Endpoint],
 ) -> FastAPI:
     """Return the application without a route, with all that the routes ask it for."""
     settings = runtime.settings
@@ -138,7 +149,7 @@ def _application(
         version=first.version,
         description=inspect.getdoc(first) or "",
         lifespan=_lifespan(runtime),
-        middleware=_middleware(settings, runtime, faces),
+        middleware=_middleware(settings, runtime, faces, pages),
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -148,7 +159,7 @@ def _application(
     api.state.runpod_endpoints = dict(endpoints)
     api.state.own_middleware = tuple(api.user_middleware)
     api.router.redirect_slashes = False
-    api.router.default = _EitherSlash(api.router)
+    api.router.default = _EitherSlash(api.router, pages)
     return api
 
 
@@ -190,9 +201,13 @@ def _lifespan(runtime: Runtime) -> Any:
     return lifespan
 
 
-def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> list[Middleware]:
+def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face], pages: Pages) -> list[Middleware]:
     def describe_error(error: BaseException) -> ErrorReport:
         return describe(error, where="the server", debug=settings.debug)
+
+    async def find_page(request: Request) -> Response | None:
+        is_page = path_in(request) in pages.roots or not _is_taken(request.app, request.scope)
+        return await pages.find(request) if is_page else None
 
     shown_tokens = [face.shown_tokens for face in faces if face.shown_tokens is not None]
     unlogged = Middleware(UnloggedToken, fields=[shown.field for shown in shown_tokens])
@@ -214,12 +229,13 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face]) -> 
         names = [*settings.allowed_hosts, *(name for face in faces for name in face.hosts)]
         layers.append(Middleware(Hosts, names=names))
     else:
-        home = () if _answers_at_root(runtime) else ("/",)
+        home = () if _answers_at_root(runtime.served[0]) else ("/",)
         layers.append(
             Middleware(
                 ApiKey,
                 key=settings.api_key.get_secret_value(),
                 open_pages=home,
+                find_page=find_page,
                 guarded=_taken_paths(runtime),
                 own_guards=[face.own_guard for face in faces if face.own_guard is not None],
                 shown_tokens=shown_tokens,
@@ -271,6 +287,13 @@ def _is_opened(api: FastAPI, scope: Scope) -> bool:
     """Say whether a WebSocket could be opened where another request has found nothing, slash at its end or not."""
     path = scope["path"]
     asked = [{**scope, "type": "websocket", "path": place} for place in (path, path.rstrip("/"), f"{path}/")]
+    return any(route.matches(each)[0] is not Match.NONE for route in api.router.routes for each in asked)
+
+
+def _is_taken(api: FastAPI, scope: Scope) -> bool:
+    """Say whether a route takes a path, by some method, slash at its end or not."""
+    path = scope["path"]
+    asked = [{**scope, "path": place} for place in (path, f"{path}/", path.rstrip("/"))]
     return any(route.matches(each)[0] is not Match.NONE for route in api.router.routes for each in asked)
 
 
@@ -399,13 +422,15 @@ def _add_sessions(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> None
 
 
 class _EitherSlash:
-    """Serve what there is at the path without the slash at its end, or with one, where nothing is at the path itself.
+    """Serve what there is at the path without the slash at its end, or with one, where nothing is at the path itself;
+    else a file of a page.
 
     Divergence: no redirect, as FastAPI's, which loses the body in some clients, and is not followed by others.
     """
 
-    def __init__(self, router: APIRouter) -> None:
+    def __init__(self, router: APIRouter, pages: Pages) -> None:
         self._router = router
+        self._pages = pages
         self._not_found = router.default
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -415,7 +440,8 @@ class _EitherSlash:
         if any(route.matches(other)[0] is not Match.NONE for route in self._router.routes):
             return await self._router(other, receive, send)
         if scope["type"] != "websocket":
-            return await self._not_found(scope, receive, send)
+            page = await self._pages.find(Request(scope, receive))
+            return await (page or self._not_found)(scope, receive, send)
         error = NotFound(f"no WebSocket is served at {path}; GET /docs lists what is")
         await refuse(describe(error), {}, scope, receive, send)
 
@@ -511,6 +537,55 @@ def _taken_paths(runtime: Runtime) -> list[str]:
     return [path for path in _SHARED_PATHS if path in paths]
 
 
+# Pages
+
+
+def _pages(runtime: Runtime, faces: Sequence[Face]) -> Pages:
+    apps = {f"/{served.name}": type(served.app) for served in runtime.served}
+    reserved = [*_FIXED_PATHS, *(path for face in faces for path in face.fixed_paths)]
+    return Pages({**apps, "": type(runtime.served[0].app)}, reserved)
+
+
+class _RootRoute(Route):
+    """Lead GET and HEAD to a page. At the same path a POST may be an endpoint's, slash at its end or not."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Take no other methods, also not to refuse them."""
+        match, child = super().matches(scope)
+        return (match, child) if match is Match.FULL else (Match.NONE, {})
+
+
+def _add_roots(api: FastAPI, runtime: Runtime, pages: Pages) -> None:
+    """Add the pages themselves; all their other files are found when no route takes a path."""
+
+    async def root(request: Request) -> Response:
+        page = await pages.find(request)
+        if page is None:
+            raise HTTPException(404, "Not Found")
+        return page
+
+    for served in runtime.served:
+        if type(served.app).page_folder() is not None and _answers_at_root(served):
+            own = next(spec for spec in served.endpoints if spec.path == "/")
+            raise DefinitionError(
+                f"{own.function.__qualname__}: GET / is the app's page, of static = "
+                f"{str(type(served.app).static)!r}; give the endpoint another path, or leave out static"
+            )
+    api.router.routes.extend(_RootRoute(path, root, include_in_schema=False) for path in sorted(pages.roots))
+
+
+def _warn_of_hidden_files(api: FastAPI, pages: Pages) -> None:
+    asked = {"type": "http", "method": "GET", "headers": []}
+    hidden = [
+        path
+        for path in pages.paths()
+        if path not in pages.roots and (pages.is_reserved(path) or _is_taken(api, {**asked, "path": path}))
+    ]
+    if hidden:
+        shown = ", ".join(hidden[:_MOST_SHOWN]) + (", ..." if len(hidden) > _MOST_SHOWN else "")
+        logger.warning("files of a page are hidden by what is served at their paths; rename them: %s", shown)
+
+
 def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Response]) -> None:
     """Lead a browser from `/` to where there is something to see."""
 
@@ -519,7 +594,7 @@ def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Resp
             return redirect(request)
         raise HTTPException(404, "Not Found")
 
-    if not _answers_at_root(runtime):
+    if not _answers_at_root(runtime.served[0]):
         api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
 
 
@@ -527,8 +602,8 @@ def _redirect_to_docs(request: Request) -> Response:
     return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
-def _answers_at_root(runtime: Runtime) -> bool:
-    return any(spec.path == "/" and spec.kind != "value" for spec in runtime.served[0].endpoints)
+def _answers_at_root(served: ServedApp) -> bool:
+    return any(spec.path == "/" and spec.kind != "value" for spec in served.endpoints)
 
 
 def _check_path(path: str, served: ServedApp, spec: EndpointSpec | SessionSpec, owners: Mapping[str, str]) -> None:

@@ -1,0 +1,295 @@
+"""Serve the pages of apps: the files of the folder that a class names in `static`, and the client that they import.
+
+A page is open, as the playground is: there is no data in it, and what it calls asks for the key. Its policy lets it
+reach this server alone, unless the app says otherwise. A file is looked at with each request, off the loop, so what was
+edited is there when the page is loaded anew.
+
+What else the server has comes first: no file hides an endpoint, a route of the server's or one of a face's. Redirects
+are relative, so that they hold behind any prefix.
+"""
+
+import errno
+import gzip
+import hashlib
+import itertools
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+
+from ..app import App
+from ..errors import DefinitionError
+from ..process.threads import in_pool
+
+#: what `make playground` has built
+BUILT = files("streamapp") / "playground" / "dist"
+#: the JavaScript client, below the root of each app
+CLIENT_PATH = "/_streamapp/client.js"
+# https://www.w3.org/TR/CSP3/; data: and blob: are results on their way into the page, not requests.
+_DIRECTIVES = MappingProxyType(
+    {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data: blob:",
+        "media-src": "'self' data: blob:",
+        "connect-src": "'self'",
+        "font-src": "'self'",
+        "manifest-src": "'self'",
+        "worker-src": "'self' blob:",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+)
+_DIRECTIVE = re.compile(r"[a-z][a-z-]*")
+_SOURCES = re.compile(r"[ !-+\--:<-~]*")  # printable, but for what begins the next directive or policy
+# By name, not by `mimetypes`: that asks the machine, and a script of another type is not run (nosniff).
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    **dict.fromkeys(("js", "mjs"), "text/javascript; charset=utf-8"),
+    "css": "text/css; charset=utf-8",
+    **dict.fromkeys(("txt", "md"), "text/plain; charset=utf-8"),
+    "csv": "text/csv; charset=utf-8",
+    **dict.fromkeys(("json", "map"), "application/json"),
+    "webmanifest": "application/manifest+json",
+    "xml": "application/xml",
+    "pdf": "application/pdf",
+    "wasm": "application/wasm",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    **dict.fromkeys(("jpg", "jpeg"), "image/jpeg"),
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "ico": "image/x-icon",
+    "woff": "font/woff",
+    "woff2": "font/woff2",
+    "ttf": "font/ttf",
+    "otf": "font/otf",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "ogg": "audio/ogg",
+    "opus": "audio/ogg",
+    "flac": "audio/flac",
+    "m4a": "audio/mp4",
+    "mp4": "video/mp4",
+    "webm": "video/webm",
+    "glb": "model/gltf-binary",
+    "gltf": "model/gltf+json",
+}
+_COMPRESSIBLE = (
+    "text/",
+    "image/svg",
+    "application/json",
+    "application/manifest",
+    "application/xml",
+    "application/wasm",
+)
+_INDEX = "index.html"
+_METHODS = ("GET", "HEAD")
+# Larger ones are read as they are sent; of the others the last used ones are kept.
+_MAX_HELD_BYTES, _HELD_FILES = 1024 * 1024, 32
+_CHECKED_FILES = 1000
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+def policy_of(directives: Mapping[str, str]) -> str:
+    """Return the policy of a page, with these directives in the place of the strict ones."""
+    return "; ".join(f"{name} {sources}".rstrip() for name, sources in {**_DIRECTIVES, **directives}.items())
+
+
+#: what a page may do that says nothing else: reach this server
+POLICY = policy_of({})
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """Hold one file of a page; `packed` is its gzip form, or as it is where that saves nothing."""
+
+    data: bytes
+    packed: bytes
+    content_type: str
+    etag: str
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> "Asset":
+        """Return a file that is called so; blocks for as long as it takes to pack it."""
+        content_type = content_type_of(name)
+        packed = gzip.compress(data, 6, mtime=0) if content_type.startswith(_COMPRESSIBLE) else data
+        return cls(data, packed, content_type, f'W/"{hashlib.sha256(data).hexdigest()[:32]}"')
+
+    def answer(self, request: Request, *, policy: str = POLICY, is_hashed: bool = False) -> Response:
+        """Answer with the file; `is_hashed` says that another one has another name."""
+        headers = _headers(policy) | {"ETag": self.etag}
+        if is_hashed:
+            headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        if self.etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        if "gzip" not in request.headers.get("accept-encoding", "") or self.packed is self.data:
+            return Response(self.data, headers=headers, media_type=self.content_type)
+        return Response(self.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=self.content_type)
+
+
+def content_type_of(name: str) -> str:
+    """Return the media type of a file that is called so."""
+    return _TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
+
+
+def _headers(policy: str) -> dict[str, str]:
+    return {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Vary": "Accept-Encoding",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Hold the page of an app, at one of the paths that it is served at.
+
+    Attributes:
+        prefix: what comes before its own paths: the app's name with a slash before it, or nothing.
+    """
+
+    prefix: str
+    folder: Path
+    policy: str
+
+
+def page_of(app: type[App], prefix: str) -> Page | None:
+    """Return the page of an app that has one.
+
+    Raises:
+        DefinitionError: its folder, or its policy, is none.
+    """
+    folder = app.page_folder()
+    for name, sources in app.static_policy.items():
+        if not _DIRECTIVE.fullmatch(name) or not _SOURCES.fullmatch(sources):
+            raise DefinitionError(
+                f"{app.__qualname__}: static_policy has {name!r}: {sources!r}; write directives of a "
+                'Content-Security-Policy, each with its sources: {"img-src": "\'self\' https://example.org"}'
+            )
+    return None if folder is None else Page(prefix, folder, policy_of(app.static_policy))
+
+
+class Pages:
+    """Answer for the pages of all apps that are served together.
+
+    Args:
+        apps: by their prefixes; one that is within another comes before it.
+        reserved: paths at or below which no file of a page is served.
+    """
+
+    def __init__(self, apps: Mapping[str, type[App]], reserved: Collection[str]) -> None:
+        self._pages = [page for prefix, app in apps.items() if (page := page_of(app, prefix)) is not None]
+        self._reserved = tuple(f"{path}/" for path in reserved)
+        self._clients = frozenset(prefix + CLIENT_PATH for prefix in apps)
+        #: the paths that are pages whatever else is served: `/`, and an app's name with a slash at its end and without
+        self.roots = frozenset(root for page in self._pages for root in (page.prefix or "/", f"{page.prefix}/"))
+
+    async def find(self, request: Request) -> Response | None:
+        """Return the file that a GET or HEAD asks for, or what leads there; None where there is none."""
+        path = path_in(request)
+        if request.method not in _METHODS:
+            return None
+        if path in self._clients:
+            return (await in_pool(_client)).answer(request)
+        page = next((page for page in self._pages if f"{path}/".startswith(f"{page.prefix}/")), None)
+        if page is None or self.is_reserved(path):
+            return None
+        if path == page.prefix:
+            return _to_folder(request, path)
+        parts = path.removeprefix(page.prefix).split("/")[1:]
+        if not all(map(_is_shown, parts[:-1])) or not (parts[-1] == "" or _is_shown(parts[-1])):
+            return None
+        return await in_pool(_look_up, page, parts, request)
+
+    def is_reserved(self, path: str) -> bool:
+        """Say whether no file of a page can be at a path."""
+        return f"{path}/".startswith(self._reserved)
+
+    def paths(self) -> Iterator[str]:
+        """Yield the paths of the files, of the first thousand of each page; reads the disk."""
+        for page in self._pages:
+            for file in itertools.islice(_files(page.folder), _CHECKED_FILES):
+                *folders, name = file.relative_to(page.folder).parts
+                yield "/".join((page.prefix, *folders, "" if name == _INDEX else name))
+
+
+def path_in(request: Request) -> str:
+    """Return the path that a request asks for, without what the server around has put before it."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
+
+
+@cache
+def _client() -> Asset:
+    return Asset.of("client.js", (BUILT / "client.js").read_bytes())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = filter(_is_shown, folders)
+        yield from (Path(place, name) for name in names if _is_shown(name))
+
+
+def _is_shown(name: str) -> bool:
+    """Say whether a file or folder of this name is served: what hides, or leads elsewhere, is not."""
+    return name != "" and "\\" not in name and not name.startswith(".")
+
+
+def _to_folder(request: Request, path: str) -> Response:
+    """Lead to the same path with a slash at its end, without which a page's links would miss their folder."""
+    query = request.scope["query_string"].decode("latin-1")
+    return RedirectResponse(f"./{quote(path.rpartition('/')[2])}/" + (query and f"?{query}"))
+
+
+def _look_up(page: Page, parts: list[str], request: Request) -> Response | None:
+    """Return the file that a path names, or what leads to its folder; blocks."""
+    try:
+        return _found(page, parts, request)
+    except ValueError:  # there is a NUL in the path
+        return None
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
+        return None
+
+
+def _found(page: Page, parts: list[str], request: Request) -> Response | None:
+    folder = os.path.realpath(page.folder)
+    path = os.path.realpath(os.path.join(folder, *parts[:-1], parts[-1] or _INDEX))
+    if os.path.commonpath((folder, path)) != folder:  # a link leads out of it
+        return None
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        return _to_folder(request, parts[-1]) if os.path.isfile(os.path.join(path, _INDEX)) else None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    if status.st_size <= _MAX_HELD_BYTES and "range" not in request.headers:
+        return _held(path, status.st_mtime_ns, status.st_size).answer(request, policy=page.policy)
+    return _from_disk(path, status, request, page.policy)
+
+
+@lru_cache(maxsize=_HELD_FILES)
+def _held(path: str, mtime_ns: int, size: int) -> Asset:
+    return Asset.of(os.path.basename(path), Path(path).read_bytes())
+
+
+def _from_disk(path: str, status: os.stat_result, request: Request, policy: str) -> Response:
+    answer = FileResponse(path, headers=_headers(policy), media_type=content_type_of(path), stat_result=status)
+    if answer.headers["etag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=_headers(policy) | {"ETag": answer.headers["etag"]})
+    return answer

@@ -1,0 +1,274 @@
+"""The pages of apps: which files are served, where, to whom, and what they may do."""
+
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.responses import HTMLResponse
+from starlette.testclient import TestClient
+
+import streamapp
+from streamapp.errors import DefinitionError
+from streamapp.http.pages import CLIENT_PATH, POLICY
+from streamapp.loading import load_app
+from streamapp.settings import Settings
+
+INDEX = '<!doctype html><link rel="stylesheet" href="./style.css">'
+STYLE = "h1 { color: green }\n"
+LARGE = bytes(range(256)) * 8192  # more than is held in memory
+
+
+class Echo(streamapp.App):
+    @streamapp.endpoint("/stream")
+    def echo(self, text: str = "a") -> str:
+        return text
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    page = tmp_path / "page"
+    (page / "sub").mkdir(parents=True)
+    for name, content in {"index.html": INDEX, "style.css": STYLE, "sub/index.html": "sub", ".env": "secret"}.items():
+        (page / name).write_text(content)
+    (page / "clip.mp4").write_bytes(LARGE)
+    return page
+
+
+def client(folder: Path, *others: type[streamapp.App], root_path: str = "", **settings: Any) -> TestClient:
+    class Page(Echo):
+        static = folder
+
+    app = streamapp.compile_app(Page, *others, settings=Settings(**settings))
+    return TestClient(app, root_path=root_path, follow_redirects=False, raise_server_exceptions=False)
+
+
+# Where
+
+
+@pytest.mark.parametrize("path", ["/", "/page/", "/index.html"])
+def test_the_page_is_at_the_root_and_at_the_apps_name(folder: Path, path: str) -> None:
+    answer = client(folder).get(path)
+    assert (answer.text, answer.headers["content-type"]) == (INDEX, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize("root_path", ["", "/proxied"])
+@pytest.mark.parametrize(("path", "place"), [("/page", "./page/"), ("/page/sub?n=1", "./sub/?n=1")])
+def test_a_folder_without_its_slash_leads_there_behind_any_prefix(
+    folder: Path, path: str, place: str, root_path: str
+) -> None:
+    answer = client(folder, root_path=root_path).get(root_path + path)
+    assert (answer.status_code, answer.headers["location"]) == (307, place)
+    assert client(folder, root_path=root_path).get(f"{root_path}/page/sub/").text == "sub"
+
+
+def test_each_app_has_its_own_page_and_one_without_has_none(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "index.html").write_text("second")
+
+    class Second(Echo):
+        static = tmp_path / "second"
+
+    served = client(folder, Second, Echo)
+    assert [served.get(path).text for path in ("/second/", "/")] == ["second", INDEX]
+    assert [served.get(path).status_code for path in ("/second/style.css", "/echo/")] == [404, 404]
+
+
+@pytest.mark.parametrize("path", ["/", "/page", "/page/"])
+def test_a_post_to_the_page_is_the_apps_as_ever(folder: Path, path: str) -> None:
+    class Root(Echo):
+        static = folder
+        app_name = "page"
+
+        @streamapp.endpoint("/")
+        def root(self) -> str:
+            return "posted"
+
+    assert TestClient(streamapp.compile_app(Root)).post(path, json={}).json() == "posted"
+
+
+def test_a_folder_is_looked_for_beside_the_class_that_names_it(folder: Path) -> None:
+    (folder.parent / "app.py").write_text(
+        "import streamapp\nclass Base(streamapp.App):\n    static = 'page'\n"
+        "    @streamapp.endpoint('/n')\n    def n(self) -> int: return 1\n"
+    )
+
+    class Derived(load_app(f"{folder.parent}/app.py")):  # type: ignore[misc]
+        pass
+
+    assert TestClient(streamapp.compile_app(Derived)).get("/").text == INDEX
+
+
+# What
+
+
+def test_a_file_is_sent_with_its_type_and_inert(folder: Path) -> None:
+    answer = client(folder).get("/style.css")
+    assert (answer.text, answer.headers["content-type"]) == (STYLE, "text/css; charset=utf-8")
+    assert answer.headers["content-security-policy"] == POLICY
+    assert (answer.headers["x-content-type-options"], answer.headers["referrer-policy"]) == ("nosniff", "no-referrer")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/.env", "/../test.py", "/sub/../style.css", "/sub//index.html", "/a\\b", "/style.css/", "/no.css"],
+)
+def test_what_hides_or_leads_elsewhere_is_not_there(folder: Path, path: str) -> None:
+    answer = client(folder).get(path.replace("..", "%2e%2e").replace("\\", "%5c"))
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("name", ["/%00", "/" + "a" * 300, "/loop", "/pipe", "/empty", "/outside.txt", "/out/app.py"])
+def test_what_is_no_file_of_the_folder_is_not_there(folder: Path, name: str) -> None:
+    (folder.parent / "app.py").write_text("secret")
+    (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "pipe")
+    (folder / "empty").mkdir()
+    (folder / "outside.txt").symlink_to(folder.parent / "app.py")
+    (folder / "out").symlink_to(folder.parent)
+    assert client(folder).get(name).status_code == 404
+
+
+def test_what_was_edited_is_there_at_the_next_load(folder: Path) -> None:
+    served = client(folder)
+    assert served.get("/style.css").text == STYLE
+    (folder / "style.css").write_text("h1 { color: red }")
+    assert served.get("/style.css").text == "h1 { color: red }"
+
+
+@pytest.mark.parametrize("path", ["/", "/clip.mp4"])
+def test_a_file_that_the_browser_has_is_not_sent_again(folder: Path, path: str) -> None:
+    served = client(folder)
+    answer = served.get(path, headers={"If-None-Match": served.get(path).headers["etag"]})
+    assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (304, b"", "no-cache")
+
+
+@pytest.mark.parametrize("path", ["/style.css", "/clip.mp4"])
+def test_a_part_of_a_file_can_be_asked_for(folder: Path, path: str) -> None:
+    answer = client(folder).get(path, headers={"Range": "bytes=2-5"})
+    assert (answer.status_code, answer.content) == (206, (folder / path[1:]).read_bytes()[2:6])
+
+
+@pytest.mark.parametrize("path", ["/", "/page", "/clip.mp4", CLIENT_PATH])
+def test_the_head_of_a_file_can_be_asked_for(folder: Path, path: str) -> None:
+    answer = client(folder).head(path)
+    assert (answer.status_code, answer.content) == (client(folder).get(path).status_code, b"")
+
+
+def test_text_is_packed_for_those_who_can_unpack_it(folder: Path) -> None:
+    with client(folder).stream("GET", "/", headers={"Accept-Encoding": "gzip"}) as answer:
+        assert gzip.decompress(b"".join(answer.iter_raw())).decode() == INDEX
+
+
+@pytest.mark.parametrize("path", ["/_streamapp/client.js", "/page/_streamapp/client.js", "/echo/_streamapp/client.js"])
+def test_the_client_is_below_each_app(folder: Path, path: str) -> None:
+    answer = client(folder, Echo).get(path)
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert "Client" in answer.text.rpartition("export")[2]
+
+
+# What comes first
+
+
+@pytest.mark.parametrize("path", ["stream", "jobs/a.html", "docs", "health"])
+def test_a_file_hides_nothing_that_is_served_and_is_warned_about(
+    folder: Path, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / path).parent.mkdir(exist_ok=True)
+    (folder / path).write_text("hidden")
+    served = client(folder)
+    assert f"rename them: /{path}" in caplog.text or f", /{path}" in caplog.text
+    assert served.get(f"/{path}").text != "hidden"
+
+
+def test_an_endpoint_that_answers_get_at_the_root_is_refused(folder: Path) -> None:
+    class Root(streamapp.App):
+        static = folder
+
+        @streamapp.endpoint("/")
+        def home(self) -> HTMLResponse:
+            return HTMLResponse("")
+
+    with pytest.raises(DefinitionError, match=r"Root\.home: GET / is the app's page.*leave out static"):
+        streamapp.compile_app(Root)
+
+
+# Keys
+
+
+@pytest.mark.parametrize("path", ["/", "/page", "/page/", "/style.css", "/clip.mp4", "/sub/", CLIENT_PATH])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_with_a_key_pages_are_open(folder: Path, path: str, method: str) -> None:
+    assert client(folder, api_key="secret").request(method, path).status_code in (200, 307)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("POST", path) for path in ("/", "/page/", "/style.css")),
+        *(("GET", path) for path in ("/stream", "/stream/", "/page/stream", "/page/stream/", "/jobs/a")),
+        *(("GET", path) for path in ("/openapi.json", "/metrics", "/no.css", "/.env", "/%2e%2e/app.py")),
+        ("GET", "/style.css?" + "a" * 5000),
+    ],
+)
+def test_with_a_key_nothing_else_is_open(folder: Path, method: str, path: str) -> None:
+    for name in ("stream", "metrics", "openapi.json", "page/stream", "jobs/a"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("hidden")
+    assert client(folder, api_key="secret").request(method, path).status_code == 401
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("static", "message"),
+    [
+        ("nowhere", r"static = 'nowhere' is no folder .* beside test_pages\.py write nowhere/index\.html"),
+        (7, "expected static to be a folder, got 7"),
+    ],
+)
+def test_a_folder_that_is_none_is_refused(static: Any, message: str) -> None:
+    wrong = type("Wrong", (Echo,), {"static": static, "__module__": __name__})
+    with pytest.raises(DefinitionError, match=message):
+        streamapp.compile_app(wrong)
+
+
+def test_a_folder_with_the_apps_own_source_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(INDEX)
+    (tmp_path / "app.py").write_text(
+        "import streamapp\nclass Wrong(streamapp.App):\n    static = '.'\n"
+        "    @streamapp.endpoint('/n')\n    def n(self) -> int: return 1\n"
+    )
+    with pytest.raises(DefinitionError, match=r"would serve app\.py as well"):
+        streamapp.compile_app(load_app(f"{tmp_path}/app.py"))
+
+
+def test_a_method_may_be_called_static() -> None:
+    class Own(streamapp.App):
+        @streamapp.endpoint("/static")
+        def static(self) -> int:  # type: ignore[override]
+            return 1
+
+    assert TestClient(streamapp.compile_app(Own)).post("/static", json={}).json() == 1
+
+
+def test_a_directive_takes_the_place_of_a_strict_one(folder: Path) -> None:
+    class Open(Echo):
+        static = folder
+        static_policy = {"frame-ancestors": "https://example.org", "upgrade-insecure-requests": ""}
+
+    policy = TestClient(streamapp.compile_app(Open)).get("/").headers["content-security-policy"]
+    assert "frame-ancestors https://example.org; " in policy and policy.endswith("; upgrade-insecure-requests")
+    assert "frame-ancestors 'none'" not in policy and "script-src 'self'" in policy
+
+
+@pytest.mark.parametrize("policy", [{"img_src": "*"}, {"img-src": "*; script-src *"}, {"img-src": "a\nb"}, {"": "*"}])
+def test_what_is_no_directive_is_refused(folder: Path, policy: dict[str, str]) -> None:
+    class Wrong(Echo):
+        static = folder
+        static_policy = policy
+
+    with pytest.raises(DefinitionError, match="static_policy has"):
+        streamapp.compile_app(Wrong)
