@@ -59,9 +59,9 @@ test: install chromium $(TESTED) ## run the tests, with fal's and Runpod's own p
 test-all: install chromium $(TESTED) ## run the tests, large matrices whole: before an issue is closed
 	$(TEST) --all
 
-chromium: # what the page is tested in; where it cannot be installed, those tests are skipped
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } || true
+chromium: # what the pages are tested in, and their networks; where it cannot be installed, those tests are skipped
+	@{ command -v chromium && command -v ip; } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium iproute2; } || true
 
 chaos: install tests/.venvs/runpod/.installed ## cut, flood, kill: faults over real sockets (eight minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json

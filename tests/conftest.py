@@ -12,6 +12,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from tests import sampling
 from tests.at_work import Gate
+from tests.namespace import own_network  # noqa: F401 - a fixture
 from tests.sampling import pytest_addoption, pytest_terminal_summary, pytest_testnodedown  # noqa: F401 - hooks
 from tests.scripted_server import Serve, serving
 from tests.served import failing, gated, inputs, kinds, results  # noqa: F401 - fixtures
