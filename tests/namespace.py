@@ -1,8 +1,9 @@
 """A network of a test file's own, for what must not be on the machine's: WebRTC, which listens on all addresses.
 
 ICE has no use for 127.0.0.1, and tests must reach nothing else. So the thread that runs the tests moves into a new
-network namespace, in which `lo` has an address of no other meaning; what it starts is there, too: threads, servers,
-a browser. Nothing there reaches the machine, nor is it reached from it, and it is gone with the last process in it.
+network namespace; what it starts is there, too: threads, servers, a browser. Nothing there reaches the machine, nor is
+it reached from it, and it is gone with the last process in it. To a browser it looks like any machine's: one wire, an
+address, a way out, at whose end nobody is. On `lo` alone Chromium gathers no address that it would not have hidden.
 """
 
 import ctypes
@@ -17,6 +18,14 @@ import pytest
 from tests.waiting import WAIT_S
 
 ADDRESS = "10.20.0.1"
+SETUP = (
+    "ip link set lo up",
+    "ip link add wire type veth peer name other",
+    "ip link set wire up",
+    "ip link set other up",
+    f"ip address add {ADDRESS}/24 dev wire",
+    "ip route add default via 10.20.0.2",
+)
 # Linux' <sched.h>; `os.unshare` and `os.setns` are there from Python 3.12 on.
 CLONE_NEWNET = 0x40000000
 OURS = Path("/proc/thread-self/ns/net")
@@ -36,7 +45,7 @@ def own_network() -> Iterator[str]:
         except PermissionError:
             _missing("no network namespace: only root may make one")
         try:
-            for command in ("ip link set lo up", f"ip address add {ADDRESS}/24 dev lo"):
+            for command in SETUP:
                 subprocess.run(command.split(), check=True, timeout=WAIT_S)
             yield ADDRESS
         finally:
