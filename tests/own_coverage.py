@@ -29,15 +29,8 @@ WHOLE = {
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
     *("workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection", "http.response", "http.middleware"),
-    *(
-        "http.broadcast",
-        "http.sites",
-        "http.tokens",
-        "http.pages",
-        "sockets.wire",
-        "sockets.own_frames",
-        "sockets.fal_frames",
-    ),
+    *("http.broadcast", "http.sites", "http.tokens", "http.pages"),
+    *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live", "sockets.outbox", "fal.tokens"),
 }
 REST_PERCENT = 90

@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -59,6 +60,16 @@ def test_each_app_has_a_line_with_its_urls() -> None:
 
 def test_a_playground_that_is_off_is_not_named() -> None:
     assert "playground" not in describe_server(compile_app(Paint, playground=False), "127.0.0.1", 8000)
+
+
+def test_an_apps_own_page_is_shown_first(tmp_path: Path) -> None:
+    (tmp_path / "index.html").touch()
+    first, second = (type(name, (Shown,), {"static": tmp_path}) for name in ("First", "Second"))
+    assert [line for line in said(first, Shown, second) if line.startswith("p")] == [
+        "page: http://127.0.0.1:8000/",
+        "page of second: http://127.0.0.1:8000/second/",
+        "playground: http://127.0.0.1:8000/playground",
+    ]
 
 
 def test_the_curl_line_calls_the_first_stream_with_an_input_that_it_takes() -> None:

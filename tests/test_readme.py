@@ -82,6 +82,11 @@ IN_SESSION = take(MAIN, 'from streamapp_client import Client\n\nwith Client("htt
 IN_NODE = take(MAIN, 'import { Client } from "streamapp-client"; // browsers')
 SESSION_IN_NODE = take(MAIN, 'import { Client } from "streamapp-client"; // Node 20')
 IN_PAGES = {"EventSource": take(MAIN, "// EventSource"), "fetch": take(MAIN, "// fetch")}
+SHOUT = take(MAIN, "import streamapp  # shout.py")
+SHOUT_PAGE = {
+    "index.html": take(MAIN, "<!doctype html>\n<title>Shout"),
+    "main.js": take(MAIN, 'import { Client } from "./_'),
+}
 OF_PYTHON = [
     take(PYTHON, beginning)
     for beginning in (
@@ -310,6 +315,25 @@ def test_the_chat_in_a_page(tmp_path: Path) -> None:
         page.evaluate(f"() => {{ {CHAT_IN_PAGE.replace('127.0.0.1:8000', url.removeprefix('http://'))} }}")
         until(lambda: httpx.post(f"{url}/announce", json={"room": "lobby", "text": "soon"}).json() == 1)
         until(lambda: {"announcement": "soon"} in page.evaluate("said"))
+
+
+@needs_chromium
+def test_an_own_page(tmp_path: Path) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "shout.py").write_text(SHOUT)
+    for name, text in SHOUT_PAGE.items():
+        (tmp_path / "page" / name).write_text(text)
+    with (
+        serving([*SERVE[:4], "shout.py:Shout"], tmp_path) as url,
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
+    ):
+        page = browser.new_page()
+        for place in ("/", "/shout"):
+            page.goto(url + place)
+            page.get_by_label("Words").fill("one two")
+            page.get_by_label("Words").press("Enter")
+            until(lambda: page.locator("output").inner_text() == "ONE TWO")
 
 
 # fal's clients, on the README's own app: what the comments behind the commands say

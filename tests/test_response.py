@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, HTTPException, Request
 from starlette.background import BackgroundTask
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from tests.asgi_client import Client
@@ -719,6 +719,16 @@ async def test_a_response_of_the_endpoint_passes_unchanged_and_the_job_ends_with
         {"x-own": "1", "content-length": "2", "content-type": "text/plain; charset=utf-8"},
     )
     assert (job.status, answer_to(job).ended.done()) == ("succeeded", True)
+
+
+async def test_html_of_the_endpoint_may_be_framed_by_no_other_site_unless_it_says_so() -> None:
+    policies = []
+    for own in (HTMLResponse("<p>"), HTMLResponse("<p>", headers={"content-security-policy": "sandbox"})):
+        job, client = make_job(), Client()
+        await pass_through(job, client, own)
+        policies.append(client.headers["content-security-policy"])
+        assert client.headers["x-content-type-options"] == "nosniff"
+    assert policies == ["frame-ancestors 'none'; base-uri 'none'; object-src 'none'", "sandbox"]
 
 
 async def test_a_response_of_the_endpoint_is_sent_to_one_request() -> None:

@@ -35,7 +35,9 @@ def describe_server(api: FastAPI, host: str, port: int, *, scheme: str = "http")
         for served in (first, *others)
         if isinstance(served.app, PoolApp)
     ]
-    pages = [f"playground: {address}{PAGE_PATH}"] if api.state.has_playground else []
+    pages = [f"page: {address}/"] if type(first.app).page_folder() else []
+    pages += [f"page of {each.name}: {address}/{each.name}/" for each in others if type(each.app).page_folder()]
+    pages += [f"playground: {address}{PAGE_PATH}"] if api.state.has_playground else []
     examples = [*_curl(api, address), *_session(api, address), *_runpod(api, address)]
     return "\n".join([*lines, *pages, f"docs: {address}/docs", *examples, ""])
 

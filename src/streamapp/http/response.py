@@ -49,6 +49,11 @@ _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
 }
 # Of media, whose bytes may be anybody's: opened as a page of this server's own, HTML and SVG run no script.
 INERT_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
+# Of a page that an endpoint makes: what breaks none that has its scripts inline, and keeps other sites from framing it.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'none'; base-uri 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 #: of a stream of events that is no job's
 SSE_HEADERS = (_CONTENT_TYPES["sse"], *_STREAM_HEADERS)
@@ -62,6 +67,12 @@ class ErrorResponse(Response):
     def __init__(self, error: ErrorReport, headers: Mapping[str, str] | None = None) -> None:
         told = {"X-Fal-Error-Type": error.code, **error.response_headers, **(headers or {})}
         super().__init__(told_as_json(error.body), error.status_code, told)
+
+
+def _guard_page(response: Response) -> None:
+    if response.headers.get("content-type", "").lower().startswith("text/html"):
+        for name, value in _PAGE_HEADERS.items():
+            response.headers.setdefault(name, value)
 
 
 async def _refusal(job: Job, error: ErrorReport, request: Request | None, settings: Settings) -> Response:
@@ -274,7 +285,8 @@ class EventStreamResponse(Response):
 class ResultResponse(Response):
     """Answer with a job's result once it is there: JSON, or the bare image or file when the request names its type.
 
-    A Starlette `Response` that the endpoint made itself is sent unchanged; the job lasts until it is sent.
+    A Starlette `Response` that the endpoint made itself is sent unchanged, but that HTML without a policy of its own
+    gets one; the job lasts until it is sent.
 
     Args:
         request: what the app's own exception handlers are told of.
@@ -352,6 +364,7 @@ class ResultResponse(Response):
             await ErrorResponse(describe(error))(scope, receive, send)
             return
         answer.is_sending = True
+        _guard_page(response)
         try:
             await self._pass_through(answer, response, connection, scope, send)
         except Exception as error:  # the endpoint's own response raised: the job fails, and the server hears it too
