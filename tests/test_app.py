@@ -2,6 +2,7 @@
 
 import contextvars
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import streamapp
 from streamapp.app import RequestContext, derive_app_name, enter_request, is_app_class
 from streamapp.errors import DefinitionError
+from streamapp.loading import load_app
 
 
 class Base(streamapp.App):
@@ -241,3 +243,73 @@ def test_a_limit_can_be_a_class_keyword_and_one_in_the_class_goes_before_it() ->
 def test_a_limit_of_zero_is_refused_where_the_class_is_written(option: str) -> None:
     with pytest.raises(DefinitionError, match=f"expected {option} more than 0, got 0"):
         type("Limited", (streamapp.App,), {option: 0})
+
+
+# Its page
+
+
+def app_in(folder: Path, static: str) -> type[streamapp.App]:
+    """Return an app whose file is in a folder."""
+    (folder / "app.py").write_text(f"import streamapp\nclass Paged(streamapp.App):\n    static = {static!r}\n")
+    return load_app(f"{folder}/app.py")
+
+
+def page_in(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "index.html").touch()
+    return folder
+
+
+def test_a_page_is_looked_for_beside_the_class_that_names_it(tmp_path: Path) -> None:
+    class Derived(app_in(tmp_path, "page")):  # type: ignore[misc]
+        pass
+
+    assert (page_in(tmp_path / "page"), Base.page_folder()) == (Derived.page_folder(), None)
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_the_whole_path_of_a_page_may_be_said(tmp_path: Path, is_text: bool) -> None:
+    page = page_in(tmp_path / "page")
+    assert type("Paged", (Base,), {"static": str(page) if is_text else page}).page_folder() == page  # type: ignore[attr-defined]
+
+
+def test_a_page_is_not_inherited_where_the_class_says_none(tmp_path: Path) -> None:
+    class Derived(app_in(tmp_path, "nowhere")):  # type: ignore[misc]
+        static = None
+
+    assert Derived.page_folder() is None
+
+
+def test_an_endpoint_may_be_called_static() -> None:
+    class Own(streamapp.App):
+        @streamapp.endpoint("/static")
+        def static(self) -> int:  # type: ignore[override]
+            return 1
+
+    assert (Own.page_folder(), paths(Own)) == (None, ["/static"])
+
+
+def test_a_folder_without_a_page_is_refused(tmp_path: Path) -> None:
+    app = app_in(tmp_path, "page")
+    (tmp_path / "page").mkdir()
+    with pytest.raises(DefinitionError, match=r"Paged: static = 'page' .* beside app\.py write page/index\.html"):
+        app.page_folder()
+
+
+@pytest.mark.parametrize("static", [".", ".."])
+def test_a_page_is_not_to_show_the_apps_source(tmp_path: Path, static: str) -> None:
+    page_in(tmp_path / "app"), page_in(tmp_path)
+    with pytest.raises(DefinitionError, match=r"would serve app\.py as well; give the page a folder of its own"):
+        app_in(tmp_path / "app", static).page_folder()
+
+
+def test_the_page_of_a_class_without_a_file_has_a_whole_path() -> None:
+    nowhere: Any = type("Typed", (Base,), {"static": "page", "__module__": "typed"})
+    with pytest.raises(DefinitionError, match="the class's file, and it has none; write the whole path"):
+        nowhere.page_folder()
+
+
+def test_a_page_is_a_folder() -> None:
+    wrong: Any = type("Wrong", (Base,), {"static": 7})
+    with pytest.raises(DefinitionError, match="Wrong: expected static to be a folder, got 7"):
+        wrong.page_folder()

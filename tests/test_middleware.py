@@ -311,6 +311,21 @@ async def test_a_wrong_key_in_the_header_is_not_mended_by_the_query() -> None:
     assert (await ask(ApiKey(ok, "secret"), "/stream?_token=secret", authorization="Key wrong")).status == 401
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/page", 418), ("HEAD", "/page", 418), ("POST", "/page", 401), ("GET", "/stream", 401)],
+)
+async def test_a_page_is_shown_to_who_has_no_key_and_nothing_behind_it_is_asked(
+    method: str, path: str, status: int
+) -> None:
+    async def find_page(request: Request) -> Response | None:
+        return Response(status_code=418) if request.url.path == "/page" else None
+
+    guarded = ApiKey(ok, "secret", find_page=find_page)
+    assert (await ask(guarded, path, method=method)).status == status
+    assert (await ask(guarded, f"{path}?{'a' * 4097}", method=method)).status == 401
+
+
 @pytest.mark.parametrize("root_path", ["", "/mounted"])
 async def test_health_needs_no_key(root_path: str) -> None:
     assert (await ask(ApiKey(ok, "secret"), f"{root_path}/health", root_path=root_path)).status == 200

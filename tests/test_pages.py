@@ -1,18 +1,19 @@
 """The pages of apps: which files are served, where, to whom, and what they may do."""
 
+import errno
 import gzip
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.testclient import TestClient
 
 import streamapp
 from streamapp.errors import DefinitionError
 from streamapp.http.pages import CLIENT_PATH, POLICY
-from streamapp.loading import load_app
 from streamapp.settings import Settings
 
 INDEX = '<!doctype html><link rel="stylesheet" href="./style.css">'
@@ -63,6 +64,14 @@ def test_a_folder_without_its_slash_leads_there_behind_any_prefix(
     assert client(folder, root_path=root_path).get(f"{root_path}/page/sub/").text == "sub"
 
 
+def test_mounted_in_another_app_the_page_is_below_its_place(folder: Path) -> None:
+    outer = FastAPI()
+    outer.mount("/made", client(folder).app)
+    served = TestClient(outer, follow_redirects=False)
+    assert [served.get(path).text for path in ("/made/", "/made/page/", "/made/style.css")] == [INDEX, INDEX, STYLE]
+    assert served.get("/made/page").headers["location"] == "./page/"
+
+
 def test_each_app_has_its_own_page_and_one_without_has_none(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "index.html").write_text("second")
@@ -86,18 +95,6 @@ def test_a_post_to_the_page_is_the_apps_as_ever(folder: Path, path: str) -> None
             return "posted"
 
     assert TestClient(streamapp.compile_app(Root)).post(path, json={}).json() == "posted"
-
-
-def test_a_folder_is_looked_for_beside_the_class_that_names_it(folder: Path) -> None:
-    (folder.parent / "app.py").write_text(
-        "import streamapp\nclass Base(streamapp.App):\n    static = 'page'\n"
-        "    @streamapp.endpoint('/n')\n    def n(self) -> int: return 1\n"
-    )
-
-    class Derived(load_app(f"{folder.parent}/app.py")):  # type: ignore[misc]
-        pass
-
-    assert TestClient(streamapp.compile_app(Derived)).get("/").text == INDEX
 
 
 # What
@@ -130,6 +127,11 @@ def test_what_is_no_file_of_the_folder_is_not_there(folder: Path, name: str) -> 
     assert client(folder).get(name).status_code == 404
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_file_takes_nothing(folder: Path, method: str) -> None:
+    assert client(folder).request(method, "/style.css").status_code == 404
+
+
 def test_what_was_edited_is_there_at_the_next_load(folder: Path) -> None:
     served = client(folder)
     assert served.get("/style.css").text == STYLE
@@ -156,9 +158,32 @@ def test_the_head_of_a_file_can_be_asked_for(folder: Path, path: str) -> None:
     assert (answer.status_code, answer.content) == (client(folder).get(path).status_code, b"")
 
 
-def test_text_is_packed_for_those_who_can_unpack_it(folder: Path) -> None:
-    with client(folder).stream("GET", "/", headers={"Accept-Encoding": "gzip"}) as answer:
-        assert gzip.decompress(b"".join(answer.iter_raw())).decode() == INDEX
+@pytest.mark.parametrize(("accepted", "encoding"), [("gzip, br", "gzip"), ("identity", None)])
+def test_text_is_packed_for_those_who_can_unpack_it(folder: Path, accepted: str, encoding: str | None) -> None:
+    (folder / "long.js").write_text("0\n" * 100_000)
+    with client(folder).stream("GET", "/long.js", headers={"Accept-Encoding": accepted}) as answer:
+        sent = b"".join(answer.iter_raw())
+    assert answer.headers.get("content-encoding") == encoding
+    assert (gzip.decompress(sent) if encoding else sent) == (folder / "long.js").read_bytes()
+
+
+def test_a_disk_that_fails_is_told_as_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served, look = client(folder), os.stat
+
+    def fail(path: Any, **options: Any) -> os.stat_result:
+        if str(path).endswith("style.css"):
+            raise OSError(errno.EIO, "the disk is gone")
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "stat", fail)
+    assert served.get("/style.css").status_code == 500
+
+
+def test_a_folder_that_is_gone_is_not_there(folder: Path) -> None:
+    served = client(folder)
+    folder.rename(folder.parent / "elsewhere")
+    answer = served.get("/")
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("path", ["/_streamapp/client.js", "/page/_streamapp/client.js", "/echo/_streamapp/client.js"])
@@ -171,11 +196,11 @@ def test_the_client_is_below_each_app(folder: Path, path: str) -> None:
 # What comes first
 
 
-@pytest.mark.parametrize("path", ["stream", "jobs/a.html", "docs", "health"])
+@pytest.mark.parametrize("path", ["stream", "jobs/a.html", "docs", "health", "rest/a.html"])
 def test_a_file_hides_nothing_that_is_served_and_is_warned_about(
     folder: Path, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (folder / path).parent.mkdir(exist_ok=True)
+    (folder / path).parent.mkdir(exist_ok=True, parents=True)
     (folder / path).write_text("hidden")
     served = client(folder)
     assert f"rename them: /{path}" in caplog.text or f", /{path}" in caplog.text
@@ -219,39 +244,7 @@ def test_with_a_key_nothing_else_is_open(folder: Path, method: str, path: str) -
     assert client(folder, api_key="secret").request(method, path).status_code == 401
 
 
-# Mistakes
-
-
-@pytest.mark.parametrize(
-    ("static", "message"),
-    [
-        ("nowhere", r"static = 'nowhere' is no folder .* beside test_pages\.py write nowhere/index\.html"),
-        (7, "expected static to be a folder, got 7"),
-    ],
-)
-def test_a_folder_that_is_none_is_refused(static: Any, message: str) -> None:
-    wrong = type("Wrong", (Echo,), {"static": static, "__module__": __name__})
-    with pytest.raises(DefinitionError, match=message):
-        streamapp.compile_app(wrong)
-
-
-def test_a_folder_with_the_apps_own_source_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text(INDEX)
-    (tmp_path / "app.py").write_text(
-        "import streamapp\nclass Wrong(streamapp.App):\n    static = '.'\n"
-        "    @streamapp.endpoint('/n')\n    def n(self) -> int: return 1\n"
-    )
-    with pytest.raises(DefinitionError, match=r"would serve app\.py as well"):
-        streamapp.compile_app(load_app(f"{tmp_path}/app.py"))
-
-
-def test_a_method_may_be_called_static() -> None:
-    class Own(streamapp.App):
-        @streamapp.endpoint("/static")
-        def static(self) -> int:  # type: ignore[override]
-            return 1
-
-    assert TestClient(streamapp.compile_app(Own)).post("/static", json={}).json() == 1
+# The policy
 
 
 def test_a_directive_takes_the_place_of_a_strict_one(folder: Path) -> None:

@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from ..app import App
 from ..errors import DefinitionError
@@ -97,8 +98,9 @@ _COMPRESSIBLE = (
 )
 _INDEX = "index.html"
 _METHODS = ("GET", "HEAD")
-# Larger ones are read as they are sent; of the others the last used ones are kept.
-_MAX_HELD_BYTES, _HELD_FILES = 1024 * 1024, 32
+# Text up to there is packed, and what was packed last is kept; all else is read from the disk as it is sent.
+_MAX_PACKED_BYTES, _PACKED_FILES = 4 * 1024 * 1024, 16
+_PIECE_BYTES = 64 * 1024
 _CHECKED_FILES = 1000
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -125,23 +127,38 @@ class Asset:
     def of(cls, name: str, data: bytes) -> "Asset":
         """Return a file that is called so; blocks for as long as it takes to pack it."""
         content_type = content_type_of(name)
-        packed = gzip.compress(data, 6, mtime=0) if content_type.startswith(_COMPRESSIBLE) else data
+        packed = gzip.compress(data, 6, mtime=0) if is_text(content_type) else data
         return cls(data, packed, content_type, f'W/"{hashlib.sha256(data).hexdigest()[:32]}"')
 
-    def answer(self, request: Request, *, policy: str = POLICY, is_hashed: bool = False) -> Response:
-        """Answer with the file; `is_hashed` says that another one has another name."""
-        headers = _headers(policy) | {"ETag": self.etag}
-        if is_hashed:
-            headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    def answer(self, request: Request, *, policy: str = POLICY, caching: str = "no-cache") -> Response:
+        """Answer a request for the file."""
+        headers = _headers(policy) | {"ETag": self.etag, "Cache-Control": caching}
         if self.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         if "gzip" not in request.headers.get("accept-encoding", "") or self.packed is self.data:
-            return Response(self.data, headers=headers, media_type=self.content_type)
-        return Response(self.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=self.content_type)
+            return _InPieces(self.data, headers=headers, media_type=self.content_type)
+        return _InPieces(self.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=self.content_type)
+
+
+class _InPieces(Response):
+    """Send a body as it is taken: given it whole, a connection may keep a copy for as long as its client is slow."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for start in range(0, len(self.body), _PIECE_BYTES):
+            piece = self.body[start : start + _PIECE_BYTES]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def is_text(content_type: str) -> bool:
+    """Say whether what has this media type gets smaller when it is packed."""
+    return content_type.startswith(_COMPRESSIBLE)
 
 
 def content_type_of(name: str) -> str:
-    """Return the media type of a file that is called so."""
+    """Return the media type of a file, by its name or path."""
     return _TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
 
 
@@ -210,11 +227,10 @@ class Pages:
         if page is None or self.is_reserved(path):
             return None
         if path == page.prefix:
-            return _to_folder(request, path)
-        parts = path.removeprefix(page.prefix).split("/")[1:]
-        if not all(map(_is_shown, parts[:-1])) or not (parts[-1] == "" or _is_shown(parts[-1])):
-            return None
-        return await in_pool(_look_up, page, parts, request)
+            return _to_folder(request)
+        *folders, name = path.removeprefix(page.prefix).split("/")[1:]
+        parts = [*folders, name or _INDEX]
+        return await in_pool(_look_up, page, parts, request) if all(map(_is_shown, parts)) else None
 
     def is_reserved(self, path: str) -> bool:
         """Say whether no file of a page can be at a path."""
@@ -250,10 +266,10 @@ def _is_shown(name: str) -> bool:
     return name != "" and "\\" not in name and not name.startswith(".")
 
 
-def _to_folder(request: Request, path: str) -> Response:
+def _to_folder(request: Request) -> Response:
     """Lead to the same path with a slash at its end, without which a page's links would miss their folder."""
-    query = request.scope["query_string"].decode("latin-1")
-    return RedirectResponse(f"./{quote(path.rpartition('/')[2])}/" + (query and f"?{query}"))
+    name, query = request.scope["path"].rpartition("/")[2], request.scope["query_string"].decode("latin-1")
+    return RedirectResponse(f"./{quote(name)}/" + (query and f"?{query}"))
 
 
 def _look_up(page: Page, parts: list[str], request: Request) -> Response | None:
@@ -270,21 +286,22 @@ def _look_up(page: Page, parts: list[str], request: Request) -> Response | None:
 
 def _found(page: Page, parts: list[str], request: Request) -> Response | None:
     folder = os.path.realpath(page.folder)
-    path = os.path.realpath(os.path.join(folder, *parts[:-1], parts[-1] or _INDEX))
+    path = os.path.realpath(os.path.join(folder, *parts))
     if os.path.commonpath((folder, path)) != folder:  # a link leads out of it
         return None
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        return _to_folder(request, parts[-1]) if os.path.isfile(os.path.join(path, _INDEX)) else None
+        return _to_folder(request) if os.path.isfile(os.path.join(path, _INDEX)) else None
     if not stat.S_ISREG(status.st_mode):
         return None
-    if status.st_size <= _MAX_HELD_BYTES and "range" not in request.headers:
-        return _held(path, status.st_mtime_ns, status.st_size).answer(request, policy=page.policy)
+    is_packed = is_text(content_type_of(path)) and status.st_size <= _MAX_PACKED_BYTES
+    if is_packed and "range" not in request.headers:
+        return _packed(path, status.st_mtime_ns, status.st_size).answer(request, policy=page.policy)
     return _from_disk(path, status, request, page.policy)
 
 
-@lru_cache(maxsize=_HELD_FILES)
-def _held(path: str, mtime_ns: int, size: int) -> Asset:
+@lru_cache(maxsize=_PACKED_FILES)
+def _packed(path: str, mtime_ns: int, size: int) -> Asset:
     return Asset.of(os.path.basename(path), Path(path).read_bytes())
 
 

@@ -20,7 +20,8 @@ from .pages import BUILT, Asset
 
 PAGE_PATH = "/playground"
 _LICENSES = "LICENSES.txt"
-_ASSETS = "assets/"
+_ASSETS = "assets/"  # whose names change with what is in them
+_FOR_EVER = "public, max-age=31536000, immutable"
 
 
 @cache
@@ -49,8 +50,7 @@ def add_page_routes(api: FastAPI) -> None:
         asset = (await in_pool(read_page)).get(path)
         if asset is None:
             raise NotFound(f"the playground has no file {path[:100]!r}; reload the page")
-        # The names of the assets change with what is in them, those of the page and the licences do not.
-        return asset.answer(request, is_hashed=path.startswith(_ASSETS))
+        return asset.answer(request, caching=_FOR_EVER if path.startswith(_ASSETS) else "no-cache")
 
     async def to_page(request: Request) -> Response:
         return redirect_to_page(request)
