@@ -145,6 +145,7 @@ NOT_RUN = {
         JAVASCRIPT,
         'import { Client } from "streamapp-client";\nimport { useSession }',
     ): "tests/pages/react-page.js is it",
+    (JAVASCRIPT, "<video"): "tests/test_webrtc_browser.py has it",
     (JAVASCRIPT, "<!doctype html>"): "tests/test_js_client.py has these two pages from tests/pages",
 }
 

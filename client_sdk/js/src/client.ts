@@ -8,7 +8,7 @@ import { follow, JobHandle } from "./job.js";
 import { parseJson, stringifyJson } from "./json.js";
 import { type JobStatus, Server } from "./server.js";
 import type { Session } from "./session.js";
-import type { SocketMaker } from "./socket.js";
+import { PROTOCOL, type SocketMaker } from "./socket.js";
 import type { Stream } from "./stream.js";
 
 export interface ClientOptions {
@@ -49,6 +49,13 @@ export interface SubscribeOptions extends CallOptions {
 export interface ConnectOptions extends Limits {
   /** An input that waits to be sent is replaced by the next one: of a canvas, say, only the newest state counts. */
   newest?: boolean;
+  /**
+   * Go by WebRTC, where the method is marked `webrtc=True`: its images come as video, `session.video`.
+   *
+   * It needs a browser, and a network that lets UDP through; where no connection comes about in 15 s the session fails
+   * with "connection_failed".
+   */
+  webrtc?: boolean;
 }
 
 /** Call one streamapp server; a client holds no connection, and needs no closing. */
@@ -133,14 +140,16 @@ export class Client {
    *
    * It begins where the server marks a method `@streamapp.realtime(path)`; leaving it cancels its job.
    */
-  connect<Input = any, Output = any>(path: string, { newest = false, ...limits }: ConnectOptions = {}): Session<Input, Output> {
+  connect<Input = any, Output = any>(path: string, { newest = false, webrtc = false, ...limits }: ConnectOptions = {}): Session<Input, Output> {
+    const url = this.#server.urlOf(path);
+    if (webrtc) return this.#server.call(url, newest, limits);
     const Socket: SocketMaker | undefined = this.#Socket ?? globalThis.WebSocket;
     if (!Socket) {
       throw new TypeError("There is no WebSocket here; use Node 22, or write new Client(url, { WebSocket })");
     }
-    const url = this.#server.urlOf(path);
     const query = this.#key === undefined ? "" : `${url.includes("?") ? "&" : "?"}_token=${encodeURIComponent(this.#key)}`;
-    return this.#server.connect({ url, query, Socket }, newest, limits);
+    const open = () => new Socket(url.replace(/^http/i, "ws") + query, PROTOCOL);
+    return this.#server.connect({ url, open }, newest, limits);
   }
 
   /**

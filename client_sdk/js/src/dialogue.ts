@@ -12,17 +12,15 @@ import { throwIfAborted } from "./deadline.js";
 import { errorFromEvent, StreamappError } from "./errors.js";
 import type { Outbox } from "./outbox.js";
 import { type Patience, sleep } from "./patience.js";
-import { hangUp, listen, NEVER_OPENED, type SocketMaker } from "./socket.js";
+import { closed, hangUp, listen, NEVER_OPENED } from "./socket.js";
 
 /** What is talked to. */
 export interface Partner {
   url: string;
-  /** The query by which a socket shows the key: browsers send no headers with one. */
-  query: string;
-  Socket: SocketMaker;
+  /** Open a socket, or what is like one. */
+  open: (isResume: boolean) => any;
 }
 
-const PROTOCOL = "streamapp.v1";
 const UPGRADE_REQUIRED = 426;
 const REPLACED: ReadonlySet<string> = new Set(["preview", "progress"]);
 // As many as the server keeps for those that come back.
@@ -110,8 +108,7 @@ export class Dialogue implements Source {
 
   /** Talk over one socket until the session is over; reject with what has lost the socket. */
   async #exchange(): Promise<void> {
-    const { url, query, Socket } = this.#partner;
-    const socket = new Socket(url.replace(/^http/i, "ws") + query, PROTOCOL);
+    const socket = this.#partner.open(this.jobId !== undefined);
     const open = () => {
       socket.send(JSON.stringify(this.#greeting));
       if (this.jobId === undefined) this.#outbox.open(socket);
@@ -143,6 +140,7 @@ export class Dialogue implements Source {
     else if (frame.type === "received") this.#outbox.acknowledge(frame.n);
     else if (frame.type === "session") this.#connect(frame, socket);
     else if (frame.type === "refused") throw errorFromEvent("refused", frame, this.jobId);
+    else if (frame.type === "close") throw closed(frame.code, frame.reason); // where there is no WebSocket to say it
   }
 
   #connect({ job_id, key, received, resume_s }: any, socket: any): void {

@@ -80,6 +80,8 @@ export interface SessionState<Output = any> {
   progress?: any;
   /** What was wrong with the last input that was answered. */
   inputError?: any;
+  /** What a <video> shows of a session by WebRTC. */
+  video?: MediaStream | null;
   /** What has ended the session early. */
   error?: unknown;
 }
@@ -97,7 +99,7 @@ export interface SessionCalls<Input = any> {
 export function useSession<Input = any, Output = any>(
   client: Client,
   path: string,
-  { newest = false }: Pick<ConnectOptions, "newest"> = {},
+  { newest = false, webrtc = false }: Pick<ConnectOptions, "newest" | "webrtc"> = {},
 ): SessionState<Output> & SessionCalls<Input> {
   const [state, setState] = useState<SessionState<Output>>({ status: "idle" });
   const running = useRef<Session<Input, Output>>(undefined);
@@ -109,7 +111,7 @@ export function useSession<Input = any, Output = any>(
   useEffect(() => () => {
     leave();
     setState({ status: "idle" });
-  }, [client, path, newest, leave]);
+  }, [client, path, newest, webrtc, leave]);
   const isGone = useRef(false);
   useFirstEffect(() => {
     isGone.current = false;
@@ -117,7 +119,7 @@ export function useSession<Input = any, Output = any>(
   }, []);
 
   const open = useCallback(() => {
-    const session = client.connect<Input, Output>(path, { newest });
+    const session = client.connect<Input, Output>(path, { newest, webrtc });
     running.current = session;
     // A session that was left shows nothing any more.
     const show = (change: Partial<SessionState<Output>>) => {
@@ -127,14 +129,14 @@ export function useSession<Input = any, Output = any>(
       show(change);
       if (running.current === session) running.current = undefined;
     };
-    setState({ status: "connecting" });
+    setState({ status: "connecting", video: session.video });
     for (const name of ["connected", "reconnected"] as const) session.on(name, () => show({ status: "open" }));
     session.on("reconnecting", () => show({ status: "reconnecting" }));
     session.on("input_error", (inputError) => show({ inputError }));
     session.on("data", (_, event) => show(event.name === "output" ? { ...shown(event), inputError: undefined } : shown(event)));
     session.done().then(() => end({ status: "succeeded" }), (error) => end({ status: error.code === "cancelled" ? "cancelled" : "failed", error }));
     return session;
-  }, [client, path, newest]);
+  }, [client, path, newest, webrtc]);
 
   const send = useCallback(
     (input: Input) => (isGone.current ? Promise.resolve(undefined) : (running.current ?? open()).send(input)),

@@ -8,6 +8,7 @@ import { errorFromEvent, type StreamappError } from "./errors.js";
 import { encodeInput } from "./inputs.js";
 import { Outbox } from "./outbox.js";
 import { Patience, type Reach } from "./patience.js";
+import { Peer } from "./peer.js";
 import { Session } from "./session.js";
 import { Stream } from "./stream.js";
 
@@ -87,12 +88,23 @@ export class Server {
     return new Stream(conversation, leave);
   }
 
+  /** Open a session by WebRTC; leaving it ends its job. */
+  call(url: string, isNewest: boolean, limits: Limits): Session {
+    const video = globalThis.MediaStream ? new MediaStream() : null;
+    const show = (track: MediaStreamTrack) => {
+      for (const old of video!.getTracks()) video!.removeTrack(old);
+      video!.addTrack(track);
+    };
+    const open = (isResume: boolean) => new Peer(url, this.#manners, show, isResume);
+    return this.connect({ url, open }, isNewest, limits, video);
+  }
+
   /** Open a session; leaving it ends its job. */
-  connect(partner: Partner, isNewest: boolean, limits: Limits): Session {
+  connect(partner: Partner, isNewest: boolean, limits: Limits, video: MediaStream | null = null): Session {
     const deadline = new Deadline(limits);
     const outbox = new Outbox(isNewest);
     const dialogue = new Dialogue(this.#manners, partner, this.#patience(), deadline.signal, outbox);
-    return new Session(dialogue, this.#leaving(dialogue, deadline, true));
+    return new Session(dialogue, this.#leaving(dialogue, deadline, true), video);
   }
 
   /** Return a function that hangs up, and ends the job if it is the source's own, and not over. */

@@ -10,11 +10,14 @@ import { Stream } from "./stream.js";
  * `on` or `done`. What is wrong with one input is an event, "input_error", and the session goes on.
  */
 export class Session<Input = any, Output = any> extends Stream<Output, Output> {
+  /** The images of a session by WebRTC, for a <video>'s `srcObject`: the same however often it is resumed. Else null. */
+  readonly video: MediaStream | null;
   #dialogue: Dialogue;
 
   /** @internal */
-  constructor(dialogue: Dialogue, leave: (reason?: unknown) => Promise<void>) {
+  constructor(dialogue: Dialogue, leave: (reason?: unknown) => Promise<void>, video: MediaStream | null) {
     super(dialogue, leave);
+    this.video = video;
     this.#dialogue = dialogue;
   }
 

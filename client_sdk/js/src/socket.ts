@@ -13,6 +13,9 @@ export interface Listener {
   take(text: string): boolean;
 }
 
+/** What is spoken over it. */
+export const PROTOCOL = "streamapp.v1";
+
 const OPEN = 1;
 // By what a socket was closed that would close the next one, too, besides the server's own codes: RFC 6455, 7.4.
 const FINAL: ReadonlySet<number> = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
@@ -54,7 +57,8 @@ export async function listen(socket: any, silenceMs: number, signal: AbortSignal
           reject(error);
         }
       };
-      socket.onclose = ({ code, reason }: { code: number; reason: string }) => reject(isOpen ? closed(code, reason || said) : NEVER_OPENED);
+      socket.onclose = ({ code, reason, error }: { code: number; reason: string; error?: unknown }) =>
+        reject(error ?? (isOpen ? closed(code, reason || said) : NEVER_OPENED));
       // In Node 20 all that is heard of a socket that never opened; of others it is what engines may tell of code 1006.
       socket.onerror = ({ message = "" }) => {
         said = message;
@@ -75,7 +79,8 @@ export function hangUp(socket: any, word?: string): void {
   socket.close();
 }
 
-function closed(code: number, reason: string): StreamappError {
+/** Return what a socket's closing means. */
+export function closed(code: number, reason: string): StreamappError {
   const isFinal = code >= LEAST_OWN || FINAL.has(code);
   const message = `The socket was closed with ${code}${reason && `: ${reason}`}`;
   return new StreamappError(isFinal ? (BY_CLOSE[code] ?? "stream_interrupted") : "connection_failed", message, { retryable: !isFinal });

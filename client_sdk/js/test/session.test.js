@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { Client, StreamappError } from "streamapp-client";
 
 import { JOB, serving } from "./serving.js";
-import { talking } from "./talking.js";
+import { echo, talking } from "./talking.js";
 
 const ENDED = { code: "session_ended" };
 
@@ -15,16 +15,6 @@ async function collect(session) {
   const events = [];
   for await (const event of session) events.push(event);
   return events;
-}
-
-/** Answer each input with its data, and end when there are no more. */
-async function echo(socket) {
-  await socket.begin();
-  for (let frame, n = 1; (frame = await socket.next()).type !== "closed"; ) {
-    if (frame.type === "finish") return socket.end();
-    socket.send({ type: "received", n: frame.n });
-    socket.event("output", frame.data, ++n);
-  }
 }
 
 // Talking

@@ -22,7 +22,7 @@ export async function talking(t, ...scripts) {
       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
       `Sec-WebSocket-Accept: ${accept}\r\nSec-WebSocket-Protocol: ${request.headers["sec-websocket-protocol"]}\r\n\r\n`,
     );
-    (scripts.length > 1 ? scripts.shift() : scripts[0])(new Talk(tcp), request);
+    (scripts.length > 1 ? scripts.shift() : scripts[0])(new SocketTalk(tcp), request);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -30,18 +30,20 @@ export async function talking(t, ...scripts) {
   return { url: `http://127.0.0.1:${server.address().port}`, requests };
 }
 
-/** One socket, from the server's side. */
+/** Answer each input with its data, and end when there are no more. */
+export async function echo(socket) {
+  await socket.begin();
+  for (let frame, n = 1; (frame = await socket.next()).type !== "closed"; ) {
+    if (frame.type === "finish") return socket.end();
+    socket.send({ type: "received", n: frame.n });
+    socket.event("output", frame.data, ++n);
+  }
+}
+
+/** One connection, from the server's side; `write` is the transport's. */
 export class Talk {
-  #tcp;
-  #bytes = Buffer.alloc(0);
   #frames = [];
   #wake = () => {};
-
-  constructor(tcp) {
-    this.#tcp = tcp;
-    tcp.on("data", (bytes) => this.#feed(bytes));
-    tcp.on("close", () => this.#push('{"type":"closed"}'));
-  }
 
   /** Return the next message of the client's as it is; `{"type":"closed","code":...}` is the last. */
   async text() {
@@ -62,7 +64,7 @@ export class Talk {
   }
 
   send(...frames) {
-    for (const frame of frames) this.#write(1, typeof frame === "string" ? frame : JSON.stringify(frame));
+    for (const frame of frames) this.write(typeof frame === "string" ? frame : JSON.stringify(frame));
   }
 
   /** Answer the client's first frame. */
@@ -80,6 +82,29 @@ export class Talk {
   end() {
     this.event("done", { job_id: JOB, status: "succeeded" });
     this.close(1000);
+  }
+
+  /** Take what the client says. */
+  push(frame) {
+    this.#frames.push(frame);
+    this.#wake();
+  }
+}
+
+/** One socket. */
+class SocketTalk extends Talk {
+  #tcp;
+  #bytes = Buffer.alloc(0);
+
+  constructor(tcp) {
+    super();
+    this.#tcp = tcp;
+    tcp.on("data", (bytes) => this.#feed(bytes));
+    tcp.on("close", () => this.push('{"type":"closed"}'));
+  }
+
+  write(text) {
+    this.#write(1, text);
   }
 
   close(code, reason = "") {
@@ -104,11 +129,6 @@ export class Talk {
     this.#tcp.resume();
   }
 
-  #push(frame) {
-    this.#frames.push(frame);
-    this.#wake();
-  }
-
   #write(opcode, payload) {
     const body = Buffer.from(payload);
     const size = body.length;
@@ -125,10 +145,10 @@ export class Talk {
     for (let read; (read = readFrame(this.#bytes)); this.#bytes = this.#bytes.subarray(read.end)) {
       const { opcode, payload } = read;
       if (opcode === CLOSE) {
-        this.#push(JSON.stringify({ type: "closed", code: payload.length ? payload.readUInt16BE() : 1005 }));
+        this.push(JSON.stringify({ type: "closed", code: payload.length ? payload.readUInt16BE() : 1005 }));
         this.#write(CLOSE, payload);
         this.#tcp.end();
-      } else if (opcode === 1) this.#push(payload.toString());
+      } else if (opcode === 1) this.push(payload.toString());
     }
   }
 }
