@@ -104,6 +104,7 @@ playground: src/streamapp/playground/source/node_modules/.installed ## build the
 screenshots: install chromium ## take the README's pictures of the page anew
 	SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_playground.py -k "step_by_step or fits_on_a_phone"
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_chat_page.py -k two_tabs
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_live.py -k "becomes_a_picture_while"
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py
