@@ -1,0 +1,133 @@
+"""Hold one text with its history, as Yjs has it: merge the updates of others, make edits of one's own."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from pycrdt import Doc, TextEvent, TransactionEvent
+from pycrdt import Text as YText
+
+from streamapp.errors import InvalidInput
+
+from .updates import TEXT, Update, read_update
+from .wire import read_state
+
+
+class Change(NamedTuple):
+    """What an edit has changed: an update for other copies, and for readers of the text what is kept, added, deleted.
+
+    Attributes:
+        delta: `{"retain": n}`, `{"insert": text}` and `{"delete": n}`, in bytes of UTF-8.
+    """
+
+    update: bytes
+    delta: list[dict[str, Any]]
+
+
+class Unsound(InvalidInput):
+    """An update could not be taken in whole: the text is to be read anew from what was kept of it."""
+
+
+class SharedText:
+    """Hold a text, made of updates; in one thread at a time."""
+
+    def __init__(self, updates: Iterable[bytes] = ()) -> None:
+        self._doc: Doc[YText] = Doc()
+        self._text = self._doc.get(TEXT, type=YText)
+        self._update, self._delta = b"", list[dict[str, Any]]()
+        for update in updates:
+            self._doc.apply_update(update)
+        self._known = read_state(self.state)
+        # pycrdt keeps what these return with the document
+        self._doc.observe(self._note_update)
+        self._text.observe(self._note_delta)
+
+    def __str__(self) -> str:
+        return str(self._text)
+
+    @property
+    def state(self) -> bytes:
+        """Return how many edits of each client there are, as Yjs writes it."""
+        return self._doc.get_state()
+
+    def since(self, state: bytes | None = None) -> bytes:
+        """Return all edits that a copy in this state lacks, or all edits.
+
+        Raises:
+            InvalidInput: it is no state.
+        """
+        if state is not None:
+            read_state(state)
+        return self._doc.get_update(state)
+
+    def lacks_for(self, update: Update) -> bool:
+        """Say whether edits are missing that an update needs."""
+        return update.lacks(self._known)
+
+    def merge(self, update: Update, content: bytes) -> Change | None:
+        """Take in an update that lacks nothing; None where it changes nothing.
+
+        Raises:
+            Unsound: it contradicts itself.
+        """
+        try:
+            self._doc.apply_update(content)
+        except BaseException as error:  # a panic of Rust's is no Exception
+            raise Unsound(f"Expected an update of Yjs: {error}") from error
+        # Edits of several clients may each be said to be beside the other, and then none of them finds its place.
+        if len(update.brings) > 1 and any(
+            read_state(self.state).get(client, 0) < end for client, (_, end) in update.brings.items()
+        ):
+            raise Unsound("Expected edits that are beside earlier ones")
+        return self._take_change()
+
+    def replace(self, start: int, end: int, text: str) -> Change | None:
+        """Write a text in the place of characters; None where that changes nothing.
+
+        Raises:
+            InvalidInput: there are fewer characters.
+        """
+        content = str(self)
+        if not 0 <= start <= end <= len(content):
+            raise InvalidInput(
+                f"Expected a place in the text, which has {len(content)} characters, got {start} to {end}"
+            )
+        at = len(content[:start].encode())
+        with self._doc.transaction():
+            del self._text[at : at + len(content[start:end].encode())]
+            self._text.insert(at, text)
+        return self._take_change()
+
+    def _note_update(self, event: TransactionEvent) -> None:
+        self._update = event.update
+
+    def _note_delta(self, event: TextEvent) -> None:
+        self._delta = event.delta  # type: ignore[attr-defined]  # pycrdt's annotations lack it
+
+    def _take_change(self) -> Change | None:
+        change = Change(self._update, self._delta)
+        self._update, self._delta = b"", []
+        if not change.update:
+            return None
+        for client, (_, end) in read_update(change.update).brings.items():
+            self._known[client] = max(end, self._known.get(client, 0))
+        return change
+
+
+def edits_of(delta: Iterable[dict[str, Any]], before: str) -> Iterator[dict[str, Any]]:
+    """Say a change as inserts and deletes, one after the other, at places in characters.
+
+    Args:
+        before: the text that was changed.
+    """
+    left, position = before.encode(), 0
+    for part in delta:
+        match part:
+            case {"insert": text}:
+                yield {"type": "insert", "position": position, "text": text}
+                position += len(text)
+            case {"delete": size}:
+                yield {"type": "delete", "start": position, "length": len(left[:size].decode())}
+                left = left[size:]
+            case {"retain": size}:
+                position += len(left[:size].decode())
+                left = left[size:]
