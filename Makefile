@@ -101,10 +101,11 @@ tests/.venvs/%/.installed: tests/%-requirements.txt
 playground: src/streamapp/playground/source/node_modules/.installed ## build the page anew; commit it with its source
 	npm run build --prefix src/streamapp/playground/source
 
-screenshots: install chromium ## take the README's pictures of the page anew
+screenshots: install chromium ## take the READMEs' pictures of the page anew
 	SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_playground.py -k "step_by_step or fits_on_a_phone"
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_chat_page.py -k two_tabs
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_live.py -k "becomes_a_picture_while"
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_audio.py -k heard
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py

@@ -1,6 +1,11 @@
-"""The app that plays music while it makes it: its synthesiser, its chunks, its file that grows."""
+"""The app that plays music while it makes it: its synthesiser, its chunks, its file that grows; in a real browser.
+
+With SCREENSHOTS in the environment the README's picture is made anew.
+"""
 
 import io
+import os
+import re
 import sys
 import wave
 from collections.abc import Iterator
@@ -8,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
+from playwright.sync_api import expect
+from tests.test_playground import ROOT, Opener, Playground, browser, playground, serving  # noqa: F401 - fixtures
+from tests.waiting import until
 
 import streamapp
 from streamapp.testing import TestClient
@@ -21,7 +30,7 @@ from apps.audio.app import Audio
 from apps.audio.synthesiser import RATE, Synthesiser, compose, sound, style_of
 from apps.audio.wav import Samples, Sketch, in_chunks, wav
 
-QUICK: dict[str, Any] = {"prompt": "a happy dance", "duration_s": 3, "seed": 1, "speed": 1000}
+QUICK: dict[str, Any] = {"prompt": "a happy dance", "duration_s": 3, "seed": 1, "speed": 100}
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +231,27 @@ def test_an_input_out_of_bounds_is_refused(client: TestClient, wrong: dict[str, 
     with pytest.raises(InvalidInput) as refusal:
         stream(client, **wrong)
     assert refusal.value.detail[0]["loc"][-1] == next(iter(wrong))
+
+
+# In the playground
+
+
+def test_it_is_heard_while_it_is_made_until_it_is_cancelled(playground: Opener) -> None:  # noqa: F811
+    with serving("apps/audio/app.py") as server:
+        tab = playground(server, viewport={"width": 1280, "height": 720}).open("/stream", duration_s=60, speed=2)
+        tab.field("Prompt").fill("happy dance in D major with drums")
+        tab.run()
+        until(lambda: tab.loudness() > 0.1)
+        expect(tab.status).to_contain_text("running")
+        expect(tab.output).to_contain_text(re.compile("0:0[4-9] / "))
+        take_picture(tab)
+        tab.cancel().ends("cancelled")
+        until(lambda: tab.loudness() == 0)
+        expect(tab.button("Play")).to_be_visible()
+
+
+def take_picture(tab: Playground) -> None:
+    """Keep what the tab shows, where pictures are wanted."""
+    if "SCREENSHOTS" in os.environ:
+        picture = PIL.Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
+        picture.quantize(64).save(ROOT / "apps" / "audio" / "screenshot.png", optimize=True)

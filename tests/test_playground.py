@@ -75,6 +75,23 @@ BRING = """(field, [type, name]) => {
     : new ClipboardEvent(type, { clipboardData: held, bubbles: true, cancelable: true });
   field.dispatchEvent(event);
 }"""
+# How loud the newest player is; 0 where there is none, or it is paused.
+HEAR = """
+const connect = AudioNode.prototype.connect;
+window.loudness = () => 0;
+AudioNode.prototype.connect = function (target) {
+  if (target instanceof AudioDestinationNode) {
+    const ear = new AnalyserNode(this.context);
+    const heights = new Float32Array(ear.fftSize);
+    connect.call(this, ear);
+    window.loudness = () => {
+      ear.getFloatTimeDomainData(heights);
+      return this.context.state === "running" ? Math.max(...heights) : 0;
+    };
+  }
+  return connect.call(this, target);
+};
+"""
 PIXELS = """image => {
   const size = { width: image.naturalWidth, height: image.naturalHeight };
   const canvas = Object.assign(document.createElement("canvas"), size);
@@ -188,6 +205,11 @@ class Playground:
         count: int = self.page.evaluate("window.previews.size")
         return count
 
+    def loudness(self) -> float:
+        """Return how loud the sound is that is heard now."""
+        loudness: float = self.page.evaluate("window.loudness()")
+        return loudness
+
 
 Opener = Callable[..., Playground]
 
@@ -206,6 +228,7 @@ def playground(browser: Browser) -> Iterator[Opener]:
                 contexts[-1].grant_permissions(["clipboard-read", "clipboard-write"])
             contexts[-1].set_default_timeout(WAIT_MS)
             contexts[-1].add_init_script(WATCH_PREVIEWS)
+            contexts[-1].add_init_script(HEAR)
         page = contexts[-1].new_page() if beside is None else beside.page.context.new_page()
         page.on("request", lambda request: requested.add(request.url))
         page.on("console", lambda message: _note(message, complaints))
@@ -643,13 +666,14 @@ def test_a_link_may_hold_any_json_where_the_endpoint_takes_it(contents: str, pla
     expect(tab.alert.first).to_contain_text("no JSON object")
 
 
-def test_a_handlers_schema_is_a_form_and_its_images_are_shown(contents: str, playground: Opener) -> None:
+def test_a_handlers_schema_is_a_form_and_its_images_and_sounds_are_shown(contents: str, playground: Opener) -> None:
     tab = playground(contents, viewport=PHONE).open("/handled")
     tab.run()
     expect(tab.region("Input")).to_contain_text("This field is required.")
     tab.field("Prompt").fill("a cat")
     tab.run().ends()
     expect(tab.result).to_have_count(6)
+    expect(tab.output.locator("audio")).to_have_count(1)
     until(lambda: tab.result.evaluate_all("images => images.every((image) => image.naturalWidth === 96)"))
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
@@ -862,6 +886,88 @@ def test_audio_and_video_can_be_played(contents: str, playground: Opener) -> Non
         tab = playground(contents).open(f"/{path}").run().ends()
         tab.output.locator(path).evaluate("media => media.play()")  # rejects what it cannot decode
         assert tab.output.locator(path).evaluate("media => media.duration") > 0
+
+
+def test_a_sound_is_heard_while_it_is_made(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", is_held=True, chunks=2)
+    tab.run()
+    let_through(contents, 1)
+    until(lambda: tab.loudness() > 0.1)
+    expect(tab.output).to_contain_text("waiting for more")
+    expect(tab.status).to_contain_text("running")
+    until(lambda: tab.loudness() < 0.01)
+    let_through(contents, 1)
+    until(lambda: tab.loudness() > 0.1)
+    tab.ends()
+    expect(tab.button("Play")).to_be_visible()  # it is over
+    expect(tab.output).to_contain_text("0:00 / 0:00")
+    expect(tab.output.get_by_role("link", name="Download")).to_have_attribute("download", "tone.wav")
+    tab.button("Play").click()
+    until(lambda: tab.loudness() > 0.1)
+
+
+def test_a_sound_is_paused_sought_and_muted_by_keyboard(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", seconds=5)
+    tab.run().ends()
+    until(lambda: tab.loudness() > 0.1)
+    tab.button("Pause").press("Enter")
+    until(lambda: tab.loudness() == 0)
+    position = tab.page.get_by_role("slider", name="Position")
+    position.press("End")
+    expect(position).to_have_attribute("aria-valuetext", "0:15 / 0:15")
+    position.press("Home")
+    expect(position).to_have_attribute("aria-valuetext", "0:00 / 0:15")
+    tab.button("Mute").press("Enter")
+    tab.button("Play").press("Enter")
+    until(lambda: float(position.input_value()) > 0 and tab.loudness() == 0)
+    tab.page.get_by_role("slider", name="Volume").press("ArrowLeft")
+    until(lambda: tab.loudness() > 0.1)
+
+
+def test_cancel_silences_a_sound_and_what_has_come_of_it_can_be_played(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", is_held=True, seconds=5)
+    tab.run()
+    let_through(contents, 1)
+    until(lambda: tab.loudness() > 0.1)
+    tab.cancel().ends("cancelled")
+    until(lambda: tab.loudness() == 0)
+    tab.button("Play").click()
+    until(lambda: tab.loudness() > 0.1)
+
+
+@pytest.mark.long
+def test_one_sound_is_heard_at_a_time(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", seconds=5)
+    tab.run().ends()
+    until(lambda: tab.loudness() > 0.1)
+    whole = tab.output.locator("audio")
+    whole.evaluate("media => media.play()")
+    expect(tab.button("Play")).to_be_visible()
+    tab.button("Play").click()
+    until(lambda: whole.evaluate("media => media.paused"))
+    tab.open("/nested").run().ends()
+    until(lambda: tab.loudness() == 0)
+    tab.choose_run("/sound")
+    expect(tab.button("Play")).to_be_visible()  # it is not started by itself again
+
+
+@pytest.mark.long
+def test_a_sound_of_another_page_waits_to_be_asked(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", seconds=5)
+    tab.run().ends()
+    until(lambda: tab.loudness() > 0.1)
+    tab.page.reload()
+    expect(tab.output).to_contain_text("0:00 / 0:15")
+    tab.button("Play").click()
+    until(lambda: tab.loudness() > 0.1)
+
+
+@pytest.mark.long
+def test_a_chunk_that_is_none_is_told_and_the_others_are_heard(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", broken=1, seconds=5).run().ends()
+    expect(tab.output).to_contain_text("The chunk at 5.0 s cannot be played")
+    expect(tab.output).to_contain_text("/ 0:15")
+    until(lambda: tab.loudness() > 0.1)
 
 
 @pytest.mark.parametrize(
@@ -1537,9 +1643,9 @@ def test_the_keyboard_is_enough(sdxl: str, playground: Opener) -> None:
     ("path", "values"),
     [
         *(("/everything", {"text": "words"}), ("/images", {"steps": 1}), ("/tokens", {}), ("/voxels", {})),
-        *(("/any", {}), ("/fails", {})),
+        *(("/any", {}), ("/fails", {}), ("/sound", {})),
     ],
-    ids=["form", "images", "text", "3D", "JSON", "failure"],
+    ids=["form", "images", "text", "3D", "JSON", "failure", "sound"],
 )
 def test_axe_finds_no_serious_problem(
     contents: str, playground: Opener, scheme: str, path: str, values: dict[str, Any]

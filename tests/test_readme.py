@@ -23,6 +23,7 @@ from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient
 from tests.fal_packages import JS, needs, needs_fal_js, needs_node
 from tests.processes import read_until
+from tests.test_playground import HEAR
 from tests.waiting import LONG_S, WAIT_S, until
 
 import streamapp
@@ -119,6 +120,7 @@ OF_JAVASCRIPT = [
 ]
 CHAT = take(APPS, "import streamapp\nfrom fastapi import WebSocket")
 CHAT_IN_PAGE = take(APPS, "const socket = new WebSocket(")
+SOUND_IN_PAGE = take(APPS, 'import { Client } from "./_')
 HANDLER = take(APPS, "from streamapp import runpod")
 HANDLER_ONCE = shell("python handler.py --test_input", APPS)
 
@@ -135,6 +137,7 @@ NOT_RUN = {
     (MAIN, "make test"): "this is it",
     (MAIN, "           submit"): "a drawing",
     (APPS, "import streamapp.fal as fal"): "tests/apps/fal_style.py begins so",
+    (APPS, 'yield {"start_s"'): "apps/audio/app.py does so",
     (APPS, "python handler.py --rp_serve_api"): "it does not end; tests/test_script.py serves one",
     (PYTHON, "pip install"): "it is for an index; .ci/wheel installs",
     (JAVASCRIPT, "npm install"): "it is for a registry; tests/test_js_client.py packs the package",
@@ -316,6 +319,21 @@ def test_the_chat_in_a_page(tmp_path: Path) -> None:
         page.evaluate(f"() => {{ {CHAT_IN_PAGE.replace('127.0.0.1:8000', url.removeprefix('http://'))} }}")
         until(lambda: httpx.post(f"{url}/announce", json={"room": "lobby", "text": "soon"}).json() == 1)
         until(lambda: {"announcement": "soon"} in page.evaluate("said"))
+
+
+@needs_chromium
+def test_a_sound_in_a_page() -> None:
+    with (
+        serving([*SERVE[:4], "apps/audio/app.py"], ROOT) as url,
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
+    ):
+        page = browser.new_page()
+        page.add_init_script(HEAR)
+        page.goto(f"{url}/health")
+        page.add_script_tag(type="module", content=SOUND_IN_PAGE)
+        page.click("body")
+        until(lambda: page.evaluate("window.loudness()") > 0.1)
 
 
 @needs_chromium

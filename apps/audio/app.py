@@ -42,7 +42,7 @@ class AudioInput(BaseModel):
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1, description="The same seed plays the same again.")
     chunk_s: float = Field(default=0.5, ge=0.1, le=5, title="Seconds in a chunk")
     speed: float = Field(
-        default=4, ge=1, le=1000, description="How many times as fast as it is heard it may be made, at most."
+        default=4, ge=1, le=100, description="How many times as fast as it is heard it may be made, at most."
     )
 
 

@@ -174,9 +174,10 @@ class Contents(streamapp.App):
 
     @streamapp.endpoint("/handled")
     def handled(self, input: Annotated[Any, Body(), WithJsonSchema(HANDLED)]) -> Iterator[Any]:
-        """Emit images as handlers for Runpod write them: in base64, under any key."""
+        """Emit images and a sound as handlers for Runpod write them: in base64, under any key."""
         for kind in ("PNG", "JPEG", "GIF", "WEBP"):
             yield {"status": "processed", f"{kind.lower()}_base64": in_base64(kind, 0)}
+        yield {"audio_base64": base64.b64encode(tone(0.5)).decode()}
         yield {
             "words": "/9j/ is how a JPEG begins",
             "tiles": [{"n": n, "image": in_base64("PNG", n + 1)} for n in range(2)],
@@ -186,6 +187,19 @@ class Contents(streamapp.App):
     def audio(self, stream: streamapp.Stream, seconds: float = 0.5) -> dict[str, Any]:
         """Return a tone."""
         return {"audio": streamapp.Audio(tone(seconds), "audio/wav", "tone.wav"), "seconds": seconds}
+
+    @streamapp.endpoint("/sound")
+    def sound(
+        self, stream: streamapp.Stream, chunks: int = 3, seconds: float = 0.33, is_held: bool = False, broken: int = -1
+    ) -> Iterator[Any]:
+        """Emit a tone in chunks, each when `/open` lets it, one of them broken, then the whole tone."""
+        for n in range(chunks):
+            if is_held:
+                self.wait(stream)
+            chunk = b"no sound" if n == broken else tone(seconds)
+            audio = streamapp.Audio(chunk, "audio/wav")
+            yield {"start_s": round(n * seconds, 1), "sample_rate": 8000, "audio": audio}
+        yield {"audio": streamapp.Audio(tone(chunks * seconds), "audio/wav", "tone.wav")}
 
     @streamapp.endpoint("/video")
     def video(self, stream: streamapp.Stream) -> dict[str, Any]:

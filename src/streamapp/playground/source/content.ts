@@ -15,6 +15,13 @@ export interface Voxels {
   colors?: number[][];
 }
 
+/** A piece of a sound: it begins at `startS` of it, and has so many frames a second. */
+export interface Chunk {
+  media: Media;
+  startS: number;
+  rate: number | undefined;
+}
+
 type MediaKind = "image" | "audio" | "video" | "mesh" | "file" | "elsewhere";
 
 /** One thing to be shown; a newer one of the same slot takes its place. */
@@ -46,14 +53,15 @@ function contentOf(value: any, slot: string): Content | undefined {
 }
 
 const DATA_URI = /^data:((?:image|audio|video)\/[\w.+-]+)[;,]/i;
-// What an image's bytes begin with, in base64.
+// What the bytes of images and sounds begin with, in base64.
 const BEGINNINGS: [RegExp, string][] = [
   [/^iVBORw0KGgo/, "image/png"], [/^\/9j\//, "image/jpeg"], [/^R0lGOD[dl]h/, "image/gif"], [/^UklGR.{6}XRUJQ/, "image/webp"],
+  [/^UklGR.{6}XQVZF/, "audio/wav"], [/^SUQz/, "audio/mpeg"], [/^T2dnU/, "audio/ogg"], [/^ZkxhQ/, "audio/flac"],
 ];
 const LEAST_BASE64 = 40; // a word may begin like the smallest image
 const SAMPLE = 200;
 
-/** Return what a text shows that is a data URI, or an image's bare base64, as handlers write it. */
+/** Return what a text shows that is a data URI, or the bare base64 of an image or a sound, as handlers write it. */
 export function inlineMedia(value: unknown): Media | undefined {
   if (typeof value !== "string" || value.length < LEAST_BASE64) return undefined;
   const beginning = value.slice(0, SAMPLE);
@@ -62,6 +70,13 @@ export function inlineMedia(value: unknown): Media | undefined {
   const type = BEGINNINGS.find(([pattern]) => pattern.test(beginning))?.[1];
   if (!type || !/^[\w+/\s]+=*\s*$/.test(beginning)) return undefined;
   return { url: `data:${type};base64,${value}`, content_type: type };
+}
+
+/** Return where in a sound the audio of an output is; undefined where it is no chunk of one. */
+export function chunkOf(payload: any): Omit<Chunk, "media"> | undefined {
+  const { start_s: startS, sample_rate: rate } = payload ?? {};
+  if (typeof startS !== "number" || startS < 0) return undefined;
+  return { startS, rate: typeof rate === "number" ? rate : undefined };
 }
 
 function kindOf({ url, content_type, file_name = "" }: Media): MediaKind {

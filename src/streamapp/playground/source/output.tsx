@@ -6,6 +6,7 @@ import { stringifyJson } from "streamapp-client";
 import { Contents } from "./contents";
 import { CopyButton, Meter } from "./parts";
 import type { Frame, Run } from "./run";
+import { SoundView } from "./soundview";
 import { Strip } from "./strip";
 import { Text } from "./text";
 import { Tree } from "./tree";
@@ -25,6 +26,7 @@ export function Output({ run }: { run: Run }) {
       <Progress run={run} />
       {run.attempt > 1 && <p className="note">Its worker was lost: this is attempt {run.attempt}, and what came before does not count.</p>}
       {run.answer && <p className="note">{run.answer}</p>}
+      {[...run.sounds].map(([slot, sound]) => <SoundView key={sound.id} sound={sound} name={slot} run={run} />)}
       {shown && <Contents frame={shown} isOver={run.isOver} />}
       {frames.length > 1 && <Strip frames={frames} at={at} choose={(n) => choose(n === end ? undefined : n)} />}
       {run.text && <Text text={run.text} isSource={run.isPlain} />}

@@ -3,9 +3,10 @@
 import { type Client, type JobStatus, type Session, type Stream, type StreamEvent, StreamappError } from "streamapp-client";
 
 import { type Piece, piecesOf, typeOf } from "./answer";
-import { type Content, contentsOf, sizeOf, textOf } from "./content";
+import { type Chunk, chunkOf, type Content, contentsOf, sizeOf, textOf } from "./content";
 import type { Past } from "./history";
 import { addressed, type Endpoint, type Input } from "./schema";
+import { Sound } from "./sound";
 import { inTurn } from "./turns";
 
 export type Status = "sought" | "queued" | "running" | "reconnecting" | "succeeded" | "cancelled" | "failed";
@@ -78,6 +79,8 @@ export class Run {
   frames: Frame[] = [];
   /** The newest content of each slot that outputs, not previews, have brought. */
   results = new Map<string, Content>();
+  /** The sounds that outputs bring in chunks, by their slots. */
+  sounds = new Map<string, Sound>();
   /** Previews have come behind a result: what outputs bring are parts, of which previews show the whole so far. */
   isPreviewed = false;
   text = "";
@@ -365,7 +368,21 @@ export class Run {
     this.#textKind ??= piece?.kind;
     if (piece && piece.kind === this.#textKind) this.text += piece.text === this.text ? "" : piece.text;
     else if (piece?.text !== this.text) this.#keepOutput({ name, data });
-    this.#fill(contentsOf(data));
+    const contents = contentsOf(data);
+    const chunk = chunkOf(data);
+    this.#fill(chunk ? contents.filter(({ kind }) => kind !== "audio") : contents);
+    for (const content of contents) if (chunk && content.kind === "audio") this.#hear(content.slot, { ...chunk, media: content.media });
+  }
+
+  /** Take a chunk of a sound; one that begins at 0 is the first of another. */
+  #hear(slot: string, chunk: Chunk): void {
+    let sound = chunk.startS > 0 ? this.sounds.get(slot) : undefined;
+    if (!sound) {
+      sound = new Sound(chunk.rate);
+      sound.subscribe(() => this.#change());
+      this.sounds.set(slot, sound);
+    }
+    sound.add(chunk);
   }
 
   #fill(contents: Content[]): void {
@@ -392,6 +409,7 @@ export class Run {
     this.attempt = attempt;
     this.progress = undefined;
     this.results.clear();
+    this.sounds.clear();
     this.isPreviewed = false;
     this.text = "";
     this.#textKind = undefined;
@@ -409,6 +427,7 @@ export class Run {
   #end(status: Status): void {
     if (this.isOver) return;
     this.endedAt = performance.now();
+    for (const sound of this.sounds.values()) sound.end();
     this.#set(status);
   }
 
