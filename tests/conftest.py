@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 from tests import sampling
 from tests.at_work import Gate
 from tests.namespace import own_network  # noqa: F401 - a fixture
@@ -21,6 +22,8 @@ from streamapp.jobs.events import Event
 
 # Several threads of torch wait for each other by spinning: four times the work, where others want the cores too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("any machine", deadline=None)  # a slow one is no failure
+settings.load_profile("any machine")
 # Half of the whole time. Begun last, one of them would run alone.
 SLOWEST = {
     *("test_playground.py", "test_js_client.py", "test_fal_client.py", "test_fal_js.py", "test_tiny_model.py"),
