@@ -158,7 +158,7 @@ def test_the_built_page_is_that_of_the_sources() -> None:
 def test_the_wheel_has_the_page_and_not_its_sources() -> None:
     files = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     page = {path for path in files if path.startswith("streamapp/playground/")}
-    parts = ("index.html", "LICENSES.txt", *NAMED)
+    parts = ("index.html", "LICENSES.txt", "client.js", *NAMED)
     assert page >= {f"streamapp/playground/dist/{path}" for path in parts}
     assert not any(path.startswith("streamapp/playground/source") for path in page)
 

@@ -104,7 +104,7 @@ def test_a_file_is_sent_with_its_type_and_inert(folder: Path) -> None:
     answer = client(folder).get("/style.css")
     assert (answer.text, answer.headers["content-type"]) == (STYLE, "text/css; charset=utf-8")
     assert answer.headers["content-security-policy"] == POLICY
-    assert (answer.headers["x-content-type-options"], answer.headers["referrer-policy"]) == ("nosniff", "no-referrer")
+    assert (answer.headers["x-content-type-options"], answer.headers["referrer-policy"]) == ("nosniff", "same-origin")
 
 
 @pytest.mark.parametrize(

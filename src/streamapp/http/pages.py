@@ -167,7 +167,7 @@ def _headers(policy: str) -> dict[str, str]:
         "Cache-Control": "no-cache",
         "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        "Referrer-Policy": "same-origin",  # told nothing, the server would take a form for another site's
         "Vary": "Accept-Encoding",
     }
 

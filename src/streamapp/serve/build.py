@@ -206,8 +206,9 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face], pag
         return describe(error, where="the server", debug=settings.debug)
 
     async def find_page(request: Request) -> Response | None:
-        is_page = path_in(request) in pages.roots or not _is_taken(request.app, request.scope)
-        return await pages.find(request) if is_page else None
+        page = await pages.find(request)
+        is_hidden = page is not None and path_in(request) not in pages.roots and _is_taken(request.app, request.scope)
+        return None if is_hidden else page
 
     shown_tokens = [face.shown_tokens for face in faces if face.shown_tokens is not None]
     unlogged = Middleware(UnloggedToken, fields=[shown.field for shown in shown_tokens])
@@ -292,9 +293,12 @@ def _is_opened(api: FastAPI, scope: Scope) -> bool:
 
 def _is_taken(api: FastAPI, scope: Scope) -> bool:
     """Say whether a route takes a path, by some method, slash at its end or not."""
-    path = scope["path"]
-    asked = [{**scope, "path": place} for place in (path, f"{path}/", path.rstrip("/"))]
+    asked = [scope, {**scope, "path": _with_other_slash(scope["path"])}]
     return any(route.matches(each)[0] is not Match.NONE for route in api.router.routes for each in asked)
+
+
+def _with_other_slash(path: str) -> str:
+    return path.rstrip("/") if path.endswith("/") else f"{path}/"
 
 
 # Endpoints
@@ -436,7 +440,7 @@ class _EitherSlash:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that no route has taken."""
         path = scope["path"]
-        other = {**scope, "path": path.rstrip("/") if path.endswith("/") else f"{path}/"}
+        other = {**scope, "path": _with_other_slash(path)}
         if any(route.matches(other)[0] is not Match.NONE for route in self._router.routes):
             return await self._router(other, receive, send)
         if scope["type"] != "websocket":
