@@ -39,6 +39,7 @@ ELSEWHERE = {
     "serve.server": "test_end_to_end.py",
     "jobs.store": "test_jobs.py",
     **dict.fromkeys(("sockets.conversation", "sockets.fal_socket", "sockets.own_socket"), "test_realtime.py"),
+    **dict.fromkeys(("webrtc.datasocket", "webrtc.peer"), "test_webrtc_peer.py"),
     "cli.main": "test_cli.py",
     **dict.fromkeys(
         (f"runpod.serverless.utils.rp_{name}" for name in ("cleanup", "cuda", "debugger", "download", "upload")),

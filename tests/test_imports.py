@@ -41,6 +41,7 @@ ORDER = (
     *("sockets.outgoing", "sockets.live", "sockets.conversation", "sockets.fal_socket", "sockets.own_socket"),
     *("sockets.realtime", "sockets.raw"),
     *("sockets.outbox", "sockets.rooms"),
+    *("webrtc.pieces", "webrtc.datasocket", "webrtc.film", "webrtc.offers", "webrtc.peer", "webrtc.signalling"),
     *("fal.exceptions", "fal.container", "fal.ref", "fal.app", "fal.toolkit", "fal.tokens", "fal.over_socket"),
     *("fal.api", "fal.environment"),
     *("runpod.ids", "runpod.endpoints", "runpod.schema", "runpod.apps", "runpod.progress", "runpod.outcomes"),

@@ -24,10 +24,11 @@ def make(
     channels: tuple[ChannelStatistics, ...] = (),
     input_bytes: int = 0,
     places: PlacesStatistics | None = None,
+    peers: int = 0,
 ) -> Metrics:
     counts = jobs or JobsStatistics(finished=0, succeeded=0, failed=0, cancelled=0)
     taken = places or PlacesStatistics({}, 0)
-    return Metrics(lambda: workers, lambda: counts, lambda: channels, lambda: input_bytes, lambda: taken)
+    return Metrics(lambda: workers, lambda: counts, lambda: channels, lambda: input_bytes, lambda: taken, lambda: peers)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -50,6 +51,10 @@ def test_every_worker_has_its_figures() -> None:
     assert page["streamapp_queue_length{sdxl,sync}"] == 3
     assert page["streamapp_jobs_running{sdxl,sync}"] == 1
     assert page["streamapp_jobs_refused_total{sdxl,sync}"] == 7
+
+
+def test_peer_connections_are_counted() -> None:
+    assert samples(make(peers=3))["streamapp_peers{}"] == 3
 
 
 def test_jobs_are_counted_by_how_they_ended() -> None:

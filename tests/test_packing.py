@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from streamapp.errors import NotEncodable
 from streamapp.jobs.events import Log, Output, Preview, Progress
 from streamapp.jobs.packing import to_packed_event
-from streamapp.media import File
+from streamapp.media import File, Image
 
 
 class Frame(BaseModel):
@@ -87,3 +87,76 @@ def test_what_contains_itself_is_refused_as_elsewhere(first: Any) -> None:
 
 def test_what_msgpack_does_not_have_is_json_alone() -> None:
     assert to_packed_event({"data": b"\xff", "n": 1 << 64}).packed is None
+
+
+class Reel:
+    """Show images by noting them."""
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+
+    def show(self, image: PIL.Image.Image | Image) -> dict[str, Any]:
+        self.shown.append(image)
+        return {"frame": len(self.shown)}
+
+    def follow(self, before: Any) -> None:
+        raise AssertionError
+
+
+class Painted(BaseModel):
+    model_config = {"arbitrary_types_allowed": True}
+    picture: PIL.Image.Image = Field(serialization_alias="image")
+
+
+PIL_IMAGE = PIL.Image.new("RGB", (2, 2))
+IMAGE = Image.from_pil(PIL_IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (PIL_IMAGE, {"frame": 1}),
+        (IMAGE, {"frame": 1}),
+        (IMAGE.data, {"frame": 1}),
+        (io.BytesIO(IMAGE.data), {"frame": 1}),
+        ({"a": 1, "image": IMAGE}, {"a": 1, "image": {"frame": 1}}),
+        ([1, PIL_IMAGE, 2], [1, {"frame": 1}, 2]),
+        ((PIL_IMAGE,), [{"frame": 1}]),
+        ({"images": [{"image": PIL_IMAGE}]}, {"images": [{"image": {"frame": 1}}]}),
+        (Painted(picture=PIL_IMAGE), {"image": {"frame": 1}}),
+        (Output({"image": PIL_IMAGE}), {"image": {"frame": 1}}),
+        (Preview(PIL_IMAGE, 1, 2), {"image": {"frame": 1}, "step": 1, "total": 2}),
+        (Preview(IMAGE), {"image": {"frame": 1}}),
+        (Preview({"look": PIL_IMAGE}, key="a"), {"look": {"frame": 1}, "key": "a"}),
+    ],
+)
+def test_an_image_goes_to_the_film_of_a_client_that_has_one(value: Any, data: Any) -> None:
+    event = to_packed_event(value, None, reel := Reel(), at_once=True)
+    assert event.json() == data
+    assert len(reel.shown) == 1
+
+
+@pytest.mark.parametrize("value", [{"a": [1, "b", None]}, "text", [], File(b"x", "text/plain"), b"x", {1, 2}])
+def test_what_has_no_image_is_written_as_ever_where_there_is_a_film(value: Any) -> None:
+    assert to_packed_event(value, None, reel := Reel()).data == to_packed_event(value).data
+    assert reel.shown == []
+
+
+def test_a_model_without_an_image_writes_itself_where_there_is_a_film() -> None:
+    assert to_packed_event(Part(b"x"), None, Reel()).data == to_packed_event(Part(b"x")).data
+
+
+def test_of_several_images_the_first_goes_to_the_film() -> None:
+    event = to_packed_event({"a": IMAGE, "b": IMAGE}, None, Reel()).json()
+    assert (event["a"], event["b"]["content_type"]) == ({"frame": 1}, "image/png")
+
+
+def test_progress_has_no_image_for_a_film() -> None:
+    assert to_packed_event(Progress(1, 2), None, Reel()).kind == "progress"
+
+
+def test_what_contains_itself_is_told_where_there_is_a_film() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(NotEncodable):
+        to_packed_event(loop, None, Reel())

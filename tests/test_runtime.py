@@ -451,7 +451,7 @@ async def test_when_the_thread_is_stuck_the_process_is_told_to_end() -> None:
 async def test_metrics_show_workers_jobs_and_readers() -> None:
     async with running(app := Example()) as runtime:
         jobs, channels = runtime.jobs.statistics, runtime.channel_statistics
-        metrics = Metrics(runtime.worker_statistics, jobs, channels, lambda: 0, runtime.places.statistics)
+        metrics = Metrics(runtime.worker_statistics, jobs, channels, lambda: 0, runtime.places.statistics, lambda: 0)
         runtime.observers.append(metrics.observe)
         await submit(runtime, "/value")
         waiting = await submit(runtime, "/wait")

@@ -206,3 +206,53 @@ def test_the_current_settings_are_those_of_the_context_else_the_process_s() -> N
     context = contextvars.copy_context()
     context.run(enter_settings, served)
     assert (context.run(current_settings), current_settings()) == (served, get_settings())
+
+
+@pytest.mark.parametrize(
+    ("said", "urls"),
+    [
+        ("stun:a.example", [("stun:a.example",)]),
+        (
+            "stun:a.example:3478, turn:b.example?transport=tcp",
+            [("stun:a.example:3478",), ("turn:b.example?transport=tcp",)],
+        ),
+        ('["stun:a.example"]', [("stun:a.example",)]),
+        ('[{"urls": "turns:a.example", "username": "u", "credential": "c"}]', [("turns:a.example",)]),
+        ('[{"urls": ["stun:a.example", "stun:b.example"]}]', [("stun:a.example", "stun:b.example")]),
+    ],
+)
+def test_servers_for_webrtc_are_urls_or_as_browsers_have_them(
+    monkeypatch: pytest.MonkeyPatch, said: str, urls: list[tuple[str, ...]]
+) -> None:
+    monkeypatch.setenv("STREAMAPP_WEBRTC_ICE_SERVERS", said)
+    assert [server.urls for server in Settings().webrtc_ice_servers] == urls
+
+
+@pytest.mark.parametrize("said", ["a.example", "http://a.example", "stun:a b", '[{"urls": []}]', '[{"url": "stun:a"}]'])
+def test_a_server_for_webrtc_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("STREAMAPP_WEBRTC_ICE_SERVERS", said)
+    with pytest.raises(DefinitionError, match="STREAMAPP_WEBRTC_ICE_SERVERS: "):
+        get_settings()
+
+
+def test_the_credential_of_a_server_for_webrtc_is_not_shown() -> None:
+    server = {"urls": "turn:a.example", "username": "u", "credential": "hidden"}
+    assert "hidden" not in repr(Settings.model_validate({"webrtc_ice_servers": [server]}))
+
+
+def test_the_credential_of_a_server_for_webrtc_is_not_told_with_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_WEBRTC_ICE_SERVERS", '[{"url": "turn:a.example", "credential": "hidden"}]')
+    with pytest.raises(DefinitionError, match="got url, credential") as caught:
+        get_settings()
+    assert "hidden" not in str(caught.value)
+
+
+def test_addresses_for_webrtc_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_WEBRTC_ADDRESSES", "10.0.0.1,fd00::1")
+    assert [str(address) for address in Settings().webrtc_addresses] == ["10.0.0.1", "fd00::1"]
+
+
+def test_an_interface_is_no_address_for_webrtc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAPP_WEBRTC_ADDRESSES", "eth0")
+    with pytest.raises(DefinitionError, match="STREAMAPP_WEBRTC_ADDRESSES: .*'eth0'"):
+        get_settings()

@@ -55,6 +55,14 @@ WITHOUT = {
         "asyncio.wrap_future(ready)": "the same",
         "ready.result()": DONE,
     },
+    "streamapp/webrtc/datasocket.py": {
+        "self._news.wait()": "until the client sends, or has gone, for whose signs of life aioice asks",
+        "self._writable.wait()": "who sends has `send_timeout_s`, and the connection's end wakes it",
+    },
+    "streamapp/webrtc/peer.py": {
+        "gather(component, addresses)": "aioice's, which gives its servers 5 s",
+        "self._opened.result()": "it is done",
+    },
     "streamapp/sockets/rooms.py": {"self._news": "a member's writer, which ends with its session"},
     "streamapp/testing/fal.py": {"serving.result()": "the server's own end, which is bounded"},
     "streamapp/workers/binding.py": {
@@ -125,7 +133,7 @@ WITHOUT = {
     "streamapp/jobs/stream.py": {
         "rest": BY_THE_JOB,
         "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
-        "in_encoder(to_packed_event, payload, self._channel.publisher)": BY_THE_JOB,
+        "in_encoder(to_packed_event, payload, channel.publisher, channel.film)": BY_THE_JOB,
     },
     "streamapp/workers/sessions.py": {
         "inbox.wait()": "it has one by itself",

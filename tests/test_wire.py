@@ -7,7 +7,17 @@ from websockets.frames import Frame
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from streamapp.sockets.wire import WIRE_EXTENSION, Message, binary_frame, close_frame, size_of, text_frame, wire_of
+from streamapp.sockets.wire import (
+    FILM_EXTENSION,
+    WIRE_EXTENSION,
+    Message,
+    binary_frame,
+    close_frame,
+    film_of,
+    size_of,
+    text_frame,
+    wire_of,
+)
 
 
 def read(*frames: bytes) -> list[Frame]:
@@ -63,3 +73,10 @@ def test_a_foreign_server_lends_nothing(scope: Scope) -> None:
 def test_what_is_lent_stands_in_the_scope() -> None:
     lent = object()
     assert wire_of({"extensions": {WIRE_EXTENSION: lent}}) is lent
+
+
+@pytest.mark.parametrize(
+    ("scope", "found"), [({}, None), ({"extensions": {}}, None), ({"extensions": {FILM_EXTENSION: "film"}}, "film")]
+)
+def test_a_client_with_a_video_has_a_film_in_its_scope(scope: Scope, found: object) -> None:
+    assert film_of(scope) == found

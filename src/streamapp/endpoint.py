@@ -56,6 +56,7 @@ class SessionMark:
 
     Attributes:
         is_raw: the method gets the WebSocket itself.
+        webrtc: it is reached by WebRTC, too.
         input_type, output_type: instead of the annotations, where they are not None.
         encode, decode: of binary frames; msgpack when None.
     """
@@ -67,6 +68,7 @@ class SessionMark:
     session_timeout: float | None = None
     timeout_s: float | None = None
     max_resume_window_s: float | None = None
+    webrtc: bool = False
     input_type: Any = None
     output_type: Any = None
     content_type: str = "application/msgpack"

@@ -252,7 +252,7 @@ class Image(File):
             quality: of JPEG and WebP, 1 to 100.
         """
         buffer = io.BytesIO()
-        _writable(pil, format).save(buffer, format, compress_level=1, quality=quality)
+        writable(pil, format).save(buffer, format, compress_level=1, quality=quality)
         return cls(buffer.getvalue(), width=pil.width, height=pil.height)
 
     def to_pil(self, mode: str | None = "RGB") -> PIL.Image.Image:
@@ -434,7 +434,7 @@ def _upright_size(pil: PIL.Image.Image) -> tuple[int, int]:
     return (pil.height, pil.width) if turned else pil.size
 
 
-def _writable(pil: PIL.Image.Image, format: ImageFormat) -> PIL.Image.Image:
+def writable(pil: PIL.Image.Image, format: ImageFormat) -> PIL.Image.Image:
     if pil.mode in _WRITABLE_MODES[format]:
         return pil
     if pil.has_transparency_data and format != "JPEG":

@@ -17,7 +17,7 @@ _NETWORK_SHARE, _CROWDED_SHARE = 0.5, 0.75
 class PlacesStatistics(NamedTuple):
     """Describe the sessions at one moment."""
 
-    #: how many there are, by the app's name and "realtime" or "websocket"
+    #: how many there are, by the app's name and "realtime", "websocket" or "webrtc"
     taken: dict[tuple[str, str], int]
     #: sessions refused because there were too many
     refused: int
@@ -71,7 +71,7 @@ class Places:
         """Take a place until `leave`; raises as `check` does.
 
         Args:
-            kind: "realtime" or "websocket".
+            kind: "realtime", "websocket", or "webrtc" of who has yet to say which session it wants.
             network: where it comes from; "" of who has no share, as this machine, or a caller with a name.
             end: called on the loop when a drain begins; what has none hears of it by its job.
         """

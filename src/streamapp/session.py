@@ -95,6 +95,7 @@ def realtime(
     session_timeout: float | None = None,
     timeout_s: float | None = None,
     max_resume_window_s: float | None = None,
+    webrtc: bool = False,
     input_modal: Any = None,
     output_modal: Any = None,
     content_type: str = "application/msgpack",
@@ -119,6 +120,7 @@ def realtime(
         timeout_s: how long an input may take, or the whole of a method that goes through them; the deployment's
             `timeout_s` when None.
         max_resume_window_s: the most that a client can have the session wait for it when its connection is lost.
+        webrtc: serve it by WebRTC as well, where its images are frames of a video; needs the extra `webrtc`.
         input_modal, output_modal: types, instead of what the annotations say.
         content_type, encode_message, decode_message: of binary messages, where they are not msgpack.
     Raises:
@@ -131,6 +133,7 @@ def realtime(
         session_timeout=session_timeout,
         timeout_s=timeout_s,
         max_resume_window_s=max_resume_window_s,
+        webrtc=webrtc,
         input_type=input_modal,
         output_type=output_modal,
         content_type=content_type,

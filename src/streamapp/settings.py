@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -35,6 +46,34 @@ def _host_name(name: str) -> str:
     if re.fullmatch(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*", name) is None:
         raise ValueError("Expected names like example.org or *.example.org, without scheme and port")
     return name
+
+
+def _ice_url(url: str) -> str:
+    if re.fullmatch(r"(stuns?|turns?):[^\s/?:@]+(:[0-9]{1,5})?(\?transport=(udp|tcp))?", url) is None:
+        raise ValueError("Expected URLs like stun:stun.example.org:3478 or turn:turn.example.org?transport=udp")
+    return url
+
+
+def _several(urls: Any) -> Any:
+    return [urls] if isinstance(urls, str) else urls
+
+
+class IceServer(BaseModel):
+    """Name a STUN or TURN server as browsers have it: https://www.w3.org/TR/webrtc/#dom-rtciceserver."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    urls: Annotated[
+        tuple[Annotated[str, AfterValidator(_ice_url)], ...], BeforeValidator(_several), Field(min_length=1)
+    ]
+    username: str | None = None
+    credential: SecretStr | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_url(cls, value: Any) -> Any:
+        """Take a URL alone."""
+        return {"urls": value} if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -105,6 +144,15 @@ class Settings(BaseSettings):
         default=("127.0.0.1", "::1"), description="addresses whose X-Forwarded-* headers are believed; * for all"
     )
 
+    webrtc_ice_servers: Annotated[tuple[IceServer, ...], NoDecode] = Field(
+        default=(),
+        description="STUN and TURN servers, for where WebRTC has a NAT in its way: URLs with commas between them, or a "
+        "JSON list of objects with urls, username and credential",
+    )
+    webrtc_addresses: Annotated[tuple[IPvAnyAddress, ...], NoDecode] = Field(
+        default=(), description="this machine's addresses that WebRTC listens on; all but loopback if unset"
+    )
+
     @field_validator("files_dir", mode="before")
     @classmethod
     def _expand(cls, folder: Any) -> Any:
@@ -125,7 +173,9 @@ class Settings(BaseSettings):
         """Take the line end off what comes from a file, as pydantic does of numbers; a blank key is then too short."""
         return text.strip() if isinstance(text, str) else text
 
-    @field_validator("cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
+    @field_validator(
+        "cors_origins", "allowed_hosts", "trusted_proxies", "webrtc_ice_servers", "webrtc_addresses", mode="before"
+    )
     @classmethod
     def _split(cls, names: Any) -> Any:
         """Take one name, or several with commas between them, where it is not a JSON list."""
@@ -182,7 +232,7 @@ def _told(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
     field = Settings.model_fields[name]
     is_secret = SecretStr in get_args(field.annotation)
-    got = "a blank one" if is_secret else repr(error["input"])[:_MAX_SHOWN]
+    got = "a blank one" if is_secret else _shown(error["input"])
     kind = next((_EXPECTED[t] for t in (field.annotation, *get_args(field.annotation)) if t in _EXPECTED), None)
     if kind is None:
         message = error["msg"].removeprefix("Value error, ")
@@ -190,3 +240,8 @@ def _told(error: ErrorDetails) -> str:
     bounds = [f", {bound.ge} or more" for bound in field.metadata if isinstance(bound, Ge)]
     bounds += [f", more than {bound.gt}" for bound in field.metadata if isinstance(bound, Gt)]
     return f"{_PREFIX}{name.upper()}: expected {kind}{''.join(bounds)}, got {got}"
+
+
+def _shown(given: Any) -> str:
+    """Name what came; of an object its names alone, as one of its values may be a secret."""
+    return (", ".join(map(str, given)) if isinstance(given, dict) else repr(given))[:_MAX_SHOWN]

@@ -28,6 +28,7 @@ class Metrics:
         channels: gives the statistics of the channels of active jobs.
         input_bytes: gives the bytes of the inputs of requests and jobs under way.
         places: gives the counts of sessions.
+        peers: gives the count of peer connections.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Metrics:
         channels: Callable[[], Iterable[ChannelStatistics]],
         input_bytes: Callable[[], int],
         places: Callable[[], PlacesStatistics],
+        peers: Callable[[], int],
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Statistics(workers, jobs, channels, input_bytes, places))
+        self._registry.register(_Statistics(workers, jobs, channels, input_bytes, places, peers))
         self._job_seconds = Histogram(
             "streamapp_job_seconds",
             "How long jobs ran.",
@@ -72,12 +74,14 @@ class _Statistics(Collector):
         channels: Callable[[], Iterable[ChannelStatistics]],
         input_bytes: Callable[[], int],
         places: Callable[[], PlacesStatistics],
+        peers: Callable[[], int],
     ) -> None:
         self._workers = workers
         self._jobs = jobs
         self._channels = channels
         self._input_bytes = input_bytes
         self._places = places
+        self._peers = peers
 
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_workers()
@@ -101,6 +105,7 @@ class _Statistics(Collector):
         for labels, count in places.taken.items():
             sessions.add_metric(labels, count)
         yield sessions
+        yield GaugeMetricFamily("streamapp_peers", "Open peer connections, by WebRTC.", self._peers())
         yield CounterMetricFamily("streamapp_sessions_refused", "Sessions refused with 503.", places.refused)
 
     def _collect_workers(self) -> Iterator[Metric]:

@@ -44,6 +44,7 @@ from .subscriber import Readers, Subscriber
 
 if TYPE_CHECKING:
     from ..media import Publisher
+    from .packing import Film
 
 
 class ChannelStatistics(NamedTuple):
@@ -80,9 +81,10 @@ class Channel:
         first_n: the number before that of the first event.
     Attributes:
         publisher: what keeps the files of those who emit here, whichever thread of the app's they are in.
+        film: what shows a session's images as a video, while its client has one.
     """
 
-    __slots__ = ("_lock", "_log", "_on_terminal", "_pace", "_readers", "_turns", "publisher")
+    __slots__ = ("_lock", "_log", "_on_terminal", "_pace", "_readers", "_turns", "film", "publisher")
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Channel:
         self._readers = Readers(self._lock, self._log, self._pace, self._turns)
         self._on_terminal = on_terminal
         self.publisher: Publisher | None = None
+        self.film: Film | None = None
 
     @property
     def terminal(self) -> Event | None:

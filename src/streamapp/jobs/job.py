@@ -471,7 +471,8 @@ class Job:
             if self.inbox is not None:
                 self.inbox.close()
         # Jobs are kept for long: let go of what can be megabytes.
-        self.arguments, self.context, self.channel.publisher = None, contextvars.Context(), None
+        self.arguments, self.context = None, contextvars.Context()
+        self.channel.publisher = self.channel.film = None
         request = self.request
         is_repeated = request.is_repeatable and self.status == "failed"
         if request_bytes(request) > KEPT_REQUEST and not is_repeated:

@@ -2,6 +2,8 @@
 
 In JSON bytes are a file, whose data URI takes a third more, and which a client of fal's does not expect in a realtime
 session. All else is in msgpack what it is in JSON: it is read back from there.
+
+Where a session's client has a video, the first image of each output and preview goes there, and is not written at all.
 """
 
 import io
@@ -9,13 +11,14 @@ import math
 from collections import deque
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgpack
+import PIL.Image
 from pydantic import BaseModel
 from pydantic_core import from_json, to_jsonable_python
 
-from ..media import File, Publisher
+from ..media import File, Image, Publisher, media_of
 from ..text import whole
 from .content import is_plain
 from .events import Event, Output, Preview, dumped, preview_payload, to_event
@@ -24,11 +27,33 @@ _BYTES = (bytes, bytearray, memoryview, io.BytesIO)
 _ITEMS = (list, tuple, set, frozenset, deque)
 
 
-def to_packed_event(value: Any, publisher: Publisher | None = None, *, at_once: bool = False) -> Event:
+class Film(Protocol):
+    """Show images of one session as frames of a video, instead of having each written out. Any thread may call."""
+
+    def show(self, image: PIL.Image.Image | Image) -> dict[str, Any]:
+        """Make an image the newest frame, and return what stands for it in JSON; the caller may change it afterwards.
+
+        Copies it; what takes longer is left for later.
+        """
+        ...
+
+    def follow(self, before: "Film") -> None:
+        """Go on where another film of the session has ended."""
+        ...
+
+
+def to_packed_event(
+    value: Any, publisher: Publisher | None = None, film: Film | None = None, *, at_once: bool = False
+) -> Event:
     """Encode an emitted value as `to_event` does, with msgpack besides where bytes are in it.
+
+    Args:
+        film: what shows its first image.
 
     Divergence: elsewhere a model says itself how its bytes are written in JSON, as text, say, which an image is not.
     """
+    if film is not None:
+        value = _filmed(value, film)
     payload = value.payload if isinstance(value, Output | Preview) else value
     try:
         if is_plain(payload) or not _has_bytes(payload):
@@ -43,6 +68,49 @@ def to_packed_event(value: Any, publisher: Publisher | None = None, *, at_once: 
     with suppress(OverflowError, ValueError, TypeError):  # an integer of more than 64 bits, which JSON takes
         event.pack(msgpack.packb(_packable(payload, publisher)))
     return event
+
+
+def _filmed(value: Any, film: Film) -> Any:
+    """Return an emitted value with its first image shown, and what stands for it in its place."""
+    match value:
+        case Preview(payload=PIL.Image.Image() | File() as image):
+            return replace(value, payload=_shown({"image": image}, film))
+        case Preview() | Output():
+            return replace(value, payload=_shown(value.payload, film))
+    return _shown(value, film)
+
+
+def _shown(value: Any, film: Film) -> Any:
+    try:
+        return _first_shown(value, film)[0]
+    except RecursionError:  # it contains itself, which `to_event` says
+        return value
+
+
+def _first_shown(value: Any, film: Film) -> tuple[Any, bool]:
+    """Return a value, and whether an image in it was shown; what has none is left as it is."""
+    if isinstance(value, _BYTES):
+        image: Any = media_of(value.getvalue() if isinstance(value, io.BytesIO) else bytes(value))
+    else:
+        image = value
+    if isinstance(image, PIL.Image.Image | Image):
+        return film.show(image), True
+    if isinstance(value, BaseModel) or _is_dataclass(value):
+        plain, is_shown = _first_shown(dumped(value), film)
+        return (plain, True) if is_shown else (value, False)
+    if isinstance(value, dict):
+        items: Any = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return value, False
+    for key, item in items:
+        shown, is_shown = _first_shown(item, film)
+        if is_shown:
+            return (
+                {**value, key: shown} if isinstance(value, dict) else [*value[:key], shown, *value[key + 1 :]]
+            ), True
+    return value, False
 
 
 def _has_bytes(value: Any) -> bool:

@@ -134,18 +134,19 @@ class PackingStream(Stream):
         if self._loop_thread is not None and threading.get_ident() == self._loop_thread:
             return super().emit(payload, event=event)  # which is refused
         value = payload if event is None else Output(payload, event)
-        self._channel.emit(to_packed_event(value, self._channel.publisher))
+        self._channel.emit(to_packed_event(value, self._channel.publisher, self._channel.film))
 
     def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
         """Begin `aemit`, as `Stream` says."""
         try:
-            event = to_packed_event(payload, self._channel.publisher, at_once=True)
+            event = to_packed_event(payload, self._channel.publisher, self._channel.film, at_once=True)
         except NotEncodable:
             return self._aemit_media(payload)
         return None if self._channel.emit_at_once(event) else self._channel.aemit(event)
 
     async def _aemit_media(self, payload: Any) -> None:
-        await self._channel.aemit(await in_encoder(to_packed_event, payload, self._channel.publisher))
+        channel = self._channel
+        await channel.aemit(await in_encoder(to_packed_event, payload, channel.publisher, channel.film))
 
 
 class Waits(NamedTuple):

@@ -12,6 +12,7 @@ Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since mi
 """
 
 import asyncio
+import importlib
 import inspect
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -123,13 +124,15 @@ def compile_app(
     for face in faces:
         face.add_routes(api, runtime)
     places = _all_places(api, runtime, faces)
+    sessions = LiveSessions()
+    _add_signalling(api, runtime, sessions)
     _check_routes(api, places)
     _add_endpoints(api, places, is_guarded=settings.api_key is not None)
-    _add_sessions(api, runtime, faces)
+    _add_sessions(api, runtime, faces, sessions)
     _warn_of_hidden_files(api, pages)
     described = [place.described for place in places if place.in_schema]
-    sessions = _described_sessions(runtime)
-    api.openapi = lambda: _openapi(api, described, sessions)  # type: ignore[method-assign]
+    described_sessions = _described_sessions(runtime)
+    api.openapi = lambda: _openapi(api, described, described_sessions)  # type: ignore[method-assign]
     return api
 
 
@@ -157,6 +160,7 @@ def _application(
     api.state.tokens = Tokens(None if settings.api_key is None else settings.api_key.get_secret_value())
     api.state.has_playground = has_playground
     api.state.runpod_endpoints = dict(endpoints)
+    api.state.peers = set[object]()  # peer connections by WebRTC
     api.state.own_middleware = tuple(api.user_middleware)
     api.router.redirect_slashes = False
     api.router.default = _EitherSlash(api.router, pages)
@@ -408,21 +412,52 @@ def _add_endpoints(api: FastAPI, places: Iterable[_Place], *, is_guarded: bool) 
         _add_endpoint(api, place, is_guarded=is_guarded)
 
 
-def _add_sessions(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> None:
+def _add_sessions(api: FastAPI, runtime: Runtime, faces: Sequence[Face], sessions: LiveSessions) -> None:
     """Add what has a WebSocket, where endpoints are: at the app's name, the first one's without it as well."""
     owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
         path: face.name for face in faces for path in face.fixed_paths
     }
-    sessions = LiveSessions()
-    prefixes = [*((served, f"/{served.name}") for served in runtime.served), (runtime.served[0], "")]
-    places = [(prefix + spec.path, served, spec) for served, prefix in prefixes for spec in served.session_specs]
-    for path, served, spec in sorted(places, key=lambda place: "{" in place[0]):  # which must not hide the others
+    for path, served, spec in sorted(
+        _session_places(runtime), key=lambda place: "{" in place[0]
+    ):  # which must not hide the others
         _check_path(path.rstrip("/"), served, spec, owners)
         if spec.mode == "raw":
             route: BaseRoute = RawEndpoint(runtime, served, spec).route(path, api)
         else:
             route = WebSocketRoute(path, RealtimeRoute(runtime, served, spec, sessions), name=spec.name)
         api.router.routes.append(route)
+
+
+def _session_places(runtime: Runtime) -> list[tuple[str, ServedApp, SessionSpec]]:
+    prefixes = [*((served, f"/{served.name}") for served in runtime.served), (runtime.served[0], "")]
+    return [(prefix + spec.path, served, spec) for served, prefix in prefixes for spec in served.session_specs]
+
+
+def _add_signalling(api: FastAPI, runtime: Runtime, sessions: LiveSessions) -> None:
+    """Add what is asked before a session by WebRTC.
+
+    Its modules are imported here, by their name: with them comes an extra that others do without.
+    """
+    for path, served, spec in _session_places(runtime):
+        if not spec.mark.webrtc:
+            continue
+        try:
+            module = importlib.import_module("..webrtc.signalling", __package__)
+        except ModuleNotFoundError as error:
+            raise DefinitionError(
+                f"{spec.mark.decorator} on {spec.function.__qualname__}: webrtc=True needs {error.name}, which an "
+                "extra brings; write pip install 'streamapp-server[webrtc]'"
+            ) from error
+        signalling = module.Signalling(runtime, served, spec, sessions, api.state.peers)
+        for method, function in (("POST", signalling.answer), ("GET", signalling.ice_servers)):
+            api.add_api_route(
+                f"{path.rstrip('/')}/webrtc",
+                function,
+                methods=[method],
+                name=f"{spec.name} by WebRTC",
+                include_in_schema=False,
+                response_model=None,
+            )
 
 
 class _EitherSlash:
@@ -491,6 +526,7 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
         runtime.channel_statistics,
         lambda: runtime.inputs.used,
         runtime.places.statistics,
+        lambda: len(api.state.peers),
     )
     runtime.observers.append(figures.observe)
     app = runtime.served[0].app

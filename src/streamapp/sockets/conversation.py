@@ -44,8 +44,10 @@ from ..runtime import Runtime, ServedApp
 from ..session import SessionSpec
 from .live import LiveSession, LiveSessions, Opening
 from .outgoing import Outgoing
-from .wire import Message, size_of
+from .wire import Message, film_of, size_of
 
+#: the code of a close for what is none of the protocol, which ends the session, too
+MALFORMED = 4400
 _MOST_BUFFERING = 60
 _SCHEMES = {"ws": "http", "wss": "https"}
 
@@ -94,6 +96,7 @@ class RealtimeMethod:
         inbox = Inbox(buffering=min(sizes, default=None))
         job = Job(request, settings, inbox=inbox)
         job.payer = payer_in(scope)
+        job.channel.film = film_of(scope)
         session = LiveSession(inbox, self.runtime.inputs, job.payer, resume_s=request.window_s, key=key)
         job.on_ended.append(partial(self._end, session))
         await self.runtime.submit_session(job, self._served, self.spec)
@@ -163,6 +166,7 @@ class SessionSocket(ABC):
         self.job = job
         self.session = session
         session.enter(self._be_taken_over)
+        self._have_it_shown(job)
         self.subscriber = subscriber = job.attach(after=after, takes_over=True)
         try:
             await self._greet()
@@ -181,6 +185,15 @@ class SessionSocket(ABC):
             self._end()
             session.leave(self._be_taken_over, job)
             job.detach(subscriber)
+
+    def _have_it_shown(self, job: Job) -> None:
+        """Have the session's images go where its client sees them; they go on there while it is away."""
+        film, before = film_of(self._scope), job.channel.film
+        if film is not None and before is not None and before is not film:
+            film.follow(before)
+        job.channel.film = film
+        if job.is_over:  # after it was set: what ends the job meanwhile lets go of it
+            job.channel.film = None
 
     def _be_taken_over(self) -> None:
         self._end(Close(4409, "resumed by another socket"))
@@ -237,6 +250,8 @@ class SessionSocket(ABC):
             while await self._hear_next():
                 pass
         except Close as closing:
+            if closing.code == MALFORMED:
+                self.job.cancel("a frame of its client's was malformed")
             self._end(closing)
         except Cancelled:  # the job is over: the writer tells the client
             pass

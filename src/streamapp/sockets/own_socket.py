@@ -27,7 +27,7 @@ from ..jobs.job import Job
 from ..jsontext import LARGE_BYTES
 from ..process.threads import in_pool
 from . import own_frames
-from .conversation import Close, RealtimeMethod, SessionSocket
+from .conversation import MALFORMED, Close, RealtimeMethod, SessionSocket
 from .live import LiveSession
 from .own_frames import Cancel, Finish, Frame, Input, Open, Resume
 from .wire import Message
@@ -124,7 +124,6 @@ class OwnSocket(SessionSocket):
             if isinstance(frame, Input) and frame.n > inbox.received + 1:
                 raise MalformedRequest(f"input: expected n = {inbox.received + 1}, got {frame.n}")
         except MalformedRequest as error:
-            self.job.cancel("a frame of its client's was malformed")
             raise _refusal(error) from None
         match frame:
             case Input() if frame.n <= inbox.received:
@@ -195,5 +194,7 @@ def _refusal(error: StreamAppError) -> Close:
         case Unavailable():
             code, reason = 1013, "try again later"
         case _:
-            code, reason = (4400, "malformed frame") if report.status_code < 500 else (1011, "the server is to blame")
+            code, reason = (
+                (MALFORMED, "malformed frame") if report.status_code < 500 else (1011, "the server is to blame")
+            )
     return Close(code, reason, own_frames.refused(report))

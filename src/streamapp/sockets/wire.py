@@ -14,8 +14,12 @@ from typing import Any, NamedTuple, Protocol
 from starlette.types import Message as Asgi
 from starlette.types import Scope
 
+from ..jobs.packing import Film
+
 #: in the scope's extensions: the `Wire`
 WIRE_EXTENSION = "streamapp.websocket"
+#: there, too, where the client has a video: the `Film`
+FILM_EXTENSION = "streamapp.film"
 #: the opcodes that a frame begins with, its last one being all of the message
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 _WHOLE = 0x80
@@ -71,6 +75,12 @@ def wire_of(scope: Scope) -> Wire | None:
     """Return what the server lends for a WebSocket, None where it lends nothing."""
     extensions: dict[str, Any] = scope.get("extensions") or {}
     return extensions.get(WIRE_EXTENSION)
+
+
+def film_of(scope: Scope) -> Film | None:
+    """Return what shows a session's images to this client, None where they are written out."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    return extensions.get(FILM_EXTENSION)
 
 
 class Message(NamedTuple):

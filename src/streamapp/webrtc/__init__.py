@@ -1,0 +1,1 @@
+"""Serve sessions to browsers by WebRTC, besides their WebSockets; needs the extra `webrtc`."""

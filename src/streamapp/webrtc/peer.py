@@ -1,0 +1,180 @@
+"""Hold one peer connection of a session's client, from its offer to its end; on the loop.
+
+The client offers a data channel and a video; over the channel the session's own protocol is spoken. A peer that is not
+up in time is closed, and so is one whose session has ended. Its session outlives it as it outlives a WebSocket.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from aiortc import (
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from starlette.types import Message as Asgi
+from starlette.types import Scope
+
+from ..errors import InvalidInput, Unavailable
+from ..http.call import payer_in
+from ..process.logs import logger
+from ..settings import IceServer, Settings
+from ..sockets.conversation import RealtimeMethod
+from ..sockets.own_socket import OwnSocket
+from ..sockets.wire import FILM_EXTENSION
+from .datasocket import LABEL, DataSocket
+from .film import Film, FilmTrack
+from .offers import Offer
+
+_CONNECT_S = 10.0
+_CLOSE_S = 1.0
+_SCHEMES = {"http": "ws", "https": "wss"}
+
+
+class Peer:
+    """Serve one client; on the loop.
+
+    Args:
+        scope: of the request that brought the offer.
+    """
+
+    def __init__(self, method: RealtimeMethod, scope: Scope, offer: Offer) -> None:
+        runtime = method.runtime
+        self._method = method
+        self._offer = offer
+        self._share = runtime.inputs.share(payer_in(scope), self)
+        self._film = Film(runtime.call_on_loop)
+        self._track = FilmTrack(self._film)
+        self._scope = _as_of_websocket(scope, self._film)
+        self._pc = _connection(method.settings)
+        self._opened: asyncio.Future[DataSocket | None] = asyncio.get_running_loop().create_future()
+        self._pc.on("datachannel", self._open)
+        self._pc.on("connectionstatechange", self._look)
+
+    async def answer(self) -> str:
+        """Return the answer, with the addresses at which the server can be reached.
+
+        Raises:
+            InvalidInput: there is none to this offer.
+            Unavailable: the server has no address.
+        """
+        pc, settings = self._pc, self._method.settings
+        try:
+            if self._offer.has_video:
+                transceiver = pc.addTransceiver(self._track, direction="sendonly")
+                transceiver.setCodecPreferences(_VP8)
+            await pc.setRemoteDescription(RTCSessionDescription(self._offer.sdp, "offer"))
+            self._listen_on([str(address) for address in settings.webrtc_addresses])
+            await pc.setLocalDescription()
+            if settings.webrtc_ice_servers:
+                for candidate in self._offer.candidates:
+                    await pc.addIceCandidate(candidate)
+        except Exception as error:  # aiortc's, at whatever it does not expect in an offer
+            raise InvalidInput(
+                f"sdp: expected an offer that can be answered: {type(error).__name__} {error}"
+            ) from error
+        answer: str = pc.localDescription.sdp
+        if "a=candidate:" not in answer:
+            raise Unavailable(
+                "this machine has no address for WebRTC, which takes none of loopback by itself: set "
+                "STREAMAPP_WEBRTC_ADDRESSES; the same session can be opened by a WebSocket"
+            )
+        return answer
+
+    def _listen_on(self, addresses: list[str]) -> None:
+        """Have these addresses gathered, instead of all that the machine has."""
+        if not addresses:
+            return
+        assert self._pc.sctp is not None  # there is no offer without
+        connection = self._pc.sctp.transport.transport.iceGatherer._connection
+        gather = connection.get_component_candidates
+
+        async def gather_here(component: int, **found: Any) -> Any:
+            return await gather(component, addresses)
+
+        connection.get_component_candidates = gather_here  # type: ignore[method-assign, assignment]
+
+    async def serve(self) -> None:
+        """Serve the client that was answered, until its session has ended, or it has gone."""
+        await asyncio.wait({self._opened}, timeout=_CONNECT_S)
+        self.end()
+        socket = self._opened.result()
+        if socket is None:
+            return
+
+        async def receive() -> Asgi:
+            message = await socket.receive()
+            self._give_place_up()
+            return message
+
+        await OwnSocket(self._method, self._scope, receive, socket.send).serve()
+        with suppress(TimeoutError):  # a client that has read its last frame closes the connection
+            async with asyncio.timeout(_CLOSE_S):
+                await socket.ended()
+
+    def _give_place_up(self) -> None:
+        """Give the place of one that has no session yet up: its session takes one, or has it."""
+        self._method.runtime.places.leave(self)
+
+    def end(self) -> None:
+        """End it while it has no session, as no more are begun."""
+        if not self._opened.done():
+            self._opened.set_result(None)
+
+    async def close(self) -> None:
+        """Let go of everything; again is without effect."""
+        self._give_place_up()
+        self.end()
+        self._share.let_go(self)
+        self._track.stop()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._pc.close()
+        except TimeoutError:
+            logger.error("a peer connection could not be closed in %g s", _CLOSE_S)
+
+    def _open(self, channel: RTCDataChannel) -> None:
+        is_reliable = channel.ordered and channel.maxRetransmits is None and channel.maxPacketLifeTime is None
+        if channel.label == LABEL and is_reliable and not self._opened.done():
+            self._opened.set_result(DataSocket(channel, self._share, self._method.settings.max_message_bytes))
+
+    def _look(self) -> None:
+        if self._pc.connectionState in ("failed", "closed"):
+            self.end()
+            socket = self._opened.result()
+            if socket is not None:
+                socket.end()
+
+
+# Every browser has it: https://www.rfc-editor.org/rfc/rfc7742#section-5
+_VP8 = [codec for codec in RTCRtpSender.getCapabilities("video").codecs if codec.mimeType in ("video/VP8", "video/rtx")]
+
+
+def _connection(settings: Settings) -> RTCPeerConnection:
+    """Return a connection; with no list of servers aiortc would ask one of Google's.
+
+    Not with its policy "max-bundle", which in 1.16 closes the one transport where the other side names it second.
+    """
+    servers = [ice_server(server) for server in settings.webrtc_ice_servers]
+    return RTCPeerConnection(RTCConfiguration(servers))
+
+
+def ice_server(server: IceServer) -> RTCIceServer:
+    """Return a server as aiortc has it."""
+    credential = None if server.credential is None else server.credential.get_secret_value()
+    return RTCIceServer(list(server.urls), server.username, credential)
+
+
+def _as_of_websocket(scope: Scope, film: Film) -> Scope:
+    """Return the scope of the WebSocket that the session would have had."""
+    return {
+        **scope,
+        "type": "websocket",
+        "scheme": _SCHEMES.get(scope.get("scheme", "http"), "ws"),
+        "path": scope["path"].removesuffix("/webrtc"),
+        "extensions": {FILM_EXTENSION: film},
+    }
