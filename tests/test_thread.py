@@ -99,6 +99,23 @@ def test_jobs_queue_while_setup_runs(started: Started, gate: Gate) -> None:
     assert worker.state == "ready"
 
 
+def test_setups_run_one_after_another(started: Started, gate: Gate) -> None:
+    """Two that load a model at once would each be given weights without values."""
+    order: list[str] = []
+
+    def load() -> None:
+        gate()
+        order.append("first")
+
+    first = started(setup=load)
+    gate.wait()
+    other = started(setup=lambda: order.append("other"))
+    gate.opened.set()
+    for worker in (first, other):
+        worker.ready.result(WAIT_S)
+    assert order == ["first", "other"]
+
+
 def test_a_job_knows_how_many_are_before_it(started: Started, gate: Gate) -> None:
     worker = started()
     running, first, second = new(gate), new(), new()

@@ -30,6 +30,9 @@ from .worker import Capture, Lane, Run, State, WorkerStatistics, draining
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
 _LOOK_AGAIN_S = 5.0  # no wait is for ever
 _LOOK_S = 0.1  # how often it looks, while it waits for them, whether the job is still wanted
+# Setups run one after another: diffusers patches torch for all threads while it loads a model, and what another thread
+# loads meanwhile has no values. https://github.com/huggingface/accelerate/blob/main/src/accelerate/big_modeling.py
+_setting_up = threading.Lock()
 
 
 class ThreadWorker:
@@ -132,7 +135,7 @@ class ThreadWorker:
         started = time.monotonic()
         try:
             if self._setup is not None:
-                with ending_forks():
+                with _setting_up, ending_forks():
                     self._setup()
         except BaseException as error:  # a model that cannot be loaded: whatever it raised, readers must hear of it
             said = advice(error)
