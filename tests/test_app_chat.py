@@ -1,5 +1,10 @@
 """The chat: rooms, with a model as a member of each; and the clients of Chutes' guide."""
 
+import asyncio
+import importlib.util
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -9,14 +14,20 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
 from tests.at_work import Gate
+from tests.fal_packages import needs, needs_node
+from tests.processes import read_until
+from tests.processes import serving as serving_app
 from tests.served import runtime_of, serving
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
 from apps.chat.app import ChatRooms
 from apps.chat.model import RuleBased, Turn
 
+ROOT = Path(__file__).parent.parent
+GUIDE = ROOT / "tests" / "apps" / "chutes_guide"
+needs_aiohttp = needs(importlib.util.find_spec("aiohttp") is not None, "aiohttp is missing; run `make install`")
 ANN, BEN = "a" * 32, "b" * 32
 
 
@@ -159,7 +170,7 @@ def test_an_answer_comes_piece_by_piece_and_then_whole(join: Any, scripted: Scri
         for n, token in enumerate(("You ", "said: ", "hi "))
     ]
     assert heard[2:5] == pieces
-    assert heard[5] == {"type": "ai_typing", "typing": False}
+    assert heard[5] == {"type": "ai_typing", "typing": False, "id": id}
     assert (heard[6]["type"], heard[6]["content"], heard[6]["state"]) == (
         "ai_message_complete",
         "You said: hi ",
@@ -244,6 +255,17 @@ def test_who_comes_during_an_answer_gets_the_text_so_far_and_then_the_rest(join:
     scripted.gate.opened.set()
     assert [ben.hear()["seq"] for _ in range(2)] == [2, 3]
     assert ben.until("ai_message_complete")["content"] == "You said: hi "
+
+
+def test_an_answer_has_its_place_before_what_is_said_during_it(join: Any, scripted: Scripted) -> None:
+    ann, ben = join("Ann", room="one"), join("Ben", room="two")
+    ann.say("hi")
+    scripted.gate.wait()
+    ben.say("one")
+    ben.say("two")
+    answer = ben.until("ai_typing")["id"]
+    assert ben.until("user_message")["id"] > answer
+    assert [each["id"] for each in join("Cid", room="two").welcome["history"]][1] == answer
 
 
 def test_who_comes_back_gets_what_it_missed(join: Any, client: TestClient, scripted: Scripted) -> None:
@@ -422,8 +444,7 @@ def test_a_model_that_fails_fails_its_answer_alone(join: Any, app: Chat, monkeyp
     monkeypatch.setattr(app.scripted, "answer", lambda messages: 1 / 0)
     ann = join("Ann")
     ann.say("hi")
-    assert ann.until("ai_typing") == {"type": "ai_typing", "typing": True}
-    assert ann.until("ai_typing") == {"type": "ai_typing", "typing": False}
+    assert [ann.until("ai_typing")["typing"] for _ in range(2)] == [True, False]
     failed = ann.hear()
     assert failed["state"] == "failed" and "ZeroDivisionError" in failed["error"]
 
@@ -463,6 +484,43 @@ def test_the_model_alone_is_an_endpoint(client: TestClient, scripted: Scripted) 
     )
     for wrong in ([], [{"role": "system", "content": ""}], 101 * messages, [{"content": 4001 * "x"}]):
         assert client.post("/reply", json={"messages": wrong}).status_code == 422
+
+
+# The guide's own clients
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving_app(str(ROOT / "apps" / "chat" / "app.py"), env=os.environ) as (url, _):
+        yield url
+
+
+@needs_node
+def test_the_guides_client_for_javascript_chats(url: str) -> None:
+    script = (GUIDE / "client.js").read_text().replace("https://myuser-my-chute.chutes.ai", url)
+    script = "const updateChatInterface = (content) => console.log(content);\n" + script
+    command = [str(shutil.which("node")), "--experimental-websocket", "-e", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert read_until(process.stdout, "talk").strip() == "Hello, guest. What would you like to talk"
+        process.kill()
+
+
+@needs_aiohttp
+async def test_the_guides_client_for_python_chats(url: str) -> None:
+    names: dict[str, Any] = {}
+    exec(compile((GUIDE / "client.py").read_text(), "client.py", "exec"), names)
+    handled: list[Any] = []
+
+    async def handle(message: Any) -> None:
+        handled.append(message)
+
+    async with asyncio.timeout(WAIT_S), names["ChutesAsyncClient"](url) as client:
+        async for message in client.connect_websocket("/chat", message_handler=handle):
+            if message["type"] == "system":
+                await client.send_websocket_message({"type": "user_message", "message": "I like tea"})
+            if message["type"] == "ai_message_complete":
+                break
+    assert handled[-1]["content"] == "What do you like about tea?"
 
 
 # The stand-in

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,13 +13,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.cutting_proxy import cutting
-from tests.fal_packages import needs, needs_node
-from tests.processes import read_until, serving
+from tests.fal_packages import needs
+from tests.processes import serving
 from tests.waiting import LONG_S, WAIT_S
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "apps" / "chat" / "app.py")
-GUIDE = ROOT / "tests" / "apps" / "chutes_guide" / "client.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE = {"width": 390, "height": 844}
 KEY = "a-key-of-the-deployments"
@@ -197,11 +195,8 @@ def test_another_room_is_chosen_by_the_address_or_in_the_page(url: str, tab: Ope
     expect(ann.page.locator("#people li").first).to_have_text("Bo (you)")
 
 
-@needs_node
-def test_the_guides_client_for_javascript_chats(url: str) -> None:
-    script = GUIDE.read_text().replace("https://myuser-my-chute.chutes.ai", url)
-    script = "const updateChatInterface = (content) => console.log(content);\n" + script
-    command = [str(shutil.which("node")), "--experimental-websocket", "-e", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert read_until(process.stdout, "talk").strip() == "Hello, guest. What would you like to talk"
-        process.kill()
+@needs_chromium
+@pytest.mark.long
+@pytest.mark.parametrize("hash", ["..", "%", "a%2Fb", 61 * "🍵", "%00", "&?%25"])
+def test_whatever_stands_in_the_address_leads_to_a_room(url: str, tab: Opener, hash: str) -> None:
+    tab(f"{url}/#{hash}")

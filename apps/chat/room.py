@@ -224,7 +224,7 @@ class ChatRoom:
         turns = [Turn(role=each.role, name=_name_in(each), content=each.content[:4000]) for each in said]
         message = self._add("assistant", Person("", MODEL_NAME))
         message.state = "coming"
-        self._members.broadcast({"type": "ai_typing", "typing": True})
+        self._members.broadcast({"type": "ai_typing", "typing": True, "id": message.id})
         self._answering = asyncio.create_task(self._answer(message, turns))
         self._answering.add_done_callback(lambda task: self._end(message, task))
 
@@ -252,7 +252,7 @@ class ChatRoom:
     def _end(self, message: Message, answering: "asyncio.Task[None]") -> None:
         if message.state == "coming":
             message.state = "stopped" if answering.cancelled() else "failed"
-        self._members.broadcast({"type": "ai_typing", "typing": False})
+        self._members.broadcast({"type": "ai_typing", "typing": False, "id": message.id})
         self._members.broadcast({"type": "ai_message_complete", **message.told})
         message.pieces[:] = [message.content]
         self._answering = None

@@ -23,14 +23,13 @@ let retry;
 let unheard = []; // what was said and has not come back yet
 let saidTypingAt = 0;
 
-const room = () => decode(location.hash.slice(1)) || "lobby";
-
-function decode(text) {
+/** The room that the address names; one that no path can hold is none. */
+function room() {
+  let named = "";
   try {
-    return decodeURIComponent(text).replaceAll("/", "-").trim().slice(0, 60);
-  } catch {
-    return "";
-  }
+    named = [...decodeURIComponent(location.hash.slice(1)).replaceAll("/", "-").trim()].slice(0, 60).join("");
+  } catch {} // half of an escape
+  return [".", ".."].includes(named) ? "lobby" : named || "lobby";
 }
 
 // The socket.
@@ -97,15 +96,17 @@ const HEARD = {
     for (const message of unheard) say({ type: "user_message", message });
     show("connected");
     refresh();
+    refreshPeople();
   },
   joined({ member: { id, name } }) {
     people.set(id, name);
-    refresh();
+    refreshPeople();
   },
   left({ member: { id } }) {
     people.delete(id);
     writing.delete(id);
     refresh();
+    refreshPeople();
   },
   user_message(message) {
     put(message);
@@ -120,13 +121,14 @@ const HEARD = {
     refresh();
     if (typing) setTimeout(refresh, TYPING_SEEN_MS + 100);
   },
-  ai_typing({ typing }) {
+  ai_typing({ typing, id }) {
     isModelWriting = typing;
+    if (typing) put({ id, role: "assistant", author: { id: "", name: model }, content: "", seq: 0, state: "coming" });
     refresh();
   },
   ai_message_partial({ id, seq, token }) {
-    const item = find(id) ?? put({ id, role: "assistant", author: { id: "", name: model }, content: "", seq: 0, state: "coming" });
-    if (seq <= Number(item.dataset.seq)) return;
+    const item = find(id);
+    if (!item || seq <= Number(item.dataset.seq)) return;
     item.dataset.seq = seq;
     keepingTheEnd(() => item.querySelector(".content").append(token));
   },
@@ -161,6 +163,9 @@ function refresh() {
   const names = who.length > 3 ? `${who.length} people` : who.join(" and ");
   element("writing").textContent = who.length ? `${names} ${who.length > 1 ? "are" : "is"} writing` : "";
   element("stop").hidden = !isModelWriting;
+}
+
+function refreshPeople() {
   element("people").querySelector("summary").textContent = `${people.size} here`;
   const items = [...people].map(([id, name]) => made("li", "", made("bdi", "", name), made("small", "", id === own.id ? " (you)" : "")));
   items.push(made("li", "", made("bdi", "", model), made("small", "", " (the model)")));
