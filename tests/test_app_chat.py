@@ -344,16 +344,30 @@ def test_an_answer_goes_on_for_a_moment_when_all_have_left(client: TestClient, a
         app.scripted.gate.wait()
     with client.websocket_connect("/chat/lobby") as socket:
         assert Member(socket).welcome["history"][-1]["state"] == "coming"
+        socket.send_json({"type": "user_message", "message": "and that"})  # which nobody waits for, either
     (job,) = runtime_of(client).jobs
     advance(11)
     client.get("/health")
     until(lambda: job.status == "cancelled")
+    app.scripted.gate.opened.set()
+    assert len(app.scripted.given) == 1
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("{", "[]", "null", "1", '"hi"', "\ud83d", "[" * 300, '{"type":"other"}', '{"type":"user_message"}'),
+        *(
+            "{",
+            "[]",
+            "null",
+            "1",
+            '"hi"',
+            "\ud83d",
+            '{"type":"user_message","message":"\\ud83d"}',
+            "[" * 300,
+            '{"type":"other"}',
+            '{"type":"user_message"}',
+        ),
         *(
             '{"type":"user_message","message":1}',
             '{"type":"user_message","message":" "}',
@@ -361,7 +375,7 @@ def test_an_answer_goes_on_for_a_moment_when_all_have_left(client: TestClient, a
         ),
         '{"type":"user_message","message":"' + 100_000 * "x" + '"}',
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_is_no_message_ends_nothing(join: Any, text: str) -> None:
     ann = join("Ann")
@@ -409,7 +423,7 @@ def test_a_name_or_key_that_is_none_is_refused(client: TestClient, query: str) -
 
 
 def test_the_models_name_is_nobody_elses(client: TestClient) -> None:
-    with client.websocket_connect("/chat/lobby?name=eLIZA") as socket:
+    with client.websocket_connect("/chat/lobby?name=eLIZA%20") as socket:
         assert (closed := socket.receive())["code"] == 4422
         assert closed["reason"] == "eLIZA is the name of the model; choose another"
 
@@ -447,6 +461,20 @@ def test_a_model_that_fails_fails_its_answer_alone(join: Any, app: Chat, monkeyp
     assert [ann.until("ai_typing")["typing"] for _ in range(2)] == [True, False]
     failed = ann.hear()
     assert failed["state"] == "failed" and "ZeroDivisionError" in failed["error"]
+
+
+def test_a_bug_fails_its_answer_alone_and_is_logged(
+    join: Any, app: Chat, scripted: Scripted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scripted.gate.opened.set()
+    ann = join("Ann")
+    with monkeypatch.context() as broken:
+        broken.setattr(app.rooms["room lobby"], "_ask", None)
+        ann.say("hi")
+        assert ann.until("ai_message_complete")["error"].startswith("the answer failed with TypeError")
+    assert "an answer in a room failed" in caplog.text
+    ann.say("hi")
+    assert ann.until("ai_message_complete")["state"] == "whole"
 
 
 def test_an_answer_without_end_is_cut(join: Any, app: Chat, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,21 @@ def test_who_was_cut_off_misses_nothing_and_says_nothing_twice(url: str, tab: Op
 
 @needs_chromium
 @pytest.mark.long
+def test_the_page_goes_on_with_a_server_that_was_started_anew(tab: Opener) -> None:
+    with serving(APP, env=os.environ) as (url, _):
+        ann = tab(url)
+        ann.say("hello")
+        expect(ann.last.locator(".author")).to_have_text("Eliza")
+    expect(ann.page.locator("#status")).to_have_text("connecting again")
+    with serving("--port", url.rpartition(":")[2], APP, env=os.environ):
+        ann.is_connected()
+        expect(ann.note).to_have_text(re.compile("The room was begun anew"))
+        ann.say("hello again")
+        expect(ann.messages.first).to_contain_text("hello again")
+
+
+@needs_chromium
+@pytest.mark.long
 def test_the_page_asks_for_the_key_once(tab: Opener) -> None:
     with serving(APP, env={**os.environ, "STREAMAPP_API_KEY": KEY}) as (url, _):
         ann = tab(url, None)

@@ -85,8 +85,8 @@ class ChatRooms(streamapp.App):
         self, socket: WebSocket, room: str, *, key: str | None, name: str, after: str = "", repeats: bool = False
     ) -> None:
         await socket.accept()  # before the room is looked for: it might be forgotten meanwhile
-        if name.casefold() == MODEL_NAME.casefold():
-            raise InvalidInput(f"{name} is the name of the model; choose another")
+        if name.strip().casefold() == MODEL_NAME.casefold():
+            raise InvalidInput(f"{name.strip()} is the name of the model; choose another")
         await self._room(room, repeats).serve(socket, key=key or token_hex(16), name=name, after=after)
 
     def _room(self, name: str, repeats: bool) -> ChatRoom:

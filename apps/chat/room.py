@@ -7,6 +7,7 @@ it. All of it happens on the loop, and no step waits for a member.
 
 import asyncio
 import hashlib
+import logging
 import re
 import time
 from collections import deque
@@ -20,9 +21,11 @@ from fastapi import WebSocket
 from pydantic import BaseModel, Field, StringConstraints
 
 import streamapp
-from streamapp.errors import StreamAppError
+from streamapp.errors import StreamAppError, describe
 
 from .model import Turn
+
+logger = logging.getLogger("streamapp.chat")
 
 MODEL_NAME = "Eliza"
 MOST_SAID = 2000  # characters of a message, so that a history is small
@@ -167,7 +170,7 @@ class ChatRoom:
             return
         self._members.broadcast({"type": "left", "member": now._asdict()})
         if self.is_empty:
-            self._leaving = asyncio.get_running_loop().call_later(_LINGER_S, self._stop)
+            self._leaving = asyncio.get_running_loop().call_later(_LINGER_S, self._abandon)
 
     def _welcome(self, person: Person, key: str, after: str) -> dict[str, Any]:
         has, first = self._number(after), self._count - len(self._messages) + 1
@@ -229,18 +232,14 @@ class ChatRoom:
         self._answering.add_done_callback(lambda task: self._end(message, task))
 
     async def _answer(self, message: Message, turns: Sequence[Turn]) -> None:
-        try:
-            async with aclosing(self._ask(turns)) as pieces:
-                length = 0
-                async for piece in pieces:
-                    message.pieces.append(piece)
-                    self._tell_piece(message)
-                    length += len(piece)
-                    if length > _MOST_ANSWERED:
-                        break
-            message.state = "whole"
-        except StreamAppError as error:
-            message.state, message.error = "failed", error.message
+        async with aclosing(self._ask(turns)) as pieces:
+            length = 0
+            async for piece in pieces:
+                message.pieces.append(piece)
+                self._tell_piece(message)
+                length += len(piece)
+                if length > _MOST_ANSWERED:
+                    break
 
     def _tell_piece(self, message: Message) -> None:
         told = {"type": "ai_message_partial", "id": message.id, "seq": len(message.pieces), "token": message.pieces[-1]}
@@ -250,13 +249,23 @@ class ChatRoom:
             self._members.broadcast(told)
 
     def _end(self, message: Message, answering: "asyncio.Task[None]") -> None:
-        if message.state == "coming":
-            message.state = "stopped" if answering.cancelled() else "failed"
+        if answering.cancelled():
+            message.state = "stopped"
+        elif (error := answering.exception()) is not None:
+            message.state, message.error = "failed", describe(error, where="the answer").message
+            if not isinstance(error, StreamAppError):
+                logger.error("an answer in a room failed", exc_info=error)
+        else:
+            message.state = "whole"
         self._members.broadcast({"type": "ai_typing", "typing": False, "id": message.id})
         self._members.broadcast({"type": "ai_message_complete", **message.told})
         message.pieces[:] = [message.content]
         self._answering = None
         self._answer_next()
+
+    def _abandon(self) -> None:
+        self._is_asked = False
+        self._stop()
 
     def _stop(self) -> None:
         if self._answering is not None:

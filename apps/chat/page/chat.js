@@ -88,7 +88,10 @@ const HEARD = {
     text.placeholder = `Message; @${model} asks the model`;
     people.clear();
     for (const { id, name } of members) people.set(id, name);
-    if (!is_resumed) messages.replaceChildren();
+    if (!is_resumed && messages.childElementCount) {
+      messages.replaceChildren();
+      element("note").textContent = "The room was begun anew, or much was said meanwhile: this is what it still has.";
+    }
     history.forEach(put);
     isModelWriting = history.some(({ state }) => state === "coming");
     const heard = history.filter(isOwn).map(({ content }) => content);
