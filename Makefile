@@ -106,6 +106,7 @@ screenshots: install chromium ## take the READMEs' pictures of the page anew
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_chat_page.py -k two_tabs
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_live.py -k "becomes_a_picture_while"
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_audio.py -k heard
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_voxels_page.py -k grows
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python tests/own_coverage.py

@@ -318,6 +318,15 @@ def test_previews_can_be_looked_at_again(sdxl: str, playground: Opener) -> None:
     expect(tab.result).to_be_visible()
 
 
+@pytest.mark.long
+def test_of_large_previews_as_many_are_kept_as_memory_is_meant_for(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/heavy", steps=20, megabytes=5).run().ends()
+    slider = tab.page.get_by_role("slider", name="Previews")
+    assert slider.get_attribute("max") == "9"  # 6.7 MB each, of 64
+    slider.press("Home")
+    expect(tab.page.get_by_text("step 11", exact=True)).to_be_visible()
+
+
 def test_an_image_can_be_enlarged_and_downloaded(sdxl: str, playground: Opener) -> None:
     tab = playground(sdxl).open("/stream", prompt="a red circle", num_inference_steps=2).run().ends()
     with tab.page.expect_download() as download:

@@ -219,6 +219,14 @@ class Contents(streamapp.App):
         """Return a tetrahedron."""
         return {"mesh": {"gltf": gltf, "glb": glb, "obj": obj}[form]()}
 
+    @streamapp.endpoint("/heavy")
+    def heavy(self, stream: streamapp.Stream, steps: int = 20, megabytes: int = 5) -> None:
+        """Emit large previews, each when the one before was taken."""
+        for step in range(1, steps + 1):
+            while not stream.wants_preview():
+                time.sleep(0.01)
+            stream.preview({"file": streamapp.File(bytes(megabytes * 1_000_000), file_name="zeros")}, step=step)
+
     @streamapp.endpoint("/table")
     def table(self, rows: int = 5) -> Iterator[Any]:
         """Emit rows of a table, then all of them."""

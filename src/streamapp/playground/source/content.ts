@@ -9,10 +9,11 @@ export interface Media {
   height?: number;
 }
 
-/** Cubes: places, and their colours, 0 to 255 each. */
+/** Cubes: places of their middles, their colours, 0 to 255 each, and how wide they are, 1 where nothing is said. */
 export interface Voxels {
   positions: number[][];
   colors?: number[][];
+  sizes?: number[];
 }
 
 /** A piece of a sound: it begins at `startS` of it, and has so many frames a second. */

@@ -24,7 +24,7 @@ export function Contents({ frame, isOver }: { frame: Frame; isOver: boolean }) {
 
 function One({ content, frame, isOver }: { content: Content; frame: Frame; isOver: boolean }) {
   if (content.kind === "table") return <Table name={content.slot} rows={content.rows} />;
-  if (content.kind === "voxels") return <View content={content} />;
+  if (content.kind === "voxels" || content.kind === "mesh") return <Solid content={content} />;
   const { media, kind } = content;
   if (kind === "elsewhere") return <Elsewhere url={media.url} />;
   if (kind === "image") return <ImageView media={media} alt={frame.kind} step={frame.step} />;
@@ -33,17 +33,22 @@ function One({ content, frame, isOver }: { content: Content; frame: Frame; isOve
     <figure>
       {kind === "audio" && <audio controls src={media.url} aria-label={name} />}
       {kind === "video" && <video controls autoPlay={isOver} muted loop playsInline src={media.url} aria-label={name} />}
-      {kind === "mesh" && <View content={content} />}
       <figcaption className="line"><Download media={media} name={name} /></figcaption>
     </figure>
   );
 }
 
-function View({ content }: { content: Content }) {
+/** Cubes may become a mesh, and the view stays: it is one element for both. */
+function Solid({ content }: { content: Content }) {
   return (
-    <Suspense fallback={<p className="note">Loading the 3D view.</p>}>
-      <Scene content={content} />
-    </Suspense>
+    <figure>
+      <Suspense fallback={<p className="note">Loading the 3D view.</p>}>
+        <Scene content={content} />
+      </Suspense>
+      {"media" in content && (
+        <figcaption className="line"><Download media={content.media} name={content.media.file_name ?? content.kind} /></figcaption>
+      )}
+    </figure>
   );
 }
 

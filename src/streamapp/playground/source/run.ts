@@ -55,6 +55,7 @@ const LOST: ReadonlySet<string> = new Set(["connection_failed", "stream_interrup
 const MOST_ARRIVALS = 1000;
 const MOST_OUTPUTS = 200;
 const MOST_FRAMES = 300;
+const MOST_FRAME_BYTES = 64e6;
 const MOST_LOGS = 2000;
 
 /** One job as this page sees it; `subscribe` tells, at most once per drawn picture, that it has changed. */
@@ -111,6 +112,7 @@ export class Run {
   #isHungUp = false;
   #isHeard = false;
   #textKind: string | undefined;
+  #frameBytes = new WeakMap<Frame, number>();
   #listeners = new Set<() => void>();
   #isDrawing = false;
 
@@ -396,8 +398,13 @@ export class Run {
     this.outputs = [...this.outputs.slice(1 - MOST_OUTPUTS), output];
   }
 
+  /** Keep a frame, and of those before it as many as memory is meant for. */
   #keep(frame: Frame): void {
-    this.frames = [...this.frames.slice(1 - MOST_FRAMES), frame];
+    this.#frameBytes.set(frame, sizeOf(frame.contents));
+    let bytes = 0;
+    const isTooMuch = (each: Frame) => (bytes += this.#frameBytes.get(each)!) > MOST_FRAME_BYTES;
+    const before = this.frames.slice(1 - MOST_FRAMES);
+    this.frames = [...before.slice(before.findLastIndex(isTooMuch) + 1), frame];
   }
 
   #log({ message = "", level = "INFO" }: any): void {
