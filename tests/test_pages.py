@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ LARGE = bytes(range(256)) * 8192  # more than is held in memory
 
 class Echo(streamapp.App):
     @streamapp.endpoint("/stream")
-    def echo(self, text: str = "a") -> str:
-        return text
+    def echo(self, text: str = "a") -> Iterator[str]:
+        yield text
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_each_app_has_its_own_page_and_one_without_has_none(folder: Path, tmp_pa
 
     served = client(folder, Second, Echo)
     assert [served.get(path).text for path in ("/second/", "/")] == ["second", INDEX]
-    assert [served.get(path).status_code for path in ("/second/style.css", "/echo/")] == [404, 404]
+    assert [served.get(path).status_code for path in ("/second/style.css", "/echo/style.css")] == [404, 404]
 
 
 @pytest.mark.parametrize("path", ["/", "/page", "/page/"])
@@ -205,6 +206,28 @@ def test_a_file_hides_nothing_that_is_served_and_is_warned_about(
     served = client(folder)
     assert f"rename them: /{path}" in caplog.text or f", /{path}" in caplog.text
     assert served.get(f"/{path}").text != "hidden"
+
+
+@pytest.mark.parametrize("path", ["/value", "/value/", "/style.css", "/posted/style.css"])
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_a_file_is_beside_an_endpoint_that_answers_post(folder: Path, path: str, key: str | None) -> None:
+    (folder / "value").mkdir()
+    (folder / "value" / "index.html").write_text("page")
+
+    class Posted(streamapp.App):
+        static = folder
+
+        @streamapp.endpoint("/value")
+        def value(self) -> str:
+            return "posted"
+
+        @streamapp.endpoint("/{name}")
+        def named(self, name: str) -> str:
+            return name
+
+    served = TestClient(streamapp.compile_app(Posted, settings=Settings(api_key=key)))
+    assert served.get(path).text in ("page", STYLE)
+    assert served.post(path, json={}, headers={"Authorization": "Key secret"}).status_code == 200
 
 
 def test_an_endpoint_that_answers_get_at_the_root_is_refused(folder: Path) -> None:

@@ -18,6 +18,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -112,7 +113,7 @@ def compile_app(
     runtime = Runtime(instances, settings, store, files, by_face(faces, workers), queue_limits(endpoints))
     pages = _pages(runtime, faces)
     api = _application(runtime, faces, pages, has_playground=playground, endpoints=endpoints)
-    _add_error_handlers(api, settings)
+    _add_error_handlers(api, settings, pages)
     _add_server_routes(api, runtime)
     _add_roots(api, runtime, pages)
     if "/" not in pages.roots:
@@ -209,11 +210,6 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face], pag
     def describe_error(error: BaseException) -> ErrorReport:
         return describe(error, where="the server", debug=settings.debug)
 
-    async def find_page(request: Request) -> Response | None:
-        page = await pages.find(request)
-        is_hidden = page is not None and path_in(request) not in pages.roots and _is_taken(request.app, request.scope)
-        return None if is_hidden else page
-
     shown_tokens = [face.shown_tokens for face in faces if face.shown_tokens is not None]
     unlogged = Middleware(UnloggedToken, fields=[shown.field for shown in shown_tokens])
     layers = [Middleware(HeadLimit), unlogged, Middleware(RequestId)]
@@ -240,7 +236,7 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face], pag
                 ApiKey,
                 key=settings.api_key.get_secret_value(),
                 open_pages=home,
-                find_page=find_page,
+                find_page=partial(_find_page, pages),
                 guarded=_taken_paths(runtime),
                 own_guards=[face.own_guard for face in faces if face.own_guard is not None],
                 shown_tokens=shown_tokens,
@@ -257,7 +253,7 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face], pag
 # Errors
 
 
-def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
+def _add_error_handlers(api: FastAPI, settings: Settings, pages: Pages) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return ErrorResponse(describe(invalid_input(error)))
@@ -273,6 +269,8 @@ def _add_error_handlers(api: FastAPI, settings: Settings) -> None:
             else:
                 error = NotFound(f"nothing is served at {method} {path}; GET /docs lists what is")
         if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
+            if (page := await _find_page(pages, request)) is not None:
+                return page
             allowed = error.headers.get("Allow", "another method")
             detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
             error = HTTPException(405, detail, dict(error.headers))
@@ -295,10 +293,10 @@ def _is_opened(api: FastAPI, scope: Scope) -> bool:
     return any(route.matches(each)[0] is not Match.NONE for route in api.router.routes for each in asked)
 
 
-def _is_taken(api: FastAPI, scope: Scope) -> bool:
-    """Say whether a route takes a path, by some method, slash at its end or not."""
-    asked = [scope, {**scope, "path": _with_other_slash(scope["path"])}]
-    return any(route.matches(each)[0] is not Match.NONE for route in api.router.routes for each in asked)
+def _is_got(api: FastAPI, scope: Scope) -> bool:
+    """Say whether a route takes a GET of a path, slash at its end or not."""
+    asked = [{**scope, "method": "GET", "path": path} for path in (scope["path"], _with_other_slash(scope["path"]))]
+    return any(route.matches(each)[0] is Match.FULL for route in api.router.routes for each in asked)
 
 
 def _with_other_slash(path: str) -> str:
@@ -614,12 +612,19 @@ def _add_roots(api: FastAPI, runtime: Runtime, pages: Pages) -> None:
     api.router.routes.extend(_RootRoute(path, root, include_in_schema=False) for path in sorted(pages.roots))
 
 
+async def _find_page(pages: Pages, request: Request) -> Response | None:
+    """Return the file that a GET or HEAD asks for, where it is not hidden: an endpoint may answer POST beside it."""
+    page = await pages.find(request)
+    is_hidden = page is not None and path_in(request) not in pages.roots and _is_got(request.app, request.scope)
+    return None if is_hidden else page
+
+
 def _warn_of_hidden_files(api: FastAPI, pages: Pages) -> None:
-    asked = {"type": "http", "method": "GET", "headers": []}
+    asked = {"type": "http", "headers": []}
     hidden = [
         path
         for path in pages.paths()
-        if path not in pages.roots and (pages.is_reserved(path) or _is_taken(api, {**asked, "path": path}))
+        if path not in pages.roots and (pages.is_reserved(path) or _is_got(api, {**asked, "path": path}))
     ]
     if hidden:
         shown = ", ".join(hidden[:_MOST_SHOWN]) + (", ..." if len(hidden) > _MOST_SHOWN else "")
