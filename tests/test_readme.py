@@ -25,6 +25,7 @@ from tests.fal_packages import JS, needs, needs_fal_js, needs_node
 from tests.processes import read_until
 from tests.test_playground import HEAR
 from tests.waiting import LONG_S, WAIT_S, until
+from tests.webrtc_browser import browsers_are_here, color_of, opened, served  # noqa: F401 - a fixture
 
 import streamapp
 
@@ -79,6 +80,7 @@ SERVE_TLS = shell("streamapp serve counter.py:Counter --tls")
 EXEC_PYTHON, EXEC_NODE = shell("streamapp exec -- python"), shell("streamapp exec -- node")
 WITH_CLIENT = take(MAIN, 'from streamapp_client import Client\n\nwith Client("http://127.0.0.1:8000").stream(')
 SUMS, SERVE_SUMS = take(MAIN, "import streamapp  # sums.py"), shell("streamapp serve sums.py")
+SQUARES = take(MAIN, "import streamapp  # squares.py")
 IN_SESSION = take(MAIN, 'from streamapp_client import Client\n\nwith Client("http://127.0.0.1:8000").connect(')
 IN_NODE = take(MAIN, 'import { Client } from "streamapp-client"; // browsers')
 SESSION_IN_NODE = take(MAIN, 'import { Client } from "streamapp-client"; // Node 20')
@@ -136,6 +138,7 @@ NOT_RUN = {
     (MAIN, "make demo"): "it sets up an environment of its own",
     (MAIN, "make test"): "this is it",
     (MAIN, "           submit"): "a drawing",
+    (MAIN, "const session = new Client(location.origin)"): "tests/test_webrtc_browser.py has such a page",
     (APPS, "import streamapp.fal as fal"): "tests/apps/fal_style.py begins so",
     (APPS, 'yield {"start_s"'): "apps/audio/app.py does so",
     (APPS, "python handler.py --rp_serve_api"): "it does not end; tests/test_script.py serves one",
@@ -353,6 +356,17 @@ def test_an_own_page(tmp_path: Path) -> None:
             page.get_by_label("Words").fill("one two")
             page.get_by_label("Words").press("Enter")
             until(lambda: page.locator("output").inner_text() == "ONE TWO")
+
+
+async def test_images_of_a_session_are_a_video() -> None:
+    names: dict[str, Any] = {"__name__": "squares"}
+    exec(SQUARES, names)
+    with served(names["Squares"]) as client:
+        async with opened(client, "/paint") as browser:
+            await browser.open()
+            browser.say(type="input", n=1, data={"color": "blue"})
+            assert (await browser.event())["content_type"] == "video"
+            assert color_of(await browser.sees(256, 256)) == "blue"
 
 
 # fal's clients, on the README's own app: what the comments behind the commands say

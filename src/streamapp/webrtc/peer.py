@@ -32,6 +32,9 @@ from .offers import Offer
 
 _CONNECT_S = 10.0
 _CLOSE_S = 1.0
+_LAST_LOOK_S = (
+    2.0  # a client closes the connection when it has seen the last image, which may come behind the last word
+)
 _SCHEMES = {"http": "ws", "https": "wss"}
 
 
@@ -112,8 +115,8 @@ class Peer:
             return message
 
         await OwnSocket(self._method, self._scope, receive, socket.send).serve()
-        with suppress(TimeoutError):  # a client that has read its last frame closes the connection
-            async with asyncio.timeout(_CLOSE_S):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_LOOK_S):
                 await socket.ended()
 
     def _give_place_up(self) -> None:
