@@ -189,6 +189,12 @@ def test_torch_is_imported_by_one_module(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_aiortc_is_imported_by_one_room(module: str) -> None:
+    if {"aiortc", "aioice", "av"} & imported(module):
+        assert module.startswith("webrtc.")
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_imported_inside_a_function(module: str) -> None:
     functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     inside = [node for function in functions for node in ast.walk(function)]

@@ -262,13 +262,27 @@ async def test_a_connection_counts_as_a_session_until_it_has_one() -> None:
             await other.close()
 
 
-async def test_channels_of_other_names_and_lossy_ones_are_left_alone(client: TestClient) -> None:
+@pytest.mark.parametrize(
+    "options", [{"label": "other"}, {"label": "streamapp.v1"}, {"label": "more", "ordered": False}]
+)
+async def test_a_client_that_opens_another_channel_is_cut(client: TestClient, options: dict[str, Any]) -> None:
+    async with opened(client, "/bidi") as browser:
+        session = await browser.open()
+        browser.pc.createDataChannel(**options)
+        await becomes(lambda: peers(client) == 0)
+    assert client.get(f"/jobs/{session['job_id']}").json()["status"] == "cancelled"
+
+
+async def test_a_client_that_sends_a_message_without_an_end_is_cut(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamapp.webrtc.peer._LOOK_EVERY_S", 0.01)
     async with opened(client) as browser:
-        other = browser.pc.createDataChannel("other")
-        lossy = browser.pc.createDataChannel("streamapp.v1", ordered=False)
-        for each in (other, lossy):
-            each.on("open", lambda each=each: each.send(".nothing"))
         await browser.open()
+        assert browser.pc.sctp is not None
+        browser.pc.sctp._remote_max_message_size = 0  # which the server has told, and this client does not heed
+        browser.channel.send("." + 8_000_000 * "x")
+        await becomes(lambda: peers(client) == 0)
 
 
 async def test_a_fast_producer_is_paced_by_what_the_client_takes(client: TestClient) -> None:

@@ -31,7 +31,8 @@ from .film import Film, FilmTrack
 from .offers import Offer
 
 _CONNECT_S = 10.0
-_CLOSE_S = 1.0
+_LOOK_EVERY_S = 1.0
+_CLOSE_S = 10.0
 _LAST_LOOK_S = (
     2.0  # a client closes the connection when it has seen the last image, which may come behind the last word
 )
@@ -55,6 +56,8 @@ class Peer:
         self._scope = _as_of_websocket(scope, self._film)
         self._pc = _connection(method.settings)
         self._opened: asyncio.Future[DataSocket | None] = asyncio.get_running_loop().create_future()
+        self._watching: asyncio.TimerHandle | None = None
+        self._cutting: asyncio.Task[None] | None = None
         self._pc.on("datachannel", self._open)
         self._pc.on("connectionstatechange", self._look)
 
@@ -108,6 +111,7 @@ class Peer:
         socket = self._opened.result()
         if socket is None:
             return
+        self._watch()
 
         async def receive() -> Asgi:
             message = await socket.receive()
@@ -118,6 +122,17 @@ class Peer:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_LOOK_S):
                 await socket.ended()
+
+    def _watch(self) -> None:
+        """Cut a client that sends beyond the window of its association, which aiortc tells, and takes all the same: of
+        messages that do not end it would keep everything.
+        """
+        assert self._pc.sctp is not None
+        if self._pc.sctp._advertised_rwnd < 0:
+            self._hang_up()
+            self._cutting = asyncio.create_task(self.close())
+        else:
+            self._watching = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._watch)
 
     def _give_place_up(self) -> None:
         """Give the place of one that has no session yet up: its session takes one, or has it."""
@@ -132,6 +147,8 @@ class Peer:
         """Let go of everything; again is without effect."""
         self._give_place_up()
         self.end()
+        if self._watching is not None:
+            self._watching.cancel()
         self._share.let_go(self)
         self._track.stop()
         try:
@@ -144,13 +161,18 @@ class Peer:
         is_reliable = channel.ordered and channel.maxRetransmits is None and channel.maxPacketLifeTime is None
         if channel.label == LABEL and is_reliable and not self._opened.done():
             self._opened.set_result(DataSocket(channel, self._share, self._method.settings.max_message_bytes))
+        else:  # each would take memory, and there may be 65,535 of them
+            self._hang_up()
 
     def _look(self) -> None:
         if self._pc.connectionState in ("failed", "closed"):
-            self.end()
-            socket = self._opened.result()
-            if socket is not None:
-                socket.end()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.end()
+        socket = self._opened.result()
+        if socket is not None:
+            socket.end()
 
 
 # Every browser has it: https://www.rfc-editor.org/rfc/rfc7742#section-5
