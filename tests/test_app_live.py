@@ -1,14 +1,12 @@
 """The app that draws along: what it answers to fal's clients and to ours, and its page in a real browser."""
 
 import io
-import math
 import os
 import re
 import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +18,7 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 from diffusers import StableDiffusionXLImg2ImgPipeline
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tests import processes
+from tests.live_page import CORNER, MIDDLE, PROMPT, ROOT, colour, draw, opened, serving
 from tests.waiting import LONG_S, WAIT_S, until
 
 import streamapp
@@ -32,19 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of th
 
 from apps.live.app import EMBEDDED_MODEL, Live, fitted
 
-ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PROMPT = "a red circle on a blue background"
 KEY = "a-key-of-the-test"
-# The colour of a canvas, an image or a video at a place of 16 by 16: whether there is more red, or more blue.
-COLOUR = """(shown, [x, y]) => {
-  const context = Object.assign(document.createElement("canvas"), { width: 16, height: 16 }).getContext("2d");
-  context.drawImage(shown, 0, 0, 16, 16);
-  const [red, green, blue] = context.getImageData(x, y, 1, 1).data;
-  return red > 2 * blue ? "red" : blue > 2 * red ? "blue" : red + green + blue > 600 ? "white" : "other";
-}"""
-MIDDLE, CORNER = (8, 8), (1, 1)
-
 pytestmark = [
     pytest.mark.timeout(LONG_S),
     # diffusers' schedulers hand torch tensors to numpy 2 in a way that numpy warns about.
@@ -176,12 +163,6 @@ def test_a_model_that_draws_without_guidance_is_set_by_the_environment(
 # A session
 
 
-def serving(*options: str, **environment: str) -> AbstractContextManager[tuple[str, Any]]:
-    # One thread for torch: several wait for each other by spinning, which takes the cores from the browser.
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return processes.serving(str(ROOT / "apps/live/app.py"), *options, env=variables)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     with serving() as (url, _):
@@ -259,32 +240,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
-
-
-def opened(browser: Browser, url: str, width: int = 1088, height: int = 760, **options: Any) -> Page:
-    """Open the page in a tab of its own, where nothing may be wrong."""
-    page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()
-    page.set_default_timeout(1000 * WAIT_S)
-    page.on("pageerror", lambda error: pytest.fail(f"the page has failed: {error}"))
-    page.goto(url)
-    return page
-
-
-def draw(page: Page) -> None:
-    """Draw a blob in the middle."""
-    box = page.locator("#board").bounding_box()
-    assert box is not None
-    places = [(0.5 + 0.1 * math.cos(n), 0.5 + 0.1 * math.sin(1.1 * n)) for n in range(7)]
-    for n, (x, y) in enumerate(places):
-        page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y, steps=4)
-        if n == 0:
-            page.mouse.down()
-    page.mouse.up()
-
-
-def colour(page: Page, what: str, place: tuple[int, int]) -> str:
-    found: str = page.locator(what).evaluate(COLOUR, place)
-    return found
 
 
 def test_a_stroke_becomes_a_picture_while_it_is_drawn(server: str, browser: Browser) -> None:

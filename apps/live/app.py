@@ -72,7 +72,7 @@ class Live(streamapp.App):
 
     static = "page"
     machine_type = "GPU-A100"
-    requirements = ["accelerate", "diffusers", "torch", "transformers"]
+    requirements = ["accelerate", "aiortc", "diffusers", "torch", "transformers"]
 
     def setup(self) -> None:
         """Load the pipeline, and draw once, as a first picture takes far longer than those after it."""
@@ -84,7 +84,7 @@ class Live(streamapp.App):
         blank = PIL.Image.new("RGB", (self.side, self.side))
         self.pipe(prompt="", image=blank, strength=1, num_inference_steps=1, guidance_scale=self.guidance)
 
-    @streamapp.realtime("/realtime", buffering=1)
+    @streamapp.realtime("/realtime", buffering=1, webrtc=True)
     def draw(self, input: Drawing) -> dict[str, Any]:
         """Answer each drawing with a picture; of those that wait the newest counts."""
         started = time.perf_counter()

@@ -48,23 +48,27 @@ async function send() {
   session.send({ prompt: prompt.value, image_url, strength: strength.valueAsNumber, num_inference_steps, seed: own, request_id: `${n}` });
 }
 
-/** Show a picture, and how long it took from the last stroke that is in it. */
+/** Show a picture. */
 async function show({ images: [image], request_id }) {
   tell("connected", "good");
-  const isVideo = image.content_type === "video"; // it came by another way
-  if (!isVideo) {
-    picture.src = image.url;
-    await picture.decode().catch(() => {}); // a newer one has taken its place
-  }
+  const isVideo = image.content_type === "video";
   [picture.hidden, video.hidden] = [isVideo, !isVideo];
-  picture.alt = prompt.value;
-  const n = Number(request_id);
-  if (!asked.has(n)) return; // it was asked for before the connection was lost
+  if (isVideo) {
+    video.requestVideoFrameCallback(() => measure(Number(request_id))); // an image and its event come apart
+    return;
+  }
+  Object.assign(picture, { src: image.url, alt: prompt.value });
+  await picture.decode().then(() => measure(Number(request_id)), () => {}); // else a newer one has taken its place
+}
+
+/** Tell how long it took from the last stroke that is in a picture until that is seen. */
+function measure(n) {
   const now = performance.now();
-  byId("latency").textContent = Math.round(now - asked.get(n));
-  for (const older of [...asked.keys()].filter((other) => other <= n)) asked.delete(older);
   shownAt = [...shownAt.filter((at) => now - at < RATE_OVER_MS), now];
   byId("rate").textContent = shownAt.length > 1 ? ((1000 * (shownAt.length - 1)) / (now - shownAt[0])).toFixed(1) : "–";
+  if (!asked.has(n)) return; // it was asked for before the connection was lost
+  byId("latency").textContent = Math.round(now - asked.get(n));
+  for (const older of [...asked.keys()].filter((other) => other <= n)) asked.delete(older);
 }
 
 /** Hold a session, and another one when it is over: the server may be started anew, or want its key. */
@@ -91,8 +95,9 @@ async function converse() {
 
 async function recover(error) {
   if (error.code === "unauthorized") return askForKey();
-  tell(error.message, "bad");
-  webrtc.checked = false; // by WebSocket it goes everywhere
+  const isRefused = webrtc.checked && error.code === "connection_failed" && !error.retryable;
+  tell(isRefused ? "WebRTC does not get through here; going on by WebSocket" : error.message, "bad");
+  if (isRefused) webrtc.checked = false;
   await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
 }
 
@@ -101,12 +106,12 @@ function askForKey() {
   tell("this server asks for its key");
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("cancel", (event) => event.preventDefault()); // there is nothing to go on with
+    dialog.onclose = () => dialog.showModal(); // there is nothing to go on with
     dialog.querySelector("form").onsubmit = (event) => {
       event.preventDefault();
       keep((key = byId("key").value));
+      dialog.onclose = resolve;
       dialog.close();
-      resolve();
     };
   });
 }
