@@ -146,6 +146,20 @@ async def test_an_endpoint_of_an_app_that_is_not_served_is_refused() -> None:
         await anext(streamapp.follow(Words().words, {"text": "a"}))
 
 
+def test_setup_waits_for_no_job_that_waits_for_setup() -> None:
+    class Eager(streamapp.App):
+        async def setup(self) -> None:
+            with pytest.raises(DefinitionError, match="when setup has returned"):
+                await anext(streamapp.follow(self.length))
+
+        @streamapp.endpoint("/length")
+        def length(self, text: str = "") -> int:
+            return len(text)
+
+    with serving(Eager) as client:
+        assert client.post("/length", json={}).json() == 0
+
+
 def test_a_full_queue_refuses_what_an_apps_code_asks_for(client: TestClient, app: Words) -> None:
     with client.websocket_connect("/leave") as one, client.websocket_connect("/leave"):
         app.gate.wait()
