@@ -49,7 +49,7 @@ function connect() {
     show("connecting again");
     const status = wasOpen ? code - 4000 : await refusal(url);
     if (opening !== socket) return; // another room has been chosen meanwhile
-    if (status === 401) return ask("This server asks for an API key.", { wantsKey: true });
+    if (status === 401) return ask(`This server ${asked._token ? "does not take this" : "asks for an"} API key.`, { wantsKey: true });
     if (status === 422) return ask(reason);
     retry = setTimeout(connect, Math.min(MOST_WAIT_MS, 500 * 2 ** tries++) * (0.5 + Math.random() / 2));
   };
@@ -85,7 +85,7 @@ const HEARD = {
     tries = 0;
     own.id = you.id;
     model = name;
-    text.placeholder = `Message; @${model} asks the model`;
+    text.placeholder = `Message, or @${model}`;
     people.clear();
     for (const { id, name } of members) people.set(id, name);
     if (!is_resumed && messages.childElementCount) {
@@ -253,6 +253,7 @@ function ask(why = "", { wantsKey = false } = {}) {
   element("key").required = wantsKey;
   element("key").value = "";
   if (!element("join").open) element("join").showModal();
+  if (wantsKey) element("key").focus();
 }
 
 element("join").addEventListener("cancel", (event) => {
