@@ -20,7 +20,7 @@ TESTED := $(foreach package,fal runpod,tests/.venvs/$(package)/.installed) $(add
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
 .PHONY: help install install-runtime demo serve fmt check test test-all chromium chaos bench bench-quick gpu gpu-wheels \
-  playground screenshots coverage build train evaluate clean
+  playground editor-page screenshots coverage build train evaluate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -101,9 +101,13 @@ tests/.venvs/%/.installed: tests/%-requirements.txt
 playground: src/streamapp/playground/source/node_modules/.installed ## build the page anew; commit it with its source
 	npm run build --prefix src/streamapp/playground/source
 
+editor-page: apps/editor/source/node_modules/.installed ## build the page of apps/editor anew; commit it with its source
+	npm run build --prefix apps/editor/source
+
 screenshots: install chromium ## take the READMEs' pictures of the page anew
 	SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_playground.py -k "step_by_step or fits_on_a_phone"
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_chat_page.py -k two_tabs
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_editor_page.py -k two_write
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_live.py -k "becomes_a_picture_while"
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_audio.py -k heard
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_voxels_page.py -k grows

@@ -2,7 +2,7 @@
 
     streamapp serve apps/editor/app.py
 
-Clients of Yjs connect to `/documents/{name}`. Needs `pip install pycrdt`.
+Then open http://127.0.0.1:8000/ in two windows. Needs `pip install pycrdt`.
 
 Environment:
     STREAMAPP_EDITOR_FOLDER: where documents are kept; by default `~/.local/share/streamapp/editor`.
@@ -42,8 +42,9 @@ class Snapshot(BaseModel):
 
 
 class Editor(streamapp.App):
-    """Write texts together, with any client of Yjs, or by plain operations."""
+    """Write texts together: in the page, with any client of Yjs, or by plain operations."""
 
+    static = "page"
     requirements = ["pycrdt"]
 
     def setup(self) -> None:

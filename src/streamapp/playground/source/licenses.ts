@@ -29,7 +29,7 @@ export function licenses(source: string): Plugin {
       const modules = Object.values(bundle).flatMap((part) => (part.type === "chunk" ? part.moduleIds : []));
       const folders = modules.flatMap((id) => TOOL.exec(id)?.[1] ?? PACKAGE.exec(id)?.[0] ?? []);
       const found = [...new Set(folders)].map((folder) => licenseOf(join(folder.includes("/") ? "" : join(source, "node_modules"), folder)));
-      const head = "The page holds streamapp-client, of this project and under its licence, and these packages.";
+      const head = "The page holds what is of this project, under its licence, and these packages.";
       this.emitFile({ type: "asset", fileName: "LICENSES.txt", source: [head, ...found.sort()].join(RULE) + "\n" });
     },
   };
