@@ -84,6 +84,7 @@ def test_words_that_do_not_follow_the_rule_are_told(text: str, message: str) -> 
         scene_of(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_other_text_is_told_too(text: str) -> None:
     try:
@@ -106,7 +107,7 @@ def test_a_place_a_size_and_a_number_move_what_they_should() -> None:
 # Cells
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(SCENES, st.sampled_from([0, 0.3]))
 def test_the_cells_that_are_left_out_hold_nothing_of_the_surface(text: str, blend: float) -> None:
     shape = scene_of(text, blend=blend)
@@ -154,7 +155,7 @@ def test_normals_are_those_of_the_solid() -> None:
     assert (mesh.normals * outward).sum(axis=1).min() > 0.99
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(SCENES)
 def test_any_mesh_is_closed(text: str) -> None:
     shape = scene_of(text, blend=0.2)
@@ -251,6 +252,11 @@ def test_voxels_are_cubes_to_the_end(client: TestClient) -> None:
     assert all("positions" in preview["shape"] for preview in of(events, "preview"))
     result = events[-1].data
     assert len(result["shape"]["positions"]) == len(result["shape"]["sizes"]) == result["statistics"]["cells"]
+
+
+def test_event_source_gives_its_input_in_the_query(client: TestClient) -> None:
+    answer = client.http.get("/stream?scene=sphere&resolution=16&output=voxels&pause_s=0")
+    assert answer.text.rstrip().endswith('"status":"succeeded"}')
 
 
 def test_curl_gets_the_bare_file(client: TestClient) -> None:

@@ -168,6 +168,33 @@ async def test_an_empty_file_that_was_chosen_is_one() -> None:
     assert await field(UploadFile).read_uploads([("x", chosen)]) == {"x": chosen}
 
 
+# Certain values
+
+
+class Side(enum.Enum):
+    SMALL = 16
+    HALF = 0.5
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        *((Literal[16, 32], "32", 32), (Literal[16, None], "16", 16), (Literal[16] | None, "16", 16)),
+        *((Literal[True, "auto"], "true", True), (Literal[True, "auto"], "auto", "auto"), (Literal[-1], "-1", -1)),
+        *((Side, "16", 16), (Side, "0.5", 0.5), (Literal[16], "17", "17"), (Literal[16, "16"], "16", "16")),
+        (Literal[16] | str, "16", "16"),
+        *((list[Literal[16, 32]], "16", [16]), (Literal[16] | Size, '{"width": 1}', {"width": 1})),
+    ],
+    ids=str,
+)
+def test_a_number_that_is_one_of_certain_values_is_it(annotation: Any, text: str, value: Any) -> None:
+    assert field(annotation).read([("x", text)]) == {"x": value}
+
+
+def test_a_list_of_certain_values_has_them_as_they_are() -> None:
+    assert field(list[Literal[16, 32]]).read([("x", "16"), ("x", "32")]) == {"x": [16, 32]}
+
+
 # Lists
 
 

@@ -1,15 +1,16 @@
 """Read what a form or a query gives of an input: names with texts and uploads, where JSON has more kinds.
 
 What a text stands for depends on its field: all values of a name are a list; an empty one is nothing, unless the field
-takes text, as browsers send every field of a form; one that begins as JSON is an object, where a text is possible as
-well only if its part of the form says that it is JSON. The fields are those of pydantic's core schema, which has
+takes text, as browsers send every field of a form; a number is one where only certain values are taken, which pydantic
+compares as they are; one that begins as JSON is an object, where a text is possible as well only if its part of the
+form says that it is JSON. The fields are those of pydantic's core schema, which has
 followed unions, aliases and what else may stand around a type.
 """
 
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import from_json
@@ -53,6 +54,8 @@ class _Field:
     takes_bytes: bool = False
     #: an object, or a list whose items are no texts
     takes_json: bool = False
+    #: numbers and truths, of those values that alone are taken, as they are written
+    written: dict[str, Any] = field(default_factory=dict)
 
     def has_json(self, value: Any) -> bool:
         """Say whether a value for this field is the JSON of it."""
@@ -60,6 +63,12 @@ class _Field:
             return self.takes_json or self.is_list or not self.takes_text
         is_json = isinstance(value, str) and value.lstrip()[:1] in ("{", "[")
         return is_json and self.takes_json and not self.takes_text
+
+    def read(self, text: str) -> Any:
+        """Return what a text stands for."""
+        if self.has_json(text):
+            return _parsed(text, text)
+        return text if self.takes_text else self.written.get(text, text)
 
 
 class JsonText(str):
@@ -238,7 +247,7 @@ class FormReader:
         if not field.takes_text or (is_only_list and len(values) == 1):
             values = [value for value in values if value != ""]
         values = [value for value in values if not _is_unchosen(value)]
-        values = [_parsed(value, value) if field.has_json(value) else value for value in values]
+        values = [field.read(value) if isinstance(value, str) else value for value in values]
         if not values:
             return ...
         if field.is_list and (is_only_list or len(values) > 1):
@@ -279,6 +288,7 @@ class FormReader:
         field.takes_file |= items.takes_file
         field.takes_bytes |= items.takes_bytes
         field.takes_json |= not items.takes_text
+        field.written |= items.written
 
 
 def has_fields(schema: Schema, name: str) -> bool:
@@ -349,9 +359,9 @@ def _describe_one(schema: Schema, field: _Field) -> None:
     """Note what may stand for one value that is neither a list nor an object."""
     match schema["type"]:
         case "literal":
-            field.takes_text |= "" in schema["expected"]
+            _describe_certain(schema["expected"], field)
         case "enum":
-            field.takes_text |= any(member.value == "" for member in schema["members"])
+            _describe_certain([member.value for member in schema["members"]], field)
         case "bytes":
             field.takes_text = field.takes_bytes = True
         case "is-instance":
@@ -365,6 +375,12 @@ def _describe_one(schema: Schema, field: _Field) -> None:
             field.takes_text = field.takes_file = True
         case kind:
             field.takes_text |= kind not in _NO_TEXTS
+
+
+def _describe_certain(values: list[Any], field: _Field) -> None:
+    field.takes_text |= "" in values
+    written = {str(value).lower(): value for value in values if isinstance(value, int | float)}
+    field.written |= {text: value for text, value in written.items() if text not in values}
 
 
 def _makes(schema: Schema, classes: tuple[type, ...]) -> bool:
