@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import expect
-from tests.test_playground import ROOT, Opener, Playground, browser, playground, serving  # noqa: F401 - fixtures
+from tests.test_playground import ROOT, Opener, Playground, browser, playground, running_jobs, serving  # noqa: F401 - fixtures
 from tests.waiting import until
 
 import streamapp
@@ -248,6 +248,19 @@ def test_it_is_heard_while_it_is_made_until_it_is_cancelled(playground: Opener) 
         tab.cancel().ends("cancelled")
         until(lambda: tab.loudness() == 0)
         expect(tab.button("Play")).to_be_visible()
+
+
+@pytest.mark.long
+def test_a_page_plays_the_file_while_it_grows_and_ends_it_by_leaving(playground: Opener) -> None:  # noqa: F811
+    with serving("apps/audio/app.py") as server:
+        page = playground(server).page
+        page.goto(f"{server}/health")
+        page.evaluate("document.onclick = () => (window.sound = new Audio('/audio.wav?prompt=bells&speed=1')).play()")
+        page.click("body")
+        until(lambda: page.evaluate("window.sound.currentTime") > 0)
+        assert running_jobs(server) == 1
+        page.goto("about:blank")
+        until(lambda: running_jobs(server) == 0)
 
 
 def take_picture(tab: Playground) -> None:

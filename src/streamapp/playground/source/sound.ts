@@ -84,9 +84,9 @@ export class Sound {
   /** Return how loud it is, from 0 to 1, in each of `count` equal spans from its start to a time. */
   loudness(count: number, untilS: number): number[] {
     const spans = Array<number>(count).fill(0);
+    const place = (n: number) => ((n / PEAKS_PER_S - this.startS) / (untilS - this.startS)) * count;
     for (const [n, peak] of this.#peaks) {
-      const span = Math.floor(((n / PEAKS_PER_S - this.startS) / (untilS - this.startS)) * count);
-      if (span in spans) spans[span] = Math.max(spans[span]!, peak);
+      for (let span = Math.max(0, Math.floor(place(n))); span < Math.min(place(n + 1), count); span++) spans[span] = Math.max(spans[span]!, peak);
     }
     return spans;
   }
@@ -228,6 +228,7 @@ export class Player {
     this.#isOn = false;
     for (const leave of this.#leave) leave();
     this.#context?.close();
+    this.#context = undefined;
   }
 
   get #timeS(): number {

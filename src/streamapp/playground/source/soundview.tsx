@@ -33,6 +33,7 @@ export function SoundView({ sound, name, run }: { sound: Sound; name: string; ru
   const words = `${clock(positionS)} / ${clock(sound.endS)}${sound.isWhole ? "" : " so far"}`;
   return (
     <section className="sound" aria-label={`Sound ${name}`}>
+      {run.sounds.size > 1 && <p className="note">{name}</p>}
       <Wave sound={sound} positionS={positionS} wholeS={wholeS} />
       <input type="range" aria-label="Position" min={sound.startS} max={wholeS} step={0.1} value={positionS} aria-valuetext={words}
         onChange={({ target }) => player.seek(target.valueAsNumber)} />
