@@ -21,6 +21,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -191,14 +192,18 @@ def page_of(app: type[App], prefix: str) -> Page | None:
     Raises:
         DefinitionError: its folder, or its policy, is none.
     """
-    folder = app.page_folder()
-    for name, sources in app.static_policy.items():
-        if not _DIRECTIVE.fullmatch(name) or not _SOURCES.fullmatch(sources):
-            raise DefinitionError(
-                f"{app.__qualname__}: static_policy has {name!r}: {sources!r}; write directives of a "
-                'Content-Security-Policy, each with its sources: {"img-src": "\'self\' https://example.org"}'
-            )
-    return None if folder is None else Page(prefix, folder, policy_of(app.static_policy))
+    folder, policy = app.page_folder(), app.static_policy
+    if not isinstance(policy, Mapping) or not all(itertools.starmap(_is_directive, policy.items())):
+        raise DefinitionError(
+            f"{app.__qualname__}: expected static_policy as directives of a Content-Security-Policy by name, "
+            f'{{"img-src": "\'self\' https://example.org"}}; got {policy!r}'
+        )
+    return None if folder is None else Page(prefix, folder, policy_of(policy))
+
+
+def _is_directive(name: Any, sources: Any) -> bool:
+    are_texts = isinstance(name, str) and isinstance(sources, str)
+    return are_texts and bool(_DIRECTIVE.fullmatch(name) and _SOURCES.fullmatch(sources))
 
 
 class Pages:
