@@ -307,3 +307,12 @@ def test_what_a_gpu_measures_can_be_tried_without_one(tmp_path: Path) -> None:
     assert report["cancel"]["ways"]["the reader leaves"]["steps"]["high"] < 100
     assert {"device", "torch", "diffusers", "took_s"} <= report.keys()
     assert gpu.row(report).startswith("| 20 steps of a UNet of SDXL's full size")
+
+
+@pytest.mark.long
+def test_a_strokes_way_to_its_picture_is_measured_by_webrtc_and_by_a_websocket() -> None:
+    command = [sys.executable, "-m", "benchmarks.webrtc", "--rounds", "1", "--pictures", "2"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=WAIT_S).stdout
+    assert [line.partition("  ")[0] for line in lines.splitlines()] == [
+        f"{way}, {size} px" for way in ("WebRTC, VP8", "WebSocket, JPEG") for size in (128, 512)
+    ]

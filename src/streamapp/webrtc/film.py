@@ -69,7 +69,7 @@ class FilmTrack(MediaStreamTrack):
         super().__init__()
         self._film = film
         self._frame: VideoFrame | None = None
-        self._began_at = self._sent_at = time.monotonic()
+        self._began_at = self._renewed_at = time.monotonic()
         self._repeat_s = _FIRST_REPEAT_S
 
     async def recv(self) -> VideoFrame:
@@ -79,15 +79,14 @@ class FilmTrack(MediaStreamTrack):
             if self.readyState != "live":
                 raise MediaStreamError
             frame = await self._next()
-        self._sent_at = time.monotonic()
-        frame.pts = int((self._sent_at - self._began_at) * _CLOCK_RATE)
+        frame.pts = int((time.monotonic() - self._began_at) * _CLOCK_RATE)
         frame.time_base = fractions.Fraction(1, _CLOCK_RATE)
         frame.pict_type = PictureType.NONE  # which an encoder that was asked for a whole picture has set
         return frame
 
     async def _next(self) -> VideoFrame | None:
         """Wait for a new image, or until the old one is to be sent again."""
-        await asyncio.sleep(self._sent_at + _FASTEST_S - time.monotonic())
+        await asyncio.sleep(self._renewed_at + _FASTEST_S - time.monotonic())
         news = self._film.has_news
         with suppress(TimeoutError):
             async with asyncio.timeout(None if self._frame is None else self._repeat_s):
@@ -96,7 +95,7 @@ class FilmTrack(MediaStreamTrack):
             self._repeat_s = min(2 * self._repeat_s, _LAST_REPEAT_S)
             return self._frame
         news.clear()
-        self._repeat_s = _FIRST_REPEAT_S
+        self._renewed_at, self._repeat_s = time.monotonic(), _FIRST_REPEAT_S
         image = self._film.newest
         assert image is not None
         with suppress(ValueError):  # a file that is no whole image: the one before stays
