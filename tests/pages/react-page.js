@@ -20,8 +20,8 @@ function Painting() {
   );
 }
 
-function Canvas({ path }) {
-  const { status, output, preview, inputError, error, send, finish, cancel } = useSession(client, path);
+function Canvas({ path, webrtc }) {
+  const { status, output, preview, inputError, error, video, send, finish, cancel } = useSession(client, path, { webrtc });
   window.sendLate = () => send({ x: 0 });
   const [x, count] = useState(1);
   return h(
@@ -32,20 +32,22 @@ function Canvas({ path }) {
     h("button", { id: "finish", onClick: finish }),
     h("button", { id: "leave", onClick: cancel }),
     preview && h("img", { id: "sketch", src: preview.image.url, alt: "" }),
-    h("p", { id: "session" }, [status, output?.x, inputError?.error.code, error?.code].filter(Boolean).join(" ")),
+    h("p", { id: "session" }, [status, output?.x, inputError?.error.code, error?.code, video?.constructor.name].filter(Boolean).join(" ")),
   );
 }
 
 function Page() {
   const [isShown, show] = useState(true);
   const [path, go] = useState("/canvas");
+  const [webrtc, film] = useState(false);
   return h(
     "div",
     null,
     h("button", { id: "hide", onClick: () => show(false) }),
     h("button", { id: "elsewhere", onClick: () => go("/canvas?max_buffering=1") }),
     isShown && h(Painting),
-    isShown && h(Canvas, { path }),
+    h("button", { id: "film", onClick: () => film(true) }),
+    isShown && h(Canvas, { path, webrtc }),
   );
 }
 

@@ -71,7 +71,7 @@ export class Peer {
   }
 
   async #connect(show: (track: MediaStreamTrack) => void): Promise<void> {
-    if (!globalThis.RTCPeerConnection) throw this.#unreachable("it takes a browser, and there is none here");
+    if (!globalThis.RTCPeerConnection) throw this.#unreachable("it takes a page in a browser");
     const { ice_servers } = await this.#ask("GET");
     const connection = (this.#connection = new RTCPeerConnection({ iceServers: ice_servers }));
     const { track } = connection.addTransceiver("video", { direction: "recvonly" }).receiver;

@@ -285,6 +285,14 @@ test("useStream shows a stream, its failure, its cancel, and ends with its compo
   await hasStatus(jobId, "cancelled");
 });
 
+test("useSession goes by WebRTC where it is asked to", async (t) => {
+  const page = await open(t, "react.html");
+  await page.click("#film");
+  await says(page, "idle", "session");
+  await page.click("#point");
+  await says(page, "failed not_found MediaStream", "session"); // the app's method is not marked so
+});
+
 test("useSession shows a session, what is wrong with an input, its end, and ends with its component", async (t) => {
   const page = await open(t, "react.html");
   await says(page, "idle", "session");

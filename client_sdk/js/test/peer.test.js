@@ -130,7 +130,7 @@ test("a drain's close is come back from, and one by which that is useless is thr
 
 test("where the engine has no WebRTC that is said at once", async () => {
   const session = new Client("http://127.0.0.1:1").connect("/realtime", WEBRTC);
-  const expected = { code: "connection_failed", retryable: false, message: /it takes a browser.*goes by WebSocket/ };
+  const expected = { code: "connection_failed", retryable: false, message: /it takes a page in a browser.*goes by WebSocket/ };
   await assert.rejects(session.done(), expected);
   assert.equal(session.video, null);
 });

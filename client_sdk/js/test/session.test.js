@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import { Client, StreamappError } from "streamapp-client";
 
+import { peering } from "./peering.js";
 import { JOB, serving } from "./serving.js";
 import { echo, talking } from "./talking.js";
 
@@ -536,11 +537,14 @@ const isOpened = ({ frames }) => JSON.parse(frames[0].text).type === "open";
 const KEY = "fedcba98765432100123456789abcdef";
 const withKey = (text) => text.replace(/^({"type":"open","resume_s":10,"key":")[0-9a-f]{32}("})$/, `$1${KEY}$2`);
 
-for (const { name, frames } of situations.filter((one) => isOpened(one) && !NOT_OURS.test(one.name))) {
-  test(`the frames of "${name}" are sent and read to the byte`, async (t) => {
+const opened = situations.filter((one) => isOpened(one) && !NOT_OURS.test(one.name));
+const TRANSPORTS = { WebSocket: talking, WebRTC: peering };
+
+for (const [{ name, frames }, transport] of opened.flatMap((one) => Object.keys(TRANSPORTS).map((each) => [one, each]))) {
+  test(`the frames of "${name}" are sent and read to the byte, by ${transport}`, async (t) => {
     const said = (side) => frames.filter(({ from, text }) => from === side && text).map(({ text }) => JSON.parse(text));
     const rest = [...frames];
-    const { url } = await talking(t, async (socket) => {
+    const { url } = await TRANSPORTS[transport](t, async (socket) => {
       for (let frame; (frame = rest.shift()); ) {
         if (frame.from === "network") return socket.cut();
         if (frame.from === "client") assert.equal(withKey(await socket.text()), frame.text);
@@ -549,7 +553,7 @@ for (const { name, frames } of situations.filter((one) => isOpened(one) && !NOT_
       socket.end();
     });
     const isRefused = name.startsWith("refused");
-    const session = new Client(url, isRefused ? { patienceMs: 0 } : {}).connect("/realtime");
+    const session = new Client(url, isRefused ? { patienceMs: 0 } : {}).connect("/realtime", { webrtc: transport === "WebRTC" });
     const inputs = new Map(said("client").filter(({ type }) => type === "input").map(({ n, data }) => [n, data]));
     for (const data of inputs.values()) session.send(data);
     if (said("client").some(({ type }) => type === "finish")) session.finish();
