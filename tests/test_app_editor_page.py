@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from tests.fal_packages import needs
 from tests.processes import serving
 from tests.waiting import LONG_S, WAIT_S, until
+from websockets.sync.client import connect
 
 EDITOR = Path(__file__).parent.parent / "apps" / "editor"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -132,7 +133,9 @@ def test_what_two_write_is_one_text_also_when_the_server_was_killed_meanwhile(
     expect(one.state).to_contain_text("No connection")
     one.write("Plan: ", key="Control+Home")
     two.write("\nCoffee")
+    one.page.goto("about:blank")
     with serving(app, "--port", port, env=environment) as (url, _):
+        one.page.goto(f"{url}/?document=plan")
         expect(one.text).to_contain_text("Coffee")
         expect(two.text).to_contain_text("Plan: ")
         until(lambda: one.lines == two.lines == ["Plan: For Saturday", "", "Apples and pears", "Café 😀", "Coffee"])
@@ -181,6 +184,24 @@ def test_the_readmes_client_for_python_writes_in_a_document(environment: dict[st
                 [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=WAIT_S
             )
             assert run.stdout == times * "Hello from Python\n" + "\n"
+
+
+def test_a_killed_server_has_all_that_it_has_acknowledged(environment: dict[str, str]) -> None:
+    app = str(EDITOR / "app.py")
+    with (
+        serving(app, env=environment) as (url, process),
+        connect(f"{url.replace('http', 'ws')}/collaborate/d") as plain,
+    ):
+        for _ in range(150):
+            plain.send(json.dumps({"type": "operation", "operation": {"type": "insert", "position": 0, "text": "x"}}))
+        acknowledged = 0
+        while acknowledged < 50:
+            acknowledged = json.loads(plain.recv()).get("version", 0)
+        process.kill()
+    with serving(app, env=environment) as (url, _):
+        document = httpx.post(f"{url}/text", json={"name": "d"}, timeout=WAIT_S).json()
+        assert document["text"] == document["version"] * "x"
+        assert document["version"] >= acknowledged
 
 
 def test_the_page_is_built_from_its_sources() -> None:

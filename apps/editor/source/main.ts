@@ -34,6 +34,8 @@ const text = doc.getText("content");
 new IndexeddbPersistence(`editor ${BASE.pathname} ${name}`, doc); // what is written offline outlives the page
 const provider = new WebsocketProvider(new URL("documents", BASE).href.replace(/^http/, "ws"), name, doc, { connect: false });
 const { awareness } = provider;
+// What the server has refused it refuses again: a status of HTTP's, behind 4000, or what is too large for one message.
+provider.shouldReconnect = ({ code }) => code !== 1009 && !(code >= 4400 && code < 4500);
 
 /** Show in words how it stands; the style shows it by `data-state`, too. */
 function say(state: "waiting" | "online" | "offline" | "closed", words: string): void {
