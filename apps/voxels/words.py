@@ -76,7 +76,8 @@ UNSAID = frozenset({"a", "an", "the", "of", "in", "on", "to"})
 JOINTS = {"+": shapes.joined, "-": shapes.without, "&": shapes.common}
 _KNOWN = SOLIDS.keys() | FORMS.keys() | SIZES.keys() | PLACES.keys() | COLOURS.keys() | SAME.keys() | {"at"}
 
-_TOKEN = re.compile(r"[a-z]+|\d+\.?\d*|\.\d+|[-+&()]|\S")
+_NUMBER = r"\d+\.?\d*|\.\d+"
+_TOKEN = re.compile(rf"[a-z]+|{_NUMBER}|\S", re.ASCII)
 
 
 def scene_of(text: str, *, blend: float = 0, seed: int = 0) -> Shape:
@@ -164,10 +165,9 @@ class _Reader:
     def number(self) -> float:
         sign = -1 if self.next == "-" else 1
         self.at += sign < 0
-        try:
-            number = float(self.take())
-        except (IndexError, ValueError):
-            raise ValueError('expected three numbers after "at", for example at 0.5 0 -1') from None
+        if self.next is None or not re.fullmatch(_NUMBER, self.next, re.ASCII):
+            raise ValueError('expected three numbers after "at", for example at 0.5 0 -1')
+        number = float(self.take())
         if number > FARTHEST:
             raise ValueError(f"expected numbers from -{FARTHEST:g} to {FARTHEST:g}; got {number:g}")
         return sign * number
