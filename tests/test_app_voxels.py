@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamapp.testing import TestClient
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of th
 
 from apps.voxels.app import SceneInput, Voxels
 from apps.voxels.mesh import Mesh, cubes, glb, mesh_of
-from apps.voxels.refine import CORNERS, Growth, refine
+from apps.voxels.refine import CORNERS, Growth, places, refine
 from apps.voxels.shapes import Shape
 from apps.voxels.words import COLOURS, FORMS, PLACES, SIZES, SOLIDS, scene_of
 
@@ -70,6 +70,8 @@ def test_what_the_words_say_is_closed_and_has_its_outside_outwards(text: str) ->
         ("sphere)", r'expected \+, - or &; got "\)"'),
         ("sphere at 1 2", 'expected three numbers after "at"'),
         ("sphere at - - 1", 'expected three numbers after "at"'),
+        ("sphere at nan inf 0", 'expected three numbers after "at"'),
+        ("sphere at \N{ARABIC-INDIC DIGIT ONE} 0 0", 'expected three numbers after "at"'),
         ("sphere at 1e308 0 0", 'expected three numbers after "at"'),
         (f"sphere at {'9' * 400} 0 0", "expected numbers from -3 to 3; got inf"),
         ("sphere at 0 -3.01 0", "expected numbers from -3 to 3; got 3.01"),
@@ -108,13 +110,14 @@ def test_a_place_a_size_and_a_number_move_what_they_should() -> None:
 
 
 @settings(max_examples=30, deadline=None)
+@example("twisted sphere - left diamond", 0)
 @given(SCENES, st.sampled_from([0, 0.3]))
 def test_the_cells_that_are_left_out_hold_nothing_of_the_surface(text: str, blend: float) -> None:
     shape = scene_of(text, blend=blend)
     last = Growth(0, (), np.zeros(3), 1, 0) if shape.is_nothing else [*refine(shape, 32)][-1]  # type: ignore[arg-type]
     at = np.argwhere(np.ones((32, 32, 32)))
-    corners = last.low + (at[:, None] + CORNERS) * (last.width / 32)
-    inside = shape.distance(corners.reshape(-1, 3).T.astype(np.float32)).reshape(-1, 8) < 0
+    corners = places((at[:, None] + CORNERS).reshape(-1, 3), 32, last.low, last.width)
+    inside = shape.distance(corners).reshape(-1, 8) < 0
     is_crossed = inside.any(axis=1) & ~inside.all(axis=1)
     found = last.layers[0].at.tolist() if last.layers else []
     assert sorted(found) == at[is_crossed].tolist()

@@ -6,6 +6,7 @@ thousand at a time, and after each such piece there is something to show: what i
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def refine(shape: Shape, resolution: int) -> Iterator[Growth]:
         near, fine = parents[:0], _none(2 * coarse.side)
         for end in range(PIECE, len(parents) + PIECE, PIECE):
             cells = (2 * parents[end - PIECE : end, None] + CORNERS).reshape(-1, 3)
-            close = _near(shape, cells, low, width / fine.side)
+            close = _near(shape, cells, fine.side, low, width)
             near, fine = np.concatenate([near, close]), _joined(fine, _crossed(shape, close, fine.side, low, width))
             looked_at += len(cells)
             layers = fine, _above(coarse, parents[end:])
@@ -82,20 +83,25 @@ def refine(shape: Shape, resolution: int) -> Iterator[Growth]:
         parents, coarse = near, fine
 
 
-def _near(shape: Shape, cells: Integers, low: Floats, step: float) -> Integers:
+def _near(shape: Shape, cells: Integers, side: int, low: Floats, width: float) -> Integers:
     """Leave the cells that the surface may go through."""
-    distance = shape.distance(low[:, None] + (cells.T + np.float32(0.5)) * np.float32(step))
-    return cells[np.abs(distance) <= step * 0.87]  # half a cell's diagonal is 0.866 of its side
+    distance = shape.distance(places(cells + np.float32(0.5), side, low, width))
+    return cells[np.abs(distance) <= 0.87 * width / side]  # half a cell's diagonal is 0.866 of its side
 
 
 def _crossed(shape: Shape, cells: Integers, side: int, low: Floats, width: float) -> Cells:
     """Leave the cells that the surface does go through: some of whose corners are inside, some outside."""
     corners, which = np.unique(codes_of(cells[:, None] + CORNERS, side), return_inverse=True)
-    at = np.stack([corners % (side + 1), corners // (side + 1) ** 2, corners // (side + 1) % (side + 1)])
-    values = shape.distance(low[:, None] + at * np.float32(width / side))[which.reshape(-1, 8)]
+    at = np.stack([corners % (side + 1), corners // (side + 1) ** 2, corners // (side + 1) % (side + 1)], axis=1)
+    values = shape.distance(places(at, side, low, width))[which.reshape(-1, 8)]
     is_inside = values < 0
     is_crossed = is_inside.any(axis=1) & ~is_inside.all(axis=1)
     return Cells(side, cells[is_crossed], values[is_crossed])
+
+
+def places(at: NDArray[Any], side: int, low: Floats, width: float) -> Floats:
+    """Return where (n, 3) cells begin, as (3, n) points, in single precision: in double all takes a quarter longer."""
+    return low[:, None] + at.astype(np.float32).T * np.float32(width / side)
 
 
 def codes_of(at: Integers, side: int) -> NDArray[np.int64]:
