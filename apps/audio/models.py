@@ -68,7 +68,7 @@ class Decoding(StoppingCriteria):  # type: ignore[misc]  # transformers is half 
     Each codebook is a step behind the one before it: where the first has its nth code, the last has its code for the
     frame `delay` steps before. Source: https://arxiv.org/abs/2306.05284, section 2.2.
 
-    Divergence: this is no streamer. MusicGen's `generate` takes one and, as of transformers 5.23, tells it nothing.
+    It is no streamer, as MusicGen's `generate` takes one and, as of transformers 5.23, tells it nothing.
 
     Attributes:
         columns: how long the sequence becomes; the first column is no code, and begins it.
@@ -154,11 +154,10 @@ class StableAudio:
 
     def _sketched(self, duration_s: float) -> Samples:
         """Decode how the model expects the beginning to end up, which its scheduler knows."""
-        seconds = min(duration_s, _SKETCH_S)
-        expected = self._pipe.scheduler.model_outputs[-1][
-            :, :, : math.ceil(seconds * self.rate / self._pipe.vae.hop_length)
-        ]
-        return _samples(self._pipe.vae.decode(expected).sample)
+        vae = self._pipe.vae
+        frames = math.ceil(min(duration_s, _SKETCH_S) * self.rate / vae.hop_length)
+        expected = self._pipe.scheduler.model_outputs[-1][:, :, :frames]
+        return _samples(vae.decode(expected.to(vae.dtype)).sample)
 
 
 def _samples(audios: torch.Tensor) -> Samples:
