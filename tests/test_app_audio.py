@@ -183,6 +183,12 @@ def test_a_chunk_says_where_it_begins(client: TestClient) -> None:
     assert (whole.data["duration_s"], whole.data["seed"]) == (3, 1)
 
 
+@pytest.mark.parametrize(("chunk_s", "total"), [(0.1, 30), (0.3, 10), (0.7, 5), (5, 1)])
+def test_progress_counts_all_chunks(client: TestClient, chunk_s: float, total: int) -> None:
+    events = list(client.stream("/stream", {**QUICK, "chunk_s": chunk_s}))
+    assert [e.data for e in events if e.name == "progress"][-1] == {"step": total, "total": total}
+
+
 def test_a_drawn_seed_is_told_and_plays_the_same_again(client: TestClient) -> None:
     first = stream(client, seed=None)[-1]
     assert stream(client, seed=first.data["seed"])[-1].data == first.data

@@ -82,6 +82,7 @@ class Audio(streamapp.App):
     def stream(self, input: AudioInput, stream: streamapp.Stream) -> Iterator[Any]:
         """Play in chunks, each a WAV file that begins where the one before has ended; the last output is the whole."""
         rate, seed = self.instrument.rate, seed_of(input)
+        total = math.ceil(round(input.duration_s * rate) / round(input.chunk_s * rate))
         chunks: list[Samples] = []
         start = 0
         for made in self.play(input, seed):
@@ -93,7 +94,7 @@ class Audio(streamapp.App):
             yield {"chunk": len(chunks), "start_s": start / rate, "sample_rate": rate, "audio": audio}
             chunks.append(made)
             start += len(made)
-            stream.progress(len(chunks), math.ceil(input.duration_s / input.chunk_s))
+            stream.progress(len(chunks), total)
         whole = streamapp.Audio(wav(np.concatenate(chunks), rate), file_name="audio.wav")
         yield {"audio": whole, "duration_s": start / rate, "sample_rate": rate, "seed": seed}
 
@@ -101,12 +102,8 @@ class Audio(streamapp.App):
     def file(self, input: AudioInput) -> Response:
         """Answer with one WAV file, sent while it grows; who listens while it comes paces it."""
         made = self.play(input, seed_of(input))
-        rate, channels, frames = (
-            self.instrument.rate,
-            self.instrument.channels,
-            round(input.duration_s * self.instrument.rate),
-        )
-        head = header(rate, channels=channels, frames=frames)
+        channels, frames = self.instrument.channels, round(input.duration_s * self.instrument.rate)
+        head = header(self.instrument.rate, channels=channels, frames=frames)
         size = len(head) + frames * channels * BYTES
 
         def body() -> Iterator[bytes]:

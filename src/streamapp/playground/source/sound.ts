@@ -10,14 +10,14 @@ interface Part {
 
 const USUAL_RATE = 48_000;
 const RATES = [8_000, 96_000] as const; // that each browser has: https://webaudio.github.io/web-audio-api/#sample-rates
-const MOST_S = 1200; // of sound that is kept: what goes on for ever is a radio
-const ROUGH_S = 0.06;
+const MOST_S = 600; // of a sound that are kept, decoded: a minute may take 15 MB
+const ROUGH_S = 0.06; // by how much an app may be wrong about where a chunk begins
 const PEAKS_PER_S = 25;
 // How long behind now a sound begins, and goes on where it had to wait for a chunk.
 const LEAD_S = 0.1;
 const AHEAD_S = 5; // that is given to the browser; what is behind that follows when a chunk has been played
 
-let count = 0;
+let made = 0;
 
 /** What has come of one sound. */
 export class Sound {
@@ -27,7 +27,7 @@ export class Sound {
   failure: string | undefined;
   /** Whether a player has begun it by itself: when it is shown again it waits to be asked. */
   isBegun = false;
-  readonly id = ++count;
+  readonly id = ++made;
 
   #isLast = false;
   #undecoded = 0;

@@ -17,7 +17,7 @@ export function SoundView({ sound, name, run }: { sound: Sound; name: string; ru
   const player = (made.current ??= new Player(sound, draw));
   useEffect(() => () => player.close(), [player]);
   useEffect(() => {
-    if (run.isOwn && sound.endS > 0) player.begin();
+    if (run.isOwn && run.status !== "cancelled" && sound.endS > 0) player.begin();
   }, [player, run, sound, sound.endS > 0]);
   useEffect(() => {
     if (run.status === "cancelled") player.pause();
