@@ -974,6 +974,17 @@ def test_a_sound_of_another_page_waits_to_be_asked(contents: str, playground: Op
 
 
 @pytest.mark.long
+def test_a_sound_makes_room_for_later_ones(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", chunks=1, seconds=350)
+    for _ in range(2):
+        tab.run().ends()
+        expect(tab.output).to_contain_text("/ 5:50")
+    tab.runs.last.get_by_role("button").click()
+    expect(tab.output).to_contain_text("It made room for later ones")
+    expect(tab.output.locator("audio")).to_be_visible()
+
+
+@pytest.mark.long
 def test_a_chunk_that_is_none_is_told_and_the_others_are_heard(contents: str, playground: Opener) -> None:
     tab = playground(contents).open("/sound", broken=1, seconds=5).run().ends()
     expect(tab.output).to_contain_text("The chunk at 5.0 s cannot be played")

@@ -10,7 +10,7 @@ interface Part {
 
 const USUAL_RATE = 48_000;
 const RATES = [8_000, 96_000] as const; // that each browser has: https://webaudio.github.io/web-audio-api/#sample-rates
-const MOST_S = 600; // of a sound that are kept, decoded: a minute may take 15 MB
+const MOST_S = 600; // that are kept decoded, of all sounds of the visit: a minute may take 15 MB
 const ROUGH_S = 0.06; // by how much an app may be wrong about where a chunk begins
 const PEAKS_PER_S = 25;
 // How long behind now a sound begins, and goes on where it had to wait for a chunk.
@@ -18,6 +18,7 @@ const LEAD_S = 0.1;
 const AHEAD_S = 5; // that is given to the browser; what is behind that follows when a chunk has been played
 
 let made = 0;
+const kept = new Set<Sound>(); // in the order in which they have begun
 
 /** What has come of one sound. */
 export class Sound {
@@ -97,12 +98,21 @@ export class Sound {
       const part = { startS: this.#place(startS), buffer };
       this.#parts.push(part);
       this.#measure(part);
-      while (this.endS - this.startS > MOST_S) this.#forget(this.#parts.shift()!);
+      kept.add(this);
+      for (const sound of kept) sound.#makeRoom();
     } catch (error) {
       this.failure = `The chunk at ${startS.toFixed(1)} s cannot be played: ${(error as Error).message}`;
     }
     this.#undecoded--;
     for (const listener of this.#listeners) listener();
+  }
+
+  /** Let go of the beginning, for as long as there is too much. */
+  #makeRoom(): void {
+    while (this.#parts.length && keptS() > MOST_S) this.#forget(this.#parts.shift()!);
+    if (this.#parts.length) return;
+    kept.delete(this);
+    this.failure = "It made room for later ones: the page keeps ten minutes of sound.";
   }
 
   #forget({ startS, buffer }: Part): void {
@@ -123,6 +133,10 @@ export class Sound {
       this.#peaks.set(at, Math.max(this.#peaks.get(at) ?? 0, Math.abs(frames[n]!)));
     }
   }
+}
+
+function keptS(): number {
+  return [...kept].reduce((sum, { startS, endS }) => sum + endS - startS, 0);
 }
 
 /** Return a file's bytes. The page's policy lets it fetch no data URI. */
