@@ -10,7 +10,7 @@ SDXL's structure, best one that draws in few steps:
 
 Environment:
     STREAMAPP_LIVE_MODEL: a folder or a hub id.
-    STREAMAPP_LIVE_STEPS: of the schedule, where an input says none; 4. Of these `strength` says how many are run.
+    STREAMAPP_LIVE_STEPS: of the schedule, where an input says none; 3. Of these `strength` says how many are run.
     STREAMAPP_LIVE_GUIDANCE: likewise; 2. Turbo models have none: 0.
 
 The newest canvas wins: one waits at most (`buffering=1`), and a newer one takes its place. One that is being drawn is
@@ -46,7 +46,7 @@ class Drawing(BaseModel):
     image_bytes: streamapp.Image | None = Field(
         default=None, description="The same as bytes, in msgpack; the answer's are bytes then, too."
     )
-    strength: float = Field(default=0.6, gt=0, le=1, description="1 leaves nothing of what was drawn.")
+    strength: float = Field(default=0.7, gt=0, le=1, description="1 leaves nothing of what was drawn.")
     num_inference_steps: int | None = Field(default=None, ge=1, le=50, description="The model's own when not given.")
     guidance_scale: float | None = Field(default=None, ge=0, le=20, description="The model's own when not given.")
     negative_prompt: str = Field(default="blurry, low quality", max_length=2000, description="What to avoid.")
@@ -76,7 +76,7 @@ class Live(streamapp.App):
 
     def setup(self) -> None:
         """Load the pipeline, and draw once, as a first picture takes far longer than those after it."""
-        self.steps = int(os.environ.get("STREAMAPP_LIVE_STEPS", "4"))
+        self.steps = int(os.environ.get("STREAMAPP_LIVE_STEPS", "3"))
         self.guidance = float(os.environ.get("STREAMAPP_LIVE_GUIDANCE", "2"))
         self.pipe = load_pipeline(os.environ.get("STREAMAPP_LIVE_MODEL", str(EMBEDDED_MODEL)))
         self.pipe.set_progress_bar_config(disable=True)

@@ -8,7 +8,7 @@ const COLOURS = {
   red: "#dc1e23", orange: "#fa8714", yellow: "#fae128", green: "#1e963c", cyan: "#28cde1",
   blue: "#1e46dc", purple: "#7d28a5", pink: "#fa96cd", black: "#0f0f0f", white: "#f5f5f5",
 };
-const SEND_EVERY_MS = 40;
+const SEND_EVERY_MS = 100;
 const RATE_OVER_MS = 2000;
 const AGAIN_MS = 1000;
 const KEY = "streamapp-key";
@@ -22,6 +22,7 @@ let key = recall();
 let changedAt = 0;
 let sentAt = 0;
 let timer;
+let isDue = false;
 let count = 0;
 const asked = new Map(); // when what was sent had been drawn, by its number
 let shownAt = [];
@@ -30,15 +31,25 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-/** Have what is drawn and set now sent, soon: a mouse moves more often than pictures come. */
+/** Have what is drawn and set now sent. */
 function change() {
   changedAt = performance.now();
+  isDue = true;
   byId("undo").disabled = !board.canUndo;
-  timer ??= setTimeout(send, sentAt + SEND_EVERY_MS - changedAt);
+  sendDue();
+}
+
+/** Send what has changed: at once where all is answered, else from time to time: what a busy server drops costs it time. */
+function sendDue() {
+  clearTimeout(timer);
+  if (!isDue) return;
+  const wait = asked.size ? sentAt + SEND_EVERY_MS - performance.now() : 0;
+  if (wait > 0) timer = setTimeout(sendDue, wait);
+  else send();
 }
 
 async function send() {
-  timer = undefined;
+  isDue = false;
   sentAt = performance.now();
   const n = ++count;
   asked.set(n, changedAt);
@@ -69,6 +80,7 @@ function measure(n) {
   if (!asked.has(n)) return; // it was asked for before the connection was lost
   byId("latency").textContent = Math.round(now - asked.get(n));
   for (const older of [...asked.keys()].filter((other) => other <= n)) asked.delete(older);
+  sendDue();
 }
 
 /** Hold a session, and another one when it is over: the server may be started anew, or want its key. */
@@ -79,13 +91,16 @@ async function converse() {
     session.on("connected", () => tell("connected", "good"));
     session.on("reconnected", () => tell("connected", "good"));
     session.on("reconnecting", () => tell("the connection was lost; trying again"));
-    video.srcObject = session.video ?? null;
+    video.srcObject = session.video;
     asked.clear();
     change();
     try {
       for await (const { name, data } of session) {
         if (name === "output") show(data);
-        if (name === "input_error") tell(data.error.message, "bad");
+        if (name === "input_error") {
+          tell(data.error.message, "bad");
+          asked.clear();
+        }
       }
     } catch (error) {
       await recover(error);
