@@ -346,6 +346,14 @@ def test_a_place_that_is_not_in_the_text_is_told_with_the_text(server: TestClien
         assert plain.receive_json()["content"] == ""
 
 
+def test_an_edit_that_changes_nothing_is_acknowledged_as_the_version_that_there_was(server: TestClient) -> None:
+    with server.websocket_connect("/collaborate/d") as plain:
+        plain.receive_json()
+        for nothing in (insert(0, ""), delete(0, 0)):
+            plain.send_json(nothing)
+            assert plain.receive_json() == {"type": "ack", "version": 0}
+
+
 @pytest.mark.parametrize(
     "said",
     [

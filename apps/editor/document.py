@@ -16,7 +16,7 @@ from .journal import Journal
 from .plain import Cursor, Delete, Insert, Said
 from .presence import Presence
 from .store import Edit, Store
-from .text import Change, SharedText, Unsound, edits_of
+from .text import Change, SharedText, Unsound
 from .updates import read_update
 from .wire import Kind, Step, read_message, sync
 
@@ -96,13 +96,12 @@ class Document:
                 return
             if update.brings:
                 self._make_room(len(content))
-            before = self._told_text()
             try:
-                change = self._text.merge(update, content)
+                change = self._text.merge(update, content, says_places=bool(self.plain.members))
             except Unsound:
                 await self._read_again()
                 raise
-            self._tell(change, before, member)
+            self._tell(change, member)
 
     async def serve_plain(self, member: Member) -> None:
         """Speak with a member of `plain` until it leaves."""
@@ -132,8 +131,7 @@ class Document:
         try:
             async with self._turn:
                 self._make_room(len(operation.text.encode()))
-                before = self._told_text()
-                self._tell(self._text.replace(operation.start, operation.end, operation.text), before, author)
+                self._tell(self._text.replace(operation.start, operation.end, operation.text), author)
             await self.journal.written()
         except (InvalidInput, PayloadTooLarge) as error:
             author.send({"type": "error", "error": str(error)})
@@ -143,23 +141,17 @@ class Document:
         else:
             author.send({"type": "ack", "version": self.journal.version})
 
-    def _told_text(self) -> str:
-        """Return the text that members of `plain` have; to read it takes time, so nothing where nobody is there."""
-        return str(self) if self.plain.members else ""
-
-    def _tell(self, change: Change | None, before: str, author: Member) -> None:
+    def _tell(self, change: Change | None, author: Member) -> None:
         """Write a change down, and tell the others."""
         if change is None:
             return
         self.journal.append(change.update)
         self._bytes += len(change.update)
         self.room.broadcast(sync(Step.UPDATE, change.update), exclude=author, keep=False)
-        others = [member for member in self.plain.members if member is not author]
-        if others:
-            self._behind.update(others)
-            told = {"type": "operation", "version": self.journal.version, "author": author.id}
-            for operation in edits_of(change.delta, before):
-                self.plain.broadcast({**told, "operation": operation}, exclude=author, keep=False)
+        self._behind.update(member for member in self.plain.members if member is not author)
+        told = {"type": "operation", "version": self.journal.version, "author": author.id}
+        for operation in change.places:
+            self.plain.broadcast({**told, "operation": operation}, exclude=author, keep=False)
 
     def _make_room(self, size: int) -> None:
         """See that a document that grows by so many bytes is not too large.

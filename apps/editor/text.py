@@ -1,6 +1,7 @@
 """Hold one text with its history, as Yjs has it: merge the updates of others, make edits of one's own."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from pycrdt import Doc, TextEvent, TransactionEvent
@@ -13,14 +14,14 @@ from .wire import read_state
 
 
 class Change(NamedTuple):
-    """What an edit has changed: an update for other copies, and for readers of the text what is kept, added, deleted.
+    """What an edit has changed: an update for other copies; and, where that was asked for, inserts and deletes.
 
     Attributes:
-        delta: `{"retain": n}`, `{"insert": text}` and `{"delete": n}`, in bytes of UTF-8.
+        places: one after the other, at places in characters: to find them takes the longer the longer the text is.
     """
 
     update: bytes
-    delta: list[dict[str, Any]]
+    places: list[dict[str, Any]]
 
 
 class Unsound(InvalidInput):
@@ -33,13 +34,11 @@ class SharedText:
     def __init__(self, updates: Iterable[bytes] = ()) -> None:
         self._doc: Doc[YText] = Doc()
         self._text = self._doc.get(TEXT, type=YText)
-        self._update, self._delta = b"", list[dict[str, Any]]()
+        self._update, self._places = b"", list[dict[str, Any]]()
         for update in updates:
             self._doc.apply_update(update)
         self._known = read_state(self.state)
-        # pycrdt keeps what these return with the document
         self._doc.observe(self._note_update)
-        self._text.observe(self._note_delta)
 
     def __str__(self) -> str:
         return str(self._text)
@@ -63,14 +62,15 @@ class SharedText:
         """Say whether edits are missing that an update needs."""
         return update.lacks(self._known)
 
-    def merge(self, update: Update, content: bytes) -> Change | None:
+    def merge(self, update: Update, content: bytes, *, says_places: bool = False) -> Change | None:
         """Take in an update that lacks nothing; None where it changes nothing.
 
         Raises:
             Unsound: it contradicts itself.
         """
         try:
-            self._doc.apply_update(content)
+            with self._noting_places() if says_places else nullcontext():
+                self._doc.apply_update(content)
         except BaseException as error:  # a panic of Rust's is no Exception
             raise Unsound(f"Expected an update of Yjs: {error}") from error
         # Edits of several clients may each be said to be beside the other, and then none of them finds its place.
@@ -78,6 +78,7 @@ class SharedText:
             read_state(self.state).get(client, 0) < end for client, (_, end) in update.brings.items()
         ):
             raise Unsound("Expected edits that are beside earlier ones")
+        self._note_known(update)
         return self._take_change()
 
     def replace(self, start: int, end: int, text: str) -> Change | None:
@@ -92,34 +93,48 @@ class SharedText:
                 f"Expected a place in the text, which has {len(content)} characters, got {start} to {end}"
             )
         at = len(content[:start].encode())
-        with self._doc.transaction():
+        with self._noting_places(), self._doc.transaction():
             del self._text[at : at + len(content[start:end].encode())]
             self._text.insert(at, text)
-        return self._take_change()
+        change = self._take_change()
+        if change is not None:
+            self._note_known(read_update(change.update))
+        return change
 
     def _note_update(self, event: TransactionEvent) -> None:
         self._update = event.update
 
-    def _note_delta(self, event: TextEvent) -> None:
-        self._delta = event.delta  # type: ignore[attr-defined]  # pycrdt's annotations lack it
+    @contextmanager
+    def _noting_places(self) -> Iterator[None]:
+        before = str(self).encode()
+
+        def note(event: TextEvent) -> None:
+            delta: list[dict[str, Any]] = event.delta  # type: ignore[attr-defined]  # pycrdt's annotations lack it
+            self._places = list(_places(delta, before))
+
+        subscription = self._text.observe(note)
+        try:
+            yield
+        finally:
+            self._text.unobserve(subscription)
+
+    def _note_known(self, update: Update) -> None:
+        for client, (_, end) in update.brings.items():
+            self._known[client] = max(end, self._known.get(client, 0))
 
     def _take_change(self) -> Change | None:
-        change = Change(self._update, self._delta)
-        self._update, self._delta = b"", []
-        if not change.update:
-            return None
-        for client, (_, end) in read_update(change.update).brings.items():
-            self._known[client] = max(end, self._known.get(client, 0))
-        return change
+        change = Change(self._update, self._places)
+        self._update, self._places = b"", []
+        return change if change.update else None
 
 
-def edits_of(delta: Iterable[dict[str, Any]], before: str) -> Iterator[dict[str, Any]]:
-    """Say a change as inserts and deletes, one after the other, at places in characters.
+def _places(delta: Iterable[dict[str, Any]], left: bytes) -> Iterator[dict[str, Any]]:
+    """Say what is kept, added and deleted, in bytes of UTF-8, as inserts and deletes.
 
     Args:
-        before: the text that was changed.
+        left: of the text before, what is not gone through yet.
     """
-    left, position = before.encode(), 0
+    position = 0
     for part in delta:
         match part:
             case {"insert": text}:
