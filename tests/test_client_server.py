@@ -158,7 +158,7 @@ def test_a_key_is_sent_as_the_server_reads_it(serve: Serve) -> None:
     assert server.requests[0][0]["Authorization"] == "Key schlüssel"
 
 
-@pytest.mark.parametrize("url", ["//{other}/file", "http://{other}/file", "http://[", "file:///etc/passwd", "data:,x"])
+@pytest.mark.parametrize("url", ["//{other}/file", "http://{other}/file", "http://[", "file:///etc/passwd"])
 def test_a_file_of_another_server_is_not_downloaded(serve: Serve, url: str) -> None:
     server, other = serve(), serve(file=[answer(b"x")])
 
@@ -232,6 +232,13 @@ def test_another_server_is_asked_without_key_cookies_and_input(serve: Serve, sta
     [(headers, body)] = other.requests
     assert {"authorization", "cookie"}.isdisjoint(headers)
     assert body == b""
+
+
+@pytest.mark.parametrize("uri", ["data:model/gltf-binary;base64,Z2xURg==", "data:,glTF"])
+async def test_a_file_that_came_with_its_event_is_downloaded_from_nowhere(uri: str) -> None:
+    url = "http://127.0.0.1:9"  # where nobody listens
+    async with AsyncClient(url) as client:
+        assert await client.download(uri) == Client(url).download(uri) == b"glTF"
 
 
 def test_a_file_may_lie_elsewhere_but_the_key_does_not_go_there(serve: Serve) -> None:

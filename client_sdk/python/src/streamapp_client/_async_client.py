@@ -15,6 +15,7 @@ from ._async_session import AsyncSession, as_it_is
 from ._async_wire import Wire, advance
 from ._dialogue import Dialogue
 from ._errors import ClientError, NoImage
+from ._images import decode_data_uri
 from ._inputs import encode_input
 from ._line import Line
 from ._loops import Connections, running_loop
@@ -135,7 +136,9 @@ class AsyncClient:
             raise
 
     async def download(self, url: str) -> bytes:
-        """Get a file of this server; as `Client.download`."""
+        """Get a file of this server, or what a data URI holds; as `Client.download`."""
+        if url.startswith("data:"):
+            return decode_data_uri(url)
         with self._server.answering():
             step = Send("GET", self._server.file(url), read_s=self._silence_s)
             return await (await self._wire()).fetch(step, core.MAX_FILE_BYTES)

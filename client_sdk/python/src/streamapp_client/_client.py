@@ -16,6 +16,7 @@ from ._async_session import as_it_is
 from ._decoder import MAX_BYTES
 from ._dialogue import Dialogue
 from ._errors import ClientError, error_from_response
+from ._images import decode_data_uri
 from ._inputs import encode_input
 from ._line import Line
 from ._loops import Connections
@@ -261,15 +262,17 @@ class Client:
             raise
 
     def download(self, url: str) -> bytes:
-        """Get a file of this server.
+        """Get a file of this server, or what a data URI holds: small files come as such.
 
         Raises:
             ApiError: the server refused.
-            NoImage: the file is on another server, which must never see the key.
+            NoImage: the file is on another server, which must never see the key; or the data URI is broken.
         """
         return self._download(url, core.MAX_FILE_BYTES)
 
     def _download(self, url: str, max_bytes: int = MAX_BYTES) -> bytes:
+        if url.startswith("data:"):
+            return decode_data_uri(url)
         with self._server.answering():
             return self._wire().fetch(Send("GET", self._server.file(url), read_s=self._silence_s), max_bytes)
 

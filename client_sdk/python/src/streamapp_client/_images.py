@@ -37,7 +37,7 @@ def open_image(url: str, download: Callable[[str], bytes]) -> "Image.Image":
     """Open the image at a data URI, or at a URL whose bytes `download` gets."""
     if Image is None:
         raise NoImage('pillow is not installed; write: pip install "streamapp-client[images]"')
-    content = _decode_data_uri(url) if url.startswith("data:") else download(url)
+    content = decode_data_uri(url) if url.startswith("data:") else download(url)
     try:
         return _open(content)
     except Exception as error:  # Pillow's: OSError, SyntaxError, struct.error, whatever a decoder met
@@ -55,7 +55,7 @@ def _open(content: bytes) -> "Image.Image":
     return image
 
 
-def _decode_data_uri(url: str) -> bytes:
+def decode_data_uri(url: str) -> bytes:
     """Decode a data URI, also one that an app has written itself: https://fetch.spec.whatwg.org/#data-urls"""
     head, _, payload = url.encode("utf-8", "replace").decode().partition(",")
     data = unquote_to_bytes(payload.partition("#")[0])
