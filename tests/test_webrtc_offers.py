@@ -27,6 +27,8 @@ def candidate(address: str, protocol: str = "udp") -> str:
 def test_an_offer_has_a_data_channel_and_perhaps_a_video() -> None:
     assert read(HEAD + BUNDLE + VIDEO + DATA).has_video
     assert not read(HEAD + DATA).has_video
+    assert not read(HEAD + "a=group:BUNDLE 1\r\n" + DATA + "a=max-message-size:0\r\n").has_video
+    assert read(HEAD + "a=group:BUNDLE 1 0\r\n" + DATA + VIDEO).has_video
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,10 @@ def test_an_offer_has_a_data_channel_and_perhaps_a_video() -> None:
         (HEAD + BUNDLE + VIDEO.replace("recvonly", "sendonly") + DATA, "got sendonly"),
         (HEAD + VIDEO + DATA, "a=group:BUNDLE"),
         (HEAD + "a=group:BUNDLE 0\r\n" + VIDEO + DATA, "a=group:BUNDLE"),
+        (HEAD + "a=group:BUNDLE x 0 1\r\n" + VIDEO + DATA, "a=group:BUNDLE"),
+        (HEAD + "a=group:BUNDLE x 1\r\n" + DATA, "a=group:BUNDLE"),
+        (HEAD + "a=group:BUNDLE 1 1\r\n" + VIDEO.replace("mid:0", "mid:1") + DATA, "a=group:BUNDLE"),
+        (HEAD + DATA + "a=max-message-size:100\r\n", "max-message-size of 65536 or more"),
         (HEAD + "m=video x y z\r\n", "cannot be read|got"),
     ],
 )

@@ -18,6 +18,7 @@ from ..errors import InvalidInput
 
 MAX_BYTES = 64 * 1024
 _MAX_CANDIDATES = 16
+_MESSAGE_BYTES = 65_536  # what every data channel holds, and `pieces` needs
 
 
 class Description(BaseModel):
@@ -62,10 +63,9 @@ def read(sdp: str) -> Offer:
     for media in parsed.media:
         _check(media)
     mids = [media.rtp.muxId for media in parsed.media]
-    if len(mids) > 1 and not any(
-        group.semantic == "BUNDLE" and set(mids) <= set(group.items) for group in parsed.group
-    ):
-        raise InvalidInput("sdp: expected one transport for all, a=group:BUNDLE with each a=mid")
+    bundle = next((group.items for group in parsed.group if group.semantic == "BUNDLE"), mids[:1])
+    if len({*mids}) < len(mids) or {*mids} != {*bundle}:
+        raise InvalidInput("sdp: expected one transport for all, a=group:BUNDLE with each a=mid and no other")
     return Offer(_without_candidates(sdp), "video" in kinds, _candidates(parsed))
 
 
@@ -78,6 +78,10 @@ def _check(media: MediaDescription) -> None:
         raise InvalidInput(f"sdp: expected a=fingerprint for {media.kind}, got none")
     if media.ice is None or not (media.ice.usernameFragment and media.ice.password):
         raise InvalidInput(f"sdp: expected a=ice-ufrag and a=ice-pwd for {media.kind}, got none")
+    capabilities = media.sctpCapabilities
+    if capabilities is not None and capabilities.maxMessageSize != 0 and capabilities.maxMessageSize < _MESSAGE_BYTES:
+        size = capabilities.maxMessageSize
+        raise InvalidInput(f"sdp: expected a=max-message-size of {_MESSAGE_BYTES} or more, or 0 for any, got {size}")
     if media.kind == "video" and media.direction not in ("recvonly", "sendrecv"):
         raise InvalidInput(f'sdp: expected a video that is received, direction "recvonly", got {media.direction}')
 

@@ -154,8 +154,8 @@ class Peer:
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await self._pc.close()
-        except TimeoutError:
-            logger.error("a peer connection could not be closed in %g s", _CLOSE_S)
+        except Exception as error:  # aiortc's, of a connection that was half made; or it takes too long
+            logger.error("a peer connection could not be closed", exc_info=error)
 
     def _open(self, channel: RTCDataChannel) -> None:
         is_reliable = channel.ordered and channel.maxRetransmits is None and channel.maxPacketLifeTime is None
