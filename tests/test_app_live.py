@@ -1,6 +1,7 @@
 """The app that draws along: what it answers to fal's clients and to ours, and its page in a real browser."""
 
 import io
+import logging
 import os
 import re
 import shutil
@@ -158,6 +159,14 @@ def test_a_model_that_draws_without_guidance_is_set_by_the_environment(
         answer = turbo.run("/", DRAWN)
         assert answer == {**turbo.run("/", {**DRAWN, "guidance_scale": 0}), "timings": answer["timings"]}
     assert answer["num_inference_steps"] == 2
+
+
+def test_a_prompt_that_is_too_long_for_the_model_is_not_logged(
+    client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    client.run("/", {**DRAWN, "prompt": "secret " * 100})
+    assert "secret" not in caplog.text
 
 
 # A session
@@ -328,6 +337,15 @@ def test_axe_finds_no_problem(server: str, browser: Browser, scheme: Literal["li
     page = opened(browser, server, color_scheme=scheme)
     expect(page.locator("#status")).to_have_text("connected")
     assert {problem["id"]: problem["nodes"][0]["html"] for problem in Axe().run(page).response["violations"]} == {}
+    page.context.close()
+
+
+def test_it_fits_on_the_smallest_phone_and_on_one_that_lies(server: str, browser: Browser) -> None:
+    page = opened(browser, server, width=320, height=568)
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    page.set_viewport_size({"width": 844, "height": 390})
+    page.locator("#board").scroll_into_view_if_needed()
+    expect(page.locator("#board")).to_be_in_viewport(ratio=0.99)
     page.context.close()
 
 

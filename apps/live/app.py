@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+import diffusers.utils.logging
 import PIL.Image
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline
@@ -80,6 +81,7 @@ class Live(streamapp.App):
         self.guidance = float(os.environ.get("STREAMAPP_LIVE_GUIDANCE", "2"))
         self.pipe = load_pipeline(os.environ.get("STREAMAPP_LIVE_MODEL", str(EMBEDDED_MODEL)))
         self.pipe.set_progress_bar_config(disable=True)
+        diffusers.utils.logging.set_verbosity_error()  # it would log a prompt that is too long with each picture
         self.side = self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
         blank = PIL.Image.new("RGB", (self.side, self.side))
         self.pipe(prompt="", image=blank, strength=1, num_inference_steps=1, guidance_scale=self.guidance)
