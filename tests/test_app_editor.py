@@ -21,6 +21,8 @@ from apps.editor.store import Store
 from apps.editor.wire import Kind, Step, buffer, number, sync
 from tests.in_document import Peer, said_of
 
+from streamapp.errors import DefinitionError
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -172,8 +174,14 @@ def test_a_document_that_nobody_has_open_is_freed(editor: Editor, server: TestCl
 
 
 def test_only_one_process_has_a_folder(folder: Path, server: TestClient) -> None:
-    with serving(Editor()) as second:
-        assert second.get("/ready").status_code == 503
+    with pytest.raises(DefinitionError, match="name another one"):
+        Editor().setup()
+
+
+def test_a_folder_whose_documents_are_none_is_refused(folder: Path) -> None:
+    (folder / "documents.sqlite").write_bytes(4096 * b"x")
+    with pytest.raises(DefinitionError, match="not a database"):
+        Editor().setup()
 
 
 @pytest.mark.parametrize("name", ["", "%2e%2e%2fsecret", ".hidden", "a%00b", 65 * "a", "a b", "é"])

@@ -149,6 +149,7 @@ def test_what_two_write_is_one_text_also_when_the_server_was_killed_meanwhile(
         expect(one.page.get_by_text("Bob", exact=True)).to_have_count(0)
 
 
+@pytest.mark.long
 @needs_chromium
 def test_a_key_is_asked_for_once_and_a_phone_shows_all(tab: Opener, environment: dict[str, str], port: str) -> None:
     secret = {"STREAMAPP_API_KEY": "a-key-of-the-test"}
@@ -186,6 +187,7 @@ def test_the_readmes_client_for_python_writes_in_a_document(environment: dict[st
             assert run.stdout == times * "Hello from Python\n" + "\n"
 
 
+@pytest.mark.long
 def test_a_killed_server_has_all_that_it_has_acknowledged(environment: dict[str, str]) -> None:
     app = str(EDITOR / "app.py")
     with (

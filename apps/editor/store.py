@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from streamapp.errors import DefinitionError
+
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS edits (document TEXT, version INTEGER, content BLOB, PRIMARY KEY (document, version))"
 )
@@ -27,20 +29,32 @@ class Edit(NamedTuple):
 class Store:
     """Read and write edits, in any thread; every method blocks.
 
+    Attributes:
+        names: of all documents.
+
     Raises:
-        sqlite3.Error: another process has the folder; nothing more can be written.
+        DefinitionError: another process has the folder, or what is in it is no such database.
+        sqlite3.Error: by the methods, where nothing more can be written.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._database = sqlite3.connect(folder / "documents.sqlite", timeout=_WAIT_S, check_same_thread=False)
+        try:
+            self.names = self._begin()
+        except sqlite3.Error as error:
+            self._database.close()
+            raise DefinitionError(
+                f"STREAMAPP_EDITOR_FOLDER={folder}: {error}; one process at a time has a folder, name another one"
+            ) from error
+
+    def _begin(self) -> set[str]:
         for option in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
             self._database.execute(f"PRAGMA {option}")
         with self._database:
             self._database.execute(_TABLE)
-        #: the names of all documents
-        self.names = {name for (name,) in self._database.execute("SELECT DISTINCT document FROM edits")}
+        return {name for (name,) in self._database.execute("SELECT DISTINCT document FROM edits")}
 
     def load(self, name: str) -> list[Edit]:
         """Return the edits of a document, oldest first."""

@@ -118,6 +118,7 @@ async function connect(): Promise<void> {
   const answer = await fetch(new URL("text", BASE), { method: "POST", headers, body: JSON.stringify({ name }) }).catch(() => undefined);
   if (answer?.status === 401) return ask(key !== null);
   if (answer?.status === 422) return say("closed", "A document's name has 1 to 64 letters, digits, dots, dashes and underscores");
+  if (answer?.status === 507) return say("closed", (await answer.json()).error.message); // too many documents
   provider.params = key ? { _token: key } : {};
   provider.connect();
 }
