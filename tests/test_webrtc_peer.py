@@ -285,6 +285,16 @@ async def test_a_client_that_sends_a_message_without_an_end_is_cut(
         await becomes(lambda: peers(client) == 0)
 
 
+async def test_a_frame_is_whole_though_another_is_due_meanwhile(client: TestClient) -> None:
+    async with opened(client, "/text") as browser:
+        await browser.open()
+        browser.say(type="input", n=1, data={"color": "x", "size": 2_000_000})
+        await becomes(lambda: browser.is_hearing)
+        for n in range(2, 18):  # after 16 the server says that it has received them
+            browser.say(type="input", n=n, data={"color": "x", "size": n})
+        assert [len(await browser.event()) for _ in range(17)] == [2_000_000, *range(2, 18)]
+
+
 async def test_a_fast_producer_is_paced_by_what_the_client_takes(client: TestClient) -> None:
     began = time.perf_counter()
     async with opened(client, "/text") as browser:

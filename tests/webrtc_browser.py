@@ -104,6 +104,11 @@ class Browser:
         if self._playing is not None:
             await self._playing
 
+    @property
+    def is_hearing(self) -> bool:
+        """Whether a frame has begun to come, and not ended."""
+        return bool(self._text)
+
     def _hear(self, piece: str) -> None:
         self._text += piece[1:]
         if piece[0] == ".":

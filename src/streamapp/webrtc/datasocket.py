@@ -114,13 +114,13 @@ class DataSocket:
                 await self._send(_closing(message.get("code", 1000), message.get("reason") or ""))
 
     async def _send(self, frame: str) -> None:
-        for piece in cut(frame):
-            if self._has_ended or self._channel.readyState != "open":
-                raise ConnectionAbortedError("the client has left")
+        if self._has_ended or self._channel.readyState != "open":
+            raise ConnectionAbortedError("the client has left")
+        for piece in cut(frame):  # all of them before a wait, in which another frame would come between
             self._channel.send(piece)
-            while self._channel.bufferedAmount > _PAUSED_BYTES and not self._has_ended:
-                self._writable.clear()
-                await self._writable.wait()
+        while self._channel.bufferedAmount > _PAUSED_BYTES and not self._has_ended:
+            self._writable.clear()
+            await self._writable.wait()
 
     def _tell(self, closing: Close) -> None:
         """Send why the connection ends, behind all that waits."""
