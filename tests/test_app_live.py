@@ -100,9 +100,10 @@ def test_a_drawn_seed_is_reported_and_draws_the_same_picture_again(client: TestC
     assert client.run("/", {**DRAWN, "seed": None})["seed"] != first["seed"]
 
 
-def test_one_step_is_run_however_small_the_strength_is(client: TestClient) -> None:
-    answer = client.run("/", {**DRAWN, "strength": 0.05, "num_inference_steps": 2})
-    assert answer["num_inference_steps"] == 20
+@pytest.mark.parametrize(("strength", "steps"), [(1, 1), (0.4, 3), (1 / 3, 3), (0.19999999999999998, 6), (0.02, 50)])
+def test_one_step_is_run_however_small_the_strength_is(client: TestClient, strength: float, steps: int) -> None:
+    answer = client.run("/", {**DRAWN, "strength": strength, "num_inference_steps": 1})
+    assert answer["num_inference_steps"] == steps
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_a_drawing_is_scaled_to_what_the_model_draws(drawn: tuple[int, int], siz
         {"prompt": None},
         {"prompt": "a" * 2001},
         {"image_url": "no image"},
-        {"strength": 0},
+        {"strength": 0.01},
         {"strength": 1.1},
         {"num_inference_steps": 0},
         {"num_inference_steps": 51},

@@ -19,7 +19,7 @@ finished, also when a newer one waits: it takes a few steps, and who draws witho
 Inputs and outputs are those of fal's `fast-lcm-diffusion/image-to-image`, so that pages which were written for it work.
 """
 
-import math
+import itertools
 import os
 import secrets
 import time
@@ -47,7 +47,7 @@ class Drawing(BaseModel):
     image_bytes: streamapp.Image | None = Field(
         default=None, description="The same as bytes, in msgpack; the answer's are bytes then, too."
     )
-    strength: float = Field(default=0.7, gt=0, le=1, description="1 leaves nothing of what was drawn.")
+    strength: float = Field(default=0.7, ge=0.02, le=1, description="1 leaves nothing of what was drawn.")
     num_inference_steps: int | None = Field(default=None, ge=1, le=50, description="The model's own when not given.")
     guidance_scale: float | None = Field(default=None, ge=0, le=20, description="The model's own when not given.")
     negative_prompt: str = Field(default="blurry, low quality", max_length=2000, description="What to avoid.")
@@ -91,8 +91,9 @@ class Live(streamapp.App):
         """Answer each drawing with a picture; of those that wait the newest counts."""
         started = time.perf_counter()
         seed = secrets.randbits(32) if input.seed is None else input.seed
-        # `strength` is the share of the steps that is run, and one has to be.
-        steps = max(input.num_inference_steps or self.steps, math.ceil(1 / input.strength))
+        asked = input.num_inference_steps or self.steps
+        # Of n steps diffusers runs int(n * strength), and one has to be.
+        steps = next(n for n in itertools.count(asked) if int(n * input.strength) >= 1)
         picture = self.pipe(
             prompt=input.prompt,
             negative_prompt=input.negative_prompt,
