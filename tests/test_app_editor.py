@@ -285,7 +285,11 @@ def test_a_document_that_is_full_takes_deletes_alone(server: TestClient, monkeyp
         with server.websocket_connect("/collaborate/d") as plain:
             plain.send_json(insert(0, 200 * "b"))
             assert "at most 1000 bytes" in until(plain, "error")["error"]
-        one.write(0, "", instead=899)
+            assert len(until(plain, "document_state")["content"]) == 900
+            plain.send_json(delete(0, 1))
+            assert len(until(plain, "document_state")["content"]) == 899
+        one.settle()
+        one.write(0, "", instead=898)
         one.settle()
         one.write(0, 800 * "c")
         assert len(str(one.settle())) == len(text_of(server)) == 801

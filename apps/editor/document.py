@@ -36,14 +36,14 @@ class Document:
         plain: who has it open by `plain`.
     """
 
-    def __init__(self, name: str, store: Store, edits: list[Edit]) -> None:
+    def __init__(self, name: str, store: Store, text: SharedText, edits: list[Edit]) -> None:
         self.people = Presence()
         self.room = Room(
             history=0, presence=False, takes=bytes, max_messages_per_s=_RATE, max_message_bytes=2 * MOST_BYTES
         )
         self.plain = Room(history=0, presence=False, takes=Said, max_messages_per_s=_RATE)
         self._name, self._store = name, store
-        self._text = SharedText(edit.content for edit in edits)
+        self._text = text
         self._bytes = sum(len(edit.content) for edit in edits)
         version = edits[-1].version if edits else 0
         self.journal = Journal(name, store, version, whole=self._whole, on_lost=self._lose)
@@ -73,7 +73,8 @@ class Document:
             if self.people.say(member, content):
                 self._tell_presence_soon()
         elif step is Step.STATE:
-            member.send(sync(Step.MISSING, self._text.since(content)))
+            async with self._turn:
+                member.send(sync(Step.MISSING, self._text.since(content)))
         else:
             await self._merge(member, step, content)
 
@@ -130,7 +131,8 @@ class Document:
         """
         try:
             async with self._turn:
-                self._make_room(len(operation.text.encode()))
+                if operation.text:
+                    self._make_room(len(operation.text.encode()))
                 self._tell(self._text.replace(operation.start, operation.end, operation.text), author)
             await self.journal.written()
         except (InvalidInput, PayloadTooLarge) as error:
@@ -169,12 +171,17 @@ class Document:
 
     async def _read_again(self) -> None:
         await self.journal.written()
-        edits = await asyncio.to_thread(self._store.load, self._name)
-        self._text = SharedText(edit.content for edit in edits)
+        self._text, _ = await asyncio.to_thread(_load, self._store, self._name)
 
     def _lose(self) -> None:
         for member in self.room.members + self.plain.members:
             member.close(1011, "the edits could not be written")
+
+
+def _load(store: Store, name: str) -> tuple[SharedText, list[Edit]]:
+    """Read a document, in a thread: a large one takes a while to make."""
+    edits = store.load(name)
+    return SharedText(edit.content for edit in edits), edits
 
 
 class _Opened:
@@ -224,7 +231,7 @@ class Documents:
     async def _read(self, name: str) -> Document:
         if name not in self._store.names and len(self._store.names) >= MOST_DOCUMENTS:
             raise StorageFull(f"There are {MOST_DOCUMENTS} documents, and no room for another")
-        return Document(name, self._store, await asyncio.to_thread(self._store.load, name))
+        return Document(name, self._store, *await asyncio.to_thread(_load, self._store, name))
 
     async def _free(self, name: str, opened: _Opened) -> None:
         if opened.document.done() and not opened.is_lost:
