@@ -43,6 +43,7 @@ function say(state: "waiting" | "online" | "offline" | "closed", words: string):
   element("state").textContent = words;
 }
 
+say("waiting", "Connecting …");
 provider.on("sync", (isSynced) => {
   if (isSynced) say("online", "All that you write is shared and saved");
 });
