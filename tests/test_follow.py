@@ -160,6 +160,18 @@ def test_setup_waits_for_no_job_that_waits_for_setup() -> None:
         assert client.post("/length", json={}).json() == 0
 
 
+def test_a_thread_is_kept_from_waiting_for_a_job_that_waits_for_it() -> None:
+    class Threaded(Words):
+        @streamapp.endpoint("/threaded")
+        def threaded(self) -> str:
+            with pytest.raises(DefinitionError, match="expected async code"):
+                asyncio.run(anext(streamapp.follow(self.length, {"text": ""})))
+            return "refused"
+
+    with serving(Threaded) as client:
+        assert client.post("/threaded", json={}).json() == "refused"
+
+
 def test_a_full_queue_refuses_what_an_apps_code_asks_for(client: TestClient, app: Words) -> None:
     with client.websocket_connect("/leave") as one, client.websocket_connect("/leave"):
         app.gate.wait()

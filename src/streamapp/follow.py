@@ -28,13 +28,19 @@ async def follow(endpoint: Callable[..., Any], input: Any = None) -> AsyncGenera
         endpoint: a bound method, `self.answer`.
         input: what a client would send, validated as that is; nothing when None.
     Raises:
-        DefinitionError: it is no endpoint of an app that is served here, or its `setup` waits for this.
+        DefinitionError: it is no endpoint of an app that is served here, its `setup` waits for this, or a thread's own
+            loop does.
         QueueFull, Draining, SetupFailed, WorkerStuck: the job is refused.
         InvalidInput: the endpoint does not take this, or asks for more than an input.
         JobCancelled: somebody else has cancelled it.
         EndpointFailed: its code has raised; other errors of ours come as they are.
     """
     runtime, served, spec = _place_of(endpoint)
+    if not runtime.is_on_loop:
+        raise DefinitionError(
+            f"follow({endpoint!r}): expected async code, as an `async def` method is; what runs in a thread "
+            "would keep the job that it waits for"
+        )
     if not served.ready.done():
         raise DefinitionError(f"follow({endpoint!r}): jobs run when setup has returned; ask for them then")
     request = served.request(spec, new_job_id(), input=encode({} if input is None else input))

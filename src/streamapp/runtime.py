@@ -362,6 +362,11 @@ class Runtime:
         """Return how many jobs are before this one: 0 when it is next or running."""
         return max(worker.position(job) for worker in self._workers())
 
+    @property
+    def is_on_loop(self) -> bool:
+        """Say whether who asks is async code on its loop, and not on another, in a thread."""
+        return asyncio.get_running_loop() is self._loop
+
     def call_on_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call something soon on the loop; from any thread."""
         with suppress(RuntimeError):  # the loop is closed
