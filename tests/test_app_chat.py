@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -244,6 +245,47 @@ def test_an_answer_that_has_not_begun_is_stopped_as_well(join: Any, scripted: Sc
     assert ben.hear()["type"] == "pong"
 
 
+def test_who_stops_an_answer_too_late_stops_no_later_one(join: Any, scripted: Scripted) -> None:
+    ann = join("Ann")
+    ann.say("one")
+    first = ann.until("ai_typing")["id"]
+    scripted.gate.wait()
+    ann.say("two")
+    ann.send(type="cancel", id=first)
+    assert ann.until("ai_message_complete")["state"] == "stopped"
+    ann.send(type="cancel", id=first)
+    scripted.gate.opened.set()
+    assert ann.until("ai_message_complete")["content"] == "You said: two "
+
+
+@pytest.mark.parametrize(
+    ("pieces", "content", "state"),
+    [
+        ([], "", "whole"),
+        (["", "a", ""], "a", "whole"),
+        ([9000 * "a"], 8000 * "a", "whole"),
+        (["a", 1], "a", "failed"),
+    ],
+    ids=["nothing", "empty pieces", "one that is too long", "no text"],
+)
+def test_whatever_a_model_answers_is_bounded_and_the_room_goes_on(pieces: Any, content: str, state: str) -> None:
+    class Odd(ChatRooms, capture_logs=True):
+        def setup(self) -> None:
+            super().setup()
+            self.model = self
+
+        def answer(self, messages: Sequence[Turn]) -> Iterator[str]:
+            logging.getLogger("model").warning("its own words")
+            yield from pieces
+
+    with serving(Odd) as client, client.websocket_connect("/odd/chat/lobby?name=Ann") as socket:
+        ann = Member(socket)
+        for text in ("one", "two"):
+            ann.say(text)
+            told = ann.until("ai_message_complete")
+            assert (told["content"], told["state"]) == (content, state)
+
+
 def test_who_comes_during_an_answer_gets_the_text_so_far_and_then_the_rest(join: Any, scripted: Scripted) -> None:
     ann = join("Ann")
     ann.say("hi")
@@ -481,7 +523,7 @@ def test_an_answer_without_end_is_cut(join: Any, app: Chat, monkeypatch: pytest.
     monkeypatch.setattr(app.scripted, "answer", lambda messages: iter(lambda: 1000 * "x", None))
     ann = join("Ann")
     ann.say("hi")
-    assert len(ann.until("ai_message_complete")["content"]) == 9000
+    assert len(ann.until("ai_message_complete")["content"]) == 8000
 
 
 def test_a_session_of_the_guides_is_a_room_of_its_own_with_all_text_in_each_piece(

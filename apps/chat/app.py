@@ -102,8 +102,9 @@ class ChatRooms(streamapp.App):
     async def _ask(self, messages: Sequence[Turn]) -> AsyncGenerator[str]:
         """Have the model answer in its turn, as a job of `reply`."""
         async with aclosing(streamapp.follow(self.reply, {"messages": messages})) as events:
-            async for event in events:
-                yield event.json()
+            async for event in events:  # what the model logs are events as well, and that it says nothing is a null
+                if event.kind == "output" and (piece := event.json()):
+                    yield piece
 
 
 def load_model(name: str | None) -> Model:

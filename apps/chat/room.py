@@ -53,9 +53,10 @@ class Typing(BaseModel):
 
 
 class Cancel(BaseModel):
-    """Stop the answer."""
+    """Stop the answer; where its id is said, no other one, which has begun meanwhile."""
 
     type: Literal["cancel"]
+    id: str | None = None
 
 
 class Ping(BaseModel):
@@ -125,6 +126,7 @@ class ChatRoom:
             max_message_bytes=256 * 1024,
         )
         self._is_asked = False
+        self._coming = ""
         self._answering: asyncio.Task[None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
 
@@ -201,7 +203,7 @@ class ChatRoom:
             case Typing():
                 told = {"type": "user_typing", "id": person.id, "typing": said.typing}
                 self._members.broadcast(told, exclude=member, key=f"typing {person.id}")
-            case Cancel():
+            case Cancel(id=id) if id in (None, self._coming):
                 self._stop()
             case Ping():
                 member.send({"type": "pong", "timestamp": time.time()})
@@ -226,19 +228,19 @@ class ChatRoom:
         said = [*self._messages][-_MOST_GIVEN:]
         turns = [Turn(role=each.role, name=_name_in(each), content=each.content[:4000]) for each in said]
         message = self._add("assistant", Person("", MODEL_NAME))
-        message.state = "coming"
+        message.state, self._coming = "coming", message.id
         self._members.broadcast({"type": "ai_typing", "typing": True, "id": message.id})
         self._answering = asyncio.create_task(self._answer(message, turns))
         self._answering.add_done_callback(lambda task: self._end(message, task))
 
     async def _answer(self, message: Message, turns: Sequence[Turn]) -> None:
         async with aclosing(self._ask(turns)) as pieces:
-            length = 0
+            left = _MOST_ANSWERED
             async for piece in pieces:
-                message.pieces.append(piece)
+                message.pieces.append(piece[:left])
                 self._tell_piece(message)
-                length += len(piece)
-                if length > _MOST_ANSWERED:
+                left -= len(piece)
+                if left <= 0:
                     break
 
     def _tell_piece(self, message: Message) -> None:

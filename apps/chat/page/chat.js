@@ -16,7 +16,7 @@ const own = {
 const people = new Map();
 const writing = new Map(); // who writes: until when that is shown
 let model = "the model";
-let isModelWriting = false;
+let coming = ""; // the answer that the model writes
 let socket;
 let tries = 0;
 let retry;
@@ -93,7 +93,7 @@ const HEARD = {
       element("note").textContent = "The room was begun anew, or much was said meanwhile: this is what it still has.";
     }
     history.forEach(put);
-    isModelWriting = history.some(({ state }) => state === "coming");
+    coming = history.find(({ state }) => state === "coming")?.id ?? "";
     const heard = history.filter(isOwn).map(({ content }) => content);
     unheard = unheard.filter((said) => !heard.includes(said));
     for (const message of unheard) say({ type: "user_message", message });
@@ -125,7 +125,7 @@ const HEARD = {
     if (typing) setTimeout(refresh, TYPING_SEEN_MS + 100);
   },
   ai_typing({ typing, id }) {
-    isModelWriting = typing;
+    coming = typing ? id : "";
     if (typing) put({ id, role: "assistant", author: { id: "", name: model }, content: "", seq: 0, state: "coming" });
     refresh();
   },
@@ -162,10 +162,10 @@ function show(status) {
 function refresh() {
   const now = Date.now();
   const who = [...writing].filter(([id, until]) => until > now && people.has(id)).map(([id]) => people.get(id));
-  if (isModelWriting) who.push(model);
+  if (coming) who.push(model);
   const names = who.length > 3 ? `${who.length} people` : who.join(" and ");
   element("writing").textContent = who.length ? `${names} ${who.length > 1 ? "are" : "is"} writing` : "";
-  element("stop").hidden = !isModelWriting;
+  element("stop").hidden = !coming;
 }
 
 function refreshPeople() {
@@ -226,7 +226,8 @@ element("composer").addEventListener("submit", (event) => {
 });
 
 text.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  // Safari ends a composition before the key that ends it, and gives that the code 229 alone.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
   event.preventDefault();
   element("composer").requestSubmit();
 });
@@ -239,7 +240,7 @@ text.addEventListener("input", () => {
 });
 
 element("stop").addEventListener("click", () => {
-  say({ type: "cancel" });
+  say({ type: "cancel", id: coming });
   text.focus();
 });
 
