@@ -319,8 +319,8 @@ def test_the_key_is_asked_for_once_and_a_server_that_is_started_anew_is_found_ag
         port = str(listening.getsockname()[1])
     with serving("--port", port, STREAMAPP_API_KEY=KEY) as (url, _):
         page = opened(browser, url)
-        for key in ("wrong", KEY):
-            page.get_by_label("asks for its key").fill(key)
+        for why, key in (("asks for its key", "wrong"), ("does not take this key", KEY)):
+            page.get_by_label(why).fill(key)
             page.get_by_role("button", name="Go on").click()
         expect(page.locator("#status")).to_have_text("connected")
         page.reload()

@@ -11,7 +11,7 @@ const COLOURS = {
 const SEND_EVERY_MS = 100;
 const RATE_OVER_MS = 2000;
 const AGAIN_MS = 1000;
-const KEY = "streamapp-key";
+const KEY = "streamapp:key"; // as in the pages of other apps: it is asked for once
 
 const [prompt, picture, video, strength, steps, seed, webrtc] =
   ["prompt", "picture", "video", "strength", "steps", "seed", "webrtc"].map(byId);
@@ -118,7 +118,10 @@ async function recover(error) {
 
 function askForKey() {
   const dialog = byId("asks");
-  tell("this server asks for its key");
+  const why = `This server ${key ? "does not take this" : "asks for its"} key`;
+  byId("asks-why").textContent = why;
+  byId("key").value = "";
+  tell(why, "bad");
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.onclose = () => dialog.showModal(); // there is nothing to go on with
