@@ -3,6 +3,7 @@
 With SCREENSHOTS in the environment the picture of its README is made anew.
 """
 
+import base64
 import io
 import itertools
 import json
@@ -92,7 +93,7 @@ def tab(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 def run(tab: Page, server: str, **input: Any) -> Locator:
     """Run the app; return the view."""
-    given = urllib.parse.quote(json.dumps({"scene": SCENE, "resolution": 32, "pause_s": 0, **input}))
+    given = urllib.parse.quote(json.dumps({"scene": SCENE, "resolution": 32, "pause_s": 0.1, **input}))
     tab.goto(f"{server}/playground#/stream?input={given}")
     tab.get_by_role("button", name="Run", exact=True).click()
     return tab.get_by_role("img", name="3D view")
@@ -105,7 +106,11 @@ def ended(tab: Page) -> None:
 
 
 def picture(view: Locator) -> PIL.Image.Image:
-    return PIL.Image.open(io.BytesIO(view.screenshot())).convert("RGB")
+    """Return what the view has drawn, whatever of it the page shows."""
+    url: str = view.evaluate("canvas => canvas.toDataURL()")
+    drawn = PIL.Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+    ground = PIL.Image.new("RGBA", drawn.size, "#e8ebf0")
+    return PIL.Image.alpha_composite(ground, drawn.convert("RGBA")).convert("RGB")
 
 
 def differs(one: PIL.Image.Image, other: PIL.Image.Image) -> bool:
@@ -145,7 +150,8 @@ def test_a_mesh_grows_while_one_looks(tab: Page, server: str) -> None:
 def test_the_view_stays_as_it_was_turned_when_cubes_become_a_mesh(tab: Page, server: str) -> None:
     view = run(tab, server)
     ended(tab)
-    begun = picture(view)
+    seen(tab, view, "Home")
+    begun = seen(tab, view, "End")
     for _ in range(20):
         view.press("Shift+ArrowLeft")
     turned = picture(view)
@@ -154,6 +160,7 @@ def test_the_view_stays_as_it_was_turned_when_cubes_become_a_mesh(tab: Page, ser
     assert not differs(turned, seen(tab, view, "End"))
 
 
+@pytest.mark.long
 def test_however_many_previews_are_shown_the_gpu_holds_one_of_them(tab: Page, server: str) -> None:
     view = run(tab, server)
     ended(tab)
@@ -166,6 +173,7 @@ def test_however_many_previews_are_shown_the_gpu_holds_one_of_them(tab: Page, se
     assert tab.evaluate("gpu.buffers") == held[0]
 
 
+@pytest.mark.long
 def test_a_view_that_is_gone_gives_its_context_back(tab: Page, server: str) -> None:
     view = run(tab, server)
     ended(tab)
@@ -176,6 +184,7 @@ def test_a_view_that_is_gone_gives_its_context_back(tab: Page, server: str) -> N
     assert tab.evaluate("[gpu.contexts.length, gpu.contexts.filter((each) => !each.isContextLost()).length]") == [3, 1]
 
 
+@pytest.mark.long
 def test_of_what_comes_while_one_is_read_only_the_newest_is(tab: Page, server: str) -> None:
     run(tab, server, scene="sphere", resolution=128)
     ended(tab)
@@ -189,6 +198,7 @@ def test_of_what_comes_while_one_is_read_only_the_newest_is(tab: Page, server: s
     assert len(held) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "tab",
     [{"color_scheme": "light"}, {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}, "is_mobile": True}],
