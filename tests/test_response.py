@@ -728,7 +728,7 @@ async def test_html_of_the_endpoint_may_be_framed_by_no_other_site_unless_it_say
         await pass_through(job, client, own)
         policies.append(client.headers["content-security-policy"])
         assert client.headers["x-content-type-options"] == "nosniff"
-    assert policies == ["frame-ancestors 'none'; base-uri 'none'; object-src 'none'", "sandbox"]
+    assert policies == ["frame-ancestors 'self'; base-uri 'self'", "sandbox"]
 
 
 async def test_a_response_of_the_endpoint_is_sent_to_one_request() -> None:

@@ -49,9 +49,9 @@ _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
 }
 # Of media, whose bytes may be anybody's: opened as a page of this server's own, HTML and SVG run no script.
 INERT_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
-# Of a page that an endpoint makes: what breaks none that has its scripts inline, and keeps other sites from framing it.
+# Of a page that an endpoint makes: what breaks none, whatever it has inline or embeds, and keeps other sites from it.
 _PAGE_HEADERS = {
-    "Content-Security-Policy": "frame-ancestors 'none'; base-uri 'none'; object-src 'none'",
+    "Content-Security-Policy": "frame-ancestors 'self'; base-uri 'self'",
     "X-Content-Type-Options": "nosniff",
 }
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
