@@ -491,6 +491,8 @@ def test_a_model_that_is_asked_too_much_says_so(client: TestClient) -> None:
         for person in people:
             person.say("hi")
             person.until("ai_typing")
+            if person is people[0]:  # whose answer waits for nothing, then
+                app.scripted.gate.wait()
         failed = people[2].until("ai_message_complete")
         assert (failed["state"], "queue" in failed["error"]) == ("failed", True)
         app.scripted.gate.opened.set()
