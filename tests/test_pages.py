@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from starlette.testclient import TestClient
 
 import streamapp
 from streamapp.errors import DefinitionError
 from streamapp.http.pages import CLIENT_PATH, POLICY
+from streamapp.process.threads import in_pool
 from streamapp.settings import Settings
 
 INDEX = '<!doctype html><link rel="stylesheet" href="./style.css">'
@@ -105,6 +106,7 @@ def test_a_file_is_sent_with_its_type_and_inert(folder: Path) -> None:
     answer = client(folder).get("/style.css")
     assert (answer.text, answer.headers["content-type"]) == (STYLE, "text/css; charset=utf-8")
     assert answer.headers["content-security-policy"] == POLICY
+    assert "connect-src 'self' data: blob:;" in POLICY  # results are fetched out of data URIs
     assert (answer.headers["x-content-type-options"], answer.headers["referrer-policy"]) == ("nosniff", "same-origin")
 
 
@@ -166,6 +168,24 @@ def test_text_is_packed_for_those_who_can_unpack_it(folder: Path, accepted: str,
         sent = b"".join(answer.iter_raw())
     assert answer.headers.get("content-encoding") == encoding
     assert (gzip.decompress(sent) if encoding else sent) == (folder / "long.js").read_bytes()
+
+
+@pytest.mark.parametrize("length", [len(LARGE), 0])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_that_grows_meanwhile_is_sent_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, length: int, method: str
+) -> None:
+    (folder / "clip.mp4").write_bytes(LARGE[:length])
+    send = FileResponse.__call__
+
+    async def grow(answer: FileResponse, *asgi: Any) -> None:
+        await in_pool((folder / "clip.mp4").write_bytes, LARGE * 2)
+        await send(answer, *asgi)
+
+    monkeypatch.setattr(FileResponse, "__call__", grow)
+    answer = client(folder).request(method, "/clip.mp4")
+    assert answer.headers["content-length"] == str(length)
+    assert answer.content == (LARGE[:length] if method == "GET" else b"")
 
 
 def test_a_disk_that_fails_is_told_as_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

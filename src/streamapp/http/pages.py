@@ -24,9 +24,10 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..app import App
 from ..errors import DefinitionError
@@ -44,7 +45,7 @@ _DIRECTIVES = MappingProxyType(
         "style-src": "'self'",
         "img-src": "'self' data: blob:",
         "media-src": "'self' data: blob:",
-        "connect-src": "'self'",
+        "connect-src": "'self' data: blob:",
         "font-src": "'self'",
         "manifest-src": "'self'",
         "worker-src": "'self' blob:",
@@ -57,11 +58,12 @@ _DIRECTIVE = re.compile(r"[a-z][a-z-]*")
 _SOURCES = re.compile(r"[ !-+\--:<-~]*")  # printable, but for what begins the next directive or policy
 # By name, not by `mimetypes`: that asks the machine, and a script of another type is not run (nosniff).
 _TYPES = {
-    "html": "text/html; charset=utf-8",
+    **dict.fromkeys(("html", "htm"), "text/html; charset=utf-8"),
     **dict.fromkeys(("js", "mjs"), "text/javascript; charset=utf-8"),
     "css": "text/css; charset=utf-8",
     **dict.fromkeys(("txt", "md"), "text/plain; charset=utf-8"),
     "csv": "text/csv; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
     **dict.fromkeys(("json", "map"), "application/json"),
     "webmanifest": "application/manifest+json",
     "xml": "application/xml",
@@ -83,8 +85,10 @@ _TYPES = {
     "ogg": "audio/ogg",
     "opus": "audio/ogg",
     "flac": "audio/flac",
+    "aac": "audio/aac",
     "m4a": "audio/mp4",
-    "mp4": "video/mp4",
+    **dict.fromkeys(("mp4", "m4v"), "video/mp4"),
+    "mov": "video/quicktime",
     "webm": "video/webm",
     "glb": "model/gltf-binary",
     "gltf": "model/gltf+json",
@@ -151,6 +155,28 @@ class _InPieces(Response):
             piece = self.body[start : start + _PIECE_BYTES]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Looked(FileResponse):
+    """Send as much of a file as there was when it was looked at: it may be written to meanwhile."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        left, is_sent = 0, False
+
+        async def send_up_to(message: Message) -> None:
+            nonlocal left, is_sent
+            if message["type"] == "http.response.start":
+                left = int(Headers(raw=message["headers"])["content-length"])
+            elif message["type"] == "http.response.body":
+                body = message["body"][:left]
+                left -= len(body)
+                message = {**message, "body": body, "more_body": message["more_body"] and left > 0}
+            if not is_sent:
+                await send(message)
+            is_sent = not message.get("more_body", True)
+
+        await super().__call__(scope, receive, send_up_to)
 
 
 def is_text(content_type: str) -> bool:
@@ -311,7 +337,7 @@ def _packed(path: str, mtime_ns: int, size: int) -> Asset:
 
 
 def _from_disk(path: str, status: os.stat_result, request: Request, policy: str) -> Response:
-    answer = FileResponse(path, headers=_headers(policy), media_type=content_type_of(path), stat_result=status)
+    answer = _Looked(path, headers=_headers(policy), media_type=content_type_of(path), stat_result=status)
     if answer.headers["etag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=_headers(policy) | {"ETag": answer.headers["etag"]})
     return answer
