@@ -81,7 +81,8 @@ SERVER, CLIENT = (
     for path in ("pyproject.toml", "client_sdk/python/pyproject.toml")
 )
 OLD_NAME = re.compile(
-    r"""\b(?:pip|pipx|uv|uvx|poetry)\b[^\n]*\b(?:install|add|download|uninstall|wheel)\b(?:[^\n]*[ "'])?streamapp(?![\w./-])
+    r"""\b(?:pip|pipx|uv|uvx|poetry)\b[^\n]*\b(?:install|add|download|uninstall|wheel)\b
+        (?:[^\n]*[ "'])?streamapp(?![\w./-])
       | \bstreamapp(?:\[|[ ]*[=~<>!]=)
       | \bstreamapp-(?:\*|\d)
       | \b(?:version|distribution|metadata|requires)\(["']streamapp["']
