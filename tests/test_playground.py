@@ -92,6 +92,15 @@ AudioNode.prototype.connect = function (target) {
   return connect.call(this, target);
 };
 """
+# How long behind now each chunk begins that is given to the browser.
+NOTE_LEADS = """() => {
+  window.leads = [];
+  const { start } = AudioBufferSourceNode.prototype;
+  AudioBufferSourceNode.prototype.start = function (at, ...others) {
+    window.leads.push(at - this.context.currentTime);
+    return start.call(this, at, ...others);
+  };
+}"""
 PIXELS = """image => {
   const size = { width: image.naturalWidth, height: image.naturalHeight };
   const canvas = Object.assign(document.createElement("canvas"), size);
@@ -990,6 +999,49 @@ def test_a_chunk_that_is_none_is_told_and_the_others_are_heard(contents: str, pl
     expect(tab.output).to_contain_text("The chunk at 5.0 s cannot be played")
     expect(tab.output).to_contain_text("/ 0:15")
     until(lambda: tab.loudness() > 0.1)
+
+
+@pytest.mark.long
+def test_a_chunk_that_the_server_does_not_keep_any_more_is_told(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", chunks=1, seconds=70)
+    tab.page.route("**/files/**", lambda route: route.fulfill(status=404))
+    tab.run().ends()
+    expect(tab.output).to_contain_text("The chunk at 0.0 s cannot be played: the server answers 404")
+
+
+@pytest.mark.long
+def test_a_sound_that_comes_unevenly_is_held_back_longer_each_time(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", is_held=True, chunks=4)
+    tab.page.evaluate(NOTE_LEADS)
+    tab.run()
+    for n in range(1, 5):
+        let_through(contents, 1)
+        until(lambda n=n: tab.page.evaluate("leads.length") == n)  # type: ignore[misc]
+        until(lambda: tab.page.get_by_text("waiting for more").is_visible() or tab.status.inner_text() == "succeeded")
+    leads = tab.page.evaluate("leads")
+    assert leads[3] > 2 * leads[1] > 2 * leads[0] > 0
+
+
+@pytest.mark.long
+def test_a_sound_that_is_shown_again_is_where_it_was_left(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", seconds=5)
+    tab.run().ends()
+    position = tab.page.get_by_role("slider", name="Position")
+    tab.button("Pause").click()
+    position.press("End")
+    position.press("ArrowLeft")
+    place = position.input_value()
+    tab.open("/nested").run().ends()
+    tab.choose_run("/sound")
+    expect(position).to_have_value(place)
+    tab.button("Play").click()
+    until(lambda: float(position.input_value()) > float(place))
+
+
+@pytest.mark.long
+def test_a_sound_on_the_right_has_a_waveform_too(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/sound", left=False).run().ends()
+    expect(tab.output.locator(".wave rect").first).to_be_visible()
 
 
 @pytest.mark.parametrize(

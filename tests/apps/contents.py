@@ -190,13 +190,19 @@ class Contents(streamapp.App):
 
     @streamapp.endpoint("/sound")
     def sound(
-        self, stream: streamapp.Stream, chunks: int = 3, seconds: float = 0.33, is_held: bool = False, broken: int = -1
+        self,
+        stream: streamapp.Stream,
+        chunks: int = 3,
+        seconds: float = 0.33,
+        is_held: bool = False,
+        broken: int = -1,
+        left: bool = True,
     ) -> Iterator[Any]:
         """Emit a tone in chunks, each when `/open` lets it, one of them broken, then the whole tone."""
         for n in range(chunks):
             if is_held:
                 self.wait(stream)
-            chunk = b"no sound" if n == broken else tone(seconds)
+            chunk = b"no sound" if n == broken else tone(seconds, left=left)
             audio = streamapp.Audio(chunk, "audio/wav")
             yield {"start_s": round(n * seconds, 1), "sample_rate": 8000, "audio": audio}
         yield {"audio": streamapp.Audio(tone(chunks * seconds), "audio/wav", "tone.wav")}
@@ -381,15 +387,16 @@ def in_base64(kind: str, n: int) -> str:
     return base64.encodebytes(file.getvalue()).decode()
 
 
-def tone(seconds: float) -> bytes:
-    """Return a WAV file."""
+def tone(seconds: float, *, left: bool = True) -> bytes:
+    """Return a WAV file; without `left` it is silent there, and the tone is on the right."""
     rate, buffer = 8000, io.BytesIO()
     with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(1 if left else 2)
         file.setsampwidth(2)
         file.setframerate(rate)
         heights = (int(8000 * math.sin(440 * math.tau * n / rate)) for n in range(int(seconds * rate)))
-        file.writeframes(b"".join(struct.pack("<h", height) for height in heights))
+        silence = b"" if left else b"\0\0"
+        file.writeframes(b"".join(silence + struct.pack("<h", height) for height in heights))
     return buffer.getvalue()
 
 

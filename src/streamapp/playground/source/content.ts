@@ -94,6 +94,23 @@ export function isOwn(url: string): boolean {
   return protocol === "data:" || origin === location.origin;
 }
 
+/** Return a file's bytes; one that came with the event is read here, as the page's policy lets `fetch` have no data URI. */
+export async function bytesOf(url: string): Promise<ArrayBuffer> {
+  const inline = /^data:[^,]*?(;base64)?,/i.exec(url);
+  if (!inline) return fetched(url);
+  const body = url.slice(inline[0].length);
+  const text = inline[1] ? atob(body) : decodeURIComponent(body);
+  const bytes = new Uint8Array(text.length);
+  for (let n = 0; n < text.length; n++) bytes[n] = text.charCodeAt(n);
+  return bytes.buffer;
+}
+
+async function fetched(url: string): Promise<ArrayBuffer> {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`the server answers ${response.status}, as to what it does not keep any more`);
+  return response.arrayBuffer();
+}
+
 function isPlaces(value: unknown): boolean {
   return Array.isArray(value) && value.length > 0 && Array.isArray(value[0]) && value[0].length === 3;
 }

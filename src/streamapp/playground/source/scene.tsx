@@ -11,7 +11,7 @@ import { OBJLoader } from "three/addons/loaders/OBJLoader.js";
 import { PLYLoader } from "three/addons/loaders/PLYLoader.js";
 import { STLLoader } from "three/addons/loaders/STLLoader.js";
 
-import type { Content, Media, Voxels } from "./content";
+import { bytesOf, type Content, type Media, type Voxels } from "./content";
 
 /** A view that can be turned, moved and zoomed, also by keyboard; the view stays while its object is replaced. */
 export default function SceneView({ content }: { content: Content }) {
@@ -206,14 +206,4 @@ function plain(object: Object3D): Object3D {
     if (part instanceof Mesh && !part.geometry.attributes.normal) part.geometry.computeVertexNormals();
   });
   return object;
-}
-
-async function bytesOf(url: string): Promise<ArrayBuffer> {
-  const inline = /^data:[^,]*?(;base64)?,/i.exec(url);
-  if (!inline) return (await fetch(url)).arrayBuffer();
-  const body = url.slice(inline[0].length);
-  const text = inline[1] ? atob(body) : decodeURIComponent(body);
-  const bytes = new Uint8Array(text.length);
-  for (let n = 0; n < text.length; n++) bytes[n] = text.charCodeAt(n);
-  return bytes.buffer;
 }

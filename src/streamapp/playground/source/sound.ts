@@ -1,6 +1,6 @@
 /** Sounds that come in chunks: decoded as they come, and played without a gap between them. */
 
-import type { Chunk } from "./content";
+import { bytesOf, type Chunk } from "./content";
 
 /** A chunk that can be played. */
 interface Part {
@@ -15,6 +15,7 @@ const ROUGH_S = 0.06; // by how much an app may be wrong about where a chunk beg
 const PEAKS_PER_S = 25;
 // How long behind now a sound begins, and goes on where it had to wait for a chunk.
 const LEAD_S = 0.1;
+const MOST_LEAD_S = 2; // each wait doubles it: what comes unevenly stutters a few times, not at each chunk
 const AHEAD_S = 5; // that is given to the browser; what is behind that follows when a chunk has been played
 
 let made = 0;
@@ -28,6 +29,8 @@ export class Sound {
   failure: string | undefined;
   /** Whether a player has begun it by itself: when it is shown again it waits to be asked. */
   isBegun = false;
+  /** Where it was when it was last shown. */
+  leftS: number | undefined;
   readonly id = ++made;
 
   #isLast = false;
@@ -127,22 +130,18 @@ export class Sound {
   }
 
   #measure({ startS, buffer }: Part): void {
-    const frames = buffer.getChannelData(0);
-    for (let n = 0; n < frames.length; n += 8) {
-      const at = Math.floor((startS + n / buffer.sampleRate) * PEAKS_PER_S);
-      this.#peaks.set(at, Math.max(this.#peaks.get(at) ?? 0, Math.abs(frames[n]!)));
+    for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+      const frames = buffer.getChannelData(channel);
+      for (let n = 0; n < frames.length; n += 8) {
+        const at = Math.floor((startS + n / buffer.sampleRate) * PEAKS_PER_S);
+        this.#peaks.set(at, Math.max(this.#peaks.get(at) ?? 0, Math.abs(frames[n]!)));
+      }
     }
   }
 }
 
 function keptS(): number {
   return [...kept].reduce((sum, { startS, endS }) => sum + endS - startS, 0);
-}
-
-/** Return a file's bytes. The page's policy lets it fetch no data URI. */
-async function bytesOf(url: string): Promise<ArrayBuffer> {
-  if (!url.startsWith("data:")) return (await fetch(url)).arrayBuffer();
-  return Uint8Array.from(atob(url.slice(url.indexOf(",") + 1)), (letter) => letter.charCodeAt(0)).buffer;
 }
 
 // How loud players are; it stays when another sound comes.
@@ -160,6 +159,7 @@ export class Player {
   /** The sound's second from which it is played. */
   #fromS: number | undefined;
   #last: Part | undefined; // that was given to the browser
+  #leadS = LEAD_S;
   #isOn = false;
   #onChange: () => void;
   #leave: (() => void)[];
@@ -167,6 +167,7 @@ export class Player {
   /** `onChange` is called when something other than the position has changed. */
   constructor(sound: Sound, onChange: () => void) {
     this.#sound = sound;
+    this.#fromS = sound.leftS;
     this.#onChange = onChange;
     const makeWay = ({ target }: Event) => target instanceof HTMLAudioElement && this.pause();
     document.addEventListener("play", makeWay, true);
@@ -226,7 +227,7 @@ export class Player {
     this.#last = undefined;
     for (const node of this.#nodes) node.stop();
     this.#nodes.clear();
-    if (this.#context) this.#beginAt(this.#fromS);
+    if (this.#context) this.#beginAt(this.#fromS, LEAD_S);
     this.#more();
   }
 
@@ -240,6 +241,7 @@ export class Player {
   /** Fall silent for good. */
   close(): void {
     this.#isOn = false;
+    this.#sound.leftS = this.positionS;
     for (const leave of this.#leave) leave();
     this.#context?.close();
     this.#context = undefined;
@@ -254,13 +256,19 @@ export class Player {
     this.#context.onstatechange = this.#onChange;
     this.#gain = new GainNode(this.#context, { gain: volume.isMuted ? 0 : volume.level });
     this.#gain.connect(this.#context.destination);
-    if (this.#fromS !== undefined) this.#beginAt(this.#fromS);
+    if (this.#fromS !== undefined) this.#beginAt(this.#fromS, LEAD_S);
   }
 
   /** Have a second of the sound be heard in a moment, on a frame of the context. */
-  #beginAt(timeS: number): void {
+  #beginAt(timeS: number, leadS: number): void {
     const { currentTime, sampleRate } = this.#context!;
-    this.#zero = Math.ceil((currentTime + LEAD_S - timeS) * sampleRate) / sampleRate;
+    this.#zero = Math.ceil((currentTime + leadS - timeS) * sampleRate) / sampleRate;
+  }
+
+  /** Begin, or go on with a chunk that came late. */
+  #beginLate(timeS: number): void {
+    this.#beginAt(timeS, this.#leadS);
+    this.#leadS = Math.min(2 * this.#leadS, MOST_LEAD_S);
   }
 
   /** Give the browser what it has to play next. */
@@ -279,7 +287,7 @@ export class Player {
   }
 
   #give(context: AudioContext, { startS, buffer }: Part, fromS: number): void {
-    if (this.#zero + fromS < context.currentTime) this.#beginAt(fromS); // the first, or it came late
+    if (this.#zero + fromS < context.currentTime) this.#beginLate(fromS);
     const node = new AudioBufferSourceNode(context, { buffer });
     node.connect(this.#gain!);
     node.onended = () => this.#nodes.delete(node) && this.#more();
