@@ -8,6 +8,7 @@ from typing import Any
 import PIL.Image
 import pytest
 from pydantic import BaseModel
+from pyee.asyncio import AsyncIOEventEmitter
 from starlette.testclient import TestClient
 from tests.at_work import Gate
 from tests.served import drain, runtime_of
@@ -15,6 +16,8 @@ from tests.waiting import until
 from tests.webrtc_browser import Browser, browsers_are_here, color_of, opened, served  # noqa: F401 - a fixture
 
 import streamapp
+from streamapp.budget import Budget
+from streamapp.webrtc.datasocket import DataSocket
 
 
 class Stroke(BaseModel):
@@ -321,3 +324,25 @@ async def test_a_machine_without_an_address_refuses_offers() -> None:
     await browser.close()
     with served(Painter(), webrtc_addresses=("192.0.2.123",)) as client:  # not this machine's
         assert client.post("/rt/webrtc", json=offer).json()["error_type"] == "unavailable"
+
+
+class FullChannel(AsyncIOEventEmitter):
+    """A data channel whose client has taken nothing yet."""
+
+    readyState = "open"
+    bufferedAmount = 0
+
+    def send(self, piece: str) -> None:
+        self.bufferedAmount += len(piece)
+
+
+@pytest.mark.parametrize("end", ["bufferedamountlow", "close"])
+async def test_who_sends_waits_until_the_client_has_taken_enough_or_gone(end: str) -> None:
+    channel = FullChannel()
+    socket = DataSocket(channel, Budget(1000).share("", channel), 1000)  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(socket.send({"type": "websocket.send", "text": 70_000 * "x"}))
+        await asyncio.wait({sending}, timeout=0.01)
+        assert not sending.done()
+        channel.bufferedAmount = 60_000 if end == "bufferedamountlow" else channel.bufferedAmount
+        channel.emit(end)

@@ -415,9 +415,8 @@ def _add_sessions(api: FastAPI, runtime: Runtime, faces: Sequence[Face], session
     owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
         path: face.name for face in faces for path in face.fixed_paths
     }
-    for path, served, spec in sorted(
-        _session_places(runtime), key=lambda place: "{" in place[0]
-    ):  # which must not hide the others
+    places = sorted(_session_places(runtime), key=lambda place: "{" in place[0])  # which must not hide the others
+    for path, served, spec in places:
         _check_path(path.rstrip("/"), served, spec, owners)
         if spec.mode == "raw":
             route: BaseRoute = RawEndpoint(runtime, served, spec).route(path, api)

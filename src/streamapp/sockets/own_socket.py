@@ -15,6 +15,7 @@ from ..errors import (
     Draining,
     JobNotFound,
     MalformedRequest,
+    PayloadTooLarge,
     RequestTimeout,
     StreamAppError,
     Unavailable,
@@ -56,7 +57,7 @@ class OwnSocket(SessionSocket):
                 if frame is not None:
                     await self._talk(*await self._begin(frame))
             except StreamAppError as error:
-                await self._close(_refusal(error))
+                await self._close(refusal(error))
             except Close as closing:
                 await self._close(closing)
 
@@ -124,7 +125,7 @@ class OwnSocket(SessionSocket):
             if isinstance(frame, Input) and frame.n > inbox.received + 1:
                 raise MalformedRequest(f"input: expected n = {inbox.received + 1}, got {frame.n}")
         except MalformedRequest as error:
-            raise _refusal(error) from None
+            raise refusal(error) from None
         match frame:
             case Input() if frame.n <= inbox.received:
                 self._owe()
@@ -183,7 +184,7 @@ class OwnSocket(SessionSocket):
             self._owing = None
 
 
-def _refusal(error: StreamAppError) -> Close:
+def refusal(error: StreamAppError) -> Close:
     """Return how a client of ours is told that there is no session, or no more of it."""
     report = describe(error)
     match error:
@@ -193,8 +194,10 @@ def _refusal(error: StreamAppError) -> Close:
             code, reason = 1012, SHUTTING_DOWN
         case Unavailable():
             code, reason = 1013, "try again later"
+        case PayloadTooLarge():
+            code, reason = 1009, "too large"
+        case _ if report.status_code < 500:
+            code, reason = MALFORMED, "malformed frame"
         case _:
-            code, reason = (
-                (MALFORMED, "malformed frame") if report.status_code < 500 else (1011, "the server is to blame")
-            )
+            code, reason = 1011, "the server is to blame"
     return Close(code, reason, own_frames.refused(report))

@@ -14,10 +14,11 @@ from aiortc import RTCDataChannel
 from starlette.types import Message as Asgi
 
 from ..budget import Share
-from ..errors import ErrorReport, MalformedRequest, PayloadTooLarge, StreamAppError, Unavailable, describe
+from ..errors import StreamAppError, Unavailable
 from ..jobs.events import encode
 from ..sockets import own_frames
-from ..sockets.conversation import MALFORMED, Close
+from ..sockets.conversation import Close
+from ..sockets.own_socket import refusal
 from ..sockets.wire import cut_reason
 from .pieces import Pieces, cut
 
@@ -69,11 +70,11 @@ class DataSocket:
             if self._size > 2 * self._most:
                 raise Unavailable("more has come than is taken; send inputs as they are received")
         except Unavailable as error:  # told at once: who would take it waits for room
-            self._tell(_refusal(error))
+            self._tell(refusal(error))
             self.end()
             return
         except StreamAppError as error:
-            self._refusal = _refusal(error)
+            self._refusal = refusal(error)
             self._news.set()
             return
         if frame is not None:
@@ -138,15 +139,3 @@ class DataSocket:
 def _closing(code: int, reason: str) -> str:
     """Return the last frame."""
     return encode({"type": "close", "code": code, "reason": cut_reason(reason)}).decode()
-
-
-def _refusal(error: StreamAppError) -> Close:
-    report: ErrorReport = describe(error)
-    match error:
-        case PayloadTooLarge():
-            code, reason = 1009, "too large"
-        case MalformedRequest():
-            code, reason = MALFORMED, "malformed frame"
-        case _:
-            code, reason = 1013, "try again later"
-    return Close(code, reason, own_frames.refused(report))

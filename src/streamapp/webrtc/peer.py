@@ -33,9 +33,8 @@ from .offers import Offer
 _CONNECT_S = 10.0
 _LOOK_EVERY_S = 1.0
 _CLOSE_S = 10.0
-_LAST_LOOK_S = (
-    2.0  # a client closes the connection when it has seen the last image, which may come behind the last word
-)
+# A client closes the connection when it has seen the last image, which may come behind the last word.
+_LAST_LOOK_S = 2.0
 _SCHEMES = {"http": "ws", "https": "wss"}
 
 
