@@ -563,6 +563,23 @@ def test_a_session_is_described_as_what_opens_it_and_as_fal_has_it() -> None:
     assert document["paths"]["/talk"]["x-fal-protocol"]["input"] == {"$ref": "#/components/schemas/Size"}
 
 
+class Filmed(streamapp.App):
+    @streamapp.realtime("/film/{name}", webrtc=True)
+    def film(self, input: Prompt) -> Drawn:
+        """Film each."""
+        raise NotImplementedError
+
+
+def test_a_session_by_webrtc_is_described_beside_its_socket() -> None:
+    paths = streamapp.compile_app(Filmed).openapi()["paths"]
+    assert "`/film/{name}/webrtc`" in paths["/film/{name}"]["get"]["description"]
+    told = paths["/film/{name}/webrtc"]
+    assert told["post"]["requestBody"]["content"]["application/json"]["schema"]["required"] == ["type", "sdp"]
+    assert {*told["post"]["responses"]} == {"200", "401", "403", "422", "503"}
+    assert "ice_servers" in told["get"]["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
+    assert [parameter["name"] for parameter in told["post"]["parameters"]] == ["name"]
+
+
 def test_a_raw_session_is_described_with_its_path() -> None:
     told = streamapp.compile_app(Sessions).openapi()["paths"]["/rooms/{name}/{seat}"]
     assert told["x-fal-protocol"]["type"] == "websocket"

@@ -34,6 +34,8 @@ from .errors import DefinitionError, InputsEnded
 
 F = TypeVar("F", bound=Callable[..., Any])
 SessionMode = Literal["unary", "server_streaming", "client_streaming", "bidi", "raw"]
+#: behind the path of a session that may be opened by WebRTC: where it is offered
+SIGNALLING = "/webrtc"
 
 _INPUT = "input"
 #: what a session's code raises when it is done: nothing more comes, or, as fal's apps say it, the client has left

@@ -153,7 +153,7 @@ class Contents(streamapp.App):
             time.sleep(0.01)
         yield {"text": PROSE}
 
-    @streamapp.realtime("/sketch")
+    @streamapp.realtime("/sketch", webrtc=True)
     async def sketch(self, stream: streamapp.Stream, size: int = Field(default=3, ge=1, le=12)) -> dict[str, Any]:
         """Draw for each input, after a preview; twelve is one too many."""
         if size == 12:

@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from ..endpoint import EndpointSpec
 from ..jobs.events import ABOUT_STREAM, KINDS, TERMINAL
 from ..media import File
-from ..session import SessionSpec
+from ..session import SIGNALLING, SessionSpec
 
 OPENAPI_VERSION = "3.2.0"
 _REF = "#/components/schemas/{model}"
@@ -133,6 +133,11 @@ _GET_ORDER = (
     "The first block is `job`, unless it goes on behind Last-Event-ID; the last one is `done`, `error` or `cancelled`."
 )
 _OPENED = "Open it as a WebSocket."
+_BY_WEBRTC = "Or by WebRTC: its offer is answered at `{}`."
+_HOW_TO_OFFER = (
+    'The offer of a connection with one data channel, "streamapp.v1", and one video that is received, when all '
+    "candidates are gathered. The channel speaks as the session's WebSocket does."
+)
 # Blocks of a GET stream that have a name without `_events=named`, too.
 _NAMED = ABOUT_STREAM | TERMINAL | {"job"}
 
@@ -192,6 +197,8 @@ def build_openapi(
             operation["responses"] = _answers(endpoint.spec, item, result, method)
     for session, (taken, item, _) in zip(opened, parts, strict=True):
         document["paths"][session.route] = _opening(session, taken, item)
+        if session.spec.mark.webrtc:
+            document["paths"][session.route.rstrip("/") + SIGNALLING] = _signalling(session)
     for path, answers in _job_answers().items():
         (operation,) = document["paths"][path].values()
         operation["responses"] = {**answers, **{status: _error(told) for status, told in _JOB_ERRORS.items()}}
@@ -298,15 +305,19 @@ def _opening(session: DescribedSession, taken: dict[str, Any], item: dict[str, A
     }
     if not mark.is_raw:
         protocol |= {"contentType": mark.content_type, "realtimeMode": spec.mode, "input": taken, "output": item}
-    names = re.findall(r"{(\w+)}", session.route)
+    words = [
+        spec.description,
+        _OPENED,
+        _BY_WEBRTC.format(session.route.rstrip("/") + SIGNALLING) if mark.webrtc else "",
+    ]
     return {
         "x-fal-protocol": protocol,
         "get": {
             "tags": [session.app],
             "summary": spec.summary,
-            "description": "\n\n".join(filter(None, (spec.description, _OPENED))),
-            "operationId": f"{spec.name}_{kind}{session.route.removesuffix(spec.path).replace('/', '_')}",
-            "parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names],
+            "description": "\n\n".join(filter(None, words)),
+            "operationId": _operation_id(session, kind),
+            "parameters": _path_parameters(session.route),
             "responses": {"101": {"description": "The socket is open."}}
             | {status: _error(_ERRORS[status]) for status in ("401", "403", "503")},
         },
@@ -375,6 +386,51 @@ def _job_answers() -> dict[str, dict[str, Any]]:
         "/jobs/{job_id}/events": {"200": streamed, "204": _NOTHING_LEFT, "400": _error(_ERRORS["400"])},
         "/jobs/{job_id}/cancel": {"202": {"description": "The job is over, or about to be.", "content": state}},
     }
+
+
+def _signalling(session: DescribedSession) -> dict[str, Any]:
+    """Describe what comes before a session by WebRTC: which servers help, and an offer."""
+    text = {"type": "string"}
+    server = {
+        "type": "object",
+        "properties": {"urls": {"type": "array", "items": text}, "username": text, "credential": text},
+        "required": ["urls"],
+    }
+    about = {"tags": [session.app], "parameters": _path_parameters(session.route)}
+    refusals = {status: _error(_ERRORS[status]) for status in ("401", "403")}
+    return {
+        "get": about
+        | {
+            "summary": "Ask for the servers that help to find the way.",
+            "operationId": _operation_id(session, "ice_servers"),
+            "responses": {"200": _json({"ice_servers": {"type": "array", "items": server}})} | refusals,
+        },
+        "post": about
+        | {
+            "summary": f"Open it by WebRTC: {session.spec.summary}",
+            "description": _HOW_TO_OFFER,
+            "operationId": _operation_id(session, "webrtc"),
+            "requestBody": {"required": True} | _json({"type": {"const": "offer"}, "sdp": text}),
+            "responses": {"200": _json({"type": {"const": "answer"}, "sdp": text})}
+            | refusals
+            | {status: _error(_ERRORS[status]) for status in ("422", "503")},
+        },
+    }
+
+
+def _operation_id(session: DescribedSession, kind: str) -> str:
+    spec = session.spec
+    return f"{spec.name}_{kind}{session.route.removesuffix(spec.path).replace('/', '_')}"
+
+
+def _path_parameters(route: str) -> list[dict[str, Any]]:
+    names = re.findall(r"{(\w+)}", route)
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
+def _json(properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": [*properties]}
+    return {"description": "JSON.", "content": {"application/json": {"schema": schema}}}
 
 
 def _error(told: str) -> dict[str, Any]:

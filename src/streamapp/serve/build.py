@@ -65,7 +65,7 @@ from ..process.threads import ends_within
 from ..runpod.api import RUNPOD
 from ..runpod.endpoints import Endpoint, check_endpoints, queue_limits, words_about
 from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
-from ..session import SessionSpec
+from ..session import SIGNALLING, SessionSpec
 from ..settings import Settings, get_settings
 from ..sockets.live import LiveSessions
 from ..sockets.raw import RawEndpoint
@@ -448,7 +448,7 @@ def _add_signalling(api: FastAPI, runtime: Runtime, sessions: LiveSessions) -> N
         signalling = module.Signalling(runtime, served, spec, sessions, api.state.peers)
         for method, function in (("POST", signalling.answer), ("GET", signalling.ice_servers)):
             api.add_api_route(
-                f"{path.rstrip('/')}/webrtc",
+                path.rstrip("/") + SIGNALLING,
                 function,
                 methods=[method],
                 name=f"{spec.name} by WebRTC",

@@ -22,6 +22,7 @@ from starlette.types import Scope
 from ..errors import InvalidInput, Unavailable
 from ..http.call import payer_in
 from ..process.logs import logger
+from ..session import SIGNALLING
 from ..settings import IceServer, Settings
 from ..sockets.conversation import RealtimeMethod
 from ..sockets.own_socket import OwnSocket
@@ -199,6 +200,6 @@ def _as_of_websocket(scope: Scope, film: Film) -> Scope:
         **scope,
         "type": "websocket",
         "scheme": _SCHEMES.get(scope.get("scheme", "http"), "ws"),
-        "path": scope["path"].removesuffix("/webrtc"),
+        "path": scope["path"].removesuffix(SIGNALLING),
         "extensions": {FILM_EXTENSION: film},
     }

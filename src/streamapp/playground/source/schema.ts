@@ -37,8 +37,14 @@ const FIELDS = ["properties", "additionalProperties", "anyOf", "oneOf", "allOf",
 export function endpointsOf(document: Schema): Endpoint[] {
   const definitions = document.components?.schemas ?? {};
   return Object.entries<Schema>(document.paths)
-    .filter(([path, { post, [PROTOCOL]: protocol }]) => (post || protocol) && !path.startsWith("/jobs/"))
+    .filter(([path, { post, [PROTOCOL]: protocol }]) => (post || protocol) && !path.startsWith("/jobs/") && !isSignalling(path, document))
     .map(([path, { post, get, [PROTOCOL]: protocol }]) => endpointOf(path, protocol ? get : post, protocol, definitions));
+}
+
+/** Where a session is offered by WebRTC is no endpoint of its own. */
+function isSignalling(path: string, { paths }: Schema): boolean {
+  const session = path.slice(0, -"/webrtc".length) || "/";
+  return path.endsWith("/webrtc") && PROTOCOL in (paths[session] ?? {});
 }
 
 /** `protocol` is there for what a WebSocket opens. */
