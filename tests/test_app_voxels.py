@@ -48,7 +48,7 @@ def is_closed(mesh: Mesh) -> bool:
 # Words
 
 
-@pytest.mark.parametrize("text", [*SOLIDS, *EXAMPLES, *(f"{form} box" for form in FORMS), "((ball))", "A Red BALL"])
+@pytest.mark.parametrize("text", [*SOLIDS, *EXAMPLES, *(f"{form} box" for form in FORMS), "((ball))", "A Red BALL."])
 def test_what_the_words_say_is_closed_and_has_its_outside_outwards(text: str) -> None:
     mesh = meshed(text, blend=0.15)
     assert is_closed(mesh)
@@ -62,6 +62,8 @@ def test_what_the_words_say_is_closed_and_has_its_outside_outwards(text: str) ->
         ("", "expected a solid, one of sphere"),
         ("a red twisted", "got red twisted"),
         ("a dragon", 'no word for "dragon"'),
+        ("a gren bal", 'no word for "gren"; did you mean green'),
+        ("a house", "solids are sphere, box"),
         ("sphere \N{SNOWMAN}", 'no word for "\N{SNOWMAN}"'),
         ("__import__('os')", 'no word for "_"'),
         ("sphere box", r'expected \+, - or & between two solids; got "box"'),
@@ -84,6 +86,11 @@ def test_what_the_words_say_is_closed_and_has_its_outside_outwards(text: str) ->
 def test_words_that_do_not_follow_the_rule_are_told(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         scene_of(text)
+
+
+def test_what_stands_between_words_does_not_count() -> None:
+    plain = meshed("red ball at 0.5 0 -1 - box at .5 .2 0", 16)
+    assert meshed("Red ball, at 0.5, 0, -1; - box at .5, .2, 0!", 16).positions.tolist() == plain.positions.tolist()
 
 
 @settings(deadline=None)

@@ -19,7 +19,7 @@ from streamapp.errors import InvalidInput
 from .mesh import GLB, cubes, glb, mesh_of
 from .refine import COARSEST, Growth, refine
 from .shapes import Shape
-from .words import scene_of
+from .words import FORMS, PLACES, SIZES, SOLIDS, scene_of
 
 FINEST_VOXELS = 64  # how many the cube is wide; a page draws some thirty thousand
 FINEST_PREVIEW = 64  # 0.7 MB; that of the next level, 3 MB, would come late and look the same
@@ -40,8 +40,9 @@ class SceneInput(BaseModel):
 
     scene: Annotated[str, AfterValidator(checked)] = Field(
         max_length=300,
-        description="Solids (sphere, box, torus, cylinder, capsule, cone, diamond, sponge) with words before or behind "
-        "them (colours, sizes, forms, places), joined by +, cut by -, or & for what both have; brackets group.",
+        description=f"Solids ({', '.join(SOLIDS)}) with words before or behind them: colours, sizes "
+        f"({', '.join(SIZES)}), forms ({', '.join(FORMS)}), places ({', '.join(PLACES)}, at x y z). They are joined by "
+        "+, cut by -, or & for what both have; brackets group.",
         examples=[
             "a tall twisted purple box + a huge yellow ring",
             "white box & red ball - (small tall tall blue cylinder + small tall tall blue cylinder standing)",
@@ -56,7 +57,12 @@ class SceneInput(BaseModel):
         default=0.15, ge=0, le=0.5, allow_inf_nan=False, description="Over what length solids flow into each other."
     )
     pause_s: float = Field(
-        default=0.1, ge=0, le=1, allow_inf_nan=False, description="After each preview: a model would take longer."
+        default=0.1,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        title="Pause in seconds",
+        description="After each preview: a model would take longer.",
     )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Chooses colours that are not named, and bumps.")
 

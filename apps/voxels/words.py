@@ -7,6 +7,7 @@
 Forms are applied in the order in which they stand, then the size, then the place.
 """
 
+import difflib
 import math
 import random
 import re
@@ -77,7 +78,7 @@ JOINTS = {"+": shapes.joined, "-": shapes.without, "&": shapes.common}
 _KNOWN = SOLIDS.keys() | FORMS.keys() | SIZES.keys() | PLACES.keys() | COLOURS.keys() | SAME.keys() | {"at"}
 
 _NUMBER = r"\d+\.?\d*|\.\d+"
-_TOKEN = re.compile(rf"[a-z]+|{_NUMBER}|\S", re.ASCII)
+_TOKEN = re.compile(rf"[a-z]+|{_NUMBER}|[^\s.,;:!?]", re.ASCII)  # of a sentence its words count
 
 
 def scene_of(text: str, *, blend: float = 0, seed: int = 0) -> Shape:
@@ -138,7 +139,7 @@ class _Reader:
             elif word in COLOURS or word in SIZES or word in FORMS:
                 words.append(word)
             elif word not in UNSAID:
-                raise ValueError(f'no word for "{word}"; known are {", ".join(sorted(_KNOWN))}')
+                raise ValueError(f'no word for "{word}"; {_instead(word)}')
         if shape is None:
             raise ValueError(f"expected a solid, one of {', '.join(SOLIDS)}; got {' '.join(words) or 'none'}")
         return shapes.moved(self.shaped(shape, words), way)
@@ -184,6 +185,12 @@ class _Reader:
         colours = [word for word in words if word in COLOURS]
         shape = shapes.stretched(shape, size)
         return shapes.painted(shape, _light(colours[-1])) if colours else shape
+
+
+def _instead(word: str) -> str:
+    """Say what is known; all of it would be more than is read."""
+    near = difflib.get_close_matches(word, _KNOWN, cutoff=0.7)
+    return f"did you mean {' or '.join(near)}?" if near else f"solids are {', '.join(SOLIDS)}"
 
 
 def _light(colour: str) -> Floats:
