@@ -34,6 +34,10 @@ _PLAYED: tuple[tuple[str, Voice], ...] = (
     (r"\b(organ|church|retro)\b", "organ"),
     (r"\b(flutes?|whistle|pan pipes|wind)\b", "flute"),
 )
+_NAMED = r"(?:melody|piano|bells?|glockenspiel|music box|organ|flutes?|whistle|bass|drums?|beats?)"
+_LEFT_OUT = re.compile(rf"\b(?:no|without)( (?:any |an? |the )?{_NAMED}(?:(?:, {_NAMED})*,? (?:and|or) {_NAMED})?)\b")
+_KEY = re.compile(r"\b([a-g])(#|♯|[ -]sharp|b|♭|[ -]flat)?[ -](major|minor)\b")
+_SHIFTS = {"#": 1, "♯": 1, "sharp": 1, "b": -1, "♭": -1, "flat": -1, "": 0}
 # As degrees of the scale, a chord for each bar.
 _CHORDS = {False: ((0, 4, 5, 3), (0, 5, 3, 4), (0, 2, 3, 4)), True: ((0, 5, 2, 6), (0, 3, 5, 6), (0, 6, 5, 4))}
 _RHYTHMS = ((0, 1, 2, 3), (0, 1.5, 2, 3.5), (0, 0.5, 1, 2, 3), (0, 2, 2.5, 3), (0, 1, 1.5, 2.5))
@@ -68,27 +72,26 @@ class Note:
 
 def style_of(prompt: str, seed: int) -> Style:
     """Read a prompt's words; what they leave open the seed decides."""
-    words = prompt.lower()
+    left_out = " ".join(_LEFT_OUT.findall(prompt.lower()))
+    words = _LEFT_OUT.sub("", prompt.lower())
     drawn = random.Random(seed)
     key, bpm = drawn.randrange(12), drawn.randrange(88, 108)
     is_sad, is_slow, is_fast = (re.search(kind, words) is not None for kind in (_SAD, _SLOW, _FAST))
-    if named := re.search(r"\b(?:in |key of )?([a-g])(#|b| sharp| flat)? (major|minor)\b", words):
-        shift = {"#": 1, " sharp": 1, "b": -1, " flat": -1, None: 0}[named[2]]
-        key, is_sad = (_KEYS[named[1]] + shift) % 12, named[3] == "minor"
+    if named := _KEY.search(words):
+        key, is_sad = (_KEYS[named[1]] + _SHIFTS[(named[2] or "").lstrip(" -")]) % 12, named[3] == "minor"
     if is_slow or is_fast:
         bpm = drawn.randrange(60, 76) if is_slow else drawn.randrange(120, 134)
     if told := re.search(r"\b(\d{2,3}) ?bpm\b", words):
         bpm = min(200, max(40, int(told[1])))
     melody: Voice = next((voice for pattern, voice in _PLAYED if re.search(pattern, words)), "piano")
-    left_out = {name for name in ("melody", "bass", "drums") if re.search(rf"\b(no|without) {name}\b", words)}
     wants_drums = re.search(r"\b(drums?|beats?)\b", words) is not None or not is_slow
     return Style(
         key=key,
         is_minor=is_sad,
         bpm=bpm,
-        melody=None if "melody" in left_out else melody,
+        melody=None if "melody" in left_out or melody in left_out else melody,
         has_bass="bass" not in left_out,
-        has_drums=wants_drums and "drums" not in left_out,
+        has_drums=wants_drums and not re.search("drum|beat", left_out),
     )
 
 
