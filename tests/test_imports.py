@@ -48,7 +48,7 @@ ORDER = (
     *("runpod.handlers", "runpod.runner", "runpod.logger", "runpod.absent", "runpod.imports", "runpod.loading"),
     *("runpod.local", "runpod.serverless", "runpod.pods", "runpod.pool", "runpod.plane", "runpod.environment"),
     *("runpod.places", "runpod.envelope", "runpod.answers", "runpod.polls", "runpod.api", "runpod.unprefixed"),
-    *("serve.build", "serve.certificates", "serve.reload", "serve.connections"),
+    *("serve.pages", "serve.build", "serve.certificates", "serve.reload", "serve.connections"),
     *("serve.incoming", "serve.websockets", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
     *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main", "cli.script"),

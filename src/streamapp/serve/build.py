@@ -22,7 +22,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
@@ -32,7 +32,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute, compile_path
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 from ..app import App, is_app_class
 from ..endpoint import EndpointSpec, get_mark
@@ -50,10 +50,9 @@ from ..http.middleware import (
     RequestId,
     UnhandledErrors,
     UnloggedToken,
-    refuse,
 )
 from ..http.openapi import DescribedEndpoint, DescribedSession, build_openapi
-from ..http.pages import Pages, path_in
+from ..http.pages import Pages
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
 from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_routes
@@ -71,13 +70,13 @@ from ..sockets.live import LiveSessions
 from ..sockets.raw import RawEndpoint
 from ..sockets.realtime import RealtimeRoute
 from ..stores.files import FileStore
+from .pages import EitherSlash, add_roots, answers_at_root, find_page, pages_of, warn_of_hidden_files
 
 #: the protocols that are spoken besides the server's own
 FACES: Sequence[Face] = (FAL, RUNPOD)
 _FIXED_PATHS = ("/openapi.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
 # The first app may have endpoints there: the server's own are below `/_streamapp` as well.
 _SHARED_PATHS = ("/health", "/ready", "/metrics")
-_MOST_SHOWN = 5
 _HEALTH_S = 5.0  # for an `async def health`
 
 
@@ -111,11 +110,11 @@ def compile_app(
         raise DefinitionError("compile_app takes at least one App class")
     check_endpoints(endpoints, [type(app) for app in instances])
     runtime = Runtime(instances, settings, store, files, by_face(faces, workers), queue_limits(endpoints))
-    pages = _pages(runtime, faces)
+    pages = pages_of(runtime, _owners(faces))
     api = _application(runtime, faces, pages, has_playground=playground, endpoints=endpoints)
     _add_error_handlers(api, settings, pages)
     _add_server_routes(api, runtime)
-    _add_roots(api, runtime, pages)
+    add_roots(api, runtime, pages)
     if "/" not in pages.roots:
         _add_home(api, runtime, redirect_to_page if playground else _redirect_to_docs)
     if playground:
@@ -130,7 +129,7 @@ def compile_app(
     _check_routes(api, places)
     _add_endpoints(api, places, is_guarded=settings.api_key is not None)
     _add_sessions(api, runtime, faces, sessions)
-    _warn_of_hidden_files(api, pages)
+    warn_of_hidden_files(api, pages)
     described = [place.described for place in places if place.in_schema]
     described_sessions = _described_sessions(runtime)
     api.openapi = lambda: _openapi(api, described, described_sessions)  # type: ignore[method-assign]
@@ -164,7 +163,7 @@ def _application(
     api.state.peers = set[object]()  # peer connections by WebRTC
     api.state.own_middleware = tuple(api.user_middleware)
     api.router.redirect_slashes = False
-    api.router.default = _EitherSlash(api.router, pages)
+    api.router.default = EitherSlash(api.router, pages)
     return api
 
 
@@ -230,13 +229,13 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face], pag
         names = [*settings.allowed_hosts, *(name for face in faces for name in face.hosts)]
         layers.append(Middleware(Hosts, names=names))
     else:
-        home = () if _answers_at_root(runtime.served[0]) else ("/",)
+        home = () if answers_at_root(runtime.served[0]) else ("/",)
         layers.append(
             Middleware(
                 ApiKey,
                 key=settings.api_key.get_secret_value(),
                 open_pages=home,
-                find_page=partial(_find_page, pages),
+                find_page=partial(find_page, pages),
                 guarded=_taken_paths(runtime),
                 own_guards=[face.own_guard for face in faces if face.own_guard is not None],
                 shown_tokens=shown_tokens,
@@ -269,7 +268,7 @@ def _add_error_handlers(api: FastAPI, settings: Settings, pages: Pages) -> None:
             else:
                 error = NotFound(f"nothing is served at {method} {path}; GET /docs lists what is")
         if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
-            if (page := await _find_page(pages, request)) is not None:
+            if (page := await find_page(pages, request)) is not None:
                 return page
             allowed = error.headers.get("Allow", "another method")
             detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
@@ -291,16 +290,6 @@ def _is_opened(api: FastAPI, scope: Scope) -> bool:
     path = scope["path"]
     asked = [{**scope, "type": "websocket", "path": place} for place in (path, path.rstrip("/"), f"{path}/")]
     return any(route.matches(each)[0] is not Match.NONE for route in api.router.routes for each in asked)
-
-
-def _is_got(api: FastAPI, scope: Scope) -> bool:
-    """Say whether a route takes a GET of a path, slash at its end or not."""
-    asked = [{**scope, "method": "GET", "path": path} for path in (scope["path"], _with_other_slash(scope["path"]))]
-    return any(route.matches(each)[0] is Match.FULL for route in api.router.routes for each in asked)
-
-
-def _with_other_slash(path: str) -> str:
-    return path.rstrip("/") if path.endswith("/") else f"{path}/"
 
 
 # Endpoints
@@ -338,9 +327,7 @@ class _Place:
 
 
 def _all_places(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> list[_Place]:
-    owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
-        path: face.name for face in faces for path in face.fixed_paths
-    }
+    owners = _owners(faces)
     places: list[_Place] = []
     of_names = owners | dict.fromkeys(_SHARED_PATHS, "the server")
     for served in runtime.served:
@@ -412,9 +399,7 @@ def _add_endpoints(api: FastAPI, places: Iterable[_Place], *, is_guarded: bool) 
 
 def _add_sessions(api: FastAPI, runtime: Runtime, faces: Sequence[Face], sessions: LiveSessions) -> None:
     """Add what has a WebSocket, where endpoints are: at the app's name, the first one's without it as well."""
-    owners = dict.fromkeys(_FIXED_PATHS, "the server") | {
-        path: face.name for face in faces for path in face.fixed_paths
-    }
+    owners = _owners(faces)
     places = sorted(_session_places(runtime), key=lambda place: "{" in place[0])  # which must not hide the others
     for path, served, spec in places:
         _check_path(path.rstrip("/"), served, spec, owners)
@@ -455,31 +440,6 @@ def _add_signalling(api: FastAPI, runtime: Runtime, sessions: LiveSessions) -> N
                 include_in_schema=False,
                 response_model=None,
             )
-
-
-class _EitherSlash:
-    """Serve what there is at the path without the slash at its end, or with one, where nothing is at the path itself;
-    else a file of a page.
-
-    Divergence: no redirect, as FastAPI's, which loses the body in some clients, and is not followed by others.
-    """
-
-    def __init__(self, router: APIRouter, pages: Pages) -> None:
-        self._router = router
-        self._pages = pages
-        self._not_found = router.default
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that no route has taken."""
-        path = scope["path"]
-        other = {**scope, "path": _with_other_slash(path)}
-        if any(route.matches(other)[0] is not Match.NONE for route in self._router.routes):
-            return await self._router(other, receive, send)
-        if scope["type"] != "websocket":
-            page = await self._pages.find(Request(scope, receive))
-            return await (page or self._not_found)(scope, receive, send)
-        error = NotFound(f"no WebSocket is served at {path}; GET /docs lists what is")
-        await refuse(describe(error), {}, scope, receive, send)
 
 
 def _takes(route: BaseRoute, path: str) -> bool:
@@ -574,62 +534,6 @@ def _taken_paths(runtime: Runtime) -> list[str]:
     return [path for path in _SHARED_PATHS if path in paths]
 
 
-# Pages
-
-
-def _pages(runtime: Runtime, faces: Sequence[Face]) -> Pages:
-    apps = {f"/{served.name}": type(served.app) for served in runtime.served}
-    reserved = [*_FIXED_PATHS, *(path for face in faces for path in face.fixed_paths)]
-    return Pages({**apps, "": type(runtime.served[0].app)}, reserved)
-
-
-class _RootRoute(Route):
-    """Lead GET and HEAD to a page. At the same path a POST may be an endpoint's, slash at its end or not."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Take no other methods, also not to refuse them."""
-        match, child = super().matches(scope)
-        return (match, child) if match is Match.FULL else (Match.NONE, {})
-
-
-def _add_roots(api: FastAPI, runtime: Runtime, pages: Pages) -> None:
-    """Add the pages themselves; all their other files are found when no route takes a path."""
-
-    async def root(request: Request) -> Response:
-        page = await pages.find(request)
-        if page is None:
-            raise HTTPException(404, "Not Found")
-        return page
-
-    for served in runtime.served:
-        if type(served.app).page_folder() is not None and _answers_at_root(served):
-            own = next(spec for spec in served.endpoints if spec.path == "/")
-            raise DefinitionError(
-                f"{own.function.__qualname__}: GET / is the app's page, of static = "
-                f"{str(type(served.app).static)!r}; give the endpoint another path, or leave out static"
-            )
-    api.router.routes.extend(_RootRoute(path, root, include_in_schema=False) for path in sorted(pages.roots))
-
-
-async def _find_page(pages: Pages, request: Request) -> Response | None:
-    """Return the file that a GET or HEAD asks for, where it is not hidden: an endpoint may answer POST beside it."""
-    page = await pages.find(request)
-    is_hidden = page is not None and path_in(request) not in pages.roots and _is_got(request.app, request.scope)
-    return None if is_hidden else page
-
-
-def _warn_of_hidden_files(api: FastAPI, pages: Pages) -> None:
-    asked = {"type": "http", "headers": []}
-    hidden = [
-        path
-        for path in pages.paths()
-        if path not in pages.roots and (pages.is_reserved(path) or _is_got(api, {**asked, "path": path}))
-    ]
-    if hidden:
-        shown = ", ".join(hidden[:_MOST_SHOWN]) + (", ..." if len(hidden) > _MOST_SHOWN else "")
-        logger.warning("files of a page are hidden by what is served at their paths; rename them: %s", shown)
-
-
 def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Response]) -> None:
     """Lead a browser from `/` to where there is something to see."""
 
@@ -638,7 +542,7 @@ def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Resp
             return redirect(request)
         raise HTTPException(404, "Not Found")
 
-    if not _answers_at_root(runtime.served[0]):
+    if not answers_at_root(runtime.served[0]):
         api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
 
 
@@ -646,8 +550,9 @@ def _redirect_to_docs(request: Request) -> Response:
     return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
-def _answers_at_root(served: ServedApp) -> bool:
-    return any(spec.path == "/" and spec.kind != "value" for spec in served.endpoints)
+def _owners(faces: Sequence[Face]) -> dict[str, str]:
+    """Return who has the paths that no app may have, nor anything below."""
+    return dict.fromkeys(_FIXED_PATHS, "the server") | {path: face.name for face in faces for path in face.fixed_paths}
 
 
 def _check_path(path: str, served: ServedApp, spec: EndpointSpec | SessionSpec, owners: Mapping[str, str]) -> None:
