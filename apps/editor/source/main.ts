@@ -15,7 +15,7 @@ import { wholeCharacters } from "./whole.ts";
 
 const MOST_SHOWN = 6;
 const BASE = new URL(".", location.href);
-const KEY = "streamapp.key";
+const KEY = "streamapp:key"; // as in the pages of other apps: it is asked for once
 
 function element<E extends HTMLElement = HTMLElement>(id: string): E {
   return document.getElementById(id) as E;
