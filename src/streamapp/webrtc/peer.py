@@ -27,12 +27,12 @@ from ..settings import IceServer, Settings
 from ..sockets.conversation import RealtimeMethod
 from ..sockets.own_socket import OwnSocket
 from ..sockets.wire import FILM_EXTENSION
+from .bounds import bound
 from .datasocket import LABEL, DataSocket
 from .film import Film, FilmTrack
 from .offers import Offer
 
 _CONNECT_S = 10.0
-_LOOK_EVERY_S = 1.0
 _CLOSE_S = 10.0
 # A client closes the connection when it has seen the last image, which may come behind the last word.
 _LAST_LOOK_S = 2.0
@@ -56,7 +56,6 @@ class Peer:
         self._scope = _as_of_websocket(scope, self._film)
         self._pc = _connection(method.settings)
         self._opened: asyncio.Future[DataSocket | None] = asyncio.get_running_loop().create_future()
-        self._watching: asyncio.TimerHandle | None = None
         self._cutting: asyncio.Task[None] | None = None
         self._pc.on("datachannel", self._open)
         self._pc.on("connectionstatechange", self._look)
@@ -74,6 +73,7 @@ class Peer:
                 transceiver = pc.addTransceiver(self._track, direction="sendonly")
                 transceiver.setCodecPreferences(_VP8)
             await pc.setRemoteDescription(RTCSessionDescription(self._offer.sdp, "offer"))
+            bound(pc, self._cut)
             self._listen_on([str(address) for address in settings.webrtc_addresses])
             await pc.setLocalDescription()
             if settings.webrtc_ice_servers:
@@ -111,7 +111,6 @@ class Peer:
         socket = self._opened.result()
         if socket is None:
             return
-        self._watch()
 
         async def receive() -> Asgi:
             message = await socket.receive()
@@ -123,16 +122,10 @@ class Peer:
             async with asyncio.timeout(_LAST_LOOK_S):
                 await socket.ended()
 
-    def _watch(self) -> None:
-        """Cut a client that sends beyond the window of its association, which aiortc tells, and takes all the same: of
-        messages that do not end it would keep everything.
-        """
-        assert self._pc.sctp is not None
-        if self._pc.sctp._advertised_rwnd < 0:
-            self._hang_up()
-            self._cutting = asyncio.create_task(self.close())
-        else:
-            self._watching = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._watch)
+    def _cut(self) -> None:
+        """End it at once, whatever its session waits for."""
+        self._hang_up()
+        self._cutting = asyncio.create_task(self.close())
 
     def _give_place_up(self) -> None:
         """Give the place of one that has no session yet up: its session takes one, or has it."""
@@ -147,8 +140,6 @@ class Peer:
         """Let go of everything; again is without effect."""
         self._give_place_up()
         self.end()
-        if self._watching is not None:
-            self._watching.cancel()
         self._share.let_go(self)
         self._track.stop()
         try:
