@@ -160,3 +160,16 @@ def test_what_contains_itself_is_told_where_there_is_a_film() -> None:
     loop.append(loop)
     with pytest.raises(NotEncodable):
         to_packed_event(loop, None, Reel())
+
+
+class Torn(Reel):
+    """Fail as Pillow does at an image that is empty, or whose file ends too early."""
+
+    def show(self, image: PIL.Image.Image | Image) -> dict[str, Any]:
+        raise OSError("image file is truncated")
+
+
+@pytest.mark.parametrize("value", [PIL.Image.new("RGB", (0, 0)), [PIL.Image.new("RGB", (0, 0))]])
+def test_what_a_film_cannot_show_is_told_as_where_there_is_none(value: Any) -> None:
+    with pytest.raises(NotEncodable, match="empty image"):
+        to_packed_event(value, None, Torn())

@@ -94,7 +94,9 @@ def _first_shown(value: Any, film: Film) -> tuple[Any, bool]:
     else:
         image = value
     if isinstance(image, PIL.Image.Image | Image):
-        return film.show(image), True
+        with suppress(Exception):  # Pillow's, at one that is empty or not whole: `to_event` says what it is
+            return film.show(image), True
+        return value, False
     if isinstance(value, BaseModel) or _is_dataclass(value):
         plain, is_shown = _first_shown(dumped(value), film)
         return (plain, True) if is_shown else (value, False)
