@@ -290,9 +290,10 @@ def test_an_input_beyond_its_bounds_is_refused(client: TestClient, wrong: dict[s
         stream(client, **wrong)
 
 
-def test_a_scene_of_nothing_is_refused_in_words(client: TestClient) -> None:
-    with pytest.raises(InvalidInput, match="nothing is left of 'sphere - big sphere'"):
-        stream(client, scene="sphere - big sphere")
+@pytest.mark.parametrize("scene", ["sphere - big sphere", "sphere - sphere"], ids=["at once", "after a level"])
+def test_a_scene_of_nothing_is_refused_in_words(client: TestClient, scene: str) -> None:
+    with pytest.raises(InvalidInput, match=f"nothing is left of '{scene}'"):
+        stream(client, scene=scene)
 
 
 def test_a_cancel_ends_it_within_a_level(client: TestClient) -> None:

@@ -87,7 +87,8 @@ class Voxels(streamapp.App):
         for growth in refine(shape, input.resolution):
             side, percent = growth.layers[0].side, math.ceil(100 * growth.done)
             stream.progress(percent, 100, f"{side} cells wide")
-            if side <= FINEST_PREVIEW and stream.wants_preview():
+            is_something = any(len(cells.at) for cells in growth.layers)
+            if side <= FINEST_PREVIEW and is_something and stream.wants_preview():
                 stream.preview({"shape": preview(growth, shape, input)}, step=percent, total=100)
                 time.sleep(input.pause_s)
         if growth is None or len(growth.layers[0].at) == 0:
