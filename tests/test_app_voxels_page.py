@@ -53,6 +53,20 @@ SCRUB = """async (slider, places) => {
     await new Promise((resolve) => setTimeout(() => requestAnimationFrame(resolve)));
   }
 }"""
+# Take the GPU from the page's view, as phones do, and give it back.
+LOSE_GPU = """async () => {
+  const [context] = gpu.contexts;
+  const once = { once: true };
+  const { canvas } = context;
+  const when = (name) => new Promise((resolve) => canvas.addEventListener(name, () => setTimeout(resolve), once));
+  const gpuOf = context.getExtension("WEBGL_lose_context");
+  const isLost = when("webglcontextlost");
+  gpuOf.loseContext();
+  await isLost;
+  const isBack = when("webglcontextrestored");
+  gpuOf.restoreContext();
+  await isBack;
+}"""
 SCENE = "a tall twisted purple box + a huge yellow ring"
 
 pytestmark = pytest.mark.timeout(LONG_S)
@@ -182,6 +196,15 @@ def test_a_view_that_is_gone_gives_its_context_back(tab: Page, server: str) -> N
         ended(tab)
     view.wait_for()
     assert tab.evaluate("[gpu.contexts.length, gpu.contexts.filter((each) => !each.isContextLost()).length]") == [3, 1]
+
+
+@pytest.mark.long
+def test_a_view_that_has_lost_the_gpu_is_drawn_when_it_is_back(tab: Page, server: str) -> None:
+    view = run(tab, server)
+    ended(tab)
+    before = picture(view)
+    tab.evaluate(LOSE_GPU)
+    assert not differs(before, picture(view))
 
 
 @pytest.mark.long

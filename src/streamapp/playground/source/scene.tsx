@@ -65,6 +65,7 @@ class View {
     this.#resize(canvas); // the first framing looks at its shape
     this.#resized = new ResizeObserver(() => this.#resize(canvas));
     this.#resized.observe(canvas);
+    canvas.addEventListener("webglcontextrestored", () => this.#draw()); // a phone takes the GPU from pages that it hides
   }
 
   /** Show a content as soon as the one before has been read; of those that come meanwhile only the newest. */
