@@ -168,10 +168,10 @@ class _Looked(FileResponse):
             nonlocal left, is_sent
             if message["type"] == "http.response.start":
                 left = int(Headers(raw=message["headers"])["content-length"])
-            elif message["type"] == "http.response.body":
-                body = message["body"][:left]
+            else:
+                body = message.get("body", b"")[:left]
                 left -= len(body)
-                message = {**message, "body": body, "more_body": message["more_body"] and left > 0}
+                message = {**message, "body": body, "more_body": message.get("more_body", False) and left > 0}
             if not is_sent:
                 await send(message)
             is_sent = not message.get("more_body", True)
