@@ -176,14 +176,11 @@ def test_a_key_is_asked_for_once_and_a_phone_shows_all(tab: Opener, environment:
         until(lambda: httpx.post(f"{url}/text", json={"name": "welcome"}, headers=headers).json()["text"] == "😁")
 
 
-def test_the_readmes_client_for_python_writes_in_a_document(environment: dict[str, str]) -> None:
-    code = (EDITOR / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+def test_the_client_for_python_writes_in_a_document(environment: dict[str, str]) -> None:
     with serving(str(EDITOR / "app.py"), env=environment) as (url, _):
-        code = code.replace("ws://127.0.0.1:8000", url.replace("http", "ws"))
+        command = [sys.executable, str(EDITOR / "client.py"), f"{url.replace('http', 'ws')}/documents/welcome"]
         for times in (1, 2):
-            run = subprocess.run(
-                [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=WAIT_S
-            )
+            run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=WAIT_S)
             assert run.stdout == times * "Hello from Python\n" + "\n"
 
 

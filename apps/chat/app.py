@@ -72,7 +72,7 @@ class ChatRooms(streamapp.App):
         key: Key | None = None,
         after: Annotated[str, Query(max_length=40)] = "",
     ) -> None:
-        """Join a room; what is said in it, as JSON, the README beside this file tells."""
+        """Join a room; what is said in it, as JSON, `room.py` tells."""
         await self._serve(socket, f"room {room}", key=key, name=name, after=after)
 
     @streamapp.websocket("/chat")

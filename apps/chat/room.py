@@ -3,6 +3,30 @@
 What the model answers is asked for one answer at a time: what is said to it meanwhile is for the next one. An answer
 goes to the members piece by piece, numbered; who comes in its midst gets the text so far, and then the pieces behind
 it. All of it happens on the loop, and no step waits for a member.
+
+A member says, in JSON, one of
+
+    {"type": "user_message", "message": "Hello!"}
+    {"type": "typing", "typing": true}
+    {"type": "cancel", "id": "..."}                    without the id whatever answer is being given
+    {"type": "ping"}
+
+and hears, by `type`,
+
+    system               first: you, members, model, history, of which the last may be an answer so far, session_id
+    joined, left         member: {"id", "name"}
+    user_message         id, author, content
+    user_typing          id of the person, typing
+    ai_typing            id of the answer that begins or ends, typing
+    ai_message_partial   id, token, the next piece, seq, which one it is
+    ai_message_complete  id, content, state: "whole", "stopped", or "failed" with an error
+    pong                 timestamp
+    error                the error shape of streamapp; a bad message ends nothing
+
+Of the query `key` is 32 to 64 letters and digits that nobody else knows, and makes the id: who comes back with it is
+the same person. `after` is the last message that it has whole, with all before; if the room still knows it
+(`is_resumed`) the history begins behind it. In a conversation of Chutes' guide each `ai_message_partial` has all of the
+text so far, too, as `content`, and the query `session_id` goes on with it.
 """
 
 import asyncio

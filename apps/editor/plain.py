@@ -4,7 +4,9 @@
     {"type": "operation", "operation": {"type": "delete", "start": 3, "length": 2}}
     {"type": "cursor_position", "position": 5}
 
-Places count characters, as in Python.
+Places count characters, as in Python. Such a client hears `document_state` first, `operation` of others, and of its own
+edit, when that is on the disk, `ack` with the version. Once others' edits were sent to it, what it says may be older
+than these, and nothing in it tells: then the answer is `document_state`, with the text as it is for all.
 """
 
 from typing import Annotated, Literal
