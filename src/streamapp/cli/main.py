@@ -167,8 +167,8 @@ def serve(
 ) -> None:
     """Serve apps over HTTP until a signal comes. A file that starts a handler for Runpod is an app as well.
 
-    STREAMAPP_API_KEY=... guards all routes but /health, page and files; STREAMAPP_ALLOWED_HOSTS=... says by which names
-    a proxy or a tunnel leads here without one; STREAMAPP_WORKER_SECRET=... is what workers elsewhere know; other
+    STREAMAPP_API_KEY=... guards all routes but /health, pages and files; STREAMAPP_ALLOWED_HOSTS=... says by which
+    names a proxy or a tunnel leads here without one; STREAMAPP_WORKER_SECRET=... is what workers elsewhere know; other
     STREAMAPP_... variables set limits.
     """
     with explaining():
