@@ -207,6 +207,11 @@ def test_the_file_that_grows_is_what_the_stream_ends_with(client: TestClient) ->
     assert np.array_equal(frames_of(response.content), heard(stream(client)[-1]))
 
 
+def test_a_file_that_is_asked_for_again_is_the_same(client: TestClient) -> None:
+    link = "/audio.wav?prompt=rain&duration_s=2&speed=100"
+    assert client.get(link).content == client.get(link).content != client.get(link.replace("rain", "sun")).content
+
+
 def test_the_file_begins_before_it_is_made(client: TestClient) -> None:
     """It may be made as fast as it is heard, and no faster: nobody waits that long."""
     with client.http.stream("GET", "/audio.wav", params={**QUICK, "duration_s": 180, "speed": 1}) as response:

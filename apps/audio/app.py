@@ -16,6 +16,7 @@ import math
 import os
 import secrets
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -81,7 +82,7 @@ class Audio(streamapp.App):
     @streamapp.endpoint("/stream")
     def stream(self, input: AudioInput, stream: streamapp.Stream) -> Iterator[Any]:
         """Play in chunks, each a WAV file that begins where the one before has ended; the last output is the whole."""
-        rate, seed = self.instrument.rate, seed_of(input)
+        rate, seed = self.instrument.rate, secrets.randbits(32) if input.seed is None else input.seed
         total = math.ceil(round(input.duration_s * rate) / round(input.chunk_s * rate))
         chunks: list[Samples] = []
         start = 0
@@ -100,8 +101,11 @@ class Audio(streamapp.App):
 
     @streamapp.endpoint("/audio.wav")
     def file(self, input: AudioInput) -> Response:
-        """Answer with one WAV file, sent while it grows; who listens while it comes paces it."""
-        made = self.play(input, seed_of(input))
+        """Answer with one WAV file, sent while it grows; who listens while it comes paces it.
+
+        Without a seed the same prompt sounds the same: a browser asks for a file again, as after a pause.
+        """
+        made = self.play(input, zlib.crc32(input.prompt.encode()) if input.seed is None else input.seed)
         channels, frames = self.instrument.channels, round(input.duration_s * self.instrument.rate)
         head = header(self.instrument.rate, channels=channels, frames=frames)
         size = len(head) + frames * channels * BYTES
@@ -133,11 +137,6 @@ def instrument_of(model: str | None) -> Instrument:
     from .models import load  # it imports torch, which the synthesiser does without
 
     return load(model)
-
-
-def seed_of(input: AudioInput) -> int:
-    """Return the seed that was asked for, else a new one."""
-    return secrets.randbits(32) if input.seed is None else input.seed
 
 
 def paced(chunks: Iterable[Samples | Sketch], frames_per_s: float) -> Iterator[Samples | Sketch]:
