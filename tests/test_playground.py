@@ -937,6 +937,9 @@ def test_a_sound_is_paused_sought_and_muted_by_keyboard(contents: str, playgroun
     expect(position).to_have_attribute("aria-valuetext", "0:15 / 0:15")
     position.press("Home")
     expect(position).to_have_attribute("aria-valuetext", "0:00 / 0:15")
+    for _ in range(24):  # each by a hundredth of the sound
+        position.press("ArrowRight")
+    expect(position).to_have_attribute("aria-valuetext", "0:03 / 0:15")
     tab.button("Mute").press("Enter")
     tab.button("Play").press("Enter")
     until(lambda: float(position.input_value()) > 0 and tab.loudness() == 0)

@@ -35,7 +35,7 @@ export function SoundView({ sound, name, run }: { sound: Sound; name: string; ru
     <section className="sound" aria-label={`Sound ${name}`}>
       {run.sounds.size > 1 && <p className="note">{name}</p>}
       <Wave sound={sound} positionS={positionS} wholeS={wholeS} />
-      <input type="range" aria-label="Position" min={sound.startS} max={wholeS} step={0.1} value={positionS} aria-valuetext={words}
+      <input type="range" aria-label="Position" min={sound.startS} max={wholeS} step="any" value={positionS} aria-valuetext={words}
         onChange={({ target }) => player.seek(target.valueAsNumber)} />
       <div className="line">
         <button type="button" onClick={() => (isPlaying ? player.pause() : player.play())}>{isPlaying ? "Pause" : "Play"}</button>
