@@ -75,8 +75,9 @@ def tab(browser: Browser) -> Iterator[Opener]:
     wrong: list[str] = []
     with ExitStack() as stack:
 
-        def opened(url: str, name: str | None = "Ann", **options: Any) -> Tab:
+        def opened(url: str, name: str | None = "Ann", script: str = "", **options: Any) -> Tab:
             page = stack.enter_context(browser.new_context(**options)).new_page()
+            page.add_init_script(script)
             page.on("pageerror", lambda error: wrong.append(str(error)))
             page.on("console", lambda line: wrong.append(line.text) if "Security Policy" in line.text else None)
             page.goto(url)
@@ -217,3 +218,14 @@ def test_another_room_is_chosen_by_the_address_or_in_the_page(url: str, tab: Ope
 @pytest.mark.parametrize("hash", ["..", "%", "a%2Fb", 61 * "🍵", "%00", "&?%25"])
 def test_whatever_stands_in_the_address_leads_to_a_room(url: str, tab: Opener, hash: str) -> None:
     tab(f"{url}/#{hash}")
+
+
+@needs_chromium
+@pytest.mark.long
+def test_with_cookies_blocked_one_talks_all_the_same(url: str, tab: Opener) -> None:
+    blocked = (
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('no', 'SecurityError') } })"
+    )
+    ann = tab(f"{url}/#blocked", script=blocked)
+    ann.say("hi")
+    expect(ann.messages.first).to_contain_text("hi")

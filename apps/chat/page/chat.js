@@ -8,9 +8,18 @@ const element = (id) => document.getElementById(id);
 const messages = element("messages");
 const text = element("text");
 
+/** What a tab keeps when it is loaded again; with cookies blocked, when already looking throws, it keeps nothing. */
+const kept = (() => {
+  try {
+    return sessionStorage;
+  } catch {
+    return {};
+  }
+})();
+
 /** Who has this secret is this person in every room: a tab is one person, also when it is loaded again. */
 const own = {
-  key: (sessionStorage["chat:key"] ??= crypto.getRandomValues(new Uint8Array(16)).reduce((all, byte) => all + byte.toString(16).padStart(2, "0"), "")),
+  key: (kept["chat:key"] ??= crypto.getRandomValues(new Uint8Array(16)).reduce((all, byte) => all + byte.toString(16).padStart(2, "0"), "")),
   id: undefined,
 };
 const people = new Map();
@@ -39,7 +48,7 @@ function connect() {
   leave();
   const url = new URL(`./chat/${encodeURIComponent(room())}`, location.href);
   url.hash = "";
-  const asked = { name: sessionStorage["chat:name"], key: own.key, after: lastWhole(), _token: sessionStorage["streamapp:key"] ?? "" };
+  const asked = { name: kept["chat:name"], key: own.key, after: lastWhole(), _token: kept["streamapp:key"] ?? "" };
   for (const [name, value] of Object.entries(asked)) if (value) url.searchParams.set(name, value);
   const opening = (socket = new WebSocket(String(url).replace(/^http/, "ws")));
   let wasOpen = false;
@@ -248,7 +257,7 @@ element("change").addEventListener("click", () => ask());
 
 function ask(why = "", { wantsKey = false } = {}) {
   element("why").textContent = why;
-  element("name").value = sessionStorage["chat:name"] ?? "";
+  element("name").value = kept["chat:name"] ?? "";
   element("where").value = room();
   element("key-field").hidden = !wantsKey;
   element("key").required = wantsKey;
@@ -262,8 +271,8 @@ element("join").addEventListener("cancel", (event) => {
 });
 
 element("join").querySelector("form").addEventListener("submit", () => {
-  sessionStorage["chat:name"] = element("name").value.trim();
-  if (element("key").value) sessionStorage["streamapp:key"] = element("key").value;
+  kept["chat:name"] = element("name").value.trim();
+  if (element("key").value) kept["streamapp:key"] = element("key").value;
   const where = element("where").value.trim();
   if (where === room()) connect();
   else location.hash = encodeURIComponent(where);
@@ -275,10 +284,10 @@ addEventListener("hashchange", () => {
   people.clear();
   writing.clear();
   unheard = [];
-  if (sessionStorage["chat:name"]) connect();
+  if (kept["chat:name"]) connect();
 });
 
-addEventListener("online", () => sessionStorage["chat:name"] && connect());
+addEventListener("online", () => kept["chat:name"] && connect());
 
-if (sessionStorage["chat:name"]) connect();
+if (kept["chat:name"]) connect();
 else ask();
