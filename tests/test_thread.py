@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import logging
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ import pytest
 from tests.at_work import SETTINGS, Gate, OutOfMemoryError, Pixels, code, new, new_of, over, run, wait_for_thread
 from tests.in_session import begin, ended, running
 from tests.pictures import Keeping
-from tests.waiting import WAIT_S
+from tests.waiting import WAIT_S, until
 
 import streamapp
 from streamapp.errors import Cancelled, Draining, OutOfMemory, QueueFull, SetupFailed, StreamAppError, WorkerStuck
@@ -114,6 +115,23 @@ def test_setups_run_one_after_another(started: Started, gate: Gate) -> None:
     for worker in (first, other):
         worker.ready.result(WAIT_S)
     assert order == ["first", "other"]
+
+
+def test_how_long_a_setup_took_is_told_without_the_one_that_it_waited_for(
+    started: Started, gate: Gate, advance: Advance, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "streamapp")
+    first = started(setup=gate)
+    gate.wait()
+    other = started(setup=lambda: None)
+    until(lambda: sum(thread.name == "inference-app" for thread in threading.enumerate()) == 2)
+    advance(1000)
+    gate.opened.set()
+    for worker in (first, other):
+        worker.ready.result(WAIT_S)
+    until(lambda: len(caplog.messages) == 2)
+    short, long = sorted(float(message.split()[-2]) for message in caplog.messages)
+    assert short < 1000 <= long
 
 
 def test_a_job_knows_how_many_are_before_it(started: Started, gate: Gate) -> None:

@@ -136,6 +136,7 @@ class ThreadWorker:
         try:
             if self._setup is not None:
                 with _setting_up, ending_forks():
+                    started = time.monotonic()  # those of other apps are none of it
                     self._setup()
         except BaseException as error:  # a model that cannot be loaded: whatever it raised, readers must hear of it
             said = advice(error)
