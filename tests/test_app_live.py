@@ -29,7 +29,7 @@ from streamapp_client.compat import fal
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
-from apps.live.app import EMBEDDED_MODEL, Live, fitted
+from apps.live.app import EMBEDDED_MODEL, Drawing, Live, fitted
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 KEY = "a-key-of-the-test"
@@ -87,6 +87,11 @@ def test_what_was_drawn_becomes_what_the_prompt_says(client: TestClient) -> None
     assert answer["images"][0]["content_type"] == "image/jpeg"
     assert (answer["seed"], answer["num_inference_steps"], answer["request_id"]) == (7, 3, "a")
     assert answer["timings"]["inference"] > 0
+
+
+def test_the_example_that_the_server_shows_is_answered(client: TestClient) -> None:
+    (example,) = Drawing.model_json_schema()["examples"]
+    assert picture_in(client.run("/", example)).size == (128, 128)
 
 
 def test_without_strength_it_stays_what_was_drawn(client: TestClient) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import Body, Form, WebSocket
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 import streamapp
 from streamapp.cli.banner import describe_server, shown_address
@@ -99,9 +99,16 @@ class Ink(BaseModel):
     width: int
 
 
+class Chalk(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"width": 7}]})
+
+    width: int | None = None
+
+
 @pytest.mark.parametrize(
     ("annotation", "example"),
     [
+        (Chalk, {"width": 7}),
         (Annotated[Oil | Ink, Field(discriminator="style")], {"style": "oil", "strokes": 1}),
         (Ink | Oil | None, {"style": "ink", "width": 1}),
         (Annotated[list[int], Body()], []),

@@ -30,15 +30,22 @@ import diffusers.utils.logging
 import PIL.Image
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import streamapp
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "sdxl" / "tiny" / "model"
 
 
+DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
+
+
 class Drawing(BaseModel):
     """Say what was drawn, and what it shall become."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "a red circle on a blue background", "image_url": DOT}]}
+    )
 
     prompt: str = Field(
         max_length=2000, description="What it shall become.", examples=["a red circle on a blue background"]

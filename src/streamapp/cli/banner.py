@@ -123,7 +123,7 @@ def _example_input(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
         return example if told_by is None else {told_by["propertyName"]: next(iter(told_by["mapping"])), **example}
     if not schema.keys() - {"title", "description"}:  # any JSON
         return {}
-    if schema.get("type") != "object":
+    if schema.get("type") != "object" or schema.get("examples"):
         return _example(schema)
     return {name: _example(schema["properties"][name]) for name in schema.get("required", ())}
 
