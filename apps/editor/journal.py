@@ -1,13 +1,15 @@
 """Write the edits of one document, behind those who make them: what came while others were written goes at once."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable
 
 from streamapp.errors import Unavailable
-from streamapp.process.logs import logger
 
 from .store import Edit, Store
+
+logger = logging.getLogger("streamapp.editor")
 
 _MOST_EDITS = 500  # that are kept one by one, before they are merged into one
 
@@ -54,7 +56,7 @@ class Journal:
                     await asyncio.to_thread(self._store.append, self._name, edits)
                 await self._note(edits[-1].version)
         except sqlite3.Error as error:
-            logger.error("editor: %s could not be written: %s", self._name, error)
+            logger.error("document %s could not be written: %s", self._name, error)
             self.is_lost = True
             await self._note(self._on_disk)
             self._on_lost()
@@ -88,4 +90,4 @@ class Journal:
             await self.written()
             await self._write_whole()
         except (Unavailable, sqlite3.Error) as error:
-            logger.error("editor: %s could not be merged: %s", self._name, error)
+            logger.error("document %s could not be merged: %s", self._name, error)
