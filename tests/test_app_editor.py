@@ -231,6 +231,48 @@ def test_who_is_alone_hears_that_it_is_there(server: TestClient) -> None:
         assert heard[2:] == [said_of(7, 1, "null"), said_of(7, 1, "{}")]
 
 
+BETWEEN_HALVES = {
+    "an edit between them": (edit_of(6, 0, 128 | 64 | 4, 5, 1, 5, 2, "x"), "a\ufffdx\ufffdb"),
+    "an edit behind the first half": (edit_of(6, 0, 128 | 4, 5, 1, "x"), "a\ufffd\ufffdbx"),
+    "an edit before the second half": (edit_of(6, 0, 64 | 4, 5, 2, "x"), "a\ufffdx\ufffdb"),
+    "the first half gone": (varied(0, 1, 5, 1, 1, 1), "a\ufffdb"),
+    "the second half gone": (varied(0, 1, 5, 1, 2, 1), "a\ufffdb"),
+    "both gone": (varied(0, 1, 5, 1, 1, 2), "ab"),
+    "what is known ends at the first half": (edit_of(5, 3, 128 | 4, 5, 2, "b😀"), "a😀b😀"),
+    "what is known ends between halves": (edit_of(5, 3, 128 | 4, 5, 2, "😀"), "a😀b\ufffd"),
+}
+
+
+@pytest.mark.parametrize("kind", BETWEEN_HALVES)
+def test_a_character_between_whose_halves_an_edit_comes_is_two_unknown_ones(folder: Path, kind: str) -> None:
+    """As in Yjs, https://github.com/yjs/yjs/issues/248, so that all copies have the same."""
+    update, text = BETWEEN_HALVES[kind]
+    with serving(Editor()) as server, server.websocket_connect("/collaborate/d") as socket, Peer(server) as one:
+        plain = Plain(socket)
+        assert one.socket is not None
+        one.socket.send_bytes(sync(Step.UPDATE, edit_of(5, 0, 4, 1, "content", "a😀b")))
+        one.socket.send_bytes(sync(Step.UPDATE, update))
+        one.settle()
+        plain.settle()
+        with Peer(server) as late:
+            assert str(late) == plain.text == text_of(server) == text
+    with serving(Editor()) as server:
+        assert text_of(server) == text
+
+
+def test_edits_that_bring_a_character_and_part_it_are_taken_as_one(server: TestClient) -> None:
+    with Peer(server) as one:
+        assert one.socket is not None
+        first = varied(1, 5, 0, bytes([4]), 1, "content", "😀")
+        second = varied(1, 6, 0, bytes([128 | 64 | 4]), 5, 0, 5, 1, "x")
+        one.socket.send_bytes(sync(Step.MISSING, varied(2, first, second, 0)))
+        one.settle()
+        one.write(1000, "😀")
+        one.settle()
+        with Peer(server) as late:
+            assert str(late) == text_of(server) == "\ufffdx\ufffd😀"
+
+
 HOSTILE = {
     "random bytes": b"\x99\x88\x77",
     "a message of no kind": varied(2, "x"),
@@ -238,6 +280,8 @@ HOSTILE = {
     "bytes behind the end": sync(Step.UPDATE, varied(0, 0)) + b"x",
     "a buffer that is cut": varied(0, 2, 100, b"abc"),
     "a number without an end": b"\xff" * 12,
+    "a number that JavaScript has not": sync(Step.UPDATE, edit_of(2**53, 0, 4, 1, "content", "abc")),
+    "a large state that is none": sync(Step.STATE, varied(50_000, 50_000 * b"\1")),
     "a state that is none": sync(Step.STATE, varied(3, 1)),
     "clients without number": sync(Step.UPDATE, varied(100_000_000, 0, 0)),
     "nested values that overflow the stack": sync(
@@ -256,6 +300,7 @@ HOSTILE = {
     "a client twice": sync(Step.UPDATE, varied(2, 1, 5, 0, b"\0", 1, 1, 5, 1, b"\0", 1, 0)),
     "edits that need what nobody has": sync(Step.MISSING, edit_of(5, 7, 4, 1, "content", "abc")),
     "deletes of what nobody has": sync(Step.MISSING, varied(0, 1, 5, 1, 0, 9)),
+    "more people than there can be": number(Kind.AWARENESS) + buffer(varied(1001, 1001 * b"\1\1\0")),
     "somebody without JSON": said_of(5, 1, "{"),
     "somebody who is no object": said_of(5, 1, "[]"),
     "somebody who is not a number": said_of(5, 1, '{"a":NaN}'),

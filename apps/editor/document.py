@@ -6,8 +6,9 @@ here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from streamapp import Member, Room
 from streamapp.errors import InvalidInput, PayloadTooLarge, StorageFull
@@ -17,14 +18,15 @@ from .plain import Cursor, Delete, Insert, Said
 from .presence import Presence
 from .store import Edit, Store
 from .text import Change, SharedText, Unsound
-from .updates import read_update
-from .wire import Kind, Step, read_message, sync
+from .updates import Place, read_update, taken_apart
+from .wire import Kind, Step, read_message, read_state, sync
 
 MOST_DOCUMENTS = 1000
 MOST_BYTES = 2 * 2**20  # of a document, with its history
-_LARGE = 16 * 2**10  # an update that takes the loop too long to check
+_LARGE = 16 * 2**10  # what takes the loop too long to read
 _PRESENCE_S = 0.05  # all news of that time are told at once
 _RATE = 200  # messages a second
+Read = TypeVar("Read")
 
 
 class Document:
@@ -73,6 +75,7 @@ class Document:
             if self.people.say(member, content):
                 self._tell_presence_soon()
         elif step is Step.STATE:
+            await _read(read_state, content)
             async with self._turn:
                 member.send(sync(Step.MISSING, self._text.since(content)))
         else:
@@ -88,7 +91,7 @@ class Document:
 
     async def _merge(self, member: Member, step: Step, content: bytes) -> None:
         """Take in an update; where it needs edits that are not there, ask for them."""
-        update = await asyncio.to_thread(read_update, content) if len(content) > _LARGE else read_update(content)
+        update = await _read(read_update, content)
         async with self._turn:
             if self._text.lacks_for(update):
                 if step is Step.MISSING:
@@ -97,12 +100,23 @@ class Document:
                 return
             if update.brings:
                 self._make_room(len(content))
+            if places := self._text.splits(update):
+                await self._take_apart(places)
+                content = await asyncio.to_thread(taken_apart, content, places)
+                update = await _read(read_update, content)
             try:
                 change = self._text.merge(update, content, says_places=bool(self.plain.members))
             except Unsound:
                 await self._read_again()
                 raise
             self._tell(change, member)
+
+    async def _take_apart(self, places: set[Place]) -> None:
+        """Have halves of characters in the text, for an edit that comes between; they are written with it."""
+        whole = self._whole()
+        self._text = await asyncio.to_thread(lambda: SharedText([taken_apart(whole, places)]))
+        self.journal.begin_anew()
+        self.plain.broadcast(self._state())
 
     async def serve_plain(self, member: Member) -> None:
         """Speak with a member of `plain` until it leaves."""
@@ -182,6 +196,11 @@ def _load(store: Store, name: str) -> tuple[SharedText, list[Edit]]:
     """Read a document, in a thread: a large one takes a while to make."""
     edits = store.load(name)
     return SharedText(edit.content for edit in edits), edits
+
+
+async def _read(read: Callable[[bytes], Read], data: bytes) -> Read:
+    """Read what a client has sent; much of it beside the loop."""
+    return await asyncio.to_thread(read, data) if len(data) > _LARGE else read(data)
 
 
 class _Opened:

@@ -45,6 +45,10 @@ class Journal:
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
 
+    def begin_anew(self) -> None:
+        """Have the next edit written as one with all before it: these have changed."""
+        self._count = _MOST_EDITS
+
     async def _write(self) -> None:
         try:
             while self._unwritten and not self.is_lost:

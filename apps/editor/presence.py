@@ -19,6 +19,7 @@ from streamapp.errors import InvalidInput
 from .wire import Kind, Reader, buffer, number
 
 _MOST_BYTES = 4096  # of what one client says of itself
+_MOST_CLIENTS = 1000  # of whom a message tells
 _GONE = "null"
 
 
@@ -84,7 +85,9 @@ def _write(said: list[Said]) -> bytes:
 
 def _read(content: bytes) -> list[Said]:
     reader = Reader(content)
-    said = [Said(reader.number(), reader.number(), reader.text()) for _ in range(reader.number())]
+    if (count := reader.number()) > _MOST_CLIENTS:
+        raise InvalidInput(f"Expected to hear of at most {_MOST_CLIENTS} clients, got {count}")
+    said = [Said(reader.number(), reader.number(), reader.text()) for _ in range(count)]
     reader.end()
     return said
 

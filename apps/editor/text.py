@@ -1,5 +1,7 @@
 """Hold one text with its history, as Yjs has it: merge the updates of others, make edits of one's own."""
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -9,7 +11,7 @@ from pycrdt import Text as YText
 
 from streamapp.errors import InvalidInput
 
-from .updates import TEXT, Update, read_update
+from .updates import TEXT, Place, Update, read_update
 from .wire import read_state
 
 
@@ -35,9 +37,11 @@ class SharedText:
         self._doc: Doc[YText] = Doc()
         self._text = self._doc.get(TEXT, type=YText)
         self._update, self._places = b"", list[dict[str, Any]]()
-        for update in updates:
-            self._doc.apply_update(update)
-        self._known = read_state(self.state)
+        self._known: dict[int, int] = {}
+        self._halves: dict[int, array[int]] = {}
+        for content in updates:
+            self._doc.apply_update(content)
+            self._note_known(read_update(content))
         self._doc.observe(self._note_update)
 
     def __str__(self) -> str:
@@ -49,21 +53,26 @@ class SharedText:
         return self._doc.get_state()
 
     def since(self, state: bytes | None = None) -> bytes:
-        """Return all edits that a copy in this state lacks, or all edits.
-
-        Raises:
-            InvalidInput: it is no state.
-        """
-        if state is not None:
-            read_state(state)
+        """Return all edits that a copy in this state lacks, which was checked, or all edits."""
         return self._doc.get_update(state)
 
     def lacks_for(self, update: Update) -> bool:
         """Say whether edits are missing that an update needs."""
         return update.lacks(self._known)
 
+    def splits(self, update: Update) -> set[Place]:
+        """Return the characters that an update comes between the halves of, by the places of the second ones."""
+        begun = {(client, known) for client in update.brings if (known := self._known.get(client))}
+        own = {place for words in update.words for _, place in words.characters()}
+        return {place for place in update.parts | begun if place in own or self._has_half(*place)}
+
+    def _has_half(self, client: int, clock: int) -> bool:
+        halves = self._halves.get(client, ())
+        at = bisect_left(halves, clock)
+        return at < len(halves) and halves[at] == clock
+
     def merge(self, update: Update, content: bytes, *, says_places: bool = False) -> Change | None:
-        """Take in an update that lacks nothing; None where it changes nothing.
+        """Take in an update that lacks nothing and splits nothing; None where it changes nothing.
 
         Raises:
             Unsound: it contradicts itself.
@@ -119,6 +128,9 @@ class SharedText:
             self._text.unobserve(subscription)
 
     def _note_known(self, update: Update) -> None:
+        for words in update.words:
+            halves, known = self._halves.setdefault(words.client, array("Q")), self._known.get(words.client, 0)
+            halves.extend(place[1] for _, place in words.characters() if place and place[1] >= known)
         for client, (_, end) in update.brings.items():
             self._known[client] = max(end, self._known.get(client, 0))
 

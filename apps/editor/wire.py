@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from streamapp.errors import InvalidInput
 
-_MOST_BITS = 56  # eight bytes; JavaScript's numbers hold 53
+_MOST = 2**53 - 1  # JavaScript makes one of several numbers above
+_MOST_BITS = 56  # eight bytes
 
 
 class Kind(IntEnum):
@@ -30,19 +31,23 @@ class Step(IntEnum):
 class Reader:
     """Take bytes apart, from the first to the last.
 
+    Attributes:
+        at: where the next byte is.
+
     Raises:
         InvalidInput: they end too early, or too late, or a number is none that JavaScript has.
     """
 
     def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+        self.at = 0
+        self._data = data
 
     def byte(self) -> int:
         """Return the next byte."""
-        if self._at == len(self._data):
+        if self.at == len(self._data):
             raise InvalidInput("Expected more bytes: the message is cut")
-        self._at += 1
-        return self._data[self._at - 1]
+        self.at += 1
+        return self._data[self.at - 1]
 
     def number(self) -> int:
         """Return the next number."""
@@ -50,17 +55,17 @@ class Reader:
         for shift in range(0, _MOST_BITS, 7):
             byte = self.byte()
             number |= (byte & 127) << shift
-            if byte < 128:
+            if byte < 128 and number <= _MOST:
                 return number
-        raise InvalidInput(f"Expected a number of at most {_MOST_BITS} bits")
+        raise InvalidInput(f"Expected a number of at most {_MOST}")
 
     def buffer(self) -> bytes:
         """Return the next bytes, which follow their length."""
         length = self.number()
-        begin, self._at = self._at, self._at + length
-        if self._at > len(self._data):
+        begin, self.at = self.at, self.at + length
+        if self.at > len(self._data):
             raise InvalidInput("Expected more bytes: the message is cut")
-        return self._data[begin : self._at]
+        return self._data[begin : self.at]
 
     def text(self) -> str:
         """Return the next bytes as text."""
@@ -71,8 +76,8 @@ class Reader:
 
     def end(self) -> None:
         """See that nothing follows."""
-        if self._at != len(self._data):
-            raise InvalidInput(f"Expected the end, got {len(self._data) - self._at} bytes more")
+        if self.at != len(self._data):
+            raise InvalidInput(f"Expected the end, got {len(self._data) - self.at} bytes more")
 
 
 class Message(NamedTuple):
