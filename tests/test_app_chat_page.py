@@ -104,6 +104,7 @@ def test_two_tabs_and_the_model_talk(url: str, tab: Opener) -> None:
         tab(f"{url}/#tea", viewport={"width": 960, "height": 640}),
         tab(f"{url}/#tea", "Ben", viewport=PHONE, color_scheme="dark"),
     )
+    expect(ann.text).to_be_focused()
     ann.say("Hello! My name is Ann, and I like tea.")
     expect(ben.last.locator(".content")).to_have_text("Hello! My name is Ann, and I like tea.")
     ben.say("So do I.\n<b>Green</b> tea")

@@ -276,8 +276,9 @@ element("join").querySelector("form").addEventListener("submit", () => {
   const where = element("where").value.trim();
   if (where === room()) connect();
   else location.hash = encodeURIComponent(where);
-  text.focus();
 });
+
+element("join").addEventListener("close", () => text.focus()); // the dialog has given the focus back before
 
 addEventListener("hashchange", () => {
   messages.replaceChildren();
@@ -289,5 +290,8 @@ addEventListener("hashchange", () => {
 
 addEventListener("online", () => kept["chat:name"] && connect());
 
-if (kept["chat:name"]) connect();
-else ask();
+if (!kept["chat:name"]) ask();
+else {
+  connect();
+  text.focus();
+}
