@@ -341,6 +341,10 @@ def test_a_document_that_is_full_takes_deletes_alone(server: TestClient, monkeyp
         one.write(0, 300 * "d")
         assert one.socket is not None
         assert closing(one.socket)[0] == 4413
+    with Peer(server) as one:
+        assert one.socket is not None
+        one.socket.send_bytes(sync(Step.UPDATE, 2000 * b"a"))
+        assert closing(one.socket)[0] == 4413
 
 
 def test_documents_have_a_number(server: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,30 @@ def test_a_key_is_asked_for_once_and_a_phone_shows_all(tab: Opener, environment:
         until(lambda: httpx.post(f"{url}/text", json={"name": "welcome"}, headers=headers).json()["text"] == "😁")
 
 
+@needs_chromium
+@pytest.mark.long
+def test_another_key_is_asked_for_and_what_was_written_meanwhile_is_shared(
+    tab: Opener, environment: dict[str, str], port: str
+) -> None:
+    app = str(EDITOR / "app.py")
+    with serving(app, "--port", port, env=environment) as (url, _):
+        one = tab(url)
+        expect(one.state).to_contain_text("shared and saved")
+    expect(one.state).to_contain_text("No connection")
+    one.write("kept")
+    secret = {"STREAMAPP_API_KEY": "a-key-of-the-test"}
+    with serving(app, "--port", port, env={**environment, **secret}) as (url, _):
+        expect(one.page.get_by_role("dialog")).to_be_visible()
+        one.page.keyboard.press("Escape")
+        expect(one.state).to_contain_text("Without the key")
+        one.page.reload()
+        one.page.get_by_role("textbox", name="Key", exact=True).fill(secret["STREAMAPP_API_KEY"])
+        one.page.keyboard.press("Enter")
+        expect(one.state).to_contain_text("shared and saved")
+        headers = {"Authorization": "Key a-key-of-the-test"}
+        until(lambda: httpx.post(f"{url}/text", json={"name": "welcome"}, headers=headers).json()["text"] == "kept")
+
+
 def test_the_client_for_python_writes_in_a_document(environment: dict[str, str]) -> None:
     with serving(str(EDITOR / "app.py"), env=environment) as (url, _):
         command = [sys.executable, str(EDITOR / "client.py"), f"{url.replace('http', 'ws')}/documents/welcome"]

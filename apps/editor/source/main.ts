@@ -16,6 +16,7 @@ import { wholeCharacters } from "./whole.ts";
 const MOST_SHOWN = 6;
 const BASE = new URL(".", location.href);
 const KEY = "streamapp:key"; // as in the pages of other apps: it is asked for once
+const TOO_LARGE = 1009; // of a message that the server takes from nobody; 4413 is that of a document
 
 function element<E extends HTMLElement = HTMLElement>(id: string): E {
   return document.getElementById(id) as E;
@@ -35,7 +36,7 @@ new IndexeddbPersistence(`editor ${BASE.pathname} ${name}`, doc); // what is wri
 const provider = new WebsocketProvider(new URL("documents", BASE).href.replace(/^http/, "ws"), name, doc, { connect: false });
 const { awareness } = provider;
 // What the server has refused it refuses again: a status of HTTP's, behind 4000, or what is too large for one message.
-provider.shouldReconnect = ({ code }) => code !== 1009 && !(code >= 4400 && code < 4500);
+provider.shouldReconnect = ({ code }) => code !== TOO_LARGE && !(code >= 4400 && code < 4500);
 
 /** Show in words how it stands; the style shows it by `data-state`, too. */
 function say(state: "waiting" | "online" | "offline" | "closed", words: string): void {
@@ -50,7 +51,12 @@ provider.on("sync", (isSynced) => {
 provider.on("status", ({ status }) => {
   if (status === "disconnected") say("offline", "No connection. Go on writing: it is kept here, and merged when the connection is back");
 });
-provider.on("closed", ({ code, reason }) => say("closed", `The server has ended the connection: ${reason || code}. Copy what you need, and load the page anew`));
+provider.on("closed", ({ code, reason }) => {
+  const isTooLarge = code === TOO_LARGE || code === 4413;
+  say("closed", isTooLarge
+    ? "Too much for one document, and not shared: take something away, or put it into another one, and load the page anew"
+    : `The server has ended the connection: ${reason || code}. Copy what you need, and load the page anew`);
+});
 
 function showPeople(): void {
   const all = people(awareness);
@@ -112,26 +118,42 @@ new EditorView({
   }),
 });
 
-/** Ask whether the key opens the document, and for another one until it does. */
 async function connect(): Promise<void> {
+  if (await isRefused()) return;
   const key = sessionStorage.getItem(KEY);
-  const headers = { "content-type": "application/json", ...(key && { authorization: `Key ${key}` }) };
-  const answer = await fetch(new URL("text", BASE), { method: "POST", headers, body: JSON.stringify({ name }) }).catch(() => undefined);
-  if (answer?.status === 401) return ask(key !== null);
-  if (answer?.status === 422) return say("closed", "A document's name has 1 to 64 letters, digits, dots, dashes and underscores");
-  if (answer?.status === 507) return say("closed", (await answer.json()).error.message); // too many documents
   provider.params = key ? { _token: key } : {};
   provider.connect();
 }
 
-function ask(wasWrong: boolean): void {
-  const dialog = element<HTMLDialogElement>("ask");
-  element("wrong").textContent = wasWrong ? "That was not the key." : "";
-  dialog.addEventListener("close", () => {
-    sessionStorage.setItem(KEY, element<HTMLInputElement>("key").value);
-    void connect();
-  }, { once: true });
-  dialog.showModal();
+/** Say whether the server refuses the document, and why, which a socket does not tell; where it is for the key ask for that. */
+async function isRefused(): Promise<boolean> {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { "content-type": "application/json", ...(key && { authorization: `Key ${key}` }) };
+  const answer = await fetch(new URL("text", BASE), { method: "POST", headers, body: JSON.stringify({ name }) }).catch(() => undefined);
+  const refusals: Record<number, () => void> = {
+    401: () => ask(key !== null),
+    422: () => say("closed", "A document's name has 1 to 64 letters, digits, dots, dashes and underscores"),
+    507: () => say("closed", "The server has no room for another document"),
+  };
+  const refuse = refusals[answer?.status ?? 0];
+  if (!refuse) return false;
+  provider.disconnect();
+  refuse();
+  return true;
 }
 
+function ask(wasWrong: boolean): void {
+  element("wrong").textContent = wasWrong ? "The server does not take that key." : "";
+  element<HTMLInputElement>("key").value = "";
+  const dialog = element<HTMLDialogElement>("ask");
+  if (!dialog.open) dialog.showModal();
+}
+
+element("ask").addEventListener("submit", () => {
+  sessionStorage.setItem(KEY, element<HTMLInputElement>("key").value);
+  void connect();
+});
+element("ask").addEventListener("cancel", () => say("closed", "Without the key nothing is shared. Load the page anew to be asked for it"));
+
+provider.on("connection-error", () => void isRefused());
 void connect();
