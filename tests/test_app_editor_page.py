@@ -19,6 +19,7 @@ import PIL.Image
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from tests.cutting_proxy import cutting
 from tests.fal_packages import needs
 from tests.processes import serving
 from tests.waiting import LONG_S, WAIT_S, until
@@ -174,6 +175,24 @@ def test_a_key_is_asked_for_once_and_a_phone_shows_all(tab: Opener, environment:
         )
         headers = {"Authorization": "Key a-key-of-the-test"}
         until(lambda: httpx.post(f"{url}/text", json={"name": "welcome"}, headers=headers).json()["text"] == "😁")
+
+
+@needs_chromium
+@pytest.mark.long
+def test_who_was_cut_off_sees_on_return_who_is_there(tab: Opener, environment: dict[str, str], port: str) -> None:
+    with (
+        serving(str(EDITOR / "app.py"), "--port", port, env=environment) as (url, _),
+        cutting(int(port), cut=0) as proxy,
+    ):
+        tab(url).introduce("Ann", "Blue").write("hi")
+        two = tab(f"http://127.0.0.1:{proxy.port}/")
+        expect(two.page.locator("#people li")).to_have_text(["Somebody (you)", "Ann"])
+        proxy.go_down()
+        expect(two.state).to_contain_text("No connection")
+        expect(two.page.locator("#people li")).to_have_count(1)
+        proxy.come_up()
+        expect(two.state).to_contain_text("shared and saved")
+        assert two.page.locator("#people li").count() == 2
 
 
 @needs_chromium

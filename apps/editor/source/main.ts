@@ -49,7 +49,10 @@ provider.on("sync", (isSynced) => {
   if (isSynced) say("online", "All that you write is shared and saved");
 });
 provider.on("status", ({ status }) => {
-  if (status === "disconnected") say("offline", "No connection. Go on writing: it is kept here, and merged when the connection is back");
+  if (status !== "disconnected") return;
+  say("offline", "No connection. Go on writing: it is kept here, and merged when the connection is back");
+  // What was known of others would have them be no news on return, until they say something new, or 15 s have gone.
+  for (const client of awareness.meta.keys()) if (client !== awareness.clientID) awareness.meta.delete(client);
 });
 provider.on("closed", ({ code, reason }) => {
   const isTooLarge = code === TOO_LARGE || code === 4413;
