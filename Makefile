@@ -113,7 +113,7 @@ screenshots: install chromium ## take the READMEs' pictures of the page anew
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_voxels_page.py -k grows
 
 coverage: install ## hold each module's coverage by its own test file
-	$(BIN)/python tests/own_coverage.py
+	$(BIN)/python -m tests.own_coverage
 
 build: install client_sdk/js/node_modules/.installed ## build both wheels, and the npm package, into dist/
 	rm -rf dist

@@ -3,15 +3,21 @@
 The modules that carry the promises (values, jobs, workers, responses, middleware) to 100 %, the rest to 90 %.
 """
 
+import io
 import itertools
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+import coverage
+import pytest
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
@@ -55,6 +61,13 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(("testing.client", "testing.transport", "testing.pipeline"), "test_testing.py"),
 }
+# What most tests import, but nothing that is measured. They run in forks of a process that has it already: half of the
+# time of a small test file is its imports, and longer while they are measured.
+PRELOADED = [
+    *("pytest", "coverage", "hypothesis", "blockbuster"),
+    *("fastapi", "starlette.testclient", "uvicorn", "websockets", "httpx", "pydantic_settings", "prometheus_client"),
+    *("msgpack", "PIL.Image", "typer", "rich"),
+]
 UNMEASURED = {"serve.server", "jobs.store", "fal.app"}
 
 
@@ -66,27 +79,44 @@ def own_tests(module: str) -> Path:
 
 
 def measure(tests: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Run the tests that some modules own; return of each its name, what it falls short by, and its figures."""
+    """Run the tests that some modules own, in a process for them alone.
+
+    Returns each module's name, what it falls short by, and its figures.
+    """
     files = {name: str(SOURCE.joinpath(*name.split(".")).with_suffix(".py")) for name in names}
-    with tempfile.TemporaryDirectory() as place:
-        environment = {**os.environ, "COVERAGE_FILE": f"{place}/data"}
-
-        def coverage(*arguments: str) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "-m", "coverage", *arguments]
-            return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-        # Not by the modules' names, for which coverage imports the package: the tests would import all of it anew.
-        measured = ("run", "--branch", f"--include={','.join(files.values())}")
-        run = coverage(*measured, "-m", "pytest", "-q", "--all", "-p", "no:cacheprovider", str(tests))
-        found, failed = [], run.stdout + run.stderr if run.returncode else ""
-        for name, file in files.items():
-            percent = 100 if name in WHOLE else REST_PERCENT
-            report = coverage("report", f"--include={file}", f"--fail-under={percent}")
-            short = report.stdout + report.stderr if report.returncode else ""
-            line = next((line for line in report.stdout.splitlines() if line.startswith("TOTAL")), "no figure")
-            found.append((name, failed + short, line))
-            failed = failed and "its tests failed, see above\n"
+    measured = coverage.Coverage(data_file=None, branch=True, include=[*files.values()])
+    with tempfile.TemporaryFile("w+") as output:
+        with _printing_to(output):
+            measured.start()
+            # Not rewritten: of plugins that were imported before, as PRELOADED does, pytest would complain.
+            code = pytest.main(["-q", "--all", "-p", "no:cacheprovider", "--assert=plain", str(tests)])
+            measured.stop()
+        output.seek(0)
+        failed = output.read() if code else ""
+    found = []
+    for name, file in files.items():
+        report = io.StringIO()
+        percent = measured.report([file], file=report)
+        short = report.getvalue() if percent < (100 if name in WHOLE else REST_PERCENT) else ""
+        line = next((line for line in report.getvalue().splitlines() if line.startswith("TOTAL")), "no figure")
+        found.append((name, failed + short, line))
+        failed = failed and "its tests failed, see above\n"
     return found
+
+
+@contextmanager
+def _printing_to(output: IO[str]) -> Iterator[None]:
+    """Have what this process prints, or what it starts, go there."""
+    before = [(number, os.dup(number)) for number in (1, 2)]
+    for number, _ in before:
+        os.dup2(output.fileno(), number)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        for number, saved in before:
+            os.dup2(saved, number)
+            os.close(saved)
 
 
 def modules() -> list[str]:
@@ -105,7 +135,9 @@ def main() -> int:
     for name in modules():
         owned[own_tests(name)].append(name)
     count = failed = 0
-    with ThreadPoolExecutor(2) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with ProcessPoolExecutor(2, context, max_tasks_per_child=1) as pool:
         for name, short, line in itertools.chain.from_iterable(pool.map(measure, owned, owned.values())):
             sys.stdout.write(f"{name:20} {line}\n{short}")
             sys.stdout.flush()
