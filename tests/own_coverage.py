@@ -85,7 +85,7 @@ def measure(tests: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
     """
     files = {name: str(SOURCE.joinpath(*name.split(".")).with_suffix(".py")) for name in names}
     measured = coverage.Coverage(data_file=None, branch=True, include=[*files.values()])
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         with _printing_to(output):
             measured.start()
             # Not rewritten: of plugins that were imported before, as PRELOADED does, pytest would complain.
