@@ -41,6 +41,7 @@ WHOLE = {
     *("http.broadcast", "http.sites", "http.tokens", "http.pages"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live", "sockets.outbox", "fal.tokens"),
+    *("follow", "webrtc.pieces", "webrtc.film", "webrtc.offers", "webrtc.bounds", "webrtc.signalling"),
 }
 REST_PERCENT = 90
 # What these own needs a process of its own, which coverage does not follow, or is tested together.
