@@ -172,6 +172,46 @@ def test_a_thread_is_kept_from_waiting_for_a_job_that_waits_for_it() -> None:
         assert client.post("/threaded", json={}).json() == "refused"
 
 
+@pytest.mark.parametrize(
+    ("outer", "inner", "at_once", "is_refused"),
+    [
+        ("task", "other_task", 1, True),
+        ("task", "other_task", 2, False),
+        ("task", "quick", 1, False),
+        ("made", "quick", 2, True),
+        ("made", "other_task", 1, False),
+    ],
+)
+def test_a_job_does_not_wait_for_the_place_that_it_has(outer: str, inner: str, at_once: int, is_refused: bool) -> None:
+    class Alone(streamapp.App, max_multiplexing=at_once):
+        @streamapp.endpoint("/task")
+        async def task(self) -> Any:
+            return await self.ask()
+
+        @streamapp.endpoint("/made")
+        def made(self) -> Any:
+            return self.ask()
+
+        @streamapp.endpoint("/other_task")
+        async def other_task(self) -> str:
+            return "done"
+
+        @streamapp.endpoint("/quick")
+        def quick(self) -> str:
+            return "done"
+
+        async def ask(self) -> list[Any]:
+            try:
+                return [event.json() async for event in streamapp.follow(getattr(self, inner))]
+            except DefinitionError as error:
+                return [str(error)]
+
+    with serving(Alone) as client:
+        (answer,) = client.post(f"/{outer}", json={}).json()
+        assert ("has the only place" in answer) == is_refused
+        assert is_refused or answer == "done"
+
+
 def test_a_full_queue_refuses_what_an_apps_code_asks_for(client: TestClient, app: Words) -> None:
     with client.websocket_connect("/leave") as one, client.websocket_connect("/leave"):
         app.gate.wait()

@@ -12,6 +12,7 @@ from .endpoint import EndpointSpec
 from .errors import DefinitionError, EndpointFailed, JobCancelled, StreamAppError
 from .jobs.events import Event, encode
 from .jobs.job import Job, new_job_id
+from .jobs.stream import current_stream
 from .runtime import Runtime, ServedApp, running
 
 
@@ -28,8 +29,8 @@ async def follow(endpoint: Callable[..., Any], input: Any = None) -> AsyncGenera
         endpoint: a bound method, `self.answer`.
         input: what a client would send, validated as that is; nothing when None.
     Raises:
-        DefinitionError: it is no endpoint of an app that is served here, its `setup` waits for this, or a thread's own
-            loop does.
+        DefinitionError: it is no endpoint of an app that is served here, its `setup` waits for this, a thread's own
+            loop does, or a job that has the only place that this one could have.
         QueueFull, Draining, SetupFailed, WorkerStuck: the job is refused.
         InvalidInput: the endpoint does not take this, or asks for more than an input.
         JobCancelled: somebody else has cancelled it.
@@ -43,6 +44,11 @@ async def follow(endpoint: Callable[..., Any], input: Any = None) -> AsyncGenera
         )
     if not served.ready.done():
         raise DefinitionError(f"follow({endpoint!r}): jobs run when setup has returned; ask for them then")
+    if _has_the_only_place(runtime, served, spec):
+        raise DefinitionError(
+            f"follow({endpoint!r}): the job that asks has the only place in which this could run; call the method "
+            "itself, or have more run at once (max_multiplexing)"
+        )
     request = served.request(spec, new_job_id(), input=encode({} if input is None else input))
     arguments = await served.reader_of(spec).read_again(request)
     job = Job(request, runtime.settings, arguments=arguments)
@@ -66,6 +72,19 @@ def _place_of(endpoint: Callable[..., Any]) -> tuple[Runtime, ServedApp, Endpoin
         f"follow({endpoint!r}): expected an endpoint of an app that is served here, as self.answer is where answer is "
         'marked with @streamapp.endpoint("/answer")'
     )
+
+
+def _has_the_only_place(runtime: Runtime, served: ServedApp, spec: EndpointSpec) -> bool:
+    """Say whether who asks is code of a job's, and no other could run before that has returned."""
+    try:
+        own_id = current_stream().job_id
+    except LookupError:  # it is no job's
+        return False
+    own = next((job for job in runtime.jobs if job.id == own_id and job.request.app == served.name), None)
+    worker = served.worker_of(spec)
+    if own is None or own.has_returned or (worker is served.workers.tasks and type(served.app).max_multiplexing != 1):
+        return False
+    return any(each.path == own.request.endpoint and served.worker_of(each) is worker for each in served.endpoints)
 
 
 def _failure(job: Job, ending: Event) -> StreamAppError:
