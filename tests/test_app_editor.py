@@ -260,6 +260,15 @@ def test_a_character_between_whose_halves_an_edit_comes_is_two_unknown_ones(fold
         assert text_of(server) == text
 
 
+def test_an_edit_that_is_there_already_parts_nothing(server: TestClient) -> None:
+    with Peer(server) as one:
+        assert one.socket is not None
+        for edit in (edit_of(5, 0, 4, 1, "content", "😀"), edit_of(6, 0, 128 | 4, 5, 1, "x")):
+            one.socket.send_bytes(sync(Step.UPDATE, edit))
+        one.socket.send_bytes(sync(Step.UPDATE, edit_of(6, 0, 128 | 4, 5, 0, "x")))
+        assert str(one.settle()) == text_of(server) == "😀x"
+
+
 def test_edits_that_bring_a_character_and_part_it_are_taken_as_one(server: TestClient) -> None:
     with Peer(server) as one:
         assert one.socket is not None

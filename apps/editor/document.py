@@ -18,7 +18,7 @@ from .plain import Cursor, Delete, Insert, Said
 from .presence import Presence
 from .store import Edit, Store
 from .text import Change, SharedText, Unsound
-from .updates import Place, read_update, taken_apart
+from .updates import Place, Update, read_update, taken_apart
 from .wire import Kind, Step, read_message, read_state, sync
 
 MOST_DOCUMENTS = 1000
@@ -101,9 +101,8 @@ class Document:
             if update.brings:
                 self._make_room(len(content))
             if places := self._text.splits(update):
-                await self._take_apart(places)
-                content = await asyncio.to_thread(taken_apart, content, places)
-                update = await _read(read_update, content)
+                await self._part(places, content, member)
+                return
             try:
                 change = self._text.merge(update, content, says_places=bool(self.plain.members))
             except Unsound:
@@ -111,12 +110,16 @@ class Document:
                 raise
             self._tell(change, member)
 
-    async def _take_apart(self, places: set[Place]) -> None:
-        """Have halves of characters in the text, for an edit that comes between; they are written with it."""
+    async def _part(self, places: set[Place], content: bytes, member: Member) -> None:
+        """Take in an update that comes between halves of characters: in a copy of the text that has the halves."""
         whole = self._whole()
-        self._text = await asyncio.to_thread(lambda: SharedText([taken_apart(whole, places)]))
-        self.journal.begin_anew()
-        self.plain.broadcast(self._state())
+        text, update, content = await asyncio.to_thread(_parted, whole, places, content)
+        change = text.merge(update, content)
+        if change is not None:
+            self._text = text
+            self.journal.begin_anew()
+            self._tell(change, member)
+            self.plain.broadcast(self._state())
 
     async def serve_plain(self, member: Member) -> None:
         """Speak with a member of `plain` until it leaves."""
@@ -200,6 +203,11 @@ def _load(store: Store, name: str) -> tuple[SharedText, list[Edit]]:
 
 def _too_large() -> PayloadTooLarge:
     return PayloadTooLarge(f"A document has at most {MOST_BYTES} bytes, with its history; begin another")
+
+
+def _parted(whole: bytes, places: set[Place], content: bytes) -> tuple[SharedText, Update, bytes]:
+    content = taken_apart(content, places)
+    return SharedText([taken_apart(whole, places)]), read_update(content), content
 
 
 async def _read(read: Callable[[bytes], Read], data: bytes) -> Read:

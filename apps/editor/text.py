@@ -41,7 +41,9 @@ class SharedText:
         self._halves: dict[int, array[int]] = {}
         for content in updates:
             self._doc.apply_update(content)
-            self._note_known(read_update(content))
+        if max(str(self), default="") > "\uffff":  # where no character has two halves all need not be read
+            self._note_known(read_update(self.since()))
+        self._known = read_state(self.state)
         self._doc.observe(self._note_update)
 
     def __str__(self) -> str:
