@@ -1,6 +1,7 @@
 """What is asked by HTTP before a session by WebRTC: an offer, and the servers that help to find the way."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,26 @@ def test_a_machine_without_an_address_says_so() -> None:
         answer = client.post("/rt/webrtc", json=OFFER)
         assert (answer.status_code, answer.json()["error_type"]) == (503, "unavailable")
         assert "STREAMAPP_WEBRTC_ADDRESSES" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("client", "servers", "found"),
+    [
+        ("127.0.0.1", [], ["127.0.0.2", "127.0.0.1"]),
+        ("::1", [], ["127.0.0.2", "127.0.0.1"]),
+        ("10.0.0.7", [], ["127.0.0.2"]),
+        ("127.0.0.1", ["stun:127.0.0.1:9"], ["127.0.0.2"]),
+    ],
+)
+def test_who_is_on_this_machine_may_come_by_loopback(
+    monkeypatch: pytest.MonkeyPatch, client: str, servers: list[str], found: list[str]
+) -> None:
+    monkeypatch.setattr("aioice.ice.get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.2"])
+    with served(Echo(), webrtc_addresses=(), webrtc_ice_servers=servers) as server:
+        browser = TestClient(server.app, client=(client, 1))
+        browser.portal = server.portal
+        sdp = browser.post("/rt/webrtc", json=OFFER).json()["sdp"]
+    assert {*re.findall(r"a=candidate:.* (\S+) \d+ typ host", sdp)} == {*found}
 
 
 def test_the_key_is_asked_for_as_everywhere() -> None:

@@ -150,7 +150,8 @@ class Settings(BaseSettings):
         "JSON list of objects with urls, username and credential",
     )
     webrtc_addresses: Annotated[tuple[IPvAnyAddress, ...], NoDecode] = Field(
-        default=(), description="this machine's addresses that WebRTC listens on; all but loopback if unset"
+        default=(),
+        description="this machine's addresses that WebRTC listens on; if unset all, and loopback for itself",
     )
 
     @field_validator("files_dir", mode="before")

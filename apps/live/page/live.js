@@ -102,6 +102,7 @@ async function converse() {
           asked.clear();
         }
       }
+      tell("connecting"); // by the other way: the switch was used
     } catch (error) {
       await recover(error);
     }

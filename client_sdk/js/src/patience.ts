@@ -81,12 +81,13 @@ export class Patience {
   /**
    * Wait before the next try; return false when the patience is spent.
    *
-   * The network coming back, or the page to the front, ends the wait. Time without a network does not count.
+   * The network coming back, or the page to the front, ends the wait. Time without a network does not count, in which it
+   * tries all the same from time to time: a server on this machine needs none.
    */
   async wait(error: unknown, signal: AbortSignal, retryMs?: number): Promise<boolean> {
     throwIfAborted(signal);
     if (globalThis.navigator?.onLine === false) {
-      await sleep(undefined, signal, true);
+      await sleep(this.#longestMs, signal, true);
       this.renew();
       return true;
     }
@@ -105,11 +106,11 @@ function isUnreachable(error: any): boolean {
 }
 
 /**
- * Wait for a time, or, without one, until the network is back; throw the signal's reason when it is aborted.
+ * Wait for a time; throw the signal's reason when it is aborted.
  *
  * @param wakes whether the network's return, or the page's, ends the wait: a hidden page's timers are slow.
  */
-export function sleep(ms: number | undefined, signal: AbortSignal, wakes = false): Promise<void> {
+export function sleep(ms: number, signal: AbortSignal, wakes = false): Promise<void> {
   return new Promise((resolve, reject) => {
     const over = new AbortController();
     const wake = () => {
@@ -117,11 +118,11 @@ export function sleep(ms: number | undefined, signal: AbortSignal, wakes = false
       over.abort();
       signal.aborted ? reject(reasonOf(signal)) : resolve();
     };
-    const timer = ms === undefined ? undefined : after(ms, wake);
+    const timer = after(ms, wake);
     signal.addEventListener("abort", wake, { signal: over.signal });
     if (!wakes) return;
     const wakeIfSeen = () => document.visibilityState === "visible" && wake();
     globalThis.addEventListener?.("online", wake, { signal: over.signal });
-    if (ms !== undefined) globalThis.document?.addEventListener("visibilitychange", wakeIfSeen, { signal: over.signal });
+    globalThis.document?.addEventListener("visibilitychange", wakeIfSeen, { signal: over.signal });
   });
 }

@@ -109,3 +109,10 @@ test("time without a network does not count", async (t) => {
   assert.equal(await wait, true);
   assert.ok(patience.waitMs(undefined) !== undefined);
 });
+
+test("a server is tried without a network, too: it may be on this machine", async (t) => {
+  page(t, { onLine: false });
+  const patience = new Patience(10_000, { isProven: true });
+  patience.shorten(1);
+  assert.equal(await patience.wait(undefined, signal), true);
+});

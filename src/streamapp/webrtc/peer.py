@@ -19,6 +19,7 @@ from aiortc import (
 from starlette.types import Message as Asgi
 from starlette.types import Scope
 
+from ..addresses import is_loopback
 from ..errors import InvalidInput, Unavailable
 from ..http.call import payer_in
 from ..process.logs import logger
@@ -36,6 +37,7 @@ _CONNECT_S = 10.0
 _CLOSE_S = 10.0
 # A client closes the connection when it has seen the last image, which may come behind the last word.
 _LAST_LOOK_S = 2.0
+_LOOPBACK = "127.0.0.1"
 _SCHEMES = {"http": "ws", "https": "wss"}
 
 
@@ -67,16 +69,16 @@ class Peer:
             InvalidInput: there is none to this offer.
             Unavailable: the server has no address.
         """
-        pc, settings = self._pc, self._method.settings
+        pc = self._pc
         try:
             if self._offer.has_video:
                 transceiver = pc.addTransceiver(self._track, direction="sendonly")
                 transceiver.setCodecPreferences(_VP8)
             await pc.setRemoteDescription(RTCSessionDescription(self._offer.sdp, "offer"))
             bound(pc, self._cut)
-            self._listen_on([str(address) for address in settings.webrtc_addresses])
+            self._choose_addresses()
             await pc.setLocalDescription()
-            if settings.webrtc_ice_servers:
+            if self._method.settings.webrtc_ice_servers:
                 for candidate in self._offer.candidates:
                     await pc.addIceCandidate(candidate)
         except Exception as error:  # aiortc's, at whatever it does not expect in an offer
@@ -86,21 +88,26 @@ class Peer:
         answer: str = pc.localDescription.sdp
         if "a=candidate:" not in answer:
             raise Unavailable(
-                "this machine has no address for WebRTC, which takes none of loopback by itself: set "
+                "this machine has no address for WebRTC, which takes none of loopback for other machines: set "
                 "STREAMAPP_WEBRTC_ADDRESSES; the same session can be opened by a WebSocket"
             )
         return answer
 
-    def _listen_on(self, addresses: list[str]) -> None:
-        """Have these addresses gathered, instead of all that the machine has."""
-        if not addresses:
-            return
+    def _choose_addresses(self) -> None:
+        """Have those listened on that are set, else all that the machine has: of loopback where the client is here.
+
+        With ICE servers it is left out, as they would be asked from there, in vain, for 5 s.
+        """
         assert self._pc.sctp is not None  # there is no offer without
+        settings = self._method.settings
+        own = [str(address) for address in settings.webrtc_addresses]
+        client = self._scope.get("client") or ("", 0)
+        added = [_LOOPBACK] if is_loopback(client[0]) and not settings.webrtc_ice_servers else []
         connection = self._pc.sctp.transport.transport.iceGatherer._connection
         gather = connection.get_component_candidates
 
-        async def gather_here(component: int, **found: Any) -> Any:
-            return await gather(component, addresses)
+        async def gather_here(component: int, addresses: list[str]) -> Any:
+            return await gather(component, own or [*addresses, *added])
 
         connection.get_component_candidates = gather_here  # type: ignore[method-assign, assignment]
 
