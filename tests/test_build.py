@@ -71,6 +71,17 @@ def test_an_unknown_path_is_told_where_to_look(inputs: TestClient) -> None:
     assert inputs.get("/nowhere").json()["detail"] == "nothing is served at GET /nowhere; GET /docs lists what is"
 
 
+@pytest.mark.parametrize(("path", "allowed"), [("/keys", "POST, GET"), ("/model", "POST"), ("/health", "GET, HEAD")])
+def test_a_method_that_is_not_served_is_answered_with_those_that_are(
+    inputs: TestClient, path: str, allowed: str
+) -> None:
+    answer = inputs.put(path)
+    assert (answer.headers["allow"], answer.json()["detail"]) == (
+        allowed,
+        f"PUT is not served at {path}; use {allowed}",
+    )
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_what_a_websocket_opens_says_so_to_other_requests(method: str) -> None:
     api = streamapp.compile_app(Kinds)

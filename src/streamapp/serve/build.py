@@ -270,9 +270,9 @@ def _add_error_handlers(api: FastAPI, settings: Settings, pages: Pages) -> None:
         if isinstance(error, HTTPException) and error.status_code == 405 and error.headers:
             if (page := await find_page(pages, request)) is not None:
                 return page
-            allowed = error.headers.get("Allow", "another method")
+            allowed = _allowed(api, request.scope) or error.headers.get("Allow", "another method")
             detail = f"{request.method} is not served at {request.url.path}; use {allowed}"
-            error = HTTPException(405, detail, dict(error.headers))
+            error = HTTPException(405, detail, {**error.headers, "Allow": allowed})
         return plain_answer(error) or ErrorResponse(describe(error, where="the request", debug=settings.debug))
 
     async def gone(request: Request, error: Exception) -> Response:
@@ -283,6 +283,14 @@ def _add_error_handlers(api: FastAPI, settings: Settings, pages: Pages) -> None:
     api.add_exception_handler(StreamAppError, known)
     api.add_exception_handler(ClientDisconnect, gone)
     api.state.own_handlers = frozenset(api.exception_handlers.values())
+
+
+def _allowed(api: FastAPI, scope: Scope) -> str:
+    """Return the methods of all routes of a path, of which Starlette names those of one; "" where one has said no."""
+    found = [(route.matches(scope)[0], route) for route in api.router.routes if isinstance(route, Route)]
+    is_taken = any(match is Match.FULL for match, _ in found)
+    methods = [sorted(route.methods or ()) for match, route in found if match is Match.PARTIAL and not is_taken]
+    return ", ".join(dict.fromkeys(itertools.chain(*methods)))
 
 
 def _is_opened(api: FastAPI, scope: Scope) -> bool:
