@@ -99,6 +99,14 @@ def test_a_post_to_the_page_is_the_apps_as_ever(folder: Path, path: str) -> None
     assert TestClient(streamapp.compile_app(Root)).post(path, json={}).json() == "posted"
 
 
+@pytest.mark.parametrize("app", ["page", "echo"])
+def test_a_folder_of_the_first_apps_page_may_be_called_like_an_app(folder: Path, app: str) -> None:
+    (folder / app).mkdir()
+    (folder / app / "logo.svg").write_text("logo")
+    served = client(folder, Echo)
+    assert {served.get(path).text for path in (f"/{app}/logo.svg", f"/page/{app}/logo.svg")} == {"logo"}
+
+
 # What
 
 

@@ -15,7 +15,7 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -254,14 +254,14 @@ class Pages:
             return None
         if path in self._clients:
             return (await in_pool(_client)).answer(request)
-        page = next((page for page in self._pages if f"{path}/".startswith(f"{page.prefix}/")), None)
-        if page is None or self.is_reserved(path):
+        pages = [page for page in self._pages if f"{path}/".startswith(f"{page.prefix}/")]
+        if not pages or self.is_reserved(path):
             return None
-        if path == page.prefix:
+        if path == pages[0].prefix:
             return _to_folder(request)
-        *folders, name = path.removeprefix(page.prefix).split("/")[1:]
+        *folders, name = path.split("/")[1:]
         parts = [*folders, name or _INDEX]
-        return await in_pool(_look_up, page, parts, request) if all(map(_is_shown, parts)) else None
+        return await in_pool(_look_up, pages, parts, request) if all(map(_is_shown, parts)) else None
 
     def is_reserved(self, path: str) -> bool:
         """Say whether no file of a page can be at a path."""
@@ -303,8 +303,15 @@ def _to_folder(request: Request) -> Response:
     return RedirectResponse(f"./{quote(name)}/" + (query and f"?{query}"))
 
 
-def _look_up(page: Page, parts: list[str], request: Request) -> Response | None:
-    """Return the file that a path names, or what leads to its folder; blocks."""
+def _look_up(pages: Sequence[Page], parts: list[str], request: Request) -> Response | None:
+    """Return the file that a path names, or what leads to its folder; blocks.
+
+    A folder of the first app's page may be called like an app: what is not that app's is looked for there.
+    """
+    return next(filter(None, (_look_into(page, parts[page.prefix.count("/") :], request) for page in pages)), None)
+
+
+def _look_into(page: Page, parts: list[str], request: Request) -> Response | None:
     try:
         return _found(page, parts, request)
     except ValueError:  # there is a NUL in the path
