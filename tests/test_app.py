@@ -296,9 +296,12 @@ def test_a_folder_without_a_page_is_refused(tmp_path: Path) -> None:
         app.page_folder()
 
 
-@pytest.mark.parametrize("static", [".", ".."])
-def test_a_page_is_not_to_show_the_apps_source(tmp_path: Path, static: str) -> None:
-    page_in(tmp_path / "app"), page_in(tmp_path)
+@pytest.mark.parametrize("static", [".", "..", "", "../app"])
+@pytest.mark.parametrize("has_page", [True, False])
+def test_a_page_is_not_to_show_the_apps_source(tmp_path: Path, static: str, has_page: bool) -> None:
+    (tmp_path / "app").mkdir()
+    for folder in [tmp_path, tmp_path / "app"] if has_page else []:
+        (folder / "index.html").write_text("page")
     with pytest.raises(DefinitionError, match=r"would serve app\.py as well; give the page a folder of its own"):
         app_in(tmp_path / "app", static).page_folder()
 

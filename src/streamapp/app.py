@@ -279,10 +279,10 @@ def _page_folder(owner: type[App], static: Path) -> Path:
         raise DefinitionError(f"{where} is looked for beside the class's file, and it has none; write the whole path")
     source = Path(file or "/").resolve()
     folder = source.parent / static
-    if not (folder / "index.html").is_file():
-        raise DefinitionError(f"{where} is no folder with a page in it; beside {source.name} write {static}/index.html")
     if source.is_relative_to(folder.resolve()):
         raise DefinitionError(f"{where} would serve {source.name} as well; give the page a folder of its own")
+    if not (folder / "index.html").is_file():
+        raise DefinitionError(f"{where} is no folder with a page in it; beside {source.name} write {static}/index.html")
     return folder
 
 
