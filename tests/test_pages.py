@@ -196,6 +196,22 @@ def test_a_file_that_grows_meanwhile_is_sent_as_it_was(
     assert answer.content == (LARGE[:length] if method == "GET" else b"")
 
 
+def test_of_a_page_of_forty_files_each_is_packed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack, packed = gzip.compress, list[bytes]()
+
+    def compress(data: bytes, *options: Any, **named: Any) -> bytes:
+        packed.append(data)
+        return pack(data, *options, **named)
+
+    monkeypatch.setattr(gzip, "compress", compress)
+    paths = [f"/{n}.js" for n in range(40)]
+    for path in paths:
+        (folder / path[1:]).write_text(path)
+    served = client(folder)
+    assert [served.get(path).text for path in paths * 2] == paths * 2
+    assert len(packed) == 40
+
+
 def test_a_disk_that_fails_is_told_as_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served, look = client(folder), os.stat
 

@@ -104,7 +104,7 @@ _COMPRESSIBLE = (
 _INDEX = "index.html"
 _METHODS = ("GET", "HEAD")
 # Text up to there is packed, and what was packed last is kept; all else is read from the disk as it is sent.
-_MAX_PACKED_BYTES, _PACKED_FILES = 4 * 1024 * 1024, 16
+_MAX_PACKED_BYTES, _PACKED_FILES = 4 * 1024 * 1024, 64
 _PIECE_BYTES = 64 * 1024
 _CHECKED_FILES = 1000
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
