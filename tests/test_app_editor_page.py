@@ -30,6 +30,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = needs(CHROMIUM is not None, "no chromium: run `make test` as root")
 DESKTOP, PHONE = {"width": 1040, "height": 520}, {"width": 390, "height": 844}
 
+BLOCKED = """for (const place of ["localStorage", "sessionStorage", "indexedDB"])
+    Object.defineProperty(window, place, { get() { throw new DOMException("no", "SecurityError") } });"""
+
 pytestmark = pytest.mark.timeout(LONG_S)
 expect.set_options(timeout=1000 * WAIT_S)
 Opener = Callable[..., "Tab"]
@@ -83,10 +86,11 @@ def complaints() -> list[str]:
 def tab(browser: Browser, complaints: list[str]) -> Iterator[Opener]:
     opened = []
 
-    def open_tab(url: str, **options: object) -> Tab:
+    def open_tab(url: str, *, script: str = "", **options: object) -> Tab:
         context = browser.new_context(**{"viewport": DESKTOP, "color_scheme": "light", **options})  # type: ignore[arg-type]
         opened.append(context)
         page = context.new_page()
+        page.add_init_script(script)
         page.on("console", lambda said: complaints.append(said.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         return Tab(page, url)
@@ -217,6 +221,15 @@ def test_another_key_is_asked_for_and_what_was_written_meanwhile_is_shared(
         expect(one.state).to_contain_text("shared and saved")
         headers = {"Authorization": "Key a-key-of-the-test"}
         until(lambda: httpx.post(f"{url}/text", json={"name": "welcome"}, headers=headers).json()["text"] == "kept")
+
+
+@pytest.mark.long
+@needs_chromium
+def test_with_cookies_blocked_one_writes_all_the_same(tab: Opener, environment: dict[str, str]) -> None:
+    with serving(str(EDITOR / "app.py"), env=environment) as (url, _):
+        one = tab(url, script=BLOCKED).introduce("Ann", "Blue")
+        one.write("written")
+        until(lambda: httpx.post(f"{url}/text", json={"name": "welcome"}).json()["text"] == "written")
 
 
 def test_the_client_for_python_writes_in_a_document(environment: dict[str, str]) -> None:

@@ -18,6 +18,17 @@ const BASE = new URL(".", location.href);
 const KEY = "streamapp:key"; // as in the pages of other apps: it is asked for once
 const TOO_LARGE = 1009; // of a message that the server takes from nobody; 4413 is that of a document
 
+/** What the browser keeps of a person, and of a tab; with cookies blocked, when already looking throws, nothing. */
+const kept = { person: storage("localStorage"), tab: storage("sessionStorage") };
+
+function storage(place: "localStorage" | "sessionStorage"): Record<string, string> {
+  try {
+    return window[place];
+  } catch {
+    return {};
+  }
+}
+
 function element<E extends HTMLElement = HTMLElement>(id: string): E {
   return document.getElementById(id) as E;
 }
@@ -78,11 +89,11 @@ function item(words: string, style: string): HTMLElement {
 awareness.on("change", showPeople);
 
 const nameField = element<HTMLInputElement>("name");
-nameField.value = localStorage.getItem("editor.name") ?? "";
-const kept = Number(localStorage.getItem("editor.colour") ?? Math.floor(Math.random() * COLOURS.length));
+nameField.value = kept.person["editor.name"] ?? "";
+const ownColour = Number(kept.person["editor.colour"] ?? Math.floor(Math.random() * COLOURS.length));
 element("colours").append(
   ...COLOURS.map(({ name }, number) => {
-    const choice = Object.assign(document.createElement("input"), { type: "radio", name: "colour", value: number, checked: number === kept, ariaLabel: name, title: name });
+    const choice = Object.assign(document.createElement("input"), { type: "radio", name: "colour", value: number, checked: number === ownColour, ariaLabel: name, title: name });
     choice.className = `person-${number}`;
     return choice;
   }),
@@ -90,8 +101,8 @@ element("colours").append(
 
 function introduce(): void {
   const colour = Number(document.querySelector<HTMLInputElement>("#colours :checked")?.value ?? 0);
-  localStorage.setItem("editor.name", nameField.value);
-  localStorage.setItem("editor.colour", String(colour));
+  kept.person["editor.name"] = nameField.value;
+  kept.person["editor.colour"] = String(colour);
   const color = COLOURS[colour]?.hex ?? COLOURS[0].hex;
   awareness.setLocalStateField("user", { name: nameField.value.trim() || "Somebody", color, colorLight: `${color}33` });
 }
@@ -123,18 +134,18 @@ new EditorView({
 
 async function connect(): Promise<void> {
   if (await isRefused()) return;
-  const key = sessionStorage.getItem(KEY);
+  const key = kept.tab[KEY];
   provider.params = key ? { _token: key } : {};
   provider.connect();
 }
 
 /** Say whether the server refuses the document, and why, which a socket does not tell; where it is for the key ask for that. */
 async function isRefused(): Promise<boolean> {
-  const key = sessionStorage.getItem(KEY);
+  const key = kept.tab[KEY];
   const headers = { "content-type": "application/json", ...(key && { authorization: `Key ${key}` }) };
   const answer = await fetch(new URL("text", BASE), { method: "POST", headers, body: JSON.stringify({ name }) }).catch(() => undefined);
   const refusals: Record<number, () => void> = {
-    401: () => ask(key !== null),
+    401: () => ask(key !== undefined),
     422: () => say("closed", "A document's name has 1 to 64 letters, digits, dots, dashes and underscores"),
     507: () => say("closed", "The server has no room for another document"),
   };
@@ -153,7 +164,7 @@ function ask(wasWrong: boolean): void {
 }
 
 element("ask").addEventListener("submit", () => {
-  sessionStorage.setItem(KEY, element<HTMLInputElement>("key").value);
+  kept.tab[KEY] = element<HTMLInputElement>("key").value;
   void connect();
 });
 element("ask").addEventListener("cancel", () => say("closed", "Without the key nothing is shared. Load the page anew to be asked for it"));
