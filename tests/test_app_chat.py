@@ -451,6 +451,7 @@ def test_of_a_flood_what_is_too_much_is_left_out(join: Any) -> None:
     [
         "name=",
         "name=%20",
+        "name=%E2%80%8B%E2%80%AE",
         "name=a%0Ab",
         f"name={'x' * 41}",
         "key=me",
@@ -464,8 +465,9 @@ def test_a_name_or_key_that_is_none_is_refused(client: TestClient, query: str) -
     assert refusal.value.status_code == 422
 
 
-def test_the_models_name_is_nobody_elses(client: TestClient) -> None:
-    with client.websocket_connect("/chat/lobby?name=eLIZA%20") as socket:
+@pytest.mark.parametrize("name", ["eLIZA%20", "eL%E2%80%8BIZA"])
+def test_the_models_name_is_nobody_elses(client: TestClient, name: str) -> None:
+    with client.websocket_connect(f"/chat/lobby?name={name}") as socket:
         assert (closed := socket.receive())["code"] == 4422
         assert closed["reason"] == "eLIZA is the name of the model; choose another"
 

@@ -31,7 +31,7 @@ from .room import MODEL_NAME, Answers, ChatRoom
 MOST_EMPTY = 100  # rooms that are kept with what was said there when all have left
 
 Key = Annotated[str, Query(pattern=r"^[0-9A-Za-z-]{32,64}$", description="A secret of the client's own.")]
-Name = Annotated[str, Query(pattern=r"^[^\p{Cc}]*[^\p{Cc}\s][^\p{Cc}]*$", max_length=40)]
+Name = Annotated[str, Query(pattern=r"^[^\p{Cc}]*[^\p{C}\p{Z}][^\p{Cc}]*$", max_length=40)]
 
 
 class ReplyInput(BaseModel):
@@ -85,8 +85,9 @@ class ChatRooms(streamapp.App):
         self, socket: WebSocket, room: str, *, key: str | None, name: str, after: str = "", repeats: bool = False
     ) -> None:
         await socket.accept()  # before the room is looked for: it might be forgotten meanwhile
-        if name.strip().casefold() == MODEL_NAME.casefold():
-            raise InvalidInput(f"{name.strip()} is the name of the model; choose another")
+        seen = "".join(filter(str.isprintable, name)).strip()  # others may have signs in it that nobody sees
+        if seen.casefold() == MODEL_NAME.casefold():
+            raise InvalidInput(f"{seen} is the name of the model; choose another")
         await self._room(room, repeats).serve(socket, key=key or token_hex(16), name=name, after=after)
 
     def _room(self, name: str, repeats: bool) -> ChatRoom:
