@@ -1,7 +1,9 @@
 """The editor: texts that several write at once, through the app, by what y-websocket sends and by plain operations."""
 
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of th
 from apps.editor import document, journal
 from apps.editor.app import Editor
 from apps.editor.store import Store
-from apps.editor.wire import Kind, Step, buffer, number, sync
+from apps.editor.wire import Kind, Step, buffer, number, read_state, sync
 from tests.in_document import Peer, said_of
 
 from streamapp.errors import DefinitionError
@@ -329,6 +331,25 @@ def test_what_is_malformed_ends_its_own_socket_alone(shared: TestClient, kind: s
         assert (code, reason[:8]) == (4422, "Expected")
         one.write(1000, " and sound")
         assert str(one.settle()) == text_of(shared, name) == "safe and sound"
+
+
+def test_large_messages_are_read_one_after_the_other(server: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a few who send them keep all threads, in which edits are written."""
+    reading = threading.Lock()
+
+    def alone(data: bytes) -> dict[int, int]:
+        assert reading.acquire(blocking=False)
+        state = read_state(data)
+        reading.release()
+        return state
+
+    monkeypatch.setattr(document, "read_state", alone)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(server.websocket_connect(f"/documents/{name}")) for name in "abc"]
+        for socket in sockets:
+            socket.send_bytes(sync(Step.STATE, varied(20_000, 20_000 * b"\1\1")))
+        for socket in sockets:
+            assert [socket.receive_bytes() for _ in range(3)][2] == sync(Step.MISSING, varied(0, 0))
 
 
 def test_a_document_that_is_full_takes_deletes_alone(server: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,11 +38,11 @@ class Document:
         plain: who has it open by `plain`.
     """
 
-    def __init__(self, name: str, store: Store, text: SharedText, edits: list[Edit]) -> None:
+    def __init__(self, name: str, store: Store, reading: asyncio.Lock, text: SharedText, edits: list[Edit]) -> None:
         self.people = Presence()
         self.room = Room(history=0, presence=False, takes=bytes, max_messages_per_s=_RATE)
         self.plain = Room(history=0, presence=False, takes=Said, max_messages_per_s=_RATE)
-        self._name, self._store = name, store
+        self._name, self._store, self._reading = name, store, reading
         self._text = text
         self._bytes = sum(len(edit.content) for edit in edits)
         version = edits[-1].version if edits else 0
@@ -75,7 +75,7 @@ class Document:
             if self.people.say(member, content):
                 self._tell_presence_soon()
         elif step is Step.STATE:
-            await _read(read_state, content)
+            await self._read(read_state, content)
             async with self._turn:
                 member.send(sync(Step.MISSING, self._text.since(content)))
         else:
@@ -91,7 +91,7 @@ class Document:
 
     async def _merge(self, member: Member, step: Step, content: bytes) -> None:
         """Take in an update; where it needs edits that are not there, ask for them."""
-        update = await _read(read_update, content)
+        update = await self._read(read_update, content)
         async with self._turn:
             if self._text.lacks_for(update):
                 if step is Step.MISSING:
@@ -109,6 +109,13 @@ class Document:
                 await self._read_again()
                 raise
             self._tell(change, member)
+
+    async def _read(self, read: Callable[[bytes], Read], data: bytes) -> Read:
+        """Read what a client has sent; much of it beside the loop, one after the other: threads are for all."""
+        if len(data) <= _LARGE:
+            return read(data)
+        async with self._reading:
+            return await asyncio.to_thread(read, data)
 
     async def _part(self, places: set[Place], content: bytes, member: Member) -> None:
         """Take in an update that comes between halves of characters: in a copy of the text that has the halves."""
@@ -210,11 +217,6 @@ def _parted(whole: bytes, places: set[Place], content: bytes) -> tuple[SharedTex
     return SharedText([taken_apart(whole, places)]), read_update(content), content
 
 
-async def _read(read: Callable[[bytes], Read], data: bytes) -> Read:
-    """Read what a client has sent; much of it beside the loop."""
-    return await asyncio.to_thread(read, data) if len(data) > _LARGE else read(data)
-
-
 class _Opened:
     """A document that is open, or being read, and how many have it."""
 
@@ -232,7 +234,7 @@ class Documents:
     """Open documents by name: each once, and no longer than somebody has it."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store, self._reading = store, asyncio.Lock()
         self._opened: dict[str, _Opened] = {}
         self._freeing: set[asyncio.Task[None]] = set()
 
@@ -262,7 +264,7 @@ class Documents:
     async def _read(self, name: str) -> Document:
         if name not in self._store.names and len(self._store.names) >= MOST_DOCUMENTS:
             raise StorageFull(f"There are {MOST_DOCUMENTS} documents, and no room for another")
-        return Document(name, self._store, *await asyncio.to_thread(_load, self._store, name))
+        return Document(name, self._store, self._reading, *await asyncio.to_thread(_load, self._store, name))
 
     async def _free(self, name: str, opened: _Opened) -> None:
         if opened.document.done() and not opened.is_lost:
