@@ -175,6 +175,19 @@ def test_the_view_stays_as_it_was_turned_when_cubes_become_a_mesh(tab: Page, ser
 
 
 @pytest.mark.long
+@pytest.mark.long
+def test_a_view_is_zoomed_by_keyboard(tab: Page, server: str) -> None:
+    view = run(tab, server)
+    ended(tab)
+    begun = picture(view)
+    for _ in range(3):
+        view.press("+")
+    assert differs(begun, picture(view))
+    for _ in range(3):
+        view.press("-")
+    assert not differs(begun, picture(view))
+
+
 def test_however_many_previews_are_shown_the_gpu_holds_one_of_them(tab: Page, server: str) -> None:
     view = run(tab, server)
     ended(tab)

@@ -30,7 +30,7 @@ export default function SceneView({ content }: { content: Content }) {
   return (
     <div className="scene">
       <canvas ref={canvas} role="img" aria-label="3D view" tabIndex={0} />
-      <span className="note">{note} Drag to turn, scroll to zoom, arrow keys to move, with Shift to turn.</span>
+      <span className="note">{note} Drag to turn, scroll to zoom, arrow keys to move, with Shift to turn, + and - to zoom.</span>
     </div>
   );
 }
@@ -38,6 +38,7 @@ export default function SceneView({ content }: { content: Content }) {
 // What is framed stays so while what is shown is about as large, and about there: else each preview would shake the view.
 const MOST_GROWTH = 1.25;
 const MOST_SHIFT = 0.25; // of the radius
+const ZOOMS: Record<string, number> = { "+": 0.9, "=": 0.9, "-": 1 / 0.9 }; // on many keyboards + is = with Shift
 
 class View {
   #tell: (note: string) => void;
@@ -61,6 +62,7 @@ class View {
     this.#scene.add(this.#camera, new HemisphereLight(0xffffff, 0x667788, 1.5));
     this.#controls = new OrbitControls(this.#camera, canvas);
     this.#controls.listenToKeyEvents(canvas);
+    canvas.addEventListener("keydown", ({ key, ctrlKey, metaKey }) => ctrlKey || metaKey || this.#zoom(ZOOMS[key] ?? 1));
     this.#controls.addEventListener("change", () => this.#draw());
     this.#resize(canvas); // the first framing looks at its shape
     this.#resized = new ResizeObserver(() => this.#resize(canvas));
@@ -119,6 +121,12 @@ class View {
     this.#camera.updateProjectionMatrix();
     this.#controls.update();
     return (this.#framed = sphere);
+  }
+
+  #zoom(distance: number): void {
+    const { target } = this.#controls;
+    this.#camera.position.sub(target).multiplyScalar(distance).add(target);
+    this.#controls.update();
   }
 
   close(): void {
