@@ -27,7 +27,7 @@ settings.load_profile("any machine")
 # Half of the whole time. Begun last, one of them would run alone.
 SLOWEST = {
     *("test_playground.py", "test_js_client.py", "test_fal_client.py", "test_fal_js.py", "test_tiny_model.py"),
-    *("test_fal_realtime.py", "test_runpod_worker.py", "test_runpod_client.py"),
+    *("test_fal_realtime.py", "test_runpod_worker.py", "test_runpod_client.py", "test_webrtc_browser.py"),
 }
 
 
