@@ -98,7 +98,8 @@ def measure(tests: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
     for name, file in files.items():
         report = io.StringIO()
         percent = measured.report([file], file=report)
-        short = report.getvalue() if percent < (100 if name in WHOLE else REST_PERCENT) else ""
+        falls_short = percent < 100 if name in WHOLE else round(percent) < REST_PERCENT
+        short = report.getvalue() if falls_short else ""
         line = next((line for line in report.getvalue().splitlines() if line.startswith("TOTAL")), "no figure")
         found.append((name, failed + short, line))
         failed = failed and "its tests failed, see above\n"
