@@ -118,10 +118,18 @@ async def test_a_client_that_stays_after_the_cut_is_aborted() -> None:
     await connection.listener
 
 
+async def test_a_connection_that_is_ended_has_been_seen_off_by_the_server() -> None:
+    """Else uvicorn logs an error: "ASGI callable returned without completing response"."""
+    client = Client()
+    connection = connected(client)
+    await connection.abort()
+    assert connection.listener.done()
+
+
 async def test_under_a_foreign_server_nothing_is_cut() -> None:
     client = Client(lends_transport=False)
     connection = connected(client)
     await connection.fail()
-    connection.abort()
+    await connection.abort()
     assert (client.sent, client.ended_by) == ([], [])
     await ended(client, connection)

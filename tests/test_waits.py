@@ -60,7 +60,7 @@ WITHOUT = {
         "self._writable.wait()": "who sends has `send_timeout_s`, and the connection's end wakes it",
     },
     "streamapp/webrtc/peer.py": {
-        "gather(component, addresses)": "aioice's, which gives its servers 5 s",
+        "gather(component, own or [*addresses, *added])": "aioice's, which gives its servers 5 s",
         "self._opened.result()": "it is done",
     },
     "streamapp/sockets/rooms.py": {"self._news": "a member's writer, which ends with its session"},

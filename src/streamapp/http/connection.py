@@ -16,6 +16,7 @@ TRANSPORT_EXTENSION = "streamapp.transport"
 _PIECE_BYTES = 64 * 1024
 # From the event that says why to the cut: when a connection fails, Chromium's fetch drops what the page has not read.
 _LINGER_S = 0.1
+_SEEN_S = 1.0  # at most; a turn of the loop is all that it takes
 
 
 class Connection:
@@ -105,16 +106,20 @@ class Connection:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._send_timeout_s):
                 await asyncio.shield(self.listener)
-        self.abort()
+        await self.abort()
 
     async def disconnect(self) -> Message:
         """Receive what a response listens for."""
         return await asyncio.shield(self.listener)
 
-    def abort(self) -> None:
-        """End the connection now, whatever it still holds."""
+    async def abort(self) -> None:
+        """End the connection now, whatever it still holds; return when the server has seen it.
+
+        To a server that has not the app's return is a mistake of the app's, which it logs.
+        """
         if self._transport is not None:
             self._transport.abort()
+            await asyncio.wait([self.listener], timeout=_SEEN_S)
 
 
 async def disconnected(receive: Receive) -> None:

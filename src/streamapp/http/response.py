@@ -186,7 +186,7 @@ class EventStreamResponse(Response):
             respond = self._request = None  # with them go the scope, the body and the closures of all middleware
             await self._stream(connection, subscriber, events)
         except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
-            connection.abort()
+            await connection.abort()
         finally:
             connection.listener.cancel()
             self.job.detach(subscriber)
@@ -200,7 +200,9 @@ class EventStreamResponse(Response):
         while not subscriber.is_closed:
             if events:
                 if self._format != "sse" and any(event.kind in ABOUT_STREAM for event in events):
-                    return connection.abort()  # what is missing, or to be forgotten, has no place in these formats
+                    return (
+                        await connection.abort()
+                    )  # what is missing, or to be forgotten, has no place in these formats
                 body = self._news() + self._frame(events)
                 if events[-1].kind == "done":
                     return await connection.end(body)
@@ -210,7 +212,7 @@ class EventStreamResponse(Response):
                 del body  # a stream that waits keeps nothing of what it has sent
                 events.clear()
             if subscriber.is_dropped:
-                return connection.abort()
+                return await connection.abort()
             deliver = self._deliver if self._state is None else None
             if not await subscriber.wait(self._wait_s, deliver):
                 if (farewell := self._farewell()) is not None:
@@ -392,7 +394,7 @@ class ResultResponse(Response):
             if is_sent:  # servers call the end of a response a disconnect, too; what it does afterwards may go on
                 await _first_of(sending.task, ended)
             if not sending.task.done():
-                return connection.abort()
+                return await connection.abort()
             sending.task.result()
             if is_sent:
                 self.job.succeed(None)
