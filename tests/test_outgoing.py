@@ -107,6 +107,18 @@ async def test_a_slow_client_is_waited_for_as_long_as_it_reads() -> None:
     assert left == []
 
 
+async def test_by_asgi_a_large_message_has_its_time_for_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def timeout(seconds: float) -> asyncio.Timeout:
+        given.append(seconds)
+        return asyncio.timeouts.timeout(None)
+
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    await by_asgi(Asgi(), send_timeout_s=30).send(Message(b"a"), Message(b"a" * 200_000))
+    assert given == [30, 120]
+
+
 async def test_by_asgi_nothing_is_sent_at_once() -> None:
     out = by_asgi(send := Asgi())
     assert not out.is_ready

@@ -70,7 +70,7 @@ class Outgoing:
 
     async def _send_by_asgi(self, message: Message) -> None:
         try:
-            async with asyncio.timeout(self._send_timeout_s):
+            async with asyncio.timeout(self._send_timeout_s * (1 + len(message.content) // _PIECE_BYTES)):
                 await self._send(message.asgi)
         except RuntimeError as error:  # what uvicorn raises where a close frame was faster
             raise ConnectionAbortedError("the client has left") from error
