@@ -200,9 +200,8 @@ class EventStreamResponse(Response):
         while not subscriber.is_closed:
             if events:
                 if self._format != "sse" and any(event.kind in ABOUT_STREAM for event in events):
-                    return (
-                        await connection.abort()
-                    )  # what is missing, or to be forgotten, has no place in these formats
+                    # What is missing, or to be forgotten, has no place in these formats.
+                    return await connection.abort()
                 body = self._news() + self._frame(events)
                 if events[-1].kind == "done":
                     return await connection.end(body)

@@ -341,7 +341,7 @@ class _LargeResponse(Response):
                 await connection.write(part)
             await connection.end(b"")
         except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
-            connection.abort()
+            await connection.abort()
         finally:
             connection.listener.cancel()
 

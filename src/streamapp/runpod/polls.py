@@ -107,7 +107,7 @@ class PollResponse(Response):
         try:
             await self._poll(connection, until)
         except OSError:  # the client does not read (TimeoutError), or has left (what servers of ASGI 2.4 raise)
-            connection.abort()
+            await connection.abort()
         finally:
             connection.listener.cancel()
 
