@@ -489,11 +489,11 @@ async def test_who_goes_through_a_jobs_events_is_its_reader_until_it_leaves() ->
     job = new()
     job.start()
     events = job.events(takes_over=True)
-    job.channel.emit(to_event("a"))
+    job.channel.emit_at_once(to_event("a"))
     assert (await anext(events)).json() == "a"
     next_one = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0)
-    job.channel.emit(to_event("b"))
+    job.channel.emit_at_once(to_event("b"))
     assert (await next_one).json() == "b"
     await events.aclose()
     assert job.status == "cancelled"

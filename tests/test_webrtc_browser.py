@@ -31,7 +31,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server(own_network: str) -> Iterator[str]:
-    with serving(APP, env=os.environ) as (url, _):
+    # By loopback, which it would take as well, a lost network is none.
+    with serving(APP, env={**os.environ, "STREAMAPP_WEBRTC_ADDRESSES": own_network}) as (url, _):
         yield url
 
 
