@@ -363,15 +363,17 @@ def test_a_job_that_is_over_does_not_wait_for_its_encoding(started: Started, gat
 
 
 def test_a_result_that_nobody_wants_any_more_is_not_encoded(started: Started, gate: Gate) -> None:
-    worker, image = started(), Pixels(Gate())
-    first, unwanted, last = (
-        new(lambda stream: Pixels(gate)),
-        new(lambda stream: image),
-        new(lambda stream: Pixels(gate)),
-    )
+    worker, image, begun = started(), Pixels(Gate()), threading.Semaphore(0)
+
+    def draw_last(stream: Stream) -> Pixels:
+        begun.release()
+        return Pixels(gate)
+
+    first, unwanted, last = new(lambda stream: Pixels(gate)), new(lambda stream: image), new(draw_last)
     for job in (first, unwanted, last):
         worker.submit(job)
     gate.wait()
+    assert begun.acquire(timeout=WAIT_S)  # so the result before it waits for the encoder
     unwanted.cancel()
     gate.opened.set()
     assert over(last).status == "succeeded"

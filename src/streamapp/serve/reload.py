@@ -60,8 +60,8 @@ def _start(command: Sequence[str], fd: int) -> "subprocess.Popen[bytes]":
 
 
 def _stop(child: "subprocess.Popen[bytes]", timeout_s: float) -> None:
-    child.terminate()
     try:
+        child.terminate()
         child.wait(timeout_s)
     except subprocess.TimeoutExpired:
         logger.warning("the app did not end within %g s and is killed", timeout_s)
