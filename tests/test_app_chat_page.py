@@ -218,7 +218,9 @@ def test_another_room_is_chosen_by_the_address_or_in_the_page(url: str, tab: Ope
 @pytest.mark.long
 @pytest.mark.parametrize("hash", ["..", "%", "a%2Fb", 61 * "🍵", "%00", "&?%25"])
 def test_whatever_stands_in_the_address_leads_to_a_room(url: str, tab: Opener, hash: str) -> None:
-    tab(f"{url}/#{hash}")
+    ann = tab(f"{url}/#{hash}")
+    ann.say("hi")
+    expect(ann.messages.first).to_contain_text("hi")
 
 
 @needs_chromium

@@ -20,6 +20,7 @@ from axe_playwright_python.sync_playwright import Axe
 from diffusers import StableDiffusionXLImg2ImgPipeline
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.live_page import CORNER, MIDDLE, PROMPT, ROOT, colour, draw, opened, serving
+from tests.small_models import one_thread  # noqa: F401 - a fixture
 from tests.waiting import LONG_S, WAIT_S, until
 
 import streamapp
@@ -50,15 +51,6 @@ def blob(width: int = 256, height: int = 256) -> streamapp.Image:
 
 
 DRAWN = {"prompt": PROMPT, "image_url": blob().data_uri(), "seed": 7}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: these tensors are too small to share out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

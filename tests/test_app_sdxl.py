@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
+from tests.small_models import one_thread  # noqa: F401 - a fixture
 
 from streamapp.testing import TestClient
 from streamapp_client import Event, InvalidInput
@@ -20,15 +21,6 @@ from apps.sdxl.app import EMBEDDED_MODEL, Sdxl, load_pipeline
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
 
 QUICK = {"prompt": "a red circle on a blue background", "num_inference_steps": 2}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: these tensors are too small to share out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

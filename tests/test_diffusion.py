@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +30,7 @@ from diffusers import (
 )
 from PIL import Image, ImageChops, ImageStat
 from tests import tiny_pipelines
+from tests.small_models import one_thread  # noqa: F401 - a fixture
 from tests.waiting import WAIT_S
 
 from streamapp import App, endpoint
@@ -122,15 +123,6 @@ def picture(preview: dict[str, Any]) -> Image.Image:
 
 def scheduler(name: str, **config: Any) -> Any:
     return getattr(diffusers, f"{name}Scheduler")(**config)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: these tensors are too small to share out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
