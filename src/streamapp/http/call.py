@@ -91,6 +91,12 @@ def _weighed(part: str) -> tuple[str, float]:
     return kind.strip(), weight
 
 
+def path_in(scope: Scope) -> str:
+    """Return the path that is asked for, without what the server around has put before it."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def caller_in(scope: Scope) -> str:
     """Return who sends a request."""
     caller: str = scope.get(CALLER, "")

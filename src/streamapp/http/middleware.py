@@ -22,7 +22,7 @@ from ..budget import SHARE, Budget
 from ..errors import ErrorReport, MalformedRequest, PayloadTooLarge, StreamAppError, Unauthorized, describe
 from ..jobs.job import new_job_id
 from ..process.logs import logger
-from .call import CALLER, header_in, payer_in
+from .call import CALLER, header_in, path_in, payer_in
 from .handling import handled
 from .response import ErrorResponse
 from .tokens import ShownTokens, Tokens
@@ -161,7 +161,7 @@ class RequestId:
 
 def _is_fals(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     """Say whether one of fal's clients asks: by the path, by a header of fal's, or by its name."""
-    if scope["path"].removeprefix(scope.get("root_path", "")).startswith(_FALS_PATHS):
+    if path_in(scope).startswith(_FALS_PATHS):
         return True
     if headers.get(b"user-agent", b"").startswith((FALS_PYTHON, FALS_JAVASCRIPT)):
         return True
@@ -232,13 +232,13 @@ class ApiKey:
         return Unauthorized("the API key is missing or wrong; send the header Authorization: Key <key>")
 
     def _is_open(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_in(scope)
         is_page = scope.get("method") == "GET" and path in self._open_pages
         is_open = is_page or path in self._open_paths or path.startswith(_OPEN_FOLDERS)
         return is_open and scope["type"] == "http" and len(scope["query_string"]) <= _MAX_OPEN_QUERY
 
     def _is_faces(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_in(scope)
         return scope["type"] == "http" and any(guard.fullmatch(path) for guard in self._own_guards)
 
     def _is_allowed(self, scope: Scope) -> bool:
@@ -251,7 +251,7 @@ class ApiKey:
 
     def _by_token(self, scope: Scope) -> ASGIApp | None:
         """Return what answers a handshake that shows a token of ours; None where it opens nothing here."""
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_in(scope)
         for shown, field in self._shown_tokens:
             app = shown.app_at(path)
             token = self._tokens.read(_value_in(scope["query_string"], field)) if app in self._app_names else None
@@ -322,7 +322,7 @@ class BodyLimit:
             share.let_go(self)
 
     def _is_upload(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_in(scope)
         return path in self._upload_paths or (scope["method"] == "PUT" and path.startswith(FILES))
 
     def _too_large(self) -> PayloadTooLarge:

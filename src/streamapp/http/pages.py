@@ -32,6 +32,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..app import App
 from ..errors import DefinitionError
 from ..process.threads import in_pool
+from .call import path_in
 
 #: what `make playground` has built
 BUILT = files("streamapp") / "playground" / "dist"
@@ -249,7 +250,7 @@ class Pages:
 
     async def find(self, request: Request) -> Response | None:
         """Return the file that a GET or HEAD asks for, or what leads there; None where there is none."""
-        path = path_in(request)
+        path = path_in(request.scope)
         if request.method not in _METHODS:
             return None
         if path in self._clients:
@@ -273,12 +274,6 @@ class Pages:
             for file in itertools.islice(_files(page.folder), _CHECKED_FILES):
                 *folders, name = file.relative_to(page.folder).parts
                 yield "/".join((page.prefix, *folders, "" if name == _INDEX else name))
-
-
-def path_in(request: Request) -> str:
-    """Return the path that a request asks for, without what the server around has put before it."""
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 @cache

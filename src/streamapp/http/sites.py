@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..addresses import address_in, is_loopback
 from ..errors import ErrorReport
 from ..process.logs import logger
-from .call import header_in
+from .call import header_in, path_in
 from .middleware import FILES, refuse
 
 #: in the scope, where a proxy's word stands in its place: the `Host` that the request came with
@@ -85,7 +85,7 @@ class CrossSite:
                 self._warn(scope, page, "is answered, but the page cannot read it")
         elif _is_link(scope, headers):
             scope = {**scope, _IS_LINK: True}
-        elif not (_is_get(scope) and scope["path"].removeprefix(scope.get("root_path", "")).startswith(FILES)):
+        elif not (_is_get(scope) and path_in(scope).startswith(FILES)):
             self._warn(scope, page, "is refused")
             error = ErrorReport(403, "cross_site", f"requests from other web sites are refused; {_NAME_IT}")
             return refuse(error, {}, scope, receive, send)

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..budget import SHARE, Share
 from ..endpoint import EndpointSpec
 from ..errors import JobNotFound, MalformedRequest, NotFound, StreamAppError, describe
-from ..http.call import HeaderList, caller_in
+from ..http.call import HeaderList, caller_in, path_in
 from ..http.connection import Connection, disconnected
 from ..http.face import ASKED_PATH, SUBMISSION, Face, Submission
 from ..http.response import ErrorResponse
@@ -93,7 +93,7 @@ class RunpodPaths:
         """Answer one request, or pass it on."""
         if scope["type"] != "http" or "/v2/" not in scope["path"]:  # most are not: no pattern for them
             return self.app(scope, receive, send)
-        match = _PATH.fullmatch(scope["path"].removeprefix(scope.get("root_path", "")))
+        match = _PATH.fullmatch(path_in(scope))
         return self.app(scope, receive, send) if match is None else self._serve(match, scope, receive, send)
 
     async def _serve(self, match: re.Match[str], scope: Scope, receive: Receive, send: Send) -> None:

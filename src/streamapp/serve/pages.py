@@ -13,8 +13,9 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from ..errors import DefinitionError, NotFound, describe
+from ..http.call import path_in
 from ..http.middleware import refuse
-from ..http.pages import Pages, path_in
+from ..http.pages import Pages
 from ..process.logs import logger
 from ..runtime import Runtime, ServedApp
 
@@ -66,7 +67,7 @@ def add_roots(api: FastAPI, runtime: Runtime, pages: Pages) -> None:
 async def find_page(pages: Pages, request: Request) -> Response | None:
     """Return the file that a GET or HEAD asks for, where it is not hidden: an endpoint may answer POST beside it."""
     page = await pages.find(request)
-    is_hidden = page is not None and path_in(request) not in pages.roots and _is_got(request.app, request.scope)
+    is_hidden = page is not None and path_in(request.scope) not in pages.roots and _is_got(request.app, request.scope)
     return None if is_hidden else page
 
 
