@@ -176,6 +176,7 @@ def test_a_document_that_nobody_has_open_is_freed(editor: Editor, server: TestCl
 
 
 def test_only_one_process_has_a_folder(folder: Path, server: TestClient) -> None:
+    assert text_of(server) == ""  # the one that has it is there
     with pytest.raises(DefinitionError, match="name another one"):
         Editor().setup()
 

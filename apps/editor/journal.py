@@ -41,6 +41,7 @@ class Journal:
     def append(self, content: bytes) -> None:
         """Count an edit, and have it written."""
         self.version += 1
+        self._store.names.add(self._name)  # from now on it is one of those that are counted
         self._unwritten.append(Edit(self.version, content))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())

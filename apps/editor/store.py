@@ -30,7 +30,7 @@ class Store:
     """Read and write edits, in any thread; every method blocks.
 
     Attributes:
-        names: of all documents.
+        names: of all documents; of one whose first edit is being written, too.
 
     Raises:
         DefinitionError: another process has the folder, or what is in it is no such database.
