@@ -30,13 +30,13 @@ install: $(STAMP) ## set up the virtual environment
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(PIP) --editable ".[diffusion,tls,webrtc,dev]"
+	$(PIP) --editable ".[diffusion,llm,tls,webrtc,dev]"
 	@touch $@
 
 install-runtime: ## set up what serving needs and no more (the Dockerfile's)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(PIP) ".[diffusion]"
+	$(PIP) ".[diffusion,llm]"
 
 demo: install ## serve the SDXL app and watch one image being made
 	$(BIN)/python apps/sdxl/demo.py

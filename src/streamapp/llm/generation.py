@@ -1,0 +1,169 @@
+"""Say what is asked of a language model, and what comes of it: plain data, whatever makes the tokens.
+
+Prompt and tokens are ids of the model's tokenizer. Texts are the reader's: `text` (detokenization) makes them.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict
+
+#: why a sequence has ended: an end-of-sequence token or a stop string; `max_tokens` or the room in the cache; a call
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Say how tokens are chosen; checked where it is made.
+
+    Attributes:
+        max_tokens: at most so many are made; None is as many as there is room for.
+        temperature: 0 takes the likeliest token each time (greedy), up to 2.
+        top_p: in (0, 1]; top_k: 0 is all; min_p: in [0, 1].
+        presence_penalty, frequency_penalty: in [-2, 2], over what was made, as OpenAI defines them.
+        repetition_penalty: over 0, over prompt and what was made, as transformers has it; 1 is none.
+        logit_bias: token id to what is added, in [-100, 100].
+        seed: the same one gives the same tokens; None is a new one each time. Choice `i` of several has `seed + i`.
+        stop: texts that end it; the text stops before them. Up to 16.
+        logprobs: how many alternatives are told with each token, 0 to 20; None is no logprobs at all.
+        n: how many choices of the same prompt.
+    Raises:
+        InvalidInput: a value is out of its range; says which, what came and what to write.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    logprobs: int | None = None
+    n: int = 1
+
+
+class Chosen(NamedTuple):
+    """Hold one token as a backend has made it."""
+
+    id: int
+    #: its logarithmic probability in the model's own distribution, where that was asked for
+    logprob: float | None = None
+    #: the likeliest tokens and theirs, as many as were asked for
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+class Running:
+    """Hold one sequence that a backend makes tokens of: one choice of a request.
+
+    Attributes:
+        prompt: token ids.
+        made: what came so far and was not taken by its reader; a backend appends, `Engine` takes.
+        finish_reason: why no more will come; None while it goes on. `tool_calls` is none of a backend's.
+        error: why it has failed; nothing more comes then.
+    """
+
+    __slots__ = ("error", "finish_reason", "made", "prompt", "sampling", "seed")
+
+    def __init__(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> None:
+        self.prompt = tuple(prompt)
+        self.sampling = sampling
+        self.seed = seed
+        self.made: deque[Chosen] = deque()
+        self.finish_reason: FinishReason | None = None
+        self.error: BaseException | None = None
+
+
+class Backend(Protocol):
+    """Make tokens of several sequences at a time. All methods are called under one lock, by one thread at a time.
+
+    It ends a sequence at a token of `ends` (which is in `made`), at `max_tokens` and where its room ends. Stop strings,
+    `n` and texts are the engine's.
+
+    Attributes:
+        max_length: tokens that a sequence may have, prompt and what is made.
+        vocabulary: ids are below it.
+    """
+
+    max_length: int
+    vocabulary: int
+
+    def add(self, sequence: Running) -> None:
+        """Take a sequence in that was checked: its prompt is 1 to `max_length - 1` ids below `vocabulary`. It may wait
+        for a place.
+
+        Raises:
+            InvalidInput: this backend cannot do what its sampling asks for.
+        """
+        ...
+
+    def step(self) -> None:
+        """Make at least one token of a sequence, or end one; blocks. A failure ends those that it concerns, by their
+        `error`, and nobody else's, and the next `add` is served.
+        """
+        ...
+
+    def drop(self, sequence: Running) -> None:
+        """Let go of a sequence, at its end or before it; no further token is made of it."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+class Usage(TypedDict):
+    """Count tokens, as OpenAI tells them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class LogProb(TypedDict):
+    """Tell a token's logarithmic probability."""
+
+    token: int
+    text: str
+    logprob: float
+
+
+class Token(TypedDict, total=False):
+    """Tell one token: the text that is decided with it, which may be empty."""
+
+    text: str
+    token: int
+    index: int
+    #: where they were asked for
+    logprob: float
+    top_logprobs: list[LogProb]
+
+
+class Ending(TypedDict):
+    """Tell the end of a choice: the whole text."""
+
+    text: str
+    index: int
+    finish_reason: FinishReason
+    usage: Usage
+
+
+class TextModel(Protocol):
+    """Answer prompts and conversations: `Engine`, or what stands in for one.
+
+    What comes is `Token`s, and for each choice an `Ending`: an iterator in the thread of a `def` endpoint, or an async
+    one. Closing it ends the making.
+    """
+
+    def stream(self, prompt: str | Sequence[int], **sampling: Any) -> Iterator[Token | Ending]:
+        """Go on behind a prompt; keywords are those of `Sampling`."""
+        ...
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = (), **sampling: Any
+    ) -> Iterator[Token | Ending]:
+        """Answer the last message of a conversation, as the model's chat template has it."""
+        ...

@@ -1,0 +1,1 @@
+"""OpenAI's face: its clients ask for texts, pictures and speech of apps."""
