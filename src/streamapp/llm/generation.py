@@ -3,10 +3,13 @@
 Prompt and tokens are ids of the model's tokenizer. Texts are the reader's: `text` (detokenization) makes them.
 """
 
+import reprlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypedDict
+
+from ..errors import InvalidInput
 
 #: why a sequence has ended: an end-of-sequence token or a stop string; `max_tokens` or the room in the cache; a call
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -17,14 +20,16 @@ class Sampling:
     """Say how tokens are chosen; checked where it is made.
 
     Attributes:
-        max_tokens: at most so many are made; None is as many as there is room for.
-        temperature: 0 takes the likeliest token each time (greedy), up to 2.
+        max_tokens: at most so many are made, and no more than there is room for, which is what None says.
+        temperature: 0 takes the likeliest token each time (greedy), up to 2. Where it, `top_p` or `top_k` is None it is
+            what the model's generation config says, or else 1, 1 and 0.
         top_p: in (0, 1]; top_k: 0 is all; min_p: in [0, 1].
         presence_penalty, frequency_penalty: in [-2, 2], over what was made, as OpenAI defines them.
         repetition_penalty: over 0, over prompt and what was made, as transformers has it; 1 is none.
         logit_bias: token id to what is added, in [-100, 100].
-        seed: the same one gives the same tokens; None is a new one each time. Choice `i` of several has `seed + i`.
-        stop: texts that end it; the text stops before them. Up to 16.
+        seed: the same one gives the same tokens, of 64 bits; None is a new one each time. Choice `i` of several has
+            `seed + i`.
+        stop: texts that end it, up to 16, or one; the text stops before them.
         logprobs: how many alternatives are told with each token, 0 to 20; None is no logprobs at all.
         n: how many choices of the same prompt.
     Raises:
@@ -44,6 +49,74 @@ class Sampling:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     n: int = 1
+
+    def __post_init__(self) -> None:
+        for name, (lowest, highest) in _WHOLE.items():
+            check_whole(name, getattr(self, name), lowest, highest)
+        for name, (lowest, highest) in _REAL.items():
+            _check_real(name, getattr(self, name), lowest, highest)
+        for name in ("top_p", "repetition_penalty"):
+            if getattr(self, name) == 0:
+                raise wrong(name, "more than 0", 0)
+        if not isinstance(self.logit_bias, Mapping):
+            raise wrong("logit_bias", "token ids and what is added to each, as {50256: -100}", self.logit_bias)
+        for token, bias in self.logit_bias.items():
+            check_whole("logit_bias", token, 0, _MOST)
+            _check_real("logit_bias", bias, -100, 100)
+        object.__setattr__(self, "stop", _stops(self.stop))
+
+
+_MOST = 2**63 - 1
+_OPTIONAL = {"max_tokens", "temperature", "top_p", "top_k", "seed", "logprobs"}
+_WHOLE: dict[str, tuple[int, int]] = {
+    "max_tokens": (1, _MOST),
+    "top_k": (0, _MOST),
+    "seed": (-(2**63), _MOST),
+    "logprobs": (0, 20),
+    "n": (1, 128),
+}
+_REAL: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (0, 10),
+}
+
+
+def wrong(field: str, expected: str, value: object) -> InvalidInput:
+    """Return the error that says of a field what was expected, and what came."""
+    message = f"{field}: expected {expected}, got {reprlib.repr(value)}"
+    return InvalidInput(message, detail=[{"loc": [field], "msg": message, "type": "value_error"}])
+
+
+def check_whole(name: str, value: object, lowest: int, highest: int) -> None:
+    """See that a field is a whole number within bounds; True is none."""
+    if value is None and name in _OPTIONAL:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise wrong(name, f"a whole number {_within(lowest, highest)}", value)
+
+
+def _check_real(name: str, value: object, lowest: float, highest: float) -> None:
+    if value is None and name in _OPTIONAL:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool) or not lowest <= value <= highest:  # NaN is not
+        raise wrong(name, f"a number {_within(lowest, highest)}", value)
+
+
+def _within(lowest: float, highest: float) -> str:
+    return f"from {lowest} to {highest}" if highest < _MOST else f"from {lowest} on"
+
+
+def _stops(stop: object) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else stop
+    if not isinstance(stops, Sequence) or not all(isinstance(text, str) and text for text in stops):
+        raise wrong("stop", "texts that are not empty", stop)
+    if len(stops) > 16:
+        raise wrong("stop", "up to 16 texts", stop)
+    return tuple(stops)
 
 
 class Chosen(NamedTuple):
