@@ -1,6 +1,6 @@
 """Say what a request of OpenAI's comes to: a job of an endpoint, and how its events are told."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,13 +9,17 @@ from starlette.responses import Response
 from ..endpoint import EndpointSpec
 from ..jobs.events import Event
 from ..jobs.job import Job
+from ..settings import MediaForm, Settings
 
 
 class Telling(Protocol):
-    """Tell a job's events as one of OpenAI's paths does."""
+    """Tell a job's events as one of OpenAI's paths does; on the loop, but where `Asked.encodes_media`.
+
+    Each may raise an error of ours, which is told as that of a job that has failed.
+    """
 
     def told(self, event: Event) -> bytes:
-        """Return the server-sent blocks for an event that is no end, or nothing; on the loop."""
+        """Return the server-sent blocks for an event that is no end, or nothing."""
         ...
 
     def ended(self, job: Job) -> bytes:
@@ -35,6 +39,10 @@ class Asked:
         input: the endpoint's, as a client of its own would send it.
         streams: the events are told as they come.
         says_done: `[DONE]` ends the stream.
+        shows_previews: the endpoint is to make previews: they are told.
+        encodes_media: the telling takes long: its methods are called in a thread, by `in_encoder`, one at a time.
+        media: where the job's files are, as `JobRequest.media` says.
+        answer: makes the answer instead of the telling: what is no event stream, and sent while it is made.
     """
 
     spec: EndpointSpec
@@ -42,3 +50,7 @@ class Asked:
     telling: Telling
     streams: bool
     says_done: bool = True
+    shows_previews: bool = False
+    encodes_media: bool = False
+    media: MediaForm | None = None
+    answer: Callable[[Job, Settings], Response] | None = None
