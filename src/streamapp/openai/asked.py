@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from ..endpoint import EndpointSpec
@@ -54,3 +56,15 @@ class Asked:
     encodes_media: bool = False
     media: MediaForm | None = None
     answer: Callable[[Job, Settings], Response] | None = None
+
+
+def refusal(field: str, message: str) -> RequestValidationError:
+    """Say of one field of a request's body why it cannot be taken, as pydantic says it of others."""
+    return RequestValidationError([{"type": "value_error", "loc": ("body", field), "msg": message, "input": None}])
+
+
+def fields_of(adapter: TypeAdapter[Any]) -> frozenset[str]:
+    """Return the names that an endpoint's input has, as clients write them; none where it is no object."""
+    schema = adapter.json_schema()
+    named = schema.get("$ref", "").rpartition("/")[2]
+    return frozenset(schema.get("$defs", {}).get(named, schema).get("properties", ()))
