@@ -3,9 +3,10 @@
 from typing import Annotated, Any
 
 import pytest
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter
 
-from streamapp.openai.asked import fields_of, refusal
+from streamapp.openai.asked import fields_of, own_fields, read_body, refusal
 
 
 class Text(BaseModel):
@@ -22,3 +23,17 @@ def test_the_fields_of_an_input_are_those_that_clients_write(annotation: Any, fi
 def test_a_refusal_names_the_field() -> None:
     (error,) = refusal("n", "write 1").errors()
     assert (error["loc"], error["msg"]) == (("body", "n"), "write 1")
+
+
+def test_a_body_that_is_not_as_documented_is_refused_by_its_field() -> None:
+    assert read_body(Text, {"text": "a", "more": 1}).text == "a"
+    with pytest.raises(RequestValidationError) as refused:
+        read_body(Text, {})
+    assert refused.value.errors()[0]["loc"] == ("body", "text")
+
+
+def test_fields_besides_the_documented_are_the_input_s_own() -> None:
+    given = {"n": 1, "seed": 2, "size": None, "more": None}
+    assert own_fields(given, {"seed", "text"}, {"n"}) == {"seed": 2}
+    with pytest.raises(RequestValidationError, match="besides OpenAI's the model takes seed, text"):
+        own_fields({"seeds": 2}, {"seed", "text"}, {"n"})

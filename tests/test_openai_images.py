@@ -142,7 +142,16 @@ def test_null_is_nothing(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("size", "64x32"), ("size", "huge"), ("size", "0x8"), ("n", 2), ("n", 0), ("n", 11), ("prompt", "")),
+        *(
+            ("size", "64x32"),
+            ("size", "huge"),
+            ("size", "0x8"),
+            ("n", 2),
+            ("n", 0),
+            ("n", 11),
+            ("n", "1"),
+            ("prompt", ""),
+        ),
         *(("prompt", None), ("quality", "high"), ("background", "transparent"), ("style", "natural"), ("seed", 1)),
         *(("frame_count", 4), ("output_format", "gif"), ("output_compression", 101), ("output_compression", 50)),
         *(("partial_images", 4), ("partial_images", -1), ("response_format", "file"), ("moderation", "none")),

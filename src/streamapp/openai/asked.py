@@ -1,17 +1,19 @@
 """Say what a request of OpenAI's comes to: a job of an endpoint, and how its events are told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from ..endpoint import EndpointSpec
 from ..jobs.events import Event
 from ..jobs.job import Job
 from ..settings import MediaForm, Settings
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Telling(Protocol):
@@ -58,9 +60,35 @@ class Asked:
     answer: Callable[[Job, Settings], Response] | None = None
 
 
+def read_body(model: type[M], given: Mapping[str, Any]) -> M:
+    """Return a request's body as what OpenAI documents.
+
+    Raises:
+        RequestValidationError: a field is not as documented.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in errors]) from None
+
+
 def refusal(field: str, message: str) -> RequestValidationError:
     """Say of one field of a request's body why it cannot be taken, as pydantic says it of others."""
     return RequestValidationError([{"type": "value_error", "loc": ("body", field), "msg": message, "input": None}])
+
+
+def own_fields(given: Mapping[str, Any], fields: Set[str], documented: Set[str]) -> dict[str, Any]:
+    """Return what a body says beside what is documented, for the fields of the endpoint's input, as `extra_body` has
+    it.
+
+    Raises:
+        RequestValidationError: the input has no such field.
+    """
+    own = {name: value for name, value in given.items() if name not in documented and value is not None}
+    for name in own.keys() - fields:
+        raise refusal(name, f"unknown parameter; besides OpenAI's the model takes {', '.join(sorted(fields))}")
+    return own
 
 
 def fields_of(adapter: TypeAdapter[Any]) -> frozenset[str]:

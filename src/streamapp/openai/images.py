@@ -16,8 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import pybase64
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.responses import Response
 
 from ..endpoint import EndpointSpec
@@ -27,7 +26,7 @@ from ..jobs.job import Job
 from ..media import Image, ImageFormat, is_data_uri, shown
 from ..stores.files import FileStore
 from ..workers.binding import url_of
-from .asked import Asked, fields_of, refusal
+from .asked import Asked, fields_of, own_fields, read_body, refusal
 
 _FORMATS: dict[str, ImageFormat] = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _USAGE = {
@@ -38,14 +37,12 @@ _USAGE = {
 }
 # What a request may say of the pictures, with the values that say what holds anyway: OpenAI's defaults, old and new.
 _USUAL = {"quality": ("auto", "standard"), "background": ("auto", "opaque"), "style": ("vivid",)}
-# What is never an input's: which app it is for, and how it is answered.
-_OURS = {"model", "stream", "partial_images", "response_format"}
 
 
 class _Body(BaseModel):
-    """Hold what OpenAI documents; an endpoint's own fields come beside it, as `extra_body` has them."""
+    """Hold what OpenAI documents; the others of its fields, as of GIFs, count as unknown."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(strict=True)
 
     prompt: Annotated[str, Field(min_length=1)]
     model: str | None = None
@@ -64,6 +61,11 @@ class _Body(BaseModel):
     safety_identifier: str | None = None
 
 
+_DOCUMENTED = frozenset(_Body.model_fields)
+# What is never an input's: which app it is for, and how it is answered.
+_OURS = {"model", "stream", "partial_images", "response_format"}
+
+
 class Images:
     """Ask one endpoint for pictures.
 
@@ -78,6 +80,7 @@ class Images:
         self._spec = spec
         self._files = files
         self._fields = fields_of(adapter)
+        self._passed = self._fields - _OURS
         if "prompt" not in self._fields or spec.kind == "response":
             raise DefinitionError(
                 f"OpenAI(images={spec.path!r}) on {spec.function.__qualname__}: expected an endpoint whose input has a "
@@ -90,19 +93,13 @@ class Images:
         Raises:
             RequestValidationError: a field is not as documented, or cannot be honoured.
         """
-        try:
-            body = _Body.model_validate(given)
-        except ValidationError as error:
-            raise RequestValidationError(
-                [{**e, "loc": ("body", *e["loc"])} for e in error.errors(include_url=False)]
-            ) from None
-        own = {name: given[name] for name in self._fields & given.keys() - _OURS if given[name] is not None}
+        body = read_body(_Body, given)
         streams = bool(body.stream)
         partial_images = body.partial_images or 0 if streams else 0
         self._check(body)
         return Asked(
             spec=self._spec,
-            input={**own, **self._sized(body), **self._counted(body)},
+            input=own_fields(given, self._fields, _DOCUMENTED - self._passed) | self._sized(body) | self._counted(body),
             telling=_Pictures(body, self._files, partial_images),
             streams=streams,
             says_done=False,
@@ -112,9 +109,6 @@ class Images:
         )
 
     def _check(self, body: _Body) -> None:
-        for name in body.model_extra or ():
-            if name not in self._fields and (body.model_extra or {})[name] is not None:
-                raise refusal(name, f"unknown parameter: the model takes {', '.join(sorted(self._fields))}")
         for name, usual in _USUAL.items():
             value = getattr(body, name)
             if value is not None and value not in usual and name not in self._fields:
