@@ -1,5 +1,7 @@
 """Make text by language models, for many readers at a time."""
 
-from .generation import Ending, LogProb, Sampling, Token, Usage
+from .engine import Engine, EngineStatistics
+from .generation import Ending, LogProb, Sampling, TextModel, Token, Usage
+from .named import named
 
-__all__ = ["Ending", "LogProb", "Sampling", "Token", "Usage"]
+__all__ = ["Ending", "Engine", "EngineStatistics", "LogProb", "Sampling", "TextModel", "Token", "Usage", "named"]

@@ -53,8 +53,8 @@ class Sampling:
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _WHOLE.items():
             check_whole(name, getattr(self, name), lowest, highest)
-        for name, (lowest, highest) in _REAL.items():
-            _check_real(name, getattr(self, name), lowest, highest)
+        for name, (least, most) in _REAL.items():
+            _check_real(name, getattr(self, name), least, most)
         for name in ("top_p", "repetition_penalty"):
             if getattr(self, name) == 0:
                 raise wrong(name, "more than 0", 0)

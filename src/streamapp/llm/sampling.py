@@ -20,7 +20,8 @@ from ..errors import EndpointFailed
 from .generation import Chosen, Running, Sampling
 
 _LEAST = -9999.0  # what is told of a token that cannot come, as vLLM does: JSON has no infinity
-_BITS = 48  # of a draw: 1 - 2**-48 times a sum of probabilities is less than that sum, in float64
+_BITS = 48
+_UNIT = 2.0**-48  # of a draw: 1 - 2**-48 times a sum of probabilities is less than that sum, in float64
 
 
 class State:
@@ -37,7 +38,7 @@ class State:
 
     def draw(self) -> float:
         """Return the next number of the sequence's own, in [0, 1)."""
-        return self._draws.getrandbits(_BITS) / 2**_BITS
+        return self._draws.getrandbits(_BITS) * _UNIT
 
 
 class Sampler:
@@ -81,7 +82,7 @@ class _Penalties(NamedTuple):
         scores = torch.where(self.is_seen, repeated, scores)
         return scores - self.presence * (self.counts > 0) - self.frequency * self.counts
 
-    def count(self, tokens: Tensor) -> None:
+    def take_in(self, tokens: Tensor) -> None:
         """Take in what was chosen, a token for each row."""
         self.counts.scatter_add_(1, tokens[:, None], torch.ones_like(self.repetition))
         self.is_seen.scatter_(1, tokens[:, None], True)
@@ -112,7 +113,7 @@ class _Plan:
         if self._drawn:
             tokens[self._drawn_rows] = self._draw(scores[self._drawn_rows])
         if self._penalties is not None:
-            self._penalties.count(tokens[self._penalties.rows])
+            self._penalties.take_in(tokens[self._penalties.rows])
         columns = [tokens.double()[:, None], logits.amax(-1, keepdim=True).isfinite().double()]
         if self._alternatives >= 0:
             columns += self._log_probabilities(logits, tokens)

@@ -1,0 +1,268 @@
+"""Stream the tokens of one model to many readers: what is asked is checked, made by a backend, and told as text.
+
+The engine has no thread. Who asks for a token, and finds none, makes the next one of every sequence that runs (`step`);
+what is others' waits in their sequences until they ask. So in an app with `max_running` its inference thread asks its
+jobs' generators in turn, and one forward serves all of them; elsewhere any thread may ask, one at a time.
+
+A sequence that nobody reads goes on to its end, at most `max_tokens` ahead, and then gives its place away. Closing the
+iterator ends it at once, and nobody else's.
+"""
+
+import asyncio
+import secrets
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ..errors import DefinitionError, Unavailable
+from .generation import (
+    Backend,
+    Chosen,
+    Ending,
+    FinishReason,
+    LogProb,
+    Running,
+    Sampling,
+    Token,
+    Usage,
+    check_whole,
+    wrong,
+)
+from .text import Writer, decoding
+
+
+class EngineStatistics(NamedTuple):
+    """Count what an engine has under way."""
+
+    #: choices that are being made, or wait for a place
+    running: int
+    #: tokens that were made and wait for their readers
+    unread: int
+
+
+class _Choice:
+    """Hold one choice of a request: its sequence, and its text so far."""
+
+    def __init__(self, index: int, sequence: Running, writer: Writer) -> None:
+        self.index = index
+        self.sequence = sequence
+        self.writer = writer
+        self.made = 0
+        self.is_over = False
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to tell, or it has come to its end."""
+        sequence = self.sequence
+        return bool(sequence.made) or sequence.finish_reason is not None or sequence.error is not None
+
+    def ending(self, finish_reason: FinishReason) -> Ending:
+        """Return what is told last of it."""
+        prompt = len(self.sequence.prompt)
+        usage = Usage(prompt_tokens=prompt, completion_tokens=self.made, total_tokens=prompt + self.made)
+        return Ending(text=self.writer.text, index=self.index, finish_reason=finish_reason, usage=usage)
+
+
+class Engine:
+    """Answer prompts by one model, many at a time.
+
+        self.llm = streamapp.llm.Engine(model, tokenizer)              # in setup
+        yield from self.llm.stream(prompt, max_tokens=200, stop="\\n")  # in the endpoint, a `def`
+
+    Args:
+        model: of transformers', for causal language modelling.
+        tokenizer: its own.
+        max_sequences: so many run at a time; others wait in their order.
+        name: what clients call the model; None is the last part of its `name_or_path`.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, backend: Backend, max_sequences: int = 16, name: str | None = None
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.name = name or str(getattr(model, "name_or_path", "") or "model").rstrip("/").rpartition("/")[2]
+        self.max_length = backend.max_length
+        self._config = getattr(model, "generation_config", None)
+        self._backend = backend
+        self._max_sequences = max_sequences
+        self._ends = ends_of(model, tokenizer)
+        self._decode = decoding(tokenizer)
+        self._tokenizing = threading.Lock()  # what encodes changes the tokenizer: "Already borrowed"
+        self._making = threading.Lock()  # the backend's
+        self._left: deque[Running] = deque()  # what the backend is to let go of
+        self._running: set[Running] = set()
+        self._is_closed = False
+
+    def stream(self, prompt: str | Sequence[int], **sampling: Any) -> Iterator[Token | Ending]:
+        """Go on behind a prompt: `Token`s, and an `Ending` for each choice.
+
+        Args:
+            prompt: a text, with the special tokens that the tokenizer adds to it, or token ids, as they are.
+            sampling: keywords of `Sampling`.
+        Raises:
+            InvalidInput: something of what is asked cannot be; says what, and what to write.
+        """
+        ids = self._ids(prompt)
+        return self._told(ids, self._settled(Sampling(**sampling), ids))
+
+    def statistics(self) -> EngineStatistics:
+        """Count what is under way."""
+        running = [*self._running]
+        return EngineStatistics(len(running), sum(len(sequence.made) for sequence in running))
+
+    def close(self) -> None:
+        """Give back what the backend holds; what is under way fails, and so does what is asked later."""
+        with self._making:
+            self._is_closed = True
+            self._backend.close()
+            for sequence in [*self._running]:
+                sequence.error = _closed()
+
+    def _ids(self, prompt: str | Sequence[int]) -> Sequence[int]:
+        ids = self._tokenized(prompt) if isinstance(prompt, str) else prompt
+        if not isinstance(ids, Sequence) or isinstance(ids, bytes):
+            raise wrong("prompt", "a text, or a list of token ids", prompt)
+        if not 0 < len(ids) < self.max_length:
+            raise wrong("prompt", f"1 to {self.max_length - 1} tokens", len(ids))
+        for token in ids:
+            check_whole("prompt", token, 0, self._backend.vocabulary - 1)
+        return ids
+
+    def _tokenized(self, prompt: str) -> list[int]:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise wrong("prompt", "a text of Unicode", prompt) from None
+        with self._tokenizing:
+            ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        return ids
+
+    def _settled(self, asked: Sampling, prompt: Sequence[int]) -> Sampling:
+        """Fill in what was left to the model, and see what only this engine knows the bounds of."""
+        for token in asked.logit_bias:
+            check_whole("logit_bias", token, 0, self._backend.vocabulary - 1)
+        check_whole("n", asked.n, 1, self._max_sequences)
+        room = self.max_length - len(prompt)
+        return replace(
+            asked,
+            max_tokens=min(asked.max_tokens or room, room),
+            temperature=self._default(asked.temperature, "temperature", 1.0),
+            top_p=self._default(asked.top_p, "top_p", 1.0),
+            top_k=self._default(asked.top_k, "top_k", 0),
+        )
+
+    def _default(self, asked: Any, name: str, otherwise: float) -> Any:
+        if asked is not None:
+            return asked
+        own = getattr(self._config, name, None)
+        return otherwise if own is None else own
+
+    def _told(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Token | Ending]:
+        _refuse_the_loop()
+        seed = secrets.randbits(62) if sampling.seed is None else sampling.seed
+        sequences = [Running(prompt, sampling, (seed + index) % 2**63) for index in range(sampling.n)]
+        under_way = [
+            _Choice(index, sequence, Writer(self._decode, prompt, sampling.stop))
+            for index, sequence in enumerate(sequences)
+        ]
+        self._running.update(sequences)
+        try:
+            self._begin(sequences)
+            while under_way:
+                self._await_news(under_way)
+                for choice in under_way:
+                    yield from self._news(choice)
+                under_way = [choice for choice in under_way if not choice.is_over]
+        finally:
+            self._let_go(*(sequence for sequence in sequences if sequence in self._running))
+
+    def _begin(self, sequences: Sequence[Running]) -> None:
+        with self._making:
+            if self._is_closed:
+                raise _closed()
+            for sequence in sequences:
+                self._backend.add(sequence)
+
+    def _await_news(self, choices: Sequence[_Choice]) -> None:
+        """Make tokens of all that runs until there is one of these; or another thread has made it meanwhile."""
+        while not any(choice.has_news for choice in choices):
+            with self._making:
+                self._drop()
+                if not any(choice.has_news for choice in choices):
+                    self._backend.step()
+            self._drop_if_nobody_makes()
+
+    def _news(self, choice: _Choice) -> Iterator[Token | Ending]:
+        """Tell what has come of a choice, and its end."""
+        sequence, writer = choice.sequence, choice.writer
+        # Before the tokens: another thread may make the last one while these are told.
+        finish_reason, error = sequence.finish_reason, sequence.error
+        while sequence.made and not writer.has_ended:
+            chosen = sequence.made.popleft()
+            choice.made += 1
+            yield self._token(choice, chosen)
+        if error is not None and not writer.has_ended:
+            raise error
+        if finish_reason is None and not writer.has_ended:
+            return
+        rest = writer.end()
+        if rest:
+            yield Token(text=rest, index=choice.index)
+        choice.is_over = True
+        self._let_go(sequence)
+        yield choice.ending("stop" if writer.has_ended else finish_reason or "stop")
+
+    def _token(self, choice: _Choice, chosen: Chosen) -> Token:
+        text = "" if chosen.id in self._ends else choice.writer.add(chosen.id)
+        token = Token(text=text, token=chosen.id, index=choice.index)
+        if chosen.logprob is not None:
+            token["logprob"] = chosen.logprob
+            token["top_logprobs"] = [
+                LogProb(token=other, text=self._decode([other]), logprob=logprob)
+                for other, logprob in chosen.alternatives
+            ]
+        return token
+
+    def _let_go(self, *sequences: Running) -> None:
+        """Have the backend drop sequences; waits for nobody, as the garbage collector may call it anywhere."""
+        self._running.difference_update(sequences)
+        self._left.extend(sequences)
+        self._drop_if_nobody_makes()
+
+    def _drop_if_nobody_makes(self) -> None:
+        """Drop what is left; who has the lock does it else, at its next step or when it has given the lock back."""
+        while self._left and self._making.acquire(blocking=False):
+            try:
+                self._drop()
+            finally:
+                self._making.release()
+
+    def _drop(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._backend.drop(self._left.popleft())
+
+
+def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a text, as the model and its tokenizer say."""
+    config = getattr(model, "generation_config", None)
+    said = [getattr(config, "eos_token_id", None), getattr(tokenizer, "eos_token_id", None)]
+    return frozenset(token for one in said for token in (one if isinstance(one, list) else [one]) if token is not None)
+
+
+def _refuse_the_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise DefinitionError(
+        "Engine: its tokens were asked for on the event loop, which that would block; write `def`, not `async def`, or "
+        "return the iterator"
+    )
+
+
+def _closed() -> Unavailable:
+    return Unavailable("the language model is closed")

@@ -1,0 +1,59 @@
+"""Name the events of a text that is made, for clients that listen for `start`, `token` and `complete`.
+
+Source: the streaming endpoints of Chutes' guide, whose fields these are; what is more is ours.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, closing
+from typing import Any, overload
+
+from ..jobs.events import Output
+from .generation import Ending, Token
+
+_START = Output({"message": "Starting generation"}, event="start")
+
+
+@overload
+def named(stream: Iterator[Token | Ending]) -> Iterator[Output]: ...
+@overload
+def named(stream: AsyncIterator[Token | Ending]) -> AsyncIterator[Output]: ...
+def named(stream: Any) -> Any:
+    """Tell a text model's tokens as the events `start`, `token` and `complete`; closing it closes the stream.
+
+    yield from named(self.llm.stream(prompt))
+    """
+    return _on_loop(stream) if hasattr(stream, "__aiter__") else _in_thread(stream)
+
+
+def _in_thread(stream: Any) -> Iterator[Output]:
+    made = Counter[int]()
+    with closing(stream):
+        yield _START
+        for item in stream:
+            yield _event(item, made)
+
+
+async def _on_loop(stream: Any) -> AsyncIterator[Output]:
+    made = Counter[int]()
+    async with aclosing(stream):
+        yield _START
+        async for item in stream:
+            yield _event(item, made)
+
+
+def _event(item: dict[str, Any], made: Counter[int]) -> Output:
+    """Return what is told of a token or an ending, with how many tokens its choice has."""
+    is_complete = "finish_reason" in item
+    made[item["index"]] += "token" in item
+    told = {
+        "token": "" if is_complete else item["text"],
+        "token_id": item.get("token"),
+        "generated_tokens": made[item["index"]],
+        "is_complete": is_complete,
+        "index": item["index"],
+    }
+    if not is_complete:
+        return Output(told, event="token")
+    more = {"text": item["text"], "finish_reason": item["finish_reason"], "usage": item["usage"]}
+    return Output(told | more, event="complete")
