@@ -52,7 +52,7 @@ ORDER = (
     *("runpod.local", "runpod.serverless", "runpod.pods", "runpod.pool", "runpod.plane", "runpod.environment"),
     *("runpod.places", "runpod.envelope", "runpod.answers", "runpod.polls", "runpod.api", "runpod.unprefixed"),
     *("openai.asked", "openai.errors", "openai.requests", "openai.upstream", "openai.text", "openai.images"),
-    *("openai.speech", "openai.declared", "openai.models", "openai.answers", "openai.api"),
+    *("openai.speech", "openai.declared", "openai.models", "openai.answers", "openai.handlers", "openai.api"),
     *("serve.pages", "serve.build", "serve.certificates", "serve.reload", "serve.connections"),
     *("serve.incoming", "serve.websockets", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),

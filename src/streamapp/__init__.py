@@ -14,6 +14,7 @@ from .http.broadcast import Broadcast
 from .jobs.events import Log, Output, Preview, Progress
 from .jobs.stream import Stream, current_stream
 from .media import Audio, File, Image, Video
+from .openai.declared import OpenAI
 from .serve.build import compile_app
 from .session import realtime, websocket
 from .sockets.rooms import Member, Room, Rooms
@@ -32,6 +33,7 @@ __all__ = [
     "InputsEnded",
     "Log",
     "Member",
+    "OpenAI",
     "Output",
     "Preview",
     "Progress",

@@ -9,6 +9,7 @@ The tree, with the status and the code that each class carries:
     ├── MalformedRequest          400 malformed_request
     ├── Unauthorized              401 unauthorized
     ├── NotFound                  404 not_found
+    │   └── ModelNotFound         404 model_not_found
     ├── JobNotFound               404 job_not_found
     ├── NotAcceptable             406 not_acceptable
     ├── RequestTimeout            408 request_timeout      retryable
@@ -113,6 +114,12 @@ class NotFound(StreamAppError):
     status_code = 404
     code = "not_found"
     headers: Mapping[str, str] = _NOT_BILLED
+
+
+class ModelNotFound(NotFound):
+    """Say that no app here has a model of that name."""
+
+    code = "model_not_found"
 
 
 class JobNotFound(StreamAppError):

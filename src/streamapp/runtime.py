@@ -99,16 +99,30 @@ class ServedApp:
         cancels = {f"{spec.path.rstrip('/')}/cancel" for spec in self.endpoints}
         self._beside = {spec.path for spec in self.endpoints if spec.path.rstrip("/") in cancels}
         limits = MediaLimits.of(settings, files.find)
-        self._bindings = {
-            spec.path: Binding(app, spec, InputReader(spec, limits), files, is_beside=spec.path in self._beside)
-            for spec in self.endpoints
-        }
+        self._files, self._limits = files, limits
+        self._bindings: dict[str, Binding] = {}
+        for spec in self.endpoints:
+            self.bind(spec)
         self._sessions = {
             spec.path: Session(Binding(app, spec.inputs, InputReader(spec.inputs, limits), files), spec)
             for spec in self.session_specs
             if spec.mode != "raw"
         }
         self.workers = make_workers(self)
+
+    def bind(self, spec: EndpointSpec) -> None:
+        """Have jobs of an endpoint run here; call it before the start. One that no route leads to, a face asks for.
+
+        Raises:
+            DefinitionError: another is at its path.
+        """
+        if spec.path in self._bindings:
+            other = self._bindings[spec.path].spec.function.__qualname__
+            raise DefinitionError(
+                f"{other} and {spec.function.__qualname__} are both at {spec.path!r}; change one path"
+            )
+        reader = InputReader(spec, self._limits)
+        self._bindings[spec.path] = Binding(self.app, spec, reader, self._files, is_beside=spec.path in self._beside)
 
     @property
     def ready(self) -> Future[None]:

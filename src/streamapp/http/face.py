@@ -68,6 +68,7 @@ class Face:
         hosts: names that its clients have lead here, `*.example.org` with all below; none that others can have.
         exposed_headers: what pages of other origins may read of answers, besides the server's own.
         upload_paths: whose bodies go to the file store as they come: the limit of bodies does not count there.
+        outer: return the layers outside of all that guard the server, the outermost first; they refuse nothing.
         middleware: return the layers around the routes, the outermost first; inside of all that guard the server.
         add_routes: add routes before those of endpoints.
         own_guard: whole paths of HTTP requests that need no API key, as the face's own routes there ask for something
@@ -81,6 +82,7 @@ class Face:
     hosts: Sequence[str] = ()
     exposed_headers: Sequence[str] = ()
     upload_paths: Sequence[str] = ()
+    outer: Callable[[Runtime], Sequence[Middleware]] = _no_middleware
     middleware: Callable[[Runtime], Sequence[Middleware]] = _no_middleware
     add_routes: Callable[[FastAPI, Runtime], None] = _no_routes
     own_guard: re.Pattern[str] | None = None

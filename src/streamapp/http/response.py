@@ -37,11 +37,14 @@ from .handling import handled, told_as_json
 # A list of what remains to be sent when the app has returned. The frames, exit stacks and scopes of a dozen layers of
 # middleware and routing would cost each open stream 14 kB.
 REMAINDER_EXTENSION = "streamapp.remainder"
+#: in the scope of a request whose errors another protocol tells in a shape of its own: an `ErrorAnswer`
+ERROR_ANSWER = "streamapp.error_answer"
 _RETRY_MS = 1000
 _LOOK_S = 0.5  # a job's place in the queue is no event; clients that follow their jobs would poll as often
 
 FindFile = Callable[[str], Stored | None]
 Respond = Callable[[Response], Awaitable[None]]
+ErrorAnswer = Callable[[ErrorReport, Mapping[str, str]], Response]
 _CONTENT_TYPES: dict[Format, tuple[bytes, bytes]] = {
     "sse": (b"content-type", b"text/event-stream; charset=utf-8"),
     "ndjson": (b"content-type", b"application/x-ndjson"),
@@ -60,13 +63,22 @@ SSE_HEADERS = (_CONTENT_TYPES["sse"], *_STREAM_HEADERS)
 
 
 class ErrorResponse(Response):
-    """Tell an error in the one shape of errors.py."""
+    """Tell an error in the one shape of errors.py, or as the scope of its request says (`ERROR_ANSWER`)."""
 
     media_type = "application/json"
 
     def __init__(self, error: ErrorReport, headers: Mapping[str, str] | None = None) -> None:
         told = {"X-Fal-Error-Type": error.code, **error.response_headers, **(headers or {})}
         super().__init__(told_as_json(error.body), error.status_code, told)
+        self._error = error
+        self._more = headers or {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        answer: ErrorAnswer | None = scope.get(ERROR_ANSWER)
+        if answer is None:
+            return await super().__call__(scope, receive, send)
+        await answer(self._error, self._more)(scope, receive, send)
 
 
 def _guard_page(response: Response) -> None:
@@ -354,9 +366,7 @@ class ResultResponse(Response):
             refusal = await _refusal(self.job, self.job.error, self._request, self._settings)
             return await refusal(scope, receive, send)
         if response is None:
-            kept = await result_response(
-                self.job, accept=self._accept, takes_json=self._takes_json, find_file=self._find_file
-            )
+            kept = await self._result()
             return await kept(scope, receive, send)
         if answer.is_sending:  # a request with the same Idempotency-Key came while the endpoint was at it
             error = InvalidInput(
@@ -373,6 +383,12 @@ class ResultResponse(Response):
             raise
         finally:
             self.job.cancel("the client left before the end of the response")  # unless it is over
+
+    async def _result(self) -> Response:
+        """Answer for a job that has succeeded."""
+        return await result_response(
+            self.job, accept=self._accept, takes_json=self._takes_json, find_file=self._find_file
+        )
 
     async def _pass_through(
         self, answer: Answer, response: Response, connection: Connection, scope: Scope, send: Send

@@ -60,6 +60,12 @@ class Asked:
     answer: Callable[[Job, Settings], Response] | None = None
 
 
+#: takes a request's body, and the id that its job will have: what one path below `/v1` makes of it
+#:
+#: It raises RequestValidationError (`refusal`) or InvalidInput: a field is not as documented, or cannot be honoured.
+Ask = Callable[[Mapping[str, Any], str], Asked]
+
+
 def read_body(model: type[M], given: Mapping[str, Any]) -> M:
     """Return a request's body as what OpenAI documents.
 

@@ -59,6 +59,7 @@ from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_rout
 from ..http.sites import CrossSite, Hosts, NotByLink
 from ..http.tokens import Tokens
 from ..jobs.store import JobStore
+from ..openai.api import OPENAI
 from ..process.logs import logger
 from ..process.threads import ends_within
 from ..runpod.api import RUNPOD
@@ -73,7 +74,7 @@ from ..stores.files import FileStore
 from .pages import EitherSlash, add_roots, answers_at_root, find_page, pages_of, warn_of_hidden_files
 
 #: the protocols that are spoken besides the server's own
-FACES: Sequence[Face] = (FAL, RUNPOD)
+FACES: Sequence[Face] = (FAL, RUNPOD, OPENAI)
 _FIXED_PATHS = ("/openapi.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
 # The first app may have endpoints there: the server's own are below `/_streamapp` as well.
 _SHARED_PATHS = ("/health", "/ready", "/metrics")
@@ -211,7 +212,8 @@ def _middleware(settings: Settings, runtime: Runtime, faces: Sequence[Face], pag
 
     shown_tokens = [face.shown_tokens for face in faces if face.shown_tokens is not None]
     unlogged = Middleware(UnloggedToken, fields=[shown.field for shown in shown_tokens])
-    layers = [Middleware(HeadLimit), unlogged, Middleware(RequestId)]
+    outer = [layer for face in faces for layer in face.outer(runtime)]
+    layers = [*outer, Middleware(HeadLimit), unlogged, Middleware(RequestId)]
     layers.append(Middleware(CrossSite, origins=settings.cors_origins))
     if settings.cors_origins:
         layers.append(

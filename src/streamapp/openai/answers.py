@@ -1,0 +1,103 @@
+"""Answer for a job as OpenAI does: with a stream of its chunks, or one document.
+
+A stream goes by `EventStreamResponse`: slow readers, those who leave, and the drain are as for any other. What fails
+before its first event is an HTTP error; later a chunk says so, and the connection breaks off, without `[DONE]`.
+
+Divergence: what is written has no ids, and cannot be resumed: its clients never do. The job's own events can be.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import Response
+
+from ..errors import StreamAppError, describe
+from ..http.connection import Connection
+from ..http.response import ErrorResponse, EventStreamResponse, ResultResponse
+from ..jobs.events import ABOUT_STREAM, Event
+from ..jobs.job import Job
+from ..jobs.subscriber import Subscriber
+from ..process.threads import in_encoder
+from ..settings import Settings
+from .asked import Asked
+from .errors import block_of
+
+_DONE = b"data: [DONE]\n\n"
+
+
+def answer_for(job: Job, asked: Asked, settings: Settings) -> Response:
+    """Return the answer to a request whose job this is."""
+    if asked.answer is not None:
+        answer = asked.answer(job, settings)
+    elif asked.streams:
+        answer = ToldStream(job, settings, asked)
+    else:
+        answer = ToldResult(job, settings, asked)
+    return answer
+
+
+async def _told(asked: Asked, tell: Callable[..., Any], given: Any) -> Any:
+    return await in_encoder(tell, given) if asked.encodes_media else tell(given)
+
+
+class ToldStream(EventStreamResponse):
+    """Stream what a job's events are told as."""
+
+    def __init__(self, job: Job, settings: Settings, asked: Asked) -> None:
+        super().__init__(job, settings, outlasts_app=True)
+        self._asked = asked
+        self.raw_headers.append((b"x-request-id", job.id.encode()))
+
+    async def _stream(self, connection: Connection, subscriber: Subscriber, events: list[Event]) -> None:
+        await connection.start(self.status_code, self.raw_headers)
+        if opening := self._opening(events):
+            await connection.write(opening)
+        while not subscriber.is_closed:
+            if events:
+                if any(event.kind in ABOUT_STREAM for event in events):  # which has no place in this format
+                    return await connection.abort()
+                try:
+                    body = await self._body(events)
+                except StreamAppError as error:
+                    await connection.write(block_of(describe(error)))
+                    return await connection.fail()
+                if events[-1].kind == "done":
+                    return await connection.end(body)
+                if body:
+                    await connection.write(body)
+                if events[-1].is_terminal:
+                    return await connection.fail()
+                events.clear()
+            if subscriber.is_dropped:
+                return await connection.abort()
+            if not await subscriber.wait(self._settings.heartbeat_s):
+                await connection.write(self._heartbeat())
+            events = subscriber.take()
+
+    async def _body(self, events: list[Event]) -> bytes:
+        telling = self._asked.telling
+        blocks = [await _told(self._asked, telling.told, event) for event in events if not event.is_terminal]
+        last = events[-1]
+        if last.kind == "done":
+            blocks.append(await _told(self._asked, telling.ended, self.job))
+            if self._asked.says_done:
+                blocks.append(_DONE)
+        elif last.error is not None:
+            blocks.append(block_of(last.error))
+        return b"".join(blocks)
+
+
+class ToldResult(ResultResponse):
+    """Answer with the document that a job comes to."""
+
+    def __init__(self, job: Job, settings: Settings, asked: Asked) -> None:
+        super().__init__(job, settings, outlasts_app=True)
+        self._asked = asked
+
+    async def _result(self) -> Response:
+        try:
+            response: Response = await _told(self._asked, self._asked.telling.whole, self.job)
+        except StreamAppError as error:
+            return ErrorResponse(describe(error), {"X-Streamapp-Job-Id": self.job.id})
+        response.headers.update({"X-Streamapp-Job-Id": self.job.id, "X-Request-Id": self.job.id})
+        return response

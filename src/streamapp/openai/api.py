@@ -1,0 +1,214 @@
+"""Speak OpenAI's API: its clients work against this server when their `base_url` is `http://.../v1`.
+
+What is asked becomes a job of the app whose model it names, like any other: it waits in the queue, is refused when that
+is full, has its deadline, and ends when its client leaves. The paths are there where an app says so (`OpenAI`), at
+`/v1/...` for all apps, at `/{app}/v1/...` for one, and at `/v2/{endpoint_id}/openai/v1/...`, where Runpod's users
+expect them; there for handlers of Runpod's as well, which answer them themselves (`handlers`).
+
+Another path below `/v1` comes by an `Ask` in `declared._model`, under its name, and by that name here in `_PATHS`.
+
+Source: https://platform.openai.com/docs/api-reference, and the stock client `openai` 3.57.
+"""
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..budget import SHARE, Share
+from ..errors import NotFound
+from ..http.call import Call
+from ..http.face import Face
+from ..http.file_routes import json_object
+from ..http.middleware import REQUEST_ID
+from ..jobs.events import encode
+from ..jobs.job import Job, new_job_id
+from ..runpod.apps import QueueApp
+from ..runpod.places import Place, places_of
+from ..runtime import Runtime, ServedApp
+from .answers import answer_for
+from .asked import Asked
+from .declared import IMAGES, SPEECH, Model, models_of, paths_said
+from .errors import SHOULD_RETRY, ErrorsTold
+from .handlers import asked_of_handler
+from .models import Models
+from .text import CHAT, COMPLETIONS
+
+_PATHS = (CHAT, COMPLETIONS, IMAGES, SPEECH)
+_MODELS = "/models"
+_RUNPODS = "/v2/{endpoint_id}/openai/v1"
+_SUMMARIES = {
+    f"/v1{CHAT}": "Have a language model answer a conversation",
+    f"/v1{COMPLETIONS}": "Have a language model go on with a text",
+    f"/v1{IMAGES}": "Have a model make pictures",
+    f"/v1{SPEECH}": "Have a model speak a text",
+    f"/v1{_MODELS}": "List the models",
+}
+
+_Answer = Callable[[Request], Awaitable[Response]]
+
+
+class _Paths:
+    """Answer what is below one `/v1`.
+
+    Args:
+        models: those that are asked for there.
+    """
+
+    def __init__(self, models: Sequence[Model], runtime: Runtime, created: int) -> None:
+        self._models = Models(models, runtime, created)
+        self._runtime = runtime
+        self.paths = [path for path in _PATHS if any(path in model.asks for model in models)]
+
+    def asking(self, path: str) -> _Answer:
+        """Return what answers a path by a job."""
+
+        async def asked(request: Request) -> Response:
+            return await self.answer(path, request)
+
+        return asked
+
+    async def answer(self, path: str, request: Request) -> Response:
+        """Answer a request by a job."""
+        given = await json_object(request)
+        model = await self._models.pick(path, given)
+        job_id: str = request.scope.get(REQUEST_ID) or new_job_id()
+        return await submitted(request, model.served, model.asks[path](given, job_id), job_id, self._runtime)
+
+    async def list(self, request: Request) -> Response:
+        """Answer with the models."""
+        return JSONResponse(self._models.listed())
+
+    async def find(self, request: Request) -> Response:
+        """Answer with one of them."""
+        return JSONResponse(self._models.named(request.path_params["model"]))
+
+
+async def submitted(request: Request, served: ServedApp, asked: Asked, job_id: str, runtime: Runtime) -> Response:
+    """Make the job that is asked for, and return its answer."""
+    call = Call.of(request.scope)
+    job_request = served.request(
+        asked.spec,
+        job_id,
+        queue_timeout_s=call.start_timeout_s,
+        input=encode(asked.input),
+        headers=call.headers,
+        caller=call.caller,
+        origin=call.origin,
+        media=asked.media,
+    )
+    arguments = await served.reader_of(asked.spec).read_again(job_request)
+    share: Share | None = request.scope.get(SHARE)
+    job = Job(job_request, runtime.settings, arguments=arguments, share=share)
+    return answer_for(await runtime.submit(job, served, asked.spec), asked, runtime.settings)
+
+
+class _Runpods:
+    """Answer what is below `/v2/{endpoint_id}/openai/v1`.
+
+    Args:
+        own: by the apps' names, of those that have models.
+    """
+
+    def __init__(self, places: Mapping[str, Place], own: Mapping[str, _Paths], runtime: Runtime) -> None:
+        self._places = places
+        self._own = own
+        self._runtime = runtime
+
+    def asking(self, path: str) -> _Answer:
+        """Return what answers a path by a job."""
+
+        async def asked(request: Request) -> Response:
+            place = self._place(request)
+            if not _is_handlers(place):
+                return await self._own[place.served.name].answer(path, request)
+            given = {} if request.method == "GET" else await json_object(request)
+            job_id: str = request.scope.get(REQUEST_ID) or new_job_id()
+            asked = asked_of_handler(place.spec, f"/v1{path}", given)
+            return await submitted(request, place.served, asked, job_id, self._runtime)
+
+        return asked
+
+    def about_models(self, answer: Callable[[_Paths, Request], Awaitable[Response]]) -> _Answer:
+        """Return what answers for models that are known here, or asks the handler."""
+        ask = self.asking(_MODELS)
+
+        async def told(request: Request) -> Response:
+            place = self._place(request)
+            return await ask(request) if _is_handlers(place) else await answer(self._own[place.served.name], request)
+
+        return told
+
+    def _place(self, request: Request) -> Place:
+        endpoint_id = request.path_params["endpoint_id"]
+        place = self._places.get(endpoint_id)
+        if place is None or not (place.served.name in self._own or _is_handlers(place)):
+            raise NotFound(f"no endpoint with the id {endpoint_id[:80]!r} answers OpenAI's clients")
+        return place
+
+
+def _is_handlers(place: Place) -> bool:
+    return isinstance(place.served.app, QueueApp)
+
+
+def _outer(runtime: Runtime) -> list[Middleware]:
+    patterns = [
+        re.escape(prefix) + f"/v1(?:{'|'.join(paths)}|{_MODELS}(?:/.+)?)"
+        for prefix, paths in _answered(runtime).items()
+    ]
+    patterns += ["/v2/[^/]+/openai/v1/.+"] if _is_on_runpods(runtime) else []
+    return [Middleware(ErrorsTold, paths=re.compile("|".join(patterns)))] if patterns else []
+
+
+def _answered(runtime: Runtime) -> dict[str, list[str]]:
+    """Return the paths that are answered, by what stands before their `/v1`."""
+    own = {f"/{served.name}": paths_said(type(served.app)) for served in runtime.served}
+    said = {prefix: paths for prefix, paths in own.items() if paths}
+    return {"": [path for paths in said.values() for path in paths], **said} if said else {}
+
+
+def _is_on_runpods(runtime: Runtime) -> bool:
+    return any(isinstance(served.app, QueueApp) or paths_said(type(served.app)) for served in runtime.served)
+
+
+def _add_routes(api: FastAPI, runtime: Runtime) -> None:
+    created = int(time.time())
+    by_app = {served.name: models_of(served, runtime.files) for served in runtime.served}
+    own = {name: _Paths(models, runtime, created) for name, models in by_app.items() if models}
+    if own:
+        everybody = _Paths([model for models in by_app.values() for model in models], runtime, created)
+        for prefix, paths in (("", everybody), *((f"/{name}", each) for name, each in own.items())):
+            for path in paths.paths:
+                _add(api, f"{prefix}/v1{path}", paths.asking(path), "POST", in_schema=not prefix)
+            _add(api, f"{prefix}/v1{_MODELS}", paths.list, "GET", in_schema=not prefix)
+            _add(api, f"{prefix}/v1{_MODELS}/{{model:path}}", paths.find, "GET", in_schema=not prefix)
+    if _is_on_runpods(runtime):
+        _add_runpods(api, _Runpods(places_of(runtime, api.state.runpod_endpoints), own, runtime))
+
+
+def _add_runpods(api: FastAPI, paths: _Runpods) -> None:
+    for path in _PATHS:
+        _add(api, _RUNPODS + path, paths.asking(path), "POST")
+    _add(api, _RUNPODS + _MODELS, paths.about_models(_Paths.list), "GET")
+    _add(api, f"{_RUNPODS}{_MODELS}/{{model:path}}", paths.about_models(_Paths.find), "GET")
+
+
+def _add(api: FastAPI, path: str, answer: _Answer, method: str, *, in_schema: bool = False) -> None:
+    api.add_api_route(
+        path,
+        answer,
+        methods=[method],
+        name=f"OpenAI's {path}",
+        summary=_SUMMARIES.get(path, "Ask for one of the models"),
+        description="As in https://platform.openai.com/docs/api-reference.",
+        include_in_schema=in_schema,
+        response_model=None,
+        tags=["openai"],
+    )
+
+
+OPENAI = Face(name="openai", exposed_headers=("X-Request-Id", SHOULD_RETRY), outer=_outer, add_routes=_add_routes)

@@ -1,0 +1,139 @@
+"""Define `OpenAI`: what an app says to be asked by OpenAI's clients."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+from ..app import App
+from ..endpoint import EndpointSpec
+from ..errors import DefinitionError
+from ..runtime import ServedApp
+from ..stores.files import FileStore
+from .asked import Ask, Asked
+from .images import Images
+from .text import CHAT, COMPLETIONS, Forwards, Text
+
+IMAGES, SPEECH = "/images/generations", "/audio/speech"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAI:
+    """Have an app answer OpenAI's clients, as an attribute of its class: `openai = streamapp.OpenAI(text="llm")`.
+
+    Args:
+        text: the attribute that `setup` sets to a language model, `streamapp.llm.Engine` for one: answers
+            `/v1/chat/completions` and `/v1/completions`.
+        images: the path of the endpoint that makes pictures of a `prompt`: answers `/v1/images/generations`.
+        speech: the path of the endpoint that speaks a text: answers `/v1/audio/speech`.
+        model: what clients call the model; where None the language model's own name, else the app's.
+    Raises:
+        DefinitionError: nothing is named, or not in its form.
+    """
+
+    text: str | None = None
+    images: str | None = None
+    speech: str | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise DefinitionError(f"OpenAI({field.name}={value!r}): expected text")
+        if self.text is not None and not self.text.isidentifier():
+            raise DefinitionError(
+                f'OpenAI(text={self.text!r}): expected the name of the attribute that setup sets; write text="llm"'
+            )
+        for name in ("images", "speech"):
+            path = getattr(self, name)
+            if path is not None and not path.startswith("/"):
+                raise DefinitionError(
+                    f"OpenAI({name}={path!r}): expected the path of an endpoint; write {'/' + path!r}"
+                )
+        if self.text is self.images is self.speech is None:
+            raise DefinitionError(
+                'OpenAI() answers nothing; write OpenAI(text="llm"), images="/stream" or speech="/speak"'
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Hold what an app's `OpenAI` says, and how it is asked.
+
+    Attributes:
+        asks: by the path below `/v1`.
+        text: its language model, where it has one.
+    """
+
+    served: ServedApp
+    said: OpenAI
+    asks: Mapping[str, Ask]
+    text: Text | None
+
+    @property
+    def name(self) -> str:
+        """Return what clients call it; of a language model that says it itself not before `setup` has returned."""
+        own = None if self.text is None else getattr(getattr(self.served.app, str(self.said.text), None), "name", None)
+        return self.said.model or (own if isinstance(own, str) and own else self.served.name)
+
+
+def paths_said(app: type[App]) -> list[str]:
+    """Return the paths below `/v1` at which an app answers, as it says by its class."""
+    kinds = {"text": [CHAT, COMPLETIONS], "images": [IMAGES], "speech": [SPEECH]}
+    said = _said_by(app)
+    return [path for kind, paths in kinds.items() if any(getattr(each, kind) for each in said) for path in paths]
+
+
+def models_of(served: ServedApp, files: FileStore) -> list[Model]:
+    """Return what an app has for OpenAI's clients, and have jobs of the endpoints run there that this needs.
+
+    Raises:
+        DefinitionError: an endpoint that is named is not there, or cannot be asked so; or two would answer alike.
+    """
+    return [_model(served, said, files) for said in _said_by(type(served.app))]
+
+
+def _said_by(app: type[App]) -> list[OpenAI]:
+    found = {name: value for base in reversed(app.__mro__) for name, value in vars(base).items()}
+    said = {name: value for name, value in found.items() if isinstance(value, OpenAI)}
+    for name in ("text", "images", "speech"):
+        alike = [attribute for attribute, each in said.items() if getattr(each, name) is not None]
+        if len(alike) > 1:
+            raise DefinitionError(
+                f"{app.__qualname__}: {' and '.join(alike)} both say OpenAI({name}=...); make an app of each"
+            )
+    return list(said.values())
+
+
+def _model(served: ServedApp, said: OpenAI, files: FileStore) -> Model:
+    asks: dict[str, Ask] = {}
+    text = None if said.text is None else Text(type(served.app), said.text)
+    model = Model(served, said, asks, text)
+    if text is not None:
+        for path, spec in text.specs.items():
+            served.bind(spec)
+            asks[path] = partial(_ask_text, model, path)
+    if said.images is not None:
+        spec = _endpoint_at(served, "images", said.images)
+        asks[IMAGES] = _without_id(Images(spec, served.reader_of(spec).adapter, files).asked)
+    return model
+
+
+def _ask_text(model: Model, path: str, given: Mapping[str, Any], job_id: str) -> Asked:
+    assert model.text is not None
+    forwards = isinstance(model.text.model_of(model.served.app), Forwards)
+    return model.text.asked(path, given, job_id=job_id, name=model.name, forwards=forwards)
+
+
+def _without_id(asked: Callable[[Mapping[str, Any]], Asked]) -> Ask:
+    return lambda given, job_id: asked(given)
+
+
+def _endpoint_at(served: ServedApp, kind: str, path: str) -> EndpointSpec:
+    spec = next((spec for spec in served.endpoints if spec.path.rstrip("/") == path.rstrip("/")), None)
+    if spec is None:
+        there = ", ".join(spec.path for spec in served.endpoints) or "none"
+        where = f"{type(served.app).__qualname__}: OpenAI({kind}={path!r})"
+        raise DefinitionError(f"{where}: the app has no endpoint there; there are {there}")
+    return spec

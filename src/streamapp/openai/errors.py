@@ -1,0 +1,82 @@
+"""Tell errors as OpenAI does, so that its clients raise what they raise there.
+
+Each error has the status that it has here, but that what is wrong in an input is 400. `param` names the field.
+
+Divergence: `x-should-retry` says to OpenAI's clients whether trying again may help, which they would do at any 5xx:
+what an endpoint has failed at would be run three times.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import ErrorReport, InvalidInput
+from ..http.call import path_in
+from ..http.handling import told_as_json
+from ..http.response import ERROR_ANSWER
+from ..jobs.events import encode
+
+SHOULD_RETRY = "x-should-retry"
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
+_RETRIED = (408, 409, 429)  # and all from 500 on
+_ALTERNATIVES = frozenset({"str", "int", "float", "bool", "list", "dict"})  # what pydantic says that it has tried
+_PART = re.compile(r"[\w.]+")
+_FIELD = re.compile(r"([a-z_]+(?:\.\w+)*)[:=\[]")
+
+
+def body_of(error: ErrorReport) -> dict[str, Any]:
+    """Return an error in OpenAI's shape."""
+    status, param = error.status_code, _param_of(error)
+    type_ = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    code = _CODES.get(status, error.code)
+    message = error.message
+    if isinstance(error.detail, list) and error.detail:  # of which the message names the place as we do
+        message = f"{param}: {error.detail[0]['msg']}" if param else error.detail[0]["msg"]
+    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
+
+
+def block_of(error: ErrorReport) -> bytes:
+    """Return the block that an error is told by in a stream, after which that breaks off."""
+    return b"data: %b\n\n" % encode(body_of(error))
+
+
+def answer_of(error: ErrorReport, headers: Mapping[str, str]) -> Response:
+    """Return the answer that an error is: an `ErrorAnswer`."""
+    status = 400 if error.code.startswith(InvalidInput.code) else error.status_code
+    told = {**error.response_headers, **headers}
+    if status in _RETRIED or status >= 500:
+        told[SHOULD_RETRY] = "true" if error.retryable else "false"
+    return Response(told_as_json(body_of(error)), status, told, "application/json")
+
+
+def _param_of(error: ErrorReport) -> str | None:
+    """Return the field that is wrong: that of the first in a list of pydantic's, else what a message begins with."""
+    if error.code != InvalidInput.code:
+        return "model" if error.code == "model_not_found" else None
+    match error.detail:
+        case [{"loc": [_, *path]}, *_] if path:
+            return ".".join(str(part) for part in path if part not in _ALTERNATIVES and _PART.fullmatch(str(part)))
+    named = _FIELD.match(error.message)
+    return None if named is None else named[1]
+
+
+class ErrorsTold:
+    """Have the errors of requests for OpenAI's paths told in its shape, also those of the guards.
+
+    Args:
+        paths: matches them, whole.
+    """
+
+    def __init__(self, app: ASGIApp, paths: re.Pattern[str]) -> None:
+        self.app = app
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and "/v1/" in scope["path"] and self._paths.fullmatch(path_in(scope)):
+            scope = {**scope, ERROR_ANSWER: answer_of}
+        await self.app(scope, receive, send)
