@@ -36,7 +36,7 @@ WHOLE = {
     ),
     *("jobs.inbox", "jobs.stream", "jobs.job", "jobs.jobs"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
-    *("workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
+    *("workers.modes", "workers.turns", "workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection", "http.response", "http.middleware"),
     *("http.broadcast", "http.sites", "http.tokens", "http.pages"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),

@@ -33,7 +33,7 @@ ORDER = (
     *("llm.generation", "llm.text", "llm.sampling", "llm.cache", "llm.batching", "llm.continuous", "llm.tokenstream"),
     *("llm.chat", "llm.engine", "llm.named"),
     *("workers.results", "workers.worker", "workers.capture", "workers.binding", "workers.sessions"),
-    *("workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
+    *("workers.modes", "workers.turns", "workers.thread", "workers.tasks", "workers.production", "workers.watchdog"),
     *("runtime", "follow"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection"),
     *("http.handling", "http.response", "http.broadcast", "http.tokens", "http.middleware", "http.sites"),

@@ -21,7 +21,7 @@ from .errors import DefinitionError
 from .session import SessionSpec, inspect_session
 
 _NAME = re.compile(r"[\w.~-]+")
-_LIMITS = ("max_queue", "request_timeout", "request_start_timeout", "max_multiplexing")
+_LIMITS = ("max_queue", "request_timeout", "request_start_timeout", "max_running", "max_multiplexing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ class App:
             `timeout_s`.
         request_start_timeout = None: seconds that a job may wait for its turn, for endpoints that do not say; where
             None the deployment's `queue_timeout_s`.
+        max_running = 1: jobs of sync endpoints that run at a time, others wait: they take turns in the inference
+            thread, each for an item that it yields. What yields nothing runs to its end in its first turn.
         max_multiplexing = None: jobs of `async def` endpoints that run at a time, others wait; where None up to the
             deployment's `max_async_jobs`.
         capture_logs = False: turn prints and log records of a running job into its `log` events.
@@ -143,6 +145,7 @@ class App:
     max_queue: ClassVar[int | None] = None
     request_timeout: ClassVar[float | None] = None
     request_start_timeout: ClassVar[float | None] = None
+    max_running: ClassVar[int] = 1
     max_multiplexing: ClassVar[int | None] = None
     capture_logs: ClassVar[bool] = False
     capture_progress: ClassVar[bool] = False
@@ -177,6 +180,8 @@ class App:
             value = getattr(cls, option)
             if value is not None and value <= 0:
                 raise DefinitionError(f"{cls.__qualname__}: expected {option} more than 0, got {value!r}")
+        if type(cls.max_running) is not int:
+            raise DefinitionError(f"{cls.__qualname__}: expected max_running to be an int, got {cls.max_running!r}")
 
     @property
     def current_request(self) -> "RequestContext | None":

@@ -47,7 +47,7 @@ async def follow(endpoint: Callable[..., Any], input: Any = None) -> AsyncGenera
     if _has_the_only_place(runtime, served, spec):
         raise DefinitionError(
             f"follow({endpoint!r}): the job that asks has the only place in which this could run; call the method "
-            "itself, or have more run at once (max_multiplexing)"
+            "itself, or have more run at once (max_multiplexing, max_running)"
         )
     request = served.request(spec, new_job_id(), input=encode({} if input is None else input))
     arguments = await served.reader_of(spec).read_again(request)
@@ -82,7 +82,9 @@ def _has_the_only_place(runtime: Runtime, served: ServedApp, spec: EndpointSpec)
         return False
     own = next((job for job in runtime.jobs if job.id == own_id and job.request.app == served.name), None)
     worker = served.worker_of(spec)
-    if own is None or own.has_returned or (worker is served.workers.tasks and type(served.app).max_multiplexing != 1):
+    cls = type(served.app)
+    places = cls.max_multiplexing if worker is served.workers.tasks else cls.max_running
+    if own is None or own.has_returned or places != 1:
         return False
     return any(each.path == own.request.endpoint and served.worker_of(each) is worker for each in served.endpoints)
 

@@ -180,6 +180,10 @@ class ServedApp:
         """Run a job's endpoint, as `Run` says; in the job's context."""
         return self._bindings[job.request.endpoint].run(job, stream)
 
+    def begin(self, job: Job, stream: Stream) -> Any:
+        """Run a job's sync endpoint, for a worker that has others to run meanwhile, as `Binding.begin` says."""
+        return self._bindings[job.request.endpoint].begin(job, stream)
+
     def request(
         self,
         spec: EndpointSpec,
@@ -251,8 +255,9 @@ def thread_and_tasks(served: ServedApp) -> Workers:
     thread = ThreadWorker(
         served.name,
         served.settings,
-        run=served.run,
+        run=served.run if cls.max_running == 1 else served.begin,
         session_of=served.session_of,
+        max_running=cls.max_running,
         max_queue=served.max_queue,
         setup=served.setup,
         teardown=served.teardown,

@@ -3,7 +3,7 @@
 The arguments are those that the request was validated to where that was in this process. A request that comes from
 another one, or out of a store, is validated here. An iterator that the endpoint returns is the worker's to go through,
 but for one that belongs elsewhere: what the inference thread is given to await or to iterate asynchronously is the
-loop's, and an iterator that blocks is not.
+loop's, and an iterator that blocks is not. Whether the thread waits for the loop meanwhile, is its worker's to say.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import URL
 
@@ -28,6 +28,9 @@ from ..process.threads import in_own_thread
 from ..settings import MediaForm
 from ..stores.files import FileStore, Stored
 from .results import exhaust, exhaust_on_loop, is_iterator
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _INLINE_BYTES: dict[MediaForm | None, float] = {"url": -1, "inline": math.inf, None: INLINE_BYTES}
 _PIECE_BYTES = 1024 * 1024
@@ -78,6 +81,29 @@ class _Publisher:
             raise
 
 
+class OnLoop:
+    """Stand for what the loop does of a job, while the thread that runs the job is free for others.
+
+    Attributes:
+        over: done when the loop has come to its end with it.
+    """
+
+    __slots__ = ("over",)
+
+    def __init__(self, over: "Future[tuple[Any, BaseException | None]]") -> None:
+        self.over = over
+
+    def result(self) -> Any:
+        """Return what came of it, or raise that; blocks until it is over."""
+        result, error = self.over.result()
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame
+        return result
+
+
 def url_of(origin: Origin) -> str:
     """Return the URL under which a client reached the server, without a slash at its end."""
     headers = [] if origin.host is None else [(b"host", origin.host.encode("latin-1"))]
@@ -121,14 +147,27 @@ class Binding:
             return in_own_thread(f"beside-{job.id}", self._run_to_the_end, job, stream)
         return self._run(job, stream)
 
+    def begin(self, job: Job, stream: Stream) -> Any:
+        """Run a sync endpoint likewise, for a worker that has others to run meanwhile: what is the loop's is begun
+        there, and comes back as `OnLoop`.
+        """
+        self.enter(job)
+        result = self._call(self._arguments_of(job), stream)
+        is_answer = job.answer is not None and job.answer.takes(result)
+        if is_answer or inspect.isawaitable(result) or hasattr(result, "__aiter__"):
+            return self._begin_on_loop(job, self._end_on_loop(job, result, stream))
+        return result
+
+    def _arguments_of(self, job: Job) -> dict[str, Any]:
+        if job.arguments is not None:
+            return job.arguments
+        job.channel.check()  # a job that has just ended has let go of them
+        # Not `asyncio.run`, which takes away the event loop that the app may have set in this thread.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(self.reader.read_again(job.request))
+
     def _run(self, job: Job, stream: Stream) -> Any:
-        arguments = job.arguments
-        if arguments is None:
-            job.channel.check()  # a job that has just ended has let go of them
-            # Not `asyncio.run`, which takes away the event loop that the app may have set in this thread.
-            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-                arguments = runner.run(self.reader.read_again(job.request))
-        result = self._call(arguments, stream)
+        result = self._call(self._arguments_of(job), stream)
         if inspect.isawaitable(result):
             result = self.on_loop(job, awaited(result))
         if job.answer is not None and job.answer.takes(result):
@@ -161,14 +200,21 @@ class Binding:
 
         The job's end cancels it.
         """
+        return self._begin_on_loop(job, coroutine).result()
+
+    def _begin_on_loop(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> OnLoop:
         assert self.loop is not None
-        result, error = asyncio.run_coroutine_threadsafe(_outcome(job, coroutine), self.loop).result()
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error  # its traceback holds this frame
-        return result
+        return OnLoop(asyncio.run_coroutine_threadsafe(_outcome(job, coroutine), self.loop))
+
+    async def _end_on_loop(self, job: Job, result: Any, stream: Stream) -> Any:
+        """Do all that is the loop's with what a sync endpoint returned; an iterator comes back."""
+        if inspect.isawaitable(result):
+            result = await awaited(result)
+        if job.answer is not None and job.answer.takes(result):
+            if job.answer.keeps(job, result):
+                return await job.answer.keep(job, result)
+            return await job.answer.hand_over_on_loop(job, result)
+        return await exhaust_on_loop(result, stream) if hasattr(result, "__aiter__") else result
 
     def _call(self, arguments: dict[str, Any], stream: Stream) -> Any:
         name = self.spec.stream_parameter

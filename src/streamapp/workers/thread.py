@@ -1,4 +1,4 @@
-"""Run jobs one after another in the app's inference thread.
+"""Run jobs in the app's inference thread: one after another, or several that take turns (`turns`).
 
 Setup, every sync endpoint and teardown run in that one thread, as CUDA streams, `inference_mode` and thread-locals
 want. So do the turns of sessions; but one whose method goes through its inputs has a thread of its own (`sessions`),
@@ -6,6 +6,7 @@ which goes on only while this one waits for it: of all of them one runs at a tim
 files are encoded in a thread of their own, since a PNG of a megapixel takes 60 ms, for which the GPU would idle.
 """
 
+import asyncio
 import contextvars
 import threading
 import time
@@ -25,6 +26,7 @@ from ..session import LEAVINGS
 from ..settings import Settings
 from .results import advice, exhaust, failures, final_event, report, succeed_at_once
 from .sessions import Session, SessionThread, inbox_of
+from .turns import Rounds
 from .worker import Capture, Lane, Run, State, WorkerStatistics, draining
 
 _MAX_ENCODING = 4  # results that wait for their PNGs, megabytes of pixels each; then the inference thread waits
@@ -42,6 +44,7 @@ class ThreadWorker:
         name: the app's, for the thread's name and messages.
         run: runs a job's endpoint, in the inference thread.
         session_of: what runs a job that is a session.
+        max_running: jobs that run at a time; where more than one, `run` returns what the loop is at as `OnLoop`.
         setup, teardown: the app's hooks, run there too.
         on_broken: called, in any thread, when the worker is out of service; the process should end.
     """
@@ -53,6 +56,7 @@ class ThreadWorker:
         *,
         run: Run,
         session_of: Callable[[Job], Session] | None = None,
+        max_running: int = 1,
         max_queue: int | None = None,
         setup: Callable[[], None] | None = None,
         teardown: Callable[[], None] | None = None,
@@ -60,7 +64,7 @@ class ThreadWorker:
         on_broken: Callable[[StreamAppError], None] | None = None,
     ) -> None:
         self.name = name
-        self._lane = Lane(name, settings, max_queue=max_queue, on_broken=on_broken)
+        self._lane = Lane(name, settings, max_queue=max_queue, takes_turns=max_running > 1, on_broken=on_broken)
         self.ready = self._lane.ready
         self._run_endpoint = run
         self._session_of = session_of
@@ -71,6 +75,16 @@ class ThreadWorker:
         self._encoder = DaemonPool(1, f"encode-{name}")
         self._encoded = threading.Event()
         self._may_end = threading.Event()
+        self._rounds: Rounds | None = None
+        if max_running > 1:
+            self._rounds = Rounds(
+                self._lane,
+                max_running,
+                run=run,
+                capture=self._capture,
+                succeed=self._succeed,
+                take_session_turn=self._take_turn,
+            )
 
     @property
     def state(self) -> State:
@@ -83,7 +97,9 @@ class ThreadWorker:
         return self._lane.is_idle
 
     def start(self) -> None:
-        """Start the thread; setup is its first item, jobs queue meanwhile."""
+        """Start the thread; setup is its first item, jobs queue meanwhile. On the loop, where jobs take turns."""
+        if self._rounds is not None:
+            self._rounds.loop = asyncio.get_running_loop()
         self._lane.start(self._work)
 
     def submit(self, job: Job) -> None:
@@ -123,7 +139,8 @@ class ThreadWorker:
 
     def _work(self) -> None:
         if self._run_setup():
-            while self._run_next():
+            run_next = self._run_next if self._rounds is None else self._rounds.run_next
+            while run_next():
                 pass
             self._finish_encoding()
             while not self._may_end.wait(_LOOK_AGAIN_S):  # the app's tasks on the loop use what setup has loaded
@@ -278,7 +295,7 @@ class ThreadWorker:
 
     def _wait_for_encoder(self, job: Job) -> None:
         """Wait until few enough wanted results are before this job's, as long as it is wanted itself."""
-        while sum(not other.is_over for other in self._lane.busy()) > _MAX_ENCODING:  # the job is one of them
+        while sum(not other.is_over for other in self._lane.encoded()) >= _MAX_ENCODING:
             self._wait_for_result()
             job.channel.check()
 
@@ -299,7 +316,7 @@ class ThreadWorker:
 
     def _finish_encoding(self) -> None:
         """Wait for the results that are still wanted; an encoder of the user's may hang."""
-        while not all(job.is_over for job in self._lane.busy()):
+        while not all(job.is_over for job in self._lane.encoded()):
             self._wait_for_result()
         self._encoder.shutdown()
 

@@ -11,7 +11,7 @@ import statistics
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Literal, NamedTuple, Protocol
@@ -148,8 +148,11 @@ class Lane:
     (`wake`), is taken like a job, and is parked again (`park`), until it is `done`. It has no place in the bound of the
     queue; its time counts anew in each turn.
 
-    The worker's threads call `open`, `take`, `put_back`, `park`, `goes_on`, `done`, `begin_encoding`, `end_encoding`
-    and `close`; any thread the rest.
+    Where several jobs run by turns (`turns`), `take_beside` gives the worker the next one while others run, and the one
+    whose turn it is, is `at`: that is the job which may be stuck, not those that wait behind it.
+
+    The worker's threads call `open`, `take`, `take_beside`, `put_back`, `park`, `goes_on`, `done`, `begin_encoding`,
+    `end_encoding` and `close`; any thread the rest.
 
     More than 15 attributes: jobs and sessions stand in one line, under one lock, as the turns of both are one thread's.
 
@@ -168,8 +171,11 @@ class Lane:
     - Jobs may be over while they are in here; who ends a job first is settled in its channel.
 
     Args:
+        takes_turns: jobs run by turns.
         on_broken: called, in any thread, when setup failed, a job does not come back, or one of the two threads has
             ended for whatever reason; the process should end.
+    Attributes:
+        at: the job whose turn it is, and since when, where they run by turns; set in the worker's thread.
     """
 
     def __init__(
@@ -178,9 +184,13 @@ class Lane:
         settings: Settings,
         *,
         max_queue: int | None = None,
+        takes_turns: bool = False,
         on_broken: Callable[[StreamAppError], None] | None = None,
     ) -> None:
         self.name = name
+        self.at: tuple[Job, float] | None = None
+        self._takes_turns = takes_turns
+        self._is_called = False
         self.max_queue = settings.max_queue if max_queue is None else max_queue
         self.ready: Future[None] = Future()
         self._stuck_s = settings.stuck_s
@@ -293,7 +303,7 @@ class Lane:
     def goes_on(self, job: Job) -> bool:
         """Give a running session another turn where nobody else waits for one; False, and nothing is done, else."""
         with self._changed:
-            if self._queue or self._state != "ready":
+            if self._queue or len(self._running) > 1 or self._state != "ready":
                 return False
             self._running[job] = time.monotonic()
             return True
@@ -330,10 +340,34 @@ class Lane:
                 self._changed.wait(min(left_s, _LOOK_AGAIN_S))
             jobs = self._in_turn()[:at_most]
             for job in jobs:
-                del self._queue[job.id]
-                self._running[job] = time.monotonic()
-                self._watch_within(job.request.timeout_s)
+                self._run_from_now(job)
         return jobs
+
+    def take_beside(self, *, has_place: bool, passed: Container[Job], waits: bool) -> Job | None:
+        """Return who comes next in line, and runs from now on, while others run; None where that is nobody.
+
+        Args:
+            has_place: False leaves jobs in the line; a session's turn takes no place.
+            passed: the sessions that have had their turn.
+            waits: until somebody comes, or `call` is called; for a while at most.
+        """
+        if not (waits or self._queue):  # without the lock: who comes just now is seen the next time
+            return None
+        with self._changed:
+            job = self._next_beside(has_place, passed)
+            if waits and job is None and not self._is_called:
+                self._changed.wait(_LOOK_AGAIN_S)
+                job = self._next_beside(has_place, passed)
+            self._is_called = False
+            if job is not None:
+                self._run_from_now(job)
+        return job
+
+    def call(self) -> None:
+        """Have `take_beside` return: one of those that run can go on."""
+        with self._changed:
+            self._is_called = True
+            self._changed.notify()
 
     def put_back(self, job: Job) -> None:
         """Queue a job again that was taken, before all others: what ran it is lost, or it could not be handed over.
@@ -366,6 +400,11 @@ class Lane:
         """Say that the result was made."""
         with self._changed:
             del self._encoding[job]
+
+    def encoded(self) -> list[Job]:
+        """Return the jobs whose results are being made."""
+        with self._changed:
+            return list(self._encoding)
 
     def busy(self) -> list[Job]:
         """Return the jobs that run or are being encoded."""
@@ -438,7 +477,7 @@ class Lane:
                 continue
             if not job.is_expired:
                 job.expire()
-            elif now >= since + job.request.timeout_s + self._stuck_s and job in running:
+            elif now >= self._stuck_at(job, since) and job in running:
                 self.break_off("stuck", WorkerStuck(f"the inference thread of {self.name} does not come back"))
                 logger.critical(
                     "the inference thread of %s is stuck in %s, job %s", self.name, job.request.path, job.id
@@ -489,7 +528,22 @@ class Lane:
                 self.break_off("broken", WorkerStuck(f"the thread {thread.name} has ended"))
                 logger.critical("the thread %s has ended", thread.name)
 
+    def _stuck_at(self, job: Job, since: float) -> float:
+        """Return when a running job that is out of time counts as stuck: never, while it waits for its turn."""
+        at, due_at = self.at, since + job.request.timeout_s
+        if not self._takes_turns:
+            return due_at + self._stuck_s
+        return math.inf if at is None or at[0] is not job else max(due_at, at[1]) + self._stuck_s
+
     # Those from here to `_due_s` run under the lock.
+
+    def _next_beside(self, has_place: bool, passed: Container[Job]) -> Job | None:
+        return next((job for job in self._in_turn() if (has_place if job.inbox is None else job not in passed)), None)
+
+    def _run_from_now(self, job: Job) -> None:
+        del self._queue[job.id]
+        self._running[job] = time.monotonic()
+        self._watch_within(job.request.timeout_s)
 
     def _waiting_jobs(self) -> int:
         return sum(job.inbox is None for job in self._queue.values())
@@ -534,7 +588,7 @@ class Lane:
             if not job.is_expired:
                 dues.append(since + job.request.timeout_s - now)
             elif job in self._running:
-                dues.append(since + job.request.timeout_s + self._stuck_s - now)
+                dues.append(self._stuck_at(job, since) - now)
         return min(dues)
 
     # The watcher's thread.

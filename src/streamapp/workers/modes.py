@@ -1,0 +1,75 @@
+"""Keep torch's modes to the job that has set them.
+
+A generator that yields inside of `torch.no_grad()`, `inference_mode()` or `autocast()` leaves the thread in that mode,
+and what another job's generator does next would run in it, or end it. So a job's modes are set aside at the end of its
+turn, and are back at the beginning of its next one. Torch is not imported for it.
+
+What sets a mode in torch restores, when it is left, all that it has found, whatever was entered and left meanwhile. So
+one that enters the usual mode sets aside another, and brings it back when it is left: in any order of jobs.
+"""
+
+import sys
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+_AUTOCAST = ("cpu", "cuda")
+
+
+class _Found(NamedTuple):
+    """Hold the modes of a thread."""
+
+    grad: bool = True
+    inference: bool = False
+    autocast: tuple[bool, ...] = (False, False)
+
+
+class Modes:
+    """Hold the modes of one job, while it is not its turn.
+
+    Args:
+        usual: those of the thread, in which others run.
+    """
+
+    __slots__ = ("_aside", "_usual")
+
+    def __init__(self, usual: _Found) -> None:
+        self._usual = usual
+        self._aside: ExitStack | None = None
+
+    def bring_back(self) -> None:
+        """Have the job's modes in its turn."""
+        if self._aside is not None:
+            aside, self._aside = self._aside, None
+            aside.close()
+
+    def set_aside(self) -> None:
+        """Have the usual ones in the thread, as the job's turn is over."""
+        torch = sys.modules.get("torch")
+        if torch is None or _found(torch) == self._usual:
+            return
+        self._aside = ExitStack()
+        self._aside.enter_context(torch.inference_mode(self._usual.inference))
+        torch.set_grad_enabled(self._usual.grad)
+        for device, is_usual in zip(_AUTOCAST, self._usual.autocast, strict=True):
+            if torch.is_autocast_enabled(device) != is_usual:
+                self._aside.enter_context(torch.autocast(device, enabled=is_usual))
+
+    def end(self) -> None:
+        """Have the usual ones in the thread, as the job is over: what its code has not left is left."""
+        torch = sys.modules.get("torch")
+        if torch is not None:
+            torch.set_grad_enabled(self._usual.grad)
+
+
+def usual_modes() -> _Found:
+    """Return the modes that this thread is in."""
+    torch = sys.modules.get("torch")
+    return _Found() if torch is None else _found(torch)
+
+
+def _found(torch: Any) -> _Found:
+    return _Found(
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        tuple([torch.is_autocast_enabled(device) for device in _AUTOCAST]),
+    )
