@@ -213,12 +213,13 @@ def test_a_job_does_not_wait_for_the_place_that_it_has(outer: str, inner: str, a
 
 
 def test_a_full_queue_refuses_what_an_apps_code_asks_for(client: TestClient, app: Words) -> None:
-    with client.websocket_connect("/leave") as one, client.websocket_connect("/leave"):
-        app.gate.wait()
-        until(lambda: len(list(runtime_of(client).jobs)) == 2)
-        assert isinstance(failure(client, app, "held"), QueueFull)
-        app.gate.opened.set()
-        one.send_text("")
+    with client.websocket_connect("/leave") as one:
+        app.gate.wait()  # before the other comes, which has the only place in the queue
+        with client.websocket_connect("/leave"):
+            until(lambda: len(list(runtime_of(client).jobs)) == 2)
+            assert isinstance(failure(client, app, "held"), QueueFull)
+            app.gate.opened.set()
+            one.send_text("")
 
 
 def test_who_leaves_cancels_the_job(client: TestClient, app: Words) -> None:
