@@ -126,6 +126,7 @@ class EventStreamResponse(Response):
         outlasts_app: nothing that the app closes when it returns is needed to the end of the stream.
         state: for a reader that follows the job: gives its state, which is told whenever it has changed. Such a reader
             hears of the start, too, and does not count as one that shows previews.
+        shows_previews: the producer is to make them for this reader.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class EventStreamResponse(Response):
         outlasts_app: bool = False,
         position: int = 0,
         state: Callable[[], dict[str, Any]] | None = None,
+        shows_previews: bool = True,
     ) -> None:
         self.job = job
         self.status_code = 200
@@ -156,6 +158,7 @@ class EventStreamResponse(Response):
         self._outlasts_app = outlasts_app
         self._position = position
         self._state = state
+        self._shows_previews = shows_previews and state is None
         self._told: tuple[Any, ...] = ()
         self._id_prefix = f"{job.id}:1.".encode()
         self.raw_headers = [_CONTENT_TYPES[format], (b"x-streamapp-job-id", job.id.encode()), *_STREAM_HEADERS]
@@ -174,7 +177,7 @@ class EventStreamResponse(Response):
         # Not a coroutine function: its frame would keep the scope for as long as the stream is open.
         follows = self._state is not None
         subscriber = self.job.attach(
-            after=self._after, takes_over=self._takes_over, shows_previews=not follows, hears_start=follows
+            after=self._after, takes_over=self._takes_over, shows_previews=self._shows_previews, hears_start=follows
         )
         connection = Connection(
             scope,

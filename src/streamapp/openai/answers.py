@@ -44,7 +44,7 @@ class ToldStream(EventStreamResponse):
     """Stream what a job's events are told as."""
 
     def __init__(self, job: Job, settings: Settings, asked: Asked) -> None:
-        super().__init__(job, settings, outlasts_app=True)
+        super().__init__(job, settings, outlasts_app=True, shows_previews=asked.shows_previews)
         self._asked = asked
         self.raw_headers.append((b"x-request-id", job.id.encode()))
 

@@ -11,10 +11,9 @@ those send their own to any server.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from .asked import refusal
+from .asked import read_body, refusal
 
 #: prompts times choices in one request
 _MOST_CHOICES = 128
@@ -246,11 +245,7 @@ def read_completion(given: Mapping[str, Any]) -> CompletionBody:
 
 
 def _read(kind: type[B], given: Mapping[str, Any]) -> B:
-    try:
-        body = kind.model_validate(given)
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in errors]) from None
+    body = read_body(kind, given)
     for name, neutral in _UNHONOURED.items():
         if (value := given.get(name)) is not None and value not in neutral:
             raise refusal(name, _REASONS.get(name) or f"this server cannot do it; leave it out, got {str(value)[:80]}")

@@ -220,7 +220,8 @@ class _Told:
             return b""
         item = event.json()
         if "finish_reason" in item:
-            self._usages[item["index"]] = item["usage"]
+            if "usage" in item:  # which servers elsewhere tell of all choices at once
+                self._usages[item["index"]] = item["usage"]
             choices = self._ended(item)
         else:
             choices = self._token(item)
@@ -238,7 +239,7 @@ class _Told:
         tokens: dict[int, list[Token]] = {ending["index"]: [] for ending in endings}
         for token in made["tokens"]:
             tokens[token["index"]].append(token)
-        usage = self._usage({ending["index"]: ending["usage"] for ending in endings})
+        usage = self._usage({ending["index"]: ending["usage"] for ending in endings if "usage" in ending})
         choices = [self._choice(ending, tokens[ending["index"]]) for ending in endings]
         document = {**self._head, "object": self.whole_object, "choices": choices, "usage": usage}
         return Response(encode({**document, "system_fingerprint": _FINGERPRINT}), media_type="application/json")
@@ -369,9 +370,9 @@ def _completion(index: int, text: str, *, logprobs: Any = None, finish_reason: s
 
 
 def _message_of(ending: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an ending says as a message: its text, or what a model's parser has read of it (`llm.chat`)."""
-    message: dict[str, Any] = dict(ending.get("message") or {"content": ending["text"]})
-    return message
+    """Return what an ending says as a message: its text, and which tools it calls."""
+    calls = ending.get("tool_calls")
+    return {"content": ending["text"] or None, "tool_calls": calls} if calls else {"content": ending["text"]}
 
 
 def _chat_logprobs(tokens: "Iterable[Token]") -> dict[str, Any]:
