@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from tests.scripted_answers import ScriptedModel
-from tests.served import serving
+from tests.served import drain, serving
 
 import streamapp
+from streamapp.errors import DefinitionError
+from streamapp.runpod.apps import QueueApp
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT = "/v1/chat/completions"
@@ -45,3 +47,118 @@ def test_a_model_answers_for_all_apps_for_its_own_and_where_runpods_users_ask(cl
 def test_what_is_asked_is_a_job_like_any_other(client: TestClient) -> None:
     job_id = chat(client).headers["X-Streamapp-Job-Id"]
     assert client.get(f"/jobs/{job_id}").json()["endpoint"] == f"/teller{CHAT}"
+
+
+def test_a_slash_more_changes_nothing(client: TestClient) -> None:
+    assert client.get("/v1/models/").json() == client.get("/v1/models").json()
+    assert client.get("/v1/models/tiny/").json()["id"] == "tiny"
+    assert chat(client, f"{CHAT}/").status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", CHAT), ("POST", "/v1/models")])
+def test_another_method_is_refused_in_openais_shape(client: TestClient, method: str, path: str) -> None:
+    refusal = client.request(method, path)
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"messages": "\\ud800"}'])
+def test_a_body_that_is_no_json_object_is_refused(client: TestClient, body: bytes) -> None:
+    refusal = client.post(CHAT, content=body)
+    assert (refusal.status_code, refusal.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_a_drained_server_says_to_come_back(client: TestClient) -> None:
+    with serving(Teller) as drained:
+        drain(drained)
+        refusal = chat(drained)
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (503, "draining")
+    assert (refusal.headers["x-should-retry"], refusal.headers["retry-after"]) == ("true", "1")
+
+
+def test_pages_of_other_sites_are_refused_in_openais_shape(client: TestClient) -> None:
+    refusal = client.post(CHAT, json={}, headers={"Origin": "https://other.example", "Sec-Fetch-Site": "cross-site"})
+    assert (refusal.status_code, refusal.json()["error"]["type"]) == (403, "permission_error")
+
+
+def test_without_a_key_nothing_is_answered() -> None:
+    with serving(Teller, api_key="secret") as guarded:
+        refusal = guarded.get("/v1/models")
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+def test_an_app_that_says_nothing_keeps_its_paths_and_its_errors() -> None:
+    class Own(streamapp.App):
+        @streamapp.endpoint(CHAT)
+        def own(self, text: str) -> str:
+            return text
+
+    with serving(Own) as client:
+        assert client.post(CHAT, json={"text": "own"}).json() == "own"
+        assert client.post(CHAT, json={}).json()["error_type"] == "invalid_input"
+        assert client.get("/v1/models").status_code == 404
+
+
+def test_two_apps_that_want_one_path_are_both_named() -> None:
+    class Own(streamapp.App):
+        @streamapp.endpoint(CHAT)
+        def own(self, text: str) -> str:
+            return text
+
+    with pytest.raises(DefinitionError, match=r"OpenAI's /v1/chat/completions and by own"):
+        streamapp.compile_app(Own, Teller)
+
+
+def test_an_app_that_wants_one_path_twice_is_told_so() -> None:
+    class Both(Teller):
+        @streamapp.endpoint(CHAT)
+        def own(self, text: str) -> str:
+            return text
+
+    with pytest.raises(DefinitionError, match="both at '/v1/chat/completions'"):
+        streamapp.compile_app(Both)
+
+
+def test_the_description_names_the_paths_and_the_page_does_not(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()["paths"]
+    assert described[CHAT]["post"]["summary"] == "Have a language model answer a conversation"
+    assert "/v1/completions" in described
+    assert not any(path.startswith(("/teller", "/v2")) for path in described)
+
+
+def test_an_endpoint_of_runpods_that_answers_no_clients_of_openais_is_not_found(client: TestClient) -> None:
+    refusal = chat(client, f"/v2/other/openai{CHAT}")
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (404, "not_found")
+    assert client.get("/v2/teller/openai/v1/models").json() == client.get("/v1/models").json()
+    assert client.get("/v2/teller/openai/v1/models/tiny").json()["id"] == "tiny"
+
+
+class Handler(QueueApp, name="vllm"):
+    """Answer as the handler of Runpod's vLLM worker."""
+
+    def run_job(self, job: dict[str, Any]) -> Any:
+        asked = job["input"]
+        if asked["openai_input"].get("stream"):
+            yield 'data: {"n": 1}\n\ndata: {"n": 2}\n\n'
+            yield {"n": 3}
+            yield "data: [DONE]"
+        else:
+            yield asked
+
+
+@pytest.fixture(scope="module")
+def handler() -> Iterator[TestClient]:
+    with serving(Handler) as client:
+        yield client
+
+
+def test_a_handler_of_runpods_gets_the_path_and_the_body(handler: TestClient) -> None:
+    told = handler.post(f"/v2/vllm/openai{CHAT}", json={"model": "any"})
+    assert told.json() == {"openai_route": CHAT, "openai_input": {"model": "any"}}
+    assert handler.get("/v2/vllm/openai/v1/models").json() == {"openai_route": "/v1/models", "openai_input": {}}
+
+
+def test_what_a_handler_yields_is_passed_on_to_one_end(handler: TestClient) -> None:
+    told = handler.post(f"/v2/vllm/openai{CHAT}", json={"stream": True})
+    assert [line for line in told.text.splitlines() if line.startswith("data")] == [
+        *('data: {"n": 1}', 'data: {"n": 2}', 'data: {"n":3}', "data: [DONE]")
+    ]

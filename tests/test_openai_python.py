@@ -87,7 +87,7 @@ def test_logprobs_come_with_their_bytes(client: openai.OpenAI) -> None:
 
 def test_logprobs_of_a_stream_come_with_their_tokens(client: openai.OpenAI) -> None:
     chunks = [*client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True, logprobs=True)]
-    told = [entry.token for c in chunks if (l := c.choices[0].logprobs) is not None for entry in l.content or ()]
+    told = [entry.token for c in chunks if (said := c.choices[0].logprobs) is not None for entry in said.content or ()]
     assert told == ["Once ", "upon ", "a ", "time."]
 
 

@@ -84,8 +84,9 @@ class _Paths:
         return JSONResponse(self._models.listed())
 
     async def find(self, request: Request) -> Response:
-        """Answer with one of them."""
-        return JSONResponse(self._models.named(request.path_params["model"]))
+        """Answer with one of them, whose name may have slashes in it; with all where a slash is all that came."""
+        name = request.path_params["model"].rstrip("/")
+        return JSONResponse(self._models.named(name) if name else self._models.listed())
 
 
 async def submitted(request: Request, served: ServedApp, asked: Asked, job_id: str, runtime: Runtime) -> Response:
@@ -157,7 +158,7 @@ def _is_handlers(place: Place) -> bool:
 
 def _outer(runtime: Runtime) -> list[Middleware]:
     patterns = [
-        re.escape(prefix) + f"/v1(?:{'|'.join(paths)}|{_MODELS}(?:/.+)?)"
+        re.escape(prefix) + f"/v1(?:{'|'.join(paths)}|{_MODELS}(?:/.*)?)"
         for prefix, paths in _answered(runtime).items()
     ]
     patterns += ["/v2/[^/]+/openai/v1/.+"] if _is_on_runpods(runtime) else []
