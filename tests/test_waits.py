@@ -135,6 +135,11 @@ WITHOUT = {
         "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
         "in_encoder(to_packed_event, payload, channel.publisher, channel.film)": BY_THE_JOB,
     },
+    "streamapp/llm/tokenstream.py": {
+        "self._given.acquire()": "it goes on when it is asked for a token; its reader's end gives it the turn",
+        "self._given_back.acquire()": "a model takes its time for a token; the reader's job has a deadline",
+        "self._thread.join()": "it ends at the token that it makes",
+    },
     "streamapp/workers/sessions.py": {
         "inbox.wait()": "it has one by itself",
         "self._given.acquire()": "a session waits for its client, or for its turn; its end gives it one",

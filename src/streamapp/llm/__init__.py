@@ -3,5 +3,17 @@
 from .engine import Engine, EngineStatistics
 from .generation import Ending, LogProb, Sampling, TextModel, Token, Usage
 from .named import named
+from .tokenstream import TokenStream
 
-__all__ = ["Ending", "Engine", "EngineStatistics", "LogProb", "Sampling", "TextModel", "Token", "Usage", "named"]
+__all__ = [
+    "Ending",
+    "Engine",
+    "EngineStatistics",
+    "LogProb",
+    "Sampling",
+    "TextModel",
+    "Token",
+    "TokenStream",
+    "Usage",
+    "named",
+]

@@ -8,7 +8,6 @@ A sequence that nobody reads goes on to its end, at most `max_tokens` ahead, and
 iterator ends it at once, and nobody else's.
 """
 
-import asyncio
 import secrets
 import threading
 from collections import deque
@@ -17,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ..errors import DefinitionError, Unavailable
+from ..errors import Unavailable
 from .generation import (
     Backend,
     Chosen,
@@ -29,9 +28,10 @@ from .generation import (
     Token,
     Usage,
     check_whole,
+    refuse_loop,
     wrong,
 )
-from .text import Writer, decoding
+from .text import Writer, decoding, end_tokens
 
 
 class EngineStatistics(NamedTuple):
@@ -88,7 +88,7 @@ class Engine:
         self._config = getattr(model, "generation_config", None)
         self._backend = backend
         self._max_sequences = max_sequences
-        self._ends = ends_of(model, tokenizer)
+        self._ends = end_tokens(self._config, tokenizer)
         self._decode = decoding(tokenizer)
         self._tokenizing = threading.Lock()  # what encodes changes the tokenizer: "Already borrowed"
         self._making = threading.Lock()  # the backend's
@@ -161,7 +161,7 @@ class Engine:
         return otherwise if own is None else own
 
     def _told(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Token | Ending]:
-        _refuse_the_loop()
+        refuse_loop("Engine")
         seed = secrets.randbits(62) if sampling.seed is None else sampling.seed
         sequences = [Running(prompt, sampling, (seed + index) % 2**63) for index in range(sampling.n)]
         under_way = [
@@ -244,24 +244,6 @@ class Engine:
         with suppress(IndexError):
             while True:
                 self._backend.drop(self._left.popleft())
-
-
-def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a text, as the model and its tokenizer say."""
-    config = getattr(model, "generation_config", None)
-    said = [getattr(config, "eos_token_id", None), getattr(tokenizer, "eos_token_id", None)]
-    return frozenset(token for one in said for token in (one if isinstance(one, list) else [one]) if token is not None)
-
-
-def _refuse_the_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise DefinitionError(
-        "Engine: its tokens were asked for on the event loop, which that would block; write `def`, not `async def`, or "
-        "return the iterator"
-    )
 
 
 def _closed() -> Unavailable:

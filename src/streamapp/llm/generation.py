@@ -3,13 +3,14 @@
 Prompt and tokens are ids of the model's tokenizer. Texts are the reader's: `text` (detokenization) makes them.
 """
 
+import asyncio
 import reprlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 
-from ..errors import InvalidInput
+from ..errors import DefinitionError, InvalidInput
 
 #: why a sequence has ended: an end-of-sequence token or a stop string; `max_tokens` or the room in the cache; a call
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -63,7 +64,7 @@ class Sampling:
         for token, bias in self.logit_bias.items():
             check_whole("logit_bias", token, 0, _MOST)
             _check_real("logit_bias", bias, -100, 100)
-        object.__setattr__(self, "stop", _stops(self.stop))
+        object.__setattr__(self, "stop", stop_texts(self.stop))
 
 
 _MOST = 2**63 - 1
@@ -110,13 +111,30 @@ def _within(lowest: float, highest: float) -> str:
     return f"from {lowest} to {highest}" if highest < _MOST else f"from {lowest} on"
 
 
-def _stops(stop: object) -> tuple[str, ...]:
+def stop_texts(stop: object) -> tuple[str, ...]:
+    """Return the texts that end a choice; one alone is one."""
     stops = (stop,) if isinstance(stop, str) else stop
     if not isinstance(stops, Sequence) or not all(isinstance(text, str) and text for text in stops):
         raise wrong("stop", "texts that are not empty", stop)
     if len(stops) > 16:
         raise wrong("stop", "up to 16 texts", stop)
     return tuple(stops)
+
+
+def refuse_loop(what: str) -> None:
+    """See that tokens are not asked for on an event loop, where that would block it.
+
+    Raises:
+        DefinitionError: says what to write.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise DefinitionError(
+        f"{what}: its tokens were asked for on the event loop, which that blocks; write `def` instead of `async def`, "
+        "or return it"
+    )
 
 
 class Chosen(NamedTuple):

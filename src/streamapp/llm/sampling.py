@@ -138,7 +138,7 @@ class _Plan:
         """Return columns: that of the token, the ids of the likeliest tokens, and theirs."""
         told = logits.log_softmax(-1).clamp(min=_LEAST)
         likeliest = told.topk(min(self._alternatives, told.shape[-1]))
-        return [told.gather(1, tokens[:, None]).double(), likeliest.indices.double(), likeliest.values.double()]
+        return [told.take_along_dim(tokens[:, None], 1).double(), likeliest.indices.double(), likeliest.values.double()]
 
     def _discouraged(self, logits: Tensor) -> Tensor:
         """Add the biases and take the penalties off; what came is left as it was."""
@@ -169,7 +169,7 @@ class _Plan:
             counts = [min(k, size) or size for k in self._top_k]
             ordered = scores.topk(max(count if k else 1 for k, count in zip(self._top_k, counts, strict=True))).values
             last = self._indices([k and count - 1 for k, count in zip(self._top_k, counts, strict=True)])
-            least = ordered.gather(1, last[:, None])
+            least = ordered.take_along_dim(last[:, None], 1)
             has_top_k = self._indices(self._top_k)[:, None] > 0
             scores = scores.masked_fill(has_top_k & (scores < least), -torch.inf)
         if any(p < 1 for p in self._top_p):

@@ -39,8 +39,9 @@ class Detokenizer:
             # Bytes behind others can make all of them unreadable; what was shown stays, and these stand for themselves.
             new, is_whole = self._decode(self._ids[self._read :]), not text.endswith(_UNREADABLE)
             return self._begin_again(new) if is_whole or self._is_long() else ""
-        if text == self._shown:  # a special token, which is none of what words are joined by
-            self._ids.pop()
+        if text == self._shown:  # a special token, or a space that the next one shows
+            if self._is_long():
+                self._ids.pop()
             return ""
         if not text.endswith(_UNREADABLE):
             return self._begin_again(text[len(self._shown) :])
@@ -74,6 +75,12 @@ def decoding(tokenizer: Any) -> Callable[[list[int]], str]:
     if backend is not None:
         return lambda ids: str(backend.decode(ids, skip_special_tokens=True))
     return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def end_tokens(*said_by: Any) -> frozenset[int]:
+    """Return the tokens that end a text, as generation configs and tokenizers say: `eos_token_id`, one or several."""
+    said = [getattr(one, "eos_token_id", None) for one in said_by]
+    return frozenset(token for one in said for token in (one if isinstance(one, list) else [one]) if token is not None)
 
 
 class StopTexts:
