@@ -1,17 +1,39 @@
 """The engine: what is asked is checked, tokens become text, and who leaves ends nobody else's."""
 
+import asyncio
 import gc
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from tests.scripted_model import END, LETTERS, Scripted, ids
 
+from streamapp.errors import DefinitionError, InvalidInput, Unavailable
 from streamapp.llm.engine import Engine
+from streamapp.llm.generation import Running
 
 
-def saying(text: str, **engine: Any) -> tuple[Engine, Scripted]:
+def made_of(says: Callable[[Running], list[int]], places: int = 16, **options: Any) -> tuple[Engine, Scripted]:
+    """Return an engine, and the backend that it has."""
+    backend = Scripted(says, places)
+    return Engine(options.pop("model", None), LETTERS, backend=backend, **options), backend
+
+
+def saying(text: str, **options: Any) -> tuple[Engine, Scripted]:
     """Return an engine whose model says this, whatever it is asked."""
-    backend = Scripted(lambda sequence: [*ids(text), END])
-    return Engine(None, LETTERS, backend=backend, **engine), backend
+    return made_of(lambda sequence: [*ids(text), END], **options)
+
+
+def text_of(stream: Iterator[Any]) -> str:
+    """Return the text that came in pieces, which is the ending's."""
+    *tokens, ending = stream
+    text = "".join(token["text"] for token in tokens)
+    assert text == ending["text"]
+    return text
 
 
 def test_a_text_comes_token_by_token_and_then_whole() -> None:
@@ -20,3 +42,281 @@ def test_a_text_comes_token_by_token_and_then_whole() -> None:
     assert [token["text"] for token in tokens] == ["h", "i", " ", "", "", "你", ""]
     usage = {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}
     assert ending == {"text": "hi 你", "index": 0, "finish_reason": "stop", "usage": usage}
+
+
+def test_a_prompt_may_be_tokens() -> None:
+    engine, backend = saying("a")
+    assert [*engine.stream("say")] == [*engine.stream(ids("say"))]
+    assert backend.seen[0].prompt == backend.seen[1].prompt == tuple(ids("say"))
+
+
+def test_it_makes_no_token_that_nobody_asks_for() -> None:
+    engine, backend = saying("hello")
+    stream = engine.stream("x")
+    assert (backend.steps, backend.seen) == (0, [])
+    for count in (1, 2, 3):
+        next(stream)
+        assert backend.steps == count
+
+
+def test_one_step_makes_the_next_token_of_every_reader() -> None:
+    engine, backend = saying("hello")
+    streams = [engine.stream("x") for _ in range(10)]
+    for _ in "hello":
+        assert len({next(stream)["text"] for stream in streams}) == 1
+    assert backend.steps == 5 + 9  # a step makes those of all that have begun, and one begins after the other
+
+
+def test_who_leaves_ends_its_own_within_a_token_and_nobody_elses() -> None:
+    engine, backend = saying("hello")
+    leaving, staying = engine.stream("x"), engine.stream("x")
+    next(leaving), next(staying)
+    leaving.close()  # type: ignore[attr-defined]
+    assert [*backend.sequences] == [backend.seen[1]] and engine.statistics().running == 1
+    assert [item["text"] for item in staying] == ["e", "l", "l", "o", "", "hello"]
+    assert backend.sequences == {} and engine.statistics() == (0, 0)
+
+
+def test_a_stream_that_is_forgotten_is_let_go_of() -> None:
+    engine, backend = saying("hello")
+    stream = engine.stream("x")
+    next(stream)
+    del stream
+    gc.collect()
+    assert backend.sequences == {}
+
+
+def test_one_that_was_never_begun_holds_nothing() -> None:
+    engine, backend = saying("hello")
+    engine.stream("x").close()  # type: ignore[attr-defined]
+    assert backend.seen == [] and engine.statistics() == (0, 0)
+
+
+def test_who_leaves_while_a_token_is_made_is_let_go_of_behind_it() -> None:
+    left: list[Any] = []
+
+    class Leaving(Scripted):
+        def step(self) -> None:
+            super().step()
+            while left:
+                left.pop().close()
+                assert len(self.sequences) == 2
+
+    backend = Leaving(lambda sequence: [*ids("hello"), END])
+    engine = Engine(None, LETTERS, backend=backend)
+    leaving, staying = engine.stream("x"), engine.stream("x")
+    next(leaving)
+    left.append(leaving)
+    next(staying)
+    assert [*backend.sequences] == [backend.seen[1]]
+
+
+def test_a_slow_reader_holds_nobody_up_and_gives_its_place_away() -> None:
+    engine, backend = saying("hello", places=2)
+    slow = engine.stream("x")
+    next(slow)
+    for _ in range(3):
+        assert text_of(engine.stream("x")) == "hello"
+    assert [*backend.sequences] == [] and engine.statistics() == (1, 5)
+    assert [item["text"] for item in slow] == ["e", "l", "l", "o", "", "hello"]
+
+
+def test_more_than_there_are_places_wait_for_one() -> None:
+    engine, _ = saying("hello", places=2)
+    streams = [engine.stream("x") for _ in range(5)]
+    texts = [""] * 5
+    while streams:
+        for n, stream in enumerate([*streams]):
+            item = next(stream, None)
+            if item is None:
+                streams.remove(stream)
+            elif "finish_reason" in item:
+                texts[n] += item["text"]
+    assert "".join(texts) == "hello" * 5
+
+
+def test_threads_that_ask_at_a_time_each_get_their_own() -> None:
+    engine, _ = made_of(lambda sequence: [*sequence.prompt, END])
+    told = Counter[str]()
+
+    def ask(word: str) -> None:
+        told[text_of(engine.stream(word))] += 1
+
+    words = [f"word {n}" for n in range(20)]
+    threads = [threading.Thread(target=ask, args=(word,)) for word in words]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == Counter(words) and engine.statistics() == (0, 0)
+
+
+@pytest.mark.parametrize("stop", [". T", [". T"], ["zzz", ". T", "Two"], ["ne. Two", ". T"]])
+def test_a_text_that_ends_it_does_so_across_tokens(stop: Any) -> None:
+    engine, backend = saying("One. Two. Three.")
+    *tokens, ending = engine.stream("x", stop=stop)
+    assert "".join(token["text"] for token in tokens) == ending["text"] == "One"
+    assert (ending["finish_reason"], ending["usage"]["completion_tokens"], backend.sequences) == ("stop", 6, {})  # type: ignore[typeddict-item]
+
+
+def test_what_was_held_back_comes_with_the_last_token() -> None:
+    engine, _ = made_of(lambda sequence: ids("One. 你")[:-1])
+    *tokens, ending = engine.stream("x", stop=". \ufffd!")
+    assert [token["text"] for token in tokens] == ["O", "n", "e", "", "", "", ". \ufffd"]
+    assert ending["text"] == "One. \ufffd" and ending["finish_reason"] == "length"  # type: ignore[typeddict-item]
+
+
+def test_the_rest_can_end_it_too() -> None:
+    engine, _ = made_of(lambda sequence: ids("One. 你")[:-1])
+    *_, ending = engine.stream("x", stop="\ufffd")
+    assert ending == ending | {"text": "One. ", "finish_reason": "stop"}
+
+
+def test_a_token_that_ends_it_has_no_text_whatever_the_tokenizer_calls_it() -> None:
+    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=[ids("!")[0]]))
+    engine, _ = made_of(lambda sequence: ids("hi!"), model=model)
+    assert text_of(engine.stream("x")) == "hi"
+
+
+def test_choices_come_beside_each_other_each_with_its_end_and_seed() -> None:
+    engine, backend = made_of(lambda sequence: [*ids("abc"[: 1 + len(backend.seen)]), END])
+    items = [*engine.stream("x", n=3, seed=7)]
+    endings = {item["index"]: item["text"] for item in items if "finish_reason" in item}
+    assert endings == {0: "ab", 1: "abc", 2: "abc"} and [one.seed for one in backend.seen] == [7, 8, 9]
+    assert [item["index"] for item in items][:4] == [0, 1, 2, 0]
+
+
+def test_a_choice_that_has_ended_gives_its_place_away_while_others_go_on() -> None:
+    engine, backend = made_of(lambda sequence: ids("a." if len(backend.seen) == 1 else "hello"), places=2)
+    stream = engine.stream("x", n=2, stop=".")
+    while "finish_reason" not in next(stream):
+        pass
+    assert [*backend.sequences] == [backend.seen[1]]
+
+
+def test_without_a_seed_each_request_has_its_own() -> None:
+    engine, backend = saying("a")
+    for _ in range(10):
+        text_of(engine.stream("x"))
+    assert len({sequence.seed for sequence in backend.seen}) == 10
+
+
+def test_log_probabilities_are_told_where_they_were_asked_for() -> None:
+    engine, _ = saying("a")
+    (plain, *_), (told, *_) = engine.stream("x"), engine.stream("x", logprobs=2)
+    a = ids("a")[0]
+    rows = [{"token": a, "text": "a", "logprob": -0.5}, {"token": 65, "text": LETTERS.decode([65]), "logprob": -2.0}]
+    assert plain == {"text": "a", "token": a, "index": 0}
+    assert told == {**plain, "logprob": -0.5, "top_logprobs": rows}
+
+
+def test_what_is_left_to_the_model_is_what_its_config_says() -> None:
+    said = SimpleNamespace(temperature=0.6, top_p=None, top_k=20, eos_token_id=None)
+    engine, backend = saying("a", model=SimpleNamespace(generation_config=said, name_or_path="some/where/tiny/"))
+    text_of(engine.stream("x"))
+    text_of(engine.stream("x", temperature=0, top_k=0, top_p=0.5, max_tokens=3))
+    chosen = [(one.temperature, one.top_p, one.top_k, one.max_tokens) for one in (x.sampling for x in backend.seen)]
+    assert chosen == [(0.6, 1.0, 20, 99), (0, 0.5, 0, 3)] and engine.name == "tiny"
+
+
+def test_no_more_is_made_than_there_is_room_for() -> None:
+    engine, backend = saying("a")
+    text_of(engine.stream("x" * 95, max_tokens=1000))
+    assert backend.seen[0].sampling.max_tokens == 5
+
+
+@pytest.mark.parametrize(
+    "prompt, said",
+    [
+        ("", "prompt: expected 1 to 99 tokens, got 0"),
+        ([], "prompt: expected 1 to 99 tokens, got 0"),
+        ("x" * 100, "prompt: expected 1 to 99 tokens, got 100"),
+        ([1, 257], "prompt: expected a whole number from 0 to 256, got 257"),
+        ([-1], "prompt: expected a whole number from 0 to 256, got -1"),
+        ([True], "prompt: expected a whole number from 0 to 256, got True"),
+        ([1.0], "prompt: expected a whole number from 0 to 256, got 1.0"),
+        (["x"], "prompt: expected a whole number from 0 to 256, got 'x'"),
+        ([[1]], r"prompt: expected a whole number from 0 to 256, got \[1\]"),
+        (b"x", "prompt: expected a text, or a list of token ids, got b'x'"),
+        (None, "prompt: expected a text, or a list of token ids, got None"),
+        ("\ud800", "prompt: expected a text of Unicode"),
+    ],
+)
+def test_a_prompt_that_cannot_be_is_refused_at_once(prompt: Any, said: str) -> None:
+    engine, backend = saying("a")
+    with pytest.raises(InvalidInput, match=said):
+        engine.stream(prompt)
+    assert backend.seen == [] and text_of(engine.stream("x")) == "a"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"temperature": math.nan},
+        {"max_tokens": 0},
+        {"n": 17},
+        {"logit_bias": {257: 1.0}},
+        {"stop": ""},
+        {"seed": 2**64},
+    ],
+)
+def test_what_cannot_be_asked_is_refused_at_once(asked: dict[str, Any]) -> None:
+    engine, backend = saying("a")
+    with pytest.raises(InvalidInput, match=f"{[*asked][0]}: expected"):
+        engine.stream("x", **asked)
+    assert backend.seen == []
+
+
+def test_what_a_backend_cannot_do_is_told_and_nothing_of_it_stays() -> None:
+    engine, backend = saying("a")
+    with pytest.raises(InvalidInput, match="min_p: this backend has none"):
+        next(engine.stream("x", min_p=0.5))
+    assert engine.statistics() == (0, 0) and text_of(engine.stream("x")) == "a"
+
+
+def test_what_fails_ends_its_readers_and_the_next_is_served() -> None:
+    engine, backend = saying("hello")
+    streams = [engine.stream("x") for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    backend.fails = ValueError("no numbers")
+    assert next(streams[0])["text"] == "e"  # which was made with the other's first
+    for stream in streams:
+        with pytest.raises(ValueError, match="no numbers"):
+            next(stream)
+    backend.fails = None
+    assert text_of(engine.stream("x")) == "hello" and engine.statistics() == (0, 0)
+
+
+async def test_on_the_loop_it_is_refused_as_it_would_block_it() -> None:
+    engine, _ = saying("a")
+    with pytest.raises(DefinitionError, match="Engine: .* write `def`"):
+        next(engine.stream("x"))
+    assert await asyncio.to_thread(text_of, engine.stream("x")) == "a"
+
+
+def test_a_conversation_is_answered_by_the_models_template() -> None:
+    engine, backend = saying("hi")
+    engine.tokenizer = LETTERS.__class__(tokenizer_object=LETTERS.backend_tokenizer, eos_token="<end>")
+    engine.tokenizer.chat_template = "{% for message in messages %}{{ message.content }}|{% endfor %}>"
+    assert text_of(engine.chat([{"role": "user", "content": "you"}], max_tokens=5)) == "hi"
+    assert backend.seen[0].prompt == tuple(ids("you|>")) and backend.seen[0].sampling.max_tokens == 5
+
+
+def test_what_is_no_conversation_is_refused() -> None:
+    engine, _ = saying("hi")
+    with pytest.raises(InvalidInput, match="messages: "):
+        engine.chat([])
+    with pytest.raises(InvalidInput, match="messages: .*no chat template"):
+        engine.chat([{"role": "user", "content": "you"}])
+
+
+def test_when_it_is_closed_what_is_under_way_fails_and_what_is_asked() -> None:
+    engine, backend = saying("hello")
+    stream = engine.stream("x")
+    next(stream)
+    engine.close()
+    for one in (stream, engine.stream("x")):
+        with pytest.raises(Unavailable, match="closed"):
+            next(one)
+    assert backend.sequences == {}

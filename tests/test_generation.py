@@ -31,7 +31,8 @@ from streamapp.llm.generation import Sampling
 def test_what_is_out_of_bounds_is_refused_by_its_name(field: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=rf"^{field}.*: expected .*, got ") as raised:
         Sampling(**{field: value})
-    assert raised.value.detail[0]["loc"] == [field]
+    detail: Any = raised.value.detail
+    assert detail[0]["loc"] == [field]
 
 
 def test_a_long_value_is_told_shortly() -> None:

@@ -12,8 +12,9 @@ from tests.scripted_model import LETTERS, ids
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from streamapp.errors import DefinitionError, InvalidInput
-from streamapp.llm.tokenstream import TokenStream
+from streamapp.llm import tokenstream
 
+TokenStream: Any = tokenstream.TokenStream  # what comes is a token or an ending
 BY = contextvars.ContextVar("BY", default="")
 
 
@@ -74,17 +75,17 @@ def test_its_end_is_told_by_its_reason(model: LlamaForCausalLM) -> None:
     prompt = torch.tensor([ids("once")])
     first = model.generate(prompt, max_new_tokens=1, do_sample=False)[0, 4].item()
     options: dict[str, Any] = {"inputs": prompt, "do_sample": False, "max_new_tokens": 9}
-    assert [*TokenStream(LETTERS, model.generate, **options)][-1]["finish_reason"] == "length"  # type: ignore[typeddict-item]
+    assert [*TokenStream(LETTERS, model.generate, **options)][-1]["finish_reason"] == "length"
     token, ending = TokenStream(LETTERS, model.generate, **options, eos_token_id=first)
     assert (token["text"], ending) == ("", ending | {"finish_reason": "stop", "text": ""})
     *_, ending = TokenStream(LETTERS, saying("short"), max_new_tokens=9)
-    assert ending["finish_reason"] == "stop"  # type: ignore[typeddict-item]
+    assert ending["finish_reason"] == "stop"
 
 
 def test_a_text_that_ends_it_does_so_across_tokens() -> None:
     *tokens, ending = TokenStream(LETTERS, saying("one. two. three"), stop=". t")
     assert ending == ending | {"text": "one", "finish_reason": "stop"}
-    assert sum(ending["usage"].values()) == 2 * (3 + 6) and threads() == []  # type: ignore[typeddict-item]
+    assert sum(ending["usage"].values()) == 2 * (3 + 6) and threads() == []
 
 
 def test_what_was_held_back_comes_at_the_end() -> None:

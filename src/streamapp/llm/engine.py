@@ -11,12 +11,13 @@ iterator ends it at once, and nobody else's.
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..errors import Unavailable
+from .chat import calling, prompt_of
 from .generation import (
     Backend,
     Chosen,
@@ -53,17 +54,20 @@ class _Choice:
         self.made = 0
         self.is_over = False
 
-    @property
-    def has_news(self) -> bool:
-        """Whether there is something to tell, or it has come to its end."""
-        sequence = self.sequence
-        return bool(sequence.made) or sequence.finish_reason is not None or sequence.error is not None
-
     def ending(self, finish_reason: FinishReason) -> Ending:
         """Return what is told last of it."""
         prompt = len(self.sequence.prompt)
         usage = Usage(prompt_tokens=prompt, completion_tokens=self.made, total_tokens=prompt + self.made)
         return Ending(text=self.writer.text, index=self.index, finish_reason=finish_reason, usage=usage)
+
+
+class _News(NamedTuple):
+    """Hold what has come of a choice since it was asked last."""
+
+    choice: _Choice
+    tokens: list[Chosen]
+    finish_reason: FinishReason | None
+    error: BaseException | None
 
 
 class Engine:
@@ -107,6 +111,22 @@ class Engine:
         """
         ids = self._ids(prompt)
         return self._told(ids, self._settled(Sampling(**sampling), ids))
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = (), **sampling: Any
+    ) -> Iterator[Token | Ending]:
+        """Answer the last message of a conversation: `{"role", "content"}`, as the model's chat template has it.
+
+        Args:
+            tools: as OpenAI writes them; where the model calls some, its ending has `tool_calls`.
+            sampling: keywords of `Sampling`.
+        Raises:
+            InvalidInput: the model takes no conversations, or not this one, or something of what is asked cannot be.
+        """
+        with self._tokenizing:
+            prompt = prompt_of(self.tokenizer, messages, tools)
+        answer = self.stream(prompt, **sampling)
+        return calling(self.tokenizer, prompt, tools, answer) if tools else answer
 
     def statistics(self) -> EngineStatistics:
         """Count what is under way."""
@@ -172,9 +192,8 @@ class Engine:
         try:
             self._begin(sequences)
             while under_way:
-                self._await_news(under_way)
-                for choice in under_way:
-                    yield from self._news(choice)
+                for news in self._made(under_way):
+                    yield from self._tell(news)
                 under_way = [choice for choice in under_way if not choice.is_over]
         finally:
             self._let_go(*(sequence for sequence in sequences if sequence in self._running))
@@ -186,38 +205,42 @@ class Engine:
             for sequence in sequences:
                 self._backend.add(sequence)
 
-    def _await_news(self, choices: Sequence[_Choice]) -> None:
-        """Make tokens of all that runs until there is one of these; or another thread has made it meanwhile."""
-        while not any(choice.has_news for choice in choices):
+    def _made(self, choices: Sequence[_Choice]) -> list[_News]:
+        """Make tokens of all that runs until there is something new of these; or another thread has made it."""
+        news: list[_News] = []
+        while not news:
             with self._making:
                 self._drop()
-                if not any(choice.has_news for choice in choices):
+                news = _news(choices)
+                if not news:
                     self._backend.step()
+                    news = _news(choices)
             self._drop_if_nobody_makes()
+        return news
 
-    def _news(self, choice: _Choice) -> Iterator[Token | Ending]:
+    def _tell(self, news: _News) -> Iterator[Token | Ending]:
         """Tell what has come of a choice, and its end."""
-        sequence, writer = choice.sequence, choice.writer
-        # Before the tokens: another thread may make the last one while these are told.
-        finish_reason, error = sequence.finish_reason, sequence.error
-        while sequence.made and not writer.has_ended:
-            chosen = sequence.made.popleft()
+        choice, tokens, finish_reason, error = news
+        writer = choice.writer
+        for number, chosen in enumerate(tokens, 1):
             choice.made += 1
-            yield self._token(choice, chosen)
-        if error is not None and not writer.has_ended:
+            text = "" if chosen.id in self._ends else writer.add(chosen.id)
+            if finish_reason is not None and number == len(tokens):
+                text += writer.end()
+            yield self._token(choice.index, chosen, text)
+            if writer.has_ended:
+                break
+        if writer.has_ended:
+            finish_reason = "stop"
+        elif error is not None:
             raise error
-        if finish_reason is None and not writer.has_ended:
-            return
-        rest = writer.end()
-        if rest:
-            yield Token(text=rest, index=choice.index)
-        choice.is_over = True
-        self._let_go(sequence)
-        yield choice.ending("stop" if writer.has_ended else finish_reason or "stop")
+        if finish_reason is not None:
+            choice.is_over = True
+            self._let_go(choice.sequence)
+            yield choice.ending(finish_reason)
 
-    def _token(self, choice: _Choice, chosen: Chosen) -> Token:
-        text = "" if chosen.id in self._ends else choice.writer.add(chosen.id)
-        token = Token(text=text, token=chosen.id, index=choice.index)
+    def _token(self, index: int, chosen: Chosen, text: str) -> Token:
+        token = Token(text=text, token=chosen.id, index=index)
         if chosen.logprob is not None:
             token["logprob"] = chosen.logprob
             token["top_logprobs"] = [
@@ -244,6 +267,17 @@ class Engine:
         with suppress(IndexError):
             while True:
                 self._backend.drop(self._left.popleft())
+
+
+def _news(choices: Sequence[_Choice]) -> list[_News]:
+    """Take what is new of some choices, where something is."""
+    found = []
+    for choice in choices:
+        sequence = choice.sequence
+        if sequence.made or sequence.finish_reason is not None or sequence.error is not None:
+            found.append(_News(choice, [*sequence.made], sequence.finish_reason, sequence.error))
+            sequence.made.clear()
+    return found
 
 
 def _closed() -> Unavailable:

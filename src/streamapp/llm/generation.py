@@ -223,7 +223,10 @@ class LogProb(TypedDict):
 
 
 class Token(TypedDict, total=False):
-    """Tell one token: the text that is decided with it, which may be empty."""
+    """Tell one token: the text that is decided with it, which may be empty.
+
+    What is decided when no more comes is told with the last one, or where that was told already without a `token`.
+    """
 
     text: str
     token: int

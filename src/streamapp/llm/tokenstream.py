@@ -12,7 +12,7 @@ import contextvars
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -140,7 +140,7 @@ class _Generation:
 
 def _told(
     generation: _Generation, decode: Callable[[list[int]], str], stops: Sequence[str], ends: frozenset[int]
-) -> Iterator[Token | Ending]:
+) -> Generator[Token | Ending, None, None]:
     refuse_loop("TokenStream")
     writer = Writer(decode, (), stops)
     count, token = 0, -1
