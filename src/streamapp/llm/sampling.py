@@ -102,8 +102,12 @@ class _Plan:
         self._drawn_rows = self._indices(self._drawn)
         drawn = [asked[row] for row in self._drawn]
         self._temperature = self._column([_temperature(one) for one in drawn])
-        self._top_k = [one.top_k or 0 for one in drawn]
-        self._top_p = [1.0 if one.top_p is None else one.top_p for one in drawn]
+        top_k = [one.top_k or 0 for one in drawn]
+        top_p = [1.0 if one.top_p is None else one.top_p for one in drawn]
+        self._top_k = self._indices(top_k)[:, None]
+        self._top_p = self._column(top_p)
+        # So many of the likeliest tokens are looked at; all of them where top_p alone says how many there are.
+        self._width = max((k or (p < 1) * logits.shape[-1] for k, p in zip(top_k, top_p, strict=True)), default=0)
         self._min_p = self._column([one.min_p for one in drawn]) if any(one.min_p for one in drawn) else None
 
     def choose(self, logits: Tensor) -> list[Chosen | None]:
@@ -164,22 +168,18 @@ class _Plan:
 
     def _kept(self, scores: Tensor) -> Tensor:
         """Put -inf where top_k, top_p or min_p leave a token out."""
-        size = scores.shape[-1]
-        if any(self._top_k):
-            counts = [min(k, size) or size for k in self._top_k]
-            ordered = scores.topk(max(count if k else 1 for k, count in zip(self._top_k, counts, strict=True))).values
-            last = self._indices([k and count - 1 for k, count in zip(self._top_k, counts, strict=True)])
-            least = ordered.take_along_dim(last[:, None], 1)
-            has_top_k = self._indices(self._top_k)[:, None] > 0
-            scores = scores.masked_fill(has_top_k & (scores < least), -torch.inf)
-        if any(p < 1 for p in self._top_p):
-            ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+        if self._width:
+            ordered, order = scores.topk(min(self._width, scores.shape[-1]))
+            last = (self._top_k - 1).clamp(min=0, max=ordered.shape[-1] - 1)
+            is_less = ordered < ordered.take_along_dim(last, 1)
+            ordered = ordered.masked_fill(is_less & (self._top_k > 0), -torch.inf)
             probabilities = ordered.softmax(-1)
-            # Of those that are likelier the sum: where it has reached top_p, nothing more is needed.
-            is_over = probabilities.cumsum(-1) - probabilities >= self._column(self._top_p)
+            # Where what is likelier has reached top_p, nothing more is needed.
+            is_over = probabilities.cumsum(-1) - probabilities >= self._top_p
             is_over[:, 0] = False
-            is_over &= self._column(self._top_p) < 1
-            scores = scores.masked_fill(torch.zeros_like(is_over).scatter(1, order, is_over), -torch.inf)
+            ordered = ordered.masked_fill(is_over & (self._top_p < 1), -torch.inf)
+            is_bounded = (self._top_k > 0) | (self._top_p < 1)
+            scores = torch.where(is_bounded, -torch.inf, scores).scatter(1, order, ordered)
         if self._min_p is not None:
             scores = scores.masked_fill(scores.exp() < self._min_p, -torch.inf)  # the likeliest token's score is 0
         return scores
