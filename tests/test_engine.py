@@ -10,9 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from tests.scripted_model import END, LETTERS, Scripted, ids
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from streamapp.errors import DefinitionError, InvalidInput, Unavailable
+from streamapp.errors import DefinitionError, EndpointFailed, InvalidInput, Unavailable
 from streamapp.llm.engine import Engine
 from streamapp.llm.generation import Running
 
@@ -309,6 +311,58 @@ def test_what_is_no_conversation_is_refused() -> None:
         engine.chat([])
     with pytest.raises(InvalidInput, match="messages: .*no chat template"):
         engine.chat([{"role": "user", "content": "you"}])
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """Make a model of bytes that knows nothing."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    made = LlamaForCausalLM(LlamaConfig(vocab_size=257, max_position_embeddings=128, **sizes)).eval()
+    made.generation_config.eos_token_id = None
+    return made
+
+
+@pytest.mark.parametrize("backend", ["own", "transformers"])
+def test_each_backend_makes_what_generate_makes(model: Any, backend: Any) -> None:
+    engine = Engine(model, LETTERS, backend=backend, max_length=64)
+    prompts = [f"prompt {n}" for n in range(4)]
+    inputs = [torch.tensor([ids(prompt)]) for prompt in prompts]
+    expected = [model.generate(one, max_new_tokens=8, do_sample=False)[0, len(one[0]) :].tolist() for one in inputs]
+    streams = [engine.stream(prompt, temperature=0, max_tokens=8) for prompt in prompts]
+    made = [[item["token"] for item in row[:-1]] for row in zip(*zip(*streams, strict=True), strict=True)]
+    engine.close()
+    assert made == expected
+
+
+def test_the_same_seed_gives_the_same_text_whoever_is_beside(model: Any) -> None:
+    engine = Engine(model, LETTERS)
+    asked: dict[str, Any] = {"seed": 3, "temperature": 1.5, "max_tokens": 12}
+    alone = text_of(engine.stream("once", **asked))
+    beside = [engine.stream(f"other {n}") for n in range(5)]
+    for stream in beside:
+        next(stream)
+    assert text_of(engine.stream("once", **asked)) == alone
+    *_, ending = (item for item in engine.stream("once", n=2, **asked | {"seed": 2}) if item["index"] == 1)
+    assert ending["text"] == alone and text_of(engine.stream("once", **asked | {"seed": 4})) != alone
+
+
+def test_a_model_whose_numbers_have_gone_fails_its_reader_and_names_why(model: Any) -> None:
+    engine = Engine(model, LETTERS, max_length=64)
+    weight = model.lm_head.weight.data
+    before = weight.clone()
+    weight[5] = math.nan
+    with pytest.raises(EndpointFailed, match="no distribution"):
+        next(engine.stream("once"))
+    weight.copy_(before)
+    assert [*engine.stream("once", max_tokens=3)][-1]["index"] == 0
+
+
+def test_a_backend_that_there_is_not_is_told_at_once(model: Any) -> None:
+    with pytest.raises(DefinitionError, match='write "own" or "transformers"'):
+        Engine(model, LETTERS, backend="vllm")  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError, match='write backend="transformers"'):
+        Engine(model, LETTERS, options={"num_blocks": 8})
 
 
 def test_when_it_is_closed_what_is_under_way_fails_and_what_is_asked() -> None:

@@ -14,10 +14,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from ..errors import Unavailable
+from ..errors import DefinitionError, Unavailable
+from .batching import Batching
 from .chat import calling, prompt_of
+from .continuous import Continuous
 from .generation import (
     Backend,
     Chosen,
@@ -32,6 +34,7 @@ from .generation import (
     refuse_loop,
     wrong,
 )
+from .sampling import Sampler
 from .text import Writer, decoding, end_tokens
 
 
@@ -80,19 +83,43 @@ class Engine:
         model: of transformers', for causal language modelling.
         tokenizer: its own.
         max_sequences: so many run at a time; others wait in their order.
+        max_length: tokens of a prompt and what is made of it; None is what the model reads, as the backend bounds it.
+        backend: "own" is the loop that can do all of `Sampling`; "transformers" is its `ContinuousBatchingManager`, for
+            big models, which knows temperature, top_p and top_k. Or a `Backend` that was made for this model.
+        options: what "transformers" takes besides, by the names of its `ContinuousBatchingConfig`.
         name: what clients call the model; None is the last part of its `name_or_path`.
+    Raises:
+        DefinitionError: the backend cannot run the model; says what can.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, backend: Backend, max_sequences: int = 16, name: str | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_sequences: int = 16,
+        max_length: int | None = None,
+        backend: Literal["own", "transformers"] | Backend = "own",
+        options: Mapping[str, Any] | None = None,
+        name: str | None = None,
     ) -> None:
+        self._config = getattr(model, "generation_config", None)
+        self._ends = end_tokens(self._config, tokenizer)
+        sizes: dict[str, Any] = {"max_sequences": max_sequences, "max_length": max_length, "ends": sorted(self._ends)}
+        if options and backend != "transformers":
+            raise DefinitionError('Engine(options=...): these are transformers\'; write backend="transformers", too')
+        if backend == "own":
+            self._backend: Backend = Batching(model, Sampler(), **sizes)
+        elif backend == "transformers":
+            self._backend = Continuous(model, options=options, **sizes)
+        elif isinstance(backend, str):
+            raise DefinitionError(f'Engine(backend={backend!r}): write "own" or "transformers"')
+        else:
+            self._backend = backend
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model, "name_or_path", "") or "model").rstrip("/").rpartition("/")[2]
-        self.max_length = backend.max_length
-        self._config = getattr(model, "generation_config", None)
-        self._backend = backend
+        self.max_length = self._backend.max_length
         self._max_sequences = max_sequences
-        self._ends = end_tokens(self._config, tokenizer)
         self._decode = decoding(tokenizer)
         self._tokenizing = threading.Lock()  # what encodes changes the tokenizer: "Already borrowed"
         self._making = threading.Lock()  # the backend's
