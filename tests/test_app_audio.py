@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import PIL.Image
 import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import expect
+from tests.openai_package import openai_of
 from tests.test_playground import ROOT, Opener, Playground, browser, playground, running_jobs, serving  # noqa: F401 - fixtures
 from tests.waiting import until
 
@@ -285,3 +287,16 @@ def take_picture(tab: Playground) -> None:
     if "SCREENSHOTS" in os.environ:
         picture = PIL.Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
         picture.quantize(64).save(ROOT / "apps" / "audio" / "screenshot.png", optimize=True)
+
+
+def test_openai_s_client_hears_one_wav_while_it_is_made(client: TestClient) -> None:
+    said = {"duration_s": 2, "seed": 3}
+    speech = openai_of(client).audio.speech
+    asked: dict[str, Any] = {"model": "audio", "voice": "alloy", "input": "slow organ"}
+    with speech.with_streaming_response.create(**asked, extra_body=said) as answer:
+        pieces = [*answer.iter_bytes()]
+    assert answer.headers["content-type"] == "audio/wav"
+    assert len(pieces) > 2
+    assert np.array_equal(frames_of(b"".join(pieces)), heard(stream(client, prompt="slow organ", **said)[-1]))
+    with pytest.raises(openai.BadRequestError, match="write wav or pcm"):
+        speech.create(**asked, response_format="mp3")

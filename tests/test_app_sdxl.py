@@ -1,15 +1,21 @@
 """The SDXL app: what it takes, what it returns, and that it loads models of the real layout."""
 
+import base64
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
+import PIL.Image
 import pytest
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
+from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent
+from tests.openai_package import openai_of
 from tests.small_models import one_thread  # noqa: F401 - a fixture
 
+import streamapp
 from streamapp.testing import TestClient
 from streamapp_client import Event, InvalidInput
 
@@ -63,7 +69,11 @@ def test_it_draws_what_the_prompt_says(client: TestClient) -> None:
 def assert_draws_the_prompt(client: TestClient) -> None:
     events = stream(client, seed=7, num_inference_steps=10)
     assert of(events, "preview")
-    picture = events[-1].image().convert("RGB")
+    assert_shows_the_prompt(events[-1].image())
+
+
+def assert_shows_the_prompt(image: PIL.Image.Image) -> None:
+    picture = image.convert("RGB")
     red, _, blue = picture.crop((4, 4, 5, 5)).tobytes()
     assert blue > 2 * red, "the background"
     red, _, blue = picture.crop((64, 64, 65, 65)).tobytes()
@@ -126,3 +136,28 @@ def test_a_model_of_the_real_layout_draws_the_same_image(
     monkeypatch.setenv("STREAMAPP_SDXL_TINY_VAE", str(tmp_path / "taesdxl"))
     with TestClient(Sdxl) as real:
         assert stream(real, seed=7)[-1].data == stream(client, seed=7)[-1].data
+
+
+def test_openai_s_client_sees_the_image_while_it_is_made(client: TestClient) -> None:
+    events = openai_of(client).images.generate(
+        prompt="a red circle on a blue background",
+        size="128x128",
+        output_format="webp",
+        stream=True,
+        partial_images=2,
+        extra_body={"num_inference_steps": 10, "seed": 7},
+    )
+    *partial, completed = events
+    assert isinstance(completed, ImageGenCompletedEvent)
+    assert [each.partial_image_index for each in partial if isinstance(each, ImageGenPartialImageEvent)] == [0, 1]
+    images = [streamapp.Image(base64.b64decode(event.b64_json)) for event in (*partial, completed)]
+    assert {image.content_type for image in images} == {"image/webp"}
+    assert completed.size == "128x128" and images[-1].to_pil().size == (128, 128)
+    assert_shows_the_prompt(images[-1].to_pil())
+
+
+def test_openai_s_client_is_told_which_field_is_wrong(client: TestClient) -> None:
+    for wrong, param in (({"size": "100x100"}, "width"), ({"background": "transparent"}, "background")):
+        with pytest.raises(openai.BadRequestError) as refused:
+            openai_of(client).images.generate(prompt="a red circle", extra_body=wrong)
+        assert refused.value.param == param

@@ -7,6 +7,8 @@ models make, MusicGen's chunk by chunk, Stable Audio's after sketches of how it 
 
     STREAMAPP_AUDIO_MODEL=facebook/musicgen-small streamapp serve apps/audio/app.py
 
+OpenAI's clients play it, too, at `/v1`: `client.audio.speech.create(model="audio", voice="alloy", input="slow organ")`.
+
 Environment:
     STREAMAPP_AUDIO_MODEL: a folder or a hub id of MusicGen's or Stable Audio's structure; needs torch, transformers,
         and diffusers. Stable Audio Open's own scheduler needs torchsde, too.
@@ -74,6 +76,7 @@ class Audio(streamapp.App):
     """Play music from prompts, and let it be heard while it is made."""
 
     requirements = ["numpy"]
+    openai = streamapp.OpenAI(speech="/stream")
 
     def setup(self) -> None:
         """Load the model, if one is named."""

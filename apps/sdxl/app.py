@@ -7,6 +7,8 @@ code runs any model of SDXL's structure:
 
     STREAMAPP_SDXL_MODEL=stabilityai/stable-diffusion-xl-base-1.0 streamapp serve apps/sdxl/app.py:Sdxl
 
+OpenAI's clients draw with it, too, at `/v1`: `client.images.generate(prompt=..., stream=True, partial_images=2)`.
+
 Environment:
     STREAMAPP_SDXL_MODEL: a folder or a hub id.
     STREAMAPP_SDXL_TINY_VAE: the preview decoder, likewise; by default the model folder's own `vae_tiny`, or
@@ -48,6 +50,7 @@ class Sdxl(streamapp.App):
 
     machine_type = "GPU-A100"
     requirements = ["accelerate", "diffusers", "torch", "transformers"]
+    openai = streamapp.OpenAI(images="/stream")
 
     def setup(self) -> None:
         """Load the pipeline and the preview decoder."""

@@ -12,6 +12,7 @@ from ..runtime import ServedApp
 from ..stores.files import FileStore
 from .asked import Ask, Asked
 from .images import Images
+from .speech import Speech
 from .text import CHAT, COMPLETIONS, Forwards, Text
 
 IMAGES, SPEECH = "/images/generations", "/audio/speech"
@@ -117,6 +118,9 @@ def _model(served: ServedApp, said: OpenAI, files: FileStore) -> Model:
     if said.images is not None:
         spec = _endpoint_at(served, "images", said.images)
         asks[IMAGES] = _without_id(Images(spec, served.reader_of(spec).adapter, files).asked)
+    if said.speech is not None:
+        spec = _endpoint_at(served, "speech", said.speech)
+        asks[SPEECH] = _without_id(Speech(spec, served.reader_of(spec).adapter, files).asked)
     return model
 
 
