@@ -210,6 +210,7 @@ def test_an_opaque_background_is_white(ask: Ask) -> None:
 def test_pictures_by_url_are_kept_in_the_format_asked_for(ask: Ask, files: LocalFiles) -> None:
     told = whole(ask(response_format="url", output_format="jpeg"), {"image": PICTURE})
     assert told.data is not None and told.data[0].url is not None
+    assert told.data[0].url.endswith("/image.jpeg")
     stored = files.find(told.data[0].url)
     assert stored is not None and stored.content_type == "image/jpeg"
     assert stored.path.read_bytes().startswith(b"\xff\xd8")

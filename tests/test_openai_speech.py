@@ -3,10 +3,12 @@
 import base64
 import io
 import json
+import threading
 import wave
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -14,8 +16,10 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from tests import at_work
 from tests.served import blocks
+from tests.waiting import WAIT_S
 
 import streamapp
+import streamapp.testing
 from streamapp.endpoint import inspect_endpoint
 from streamapp.errors import DefinitionError, EndpointFailed, InvalidInput, NotEncodable
 from streamapp.fetch import MediaLimits
@@ -249,3 +253,48 @@ def test_events_without_a_sound_end_as_a_failure(ask: Ask) -> None:
     assert telling.told(to_event(streamapp.Preview({"audio": wav(b"ab")}))) == b""
     with pytest.raises(NotEncodable, match="expected outputs that hold audio"):
         telling.ended(made("text"))
+
+
+class Speaker(streamapp.App):
+    openai = streamapp.OpenAI(speech="/speak")
+
+    def setup(self) -> None:
+        self.left = threading.Event()
+
+    @streamapp.endpoint("/speak")
+    def speak(self, text: str) -> Iterator[Any]:
+        try:
+            yield chunk(b"abcd")
+            while text == "on and on":
+                yield chunk(b"efgh")
+            raise ValueError("a secret")
+        finally:
+            self.left.set()
+
+
+@pytest.fixture(scope="module")
+def speaker() -> Iterator[tuple[Speaker, httpx.Client]]:
+    app = Speaker()
+    with streamapp.testing.TestClient(app) as client:
+        yield app, client.http
+
+
+def test_a_failure_behind_the_first_sound_cuts_the_connection(speaker: tuple[Speaker, httpx.Client]) -> None:
+    with speaker[1].stream("POST", "/v1/audio/speech", json={"input": "Hello"}) as answer:
+        assert answer.status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()
+
+
+def test_who_leaves_ends_the_speech(speaker: tuple[Speaker, httpx.Client]) -> None:
+    app, http = speaker
+    app.left.clear()
+    with http.stream("POST", "/v1/audio/speech", json={"input": "on and on"}) as answer:
+        assert next(answer.iter_raw()).startswith(b"RIFF")
+    assert app.left.wait(WAIT_S)
+
+
+def test_errors_are_in_openai_s_shape(speaker: tuple[Speaker, httpx.Client]) -> None:
+    answer = speaker[1].post("/v1/audio/speech", json={"input": "Hello", "response_format": "opus"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "response_format")
+    assert answer.headers["x-streamapp-job-id"]

@@ -13,6 +13,7 @@ has none.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import pybase64
@@ -225,7 +226,7 @@ class _Pictures:
         """Return where a picture is kept, in the format that is asked for; one that is elsewhere stays there."""
         if not is_data_uri(url) and self._body.output_format is None:
             return url
-        image = self._image(url)
+        image = replace(self._image(url), file_name=f"image.{self._format}")
         base_url, caller = url_of(job.request.origin), job.request.caller
         return self._files.publish(image, base_url=base_url, caller=caller) or image.data_uri()
 
