@@ -23,6 +23,7 @@ from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient
 from tests.fal_packages import JS, needs, needs_fal_js, needs_node
 from tests.processes import read_until
+from tests.scripted_server import Serve, answer
 from tests.waiting import LONG_S, WAIT_S, until
 from tests.webrtc_browser import browsers_are_here, color_of, opened, served  # noqa: F401 - a fixture
 
@@ -120,6 +121,9 @@ OF_JAVASCRIPT = [
     )
 ]
 CHAT = take(APPS, "import streamapp\nfrom fastapi import WebSocket")
+BEHIND = take(
+    APPS, "from collections.abc import AsyncIterator\nfrom typing import Any\n\nimport streamapp\n\n\nclass Chat"
+)
 CHAT_IN_PAGE = take(APPS, "const socket = new WebSocket(")
 SOUND_IN_PAGE = take(APPS, 'import { Client } from "./_')
 HANDLER = take(APPS, "from streamapp import runpod")
@@ -246,6 +250,20 @@ def test_the_chat_joins_its_sockets() -> None:
             assert other.receive_json() == {"from": "ann", "message": "hello"}
             assert client.post("/announce", json={"room": "lobby", "text": "soon"}).json() == 2
             assert ann.receive_json() == {"announcement": "soon"}
+
+
+def test_a_model_of_another_server(serve: Serve) -> None:
+    token, end = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n', b"data: [DONE]\n\n"
+    server = serve(
+        **{
+            "v1/models": [answer(b'{"data": [{"id": "x"}]}')],
+            "v1/chat/completions": [answer(token + end, "200 OK", "text/event-stream")],
+        }
+    )
+    namespace: dict[str, Any] = {"__name__": "behind"}
+    exec(BEHIND.replace("http://127.0.0.1:8001", server.url), namespace)
+    with TestClient(streamapp.compile_app(namespace["Chat"])) as client:
+        assert '"text":"Hi","index":0,"finish_reason":"stop"' in client.post("/stream", json={"prompt": "Hello"}).text
 
 
 def test_the_python_client(counter: str, folder: Path) -> None:

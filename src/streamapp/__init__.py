@@ -15,6 +15,7 @@ from .jobs.events import Log, Output, Preview, Progress
 from .jobs.stream import Stream, current_stream
 from .media import Audio, File, Image, Video
 from .openai.declared import OpenAI
+from .openai.upstream import Upstream
 from .serve.build import compile_app
 from .session import realtime, websocket
 from .sockets.rooms import Member, Room, Rooms
@@ -42,6 +43,7 @@ __all__ = [
     "Rooms",
     "Stream",
     "StreamAppError",
+    "Upstream",
     "Video",
     "__version__",
     "cached",

@@ -26,6 +26,7 @@ The tree, with the status and the code that each class carries:
     │   └── WorkerStuck           503 worker_stuck         retryable
     ├── DeadlineExceeded          504 deadline_exceeded
     ├── QueueTimeout              504 queue_timeout        retryable
+    ├── UpstreamFailed            502 upstream_failed      retryable
     ├── EndpointFailed            500 endpoint_failed
     │   └── HandlerError          500 endpoint_failed
     └── NotEncodable              500 not_encodable
@@ -246,6 +247,22 @@ class QueueTimeout(StreamAppError):
     code = "queue_timeout"
     retryable = True
     headers: Mapping[str, str] = {"X-Fal-Request-Timeout-Type": "user"}  # what tells fal's clients not to retry
+
+
+class UpstreamFailed(StreamAppError):
+    """Say that the server which an app asks cannot be reached, or has failed; what it is stands in the server's log.
+
+    Args:
+        retryable: whether it may answer later; a key that it refuses it will refuse again.
+    """
+
+    status_code = 502
+    code = "upstream_failed"
+    retryable = True
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class EndpointFailed(StreamAppError):

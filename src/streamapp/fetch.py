@@ -257,9 +257,8 @@ async def open_url(
         Unavailable: too many names are being looked up.
         httpx.HTTPError, OSError: there is no answer.
     """
-    tls = await in_pool(_tls_context)
     own = {"Accept-Encoding": "identity", "User-Agent": "streamapp"}
-    transport = _CheckedTransport(tls, allow_private)
+    transport = await transport_to(allow_private=allow_private)
     # httpx's own redirects read bodies unbounded.
     async with httpx.AsyncClient(transport=transport, headers=own, timeout=timeout_s, trust_env=False) as client:
         request = client.build_request("GET", url, headers=headers)
@@ -271,6 +270,16 @@ async def open_url(
                     return
                 request = response.next_request
     raise ValueError(f"expected at most {_MAX_REDIRECTS} redirects")
+
+
+async def transport_to(*, allow_private: bool, connects_s: float | None = None) -> httpx.AsyncBaseTransport:
+    """Return what connects to a host, whose name is looked up in the server's own threads; it keeps no connection.
+
+    Args:
+        allow_private: also connect to loopback and local networks.
+        connects_s: how long that may take at the last of its addresses, the TLS handshake included; 10 when None.
+    """
+    return _CheckedTransport(await in_pool(_tls_context), allow_private, connects_s or _CONNECTS_S)
 
 
 def _check_answer(response: httpx.Response) -> None:
@@ -287,17 +296,18 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
     A second look-up could answer otherwise (DNS rebinding). `Host` and the certificate stay those of the name.
     """
 
-    def __init__(self, tls: ssl.SSLContext, allow_private: bool) -> None:
+    def __init__(self, tls: ssl.SSLContext, allow_private: bool, connects_s: float = _CONNECTS_S) -> None:
         # No connection is kept: it would be reused by address, for another name than its certificate's.
         super().__init__(verify=tls, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
         self._allow_private = allow_private
+        self._connects_s = connects_s
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         *others, last = await self._addresses(request.url.raw_host)
         for address in others:
             with suppress(httpx.ConnectError, httpx.ConnectTimeout):
                 return await self._send(request, address, _TRIES_S)
-        return await self._send(request, last, _CONNECTS_S)
+        return await self._send(request, last, self._connects_s)
 
     async def _addresses(self, host: bytes) -> list[str]:
         addresses = await look_up(host)
@@ -309,7 +319,9 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
         url = request.url.copy_with(host=address)
         timeouts = {**request.extensions["timeout"], "connect": connect_s}
         extensions = {**request.extensions, "timeout": timeouts, "sni_hostname": request.url.raw_host.decode()}
-        pinned = httpx.Request(request.method, url, headers=request.headers, extensions=extensions)
+        pinned = httpx.Request(
+            request.method, url, headers=request.headers, stream=request.stream, extensions=extensions
+        )
         return await super().handle_async_request(pinned)
 
 

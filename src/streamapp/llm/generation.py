@@ -6,9 +6,9 @@ Prompt and tokens are ids of the model's tokenizer. Texts are the reader's: `tex
 import asyncio
 import reprlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict
 
 from ..errors import DefinitionError, InvalidInput
 
@@ -217,7 +217,8 @@ class Usage(TypedDict):
 class LogProb(TypedDict):
     """Tell a token's logarithmic probability."""
 
-    token: int
+    #: its id, which an upstream does not tell
+    token: NotRequired[int]
     text: str
     logprob: float
 
@@ -229,6 +230,7 @@ class Token(TypedDict, total=False):
     """
 
     text: str
+    #: its id, which an upstream does not tell
     token: int
     index: int
     #: where they were asked for
@@ -242,7 +244,10 @@ class Ending(TypedDict):
     text: str
     index: int
     finish_reason: FinishReason
-    usage: Usage
+    #: an upstream counts all choices at once, in the last one's ending, or not at all
+    usage: NotRequired[Usage]
+    #: what the model calls, as OpenAI has it: `{"id", "type": "function", "function": {"name", "arguments"}}`
+    tool_calls: NotRequired[list[dict[str, Any]]]
 
 
 class TextModel(Protocol):
@@ -252,12 +257,14 @@ class TextModel(Protocol):
     one. Closing it ends the making.
     """
 
-    def stream(self, prompt: str | Sequence[int], **sampling: Any) -> Iterator[Token | Ending]:
+    def stream(
+        self, prompt: str | Sequence[int], **sampling: Any
+    ) -> Iterator[Token | Ending] | AsyncIterator[Token | Ending]:
         """Go on behind a prompt; keywords are those of `Sampling`."""
         ...
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = (), **sampling: Any
-    ) -> Iterator[Token | Ending]:
+    ) -> Iterator[Token | Ending] | AsyncIterator[Token | Ending]:
         """Answer the last message of a conversation, as the model's chat template has it."""
         ...
