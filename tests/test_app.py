@@ -239,10 +239,18 @@ def test_a_limit_can_be_a_class_keyword_and_one_in_the_class_goes_before_it() ->
     assert (Limited.request_timeout, Limited.max_multiplexing) == (5, 3)
 
 
-@pytest.mark.parametrize("option", ["max_queue", "request_timeout", "request_start_timeout", "max_multiplexing"])
+@pytest.mark.parametrize(
+    "option", ["max_queue", "request_timeout", "request_start_timeout", "max_running", "max_multiplexing"]
+)
 def test_a_limit_of_zero_is_refused_where_the_class_is_written(option: str) -> None:
     with pytest.raises(DefinitionError, match=f"expected {option} more than 0, got 0"):
         type("Limited", (streamapp.App,), {option: 0})
+
+
+@pytest.mark.parametrize("wrong", [None, 1.5, True])
+def test_how_many_run_is_a_whole_number(wrong: Any) -> None:
+    with pytest.raises(DefinitionError, match="expected max_running to be an int, got"):
+        type("Limited", (streamapp.App,), {"max_running": wrong})
 
 
 # Its page

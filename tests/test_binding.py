@@ -572,7 +572,14 @@ class Giving(streamapp.App):
         return GIVEN[what]()
 
 
-@pytest.mark.parametrize("path", ["/def", "/async-def"])
+class InTurns(Giving, max_running=2):
+    """The same, of which several run at a time."""
+
+
+WAYS = [(Giving, "/def"), (Giving, "/async-def"), (InTurns, "/def")]
+
+
+@pytest.mark.parametrize(("app", "path"), WAYS)
 @pytest.mark.parametrize(
     ("what", "outputs"),
     [
@@ -587,9 +594,9 @@ class Giving(streamapp.App):
     ],
 )
 def test_what_comes_back_is_awaited_and_gone_through_wherever_the_endpoint_runs(
-    path: str, what: str, outputs: list[Any]
+    app: type[Giving], path: str, what: str, outputs: list[Any]
 ) -> None:
-    with serving(Giving) as client:
+    with serving(app) as client:
         answer = client.post(path, json={"what": what})
         assert (answer.text if "response" in what else answer.json()) == outputs[-1]
         job_id = submit(client, path, what=what)
@@ -621,8 +628,8 @@ def run_here(job: Job, loop: asyncio.AbstractEventLoop) -> Any:
 
 
 @pytest.mark.parametrize("what", ["endless", "coroutine of an endless iterator"])
-@pytest.mark.parametrize("path", ["/def", "/async-def"])
-def test_a_cancel_reaches_what_came_back_and_closes_it(path: str, what: str) -> None:
+@pytest.mark.parametrize(("app", "path"), WAYS)
+def test_a_cancel_reaches_what_came_back_and_closes_it(app: type[Giving], path: str, what: str) -> None:
     closed = threading.Event()
 
     async def endless() -> AsyncIterator[int]:
@@ -639,7 +646,7 @@ def test_a_cancel_reaches_what_came_back_and_closes_it(path: str, what: str) -> 
             closed.set()
 
     GIVEN.update({"endless": endless, "coroutine of an endless iterator": lambda: awaited(endless_iterator())})
-    with serving(Giving) as client:
+    with serving(app) as client:
         job_id = submit(client, path, what=what)
         with client.stream("GET", f"/jobs/{job_id}/events?_events=named") as events:
             next(line for line in events.iter_lines() if line == "event: output")
@@ -677,10 +684,12 @@ async def test_a_job_that_has_ended_is_not_awaited() -> None:
         await asyncio.to_thread(run_here, job, asyncio.get_running_loop())
 
 
-@pytest.mark.parametrize("path", ["/def", "/async-def"])
+@pytest.mark.parametrize(("app", "path"), WAYS)
 @pytest.mark.parametrize(("what", "shape"), [("exit", (500, "endpoint_failed")), ("cancelled", (499, "cancelled"))])
-def test_what_a_coroutine_raises_ends_its_job_and_no_other(path: str, what: str, shape: tuple[int, str]) -> None:
-    with serving(Giving) as client:
+def test_what_a_coroutine_raises_ends_its_job_and_no_other(
+    app: type[Giving], path: str, what: str, shape: tuple[int, str]
+) -> None:
+    with serving(app) as client:
         answer = client.post(path, json={"what": what})
         assert (answer.status_code, answer.json()["error"]["code"]) == shape
         assert client.post(path, json={"what": "coroutine"}).json() == 1

@@ -239,6 +239,20 @@ async def test_the_newest_event_the_result_and_the_end_are_kept_in_any_case(boun
 # Threads emit
 
 
+async def test_what_is_appended_wakes_its_readers_later_and_waits_for_none() -> None:
+    channel = channel_with(ahead_events=1)
+    reader = channel.subscribe(is_owner=True)
+    task = await asleep(reader)
+    woken = [channel.append(to_event(n)) for n in range(3)]
+    assert woken == [[reader], [], []]
+    channel.wake(woken[0])
+    assert await task
+    assert payloads(reader.take()) == [0, 1, 2]
+    channel.finish()
+    with pytest.raises(Cancelled):
+        channel.append(to_event(3))
+
+
 async def test_what_a_thread_emits_wakes_a_sleeping_reader() -> None:
     channel = channel_with()
     task = await asleep(channel.subscribe())

@@ -212,6 +212,23 @@ def test_a_job_does_not_wait_for_the_place_that_it_has(outer: str, inner: str, a
         assert is_refused or answer == "done"
 
 
+def test_a_job_that_the_loop_is_at_waits_for_another_place_in_the_inference_thread() -> None:
+    class Two(streamapp.App, max_running=2):
+        @streamapp.endpoint("/made")
+        def made(self) -> Any:
+            return self.ask()
+
+        @streamapp.endpoint("/quick")
+        def quick(self) -> str:
+            return "done"
+
+        async def ask(self) -> list[Any]:
+            return [event.json() async for event in streamapp.follow(self.quick)]
+
+    with serving(Two) as client:
+        assert client.post("/made", json={}).json() == ["done"]
+
+
 def test_a_full_queue_refuses_what_an_apps_code_asks_for(client: TestClient, app: Words) -> None:
     with client.websocket_connect("/leave") as one:
         app.gate.wait()  # before the other comes, which has the only place in the queue

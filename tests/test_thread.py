@@ -89,6 +89,20 @@ def test_jobs_run_in_the_order_in_which_they_came(started: Started, gate: Gate) 
     assert order == [0, 1, 2, 3, 4]
 
 
+async def test_several_jobs_run_at_a_time_where_they_take_turns(started: Started) -> None:
+    worker = started(max_running=2)
+    jobs = [new(lambda stream: iter([1, 2])) for _ in range(3)]
+    for job in jobs:
+        worker.submit(job)
+    assert {(await asyncio.to_thread(over, job)).status for job in jobs} == {"succeeded"}
+
+
+def test_a_thread_in_which_jobs_take_turns_starts_on_the_loop() -> None:
+    worker = ThreadWorker("app", SETTINGS, run=run, max_running=2)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        worker.start()
+
+
 def test_jobs_queue_while_setup_runs(started: Started, gate: Gate) -> None:
     worker = started(setup=gate)
     job = new(lambda stream: 1)

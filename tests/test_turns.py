@@ -4,10 +4,12 @@ import asyncio
 import contextvars
 import gc
 import random
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +22,10 @@ from tests.served import serving, submit
 from tests.waiting import WAIT_S, until
 
 import streamapp
-from streamapp.errors import Cancelled, StreamAppError
+from streamapp.errors import Cancelled
 from streamapp.jobs.events import Event
 from streamapp.jobs.job import Job, new_job_id
 from streamapp.runtime import Runtime
-from streamapp.settings import Settings
-from streamapp.workers.thread import ThreadWorker
 
 _own: contextvars.ContextVar[str] = contextvars.ContextVar("own", default="nobody's")
 
@@ -35,6 +35,8 @@ class Reader:
 
     def __init__(self, runtime: Runtime, job: Job) -> None:
         self.job = job
+        self.ends: list[Job] = []
+        job.on_ended.append(self.ends.append)
         self.read = job.attach(takes_over=True)
         self._runtime = runtime
 
@@ -101,7 +103,7 @@ class Turns(streamapp.App, max_running=4):
     def told(self, name: str) -> Iterator[Any]:
         _own.set(name)
         for _ in range(2):
-            print(f"said by {name}")
+            sys.stdout.write(f"said by {name}\n")
             yield [_own.get(), streamapp.current_stream().job_id, self.current_request is not None]
 
     @streamapp.endpoint("/fails")
@@ -124,11 +126,11 @@ class Turns(streamapp.App, max_running=4):
 
     @streamapp.endpoint("/awaited")
     def awaited(self, items: int = 0) -> Any:
-        async def answer() -> Any:
-            await asyncio.to_thread(self.gate)
-            return iter(range(items)) if items else "awaited"
+        return self.answer(items)
 
-        return answer()
+    async def answer(self, items: int) -> Any:
+        await asyncio.to_thread(self.gate)
+        return iter(range(items)) if items else "awaited"
 
     @streamapp.endpoint("/elsewhere")
     def elsewhere(self) -> Any:
@@ -241,15 +243,14 @@ async def test_sessions_take_turns_with_jobs_and_need_no_place() -> None:
     async with running(app) as runtime:
         talks = [await begin(runtime, "/session") for _ in range(2)]
         await held(runtime, app)
-        counting = [await start(runtime, name=name, items=3) for name in "abc"]
-        await start(runtime, name="waits", items=1)
+        counting = [await start(runtime, name=name, items=2) for name in "abcd"]
         for talk in talks:
             await talk.say({"name": "s"}, {"name": "t"})
         app.gate.opened.set()
         assert [await talk.outputs(2) for talk in talks] == [["s", "t"]] * 2
         for reader in counting:
             await reader.hear()
-        assert app.order[1:9] == ["a0", "s", "s", "b0", "c0", "t", "t", "a1"] or app.order[1] in "as"
+        assert app.order[1:10] == ["s", "s", "a0", "b0", "c0", "t", "t", "a1", "b1"]
 
 
 async def test_a_session_of_its_own_goes_on_where_all_jobs_wait() -> None:
@@ -313,7 +314,6 @@ async def test_a_job_that_is_cancelled_between_two_turns_makes_no_further_item()
     async with running(app) as runtime:
         await held(runtime, app)
         cancelled, other = await start(runtime, name="a", items=9), await start(runtime, name="b")
-        cancelled.job.on_ended.clear()
         app.gate.opened.set()
         await cancelled.hear(1)
         cancelled.job.cancel()
@@ -461,6 +461,26 @@ async def test_a_generators_code_runs_in_the_inference_thread_alone() -> None:
             assert reader.job.status == "succeeded"
 
 
+async def test_a_mode_of_torch_is_that_of_the_job_which_has_set_it() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Modes(streamapp.App, max_running=3):
+        @streamapp.endpoint("/x")
+        def x(self, kind: str) -> Iterator[Any]:
+            mode = {"no_grad": torch.no_grad, "inference": torch.inference_mode, "usual": nullcontext}[kind]
+            for _ in range(2):
+                with mode():
+                    yield [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
+                    yield [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
+                yield [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
+
+    async with running(Modes()) as runtime:
+        wanted = {"no_grad": [False, False], "inference": [False, True], "usual": [True, False]}
+        readers = {kind: await start(runtime, "/x", kind=kind) for kind in wanted}
+        for kind, reader in readers.items():
+            assert await reader.hear() == [wanted[kind], wanted[kind], [True, False]] * 2
+
+
 # What is the loop's
 
 
@@ -542,19 +562,15 @@ def test_setup_and_teardown_stand_around_all_turns() -> None:
     assert order == ["setup", "job", "teardown"]
 
 
-def test_a_thread_that_takes_turns_starts_on_the_loop() -> None:
-    worker = ThreadWorker("app", Settings(), run=lambda job, stream: None, max_running=2)
-    with pytest.raises(RuntimeError, match="no running event loop"):
-        worker.start()
-
-
 class Random(streamapp.App, max_running=4):
     """Jobs that do what they are told to."""
 
     @streamapp.endpoint("/x")
     def x(self, items: int, kind: str, stream: streamapp.Stream) -> Any:
         if kind == "whole":
-            return [stream.emit(n) for n in range(items)][0:0]
+            for n in range(items):
+                stream.emit(n)
+            return "whole"
         if kind == "loop":
             return self._on_loop(items)
         return self._items(items, kind, stream)
@@ -597,15 +613,12 @@ async def test_whatever_jobs_and_readers_do_each_hears_its_own_whole_and_in_orde
             (chance.randrange(1, 60), chance.choice(["", "", "raises", "emits", "whole", "loop"])) for _ in range(40)
         ]
         readers = [await start(runtime, "/x", items=items, kind=kind) for items, kind in asked]
-        for reader in readers:
-            reader.ends: list[Job] = []  # type: ignore[misc]
-            reader.job.on_ended.append(reader.ends.append)
         heard = await asyncio.gather(*(read_randomly(reader, chance) for reader in readers))
         for (items, kind), reader, events in zip(asked, readers, heard, strict=True):
             *outputs, end = [event for event in events if event.kind != "started"]
             numbers = [event.json() for event in outputs]
             if kind == "whole" and end.kind == "done":
-                assert numbers.pop() == []
+                assert numbers.pop() == "whole"
             assert numbers == list(range(len(numbers)))
             assert (len(numbers) == items) >= (end.kind == "done")
             assert end.kind in ("done", "cancelled", "error" if kind == "raises" else "done")

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -577,6 +577,92 @@ def test_a_parked_session_has_no_place_in_the_bound_of_the_queue() -> None:
     lane.submit(new())
     with pytest.raises(QueueFull, match="1 jobs wait"):
         lane.submit(new())
+
+
+# While others run
+
+
+def beside(lane: Lane, *, has_place: bool = True, passed: Container[Job] = (), waits: bool = False) -> Job | None:
+    return lane.take_beside(has_place=has_place, passed=passed, waits=waits)
+
+
+def test_beside_those_that_run_one_is_taken_and_nobody_is_waited_for() -> None:
+    lane, first, second = opened(takes_turns=True), new(), new()
+    queued(lane, first, second)
+    assert [beside(lane) for _ in range(3)] == [first, second, None]
+    assert lane.statistics().running == 2
+
+
+def test_without_a_place_sessions_are_taken_each_once() -> None:
+    lane = opened(takes_turns=True)
+    queued(lane, new())
+    talk = admitted(lane, has_input=True)
+    assert beside(lane, has_place=False, passed={talk}) is None
+    assert beside(lane, has_place=False) is talk
+    assert beside(lane, has_place=False) is None
+
+
+def test_who_waits_beside_others_hears_of_a_job_that_comes_and_of_a_call() -> None:
+    lane, job = opened(takes_turns=True), new()
+    with ThreadPoolExecutor(1) as worker:
+        taking = worker.submit(beside, lane, waits=True)
+        lane.submit(job)
+        assert taking.result(WAIT_S) is job
+        taking = worker.submit(beside, lane, waits=True)
+        lane.call()
+        assert taking.result(WAIT_S) is None
+
+
+def test_a_call_that_comes_before_the_wait_is_heard_once() -> None:
+    lane = opened(takes_turns=True)
+    lane.call()
+    assert beside(lane, waits=True) is None
+    lane.begin_drain()
+    with ThreadPoolExecutor(1) as worker:
+        taking = worker.submit(beside, lane, waits=True)
+        assert not taking.done()
+        lane.call()
+        assert taking.result(WAIT_S) is None
+
+
+def test_of_jobs_that_take_turns_the_one_whose_turn_it_is_may_be_stuck(advance: Advance) -> None:
+    lane = opened(takes_turns=True, settings=Settings(stuck_s=5))
+    behind, culprit = new(timeout_s=1), new(timeout_s=1)
+    queued(lane, behind, culprit)
+    beside(lane), beside(lane)
+    lane.at = (culprit, time.monotonic() + 10)
+    advance(2)
+    lane.end_overdue()
+    advance(12)
+    lane.end_overdue()
+    assert (behind.is_expired, lane.state) == (True, "ready")
+    lane.at = None
+    lane.end_overdue()
+    assert lane.state == "ready"
+    lane.at = (culprit, time.monotonic() - 5)
+    lane.end_overdue()
+    assert lane.state == "stuck"
+
+
+def test_a_session_lets_jobs_that_run_beside_it_have_their_turn() -> None:
+    lane = opened(takes_turns=True)
+    queued(lane, new())
+    beside(lane)
+    talk = admitted(lane, has_input=True)
+    assert beside(lane) is talk
+    assert not lane.goes_on(talk)
+
+
+def test_results_that_are_made_are_told_apart_from_jobs_that_run() -> None:
+    lane, job = opened(), new()
+    queued(lane, job)
+    lane.take()
+    assert lane.encoded() == []
+    lane.begin_encoding(job)
+    assert lane.encoded() == [job]
+
+
+# Sessions again
 
 
 def test_what_comes_while_a_session_runs_is_its_next_turn() -> None:

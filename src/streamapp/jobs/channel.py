@@ -66,9 +66,9 @@ class ChannelStatistics(NamedTuple):
 class Channel:
     """Hold the log of one job.
 
-    Thread-safe: `start`, `emit`, `add_line`, `finish`, `fail`, `cancel`, `check`, `wants_preview`, `events`,
-    `kept_bytes` and `statistics` may be called from any thread; `emit_at_once`, `aemit`, `take_in`, `room`, `subscribe`
-    and what a `Subscriber` offers only on one loop.
+    Thread-safe: `start`, `emit`, `append`, `add_line`, `finish`, `fail`, `cancel`, `check`, `wants_preview`, `events`,
+    `kept_bytes` and `statistics` may be called from any thread; `emit_at_once`, `aemit`, `wake`, `take_in`, `room`,
+    `subscribe` and what a `Subscriber` offers only on one loop.
 
     Events are numbered here, or, where this mirrors the log of another process, were numbered there (`take_in`).
 
@@ -239,6 +239,21 @@ class Channel:
         log.append(event)
         if pace.owner is None:
             pace.trim()
+
+    def append(self, event: Event) -> list[Subscriber]:
+        """Append an event in any case, and wake nobody: returns those whom `wake` has to wake; never waits.
+
+        Raises:
+            Cancelled: the log has ended.
+        """
+        with self._lock:
+            self.check()
+            self._append_when_due(event, waits=False)
+            return self._readers.take_sleepers()
+
+    def wake(self, sleepers: list[Subscriber]) -> None:
+        """Wake those whom `append` has returned; on the loop."""
+        self._readers.wake_here(sleepers)
 
     def add_line(self, event: Event) -> bool:
         """Append a line that was printed or logged; it never waits, as whoever prints may hold locks that others want.

@@ -76,9 +76,10 @@ class Readers:
             return
         with suppress(RuntimeError):  # the loop is closed: nobody is left to read
             # Not in the job's context: what is printed there would become lines of its log.
-            self.loop.call_soon_threadsafe(self._wake_all, sleepers, context=contextvars.Context())
+            self.loop.call_soon_threadsafe(self.wake_here, sleepers, context=contextvars.Context())
 
-    def _wake_all(self, sleepers: Iterable[Paced]) -> None:
+    def wake_here(self, sleepers: Iterable[Paced]) -> None:
+        """Do the same on the loop, at once."""
         for sleeper in sleepers:
             sleeper.wake()
         # When the log has ended, a store may still be behind: nobody waits for it any more.

@@ -10,17 +10,13 @@ one that enters the usual mode sets aside another, and brings it back when it is
 
 import sys
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 _AUTOCAST = ("cpu", "cuda")
 
 
-class _Found(NamedTuple):
-    """Hold the modes of a thread."""
-
-    grad: bool = True
-    inference: bool = False
-    autocast: tuple[bool, ...] = (False, False)
+#: with gradients, for inference, and with autocast on which devices: a tuple, as it is made in each turn
+Found = tuple[bool, bool, bool, bool]
 
 
 class Modes:
@@ -32,7 +28,7 @@ class Modes:
 
     __slots__ = ("_aside", "_usual")
 
-    def __init__(self, usual: _Found) -> None:
+    def __init__(self, usual: Found) -> None:
         self._usual = usual
         self._aside: ExitStack | None = None
 
@@ -47,10 +43,11 @@ class Modes:
         torch = sys.modules.get("torch")
         if torch is None or _found(torch) == self._usual:
             return
+        grad, inference, *autocast = self._usual
         self._aside = ExitStack()
-        self._aside.enter_context(torch.inference_mode(self._usual.inference))
-        torch.set_grad_enabled(self._usual.grad)
-        for device, is_usual in zip(_AUTOCAST, self._usual.autocast, strict=True):
+        self._aside.enter_context(torch.inference_mode(inference))
+        torch.set_grad_enabled(grad)
+        for device, is_usual in zip(_AUTOCAST, autocast, strict=True):
             if torch.is_autocast_enabled(device) != is_usual:
                 self._aside.enter_context(torch.autocast(device, enabled=is_usual))
 
@@ -58,18 +55,15 @@ class Modes:
         """Have the usual ones in the thread, as the job is over: what its code has not left is left."""
         torch = sys.modules.get("torch")
         if torch is not None:
-            torch.set_grad_enabled(self._usual.grad)
+            torch.set_grad_enabled(self._usual[0])
 
 
-def usual_modes() -> _Found:
+def usual_modes() -> Found:
     """Return the modes that this thread is in."""
     torch = sys.modules.get("torch")
-    return _Found() if torch is None else _found(torch)
+    return (True, False, False, False) if torch is None else _found(torch)
 
 
-def _found(torch: Any) -> _Found:
-    return _Found(
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-        tuple([torch.is_autocast_enabled(device) for device in _AUTOCAST]),
-    )
+def _found(torch: Any) -> Found:
+    has_autocast = torch.is_autocast_enabled
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), has_autocast("cpu"), has_autocast("cuda")

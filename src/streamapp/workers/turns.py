@@ -14,19 +14,22 @@ Code that blocks in a turn holds up all others: a long `next`, and `stream.emit`
 """
 
 import asyncio
+import contextvars
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
 from ..errors import Cancelled
+from ..jobs.channel import Channel
 from ..jobs.delivery import Turns as Ways
 from ..jobs.events import to_event
 from ..jobs.job import Job
 from ..jobs.stream import Stream, enter_stream
+from ..jobs.subscriber import Subscriber
 from ..process.forks import ending_forks
 from .binding import OnLoop
 from .modes import Modes, usual_modes
@@ -68,6 +71,8 @@ class Rounds:
         self._due: list[_Running] = []
         self._back: deque[_Running] = deque()  # whose wait is over: put here by the loop
         self._ways = Ways()
+        self._woken: deque[tuple[Channel, list[Subscriber]]] = deque()  # to be woken by the loop
+        self._is_told = False
 
     def run_next(self) -> bool:
         """Take in who comes, and give all that can go on a turn; False when none runs and no more will come."""
@@ -115,7 +120,7 @@ class Rounds:
             return True
         count = self._count
         self._count += 1
-        running = _Running(job, run=self._run_endpoint, capture=self._capture, succeed=self._succeed)
+        running = _Running(job, run=self._run_endpoint, capture=self._capture, succeed=self._succeed, wake=self._wake)
         if self._has_next_turn(running):
             self._due.append(running)
         return self._count > count
@@ -151,6 +156,21 @@ class Rounds:
         over.add_done_callback(partial(self._is_back, running))
         return True
 
+    def _wake(self, channel: Channel, sleepers: list[Subscriber]) -> None:
+        """Have the loop wake readers: it is told once of all that it has not woken yet, as that is a system call."""
+        self._woken.append((channel, sleepers))
+        if not self._is_told:
+            self._is_told = True
+            assert self.loop is not None
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to read
+                self.loop.call_soon_threadsafe(self._wake_all, context=contextvars.Context())
+
+    def _wake_all(self) -> None:
+        self._is_told = False  # before: of what comes from now on it is told anew
+        while self._woken:
+            channel, sleepers = self._woken.popleft()
+            channel.wake(sleepers)
+
     def _is_back(self, running: "_Running", over: Future[Any]) -> None:
         """Let a job go on, in the thread that has ended its wait."""
         self._back.append(running)
@@ -164,10 +184,30 @@ class _Running:
         on_loop: what the loop does of it, which it waits for.
     """
 
-    __slots__ = ("_around", "_capture", "_context", "_items", "_modes", "_run_endpoint", "_succeed", "job", "on_loop")
+    __slots__ = (
+        "_around",
+        "_capture",
+        "_context",
+        "_items",
+        "_modes",
+        "_run_endpoint",
+        "_succeed",
+        "_wake",
+        "job",
+        "on_loop",
+    )
 
-    def __init__(self, job: Job, *, run: Run, capture: Capture, succeed: Callable[[Job, Any], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *,
+        run: Run,
+        capture: Capture,
+        succeed: Callable[[Job, Any], None],
+        wake: Callable[[Channel, list[Subscriber]], None],
+    ) -> None:
         self.job = job
+        self._wake = wake
         self.on_loop: OnLoop | None = None
         self._run_endpoint = run
         self._capture = capture
@@ -212,7 +252,9 @@ class _Running:
             item = next(self._items)
         except StopIteration as stop:
             return stop.value
-        channel.emit(to_event(item, channel.publisher), waits=False)
+        sleepers = channel.append(to_event(item, channel.publisher))
+        if sleepers:
+            self._wake(channel, sleepers)
         return _GOES_ON
 
     def _begin(self) -> Any:

@@ -1,0 +1,69 @@
+"""Torch's modes, each its job's: set aside at the end of a turn, back at the beginning of the next."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from streamapp.workers.modes import Modes, usual_modes
+
+torch = pytest.importorskip("torch")
+USUAL = (True, False, False, False)
+
+
+def jobs(*modes: Any) -> list[tuple[Iterator[Any], Modes]]:
+    """Make generators that yield what modes they are in, inside of one and behind it."""
+
+    def items(mode: Any) -> Iterator[Any]:
+        with mode:
+            yield usual_modes()
+            yield usual_modes()
+        yield usual_modes()
+
+    return [(items(mode), Modes(usual_modes())) for mode in modes]
+
+
+def turn(items: Iterator[Any], modes: Modes) -> Any:
+    modes.bring_back()
+    item = next(items)
+    modes.set_aside()
+    assert usual_modes() == USUAL
+    return item
+
+
+def test_jobs_in_modes_of_their_own_leave_them_in_any_order() -> None:
+    first, second, third = jobs(torch.inference_mode(), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16))
+    seen = [turn(*job) for job in (first, second, third, third, first, second, third, second, first)]
+    inference, no_grad, autocast = (False, True, False, False), (False, False, False, False), (True, False, True, False)
+    assert seen == [inference, no_grad, autocast, autocast, inference, no_grad, USUAL, USUAL, USUAL]
+
+
+def test_the_thread_may_be_in_a_mode_that_its_setup_has_set() -> None:
+    (job,) = jobs(torch.no_grad())
+    with torch.inference_mode():
+        usual = usual_modes()
+        items, modes = job[0], Modes(usual)
+        with torch.inference_mode(False):
+            modes.set_aside()
+            assert usual_modes() == usual
+            modes.bring_back()
+            assert usual_modes() == USUAL
+    assert next(items) == (False, False, False, False)
+    items.close()  # type: ignore[attr-defined]
+
+
+def test_what_a_job_has_not_left_at_its_end_is_left() -> None:
+    modes = Modes(usual_modes())
+    torch.set_grad_enabled(False)
+    modes.end()
+    assert torch.is_grad_enabled()
+
+
+def test_without_torch_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    modes = Modes(usual_modes())
+    for does in (modes.bring_back, modes.set_aside, modes.end):
+        does()
+    assert usual_modes() == USUAL
+    assert "torch" not in sys.modules
