@@ -1,0 +1,258 @@
+"""Train the embedded language model: a Llama small enough for a CPU, with a tokenizer and a chat template of its own.
+
+    python -m apps.llm.tiny.train --out apps/llm/tiny/model    # the shipped model, half an hour on one core
+    python -m apps.llm.tiny.train --smoke --out /tmp/smoke     # the same path in seconds, of no quality
+
+What it reads is made up while it is trained, by `stories.py` and `talks.py`: nothing is downloaded, and no text is read
+twice. Matrices are trained by Muon, the rest by AdamW; what users say counts in no loss. Texts are cut at 512 tokens,
+and at 1024 while the rate cools down. Every batch is drawn from (seed, step): a resumed run equals an uninterrupted
+one.
+"""
+
+import argparse
+import logging
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from apps.llm.tiny import stories, talks
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+log = logging.getLogger("train")
+
+LENGTH = 1024
+SPECIAL = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{- '<|' + (message.role if message.role in ('user', 'assistant') else 'system') + '|>' -}}"
+    "{{- message.content + '<|end|>' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
+)
+Part = nn.Module | torch.optim.Optimizer
+CHECKPOINT_SECONDS = 60
+UNREAD = -100
+"""The label of a token that counts in no loss."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much is read, and by how large a model."""
+
+    vocabulary: int = 2048
+    documents: int = 6000
+    """That the tokenizer learns from."""
+    layers: int = 5
+    width: int = 192
+    steps: int = 1700
+    tokens: int = 2048
+    """In each batch."""
+    rate: float = 3e-3
+
+
+SMOKE = Recipe(vocabulary=300, documents=20, layers=1, width=32, steps=3, tokens=1024)
+
+
+def document(rng: random.Random) -> str | list[talks.Message]:
+    """Make up what is read next: a story with or without its title, or a conversation."""
+    if rng.random() < 0.75:
+        return talks.talk(rng)
+    return plain(rng)
+
+
+def plain(rng: random.Random, *, held: bool = False) -> str:
+    """Make up a story as it stands in a book."""
+    cast = stories.draw(rng, held=held)
+    story = stories.tell(rng, cast)
+    title = f"The {cast.trait.name} {cast.being} and the {cast.thing}\n\n" if rng.random() < 0.3 else ""
+    sequel = f"\n\n{story.sequel}" if rng.random() < 0.3 else ""
+    return f"{title}{story.text}{sequel}"
+
+
+def make_tokenizer(recipe: Recipe, seed: int) -> PreTrainedTokenizerFast:
+    """Learn a byte-level BPE: any text in UTF-8 is read and written."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary,
+        special_tokens=[AddedToken(each, special=True) for each in SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    rng = random.Random(f"{seed} tokenizer")
+    read = (document(rng) for _ in range(recipe.documents))
+    bpe.train_from_iterator(
+        (each if isinstance(each, str) else "\n".join(said["content"] for said in each) for each in read), trainer
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL[1:4]),
+        chat_template=TEMPLATE,
+        model_max_length=LENGTH,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def make_model(recipe: Recipe) -> LlamaForCausalLM:
+    """Make a Llama with random weights."""
+    heads = recipe.width // 32
+    config = LlamaConfig(
+        vocab_size=recipe.vocabulary,
+        hidden_size=recipe.width,
+        intermediate_size=recipe.width * 8 // 3,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=SPECIAL.index("<|end|>"),
+        pad_token_id=SPECIAL.index("<|endoftext|>"),
+    )
+    return LlamaForCausalLM(config)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, read: str | list[talks.Message]) -> tuple[list[int], list[int]]:
+    """Return a document's tokens and their labels; one that a user says, or the system, has none."""
+    if isinstance(read, str):
+        ids = [*tokenizer(read)["input_ids"], SPECIAL.index("<|endoftext|>")]
+        return ids, ids
+    ids, labels = [], []
+    for message in read:
+        said = [*tokenizer(message["content"])["input_ids"], SPECIAL.index("<|end|>")]
+        ids += [SPECIAL.index(f"<|{message['role']}|>"), *said]
+        labels += [UNREAD, *(said if message["role"] == "assistant" else [UNREAD] * len(said))]
+    return [*ids, SPECIAL.index("<|endoftext|>")], [*labels, UNREAD]
+
+
+def batch(tokenizer: PreTrainedTokenizerFast, rng: random.Random, rows: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return tokens and labels, (rows, length); each row begins with a document, and is cut where it is full."""
+    filled = [_row(tokenizer, rng, length) for _ in range(rows)]
+    return torch.tensor([ids for ids, _ in filled]), torch.tensor([labels for _, labels in filled])
+
+
+def _row(tokenizer: PreTrainedTokenizerFast, rng: random.Random, length: int) -> tuple[list[int], list[int]]:
+    ids: list[int] = []
+    labels: list[int] = []
+    while len(ids) < length:
+        more, of_more = encode(tokenizer, document(rng))
+        ids, labels = ids + more, labels + of_more
+    return ids[:length], labels[:length]
+
+
+def loss_of(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross entropy of the tokens that have a label."""
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        counted = labels[:, 1:] != UNREAD
+        logits = model.lm_head(hidden[counted])
+    return functional.cross_entropy(logits.float(), labels[:, 1:][counted])
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """Warm up, stay, and cool down linearly over the last third."""
+    return min(1.0, (step + 1) / 50, 3 * (steps - step) / steps)
+
+
+def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices between tokens, AdamW for the embedding and the norms."""
+    matrices = [each for each in model.model.layers.parameters() if each.ndim == 2]
+    ours = {id(each) for each in matrices}
+    rest = [each for each in model.parameters() if id(each) not in ours]
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, seed: int, work: Path) -> None:
+    """Train the model, from its checkpoint if there is one."""
+    parts = [model.train(), *optimizers(model, recipe.rate)]
+    first = load(work, parts)
+    written, smooth = time.monotonic(), 0.0
+    for step in range(first, recipe.steps):
+        for optimizer in parts[1:]:
+            optimizer.param_groups[0]["lr"] = recipe.rate * rate_factor(step, recipe.steps)
+            optimizer.zero_grad()
+        length = LENGTH if 3 * step >= 2 * recipe.steps else LENGTH // 2
+        rng = random.Random(f"{seed} {step}")
+        loss = loss_of(model, *batch(tokenizer, rng, recipe.tokens // length, length))
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in parts[1:]:
+            optimizer.step()
+        smooth = loss.item() if step == first else 0.95 * smooth + 0.05 * loss.item()
+        if step % 20 == 19:
+            log.info("step %d/%d loss %.4f", step + 1, recipe.steps, smooth)
+        if time.monotonic() - written > CHECKPOINT_SECONDS:
+            written = time.monotonic()
+            save(work, parts, step + 1)
+
+
+def load(path: Path, parts: Sequence[Part]) -> int:
+    """Restore the parts and return the number of steps done; 0 without a checkpoint."""
+    if not path.exists():
+        return 0
+    state = torch.load(path)
+    for part, saved in zip(parts, state["parts"], strict=True):
+        part.load_state_dict(saved)
+    return int(state["step"])
+
+
+def save(path: Path, parts: Sequence[Part], step: int) -> None:
+    """Write the parts through a second file: a reader never sees half of one."""
+    torch.save({"step": step, "parts": [part.state_dict() for part in parts]}, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def train(recipe: Recipe, seed: int, out: Path, work: Path) -> None:
+    """Train tokenizer and model, and write their folder."""
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer(recipe, seed)
+    model = make_model(recipe)
+    log.info("%d parameters", model.num_parameters())
+    fit(model, tokenizer, recipe, seed, work)
+    export(model, tokenizer, out)
+
+
+def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write model and tokenizer, in half precision."""
+    ends = [SPECIAL.index("<|end|>"), SPECIAL.index("<|endoftext|>")]
+    model.generation_config = GenerationConfig(
+        eos_token_id=ends, pad_token_id=ends[1], do_sample=True, temperature=0.8, top_p=0.95
+    )
+    model.eval().half().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def main() -> None:
+    """Train as the command line says."""
+    parser = argparse.ArgumentParser(description="Train the embedded language model.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
+    parser.add_argument("--work", type=Path, help="the checkpoint, where an interrupted run goes on")
+    parser.add_argument("--steps", type=int, help="more are better")
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--smoke", action="store_true", help="a model of no quality, in seconds")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    recipe = SMOKE if arguments.smoke else Recipe()
+    recipe = replace(recipe, steps=arguments.steps or recipe.steps, rate=arguments.rate or recipe.rate)
+    work = arguments.work or arguments.out.with_suffix(".work")
+    work.parent.mkdir(parents=True, exist_ok=True)
+    train(recipe, arguments.seed, arguments.out, work)
+
+
+if __name__ == "__main__":
+    main()
