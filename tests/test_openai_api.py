@@ -10,7 +10,6 @@ from tests.served import drain, serving
 
 import streamapp
 from streamapp.errors import DefinitionError
-from streamapp.runpod.apps import QueueApp
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT = "/v1/chat/completions"
@@ -130,35 +129,3 @@ def test_an_endpoint_of_runpods_that_answers_no_clients_of_openais_is_not_found(
     assert (refusal.status_code, refusal.json()["error"]["code"]) == (404, "not_found")
     assert client.get("/v2/teller/openai/v1/models").json() == client.get("/v1/models").json()
     assert client.get("/v2/teller/openai/v1/models/tiny").json()["id"] == "tiny"
-
-
-class Handler(QueueApp, name="vllm"):
-    """Answer as the handler of Runpod's vLLM worker."""
-
-    def run_job(self, job: dict[str, Any]) -> Any:
-        asked = job["input"]
-        if asked["openai_input"].get("stream"):
-            yield 'data: {"n": 1}\n\ndata: {"n": 2}\n\n'
-            yield {"n": 3}
-            yield "data: [DONE]"
-        else:
-            yield asked
-
-
-@pytest.fixture(scope="module")
-def handler() -> Iterator[TestClient]:
-    with serving(Handler) as client:
-        yield client
-
-
-def test_a_handler_of_runpods_gets_the_path_and_the_body(handler: TestClient) -> None:
-    told = handler.post(f"/v2/vllm/openai{CHAT}", json={"model": "any"})
-    assert told.json() == {"openai_route": CHAT, "openai_input": {"model": "any"}}
-    assert handler.get("/v2/vllm/openai/v1/models").json() == {"openai_route": "/v1/models", "openai_input": {}}
-
-
-def test_what_a_handler_yields_is_passed_on_to_one_end(handler: TestClient) -> None:
-    told = handler.post(f"/v2/vllm/openai{CHAT}", json={"stream": True})
-    assert [line for line in told.text.splitlines() if line.startswith("data")] == [
-        *('data: {"n": 1}', 'data: {"n": 2}', 'data: {"n":3}', "data: [DONE]")
-    ]

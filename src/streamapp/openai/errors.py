@@ -13,7 +13,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import ErrorReport, InvalidInput
+from ..errors import ErrorReport, InvalidInput, ModelNotFound
 from ..http.call import path_in
 from ..http.handling import told_as_json
 from ..http.response import ERROR_ANSWER
@@ -30,13 +30,10 @@ _FIELD = re.compile(r"([a-z_]+(?:\.\w+)*)[:=\[]")
 
 def body_of(error: ErrorReport) -> dict[str, Any]:
     """Return an error in OpenAI's shape."""
-    status, param = error.status_code, _param_of(error)
+    status = error.status_code
     type_ = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    code = _CODES.get(status, error.code)
-    message = error.message
-    if isinstance(error.detail, list) and error.detail:  # of which the message names the place as we do
-        message = f"{param}: {error.detail[0]['msg']}" if param else error.detail[0]["msg"]
-    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
+    message, param = _told_of(error)
+    return {"error": {"message": message, "type": type_, "param": param, "code": _CODES.get(status, error.code)}}
 
 
 def block_of(error: ErrorReport) -> bytes:
@@ -53,15 +50,19 @@ def answer_of(error: ErrorReport, headers: Mapping[str, str]) -> Response:
     return Response(told_as_json(body_of(error)), status, told, "application/json")
 
 
-def _param_of(error: ErrorReport) -> str | None:
-    """Return the field that is wrong: that of the first in a list of pydantic's, else what a message begins with."""
+def _told_of(error: ErrorReport) -> tuple[str, str | None]:
+    """Return what is said of an error, and the field that is wrong."""
+    if error.code == ModelNotFound.code:
+        return error.message, "model"
     if error.code != InvalidInput.code:
-        return "model" if error.code == "model_not_found" else None
+        return error.message, None
     match error.detail:
-        case [{"loc": [_, *path]}, *_] if path:
-            return ".".join(str(part) for part in path if part not in _ALTERNATIVES and _PART.fullmatch(str(part)))
-    named = _FIELD.match(error.message)
-    return None if named is None else named[1]
+        case [{"loc": [_, *path], "msg": str(said)}, *_]:  # a list as pydantic makes it
+            named = [str(part) for part in path if part not in _ALTERNATIVES]
+            param = ".".join(part for part in named if _PART.fullmatch(part))
+            return (f"{param}: {said}", param) if param else (said, None)
+    begins = _FIELD.match(error.message)
+    return error.message, None if begins is None else begins[1]
 
 
 class ErrorsTold:

@@ -57,9 +57,10 @@ class _Yielded:
                 result = from_json(result)
             except ValueError:
                 raise EndpointFailed("the handler's answer is text that is no JSON; yield a dict") from None
+        status = 200
         match result:
-            case {"error": {"code": int() as status}} | {"object": "error", "code": int() as status}:
-                status = status if 400 <= status < 600 else 400
-            case _:
-                status = 200
+            case {"error": {"code": int(code)}} | {"object": "error", "code": int(code)}:
+                status = code if 400 <= code < 600 else 400
+            case {"error": _}:
+                status = 400
         return Response(encode(result), status, media_type="application/json")

@@ -1,0 +1,101 @@
+"""Errors as OpenAI tells them."""
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.exceptions import RequestValidationError
+from tests.served import serving
+
+import streamapp
+from streamapp.errors import (
+    Draining,
+    EndpointFailed,
+    InvalidInput,
+    JobCancelled,
+    MalformedRequest,
+    ModelNotFound,
+    QueueFull,
+    StreamAppError,
+    Unauthorized,
+    describe,
+)
+from streamapp.http.handling import invalid_input
+from streamapp.openai.asked import refusal
+from streamapp.openai.errors import answer_of, block_of
+
+
+def told(error: StreamAppError) -> tuple[int, dict[str, Any], str | None]:
+    answer = answer_of(describe(error), {"X-Streamapp-Job-Id": "1"})
+    assert answer.headers["X-Streamapp-Job-Id"] == "1"
+    return answer.status_code, json.loads(bytes(answer.body))["error"], answer.headers.get("x-should-retry")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "type_", "code", "retry"),
+    [
+        (Unauthorized("no"), 401, "authentication_error", "invalid_api_key", None),
+        (MalformedRequest("no"), 400, "invalid_request_error", "malformed_request", None),
+        (ModelNotFound("no"), 404, "invalid_request_error", "model_not_found", None),
+        (QueueFull("no", retry_after_s=3), 429, "rate_limit_error", "rate_limit_exceeded", "true"),
+        (Draining("no"), 503, "server_error", "draining", "true"),
+        (EndpointFailed("no"), 500, "server_error", "endpoint_failed", "false"),
+        (JobCancelled("no"), 499, "invalid_request_error", "cancelled", None),
+    ],
+)
+def test_an_error_has_openais_shape(
+    error: StreamAppError, status: int, type_: str, code: str, retry: str | None
+) -> None:
+    answered, body, retries = told(error)
+    assert (answered, body["type"], body["code"], retries) == (status, type_, code, retry)
+    assert body["message"] == "no"
+
+
+def test_a_full_queue_says_when_to_come_back() -> None:
+    assert answer_of(describe(QueueFull("no", retry_after_s=3)), {}).headers["retry-after"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("error", "param", "message"),
+    [
+        (invalid_input(refusal("messages.0.content", "expected text")), "messages.0.content", "expected text"),
+        (InvalidInput("top_p: expected 0 to 1"), "top_p", "top_p: expected 0 to 1"),
+        (InvalidInput("of my own", detail=["of", "my", "own"]), None, "of my own"),
+        (InvalidInput("the prompt is too long"), None, "the prompt is too long"),
+        (ModelNotFound("no such"), "model", "no such"),
+        (MalformedRequest("model: no such"), None, "model: no such"),
+    ],
+)
+def test_what_is_wrong_in_an_input_is_named(error: StreamAppError, param: str | None, message: str) -> None:
+    _, body, _ = told(error)
+    assert body["param"] == param
+    assert body["message"].endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("place", "param"),
+    [(("body", "stop", "list[str]", 0), "stop.0"), (("body", "prompt", "str"), "prompt"), (("body",), None)],
+)
+def test_a_field_is_named_without_what_was_tried(place: tuple[Any, ...], param: str | None) -> None:
+    error = invalid_input(RequestValidationError([{"type": "t", "loc": place, "msg": "wrong", "input": 1}]))
+    _, body, _ = told(error)
+    assert (body["param"], body["message"]) == (param, "wrong" if param is None else f"{param}: wrong")
+
+
+def test_an_error_in_a_stream_is_a_block_of_its_own() -> None:
+    block = block_of(describe(EndpointFailed("no")))
+    assert json.loads(block.removeprefix(b"data: "))["error"]["message"] == "no"
+    assert block.endswith(b"}\n\n")
+
+
+def test_only_openais_paths_tell_errors_so() -> None:
+    class Teller(streamapp.App):
+        openai = streamapp.OpenAI(text="llm")
+
+        @streamapp.endpoint("/hello")
+        def hello(self, name: str) -> str:
+            return name
+
+    with serving(Teller, api_key="secret") as client:
+        refused = [client.post(path, json={}).json() for path in ("/v1/completions", "/hello", "/v1/embeddings")]
+    assert ["param" in refusal["error"] for refusal in refused] == [True, False, False]
