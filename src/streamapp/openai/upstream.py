@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from itertools import repeat
-from typing import Any, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -31,9 +31,11 @@ from ..errors import (
 from ..fetch import transport_to
 from ..jobs.events import encode
 from ..jsontext import read_json
-from ..llm.generation import Ending, FinishReason, LogProb, Token, Usage
 from ..media import shown
 from ..process.logs import logger
+
+if TYPE_CHECKING:
+    from ..llm.generation import Ending, FinishReason, LogProb, Token, Usage
 
 _MODELS_KEPT_S = 5.0
 #: of an answer that is no stream, or of one block of a stream: what a request for 128 choices with logprobs may take
@@ -43,6 +45,8 @@ _MAX_SAID = 500
 # What these servers read of a body and clients must not choose: the ids of requests, which another one's may be, and
 # hosts that they connect to.
 _NOT_PASSED_ON = ("request_id", "rid", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room")
+
+_REASONS = ("stop", "length", "tool_calls")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -169,7 +173,7 @@ class _Made:
         self._places: dict[int | None, dict[str, Any]] = {}
         self._reason: str | None = None
 
-    def take(self, choice: _Choice) -> Iterator[Token]:
+    def take(self, choice: _Choice) -> "Iterator[Token]":
         """Yield the tokens of a block; where it tells of several, the text is decided with the last one."""
         delta = choice.delta or _Delta()
         self._reason = choice.finish_reason or self._reason
@@ -179,11 +183,11 @@ class _Made:
         self._texts.append(text)
         chosen = choice.logprobs.chosen() if choice.logprobs is not None else []
         for n, each in enumerate(chosen, 1):
-            tops = [LogProb(text=top.token, logprob=top.logprob) for top in each.top_logprobs]
+            tops: list[LogProb] = [{"text": top.token, "logprob": top.logprob} for top in each.top_logprobs]
             told = text if n == len(chosen) else ""
-            yield Token(text=told, index=choice.index, logprob=each.logprob, top_logprobs=tops)
+            yield {"text": told, "index": choice.index, "logprob": each.logprob, "top_logprobs": tops}
         if text and not chosen:
-            yield Token(text=text, index=choice.index)
+            yield {"text": text, "index": choice.index}
 
     def _take_call(self, part: _Call) -> None:
         call = self._places.get(part.index)
@@ -194,13 +198,18 @@ class _Made:
         call["function"]["name"] += part.function.name or ""
         call["function"]["arguments"] += part.function.arguments or ""
 
-    def ending(self, index: int, usage: _Usage | None) -> Ending:
+    def ending(self, index: int, usage: _Usage | None) -> "Ending":
         """Return the end; a reason that is none of ours is that the model has stopped."""
-        reason = cast("FinishReason", self._reason if self._reason in get_args(FinishReason) else "stop")
-        ending = Ending(text="".join(self._texts), index=index, finish_reason=reason)
+        reason = cast("FinishReason", self._reason if self._reason in _REASONS else "stop")
+        ending: Ending = {"text": "".join(self._texts), "index": index, "finish_reason": reason}
         if usage is not None:
             prompt, made, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
-            ending["usage"] = Usage(prompt_tokens=prompt, completion_tokens=made, total_tokens=total or prompt + made)
+            counted: Usage = {
+                "prompt_tokens": prompt,
+                "completion_tokens": made,
+                "total_tokens": total or prompt + made,
+            }
+            ending["usage"] = counted
         if self._calls:
             ending["tool_calls"] = self._calls
         return ending
@@ -246,7 +255,7 @@ class Upstream:
         self._models: tuple[str, ...] = ()
         self._models_until = 0.0
 
-    def stream(self, prompt: str | Sequence[int], **sampling: Any) -> AsyncGenerator[Token | Ending]:
+    def stream(self, prompt: str | Sequence[int], **sampling: Any) -> "AsyncGenerator[Token | Ending]":
         """Go on behind a prompt.
 
         Args:
@@ -261,7 +270,7 @@ class Upstream:
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = (), **sampling: Any
-    ) -> AsyncGenerator[Token | Ending]:
+    ) -> "AsyncGenerator[Token | Ending]":
         """Answer the last message of a conversation; raises as `stream` does. Reasoning is left out."""
         asked = {"messages": messages, **({"tools": tools} if tools else {}), **sampling}
         logprobs = asked.pop("logprobs", None)
@@ -308,7 +317,7 @@ class Upstream:
             raise self._failed("it has no model", "the upstream has no model to answer with")
         return models[0]
 
-    async def _tokens(self, path: str, asked: Mapping[str, Any]) -> AsyncGenerator[Token | Ending]:
+    async def _tokens(self, path: str, asked: Mapping[str, Any]) -> "AsyncGenerator[Token | Ending]":
         given = {name: value for name, value in asked.items() if value is not None}
         streams = {"stream": True, "stream_options": {"include_usage": True}}
         body = {"model": await self._first_model(), **given, **streams}
