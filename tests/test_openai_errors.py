@@ -59,6 +59,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     ("error", "param", "message"),
     [
         (invalid_input(refusal("messages.0.content", "expected text")), "messages.0.content", "expected text"),
+        (InvalidInput("x", detail=[{"loc": ["stop"], "msg": "stop: up to 16"}]), "stop", "stop: up to 16"),
         (InvalidInput("top_p: expected 0 to 1"), "top_p", "top_p: expected 0 to 1"),
         (InvalidInput("of my own", detail=["of", "my", "own"]), None, "of my own"),
         (InvalidInput("the prompt is too long"), None, "the prompt is too long"),

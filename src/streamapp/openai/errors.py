@@ -23,7 +23,8 @@ SHOULD_RETRY = "x-should-retry"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 _RETRIED = (408, 409, 429)  # and all from 500 on
-_ALTERNATIVES = frozenset({"str", "int", "float", "bool", "list", "dict"})  # what pydantic says that it has tried
+# What pydantic says of a place besides the fields: where the input was, and the types that it has tried.
+_BESIDES = frozenset({"body", "str", "int", "float", "bool", "list", "dict"})
 _PART = re.compile(r"[\w.]+")
 _FIELD = re.compile(r"([a-z_]+(?:\.\w+)*)[:=\[]")
 
@@ -57,10 +58,10 @@ def _told_of(error: ErrorReport) -> tuple[str, str | None]:
     if error.code != InvalidInput.code:
         return error.message, None
     match error.detail:
-        case [{"loc": [_, *path], "msg": str(said)}, *_]:  # a list as pydantic makes it
-            named = [str(part) for part in path if part not in _ALTERNATIVES]
+        case [{"loc": [*path], "msg": str(said)}, *_]:  # a list as pydantic makes it
+            named = [str(part) for part in path if part not in _BESIDES]
             param = ".".join(part for part in named if _PART.fullmatch(part))
-            return (f"{param}: {said}", param) if param else (said, None)
+            return (said, param or None) if said.startswith(param) else (f"{param}: {said}", param)
     begins = _FIELD.match(error.message)
     return error.message, None if begins is None else begins[1]
 
