@@ -129,3 +129,15 @@ def test_an_endpoint_of_runpods_that_answers_no_clients_of_openais_is_not_found(
     assert (refusal.status_code, refusal.json()["error"]["code"]) == (404, "not_found")
     assert client.get("/v2/teller/openai/v1/models").json() == client.get("/v1/models").json()
     assert client.get("/v2/teller/openai/v1/models/tiny").json()["id"] == "tiny"
+
+
+def test_an_app_may_have_nothing_but_its_model() -> None:
+    class Bare(streamapp.App):
+        openai = streamapp.OpenAI(text="llm")
+
+        def setup(self) -> None:
+            self.llm = ScriptedModel()
+
+    with serving(Bare) as client:
+        assert [chat(client, path, model="bare").status_code for path in (CHAT, f"/v2/bare/openai{CHAT}")] == [200, 200]
+        assert client.get("/ready").status_code == client.get("/openapi.json").status_code == 200

@@ -97,6 +97,12 @@ def enter_request(request: RequestContext) -> None:
     _current_request.set(request)
 
 
+class Declaration:
+    """Be, as an attribute of an app's class, what a face answers by for the app, which then may have no endpoint."""
+
+    __slots__ = ()
+
+
 class App:
     """Serve a generative app: subclass it, load models in `setup`, mark methods with `@endpoint`.
 
@@ -237,7 +243,7 @@ class App:
         """
         specs = [inspect_endpoint(function, cls) for function in cls.endpoint_functions()]
         sessions = cls.session_specs()
-        if not specs and not sessions:
+        if not specs and not sessions and not any(isinstance(getattr(cls, name), Declaration) for name in dir(cls)):
             raise DefinitionError(
                 f'{cls.__qualname__} has no endpoint; mark a method with @streamapp.endpoint("/stream")'
             )

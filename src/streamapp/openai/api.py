@@ -125,8 +125,8 @@ class _Runpods:
 
         async def asked(request: Request) -> Response:
             place = self._place(request)
-            if not _is_handlers(place):
-                return await self._own[place.served.name].answer(path, request)
+            if isinstance(place, _Paths):
+                return await place.answer(path, request)
             given = {} if request.method == "GET" else await json_object(request)
             job_id: str = request.scope.get(REQUEST_ID) or new_job_id()
             asked = asked_of_handler(place.spec, f"/v1{path}", given)
@@ -140,20 +140,20 @@ class _Runpods:
 
         async def told(request: Request) -> Response:
             place = self._place(request)
-            return await ask(request) if _is_handlers(place) else await answer(self._own[place.served.name], request)
+            return await answer(place, request) if isinstance(place, _Paths) else await ask(request)
 
         return told
 
-    def _place(self, request: Request) -> Place:
+    def _place(self, request: Request) -> Place | _Paths:
+        """Return what has an id: an app's models, or the endpoint of a handler."""
         endpoint_id = request.path_params["endpoint_id"]
         place = self._places.get(endpoint_id)
-        if place is None or not (place.served.name in self._own or _is_handlers(place)):
+        own = self._own.get(endpoint_id if place is None else place.served.name)
+        if own is not None:  # by its name also where it has no endpoint, and so no id
+            return own
+        if place is None or not isinstance(place.served.app, QueueApp):
             raise NotFound(f"no endpoint with the id {endpoint_id[:80]!r} answers OpenAI's clients")
         return place
-
-
-def _is_handlers(place: Place) -> bool:
-    return isinstance(place.served.app, QueueApp)
 
 
 def _outer(runtime: Runtime) -> list[Middleware]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
-from ..app import App
+from ..app import App, Declaration
 from ..endpoint import EndpointSpec
 from ..errors import DefinitionError
 from ..runtime import ServedApp
@@ -19,7 +19,7 @@ IMAGES, SPEECH = "/images/generations", "/audio/speech"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAI:
+class OpenAI(Declaration):
     """Have an app answer OpenAI's clients, as an attribute of its class: `openai = streamapp.OpenAI(text="llm")`.
 
     Args:
