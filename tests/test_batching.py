@@ -11,6 +11,7 @@ import torch
 import transformers
 from tests.small_models import one_thread  # noqa: F401 - a fixture
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from streamapp.errors import Cancelled, DefinitionError, is_out_of_memory
 from streamapp.llm.batching import Batching
@@ -104,6 +105,15 @@ def raising(model: Any, error: BaseException, when: Callable[[Tensor], bool]) ->
     hook = model.register_forward_pre_hook(refuse, with_kwargs=True)
     yield
     hook.remove()
+
+
+class FullDevice(TorchFunctionMode):
+    """Have no memory for what is copied."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.clone:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return func(*args, **(kwargs or {}))
 
 
 def is_prompt(ids: Tensor) -> bool:
@@ -305,6 +315,19 @@ def test_what_fails_while_tokens_are_made_ends_these_alone(model: Any) -> None:
     assert tokens(second) == alone(model, prompt_of(30, 1), 8)
 
 
+def test_what_fails_while_rows_are_moved_ends_those_that_run(model: Any) -> None:
+    loop = Batching(model, Greedy(), max_sequences=3)
+    first, second = asked(loop, prompt_of(3), 1), asked(loop, prompt_of(4))
+    loop.step()
+    with FullDevice():
+        loop.step()
+    third = asked(loop, prompt_of(5))
+    run(loop)
+    assert tokens(first) == alone(model, prompt_of(3), 1)
+    assert second.error is not None
+    assert tokens(third) == alone(model, prompt_of(5), 8)
+
+
 def test_what_is_no_exception_passes_and_the_step_is_made_once_more(model: Any) -> None:
     loop = Batching(model, Greedy())
     sequences = [asked(loop, prompt_of(30))]
@@ -363,12 +386,16 @@ def test_what_a_model_has_that_is_a_vocabulary_is_told(model: Any) -> None:
     assert (loop.vocabulary, loop.max_length) == (64, 256)
 
 
-def test_a_model_that_attends_to_what_comes_after_is_refused() -> None:
-    model = made_of("Llama", is_causal=False)
-    for layer in model.model.layers:
-        layer.self_attn.is_causal = False
+def test_a_model_that_hides_what_is_behind_by_the_longest_row_is_refused() -> None:
+    model = made_of("GPTNeo", num_layers=2, num_heads=4, attention_types=[[["global"], 2]])
     with pytest.raises(DefinitionError, match="makes other tokens beside others than alone .* TokenStream"):
         Batching(model, Greedy())
+
+
+@pytest.mark.parametrize("count", [0, -1, True, 1.5])
+def test_a_number_of_sequences_that_is_none_is_refused(model: Any, count: Any) -> None:
+    with pytest.raises(DefinitionError, match=f"Expected max_sequences of at least 1, got {count}"):
+        Batching(model, Greedy(), max_sequences=count)
 
 
 def test_a_model_that_takes_no_such_cache_is_refused() -> None:

@@ -90,6 +90,13 @@ def test_layers_that_differ_are_refused() -> None:
         RowCache.of(model, 1, 8)
 
 
+def test_what_there_is_no_memory_for_is_refused_with_how_much_it_takes() -> None:
+    with pytest.raises(
+        DefinitionError, match="1000000000 sequences of 8 tokens .* take 976,562 MiB, which cpu does not"
+    ):
+        RowCache.of(small("Llama"), 10**9, 8)
+
+
 @pytest.mark.parametrize(("asked", "length"), [(None, 100), (8, 8), (100, 100)])
 def test_a_sequence_has_as_many_tokens_as_are_asked_for_or_read(asked: int | None, length: int) -> None:
     assert room(small("Llama"), asked) == length
@@ -110,7 +117,6 @@ def test_what_the_model_does_not_read_is_refused(asked: int) -> None:
     [
         {"family": "Mistral", "sliding_window": 16},
         {"family": "Gemma2", "sliding_window": 16},
-        {"family": "GPTNeo", "num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 16},
     ],
 )
 def test_a_model_that_looks_back_too_little_is_refused(sizes: dict[str, Any]) -> None:

@@ -127,6 +127,8 @@ class Batching:
         ends: Collection[int] = (),
         prefill_tokens: int = 512,
     ) -> None:
+        if type(max_sequences) is not int or max_sequences < 1:
+            raise DefinitionError(f"Expected max_sequences of at least 1, got {max_sequences!r}")
         self.max_length = room(model, max_length)
         self._model = model.eval()
         self._sampler = sampler

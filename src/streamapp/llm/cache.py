@@ -9,6 +9,7 @@ Knows no sequences: which token is where, and what a row is worth, `batching` kn
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -49,7 +50,7 @@ class RowCache(Cache):  # type: ignore[misc] # transformers' own, which is not t
         """Return one of zeros, in the shapes, type and device of the model's own cache.
 
         Raises:
-            DefinitionError: its layers differ in these.
+            DefinitionError: its layers differ in these, or there is no memory for it.
         """
         own = DynamicCache(config=model.config)
         model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), past_key_values=own, use_cache=True)
@@ -57,7 +58,14 @@ class RowCache(Cache):  # type: ignore[misc] # transformers' own, which is not t
         if any(len({(one.shape, one.dtype, one.device) for one in tensors}) != 1 for tensors in both):
             raise DefinitionError(f"the layers of {named(model)} differ in shape or device; {INSTEAD}")
         shapes = [(len(tensors), rows, tensors[0].shape[1], length, tensors[0].shape[3]) for tensors in both]
-        return cls(*(tensors[0].new_zeros(shape) for tensors, shape in zip(both, shapes, strict=True)))
+        try:
+            return cls(*(tensors[0].new_zeros(shape) for tensors, shape in zip(both, shapes, strict=True)))
+        except RuntimeError as error:  # torch's, of a device or of the machine
+            size = sum(math.prod(shape) * one[0].itemsize for one, shape in zip(both, shapes, strict=True))
+            raise DefinitionError(
+                f"{rows} sequences of {length} tokens of {named(model)} take {size / 2**20:,.0f} MiB, which "
+                f"{model.device} does not have; write a smaller max_sequences or max_length"
+            ) from error
 
     @property
     def length(self) -> int:
@@ -159,17 +167,11 @@ def room(model: PreTrainedModel, max_length: int | None) -> int:
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
             raise DefinitionError(f"{named(model)} keeps other things than keys and values ({layer}); {INSTEAD}")
         if getattr(layer, "sliding_window", length) < length:
-            raise _too_short(model, layer.sliding_window, length)
-    if (getattr(config, "window_size", None) or length) < length:  # GPT Neo's, which its cache knows nothing of
-        raise _too_short(model, config.window_size, length)
+            raise DefinitionError(
+                f"{named(model)} looks back {layer.sliding_window} tokens only, and max_length is {length}; "
+                f"write max_length={layer.sliding_window}, or {INSTEAD.removeprefix('write ')}"
+            )
     return length
-
-
-def _too_short(model: PreTrainedModel, window: int, length: int) -> DefinitionError:
-    return DefinitionError(
-        f"{named(model)} looks back {window} tokens only, and max_length is {length}; "
-        f"write max_length={window}, or {INSTEAD.removeprefix('write ')}"
-    )
 
 
 def _reads(config: PreTrainedConfig) -> int:
