@@ -13,6 +13,7 @@ from tests.waiting import until
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from streamapp.errors import DefinitionError, GpuFailed, InvalidInput, OutOfMemory, StreamAppError, Unavailable
+from streamapp.llm import continuous
 from streamapp.llm.continuous import Continuous
 from streamapp.llm.generation import Running, Sampling
 
@@ -84,7 +85,7 @@ def held(backend: Continuous) -> list[int]:
     return [len(each) for each in (scheduler.active_requests, scheduler.waiting_requests, *tables, *ours)]
 
 
-def failing_once(model: LlamaForCausalLM, error: Exception) -> None:
+def failing_once(model: LlamaForCausalLM, error: BaseException) -> None:
     def forward(*arguments: Any, **named: Any) -> Any:
         del model.forward
         raise error
@@ -197,11 +198,19 @@ def test_who_is_cancelled_stops_nobody_else(backend: Continuous, model: LlamaFor
     assert ids(staying) == expected(model, 1)
 
 
-def test_one_that_was_cancelled_before_the_manager_had_it_is_cancelled_again(backend: Continuous) -> None:
-    backend._manager.add_request(prompt(0), request_id="unknown", max_new_tokens=50, streaming=True)
+@pytest.mark.parametrize("count", [1, 50])
+def test_one_that_was_cancelled_before_the_manager_had_it_is_cancelled_again(backend: Continuous, count: int) -> None:
+    backend._manager.add_request(prompt(0), request_id=f"left-{count}", max_new_tokens=count, streaming=True)
     run(backend, greedy(1, 20))
-    until(lambda: held(backend)[:3] == [0] * 3)
-    assert backend._newest._news == {}
+    until(lambda: held(backend) == [0] * 7)
+
+
+def test_who_waits_for_long_looks_again_and_misses_nothing(
+    backend: Continuous, model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuous, "_LOOK_S", 1e-6)
+    run(backend, sequence := greedy(0))
+    assert ids(sequence) == expected(model, 0)
 
 
 @pytest.mark.parametrize(
@@ -239,12 +248,13 @@ def test_who_asks_as_it_fails_starts_it_and_those_before_hear_of_it(
     assert ids(after) == expected(model, 1)
 
 
-def test_a_thread_that_ends_and_says_nothing_is_noticed(backend: Continuous, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend._newest, "deliver_batch", lambda outputs: None)
-    backend.add(sequence := greedy(0, None))
-    backend._manager.stop(timeout=5, hard_stop=True)
-    backend.step()
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_and_says_nothing_is_noticed(backend: Continuous, model: LlamaForCausalLM) -> None:
+    failing_once(model, SystemExit())
+    run(backend, sequence := greedy(0))
     assert isinstance(sequence.error, Unavailable)
+    run(backend, after := greedy(1))
+    assert ids(after) == expected(model, 1)
 
 
 def test_who_fails_again_and_again_is_asked_to_wait_longer_each_time(

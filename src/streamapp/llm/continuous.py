@@ -1,9 +1,9 @@
 """Make tokens by transformers' `ContinuousBatchingManager`: a paged cache, CUDA graphs and flash, for big models.
 
-It runs the model in a thread of its own, `transformers-batching`, from its start to its end; everything else here is
-called by the engine. What that thread has made crosses in one place, `_Newest`. One request that it cannot take ends it
-for everybody and tells nobody, so such requests are refused before, and it is watched: when it has ended, all that it
-had at work fails with an error that says to ask again, and the next request starts it anew.
+It runs the model in a thread of its own, from its start to its end; everything else here is called by the engine. What
+that thread has made crosses in one place, `_Newest`: one lock, and no more outputs than sequences. One request that it
+cannot take ends it for everybody and tells nobody, so such requests are refused before, and it is watched: when it has
+ended, all that it had at work fails with an error that says to ask again, and the next request starts it anew.
 
 What each request may choose there is temperature, top_k and top_p. The rest needs the engine's own loop.
 
@@ -17,7 +17,9 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +87,10 @@ class _Newest(OutputRouter):  # type: ignore[misc]
     def __init__(self, manager: ContinuousBatchingManager) -> None:
         super().__init__()
         self._manager = manager
-        self._has_news = threading.Condition()
+        self._has_news = threading.Condition()  # of a lock that can be had again, by the garbage collector
         self._awaited: set[str] = set()
         self._news: dict[str, GenerationOutput] = {}
+        self._left: deque[str] = deque()
 
     def expect(self, request_id: str) -> None:
         """Keep what comes for this one from now on."""
@@ -100,11 +103,21 @@ class _Newest(OutputRouter):  # type: ignore[misc]
             self._awaited.discard(request_id)
             self._news.pop(request_id, None)
 
+    def leave(self, request_id: str) -> None:
+        """Have it cancelled with the next token that is made, or waited for.
+
+        Not at once: the garbage collector calls this anywhere, in the midst of the manager's own queues as well, whose
+        locks cannot be had twice.
+        """
+        self.forget(request_id)
+        self._left.append(request_id)
+
     def take(self, timeout_s: float) -> list[GenerationOutput]:
         """Return what is new; waits for it, but not for longer."""
+        self._cancel_left()
         with self._has_news:
             self._has_news.wait_for(lambda: self._news, timeout_s)
-            taken = [*self._news.values()]
+            taken = [output for request_id, output in self._news.items() if request_id in self._awaited]
             self._news.clear()
         return taken
 
@@ -115,13 +128,18 @@ class _Newest(OutputRouter):  # type: ignore[misc]
     def deliver_batch(self, outputs: list[GenerationOutput]) -> None:
         """Take in what a step has made; the manager's thread calls it."""
         with self._has_news:
-            awaited = {output.request_id: output for output in outputs if output.request_id in self._awaited}
-            self._news |= awaited
+            for output in outputs:
+                if output.request_id in self._awaited:
+                    self._news[output.request_id] = output
+                elif not output.is_finished():  # one cancelled before the manager had it, of which that does not hear
+                    self._left.append(output.request_id)
             self._has_news.notify_all()
-        for output in outputs:
-            if output.request_id not in awaited and not output.is_finished():
-                # It was cancelled before the manager had it, which then does not hear of it.
-                self._manager.cancel_request(output.request_id)
+        self._cancel_left()
+
+    def _cancel_left(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._manager.cancel_request(self._left.popleft())
 
 
 @dataclass(slots=True)
@@ -151,7 +169,7 @@ class Continuous:
         self,
         model: PreTrainedModel,
         *,
-        ends: Sequence[int],
+        ends: Collection[int],
         max_sequences: int,
         max_length: int | None = None,
         options: Mapping[str, Any] | None = None,
@@ -212,10 +230,10 @@ class Continuous:
 
     def drop(self, sequence: Running) -> None:
         """Have the manager let go of a sequence; does not wait for it."""
-        request_id = self._ids.get(sequence)
+        request_id = self._ids.pop(sequence, None)
         if request_id is not None:
-            self._leave(request_id)
-            self._manager.cancel_request(request_id)
+            del self._places[request_id]
+            self._newest.leave(request_id)
 
     def close(self) -> None:
         """End the manager and its thread, and give the model its attention back; waits for 10 s at most."""
@@ -241,15 +259,12 @@ class Continuous:
             if output.is_finished():
                 place.sequence.finish_reason = "stop" if tokens[-1] in self._ends else "length"
                 self._failures = 0
-                self._leave(output.request_id)
+                self._newest.forget(output.request_id)
+                del self._places[output.request_id], self._ids[place.sequence]
         if len(made) == len(outputs) and (outputs or self._manager.is_running()):
             return bool(outputs)
         self._fail()
         return True
-
-    def _leave(self, request_id: str) -> None:
-        self._newest.forget(request_id)
-        del self._ids[self._places.pop(request_id).sequence]
 
     # Its start, and how it ends.
 
