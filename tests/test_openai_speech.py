@@ -177,6 +177,13 @@ def test_one_sound_alone_is_sent_as_it_is(ask: Ask) -> None:
     assert answered(ask("once"), made(whole)).content == whole.data
 
 
+def test_an_endpoint_that_tells_of_one_sound_has_no_second(ask: Ask) -> None:
+    telling = ask("once", stream_format="sse").telling
+    assert telling.told(to_event(wav(b"abcd")))
+    with pytest.raises(NotEncodable, match="expected one output"):
+        telling.told(to_event(wav(b"ef")))
+
+
 def test_pcm_is_samples_and_the_content_type_says_which(ask: Ask) -> None:
     for name in ("once", "plain"):
         answer = answered(ask(name, response_format="pcm"), made(wav(b"abcdefgh", rate=24_000, channels=2)))

@@ -170,6 +170,10 @@ class Sound:
         is_wav = told in _TYPES["wav"]
         if not self.content_type:
             self._check(told, is_wav=is_wav)
+        elif self._is_whole:
+            raise ValueError(
+                "expected one output; say by the endpoint's annotation that there are more: -> Iterator[...]"
+            )
         if is_wav and not (self._is_whole and self._format != "pcm"):
             return self._of_wav(_wave(file.data))
         if self.content_type not in ("", told):
