@@ -1,9 +1,10 @@
 """What an app says to be asked by OpenAI's clients, and what it is told of mistakes."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends, Header, Request
 from tests.scripted_answers import ScriptedModel
 from tests.served import serving
 
@@ -45,6 +46,17 @@ def test_an_endpoint_that_is_not_there_is_named_with_those_that_are() -> None:
 
     with pytest.raises(DefinitionError, match="no endpoint there; there are /hello"):
         streamapp.compile_app(Painter)
+
+
+@pytest.mark.parametrize("more", [Annotated[str, Header()], Annotated[str, Depends(lambda: "it")], Request])
+def test_an_endpoint_that_takes_more_than_an_input_is_refused(more: Any) -> None:
+    def paint(self: Any, prompt: str, more: Any) -> None: ...
+
+    paint.__annotations__["more"] = more
+    body = {"pictures": streamapp.OpenAI(images="/paint"), "paint": streamapp.endpoint("/paint")(paint)}
+    painter = type("Painter", (Teller,), body)
+    with pytest.raises(DefinitionError, match=r"OpenAI\(images='/paint'\): .*paint takes more than an input"):
+        streamapp.compile_app(painter)
 
 
 def test_two_that_answer_alike_are_refused() -> None:

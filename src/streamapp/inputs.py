@@ -154,6 +154,11 @@ class InputReader:
             take(len(plain))
         return Input(arguments, plain, asks_inline)
 
+    @property
+    def takes_more(self) -> bool:
+        """Say whether the endpoint is filled with more than an input: what FastAPI fills, or the request itself."""
+        return bool(self.injected) or self._is_bound
+
     def plain_parameters(self, injected: dict[str, Any]) -> bytes | None:
         """Return what FastAPI filled as `JobRequest.parameters`; None where it is more than plain values.
 

@@ -136,8 +136,13 @@ def _without_id(asked: Callable[[Mapping[str, Any]], Asked]) -> Ask:
 
 def _endpoint_at(served: ServedApp, kind: str, path: str) -> EndpointSpec:
     spec = next((spec for spec in served.endpoints if spec.path.rstrip("/") == path.rstrip("/")), None)
+    where = f"{type(served.app).__qualname__}: OpenAI({kind}={path!r})"
     if spec is None:
         there = ", ".join(spec.path for spec in served.endpoints) or "none"
-        where = f"{type(served.app).__qualname__}: OpenAI({kind}={path!r})"
         raise DefinitionError(f"{where}: the app has no endpoint there; there are {there}")
+    if served.reader_of(spec).takes_more:
+        raise DefinitionError(
+            f"{where}: {spec.function.__qualname__} takes more than an input, which is all that these clients send; "
+            "write an endpoint without path parameters, Request, Header() and Depends()"
+        )
     return spec
