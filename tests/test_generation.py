@@ -32,7 +32,7 @@ def test_what_is_out_of_bounds_is_refused_by_its_name(field: str, value: Any) ->
     with pytest.raises(InvalidInput, match=rf"^{field}.*: expected .*, got ") as raised:
         Sampling(**{field: value})
     detail: Any = raised.value.detail
-    assert detail[0]["loc"] == [field]
+    assert detail[0]["loc"] == ["body", field]
 
 
 def test_a_long_value_is_told_shortly() -> None:

@@ -88,8 +88,9 @@ _REAL: dict[str, tuple[float, float]] = {
 
 def wrong(field: str, expected: str, value: object) -> InvalidInput:
     """Return the error that says of a field what was expected, and what came."""
-    message = f"{field}: expected {expected}, got {reprlib.repr(value)}"
-    return InvalidInput(message, detail=[{"loc": [field], "msg": message, "type": "value_error"}])
+    message = f"expected {expected}, got {reprlib.repr(value)}"
+    error = {"type": "value_error", "loc": ["body", field], "msg": message}
+    return InvalidInput(f"{field}: {message}", detail=[error])
 
 
 def check_whole(name: str, value: object, lowest: int, highest: int) -> None:
