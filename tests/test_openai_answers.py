@@ -98,10 +98,21 @@ async def test_a_failure_in_the_midst_is_told_and_the_stream_breaks_off() -> Non
     assert "[DONE]" not in text
 
 
+async def test_what_cannot_be_told_at_the_beginning_is_an_error_and_ends_the_job() -> None:
+    job = made("bad")
+    client = await answered(job)
+    assert client.status == 500 and "no such form" in client.body
+    assert job.status == "cancelled"
+
+
 async def test_what_cannot_be_told_breaks_the_stream_off() -> None:
-    job = made(1, "bad")
-    job.succeed(None)
-    text = (await answered(job)).body
+    job = made(1)
+    client = Client()
+    answering = client.call(answer_for(job, asked(), SETTINGS))
+    await client.until("data: 1")
+    job.channel.emit(to_event("bad"), waits=False)
+    await answering
+    text = client.body
     assert "no such form" in text
     assert "[DONE]" not in text
 

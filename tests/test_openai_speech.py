@@ -302,6 +302,8 @@ def test_who_leaves_ends_the_speech(speaker: tuple[Speaker, httpx.Client]) -> No
 
 
 def test_errors_are_in_openai_s_shape(speaker: tuple[Speaker, httpx.Client]) -> None:
-    answer = speaker[1].post("/v1/audio/speech", json={"input": "Hello", "response_format": "opus"})
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "response_format")
-    assert answer.headers["x-streamapp-job-id"]
+    for stream_format in ("audio", "sse"):
+        asked = {"input": "Hello", "response_format": "opus", "stream_format": stream_format}
+        answer = speaker[1].post("/v1/audio/speech", json=asked)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "response_format")
+        assert answer.headers["x-streamapp-job-id"]

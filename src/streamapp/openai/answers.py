@@ -14,7 +14,7 @@ from starlette.responses import Response
 from ..errors import StreamAppError, describe
 from ..http.connection import Connection
 from ..http.response import ErrorResponse, EventStreamResponse, ResultResponse
-from ..jobs.events import ABOUT_STREAM, Event
+from ..jobs.events import ABOUT_STREAM, Event, terminal
 from ..jobs.job import Job
 from ..jobs.subscriber import Subscriber
 from ..process.threads import in_encoder
@@ -46,7 +46,17 @@ class ToldStream(EventStreamResponse):
     def __init__(self, job: Job, settings: Settings, asked: Asked) -> None:
         super().__init__(job, settings, outlasts_app=True, shows_previews=asked.shows_previews)
         self._asked = asked
+        self._begun: bytes | None = None  # what the first events are told as
         self.raw_headers.append((b"x-request-id", job.id.encode()))
+
+    async def _hold(self, subscriber: Subscriber) -> list[Event]:
+        """Return the first events; what cannot be told of them is a failure before the beginning."""
+        events = await super()._hold(subscriber)
+        try:
+            self._begun = await self._body(events) if events else None
+        except StreamAppError as error:
+            return [terminal("error", describe(error))]
+        return events
 
     async def _stream(self, connection: Connection, subscriber: Subscriber, events: list[Event]) -> None:
         await connection.start(self.status_code, self.raw_headers)
@@ -56,8 +66,9 @@ class ToldStream(EventStreamResponse):
             if events:
                 if any(event.kind in ABOUT_STREAM for event in events):  # which has no place in this format
                     return await connection.abort()
+                begun, self._begun = self._begun, None
                 try:
-                    body = await self._body(events)
+                    body = await self._body(events) if begun is None else begun
                 except StreamAppError as error:
                     await connection.write(block_of(describe(error)))
                     return await connection.fail()
