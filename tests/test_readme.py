@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ BEHIND = take(
     APPS, "from collections.abc import AsyncIterator\nfrom typing import Any\n\nimport streamapp\n\n\nclass Chat"
 )
 CHAT_IN_PAGE = take(APPS, "const socket = new WebSocket(")
+TOGETHER = take(APPS, "import streamapp  # together.py")
 SOUND_IN_PAGE = take(APPS, 'import { Client } from "./_')
 HANDLER = take(APPS, "from streamapp import runpod")
 HANDLER_ONCE = shell("python handler.py --test_input", APPS)
@@ -264,6 +266,15 @@ def test_a_model_of_another_server(serve: Serve) -> None:
     exec(BEHIND.replace("http://127.0.0.1:8001", server.url), namespace)
     with TestClient(streamapp.compile_app(namespace["Chat"])) as client:
         assert '"text":"Hi","index":0,"finish_reason":"stop"' in client.post("/stream", json={"prompt": "Hello"}).text
+def test_jobs_that_take_turns_are_told_what_is_theirs() -> None:
+    names: dict[str, Any] = {}
+    exec(TOGETHER, names)
+    with TestClient(streamapp.compile_app(names["Together"])) as client, ThreadPoolExecutor(4) as readers:
+        asked = [
+            readers.submit(client.post, "/stream?_events=named", json={"first": first}) for first in (0, 10, 20, 30)
+        ]
+        said = [re.findall(r"^data: (\d+)$", answer.result(WAIT_S).text, re.MULTILINE) for answer in asked]
+    assert said == [[str(first + n) for n in range(5)] for first in (0, 10, 20, 30)]
 
 
 def test_the_python_client(counter: str, folder: Path) -> None:
