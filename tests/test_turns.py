@@ -510,6 +510,17 @@ async def test_an_iterator_that_was_awaited_takes_turns() -> None:
         assert await (await start(runtime, "/awaited", items=4)).hear() == [0, 1, 2, 3]
 
 
+async def test_what_the_loop_is_at_has_a_deadline_too() -> None:
+    app = Turns()
+    async with running(app) as runtime:
+        reader = await start(runtime, "/awaited", timeout_s=0.02)
+        await reader.hear()
+        assert reader.job.error is not None
+        assert reader.job.error.code == "deadline_exceeded"
+        await idle(runtime)
+        app.gate.opened.set()
+
+
 async def test_a_cancel_stops_what_the_loop_is_at() -> None:
     app = Turns()
     async with running(app) as runtime:

@@ -538,7 +538,8 @@ class Lane:
     # Those from here to `_due_s` run under the lock.
 
     def _next_beside(self, has_place: bool, passed: Container[Job]) -> Job | None:
-        return next((job for job in self._in_turn() if (has_place if job.inbox is None else job not in passed)), None)
+        in_turn = self._in_turn() if has_place else self._queue.values()  # sorted for nothing in each round otherwise
+        return next((job for job in in_turn if (has_place if job.inbox is None else job not in passed)), None)
 
     def _run_from_now(self, job: Job) -> None:
         del self._queue[job.id]
