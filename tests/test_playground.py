@@ -901,6 +901,12 @@ def test_tokens_are_shown_as_markdown_and_nothing_in_them_is_run(contents: str, 
     assert "taken" not in tab.page.title()
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_what_a_language_model_makes_is_one_text(contents: str, playground: Opener, is_named: bool) -> None:
+    tab = playground(contents).open("/spoken", is_named=is_named).run().ends()
+    expect(tab.region("Text").locator("p")).to_have_text("haha!")
+
+
 def test_audio_and_video_can_be_played(contents: str, playground: Opener) -> None:
     for path in ("audio", "video"):
         tab = playground(contents).open(f"/{path}").run().ends()

@@ -153,6 +153,15 @@ class Contents(streamapp.App):
             time.sleep(0.01)
         yield {"text": PROSE}
 
+    @streamapp.endpoint("/spoken")
+    def spoken(self, is_named: bool = False) -> Iterator[Any]:
+        """Emit tokens as a language model's, or as the events of Chutes' guide; the second is as long as all before."""
+        end = {"text": "haha!", "index": 0, "finish_reason": "stop", "usage": {"completion_tokens": 3}}
+        for n, text in enumerate(("ha", "ha", "!"), 1):
+            numbered = {"token": text, "token_id": 7, "generated_tokens": n, "is_complete": False, "index": 0}
+            yield streamapp.Output(numbered, event="token") if is_named else {"text": text, "token": 7, "index": 0}
+        yield streamapp.Output({"token": "", "is_complete": True, **end}, event="complete") if is_named else end
+
     @streamapp.realtime("/sketch", webrtc=True)
     async def sketch(self, stream: streamapp.Stream, size: int = Field(default=3, ge=1, le=12)) -> dict[str, Any]:
         """Draw for each input, after a preview; twelve is one too many."""

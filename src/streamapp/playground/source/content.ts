@@ -133,12 +133,29 @@ function unique(contents: Content[]): Content[] {
 }
 
 const TEXT_KEYS = ["token", "text", "delta"] as const;
+// What language models say besides.
+const TOKEN_KEYS = new Set<string>([
+  ...TEXT_KEYS, "token_id", "index", "generated_tokens", "is_complete", "logprob", "top_logprobs", "finish_reason", "tool_calls", "usage",
+]);
+
+/** A piece of a text, or all of it; where that is not said, a piece that equals what came so far is. */
+export interface Piece {
+  text: string;
+  kind: string;
+  isWhole?: boolean;
+}
 
 /** Return the piece of text that a payload is, and what kind of piece: chunks of one text are of one kind. */
-export function textOf(payload: any): { text: string; kind: string } | undefined {
+export function textOf(payload: any): Piece | undefined {
   if (typeof payload === "string") return inlineMedia(payload) ? undefined : { text: payload, kind: "" };
   const key = TEXT_KEYS.find((name) => typeof payload?.[name] === "string");
-  return key && Object.keys(payload).length <= 2 ? { text: payload[key], kind: key } : undefined;
+  if (!key) return undefined;
+  const { [key]: text, text: whole, index, finish_reason: reason } = payload;
+  const keys = Object.keys(payload);
+  if (!keys.every((name) => TOKEN_KEYS.has(name))) return keys.length <= 2 ? { text, kind: key } : undefined;
+  const kind = index ? `${key} ${index}` : key; // one of several choices
+  if (reason && typeof whole === "string") return { text: whole, kind, isWhole: true };
+  return keys.length > 1 ? { text, kind, isWhole: false } : { text, kind };
 }
 
 /** Estimate the bytes of a value's JSON without making it. */

@@ -368,7 +368,7 @@ export class Run {
     if (this.endpoint?.kind === "session") this.isPreviewed = false; // they were of the input that this answers
     const piece = textOf(data);
     this.#textKind ??= piece?.kind;
-    if (piece && piece.kind === this.#textKind) this.text += piece.text === this.text ? "" : piece.text;
+    if (piece && piece.kind === this.#textKind) this.text = piece.isWhole ?? piece.text === this.text ? piece.text : this.text + piece.text;
     else if (piece?.text !== this.text) this.#keepOutput({ name, data });
     const contents = contentsOf(data);
     const chunk = chunkOf(data);
