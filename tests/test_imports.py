@@ -70,6 +70,7 @@ WITH_THREADS = {
 IMPORTED = {
     *("PIL", "annotated_doc", "annotated_types", "anyio", "click", "dotenv", "fastapi", "httpx", "idna"),
     *("opentelemetry", "prometheus_client", "pybase64", "pydantic", "pydantic_core", "pydantic_settings", "pygments"),
+    "sniffio",  # anyio's, where it is installed
     *("cython_runtime", "msgpack"),  # the first is what the second's C tells of itself
     *("python_multipart", "rich", "starlette", "typing_extensions", "typing_inspection"),
 }

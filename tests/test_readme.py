@@ -266,6 +266,8 @@ def test_a_model_of_another_server(serve: Serve) -> None:
     exec(BEHIND.replace("http://127.0.0.1:8001", server.url), namespace)
     with TestClient(streamapp.compile_app(namespace["Chat"])) as client:
         assert '"text":"Hi","index":0,"finish_reason":"stop"' in client.post("/stream", json={"prompt": "Hello"}).text
+
+
 def test_jobs_that_take_turns_are_told_what_is_theirs() -> None:
     names: dict[str, Any] = {}
     exec(TOGETHER, names)
