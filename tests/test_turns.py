@@ -112,7 +112,7 @@ class Turns(streamapp.App, max_running=4):
         raise error
 
     @streamapp.endpoint("/picture")
-    def picture(self) -> Iterator[Any]:
+    def picture(self) -> Any:
         yield 1
         return PIL.Image.new("RGB", (1, 1))
 

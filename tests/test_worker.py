@@ -630,18 +630,13 @@ def test_of_jobs_that_take_turns_the_one_whose_turn_it_is_may_be_stuck(advance: 
     behind, culprit = new(timeout_s=1), new(timeout_s=1)
     queued(lane, behind, culprit)
     beside(lane), beside(lane)
-    lane.at = (culprit, time.monotonic() + 10)
-    advance(2)
-    lane.end_overdue()
-    advance(12)
-    lane.end_overdue()
-    assert (behind.is_expired, lane.state) == (True, "ready")
-    lane.at = None
-    lane.end_overdue()
-    assert lane.state == "ready"
-    lane.at = (culprit, time.monotonic() - 5)
-    lane.end_overdue()
-    assert lane.state == "stuck"
+    seen: list[Any] = []
+    for at in (None, (culprit, time.monotonic() + 10), None, (culprit, time.monotonic())):
+        lane.at = at
+        advance(7)
+        lane.end_overdue()
+        seen.append((behind.is_expired, lane.state))
+    assert seen == [(True, "ready")] * 3 + [(True, "stuck")]
 
 
 def test_a_session_lets_jobs_that_run_beside_it_have_their_turn() -> None:
