@@ -144,6 +144,8 @@ NOT_RUN = {
     (MAIN, "make test"): "this is it",
     (MAIN, "           submit"): "a drawing",
     (MAIN, "const session = new Client(location.origin)"): "tests/test_webrtc_browser.py has such a page",
+    (MAIN, "from transformers import AutoModel"): "it downloads a model; tests/test_openai_engine.py has such an app",
+    (MAIN, "from openai import OpenAI"): "tests/test_openai_python.py asks so",
     (APPS, "import streamapp.fal as fal"): "tests/apps/fal_style.py begins so",
     (APPS, 'yield {"start_s"'): "apps/audio/app.py does so",
     (APPS, "python handler.py --rp_serve_api"): "it does not end; tests/test_script.py serves one",
