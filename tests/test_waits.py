@@ -78,6 +78,11 @@ WITHOUT = {
         "self._lock.acquire()": "held for a few lines, none of which waits",
     },
     "streamapp/serve/build.py": {"asking.result()": DONE},
+    "streamapp/openai/answers.py": {"in_encoder(tell, given)": "pictures and sound, of which each has a size"},
+    "streamapp/openai/models.py": {
+        "asyncio.wrap_future(ready)": "waited for no longer than a job is",
+        "waiting.result()": DONE,
+    },
     "streamapp/serve/websockets.py": {"sleeper": "an app's wait for its client, whose signs of life have a deadline"},
     "streamapp/http/connection.py": {
         "asyncio.shield(self.listener)": "what an endpoint's own Response receives: it waits for its client to leave",
