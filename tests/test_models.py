@@ -12,6 +12,7 @@ from tests.served import serving
 from tests.waiting import WAIT_S
 
 import streamapp
+from streamapp.errors import UpstreamFailed
 
 
 class One(streamapp.App):
@@ -101,3 +102,42 @@ def test_a_setup_that_has_failed_is_told() -> None:
 
     with serving(Failing) as client:
         assert answered(client)["error"]["code"] == "setup_failed"
+
+
+class Elsewhere(ScriptedModel):
+    """Have models at a server elsewhere, which a test may have fail."""
+
+    fails = False
+
+    async def forward(self, path: str, body: Any) -> Any:
+        yield {"id": "cmpl-1", "asked": body["model"]}
+
+    async def models(self) -> list[str]:
+        if self.fails:
+            raise UpstreamFailed("the upstream cannot be reached")
+        return ["a/b", "c"]
+
+
+def test_models_of_a_server_elsewhere_are_called_as_there() -> None:
+    class Far(One):
+        def setup(self) -> None:
+            self.llm = Elsewhere("one")
+
+    with serving(Far) as client:
+        assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["a/b", "c"]
+        assert client.get("/v1/models/a/b").status_code == 200
+        told = [answered(client, model=name) for name in ("c", "far")]
+        assert [(each["asked"], each["model"]) for each in told] == [("c", "c"), ("far", "far")]
+        assert answered(client, model="d")["error"]["code"] == "model_not_found"
+
+
+def test_a_server_elsewhere_that_does_not_answer_hides_no_other_model() -> None:
+    class Far(One):
+        def setup(self) -> None:
+            self.llm = Elsewhere("one")
+            self.llm.fails = True
+
+    with serving(Far, Two) as client:
+        assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["far", "hub/two"]
+        assert answered(client, model="hub/two")["choices"][0]["text"] == "two"
+        assert answered(client, model="a/b")["error"]["code"] == "upstream_failed"

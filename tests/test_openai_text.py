@@ -49,6 +49,9 @@ class Elsewhere(ScriptedModel):
         for n in range(2 if body.get("stream") else 1):
             yield {"id": f"cmpl-{n}", "model": "theirs", "path": path, "asked": body}
 
+    async def models(self) -> list[str]:
+        return ["theirs"]
+
 
 class Bare(ScriptedModel):
     """Give iterators that have nothing to close."""

@@ -27,6 +27,7 @@ import streamapp
 from streamapp.errors import Cancelled, Draining, ErrorReport, OutOfMemory
 from streamapp.http.answer import NO_ANSWER, Answer, ReadingResponse, answer_of
 from streamapp.http.response import (
+    ERROR_ANSWER,
     REMAINDER_EXTENSION,
     ErrorResponse,
     EventStreamResponse,
@@ -74,6 +75,13 @@ async def test_an_error_response_has_the_one_shape_and_says_when_to_come_back() 
         "detail": "full",
         "error_type": "queue_full",
     }
+
+
+async def test_an_error_is_told_as_the_scope_says_where_it_does() -> None:
+    client = Client()
+    client.scope[ERROR_ANSWER] = lambda error, headers: PlainTextResponse(error.code, error.status_code, headers)
+    await client.call(ErrorResponse(ErrorReport(404, "not_found", "no"), {"X-More": "1"}))
+    assert (client.status, client.body, client.headers["x-more"]) == (404, "not_found", "1")
 
 
 async def test_an_error_of_text_that_is_no_unicode_is_told_all_the_same() -> None:

@@ -81,12 +81,12 @@ class _Paths:
 
     async def list(self, request: Request) -> Response:
         """Answer with the models."""
-        return JSONResponse(self._models.listed())
+        return JSONResponse(await self._models.listed())
 
     async def find(self, request: Request) -> Response:
         """Answer with one of them, whose name may have slashes in it; with all where a slash is all that came."""
         name = request.path_params["model"].rstrip("/")
-        return JSONResponse(self._models.named(name) if name else self._models.listed())
+        return JSONResponse(await (self._models.named(name) if name else self._models.listed()))
 
 
 async def submitted(request: Request, served: ServedApp, asked: Asked, job_id: str, runtime: Runtime) -> Response:

@@ -1,6 +1,6 @@
 """Define `OpenAI`: what an app says to be asked by OpenAI's clients."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -78,6 +78,17 @@ class Model:
         own = None if self.text is None else getattr(getattr(self.served.app, str(self.said.text), None), "name", None)
         return self.said.model or (own if isinstance(own, str) and own else self.served.name)
 
+    async def names(self) -> Sequence[str]:
+        """Return all names that it has: those of a server elsewhere are told by that.
+
+        Raises:
+            StreamAppError: that does not answer.
+        """
+        model = None if self.text is None else getattr(self.served.app, str(self.said.text), None)
+        if self.said.model is None and isinstance(model, Forwards):
+            return await model.models()
+        return [self.name]
+
 
 def paths_said(app: type[App]) -> list[str]:
     """Return the paths below `/v1` at which an app answers, as it says by its class."""
@@ -127,7 +138,8 @@ def _model(served: ServedApp, said: OpenAI, files: FileStore) -> Model:
 def _ask_text(model: Model, path: str, given: Mapping[str, Any], job_id: str) -> Asked:
     assert model.text is not None
     forwards = isinstance(model.text.model_of(model.served.app), Forwards)
-    return model.text.asked(path, given, job_id=job_id, name=model.name, forwards=forwards)
+    name = (given.get("model") if forwards else None) or model.name
+    return model.text.asked(path, given, job_id=job_id, name=name, forwards=forwards)
 
 
 def _without_id(asked: Callable[[Mapping[str, Any]], Asked]) -> Ask:

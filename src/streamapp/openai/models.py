@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import ModelNotFound, QueueTimeout
+from ..errors import ModelNotFound, QueueTimeout, StreamAppError
 from ..runtime import Runtime
 from .asked import refusal
 from .declared import Model
@@ -41,12 +41,14 @@ class Models:
         if not name and len(able) == 1:
             return able[0]
         if not name:
-            raise refusal("model", f"expected one of {_listed(able)}")
+            raise refusal("model", f"expected one of {_listed(await _names_of(able))}")
         found = [model for model in able if name in (model.name, model.served.name)]
+        found = found or [model for model in able if name in await model.names()]
         if not found:
+            named = _listed(await _names_of(able))
             raise ModelNotFound(
-                f"the model {name[:80]!r} does not exist; write model={_listed(able)}; what an app answers to it says "
-                "by streamapp.OpenAI(model=...)"
+                f"the model {name[:80]!r} does not exist; write model={named}; what an app answers to it says by "
+                "streamapp.OpenAI(model=...)"
             )
         return found[0]
 
@@ -64,23 +66,35 @@ class Models:
             raise QueueTimeout(f"the app {model.served.name} was not set up within {most_s:g} s")
         waiting.result()
 
-    def listed(self) -> dict[str, Any]:
+    async def listed(self) -> dict[str, Any]:
         """Return what `/v1/models` answers."""
-        return {"object": "list", "data": [self._told(name) for name in dict.fromkeys(m.name for m in self._models)]}
+        return {"object": "list", "data": [self._told(name) for name in await _names_of(self._models)]}
 
-    def named(self, name: str) -> dict[str, Any]:
+    async def named(self, name: str) -> dict[str, Any]:
         """Return what `/v1/models/{name}` answers.
 
         Raises:
             ModelNotFound: there is none.
         """
-        if name not in [model.name for model in self._models]:
-            raise ModelNotFound(f"the model {name[:80]!r} does not exist; there are {_listed(self._models)}")
+        names = await _names_of(self._models)
+        if name not in names:
+            raise ModelNotFound(f"the model {name[:80]!r} does not exist; there are {_listed(names)}")
         return self._told(name)
 
     def _told(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "streamapp"}
 
 
-def _listed(models: Sequence[Model]) -> str:
-    return ", ".join(repr(name) for name in dict.fromkeys(model.name for model in models))[:_MOST_NAMED]
+async def _names_of(models: Sequence[Model]) -> list[str]:
+    """Return the names of models; of a server elsewhere that does not answer what it is called here."""
+    names: list[str] = []
+    for model in models:
+        try:
+            names += await model.names()
+        except StreamAppError:  # which has logged it
+            names.append(model.name)
+    return list(dict.fromkeys(names))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))[:_MOST_NAMED]

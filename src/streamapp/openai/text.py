@@ -42,6 +42,10 @@ class Forwards(Protocol):
         """
         ...
 
+    async def models(self) -> Sequence[str]:
+        """Return the names of its models; raises the same."""
+        ...
+
 
 class Text:
     """Ask one language model for text.
