@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
 WHOLE = {
     *("text", "errors", "budget", "places", "jsontext", "settings", "media", "addresses", "fetch"),
-    "session",
+    *("session", "llm.cache", "llm.batching"),
     *(
         "jobs.content",
         "jobs.events",

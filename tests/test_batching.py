@@ -388,8 +388,14 @@ def test_what_a_model_has_that_is_a_vocabulary_is_told(model: Any) -> None:
 
 def test_a_model_that_hides_what_is_behind_by_the_longest_row_is_refused() -> None:
     model = made_of("GPTNeo", num_layers=2, num_heads=4, attention_types=[[["global"], 2]])
-    with pytest.raises(DefinitionError, match="makes other tokens beside others than alone .* TokenStream"):
+    with pytest.raises(DefinitionError, match="makes other tokens beside others than alone; .* TokenStream"):
         Batching(model, Greedy())
+
+
+def test_a_model_to_which_all_tokens_are_alike_is_taken() -> None:
+    model = made_of("Llama")
+    model.lm_head.weight.data.zero_()
+    assert Batching(model, Greedy()).vocabulary == 64
 
 
 @pytest.mark.parametrize("count", [0, -1, True, 1.5])

@@ -46,6 +46,7 @@ class RowCache(Cache):  # type: ignore[misc] # transformers' own, which is not t
         self._past = self._upto = 0
 
     @classmethod
+    @torch.no_grad()
     def of(cls, model: PreTrainedModel, rows: int, length: int) -> Self:
         """Return one of zeros, in the shapes, type and device of the model's own cache.
 
