@@ -18,14 +18,14 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from .cases import CASES, peers_of
+from .cases import BY_NAME, CASES, peers_of
 from .client import NotOffered
 from .figures import machine, markdown, overview, spread, versions
 from .network import is_private, private
-from .servers import PEERS, QUEUES, ROOT, SOCKETS, Served, serving
+from .servers import MODELS, PEERS, QUEUES, ROOT, SOCKETS, Served, serving
 
 _QUICK_PEERS = ("streamapp", "fastapi", "sse-starlette", "raw", "starlette")
-_ALL_PEERS = SOCKETS | QUEUES | PEERS  # where one has two servers, the workload's
+_ALL_PEERS = MODELS | SOCKETS | QUEUES | PEERS  # where one has two servers, the workload's
 _DESCRIPTORS = 20_000
 _PRIVATE_S = 1800.0
 # What goes wrong with a server that does not do what is asked of it.
@@ -124,13 +124,13 @@ class Run:
 def main() -> int:
     """Run the benchmarks; 1 when streamapp itself failed in one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES), metavar="NAME")
+    parser.add_argument("--case", nargs="+", choices=CASES, default=[case for case in CASES if case not in BY_NAME])
     parser.add_argument("--peer", nargs="+", choices=_ALL_PEERS, metavar="NAME")
     parser.add_argument("--rounds", type=int, metavar="N", help="5 when not given")
     parser.add_argument("--quick", action="store_true", help="one small round, to see that all works")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     arguments = parser.parse_args()
-    peers = arguments.peer or (_QUICK_PEERS if arguments.quick else list(PEERS | QUEUES | SOCKETS))
+    peers = arguments.peer or (_QUICK_PEERS if arguments.quick else _peers_of(arguments.case))
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     _allow_descriptors()
     run = Run(arguments.case, peers, is_quick=arguments.quick)
@@ -142,6 +142,12 @@ def main() -> int:
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2) + "\n")
     return int(any("streamapp" in notes for notes in run.notes.values()))
+
+
+def _peers_of(cases: Sequence[str]) -> list[str]:
+    """Return the peers that have a part in any of the cases, in one order for all."""
+    asked = {peer for case in cases for peer in peers_of(case)}
+    return [peer for peer in PEERS | QUEUES | SOCKETS | MODELS if peer in asked]
 
 
 def _allow_descriptors() -> None:

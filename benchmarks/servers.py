@@ -18,7 +18,7 @@ import psutil  # type: ignore[import-untyped]
 
 from .client import WAIT_S, Connection, NotOffered, request
 from .network import is_private
-from .workload import Steps
+from .workload import Steps, asking
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -52,6 +52,7 @@ class Peer:
         apis: where it takes several streams' requests at one path, told apart by `path` in the body.
         listens_everywhere: on every interface, whatever it is told; it is run in a private network, with its client.
         queue: it serves the one handler for Runpod, not the workload.
+        texts: where it is asked for a language model's text; it serves nothing else.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Peer:
     apis: tuple[tuple[str, str], ...] = ()
     listens_everywhere: bool = False
     queue: Queue | None = None
+    texts: str | None = None
 
     @property
     def python(self) -> str:
@@ -158,6 +160,63 @@ SOCKETS = {
     )
 }
 
+#: who streams a language model's tokens; the last two without a network
+MODELS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "streamapp",
+            "streamapp-server",
+            "streamapp",
+            "streamapp serve benchmarks/peers/llm/app.py --port {port} --log-level error",
+            texts="/stream",
+        ),
+        Peer(
+            "streamapp-openai",
+            "streamapp-server",
+            "streamapp",
+            "streamapp serve benchmarks/peers/llm/app.py --port {port} --log-level error",
+            texts="/v1/chat/completions",
+        ),
+        *(
+            Peer(
+                f"generate-{kind}",
+                "transformers",
+                "transformers",
+                f"benchmarks.peers.llm.snippet {{port}} --{kind}",
+                texts="/stream",
+            )
+            for kind in ("serial", "threads")
+        ),
+        *(
+            Peer(
+                name,
+                "transformers",
+                "transformers",
+                f"benchmarks.peers.llm.served {{port}}{option}",
+                texts="/v1/chat/completions",
+            )
+            for name, option in (
+                ("transformers-serve", ""),
+                (
+                    "transformers-serve-cb",
+                    " --continuous-batching --cb-num-blocks 64 --cb-block-size 32 --cb-max-batch-tokens 512",
+                ),
+            )
+        ),
+        *(
+            Peer(
+                f"{kind}-alone",
+                "transformers",
+                "transformers",
+                f"benchmarks.peers.llm.alone {{port}} {kind}",
+                texts="/alone",
+            )
+            for kind in ("manager", "engine")
+        ),
+    )
+}
+
 
 class Served:
     """A running server.
@@ -187,6 +246,8 @@ class Served:
         """Return the path and the body with which this peer is asked for a stream; for a job, where it has a queue."""
         if self.peer.queue:
             return f"{self.peer.queue.path}/runsync", {"input": body}
+        if self.peer.texts:
+            return self.peer.texts, asking(self.peer.texts, body.get("user", 0), body["n"])
         for api, paths in self.peer.apis:
             if path in paths.split():
                 return api, {"path": path, **body}
@@ -279,7 +340,7 @@ def _wait_for(served: Served, log: IO[bytes]) -> None:
     while time.monotonic() < deadline and served.process.poll() is None:
         try:
             connection = served.ask("count", n=1)
-            connection.receive_until(EVENT)
+            connection.receive_until(EVENT if served.peer.texts in (None, "/alone") else b"data:")
             connection.leave()
             return
         except (ConnectionError, NotOffered):  # not listening yet, or not ready

@@ -22,6 +22,8 @@ Payload = dict[str, Any]
 # As large as a 512 x 512 JPEG of quality 70; 27 kB when written as a data URI.
 JPEG = random.Random(0).randbytes(20_000)
 _STEPS_FILE = "BENCHMARK_STEPS"
+#: the language model's folder, and by which name it is asked for
+LANGUAGE_MODEL = "benchmarks/.venvs/llm-model"
 
 
 def item(i: int) -> Payload:
@@ -75,6 +77,23 @@ async def idle() -> AsyncIterator[Payload]:
     """Make one event, then wait for ever."""
     yield item(0)
     await asyncio.Event().wait()
+
+
+def prompt(user: int) -> str:
+    """Return what a user asks a language model: 16 to 48 of its words."""
+    return " ".join(f"w{(7 * user + 3 * word) % 2000 + 1}" for word in range(16 + user % 5 * 8))
+
+
+def asking(path: str, user: int, n: int) -> Payload:
+    """Return the body by which a user asks for `n` tokens at a path; where there is no network, by which `user` ask."""
+    match path:
+        case "/alone":
+            return {"users": user + 1, "count": n}
+        case "/stream":
+            return {"prompt": prompt(user), "max_tokens": n}
+        case _:
+            messages = [{"role": "user", "content": prompt(user)}]
+            return {"model": LANGUAGE_MODEL, "messages": messages, "max_tokens": n, "temperature": 0, "stream": True}
 
 
 class Steps:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..figures import Figure
-from ..servers import PEERS, QUEUES, SOCKETS, Peer, Served
+from ..servers import MODELS, PEERS, QUEUES, SOCKETS, Peer, Served
 from . import (
     broadcast,
     cancel,
@@ -12,6 +12,7 @@ from . import (
     idle,
     inference,
     litserve_script,
+    llm,
     many_streams,
     one_stream,
     previews,
@@ -54,8 +55,12 @@ CASES: dict[str, Case] = {
     "runpod": runpod,
     "broadcast": broadcast,
     "realtime": realtime,
+    "llm": llm,
 }
+#: a case that has peers of its own is run when it is named
+BY_NAME = {"llm"}
 _SERVED_BY = {
+    "llm": MODELS,
     "runpod": QUEUES,
     "broadcast": SOCKETS,
     "realtime": {name: peer for name, peer in SOCKETS.items() if name != "broadcaster"},
