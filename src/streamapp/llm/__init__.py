@@ -1,9 +1,14 @@
 """Make text by language models, for many readers at a time."""
 
-from .engine import Engine, EngineStatistics
+from typing import TYPE_CHECKING
+
+from .extra import __getattr__
 from .generation import Ending, LogProb, Sampling, TextModel, Token, Usage
 from .named import named
-from .tokenstream import TokenStream
+
+if TYPE_CHECKING:
+    from .engine import Engine, EngineStatistics
+    from .tokenstream import TokenStream
 
 __all__ = [
     "Ending",
@@ -15,5 +20,6 @@ __all__ = [
     "Token",
     "TokenStream",
     "Usage",
+    "__getattr__",
     "named",
 ]
