@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.scripted_model import END, LETTERS, Scripted, ids
+from tests.scripted_model import END, LETTERS, Scripted, ids, letters
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from streamapp.errors import DefinitionError, EndpointFailed, InvalidInput, Unavailable
@@ -50,6 +50,14 @@ def test_a_prompt_may_be_tokens() -> None:
     engine, backend = saying("a")
     assert [*engine.stream("say")] == [*engine.stream(ids("say"))]
     assert backend.seen[0].prompt == backend.seen[1].prompt == tuple(ids("say"))
+
+
+def test_a_tokenizer_that_came_with_a_truncation_cuts_no_prompt() -> None:
+    tokenizer = letters()
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    engine = Engine(None, tokenizer, backend=(backend := Scripted(lambda sequence: [END])))
+    assert tokenizer.backend_tokenizer.truncation is None
+    assert text_of(engine.stream("long")) == "" and backend.seen[0].prompt == tuple(ids("long"))
 
 
 def test_it_makes_no_token_that_nobody_asks_for() -> None:

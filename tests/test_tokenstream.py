@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -167,15 +168,15 @@ def test_it_runs_as_its_readers_thread_does() -> None:
     seen: list[Any] = []
 
     def generate(streamer: Any) -> None:
-        seen.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled(), BY.get()))
+        modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+        seen.append((*modes, BY.get()))
 
     BY.set("me")
-    [*TokenStream(LETTERS, generate)]
-    with torch.inference_mode():
-        [*TokenStream(LETTERS, generate)]
-    with torch.no_grad():
-        [*TokenStream(LETTERS, generate)]
-    assert seen == [(False, True, "me"), (True, False, "me"), (False, False, "me")]
+    for mode in (nullcontext(), torch.inference_mode(), torch.no_grad(), torch.autocast("cpu", torch.bfloat16)):
+        with mode:
+            [*TokenStream(LETTERS, generate)]
+    expected = [(False, True, False), (True, False, False), (False, False, False), (False, True, True)]
+    assert seen == [(*modes, "me") for modes in expected]
 
 
 def test_several_sequences_and_beams_are_refused_before_the_start(model: LlamaForCausalLM) -> None:

@@ -121,7 +121,8 @@ class Engine:
         self.max_length = self._backend.max_length
         self._max_sequences = max_sequences
         self._decode = decoding(tokenizer)
-        self._tokenizing = threading.Lock()  # what encodes changes the tokenizer: "Already borrowed"
+        self._tokenizing = threading.Lock()
+        tokenizer("")  # a truncation that it came with is off from now on; later that would meet what others decode
         self._making = threading.Lock()  # the backend's
         self._left: deque[Running] = deque()  # what the backend is to let go of
         self._running: set[Running] = set()

@@ -2,7 +2,8 @@
 
 `generate` cannot be left in the middle, so it has a thread of its own. That one goes on only while the reader asks for
 the next token, who waits meanwhile: the two take turns. So what is said of the reader's thread, that one job at a time
-is on the model, holds here as well; `inference_mode`, gradients and context variables are the reader's.
+is on the model, holds here as well; torch's modes (gradients, inference, autocast) and context variables are the
+reader's.
 
 Divergence: not transformers' `TextIteratorStreamer`, which makes its reader wait for ever when `generate` raises, goes
 on to the end when nobody reads, and decodes words again and again.
@@ -13,6 +14,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from ..errors import DefinitionError
 from .generation import Ending, FinishReason, Token, Usage, refuse_loop, stop_texts
 from .text import Writer, decoding, end_tokens
 
+_DEVICES = ("cpu", "cuda")
 _NUMBERS = itertools.count()
 
 
@@ -90,8 +93,7 @@ class _Generation:
     def go_on(self) -> bool:
         """Have it make the next token, and wait for it; False when it has ended."""
         if self._thread is None:
-            modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-            run = partial(contextvars.copy_context().run, self._work, *modes)
+            run = partial(contextvars.copy_context().run, self._work, _modes())
             self._thread = threading.Thread(target=run, name=f"generate-{next(_NUMBERS)}", daemon=True)
             self._thread.start()
         else:
@@ -125,9 +127,11 @@ class _Generation:
     def end(self) -> None:
         """Hear that it has made all; that it returns says the same."""
 
-    def _work(self, is_inference: bool, has_grad: bool) -> None:
+    def _work(self, modes: list[AbstractContextManager[Any]]) -> None:
         try:
-            with torch.inference_mode(is_inference), torch.set_grad_enabled(has_grad):
+            with ExitStack() as stack:
+                for mode in modes:
+                    stack.enter_context(mode)
                 self._generate(**self.inputs, streamer=self)
         except _ReaderHasLeft:
             pass
@@ -136,6 +140,20 @@ class _Generation:
         finally:
             self._has_ended = True
             self._given_back.release()
+
+
+def _modes() -> list[AbstractContextManager[Any]]:
+    """Return what torch is told in this thread, for another one."""
+    casts = [
+        torch.autocast(device, torch.get_autocast_dtype(device))
+        for device in _DEVICES
+        if torch.is_autocast_enabled(device)
+    ]
+    return [
+        torch.inference_mode(torch.is_inference_mode_enabled()),
+        torch.set_grad_enabled(torch.is_grad_enabled()),
+        *casts,
+    ]
 
 
 def _told(
