@@ -6,6 +6,8 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -353,6 +355,30 @@ def test_the_same_seed_gives_the_same_text_whoever_is_beside(model: Any) -> None
     assert text_of(engine.stream("once", **asked)) == alone
     *_, ending = (item for item in engine.stream("once", n=2, **asked | {"seed": 2}) if item["index"] == 1)
     assert ending["text"] == alone and text_of(engine.stream("once", **asked | {"seed": 4})) != alone
+
+
+def test_requests_of_all_kinds_are_each_what_they_are_alone(model: Any) -> None:
+    engine = Engine(model, LETTERS, max_sequences=4)
+    kinds: list[dict[str, Any]] = [
+        {"temperature": 0},
+        {"top_k": 5, "n": 2},
+        {"top_p": 0.9, "logprobs": 3},
+        {"min_p": 0.1},
+    ]
+    kinds += [{"presence_penalty": 1.0}, {"repetition_penalty": 1.3, "temperature": 1.9}, {"stop": ["a", "bc"]}]
+    asked = [{"prompt": "x" * n + str(n), "seed": n, "max_tokens": 5 + n, **kinds[n % 7]} for n in range(20)]
+
+    def ask(n: int) -> list[Any]:
+        return sorted((item for item in engine.stream(**asked[n]) if "finish_reason" in item), key=itemgetter("index"))
+
+    alone = [ask(n) for n in range(20)]
+    left = engine.stream("left early")
+    next(left)
+    with ThreadPoolExecutor(20) as pool:
+        together = pool.map(ask, range(20))
+        left.close()  # type: ignore[attr-defined]
+        assert [*together] == alone
+    assert engine.statistics() == (0, 0)
 
 
 def test_a_model_whose_numbers_have_gone_fails_its_reader_and_names_why(model: Any) -> None:

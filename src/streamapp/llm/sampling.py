@@ -161,8 +161,9 @@ class _Plan:
         scores = (scores - scores.amax(-1, keepdim=True)) / self._temperature
         probabilities = self._kept(scores).softmax(-1)
         cumulated = probabilities.cumsum(-1, dtype=torch.float64)
-        numbers = [self.states[row].draw() for row in self._drawn]
-        drawn = torch.tensor(numbers, dtype=torch.float64, device=self._device)[:, None] * cumulated[:, -1:]
+        numbers = torch.tensor([self.states[row].draw() for row in self._drawn], dtype=torch.float64)
+        # Made on the device they would have it waited for, and once more at the end.
+        drawn = numbers.to(self._device, non_blocking=True)[:, None] * cumulated[:, -1:]
         found = torch.searchsorted(cumulated, drawn, right=True)[:, 0]
         return found.clamp(max=scores.shape[-1] - 1)  # only a row that is no distribution is past it
 
