@@ -290,4 +290,10 @@ def test_what_is_no_preview_of_a_picture_is_not_told(ask: Ask, event: Any) -> No
 
 @pytest.mark.parametrize(("stream", "partial_images", "shows"), [(True, 2, True), (True, 0, False), (False, 2, False)])
 def test_previews_are_made_only_where_they_are_told(ask: Ask, stream: bool, partial_images: int, shows: bool) -> None:
-    assert ask(stream=stream, partial_images=partial_images).shows_previews is shows
+    assert ask(stream=stream, partial_images=partial_images).shows_previews() is shows
+
+
+def test_previews_are_made_until_the_last_is_told(ask: Ask) -> None:
+    asked = ask(stream=True, partial_images=2)
+    assert steps_told(asked.telling, [7]) and asked.shows_previews()
+    assert steps_told(asked.telling, [14]) and not asked.shows_previews()

@@ -44,7 +44,7 @@ class ToldStream(EventStreamResponse):
     """Stream what a job's events are told as."""
 
     def __init__(self, job: Job, settings: Settings, asked: Asked) -> None:
-        super().__init__(job, settings, outlasts_app=True, shows_previews=asked.shows_previews)
+        super().__init__(job, settings, outlasts_app=True, shows_previews=asked.shows_previews())
         self._asked = asked
         self._begun: bytes | None = None  # what the first events are told as
         self.raw_headers.append((b"x-request-id", job.id.encode()))
@@ -79,6 +79,7 @@ class ToldStream(EventStreamResponse):
                 if events[-1].is_terminal:
                     return await connection.fail()
                 events.clear()
+                subscriber.shows_previews = self._asked.shows_previews()
             if subscriber.is_dropped:
                 return await connection.abort()
             if not await subscriber.wait(self._settings.heartbeat_s):

@@ -43,7 +43,7 @@ class Asked:
         input: the endpoint's, as a client of its own would send it.
         streams: the events are told as they come.
         says_done: `[DONE]` ends the stream.
-        shows_previews: the endpoint is to make previews: they are told.
+        shows_previews: says whether the endpoint is to make previews, as they are told; asked before and behind events.
         encodes_media: the telling takes long: its methods are called in a thread, by `in_encoder`, one at a time.
         media: where the job's files are, as `JobRequest.media` says.
         answer: makes the answer instead of the telling: what is no event stream, and sent while it is made.
@@ -54,7 +54,7 @@ class Asked:
     telling: Telling
     streams: bool
     says_done: bool = True
-    shows_previews: bool = False
+    shows_previews: Callable[[], bool] = lambda: False
     encodes_media: bool = False
     media: MediaForm | None = None
     answer: Callable[[Job, Settings], Response] | None = None

@@ -98,13 +98,14 @@ class Images:
         streams = bool(body.stream)
         partial_images = body.partial_images or 0 if streams else 0
         self._check(body)
+        telling = _Pictures(body, self._files, partial_images)
         return Asked(
             spec=self._spec,
             input=own_fields(given, self._fields, _DOCUMENTED - self._passed) | self._sized(body) | self._counted(body),
-            telling=_Pictures(body, self._files, partial_images),
+            telling=telling,
             streams=streams,
             says_done=False,
-            shows_previews=partial_images > 0,
+            shows_previews=telling.tells_more,
             encodes_media=True,
             media="inline",
         )
@@ -156,9 +157,13 @@ class _Pictures:
         self._told_at = 0
         self._progress = (0, 0)  # step and total, of previews that do not say it
 
+    def tells_more(self) -> bool:
+        """Say whether there is a preview left to be told."""
+        return self._left > 0
+
     def told(self, event: Event) -> bytes:
         """Return the block for a preview, where it is that one's turn."""
-        if event.kind not in ("preview", "progress") or not self._left:
+        if event.kind not in ("preview", "progress") or not self.tells_more():
             return b""
         payload = event.json()
         if not isinstance(payload, dict):
