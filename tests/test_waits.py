@@ -79,6 +79,7 @@ WITHOUT = {
     },
     "streamapp/serve/build.py": {"asking.result()": DONE},
     "streamapp/openai/answers.py": {"in_encoder(tell, given)": "pictures and sound, of which each has a size"},
+    "streamapp/openai/speech.py": {"in_encoder(self._sound.of, event)": "base64 of one output, or a file that is read"},
     "streamapp/openai/models.py": {
         "asyncio.wrap_future(ready)": "waited for no longer than a job is",
         "waiting.result()": DONE,
