@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import openai
 import pytest
 from starlette.testclient import TestClient
 from tests.at_work import Gate
@@ -504,3 +505,59 @@ def test_a_reader_that_comes_back_gets_the_rest(front: TestClient) -> None:
     first, *others = blocks(front.post("/stream", json={"text": "a b c"}).text)
     rest = front.post("/stream", json={"text": "a b c"}, headers={"Last-Event-ID": first["id"]})
     assert blocks(rest.text) == others
+
+
+class Echo:
+    """A language model that says what it hears, in two tokens."""
+
+    def chat(self, messages: Any, **sampling: Any) -> Iterator[Any]:
+        return self.stream(messages[-1]["content"])
+
+    def stream(self, prompt: Any, **sampling: Any) -> Iterator[Any]:
+        if prompt == "too long":
+            raise InvalidInput("messages: too long")
+        usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+        yield from ({"text": part, "index": 0} for part in (prompt[:1], prompt[1:]))
+        yield {"text": prompt, "index": 0, "finish_reason": "stop", "usage": usage}
+
+
+class Back(streamapp.App):
+    openai = streamapp.OpenAI(text="llm", model="echo")
+
+    def setup(self) -> None:
+        self.llm = Echo()
+
+
+class Before(streamapp.App):
+    openai = streamapp.OpenAI(text="llm")
+    url = ""
+
+    def setup(self) -> None:
+        self.llm = streamapp.Upstream(self.url)
+
+
+@pytest.fixture(scope="module")
+def stock() -> Iterator[openai.OpenAI]:
+    with AppClient.connect(Back) as back:
+        Before.url = back.url
+        with AppClient.connect(Before) as before:
+            with openai.OpenAI(base_url=f"{before.url}/v1", api_key="x", max_retries=0) as client:
+                yield client
+
+
+def test_the_stock_client_asks_a_model_behind_another_server(stock: openai.OpenAI) -> None:
+    asked: Any = {"model": "before", "messages": [{"role": "user", "content": "Hello"}]}
+    whole = stock.chat.completions.create(**asked)
+    chunks = [*stock.chat.completions.create(**asked, stream=True)]
+    assert (whole.choices[0].message.content, whole.usage and whole.usage.total_tokens) == ("Hello", 3)
+    assert [chunk.choices[0].delta.content for chunk in chunks] == ["", "H", "ello", None]
+    assert {chunk.model for chunk in chunks} == {whole.model} == {"before"}
+    assert stock.completions.create(model="before", prompt="Hi").choices[0].text == "Hi"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_what_the_server_behind_says_of_an_input_the_stock_client_raises(stock: openai.OpenAI, streams: bool) -> None:
+    with pytest.raises(openai.BadRequestError, match="too long"):
+        stock.chat.completions.create(
+            model="before", messages=[{"role": "user", "content": "too long"}], stream=streams
+        )
