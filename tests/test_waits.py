@@ -68,12 +68,14 @@ WITHOUT = {
     "streamapp/workers/binding.py": {
         "result": "an endpoint's coroutine, whose task ends at the job's deadline",
         "coroutine": "an endpoint's, or its response's, which ends at the job's deadline",
-        "asyncio.run_coroutine_threadsafe(_outcome(job, coroutine), self.loop).result()": BY_THE_JOB,
+        "self.over.result()": BY_THE_JOB,
+        "self._begin_on_loop(job, coroutine).result()": BY_THE_JOB,
         "in_own_thread(f'items-{job.id}', exhaust, items, stream)": BY_THE_JOB,
         "asyncio.shield(going)": BY_THE_JOB,
         "asyncio.wait({going})": "its next item meets the job's end",
         "in_own_thread(f'beside-{job.id}', self._run_to_the_end, job, stream)": BY_THE_JOB,
     },
+    "streamapp/workers/turns.py": {"on_loop.result()": DONE},
     "streamapp/jobs/channel.py": {
         "self._lock.acquire()": "held for a few lines, none of which waits",
     },

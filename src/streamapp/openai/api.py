@@ -86,7 +86,7 @@ class _Paths:
     async def find(self, request: Request) -> Response:
         """Answer with one of them, whose name may have slashes in it; with all where a slash is all that came."""
         name = request.path_params["model"].rstrip("/")
-        return JSONResponse(await (self._models.named(name) if name else self._models.listed()))
+        return await self.list(request) if not name else JSONResponse(await self._models.named(name))
 
 
 async def submitted(request: Request, served: ServedApp, asked: Asked, job_id: str, runtime: Runtime) -> Response:
