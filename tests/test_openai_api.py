@@ -141,3 +141,14 @@ def test_an_app_may_have_nothing_but_its_model() -> None:
     with serving(Bare) as client:
         assert [chat(client, path, model="bare").status_code for path in (CHAT, f"/v2/bare/openai{CHAT}")] == [200, 200]
         assert client.get("/ready").status_code == client.get("/openapi.json").status_code == 200
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_key_that_comes_again_gets_the_job_that_it_has(client: TestClient, streams: bool) -> None:
+    key = {"Idempotency-Key": f"key-{streams}"}
+    body = {"messages": MESSAGES, "stream": streams}
+    first, again = [client.post(CHAT, json=body, headers=key) for _ in range(2)]
+    assert first.headers["X-Streamapp-Job-Id"] == again.headers["X-Streamapp-Job-Id"]
+    assert first.headers["X-Streamapp-Job-Id"] in again.text
+    refusal = client.post(CHAT, json={**body, "seed": 1}, headers=key)
+    assert (refusal.status_code, refusal.json()["error"]["type"]) == (400, "invalid_request_error")

@@ -227,10 +227,7 @@ class EndpointRoute:
             return None
         # A form's body has gone into its parts, and the line between these differs at each sending.
         given = request._form if has_read_form(request) else await request.body()
-        is_small = isinstance(given, bytes) and len(given) <= _HASHED_AT_ONCE_BYTES
-        fingerprint = _fingerprint(call.query, given) if is_small else await in_pool(_fingerprint, call.query, given)
-        # With the app's name: several apps at `/` may share a store.
-        return RequestKey(f"{self._served.name} {request.url.path.rstrip('/')} {key}", fingerprint)
+        return await key_of(self._served.name, request.url.path, call.query, given, key)
 
     def _answer_of(self, call: Call, arguments: dict[str, Any], format: Format | None) -> Answer:
         own = self._reader.own_response(arguments)
@@ -335,6 +332,14 @@ class EndpointRoute:
         if (job.request.app, job.request.endpoint) != (self._served.name, self._spec.path):
             raise MalformedRequest(f"Last-Event-ID: the job is one of {job.request.path}, not of {request.url.path}")
         return _resumed(call, job, self._runtime, place_in(job, call.last_event_id))
+
+
+async def key_of(app: str, path: str, query: bytes, given: FormData | bytes | None, key: str) -> RequestKey:
+    """Return what a request is known by that has an `Idempotency-Key`."""
+    is_small = isinstance(given, bytes) and len(given) <= _HASHED_AT_ONCE_BYTES
+    fingerprint = _fingerprint(query, given) if is_small else await in_pool(_fingerprint, query, given)
+    # With the app's name: several apps at `/` may share a store.
+    return RequestKey(f"{app} {path.rstrip('/')} {key}", fingerprint)
 
 
 def _fingerprint(query: bytes, given: FormData | bytes | None) -> str:

@@ -13,6 +13,7 @@ Source: https://platform.openai.com/docs/api-reference, and the stock client `op
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -25,6 +26,7 @@ from ..http.call import Call
 from ..http.face import Face
 from ..http.file_routes import json_object
 from ..http.middleware import REQUEST_ID
+from ..http.routes import key_of
 from ..jobs.events import encode
 from ..jobs.job import Job, new_job_id
 from ..runpod.apps import QueueApp
@@ -76,8 +78,7 @@ class _Paths:
         """Answer a request by a job."""
         given = await json_object(request)
         model = await self._models.pick(path, given)
-        job_id: str = request.scope.get(REQUEST_ID) or new_job_id()
-        return await submitted(request, model.served, model.asks[path](given, job_id), job_id, self._runtime)
+        return await submitted(request, model.served, partial(model.asks[path], given), self._runtime)
 
     async def list(self, request: Request) -> Response:
         """Answer with the models."""
@@ -89,23 +90,36 @@ class _Paths:
         return await self.list(request) if not name else JSONResponse(await self._models.named(name))
 
 
-async def submitted(request: Request, served: ServedApp, asked: Asked, job_id: str, runtime: Runtime) -> Response:
-    """Make the job that is asked for, and return its answer."""
+async def submitted(request: Request, served: ServedApp, ask: Callable[[str], Asked], runtime: Runtime) -> Response:
+    """Make the job that is asked for, or find that of an earlier request with the same key; return its answer.
+
+    Args:
+        ask: says what is asked, with the id of the job.
+    """
     call = Call.of(request.scope)
-    job_request = served.request(
-        asked.spec,
-        job_id,
-        queue_timeout_s=call.start_timeout_s,
-        input=encode(asked.input),
-        headers=call.headers,
-        caller=call.caller,
-        origin=call.origin,
-        media=asked.media,
-    )
-    arguments = await served.reader_of(asked.spec).read_again(job_request)
-    share: Share | None = request.scope.get(SHARE)
-    job = Job(job_request, runtime.settings, arguments=arguments, share=share)
-    return answer_for(await runtime.submit(job, served, asked.spec), asked, runtime.settings)
+    job_id: str = request.scope.get(REQUEST_ID) or new_job_id()
+    asked = ask(job_id)
+    key = None
+    if call.key is not None:
+        key = await key_of(served.name, request.url.path, call.query, await request.body(), call.key)
+    job = None if key is None else await runtime.jobs.started_by(key, call.caller)
+    if job is None:
+        job_request = served.request(
+            asked.spec,
+            job_id,
+            queue_timeout_s=call.start_timeout_s,
+            input=encode(asked.input),
+            headers=call.headers,
+            caller=call.caller,
+            origin=call.origin,
+            media=asked.media,
+            key=key,
+        )
+        arguments = await served.reader_of(asked.spec).read_again(job_request)
+        share: Share | None = request.scope.get(SHARE)
+        made = Job(job_request, runtime.settings, arguments=arguments, share=share)
+        job = await runtime.submit(made, served, asked.spec)
+    return answer_for(job, asked if job.id == job_id else ask(job.id), runtime.settings)
 
 
 class _Runpods:
@@ -128,9 +142,8 @@ class _Runpods:
             if isinstance(place, _Paths):
                 return await place.answer(path, request)
             given = {} if request.method == "GET" else await json_object(request)
-            job_id: str = request.scope.get(REQUEST_ID) or new_job_id()
-            asked = asked_of_handler(place.spec, f"/v1{path}", given)
-            return await submitted(request, place.served, asked, job_id, self._runtime)
+            ask = partial(asked_of_handler, place.spec, f"/v1{path}", given)
+            return await submitted(request, place.served, ask, self._runtime)
 
         return asked
 

@@ -21,7 +21,7 @@ from .asked import Asked
 _DONE = "data: [DONE]"
 
 
-def asked_of_handler(spec: EndpointSpec, route: str, given: Mapping[str, Any]) -> Asked:
+def asked_of_handler(spec: EndpointSpec, route: str, given: Mapping[str, Any], job_id: str) -> Asked:
     """Return the job that a request to a path is.
 
     Args:
