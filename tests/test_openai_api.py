@@ -152,3 +152,8 @@ def test_a_key_that_comes_again_gets_the_job_that_it_has(client: TestClient, str
     assert first.headers["X-Streamapp-Job-Id"] in again.text
     refusal = client.post(CHAT, json={**body, "seed": 1}, headers=key)
     assert (refusal.status_code, refusal.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_a_large_request_is_answered_or_refused_like_any_other(client: TestClient) -> None:
+    assert chat(client, messages=MESSAGES * 3000).json()["usage"]["prompt_tokens"] == 3000
+    assert chat(client, messages=MESSAGES * 3000, n=0).json()["error"]["param"] == "n"

@@ -55,6 +55,7 @@ def test_what_would_change_the_answer_is_honoured_or_refused(name: str, value: A
         ("tool_choice", {"tool_choice": "auto"}),
         ("tool_choice", {"tool_choice": {"type": "function", "function": {"name": "f"}}, "tools": [TOOL]}),
         ("stream_options", {"stream_options": {}}),
+        ("messages", {"messages": MESSAGES * 10_001}),
         ("messages.0.content", {"messages": [{"role": "user"}]}),
         ("messages.1.content.0", {"messages": [*MESSAGES, {"role": "user", "content": [{"type": "input_audio"}]}]}),
         ("messages.0.content.0", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}),

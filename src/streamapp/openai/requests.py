@@ -17,6 +17,7 @@ from .asked import read_body, refusal
 
 #: prompts times choices in one request
 _MOST_CHOICES = 128
+_MOST_MESSAGES = 10_000  # no model reads so many; a quarter of a million, which a body can hold, take 5 s
 _COMPLETION_TOKENS = 16  # what a completion has where nothing is said: https://platform.openai.com/docs/api-reference
 
 # By the name of a field what it may say as it changes nothing then; null may be said of all. What is asked for by any
@@ -156,7 +157,7 @@ class Body(BaseModel):
 class ChatBody(Body):
     """Hold what `/v1/chat/completions` takes."""
 
-    messages: Annotated[list[_Message], Field(min_length=1)]
+    messages: Annotated[list[_Message], Field(min_length=1, max_length=_MOST_MESSAGES)]
     max_completion_tokens: _Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
