@@ -188,7 +188,7 @@ class PrintsUnderLock(Sinner, capture_logs=True):
 
     @streamapp.endpoint("/sin")
     def sin(self) -> Iterator[int]:
-        for n in range(800):
+        for n in range(200):
             self.console.print("x" * 1000, n)
             yield from ()
         say("printed")
