@@ -101,7 +101,7 @@ def test_prompts_come_in_four_forms(given: Any, prompts: list[Any]) -> None:
 def test_content_in_parts_is_one_text_and_a_developer_is_the_system() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     body = read_chat({"messages": [{"role": "developer", "content": parts}, {"role": "assistant", "content": None}]})
-    assert body.conversation() == [{"role": "system", "content": "ab"}, {"role": "assistant"}]
+    assert body.conversation() == [{"role": "system", "content": "ab"}, {"role": "assistant", "content": ""}]
 
 
 def test_tools_are_left_out_where_none_may_be_called() -> None:

@@ -256,7 +256,10 @@ def _read(kind: type[B], given: Mapping[str, Any]) -> B:
 
 
 def _plain(message: _Message, place: int) -> dict[str, Any]:
-    given = message.model_dump(exclude_none=True)
+    given = {
+        "content": "",
+        **message.model_dump(exclude_none=True),
+    }  # where a message calls tools alone: templates read it
     if isinstance(message.content, list):
         given["content"] = _joined(message.content, place)
     if message.role not in ("assistant", "tool", "function") and not isinstance(message.content, str | list):
