@@ -20,7 +20,7 @@ TESTED := $(foreach package,fal runpod litellm,tests/.venvs/$(package)/.installe
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
 .PHONY: help install install-runtime demo serve fmt check test test-all chromium chaos bench bench-quick gpu gpu-wheels \
-  playground editor-page screenshots coverage build train evaluate clean
+  playground editor-page screenshots coverage build train evaluate train-llm evaluate-llm clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -126,6 +126,12 @@ train: install ## train the embedded model anew (an hour on 2 cores)
 
 evaluate: install ## measure the embedded model's gates
 	$(BIN)/python -m apps.sdxl.tiny.evaluate
+
+train-llm: install ## train the embedded language model anew
+	$(BIN)/python -m apps.llm.tiny.train --out apps/llm/tiny/model
+
+evaluate-llm: install ## measure the embedded language model's gates
+	$(BIN)/python -m apps.llm.tiny.evaluate
 
 clean: ## remove what the targets made
 	rm -rf tests/.venvs tests/js/node_modules client_sdk/js/node_modules client_sdk/js/dist

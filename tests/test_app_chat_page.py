@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "apps" / "chat" / "app.py")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE = {"width": 390, "height": 844}
+ENVIRONMENT = {**os.environ, "STREAMAPP_CHAT_MODEL": "rules"}
 KEY = "a-key-of-the-deployments"
 
 pytestmark = pytest.mark.timeout(LONG_S)
@@ -30,7 +31,7 @@ expect.set_options(timeout=1000 * WAIT_S)
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(APP, env=os.environ) as (url, _):
+    with serving(APP, env=ENVIRONMENT) as (url, _):
         yield url
 
 
@@ -156,12 +157,12 @@ def test_who_was_cut_off_misses_nothing_and_says_nothing_twice(url: str, tab: Op
 @needs_chromium
 @pytest.mark.long
 def test_the_page_goes_on_with_a_server_that_was_started_anew(tab: Opener) -> None:
-    with serving(APP, env=os.environ) as (url, _):
+    with serving(APP, env=ENVIRONMENT) as (url, _):
         ann = tab(url)
         ann.say("hello")
         expect(ann.last.locator(".author")).to_have_text("Eliza")
     expect(ann.page.locator("#status")).to_have_text("connecting again")
-    with serving("--port", url.rpartition(":")[2], APP, env=os.environ):
+    with serving("--port", url.rpartition(":")[2], APP, env=ENVIRONMENT):
         ann.is_connected()
         expect(ann.note).to_have_text(re.compile("The room was begun anew"))
         ann.say("hello again")
@@ -171,7 +172,7 @@ def test_the_page_goes_on_with_a_server_that_was_started_anew(tab: Opener) -> No
 @needs_chromium
 @pytest.mark.long
 def test_the_page_asks_for_the_key_once(tab: Opener) -> None:
-    with serving(APP, env={**os.environ, "STREAMAPP_API_KEY": KEY}) as (url, _):
+    with serving(APP, env={**ENVIRONMENT, "STREAMAPP_API_KEY": KEY}) as (url, _):
         ann = tab(url, None)
         ann.page.get_by_label("Your name").fill("Ann")
         ann.page.get_by_role("button", name="Join").click()

@@ -2,13 +2,13 @@
 
     streamapp serve apps/chat/app.py
 
-Open http://127.0.0.1:8000 in two tabs. What answers is a stand-in, which follows a few rules; a language model is named
-by the environment:
+Open http://127.0.0.1:8000 in two tabs. What answers is the small language model of `apps/llm`; another one is named by
+the environment:
 
     STREAMAPP_CHAT_MODEL=HuggingFaceTB/SmolLM2-360M-Instruct streamapp serve apps/chat/app.py
 
 Environment:
-    STREAMAPP_CHAT_MODEL: a chat model, by its hub id or folder.
+    STREAMAPP_CHAT_MODEL: a chat model, by its hub id or folder; "rules" is no model, but a few rules that stand in.
     STREAMAPP_CHAT_ANSWERS: "mentions" (the default): in a room of several the model answers who writes @Eliza;
         "always": it answers all.
 """
@@ -16,10 +16,12 @@ Environment:
 import os
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
 
-from fastapi import Path, Query, WebSocket
+import fastapi
+from fastapi import Query, WebSocket
 from pydantic import BaseModel, Field, TypeAdapter
 
 import streamapp
@@ -28,6 +30,8 @@ from streamapp.errors import InvalidInput
 from .model import Model, RuleBased, Turn
 from .room import MODEL_NAME, Answers, ChatRoom
 
+EMBEDDED_MODEL = Path(__file__).parent.parent / "llm" / "tiny" / "model"
+MOST_AT_ONCE = 16  # answers
 MOST_EMPTY = 100  # rooms that are kept with what was said there when all have left
 
 Key = Annotated[str, Query(pattern=r"^[0-9A-Za-z-]{32,64}$", description="A secret of the client's own.")]
@@ -48,6 +52,7 @@ class ReplyInput(BaseModel):
 class ChatRooms(streamapp.App):
     """Talk with each other, and with a model."""
 
+    max_running = MOST_AT_ONCE
     static = "page"
     requirements = ["torch", "transformers"]
 
@@ -61,13 +66,13 @@ class ChatRooms(streamapp.App):
     @streamapp.endpoint("/reply")
     def reply(self, input: ReplyInput) -> Iterator[str]:
         """Answer what was said last, as it is made."""
-        yield from self.model.answer(input.messages)
+        return self.model.answer(input.messages)
 
     @streamapp.websocket("/chat/{room}")
     async def chat(
         self,
         socket: WebSocket,
-        room: Annotated[str, Path(min_length=1, max_length=60)],
+        room: Annotated[str, fastapi.Path(min_length=1, max_length=60)],
         name: Name = "guest",
         key: Key | None = None,
         after: Annotated[str, Query(max_length=40)] = "",
@@ -109,9 +114,9 @@ class ChatRooms(streamapp.App):
 
 
 def load_model(name: str | None) -> Model:
-    """Return a language model, or where none is named what stands in for it."""
-    if name is None:
+    """Return a language model, the embedded one where none is named; or what stands in for one."""
+    if name == "rules":
         return RuleBased()
-    from .hub import HubModel  # torch and transformers take seconds to import
+    from .language import LanguageModel  # torch and transformers take seconds to import
 
-    return HubModel(name)
+    return LanguageModel(name or str(EMBEDDED_MODEL), MOST_AT_ONCE)

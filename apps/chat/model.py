@@ -1,8 +1,8 @@
 """Say what answers in a room, and stand in for it.
 
 `RuleBased` is no language model. It answers by patterns, as ELIZA did (J. Weizenbaum, CACM 9, 1966), and by what it
-finds in the history: names, and what people said they like. It is here so that the app runs anywhere, at once; a
-language model is `hub.HubModel`, by the environment's `STREAMAPP_CHAT_MODEL`.
+finds in the history: names, and what people said they like. It is here so that the app starts at once; a
+language model is `language.LanguageModel`; `STREAMAPP_CHAT_MODEL=rules` takes this one instead.
 """
 
 import re

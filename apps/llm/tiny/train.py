@@ -1,6 +1,6 @@
 """Train the embedded language model: a Llama small enough for a CPU, with a tokenizer and a chat template of its own.
 
-    python -m apps.llm.tiny.train --out apps/llm/tiny/model    # the shipped model, half an hour on one core
+    python -m apps.llm.tiny.train --out apps/llm/tiny/model    # the whole recipe, hours on one core
     python -m apps.llm.tiny.train --smoke --out /tmp/smoke     # the same path in seconds, of no quality
 
 What it reads is made up while it is trained, by `stories.py` and `talks.py`: nothing is downloaded, and no text is read
@@ -50,7 +50,7 @@ class Recipe:
     """That the tokenizer learns from."""
     layers: int = 5
     width: int = 192
-    steps: int = 1700
+    steps: int = 12_000
     tokens: int = 2048
     """In each batch."""
     rate: float = 3e-3

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
 from apps.chat.app import ChatRooms
-from apps.chat.hub import HubModel
+from apps.chat.language import LanguageModel
 from apps.chat.model import Turn
 
 pytestmark = pytest.mark.long
@@ -53,10 +53,10 @@ def test_a_language_model_answers_in_a_room(checkpoint: Path, monkeypatch: pytes
 
 
 def test_a_language_model_reads_the_newest_messages_that_it_can_read_at_once(checkpoint: Path) -> None:
-    model = HubModel(str(checkpoint))
+    model = LanguageModel(str(checkpoint), 2)
     old, answer, new = Turn(content=100 * "x"), Turn(role="assistant", content="yes"), Turn(name="Ben", content="hi")
-    assert model._tokenizer.decode(model._prompt([old, answer, new])[0]) == "user: Ben: hi<|end|>assistant: "
-    assert model._prompt([old])[0].shape == (64,)
+    assert model._tokenizer.decode(model._prompt([old, answer, new])) == "user: Ben: hi<|end|>assistant: "
+    assert len(model._prompt([old])) == 64
     assert "".join(model.answer([old]))
 
 
@@ -65,4 +65,4 @@ def test_a_language_model_without_a_template_is_refused_with_what_to_name(checkp
         if file.name != "chat_template.jinja":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match="name a model that was made for chats"):
-        HubModel(str(tmp_path))
+        LanguageModel(str(tmp_path), 2)
