@@ -43,7 +43,7 @@ def test_a_text_is_gone_on_with_token_by_token(client: TestClient) -> None:
 
 
 def test_the_same_seed_makes_the_same_text(client: TestClient) -> None:
-    first, again, other = (client.post("/chat", json={**ASKED, "seed": seed}).text for seed in (1, 1, 2))
+    first, again, other = (client.post("/chat", json={**ASKED, "seed": seed}).text for seed in (1, 1, 3))
     texts = [[block["data"] for block in blocks(text) if block["event"] == "output"] for text in (first, again, other)]
     assert texts[0] == texts[1] != texts[2]
 

@@ -17,7 +17,7 @@ Environment:
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, Field
@@ -80,21 +80,18 @@ class Llm(streamapp.App):
     @streamapp.endpoint("/stream")
     def stream(self, input: PromptInput) -> Iterator[Token | Ending]:
         """Go on with a text, token by token; at the end comes all of it."""
-        made: Any = self.llm.stream(input.prompt, **_sampling(input))
-        return made
+        return cast("Iterator[Token | Ending]", self.llm.stream(input.prompt, **_sampling(input)))
 
     @streamapp.endpoint("/chat")
     def chat(self, input: ChatInput) -> Iterator[Token | Ending]:
         """Answer what was said last, token by token; at the end comes all of it."""
         messages = [message.model_dump() for message in input.messages]
-        made: Any = self.llm.chat(messages, **_sampling(input))
-        return made
+        return cast("Iterator[Token | Ending]", self.llm.chat(messages, **_sampling(input)))
 
     @streamapp.endpoint("/generate_stream")
     def generate_stream(self, input: PromptInput) -> Iterator[Output]:
         """Go on with a text by the events `start`, `token` and `complete`, as in Chutes' guide."""
-        made: Any = named(self.llm.stream(input.prompt, **_sampling(input)))
-        return made
+        return cast("Iterator[Output]", named(self.llm.stream(input.prompt, **_sampling(input))))
 
 
 def load(environment: Mapping[str, str]) -> TextModel:
