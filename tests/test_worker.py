@@ -217,6 +217,18 @@ def test_a_full_queue_says_when_to_come_back(advance: Advance, run_s: float, lea
     assert least_s <= (refused.value.retry_after_s or 0) <= most_s
 
 
+def test_what_several_run_at_a_time_is_done_so_much_sooner(advance: Advance) -> None:
+    lane, slow = opened(settings=Settings(max_queue=2), max_running=4), new()
+    queued(lane, slow)
+    lane.take()
+    advance(20)
+    lane.done(slow)
+    queued(lane, new(), new())
+    with pytest.raises(QueueFull) as refused:
+        lane.submit(new())
+    assert 10 <= (refused.value.retry_after_s or 0) < 30
+
+
 def test_a_first_job_is_worth_a_second() -> None:
     lane = opened(max_queue=0)
     with pytest.raises(QueueFull) as refused:
@@ -587,14 +599,14 @@ def beside(lane: Lane, *, has_place: bool = True, passed: Container[Job] = (), w
 
 
 def test_beside_those_that_run_one_is_taken_and_nobody_is_waited_for() -> None:
-    lane, first, second = opened(takes_turns=True), new(), new()
+    lane, first, second = opened(max_running=2), new(), new()
     queued(lane, first, second)
     assert [beside(lane) for _ in range(3)] == [first, second, None]
     assert lane.statistics().running == 2
 
 
 def test_without_a_place_sessions_are_taken_each_once() -> None:
-    lane = opened(takes_turns=True)
+    lane = opened(max_running=2)
     queued(lane, new())
     talk = admitted(lane, has_input=True)
     assert beside(lane, has_place=False, passed={talk}) is None
@@ -603,7 +615,7 @@ def test_without_a_place_sessions_are_taken_each_once() -> None:
 
 
 def test_who_waits_beside_others_hears_of_a_job_that_comes_and_of_a_call() -> None:
-    lane, job = opened(takes_turns=True), new()
+    lane, job = opened(max_running=2), new()
     with ThreadPoolExecutor(1) as worker:
         taking = worker.submit(beside, lane, waits=True)
         lane.submit(job)
@@ -614,7 +626,7 @@ def test_who_waits_beside_others_hears_of_a_job_that_comes_and_of_a_call() -> No
 
 
 def test_a_call_that_comes_before_the_wait_is_heard_once() -> None:
-    lane = opened(takes_turns=True)
+    lane = opened(max_running=2)
     lane.call()
     assert beside(lane, waits=True) is None
     lane.begin_drain()
@@ -626,7 +638,7 @@ def test_a_call_that_comes_before_the_wait_is_heard_once() -> None:
 
 
 def test_of_jobs_that_take_turns_the_one_whose_turn_it_is_may_be_stuck(advance: Advance) -> None:
-    lane = opened(takes_turns=True, settings=Settings(stuck_s=5))
+    lane = opened(max_running=2, settings=Settings(stuck_s=5))
     behind, culprit = new(timeout_s=1), new(timeout_s=1)
     queued(lane, behind, culprit)
     beside(lane), beside(lane)
@@ -640,7 +652,7 @@ def test_of_jobs_that_take_turns_the_one_whose_turn_it_is_may_be_stuck(advance: 
 
 
 def test_a_session_lets_jobs_that_run_beside_it_have_their_turn() -> None:
-    lane = opened(takes_turns=True)
+    lane = opened(max_running=2)
     queued(lane, new())
     beside(lane)
     talk = admitted(lane, has_input=True)

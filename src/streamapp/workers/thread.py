@@ -64,7 +64,7 @@ class ThreadWorker:
         on_broken: Callable[[StreamAppError], None] | None = None,
     ) -> None:
         self.name = name
-        self._lane = Lane(name, settings, max_queue=max_queue, takes_turns=max_running > 1, on_broken=on_broken)
+        self._lane = Lane(name, settings, max_queue=max_queue, max_running=max_running, on_broken=on_broken)
         self.ready = self._lane.ready
         self._run_endpoint = run
         self._session_of = session_of

@@ -128,10 +128,10 @@ class RunTimes:
         """Take note of a job that ran to any end."""
         self._seconds.append(seconds)
 
-    def retry_after_s(self, queued: int) -> int:
-        """Return ceil(queue length x median run time), 1 to 60."""
+    def retry_after_s(self, queued: int, at_a_time: int = 1) -> int:
+        """Return ceil(queue length x median run time / jobs that run at a time), 1 to 60."""
         median_s = statistics.median(list(self._seconds)) if self._seconds else 0.0
-        return max(1, min(60, math.ceil(queued * median_s)))
+        return max(1, min(60, math.ceil(queued * median_s / at_a_time)))
 
 
 class Lane:
@@ -171,7 +171,7 @@ class Lane:
     - Jobs may be over while they are in here; who ends a job first is settled in its channel.
 
     Args:
-        takes_turns: jobs run by turns.
+        max_running: jobs that run at a time; where more than one, they run by turns.
         on_broken: called, in any thread, when setup failed, a job does not come back, or one of the two threads has
             ended for whatever reason; the process should end.
     Attributes:
@@ -184,12 +184,12 @@ class Lane:
         settings: Settings,
         *,
         max_queue: int | None = None,
-        takes_turns: bool = False,
+        max_running: int = 1,
         on_broken: Callable[[StreamAppError], None] | None = None,
     ) -> None:
         self.name = name
         self.at: tuple[Job, float] | None = None
-        self._takes_turns = takes_turns
+        self._max_running = max_running
         self._is_called = False
         self.max_queue = settings.max_queue if max_queue is None else max_queue
         self.ready: Future[None] = Future()
@@ -261,7 +261,7 @@ class Lane:
                 self._refused += 1
                 raise QueueFull(
                     f"the queue of {self.name} is full: {waiting} jobs wait",
-                    retry_after_s=self._times.retry_after_s(len(self._queue)),
+                    retry_after_s=self._times.retry_after_s(len(self._queue), self._max_running),
                 )
             self._queue[job.id] = job
             self._changed.notify()
@@ -531,7 +531,7 @@ class Lane:
     def _stuck_at(self, job: Job, since: float) -> float:
         """Return when a running job that is out of time counts as stuck: never, while it waits for its turn."""
         at, due_at = self.at, since + job.request.timeout_s
-        if not self._takes_turns:
+        if self._max_running == 1:
             return due_at + self._stuck_s
         return math.inf if at is None or at[0] is not job else max(due_at, at[1]) + self._stuck_s
 
