@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from typing import Any
 
@@ -394,6 +394,27 @@ async def test_the_job_that_is_stuck_is_named_not_one_that_waits_behind_it(caplo
         assert behind.job.is_over
         app.gate.opened.set()
         await ended(culprit.job)
+
+
+async def test_what_stays_on_the_loop_behind_its_deadline_is_stuck() -> None:
+    class Stays(streamapp.App, max_running=2):
+        may_go = False
+
+        @streamapp.endpoint("/x")
+        def x(self) -> Any:
+            return self.stays()
+
+        async def stays(self) -> None:
+            while not self.may_go:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+
+    app = Stays()
+    async with running(app, stuck_s=0.02) as runtime:
+        await start(runtime, "/x", timeout_s=0.02)
+        worker = runtime.served[0].workers.sync
+        await asyncio.to_thread(until, lambda: worker.state == "stuck")
+        app.may_go = True
 
 
 async def test_a_drain_lets_those_that_run_come_to_their_end() -> None:

@@ -651,6 +651,19 @@ def test_of_jobs_that_take_turns_the_one_whose_turn_it_is_may_be_stuck(advance: 
     assert seen == [(True, "ready")] * 3 + [(True, "stuck")]
 
 
+def test_what_the_loop_is_at_may_be_stuck_whosever_turn_it_is(advance: Advance) -> None:
+    lane, job = opened(max_running=2, settings=Settings(stuck_s=5)), new(timeout_s=1)
+    queued(lane, job)
+    beside(lane)
+    lane.elsewhere.add(job)
+    seen = []
+    for seconds in (2, 5):
+        advance(seconds)
+        lane.end_overdue()
+        seen.append(lane.state)
+    assert seen == ["ready", "stuck"]
+
+
 def test_a_session_lets_jobs_that_run_beside_it_have_their_turn() -> None:
     lane = opened(max_running=2)
     queued(lane, new())

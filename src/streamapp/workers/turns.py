@@ -147,6 +147,7 @@ class Rounds:
         """Say whether a job has to wait, for the loop or for its owner; it is back when that is over."""
         over: Future[Any]
         if running.on_loop is not None:
+            self._lane.elsewhere.add(running.job)
             over = running.on_loop.over
         elif running.job.channel.is_full:
             assert self.loop is not None
@@ -173,6 +174,7 @@ class Rounds:
 
     def _is_back(self, running: "_Running", over: Future[Any]) -> None:
         """Let a job go on, in the thread that has ended its wait."""
+        self._lane.elsewhere.discard(running.job)
         self._back.append(running)
         self._lane.call()
 

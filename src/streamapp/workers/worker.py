@@ -149,7 +149,8 @@ class Lane:
     queue; its time counts anew in each turn.
 
     Where several jobs run by turns (`turns`), `take_beside` gives the worker the next one while others run, and the one
-    whose turn it is, is `at`: that is the job which may be stuck, not those that wait behind it.
+    whose turn it is, is `at`: that is the job which may be stuck, not those that wait behind it. Those that the loop is
+    at are `elsewhere`, and each may be stuck there.
 
     The worker's threads call `open`, `take`, `take_beside`, `put_back`, `park`, `goes_on`, `done`, `begin_encoding`,
     `end_encoding` and `close`; any thread the rest.
@@ -176,6 +177,7 @@ class Lane:
             ended for whatever reason; the process should end.
     Attributes:
         at: the job whose turn it is, and since when, where they run by turns; set in the worker's thread.
+        elsewhere: the jobs among them that the loop is at.
     """
 
     def __init__(
@@ -189,6 +191,7 @@ class Lane:
     ) -> None:
         self.name = name
         self.at: tuple[Job, float] | None = None
+        self.elsewhere: set[Job] = set()
         self._max_running = max_running
         self._is_called = False
         self.max_queue = settings.max_queue if max_queue is None else max_queue
@@ -531,7 +534,7 @@ class Lane:
     def _stuck_at(self, job: Job, since: float) -> float:
         """Return when a running job that is out of time counts as stuck: never, while it waits for its turn."""
         at, due_at = self.at, since + job.request.timeout_s
-        if self._max_running == 1:
+        if self._max_running == 1 or job in self.elsewhere:
             return due_at + self._stuck_s
         return math.inf if at is None or at[0] is not job else max(due_at, at[1]) + self._stuck_s
 
