@@ -53,6 +53,14 @@ async def test_a_stream_of_the_loops_is_told_on_the_loop() -> None:
     assert [item async for item in named(told_on_the_loop())] == expected()
 
 
+def test_an_upstream_that_counts_no_tokens_is_told_by_its_pieces() -> None:
+    pieces = (Token(text=text, index=0) for text in "ab")
+    ending = Ending(text="ab", index=0, finish_reason="stop")
+    events = [*named(item for item in (*pieces, ending))]
+    assert [event.payload["generated_tokens"] for event in events[1:]] == [1, 2, 2]
+    assert events[-1].payload["usage"] is None
+
+
 def test_who_closes_it_closes_the_stream() -> None:
     CLOSED.clear()
     events = named(told())

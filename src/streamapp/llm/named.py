@@ -27,33 +27,41 @@ def named(stream: Any) -> Any:
 
 
 def _in_thread(stream: Any) -> Iterator[Output]:
-    made = Counter[int]()
+    naming = _Naming()
     with closing(stream):
         yield _START
         for item in stream:
-            yield _event(item, made)
+            yield naming.event(item)
 
 
 async def _on_loop(stream: Any) -> AsyncIterator[Output]:
-    made = Counter[int]()
+    naming = _Naming()
     async with aclosing(stream):
         yield _START
         async for item in stream:
-            yield _event(item, made)
+            yield naming.event(item)
 
 
-def _event(item: dict[str, Any], made: Counter[int]) -> Output:
-    """Return what is told of a token or an ending, with how many tokens its choice has."""
-    is_complete = "finish_reason" in item
-    made[item["index"]] += "token" in item
-    told = {
-        "token": "" if is_complete else item["text"],
-        "token_id": item.get("token"),
-        "generated_tokens": made[item["index"]],
-        "is_complete": is_complete,
-        "index": item["index"],
-    }
-    if not is_complete:
-        return Output(told, event="token")
-    more = {"text": item["text"], "finish_reason": item["finish_reason"], "usage": item["usage"]}
-    return Output(told | more, event="complete")
+class _Naming:
+    """Name what comes, and count the tokens of each choice; of an upstream, which tells no ids, the pieces."""
+
+    def __init__(self) -> None:
+        self._tokens = Counter[int]()
+        self._pieces = Counter[int]()
+
+    def event(self, item: dict[str, Any]) -> Output:
+        """Return what is told of a token or an ending."""
+        index, is_complete = item["index"], "finish_reason" in item
+        self._tokens[index] += "token" in item
+        self._pieces[index] += not is_complete
+        told = {
+            "token": "" if is_complete else item["text"],
+            "token_id": item.get("token"),
+            "generated_tokens": self._tokens[index] or self._pieces[index],
+            "is_complete": is_complete,
+            "index": index,
+        }
+        if not is_complete:
+            return Output(told, event="token")
+        more = {"text": item["text"], "finish_reason": item["finish_reason"], "usage": item.get("usage")}
+        return Output(told | more, event="complete")
