@@ -94,6 +94,7 @@ class _Plan:
     def __init__(self, states: tuple[State, ...], logits: Tensor) -> None:
         self.states = states
         self._device = logits.device
+        self._sums_on = torch.device("cpu") if self._device.type == "mps" else self._device  # Apple's knows no float64
         asked = [state.sequence.sampling for state in states]
         self._alternatives = max((-1 if one.logprobs is None else one.logprobs for one in asked), default=-1)
         self._bias = self._biases(asked)
@@ -118,7 +119,8 @@ class _Plan:
             tokens[self._drawn_rows] = self._draw(scores[self._drawn_rows])
         if self._penalties is not None:
             self._penalties.take_in(tokens[self._penalties.rows])
-        columns = [tokens.double()[:, None], logits.amax(-1, keepdim=True).isfinite().double()]
+        # One tensor, so that the device is waited for once; float32 holds ids up to 16 million.
+        columns = [tokens.float()[:, None], logits.amax(-1, keepdim=True).isfinite().float()]
         if self._alternatives >= 0:
             columns += self._log_probabilities(logits, tokens)
         return [self._chosen(*row) for row in zip(self.states, torch.cat(columns, 1).tolist(), strict=True)]
@@ -142,7 +144,7 @@ class _Plan:
         """Return columns: that of the token, the ids of the likeliest tokens, and theirs."""
         told = logits.log_softmax(-1).clamp(min=_LEAST)
         likeliest = told.topk(min(self._alternatives, told.shape[-1]))
-        return [told.take_along_dim(tokens[:, None], 1).double(), likeliest.indices.double(), likeliest.values.double()]
+        return [told.take_along_dim(tokens[:, None], 1), likeliest.indices.float(), likeliest.values]
 
     def _discouraged(self, logits: Tensor) -> Tensor:
         """Add the biases and take the penalties off; what came is left as it was."""
@@ -159,13 +161,13 @@ class _Plan:
     def _draw(self, scores: Tensor) -> Tensor:
         """Draw a token of each row, with the number that its sequence has drawn."""
         scores = (scores - scores.amax(-1, keepdim=True)) / self._temperature
-        probabilities = self._kept(scores).softmax(-1)
+        probabilities = self._kept(scores).softmax(-1).to(self._sums_on)
         cumulated = probabilities.cumsum(-1, dtype=torch.float64)
         numbers = torch.tensor([self.states[row].draw() for row in self._drawn], dtype=torch.float64)
         # Made on the device they would have it waited for, and once more at the end.
-        drawn = numbers.to(self._device, non_blocking=True)[:, None] * cumulated[:, -1:]
+        drawn = numbers.to(self._sums_on, non_blocking=True)[:, None] * cumulated[:, -1:]
         found = torch.searchsorted(cumulated, drawn, right=True)[:, 0]
-        return found.clamp(max=scores.shape[-1] - 1)  # only a row that is no distribution is past it
+        return found.clamp(max=scores.shape[-1] - 1).to(self._device)  # only a row that is no distribution is past it
 
     def _kept(self, scores: Tensor) -> Tensor:
         """Put -inf where top_k, top_p or min_p leave a token out."""
