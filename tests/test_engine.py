@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from tests.scripted_model import END, LETTERS, Scripted, ids, letters
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from streamapp.errors import DefinitionError, EndpointFailed, InvalidInput, Unavailable
+from streamapp.jobs.pause import Pause, takes_turns
 from streamapp.llm.engine import Engine
 from streamapp.llm.generation import Running
 
@@ -30,6 +32,13 @@ def made_of(says: Callable[[Running], list[int]], places: int = 16, **options: A
 def saying(text: str, **options: Any) -> tuple[Engine, Scripted]:
     """Return an engine whose model says this, whatever it is asked."""
     return made_of(lambda sequence: [*ids(text), END], **options)
+
+
+def by_turns() -> Context:
+    """Return a context in which what runs takes turns."""
+    context = copy_context()
+    context.run(takes_turns.set, True)
+    return context
 
 
 def text_of(stream: Iterator[Any]) -> str:
@@ -131,6 +140,24 @@ def test_a_slow_reader_holds_nobody_up_and_gives_its_place_away() -> None:
         assert text_of(engine.stream("x")) == "hello"
     assert [*backend.sequences] == [] and engine.statistics() == (1, 5)
     assert [item["text"] for item in slow] == ["e", "l", "l", "o", "", "hello"]
+
+
+def test_those_who_begin_in_one_round_are_read_by_one_step() -> None:
+    engine, backend = saying("ab")
+    turns = by_turns()
+    readers = [engine.stream("x") for _ in range(3)]
+    assert all(isinstance(turns.run(next, reader), Pause) for reader in readers)
+    assert (len(backend.seen), backend.steps) == (3, 0)
+    assert [turns.run(next, reader)["text"] for reader in readers] == ["a", "a", "a"]
+    assert backend.steps == 1
+
+
+def test_who_has_no_place_yet_lets_others_go_on() -> None:
+    engine, _ = saying("abc", places=1)
+    turns = by_turns()
+    one, other = engine.stream("x"), engine.stream("y")
+    rounds = [[turns.run(next, reader)["text"] for reader in (one, other)] for _ in range(3)]
+    assert rounds == [["", ""], ["a", ""], ["b", ""]]
 
 
 def test_more_than_there_are_places_wait_for_one() -> None:

@@ -27,7 +27,7 @@ ORDER = (
         "jobs.subscriber",
         "jobs.channel",
     ),
-    *("jobs.inbox", "jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
+    *("jobs.pause", "jobs.inbox", "jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     *("stores.folder", "stores.files"),
     *("generics", "endpoint", "session", "app", "forms", "inputs", "loading", "schedulers", "pipelines", "diffusion"),
     *("llm.extra", "llm.generation", "llm.text", "llm.sampling", "llm.cache", "llm.batching", "llm.continuous"),

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from streamapp.jobs.events import Output
+from streamapp.jobs.pause import Pause
 from streamapp.llm.generation import Ending, Token, Usage
 from streamapp.llm.named import named
 
@@ -47,6 +48,16 @@ def expected() -> list[Output]:
 
 def test_tokens_are_told_as_the_guide_tells_them() -> None:
     assert [*named(told())] == expected()
+
+
+def test_a_pause_is_passed_on_as_it_is() -> None:
+    def pausing() -> Iterator[Any]:
+        yield Pause(text="", index=0)
+        yield from told()
+
+    start, pause, *others = named(pausing())
+    assert isinstance(pause, Pause)
+    assert [start, *others] == expected()
 
 
 async def test_a_stream_of_the_loops_is_told_on_the_loop() -> None:

@@ -25,6 +25,7 @@ import streamapp
 from streamapp.errors import Cancelled
 from streamapp.jobs.events import Event
 from streamapp.jobs.job import Job, new_job_id
+from streamapp.jobs.pause import Pause, takes_turns
 from streamapp.runtime import Runtime
 
 _own: contextvars.ContextVar[str] = contextvars.ContextVar("own", default="nobody's")
@@ -265,6 +266,20 @@ async def test_a_session_of_its_own_goes_on_where_all_jobs_wait() -> None:
 
 
 # Readers
+
+
+class Pausing(streamapp.App, max_running=2):
+    @streamapp.endpoint("/stream")
+    def stream(self) -> Iterator[Any]:
+        yield Pause(text="")
+        yield takes_turns.get()
+        yield Pause(text="")
+
+
+async def test_a_pause_is_a_turn_in_which_nothing_is_emitted() -> None:
+    async with running(Pausing()) as runtime:
+        reader = await start(runtime, "/stream")
+        assert await reader.hear() == [True]
 
 
 async def test_a_slow_reader_holds_up_nobody_and_goes_on_when_it_reads() -> None:

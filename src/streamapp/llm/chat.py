@@ -59,7 +59,8 @@ def calling(
                 ending = cast("Ending", item)
                 yield _read(tokenizer, prompt, tools, made.get(ending["index"], []), ending)
             else:
-                made.setdefault(item["index"], []).append(item["token"])
+                if "token" in item:
+                    made.setdefault(item["index"], []).append(item["token"])
                 yield item
 
 

@@ -2,7 +2,9 @@
 
 The engine has no thread. Who asks for a token, and finds none, makes the next one of every sequence that runs (`step`);
 what is others' waits in their sequences until they ask. So in an app with `max_running` its inference thread asks its
-jobs' generators in turn, and one forward serves all of them; elsewhere any thread may ask, one at a time.
+jobs' generators in turn, and one forward serves all of them; elsewhere any thread may ask, one at a time. Where turns
+are taken who gets nothing by one step pauses, while its prompt is read or until it has a place, and so do those who
+begin: who begins in the same round is read together.
 
 A sequence that nobody reads goes on to its end, at most `max_tokens` ahead, and then gives its place away. Closing the
 iterator ends it at once, and nobody else's.
@@ -14,9 +16,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from ..errors import DefinitionError, Unavailable
+from ..jobs.pause import Pause, takes_turns
 from .batching import Batching
 from .chat import calling, prompt_of
 from .continuous import Continuous
@@ -217,11 +220,17 @@ class Engine:
             for index, sequence in enumerate(sequences)
         ]
         self._running.update(sequences)
+        pauses = takes_turns.get()
         try:
             self._begin(sequences)
+            if pauses:
+                yield _pause()
             while under_way:
-                for news in self._made(under_way):
-                    yield from self._tell(news)
+                news = self._made(under_way)
+                if pauses and not news:
+                    yield _pause()
+                for each in news:
+                    yield from self._tell(each)
                 under_way = [choice for choice in under_way if not choice.is_over]
         finally:
             self._let_go(*(sequence for sequence in sequences if sequence in self._running))
@@ -234,16 +243,14 @@ class Engine:
                 self._backend.add(sequence)
 
     def _made(self, choices: Sequence[_Choice]) -> list[_News]:
-        """Make tokens of all that runs until there is something new of these; or another thread has made it."""
-        news: list[_News] = []
-        while not news:
-            with self._making:
-                self._drop()
+        """Return what is new of these, also where another thread has made it; where nothing is, make a step first."""
+        with self._making:
+            self._drop()
+            news = _news(choices)
+            if not news:
+                self._backend.step()
                 news = _news(choices)
-                if not news:
-                    self._backend.step()
-                    news = _news(choices)
-            self._drop_if_nobody_makes()
+        self._drop_if_nobody_makes()
         return news
 
     def _tell(self, news: _News) -> Iterator[Token | Ending]:
@@ -306,6 +313,11 @@ def _news(choices: Sequence[_Choice]) -> list[_News]:
             found.append(_News(choice, [*sequence.made], sequence.finish_reason, sequence.error))
             sequence.made.clear()
     return found
+
+
+def _pause() -> Token:
+    pause: Any = Pause(text="", index=0)
+    return cast("Token", pause)
 
 
 def _closed() -> Unavailable:

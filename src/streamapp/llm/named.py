@@ -6,9 +6,10 @@ Source: the streaming endpoints of Chutes' guide, whose fields these are; what i
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from ..jobs.events import Output
+from ..jobs.pause import Pause
 from .generation import Ending, Token
 
 _START = Output({"message": "Starting generation"}, event="start")
@@ -31,7 +32,7 @@ def _in_thread(stream: Any) -> Iterator[Output]:
     with closing(stream):
         yield _START
         for item in stream:
-            yield naming.event(item)
+            yield cast("Output", item) if isinstance(item, Pause) else naming.event(item)
 
 
 async def _on_loop(stream: Any) -> AsyncIterator[Output]:

@@ -6,6 +6,7 @@ forward pass of a model, can be made for all of them in one. What comes of a tur
 
 - An item is emitted, and never waits for a reader. A job whose owner is too far behind has no turn until there is room;
   nobody else waits for that, and the budget for it is the job's, as ever.
+- A `Pause` is nothing: who makes tokens for all lets the others go on with it, while its own is not there yet.
 - What is to be awaited, or iterated asynchronously, is the loop's: the job has no turn until that is over.
 - What does not yield runs to its end in its first turn, and all others wait meanwhile: so before a round one such job
   is run, and each session in the line has one turn.
@@ -28,6 +29,7 @@ from ..jobs.channel import Channel
 from ..jobs.delivery import Turns as Ways
 from ..jobs.events import to_event
 from ..jobs.job import Job
+from ..jobs.pause import Pause, takes_turns
 from ..jobs.stream import Stream, enter_stream
 from ..jobs.subscriber import Subscriber
 from ..process.forks import ending_forks
@@ -254,6 +256,8 @@ class _Running:
             item = next(self._items)
         except StopIteration as stop:
             return stop.value
+        if isinstance(item, Pause):
+            return _GOES_ON
         sleepers = channel.append(to_event(item, channel.publisher))
         if sleepers:
             self._wake(channel, sleepers)
@@ -279,6 +283,7 @@ class _Running:
             raise Cancelled
         stream = Stream(self.job.channel, self.job.id)
         enter_stream(stream)
+        takes_turns.set(True)
         self._around = ExitStack()
         self._around.enter_context(self._capture(self.job))
         return self._run_endpoint(self.job, stream)
