@@ -24,6 +24,7 @@ from streamapp.http.handling import invalid_input
 from streamapp.llm.generation import wrong
 from streamapp.openai.asked import refusal
 from streamapp.openai.errors import answer_of, block_of
+from streamapp.openai.requests import read_chat
 
 
 def told(error: StreamAppError) -> tuple[int, dict[str, Any], str | None]:
@@ -83,6 +84,37 @@ def test_a_field_is_named_without_what_was_tried(place: tuple[Any, ...], param: 
     error = invalid_input(RequestValidationError([{"type": "t", "loc": place, "msg": "wrong", "input": 1}]))
     _, body, _ = told(error)
     assert (body["param"], body["message"]) == (param, "wrong" if param is None else f"{param}: wrong")
+
+
+@pytest.mark.parametrize(
+    ("asked", "param", "message"),
+    [
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
+            "messages.0.content.0.text",
+            "string",
+        ),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "string"),
+        ({"messages": ["hi"]}, "messages.0", "dictionary"),
+    ],
+)
+def test_of_the_forms_that_a_value_may_have_the_nearest_is_told(asked: Any, param: str, message: str) -> None:
+    with pytest.raises(RequestValidationError) as raised:
+        read_chat(asked)
+    _, body, _ = told(invalid_input(raised.value))
+    assert (body["param"], body["message"]) == (param, f"{param}: Input should be a valid {message}")
+
+
+def test_what_a_server_behind_says_of_an_input_is_passed_on() -> None:
+    said = {"message": "too long", "type": "x", "param": "messages", "code": "context_length_exceeded"}
+    _, body, _ = told(InvalidInput("too long", detail=said))
+    assert body == {**said, "type": "invalid_request_error"}
+
+
+def test_an_error_of_a_job_has_its_id_as_clients_read_it() -> None:
+    headers = answer_of(describe(EndpointFailed("no")), {"X-Streamapp-Job-Id": "1"}).headers
+    assert headers["X-Request-Id"] == "1"
+    assert "X-Request-Id" not in answer_of(describe(Unauthorized("no")), {}).headers
 
 
 def test_an_error_in_a_stream_is_a_block_of_its_own() -> None:

@@ -7,7 +7,7 @@ what an endpoint has failed at would be run three times.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -34,7 +34,11 @@ def body_of(error: ErrorReport) -> dict[str, Any]:
     status = error.status_code
     type_ = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     message, param = _told_of(error)
-    return {"error": {"message": message, "type": type_, "param": param, "code": _CODES.get(status, error.code)}}
+    told = {"message": message, "type": type_, "param": param, "code": _CODES.get(status, error.code)}
+    match error.detail:
+        case {"message": str(), **said}:  # as a server behind this one has told it
+            told |= {name: said[name] for name in ("param", "code") if isinstance(said.get(name), str)}
+    return {"error": told}
 
 
 def block_of(error: ErrorReport) -> bytes:
@@ -46,6 +50,8 @@ def answer_of(error: ErrorReport, headers: Mapping[str, str]) -> Response:
     """Return the answer that an error is: an `ErrorAnswer`."""
     status = 400 if error.code.startswith(InvalidInput.code) else error.status_code
     told = {**error.response_headers, **headers}
+    if "X-Streamapp-Job-Id" in headers:
+        told["X-Request-Id"] = headers["X-Streamapp-Job-Id"]
     if status in _RETRIED or status >= 500:
         told[SHOULD_RETRY] = "true" if error.retryable else "false"
     return Response(told_as_json(body_of(error)), status, told, "application/json")
@@ -58,12 +64,23 @@ def _told_of(error: ErrorReport) -> tuple[str, str | None]:
     if error.code != InvalidInput.code:
         return error.message, None
     match error.detail:
-        case [{"loc": [*path], "msg": str(said)}, *_]:  # a list as pydantic makes it
+        case [{"loc": [*_], "msg": str()}, *_] as errors:  # as pydantic makes it
+            path, said = _furthest(errors)
             named = [str(part) for part in path if part not in _BESIDES]
             param = ".".join(part for part in named if _PART.fullmatch(part))
             return (said, param or None) if said.startswith(param) else (f"{param}: {said}", param)
     begins = _FIELD.match(error.message)
     return error.message, None if begins is None else begins[1]
+
+
+def _furthest(errors: Sequence[Any]) -> tuple[list[Any], str]:
+    """Return where the first thing is wrong, and what; of a value that may have several forms, of the nearest one."""
+    error, path = errors[0], [*errors[0]["loc"]]
+    if path and path[-1] in _BESIDES:
+        place = path[:-1]
+        tried = [each for each in errors if isinstance(each, dict) and [*each.get("loc", ())][: len(place)] == place]
+        error = max(tried, key=lambda each: len(each["loc"]))
+    return [*error["loc"]], error["msg"].partition(" or instance of ")[0]  # of a class, which no client knows
 
 
 class ErrorsTold:

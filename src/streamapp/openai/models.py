@@ -47,7 +47,7 @@ class Models:
         if not found:
             named = _listed(await _names_of(able))
             raise ModelNotFound(
-                f"the model {name[:80]!r} does not exist; write model={named}; what an app answers to it says by "
+                f"the model {name[:80]!r} does not exist; there are {named}; what an app answers to it says by "
                 "streamapp.OpenAI(model=...)"
             )
         return found[0]
