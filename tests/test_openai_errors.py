@@ -123,14 +123,31 @@ def test_an_error_in_a_stream_is_a_block_of_its_own() -> None:
     assert block.endswith(b"}\n\n")
 
 
+class Teller(streamapp.App):
+    openai = streamapp.OpenAI(text="llm")
+
+    @streamapp.endpoint("/hello")
+    def hello(self, name: str) -> str:
+        return name
+
+    @streamapp.endpoint("/v1/{kind}/own")
+    def own(self, kind: int) -> int:
+        return kind
+
+    @streamapp.endpoint("/v1/all/{rest:path}")
+    def all(self, rest: str, kind: int) -> int:
+        return kind
+
+
 def test_only_openais_paths_tell_errors_so() -> None:
-    class Teller(streamapp.App):
-        openai = streamapp.OpenAI(text="llm")
+    openais = ("/v1/completions", "/v1/embeddings", "/v1/", "/teller/v1/responses", "/v2/teller/openai/v1/responses")
+    others = ("/hello", "/v1/a/own", "/teller/v1/a/own/", "/v1/all/b/c", "/v1x", "/nowhere/v1/embeddings")
+    with serving(Teller) as client:
+        told = {path: "param" in client.post(path, json={}).json()["error"] for path in (*openais, *others)}
+    assert [path for path, is_openais in told.items() if is_openais] == list(openais)
 
-        @streamapp.endpoint("/hello")
-        def hello(self, name: str) -> str:
-            return name
 
+def test_a_wrong_key_is_told_so_at_paths_that_nothing_is_at() -> None:
     with serving(Teller, api_key="secret") as client:
-        refused = [client.post(path, json={}).json() for path in ("/v1/completions", "/hello", "/v1/embeddings")]
-    assert ["param" in refusal["error"] for refusal in refused] == [True, False, False]
+        refused = client.post("/v1/embeddings", json={}).json()["error"]
+    assert (refused["type"], refused["code"]) == ("authentication_error", "invalid_api_key")

@@ -173,12 +173,28 @@ class _Runpods:
 
 
 def _outer(runtime: Runtime) -> list[Middleware]:
-    patterns = [
-        re.escape(prefix) + f"/v1(?:{'|'.join(paths)}|{_MODELS}(?:/.*)?)"
-        for prefix, paths in _answered(runtime).items()
-    ]
+    own = "|".join(map(_matching, _paths_of_endpoints(runtime)))
+    patterns = []
+    for prefix, paths in _answered(runtime).items():
+        below = re.escape(prefix) + "/v1"
+        patterns += [f"{below}(?:{'|'.join(paths)}|{_MODELS}(?:/.*)?)", rf"(?!(?:{own})/?\Z){below}(?:/.*)?"]
     patterns += ["/v2/[^/]+/openai/v1/.+"] if _is_on_runpods(runtime) else []
     return [Middleware(ErrorsTold, paths=re.compile("|".join(patterns)))] if patterns else []
+
+
+def _paths_of_endpoints(runtime: Runtime) -> list[str]:
+    """Return where the apps' own endpoints are, whose errors are told as ever."""
+    first, *_ = runtime.served
+    named = [f"/{served.name}{spec.path}" for served in runtime.served for spec in served.endpoints]
+    return [path.rstrip("/") for path in (*(spec.path for spec in first.endpoints), *named)]
+
+
+def _matching(path: str) -> str:
+    """Return a pattern of the paths that an endpoint's is, in time that grows no faster than they do."""
+    parts = re.split(r"(\{.*?\})", path)
+    return "".join(
+        (".*" if part.endswith(":path}") else "[^/]+") if part[:1] == "{" else re.escape(part) for part in parts
+    )
 
 
 def _answered(runtime: Runtime) -> dict[str, list[str]]:

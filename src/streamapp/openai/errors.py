@@ -96,6 +96,6 @@ class ErrorsTold:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] == "http" and "/v1/" in scope["path"] and self._paths.fullmatch(path_in(scope)):
+        if scope["type"] == "http" and "/v1" in scope["path"] and self._paths.fullmatch(path_in(scope)):
             scope = {**scope, ERROR_ANSWER: answer_of}
         await self.app(scope, receive, send)
