@@ -82,6 +82,27 @@ async def test_what_comes_later_is_told_when_it_comes() -> None:
     assert client.body == f": open\ndata: 1\n\ndata: 2\n\n{END}"
 
 
+async def test_what_is_not_told_writes_nothing() -> None:
+    job, client = made(Preview({"step": 1})), Client()
+    answering = client.call(answer_for(job, asked(), SETTINGS))
+    await client.until(messages=1)
+    job.succeed(None)
+    await answering
+    assert client.body.removeprefix(": open\n") == END
+
+
+async def test_a_reader_that_the_producer_gave_up_is_cut_off() -> None:
+    job, client = Job(request(), SETTINGS.model_copy(update={"ahead_events": 1, "send_timeout_s": 0.01})), Client()
+    client.is_stuck_at = "http.response.body"
+    answering = client.call(answer_for(job, asked(), SETTINGS))
+    await client.until(": open")
+    for value in (1, 2):
+        await job.channel.aemit(to_event(value))
+    client.read_on()
+    await answering
+    assert client.ended_by == ["abort"]
+
+
 async def test_a_failure_before_the_first_event_is_an_error_of_its_own() -> None:
     job = made()
     job.fail(EndpointFailed("broken"))

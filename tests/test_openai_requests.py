@@ -86,9 +86,8 @@ def test_sampling_is_said_in_the_words_of_the_model() -> None:
 
 def test_a_completion_has_sixteen_tokens_where_nothing_is_said() -> None:
     assert read_completion({"prompt": "a"}).sampling() == {"max_tokens": 16}
-    assert read_completion({"prompt": "a", "max_tokens": 3, "logprobs": 0}).sampling() == {
-        **{"max_tokens": 3, "logprobs": 0}
-    }
+    said = {"max_tokens": 3, "logprobs": 0}
+    assert read_completion({"prompt": "a", **said}).sampling() == said
 
 
 @pytest.mark.parametrize(
