@@ -77,7 +77,7 @@ class Client(Answer):
 
     async def until(self, text: str = "", messages: int = 0) -> None:
         """Wait until the app has sent `text`, and so many messages."""
-        while text not in self.body or len(self.sent) < messages:
+        while len(self.sent) < messages or (text and text not in self.body):
             self._news.clear()
             await self._news.wait()
 

@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
 WHOLE = {
     *("text", "errors", "budget", "places", "jsontext", "settings", "media", "addresses", "fetch"),
-    *("session", "llm.cache", "llm.batching"),
+    *("session", "llm.sampling", "llm.cache", "llm.batching"),
     *(
         "jobs.content",
         "jobs.events",
@@ -41,6 +41,7 @@ WHOLE = {
     *("http.broadcast", "http.sites", "http.tokens", "http.pages"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live", "sockets.outbox", "fal.tokens"),
+    *("openai.asked", "openai.errors", "openai.upstream", "openai.answers"),
     *("follow", "webrtc.pieces", "webrtc.film", "webrtc.offers", "webrtc.bounds", "webrtc.signalling"),
 }
 REST_PERCENT = 90

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from tests import at_work
+from tests.asgi_client import Client
 from tests.served import blocks
 from tests.waiting import WAIT_S
 
@@ -26,6 +27,7 @@ from streamapp.fetch import MediaLimits
 from streamapp.inputs import InputReader
 from streamapp.jobs.events import to_event
 from streamapp.jobs.job import Job
+from streamapp.openai.answers import answer_for
 from streamapp.openai.asked import Asked
 from streamapp.openai.speech import Speech
 from streamapp.settings import Settings
@@ -260,6 +262,38 @@ def test_events_without_a_sound_end_as_a_failure(ask: Ask) -> None:
     assert telling.told(to_event(streamapp.Preview({"audio": wav(b"ab")}))) == b""
     with pytest.raises(NotEncodable, match="expected outputs that hold audio"):
         telling.ended(made("text"))
+
+
+async def test_who_does_not_read_is_cut_off(ask: Ask) -> None:
+    job, client = Job(at_work.request(), SETTINGS), Client()
+    client.is_stuck_at = "http.response.body"
+    job.channel.emit(to_event(chunk(b"abcd")), waits=False)
+    await client.call(answer_for(job, ask(), SETTINGS.model_copy(update={"send_timeout_s": 0.01})))
+    assert (client.ended_by, job.status) == (["abort"], "cancelled")
+
+
+async def test_a_reader_that_the_producer_gave_up_is_cut_off(ask: Ask) -> None:
+    job = Job(at_work.request(), SETTINGS.model_copy(update={"ahead_events": 1, "send_timeout_s": 0.01}))
+    client = Client()
+    client.is_stuck_at = "http.response.body"
+    job.channel.emit(to_event(chunk(b"abcd")), waits=False)
+    answering = client.call(answer_for(job, ask(), SETTINGS))
+    await client.until(messages=2)
+    for samples in (b"ef", b"gh"):
+        await job.channel.aemit(to_event(chunk(samples)))
+    client.read_on()
+    await answering
+    assert (client.ended_by, job.status) == (["abort"], "cancelled")
+
+
+async def test_a_sound_of_which_the_beginning_is_no_longer_kept_is_an_error(ask: Ask) -> None:
+    job = Job(at_work.request(is_detached=True), SETTINGS.model_copy(update={"behind_events": 1}))
+    for samples in (b"ab", b"cd", b"ef"):
+        job.channel.emit(to_event(chunk(samples)))
+    job.succeed(None)
+    client = Client()
+    await client.call(answer_for(job, ask(), SETTINGS))
+    assert (client.status, "not read in time" in client.body) == (500, True)
 
 
 class Speaker(streamapp.App):
