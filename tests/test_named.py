@@ -52,7 +52,8 @@ def test_tokens_are_told_as_the_guide_tells_them() -> None:
 
 def test_a_pause_is_passed_on_as_it_is() -> None:
     def pausing() -> Iterator[Any]:
-        yield Pause(text="", index=0)
+        nothing: Any = Pause(text="", index=0)
+        yield nothing
         yield from told()
 
     start, pause, *others = named(pausing())
