@@ -544,7 +544,8 @@ def test_a_session_of_the_guides_is_a_room_of_its_own_with_all_text_in_each_piec
         me = Member(socket)
         assert me.welcome["session_id"] != Member(other).welcome["session_id"]
         me.say("hi")
-        assert "You said: hi ".startswith(me.until("ai_message_partial")["content"])
+        partial = me.until("ai_message_partial")  # of those that it has not read the newest
+        assert partial["content"] == "".join(["You ", "said: ", "hi "][: partial["seq"]])
         assert me.until("ai_message_complete")["content"] == "You said: hi "
     with client.websocket_connect(f"/chat?session_id={me.welcome['session_id']}") as socket:
         assert [each["content"] for each in Member(socket).welcome["history"]] == ["hi", "You said: hi "]

@@ -113,7 +113,7 @@ def test_two_tabs_and_the_model_talk(url: str, tab: Opener) -> None:
     assert ann.contents()[-1] == "So do I.\n<b>Green</b> tea"
     ben.text.press_sequentially("It")
     expect(ann.page.locator("#writing")).to_have_text("Ben is writing")
-    ann.say("@Eliza I want a long holiday in a country where nobody knows me, and where I can read all day")
+    ann.say(f"@Eliza I want a holiday {'and another one ' * 100}")  # the answer comes for a while
     expect(ann.page.locator(".coming .content")).to_have_text(re.compile("^What would "))
     expect(ben.page.locator(".coming")).to_be_visible()
     expect(ann.page.locator("#announcer")).not_to_have_text(re.compile("Eliza"))
@@ -123,7 +123,6 @@ def test_two_tabs_and_the_model_talk(url: str, tab: Opener) -> None:
     expect(ben.page.locator("#announcer")).to_have_text("Eliza: You like tea.")
     assert ann.contents() == ben.contents()
     expect(ben.page.get_by_role("button", name="Stop")).to_be_hidden()
-    take_picture(ann.page)
     for page in (ann.page, ben.page):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.locator("summary").click()
