@@ -222,7 +222,15 @@ async def test_it_may_say_so_in_an_older_form(serve: Serve, body: Any) -> None:
     assert (await refusal(refuses(serve, "400 Bad Request", json.dumps(body).encode()))).message == "too long"
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"error": {"message": 1}}', b"{}", b'{"error": []}', b"\xff"])
+async def test_it_may_say_so_as_fastapi_does(serve: Serve) -> None:
+    body = {"detail": [{"loc": ["body", "top_k"], "msg": "too large"}]}
+    raised = await refusal(refuses(serve, "422 Unprocessable", json.dumps(body).encode()))
+    assert (type(raised), raised.message) == (InvalidInput, "body.top_k: too large")
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b'{"detail": [1]}', b'{"error": {"message": 1}}', b"{}", b'{"error": []}', b"\xff"]
+)
 async def test_a_refusal_that_says_nothing_has_words_of_ours(serve: Serve, body: bytes) -> None:
     raised = await refusal(refuses(serve, "400 Bad Request", body, "text/html"))
     assert raised.message == "the upstream refuses this input"
@@ -359,6 +367,31 @@ async def test_a_stream_is_passed_on_block_by_block(serve: Serve) -> None:
     server = streams(serve, chunk(f": ping\n\ndata: {json.dumps(first)}\n\n"), told(finish_reason="stop"), DONE)
     passed = [block async for block in model_of(server).forward("/chat/completions", {"stream": True})]
     assert passed == [first, {"choices": [{"index": 0, "finish_reason": "stop"}]}]
+
+
+async def test_what_is_odd_in_a_stream_is_passed_on_as_long_as_its_ends_are_known(serve: Serve) -> None:
+    odd = [
+        {"choices": None},
+        {"choices": [{"delta": {"tool_calls": [{"function": 1}]}, "logprobs": 1}], "usage": "none"},
+    ]
+    server = streams(serve, *(chunk(f"data: {json.dumps(each)}\n\n") for each in odd), DONE)
+    assert [block async for block in model_of(server).forward("/chat/completions", {"stream": True})] == odd
+
+
+async def test_nulls_for_what_is_not_there_are_taken(serve: Serve) -> None:
+    call = {"index": 0, "id": "c1", "function": None}
+    logprobs = {"content": [{"token": "x", "logprob": -1, "top_logprobs": None}]}
+    server = streams(
+        serve, chunk('data: {"choices": null}\n\n'), told(delta={"tool_calls": [call]}, logprobs=logprobs), DONE
+    )
+    token, ending = await chatted(server)
+    assert (token["top_logprobs"], ending["tool_calls"][0]["function"]["name"]) == ([], "")
+
+
+async def test_an_error_with_status_200_is_one(serve: Serve) -> None:
+    body = {"error": {"message": "too long", "code": 400}}
+    with pytest.raises(InvalidInput, match="too long"):
+        await anext(model_of(refuses(serve, "200 OK", json.dumps(body).encode())).forward("/chat/completions", {}))
 
 
 @pytest.mark.parametrize(
@@ -557,7 +590,8 @@ def test_the_stock_client_asks_a_model_behind_another_server(stock: openai.OpenA
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_what_the_server_behind_says_of_an_input_the_stock_client_raises(stock: openai.OpenAI, streams: bool) -> None:
-    with pytest.raises(openai.BadRequestError, match="too long"):
+    with pytest.raises(openai.BadRequestError, match="too long") as raised:
         stock.chat.completions.create(
             model="before", messages=[{"role": "user", "content": "too long"}], stream=streams
         )
+    assert (raised.value.param, raised.value.code) == ("messages", "invalid_input")

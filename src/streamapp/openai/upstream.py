@@ -65,7 +65,7 @@ class _Likely(BaseModel):
 
 
 class _Chosen(_Likely):
-    top_logprobs: list[_Likely] = []
+    top_logprobs: list[_Likely] | None = None
 
 
 class _LogProbs(BaseModel):
@@ -97,7 +97,7 @@ class _Function(BaseModel):
 class _Call(BaseModel):
     index: int | None = None
     id: str | None = None
-    function: _Function = _Function()
+    function: _Function | None = None
 
 
 class _Delta(BaseModel):
@@ -105,11 +105,16 @@ class _Delta(BaseModel):
     tool_calls: list[_Call] | None = None
 
 
-class _Choice(BaseModel):
+class _Going(BaseModel):
+    """Hold of a choice whether it goes on."""
+
     index: int = 0
+    finish_reason: str | None = None
+
+
+class _Choice(_Going):
     text: str | None = None
     delta: _Delta | None = None
-    finish_reason: str | None = None
     logprobs: _LogProbs | None = None
 
 
@@ -119,12 +124,22 @@ class _Usage(BaseModel):
     total_tokens: int | None = None
 
 
-class _Block(BaseModel):
-    """Hold what is read of a block; in what is passed on all the rest stays."""
+class _Passed(BaseModel):
+    """Hold what is read of what is passed on, in which all the rest stays."""
 
-    choices: list[_Choice] = []
+    choices: list[_Going] | None = None
+    error: Any = None
+
+
+class _Block(BaseModel):
+    """Hold what is read of a block whose tokens are told."""
+
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
+
+
+P = TypeVar("P", _Passed, _Block)
 
 
 class Decoder:
@@ -183,7 +198,7 @@ class _Made:
         self._texts.append(text)
         chosen = choice.logprobs.chosen() if choice.logprobs is not None else []
         for n, each in enumerate(chosen, 1):
-            tops: list[LogProb] = [{"text": top.token, "logprob": top.logprob} for top in each.top_logprobs]
+            tops: list[LogProb] = [{"text": top.token, "logprob": top.logprob} for top in each.top_logprobs or ()]
             told = text if n == len(chosen) else ""
             yield {"text": told, "index": choice.index, "logprob": each.logprob, "top_logprobs": tops}
         if text and not chosen:
@@ -195,8 +210,9 @@ class _Made:
             call = {"id": part.id, "type": "function", "function": {"name": "", "arguments": ""}}
             self._places[part.index] = call
             self._calls.append(call)
-        call["function"]["name"] += part.function.name or ""
-        call["function"]["arguments"] += part.function.arguments or ""
+        if part.function is not None:
+            call["function"]["name"] += part.function.name or ""
+            call["function"]["arguments"] += part.function.arguments or ""
 
     def ending(self, index: int, usage: _Usage | None) -> "Ending":
         """Return the end; a reason that is none of ours is that the model has stopped."""
@@ -305,11 +321,11 @@ class Upstream:
         asked = {**body, "model": named if named in models else await self._first_model()}
         async with self._asked("POST", path, asked) as response:
             if body.get("stream"):
-                async with aclosing(self._blocks(response)) as blocks:
+                async with aclosing(self._blocks(response, _Passed)) as blocks:
                     async for block, _ in blocks:
                         yield block
             else:
-                yield await self._document(response)
+                yield self._checked(await self._document(response), _Passed)[0]
 
     async def _first_model(self) -> str:
         models = await self.models()
@@ -323,16 +339,16 @@ class Upstream:
         body = {"model": await self._first_model(), **given, **streams}
         choices: dict[int, _Made] = {}
         usage: _Usage | None = None
-        async with self._asked("POST", path, body) as response, aclosing(self._blocks(response)) as blocks:
+        async with self._asked("POST", path, body) as response, aclosing(self._blocks(response, _Block)) as blocks:
             async for _, block in blocks:
                 usage = block.usage or usage
-                for choice in block.choices:
+                for choice in block.choices or ():
                     for token in choices.setdefault(choice.index, _Made()).take(choice):
                         yield token
         for index, made in sorted(choices.items()):
             yield made.ending(index, usage if index == max(choices) else None)
 
-    async def _blocks(self, response: httpx.Response) -> AsyncGenerator[tuple[dict[str, Any], _Block]]:
+    async def _blocks(self, response: httpx.Response, model: type[P]) -> AsyncGenerator[tuple[dict[str, Any], P]]:
         """Yield the blocks of a stream, which has ended at `[DONE]`, or where each choice has said why."""
         if _content_type(response) != "text/event-stream":
             raise self._failed("it answers with no stream", "the upstream does not stream", retryable=False)
@@ -341,11 +357,8 @@ class Upstream:
             for data in decoder.feed(chunk):
                 if data == b"[DONE]":
                     return
-                raw = await self._json(data)
-                block = self._read_as(_Block, raw)
-                if block.error:
-                    raise self._told_in_stream(raw)
-                for choice in block.choices:
+                raw, block = self._checked(await self._json(data), model)
+                for choice in block.choices or ():
                     (goes_on.add if choice.finish_reason is None else goes_on.discard)(choice.index)
                 yield raw, block
             if decoder.size > _MAX_BYTES:
@@ -367,6 +380,13 @@ class Upstream:
         if not isinstance(read, dict):
             raise self._unreadable()
         return read
+
+    def _checked(self, raw: dict[str, Any], model: type[P]) -> tuple[dict[str, Any], P]:
+        """Return what came, and what it says; an error may come with status 200, and in the midst of a stream."""
+        read = self._read_as(model, raw)
+        if read.error:
+            raise self._told_in_answer(raw)
+        return raw, read
 
     def _read_as(self, model: type[M], read: dict[str, Any]) -> M:
         try:
@@ -419,7 +439,7 @@ class Upstream:
         retry_after_s = int(wait) if re.fullmatch(r"[0-9]{1,6}", wait) else None
         return self._error(response.status_code, body, retry_after_s)
 
-    def _told_in_stream(self, block: Mapping[str, Any]) -> StreamAppError:
+    def _told_in_answer(self, block: Mapping[str, Any]) -> StreamAppError:
         error = block["error"]
         code = error.get("code") if isinstance(error, dict) else None
         return self._error(code if type(code) is int else 500, block)
@@ -451,6 +471,10 @@ class Upstream:
         if isinstance(body, dict) and error is None:  # older ones of vLLM
             error = body if body.get("object") == "error" else None
         said = error.get("message") if isinstance(error, dict) else error
+        if error is None and isinstance(body, dict):  # FastAPI's
+            match body.get("detail"):
+                case [{"loc": [*path], "msg": str(wrong)}, *_]:
+                    said = f"{'.'.join(map(str, path))}: {wrong}"
         if not isinstance(said, str) or (self._api_key is not None and self._api_key in said):
             return None
         return said[:_MAX_SAID]
