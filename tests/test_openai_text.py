@@ -47,7 +47,7 @@ class Elsewhere(ScriptedModel):
         if body.get("prompt") == "too long":
             raise InvalidInput("prompt: too long")
         for n in range(2 if body.get("stream") else 1):
-            yield {"id": f"cmpl-{n}", "model": "theirs", "path": path, "asked": body}
+            yield {"id": [n], "model": "theirs", "path": path, "asked": body}
 
     async def models(self) -> list[str]:
         return ["theirs"]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _FINGERPRINT = "fp_streamapp"
 CHAT, COMPLETIONS = "/chat/completions", "/completions"
+_PREFIXES = {CHAT: "chatcmpl", COMPLETIONS: "cmpl"}  # of ids
 
 
 @runtime_checkable
@@ -79,7 +80,7 @@ class Text:
             RequestValidationError: a field is not as documented, or cannot be honoured.
         """
         if forwards:
-            telling: Any = _Forwarded(job_id, name)
+            telling: Any = _Forwarded(f"{_PREFIXES[path]}-{job_id}", name)
             return Asked(self.specs[path], {"asked": {"path": path, "body": given}}, telling, bool(given.get("stream")))
         body = read_chat(given) if path == CHAT else read_completion(given)
         telling = _Chat(job_id, name, body) if isinstance(body, ChatBody) else _Completion(job_id, name, body)
@@ -111,8 +112,9 @@ def _model_of(app: App, attribute: str) -> Any:
     model = getattr(app, attribute, None)
     if not (hasattr(model, "stream") and hasattr(model, "chat")):
         raise DefinitionError(
-            f"{type(app).__qualname__}: OpenAI(text={attribute!r}) is answered by self.{attribute}, which is a "
-            f"{type(model).__name__}; in setup write self.{attribute} = streamapp.llm.Engine(model, tokenizer)"
+            f"{type(app).__qualname__}: OpenAI(text={attribute!r}) is answered by self.{attribute}, which "
+            f"{'is not set' if model is None else f'is a {type(model).__name__}'}; in setup write self.{attribute} = "
+            "streamapp.llm.Engine(model, tokenizer), or streamapp.Upstream(url)"
         )
     return model
 
@@ -210,10 +212,10 @@ class _Told:
         name: the model's.
     """
 
-    prefix, object, whole_object = "", "", ""
+    path, object, whole_object = "", "", ""
 
     def __init__(self, job_id: str, name: str, body: ChatBody | CompletionBody) -> None:
-        self._head = {"id": f"{self.prefix}-{job_id}", "created": int(time.time()), "model": name}
+        self._head = {"id": f"{_PREFIXES[self.path]}-{job_id}", "created": int(time.time()), "model": name}
         self._n = body.n or 1
         self._includes_usage = body.includes_usage
         self._usages: dict[int, Usage] = {}
@@ -269,7 +271,7 @@ class _Told:
 
 
 class _Chat(_Told):
-    prefix, object, whole_object = "chatcmpl", "chat.completion.chunk", "chat.completion"
+    path, object, whole_object = CHAT, "chat.completion.chunk", "chat.completion"
 
     def __init__(self, job_id: str, name: str, body: ChatBody) -> None:
         super().__init__(job_id, name, body)
@@ -310,7 +312,7 @@ class _Chat(_Told):
 
 
 class _Completion(_Told):
-    prefix, object, whole_object = "cmpl", "text_completion", "text_completion"
+    path, object, whole_object = COMPLETIONS, "text_completion", "text_completion"
 
     def __init__(self, job_id: str, name: str, body: CompletionBody) -> None:
         super().__init__(job_id, name, body)
@@ -340,9 +342,8 @@ class _Completion(_Told):
 class _Forwarded:
     """Pass on what another server tells, under our ids and names."""
 
-    def __init__(self, job_id: str, name: str) -> None:
-        self._job_id = job_id
-        self._name = name
+    def __init__(self, id: str, name: str) -> None:
+        self._ours = {"id": id, "model": name}
 
     def told(self, event: Event) -> bytes:
         """Return a chunk."""
@@ -358,9 +359,7 @@ class _Forwarded:
         return Response(encode(self._named(job.result)), media_type="application/json")
 
     def _named(self, event: Event) -> dict[str, Any]:
-        told: dict[str, Any] = event.json()
-        prefix = str(told.get("id", "")).partition("-")[0] or "chatcmpl"
-        return {**told, "id": f"{prefix}-{self._job_id}", "model": self._name}
+        return {**event.json(), **self._ours}
 
 
 def _choice(
