@@ -246,7 +246,13 @@ def test_log_probabilities_are_told_where_they_were_asked_for() -> None:
     a = ids("a")[0]
     rows = [{"token": a, "text": "a", "logprob": -0.5}, {"token": 65, "text": LETTERS.decode([65]), "logprob": -2.0}]
     assert plain == {"text": "a", "token": a, "index": 0}
-    assert told == {**plain, "logprob": -0.5, "top_logprobs": rows}
+    assert told == {**plain, "logprob": -0.5, "own_text": "a", "top_logprobs": rows}
+
+
+def test_a_token_that_decides_no_text_has_its_own_where_no_others_are_told() -> None:
+    engine, _ = saying("ab")
+    first, *_ = engine.stream("x", logprobs=0, stop="abc")
+    assert (first["text"], first["own_text"], first["top_logprobs"]) == ("", "a", [])
 
 
 def test_what_is_left_to_the_model_is_what_its_config_says() -> None:

@@ -127,11 +127,11 @@ def test_tools_that_may_not_be_called_are_not_offered(client: TestClient) -> Non
 def test_tokens_that_decide_no_text_are_told_for_their_logprobs_alone() -> None:
     class Held(ScriptedModel):
         def _token(self, place: int, word: str, index: int, logprobs: int | None) -> dict[str, Any]:
-            return {**super()._token(place, word, index, logprobs), "text": ""}
+            return {**super()._token(place, word, index, logprobs), "text": "", "own_text": word}
 
     with serving(app_of(Held("a b"))) as client:
         assert len(chat(client)) == 2
-        told = [chunk["choices"][0]["logprobs"] for chunk in chat(client, logprobs=True, top_logprobs=1)]
+        told = [chunk["choices"][0]["logprobs"] for chunk in chat(client, logprobs=True)]
         assert [entry["token"] for each in told if each for entry in each["content"]] == ["a ", "b"]
         assert [chunk["choices"][0]["text"] for chunk in chunks(client, prompt="x", echo=True)] == ["x", ""]
 

@@ -278,6 +278,7 @@ class Engine:
         token = Token(text=text, token=chosen.id, index=index)
         if chosen.logprob is not None:
             token["logprob"] = chosen.logprob
+            token["own_text"] = self._decode([chosen.id])
             token["top_logprobs"] = [
                 LogProb(token=other, text=self._decode([other]), logprob=logprob)
                 for other, logprob in chosen.alternatives

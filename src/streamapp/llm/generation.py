@@ -236,8 +236,9 @@ class Token(TypedDict, total=False):
     #: its id, which an upstream does not tell
     token: int
     index: int
-    #: where they were asked for
+    #: where they were asked for; of the token alone, which may be no more than a part of a character
     logprob: float
+    own_text: str
     top_logprobs: list[LogProb]
 
 

@@ -24,7 +24,7 @@ from .asked import Asked
 from .requests import ChatBody, CompletionBody, read_chat, read_completion
 
 if TYPE_CHECKING:
-    from ..llm.generation import Ending, LogProb, Token, Usage
+    from ..llm.generation import Ending, Token, Usage
 
 _FINGERPRINT = "fp_streamapp"
 CHAT, COMPLETIONS = "/chat/completions", "/completions"
@@ -384,7 +384,7 @@ def _chat_logprobs(tokens: "Iterable[Token]") -> dict[str, Any]:
 
     def of(token: "Token") -> dict[str, Any]:
         top = [entry(each["text"], each["logprob"]) for each in token.get("top_logprobs", ())]
-        return {**entry(_own_text(token), token["logprob"]), "top_logprobs": top}
+        return {**entry(token.get("own_text", token["text"]), token["logprob"]), "top_logprobs": top}
 
     return {"content": [of(token) for token in tokens], "refusal": None}
 
@@ -395,14 +395,8 @@ def _completion_logprobs(tokens: "Sequence[Token]", offset: int) -> dict[str, An
         offsets.append(offset)
         offset += len(token["text"])
     return {
-        "tokens": [_own_text(token) for token in tokens],
+        "tokens": [token.get("own_text", token["text"]) for token in tokens],
         "token_logprobs": [token["logprob"] for token in tokens],
         "top_logprobs": [{each["text"]: each["logprob"] for each in token.get("top_logprobs", ())} for token in tokens],
         "text_offset": offsets,
     }
-
-
-def _own_text(token: "Token") -> str:
-    """Return a token's own text, which is not what is decided with it."""
-    alternatives: Sequence[LogProb] = token.get("top_logprobs", ())
-    return next((each["text"] for each in alternatives if each["token"] == token.get("token")), token["text"])

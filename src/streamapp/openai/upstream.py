@@ -200,7 +200,8 @@ class _Made:
         for n, each in enumerate(chosen, 1):
             tops: list[LogProb] = [{"text": top.token, "logprob": top.logprob} for top in each.top_logprobs or ()]
             told = text if n == len(chosen) else ""
-            yield {"text": told, "index": choice.index, "logprob": each.logprob, "top_logprobs": tops}
+            own: Token = {"logprob": each.logprob, "own_text": each.token, "top_logprobs": tops}
+            yield {"text": told, "index": choice.index, **own}
         if text and not chosen:
             yield {"text": text, "index": choice.index}
 

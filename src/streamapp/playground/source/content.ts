@@ -135,7 +135,7 @@ function unique(contents: Content[]): Content[] {
 const TEXT_KEYS = ["token", "text", "delta"] as const;
 // What language models say besides.
 const TOKEN_KEYS = new Set<string>([
-  ...TEXT_KEYS, "token_id", "index", "generated_tokens", "is_complete", "logprob", "top_logprobs", "finish_reason", "tool_calls", "usage",
+  ...TEXT_KEYS, "token_id", "index", "generated_tokens", "is_complete", "logprob", "own_text", "top_logprobs", "finish_reason", "tool_calls", "usage",
 ]);
 
 /** A piece of a text, or all of it; where that is not said, a piece that equals what came so far is. */
