@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Any
 
+import httpx
 import litellm
 
 BASE = {"api_base": os.environ["OPENAI_BASE_URL"], "api_key": os.environ["OPENAI_API_KEY"], "max_retries": 0}
@@ -73,6 +74,20 @@ def speaks() -> Any:
     return answer.read().decode()
 
 
+def models() -> Any:
+    return litellm.get_valid_models(
+        check_provider_endpoint=True, custom_llm_provider="openai", api_key=BASE["api_key"], api_base=BASE["api_base"]
+    )
+
+
+def leaves() -> Any:
+    stream = chat("count", stream=True)
+    next(stream)
+    stream.completion_stream.close()
+    url = BASE["api_base"].removesuffix("/v1") + "/left"
+    return httpx.post(url, headers={"Authorization": f"Bearer {BASE['api_key']}"}, timeout=20).json()
+
+
 def errors() -> Any:
     return [
         told(chat, "one", model="openai/nowhere"),
@@ -83,5 +98,5 @@ def errors() -> Any:
     ]
 
 
-CALLS = (chats, streams, stops, logprobs, calls, completes, pictures, speaks, errors)
+CALLS = (chats, streams, stops, logprobs, calls, completes, pictures, speaks, models, leaves, errors)
 json.dump({call.__name__: call() for call in CALLS}, sys.stdout)

@@ -1,11 +1,12 @@
 """What OpenAI's clients are tried against: a language model that says again what it hears, a painter, a speaker."""
 
 import io
+import queue
 import random
-import threading
 import time
 import wave
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import PIL.Image
@@ -20,7 +21,7 @@ class Echo:
     name = "echo"
 
     def __init__(self) -> None:
-        self.left = threading.Semaphore(0)
+        self.left: queue.Queue[int] = queue.Queue()
 
     def chat(self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Any] = (), **sampling: Any) -> Any:
         if tools:
@@ -68,12 +69,17 @@ class Echo:
             yield {"text": "".join(told), "index": index, "finish_reason": reason, "usage": usage}
 
     def _counting(self) -> Iterator[Any]:
+        made = 0
         try:
-            for number in range(10**6):
-                yield {"text": f"{number} ", "token": number, "index": 0}
-                time.sleep(0.01)
+            while True:
+                made += 1
+                yield {"text": f"{made} ", "token": made, "index": 0}
+                with suppress(streamapp.Cancelled):  # the next one is made as soon as the client has left
+                    while True:
+                        streamapp.current_stream().check()
+                        time.sleep(0.001)
         finally:
-            self.left.release()
+            self.left.put(made)
 
     def _calling(self, name: str) -> Any:
         call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": '{"city": "Bern"}'}}
@@ -108,8 +114,9 @@ class Clients(streamapp.App):
             yield {"start_s": place, "audio": streamapp.Audio(_wav(word.encode() * 2))}
 
     @streamapp.endpoint("/left")
-    def left(self) -> bool:
-        return self.llm.left.acquire(timeout=10)
+    def left(self) -> int:
+        """Return how many tokens were made for a client that has left after the first."""
+        return self.llm.left.get(timeout=10)
 
 
 def _wav(samples: bytes) -> bytes:

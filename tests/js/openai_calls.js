@@ -10,6 +10,7 @@ const [words, once] = [provider("echo"), { maxRetries: 0 }];
 const said = (content) => [{ role: "user", content }];
 const chat = (content, more = {}) => client.chat.completions.create({ model: "echo", messages: said(content), ...more });
 const told = (error) => [error.constructor.name, error.status ?? error.statusCode ?? null, error.code ?? null, error.param ?? null];
+const left = async () => (await fetch(new URL("/left", baseURL), { method: "POST", headers: { Authorization: `Bearer ${apiKey}` } })).json();
 const schema = { type: "object", properties: { city: { type: "string" } } };
 
 const read = async (stream) => {
@@ -60,7 +61,7 @@ const calls = {
   async leaves() {
     const stream = await chat("count", { stream: true });
     for await (const _ of stream) break;
-    return fetch(new URL("/left", baseURL), { method: "POST", headers: { Authorization: `Bearer ${apiKey}` } }).then((answer) => answer.json());
+    return left();
   },
   errors: () =>
     Promise.all([
@@ -87,6 +88,12 @@ const calls = {
   async aiDraws() {
     const { images } = await generateImage({ model: provider.imageModel("echo"), prompt: "red", n: 2, size: "16x16", ...once });
     return images.map((image) => image.mediaType);
+  },
+  async aiLeaves() {
+    const leaving = new AbortController();
+    const { textStream } = streamText({ model: words, prompt: "count", abortSignal: leaving.signal, ...once });
+    for await (const _ of textStream) leaving.abort();
+    return left();
   },
   aiErrors: () =>
     Promise.all([
