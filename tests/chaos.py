@@ -175,6 +175,49 @@ async def _answers(client: AsyncClient, i: int) -> int:
     return session.reconnects
 
 
+def turns(quick: bool) -> dict[str, Any]:
+    """Jobs that take turns, through a proxy that cuts them so; some readers are slow, leave, or never read: each hears
+    its own, all once, in order, and nothing of a job stays.
+    """
+    count, deaf = 60 if quick else 600, 4
+    draw = random.Random(SEED)
+
+    async def all_of(url: str) -> list[int]:
+        async with AsyncClient(url, patience_s=60) as client:
+
+            async def read(i: int) -> int:
+                numbers, pause_s = [], draw.choice([0, 0, 0, 0.002])
+                leaves_at = draw.choice([None, None, None, 5])
+                async with await client.stream("/numbers", {"who": i, "n": 60}) as stream:
+                    async for event in stream:
+                        assert event.data["who"] == i, f"stream {i}: {event.data}"
+                        if event.name == "output":
+                            numbers.append(event.data["n"])
+                            await asyncio.sleep(pause_s)
+                        if len(numbers) == leaves_at:
+                            break
+                assert numbers == list(range(leaves_at or 60)), f"stream {i}: {numbers}"
+                return stream.reconnects
+
+            return await in_parallel(count, 50, read)
+
+    limits = {"STREAMAPP_AHEAD_EVENTS": "8", "STREAMAPP_SEND_TIMEOUT_S": "2"}
+    with (
+        serving(str(APP.with_name("by_turns.py")), **limits) as server,
+        cutting(server.port, seed=SEED, cut=1, most_bytes=20_000) as proxy,
+        ExitStack() as held,
+    ):
+        for i in range(deaf):
+            held.enter_context(server.connect("/numbers", {"who": -1 - i, "n": 100_000}))
+        reconnects = asyncio.run(all_of(f"http://127.0.0.1:{proxy.port}"))
+        held.close()
+        until(lambda: server.usage()["open"] == 0, "the code of all jobs has returned")
+        usage = server.usage()
+    assert usage["started"] == count + deaf, f"{usage['started']} jobs for {count + deaf} streams"
+    shown = {"cuts": proxy.cuts, "reconnects": sum(reconnects), "at a time": usage["most open"]}
+    return {"streams": count, "deaf": deaf, **shown, "lost, doubled, moved": 0}
+
+
 def leaving(quick: bool) -> dict[str, Any]:
     """Clients that leave mid-stream, half by FIN and half by RST: nothing of them stays."""
     count = 100 if quick else 1000
@@ -573,6 +616,7 @@ def _check(endpoint: str, n: int, outputs: Any) -> None:
 SCENARIOS = (
     cut_streams,
     cut_sessions,
+    turns,
     leaving,
     deaf_readers,
     deaf_members,
