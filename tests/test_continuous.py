@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.small_models import one_thread  # noqa: F401 - a fixture
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from streamapp.errors import DefinitionError, GpuFailed, InvalidInput, OutOfMemory, StreamAppError, Unavailable
@@ -69,6 +69,10 @@ def sampled(**sampling: Any) -> Running:
 def run(backend: Continuous, *sequences: Running) -> None:
     for sequence in sequences:
         backend.add(sequence)
+    end(backend, *sequences)
+
+
+def end(backend: Continuous, *sequences: Running) -> None:
     while any(sequence.finish_reason is None and sequence.error is None for sequence in sequences):
         backend.step()
 
@@ -93,8 +97,9 @@ def held(backend: Continuous) -> list[int]:
     return [len(each) for each in (scheduler.active_requests, scheduler.waiting_requests, *tables, *ours)]
 
 
-def failing_once(model: LlamaForCausalLM, error: BaseException) -> None:
+def failing_once(model: LlamaForCausalLM, error: BaseException, *, when: threading.Event | None = None) -> None:
     def forward(*arguments: Any, **named: Any) -> Any:
+        assert when is None or when.wait(WAIT_S)
         del model.forward
         raise error
 
@@ -236,8 +241,11 @@ def test_when_it_fails_all_hear_that_they_may_try_again_and_the_next_user_is_ser
     told: type[StreamAppError],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    failing_once(model, error)
-    run(backend, *(sequences := [greedy(i) for i in range(3)]))
+    failing_once(model, error, when=(are_added := threading.Event()))
+    for sequence in (sequences := [greedy(i) for i in range(3)]):
+        backend.add(sequence)
+    are_added.set()
+    end(backend, *sequences)
     assert [type(sequence.error) for sequence in sequences] == [told] * 3
     assert all(sequence.error and sequence.error.retryable for sequence in sequences)  # type: ignore[attr-defined]
     run(backend, after := greedy(1))
