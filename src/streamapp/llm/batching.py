@@ -22,7 +22,7 @@ import torch
 
 from ..errors import DefinitionError, is_out_of_memory
 from ..process.logs import logger
-from .cache import INSTEAD, RowCache, named, room
+from .cache import INSTEAD, RowCache, name_of, room
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -143,10 +143,10 @@ class Batching:
         except Exception as error:  # the model's, which takes no such cache
             if isinstance(error, DefinitionError) or is_out_of_memory(error):
                 raise
-            raise DefinitionError(f"{named(model)} takes no cache of rows ({error!r:.200}); {INSTEAD}") from error
+            raise DefinitionError(f"{name_of(model)} takes no cache of rows ({error!r:.200}); {INSTEAD}") from error
         logger.info(
             "%s: room for %d sequences of %d tokens in %.0f MiB of %s",
-            *(named(model), max_sequences, self.max_length, self._cache.nbytes / 2**20, model.device),
+            *(name_of(model), max_sequences, self.max_length, self._cache.nbytes / 2**20, model.device),
         )
 
     @torch.inference_mode()
@@ -167,7 +167,7 @@ class Batching:
         expected = alone[[len(row.tokens) - 1 for row in rows]]
         tolerance = 1e-3 if self._model.dtype == torch.float32 else 0.1  # what rounding makes of another order of sums
         if not (logits - expected).abs().max() <= tolerance * (expected.max() - expected.min()):
-            raise DefinitionError(f"{named(self._model)} makes other tokens beside others than alone; {INSTEAD}")
+            raise DefinitionError(f"{name_of(self._model)} makes other tokens beside others than alone; {INSTEAD}")
         for row in rows:
             self._free(row, is_sound=False)
         return int(alone.shape[-1])

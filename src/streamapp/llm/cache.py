@@ -57,14 +57,14 @@ class RowCache(Cache):  # type: ignore[misc] # transformers' own, which is not t
         model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), past_key_values=own, use_cache=True)
         both = [layer.keys for layer in own.layers], [layer.values for layer in own.layers]
         if any(len({(one.shape, one.dtype, one.device) for one in tensors}) != 1 for tensors in both):
-            raise DefinitionError(f"the layers of {named(model)} differ in shape or device; {INSTEAD}")
+            raise DefinitionError(f"the layers of {name_of(model)} differ in shape or device; {INSTEAD}")
         shapes = [(len(tensors), rows, tensors[0].shape[1], length, tensors[0].shape[3]) for tensors in both]
         try:
             return cls(*(tensors[0].new_zeros(shape) for tensors, shape in zip(both, shapes, strict=True)))
         except RuntimeError as error:  # torch's, of a device or of the machine
             size = sum(math.prod(shape) * one[0].itemsize for one, shape in zip(both, shapes, strict=True))
             raise DefinitionError(
-                f"{rows} sequences of {length} tokens of {named(model)} take {size / 2**20:,.0f} MiB, which "
+                f"{rows} sequences of {length} tokens of {name_of(model)} take {size / 2**20:,.0f} MiB, which "
                 f"{model.device} does not have; write a smaller max_sequences or max_length"
             ) from error
 
@@ -154,22 +154,22 @@ def room(model: PreTrainedModel, max_length: int | None) -> int:
     """
     config = model.config.get_text_config(decoder=True)
     if model.config.is_encoder_decoder:
-        raise DefinitionError(f"{named(model)} has an encoder; {INSTEAD}")
+        raise DefinitionError(f"{name_of(model)} has an encoder; {INSTEAD}")
     if config._attn_implementation not in _ATTENTION:
         raise DefinitionError(
-            f"{named(model)} has attention {config._attn_implementation!r}, which takes no mask for each row; "
+            f"{name_of(model)} has attention {config._attn_implementation!r}, which takes no mask for each row; "
             'load it with attn_implementation="sdpa"'
         )
     reads = _reads(config)
     length = min(reads, _MOST_BY_DEFAULT) if max_length is None else max_length
     if not _FEWEST <= length <= reads:
-        raise DefinitionError(f"Expected max_length of {named(model)} from {_FEWEST} to {reads}, got {max_length!r}")
+        raise DefinitionError(f"Expected max_length of {name_of(model)} from {_FEWEST} to {reads}, got {max_length!r}")
     for layer in DynamicCache(config=config).layers:
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-            raise DefinitionError(f"{named(model)} keeps other things than keys and values ({layer}); {INSTEAD}")
+            raise DefinitionError(f"{name_of(model)} keeps other things than keys and values ({layer}); {INSTEAD}")
         if getattr(layer, "sliding_window", length) < length:
             raise DefinitionError(
-                f"{named(model)} looks back {layer.sliding_window} tokens only, and max_length is {length}; "
+                f"{name_of(model)} looks back {layer.sliding_window} tokens only, and max_length is {length}; "
                 f"write max_length={layer.sliding_window}, or {INSTEAD.removeprefix('write ')}"
             )
     return length
@@ -184,6 +184,6 @@ def _reads(config: PreTrainedConfig) -> int:
     return int(reads)
 
 
-def named(model: PreTrainedModel) -> str:
+def name_of(model: PreTrainedModel) -> str:
     """Return what to call a model in messages."""
     return str(model.config.name_or_path or type(model).__name__)

@@ -28,12 +28,8 @@ _DONE = b"data: [DONE]\n\n"
 def answer_for(job: Job, asked: Asked, settings: Settings) -> Response:
     """Return the answer to a request whose job this is."""
     if asked.answer is not None:
-        answer = asked.answer(job, settings)
-    elif asked.streams:
-        answer = ToldStream(job, settings, asked)
-    else:
-        answer = ToldResult(job, settings, asked)
-    return answer
+        return asked.answer(job, settings)
+    return ToldStream(job, settings, asked) if asked.streams else ToldResult(job, settings, asked)
 
 
 async def _told(asked: Asked, tell: Callable[..., Any], given: Any) -> Any:

@@ -75,7 +75,7 @@ class Model:
     @property
     def name(self) -> str:
         """Return what clients call it; of a language model that says it itself not before `setup` has returned."""
-        own = None if self.text is None else getattr(getattr(self.served.app, str(self.said.text), None), "name", None)
+        own = getattr(self._text_model, "name", None)
         return self.said.model or (own if isinstance(own, str) and own else self.served.name)
 
     async def names(self) -> Sequence[str]:
@@ -84,10 +84,15 @@ class Model:
         Raises:
             StreamAppError: that does not answer.
         """
-        model = None if self.text is None else getattr(self.served.app, str(self.said.text), None)
+        model = self._text_model
         if self.said.model is None and isinstance(model, Forwards):
             return await model.models()
         return [self.name]
+
+    @property
+    def _text_model(self) -> object:
+        """What `setup` has set, if it has."""
+        return None if self.said.text is None else getattr(self.served.app, self.said.text, None)
 
 
 def paths_said(app: type[App]) -> list[str]:

@@ -256,10 +256,8 @@ def _read(kind: type[B], given: Mapping[str, Any]) -> B:
 
 
 def _plain(message: _Message, place: int) -> dict[str, Any]:
-    given = {
-        "content": "",
-        **message.model_dump(exclude_none=True),
-    }  # where a message calls tools alone: templates read it
+    # Templates read it also of a message that only calls tools, whose content is null.
+    given = {"content": "", **message.model_dump(exclude_none=True)}
     if isinstance(message.content, list):
         given["content"] = _joined(message.content, place)
     if message.role not in ("assistant", "tool", "function") and not isinstance(message.content, str | list):

@@ -20,7 +20,7 @@ from ..errors import DefinitionError
 from ..jobs.events import Event, encode
 from ..jobs.job import Job
 from ..text import whole
-from .asked import Asked
+from .asked import Asked, Telling
 from .requests import ChatBody, CompletionBody, read_chat, read_completion
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Text:
             RequestValidationError: a field is not as documented, or cannot be honoured.
         """
         if forwards:
-            telling: Any = _Forwarded(f"{_PREFIXES[path]}-{job_id}", name)
+            telling: Telling = _Forwarded(f"{_PREFIXES[path]}-{job_id}", name)
             return Asked(self.specs[path], {"asked": {"path": path, "body": given}}, telling, bool(given.get("stream")))
         body = read_chat(given) if path == CHAT else read_completion(given)
         telling = _Chat(job_id, name, body) if isinstance(body, ChatBody) else _Completion(job_id, name, body)
