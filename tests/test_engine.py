@@ -18,7 +18,7 @@ from tests.scripted_model import END, LETTERS, Scripted, ids, letters
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from streamapp.errors import DefinitionError, EndpointFailed, InvalidInput, Unavailable
-from streamapp.jobs.pause import Pause, takes_turns
+from streamapp.jobs.pause import Pause, enter_turns
 from streamapp.llm.engine import Engine
 from streamapp.llm.generation import Running
 
@@ -37,7 +37,7 @@ def saying(text: str, **options: Any) -> tuple[Engine, Scripted]:
 def by_turns() -> Context:
     """Return a context in which what runs takes turns."""
     context = copy_context()
-    context.run(takes_turns.set, True)
+    context.run(enter_turns)
     return context
 
 

@@ -1,6 +1,8 @@
 """What stands in the place of an item that is not there yet."""
 
-from streamapp.jobs.pause import Pause, takes_turns
+from contextvars import copy_context
+
+from streamapp.jobs.pause import Pause, enter_turns, takes_turns
 
 
 def test_a_pause_may_be_taken_for_an_item() -> None:
@@ -8,4 +10,6 @@ def test_a_pause_may_be_taken_for_an_item() -> None:
 
 
 def test_nothing_takes_turns_but_where_a_worker_says_so() -> None:
-    assert not takes_turns.get()
+    context = copy_context()
+    context.run(enter_turns)
+    assert context.run(takes_turns) and not takes_turns()

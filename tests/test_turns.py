@@ -272,7 +272,7 @@ class Pausing(streamapp.App, max_running=2):
     @streamapp.endpoint("/stream")
     def stream(self) -> Iterator[Any]:
         yield Pause(text="")
-        yield takes_turns.get()
+        yield takes_turns()
         yield Pause(text="")
 
 

@@ -7,8 +7,7 @@ could wait for several: until its prompt is read, or a place is free.
 from contextvars import ContextVar
 from typing import Any
 
-#: whether what runs in this context takes turns with others, and may pause; a worker says so
-takes_turns: ContextVar[bool] = ContextVar("streamapp_takes_turns", default=False)
+_takes_turns: ContextVar[bool] = ContextVar("streamapp_takes_turns", default=False)
 
 
 class Pause(dict[str, Any]):
@@ -17,3 +16,13 @@ class Pause(dict[str, Any]):
     It is a dict, with what the iterator's items have and nothing in it: code between the iterator and the worker may
     take it for one.
     """
+
+
+def enter_turns() -> None:
+    """Let what runs in this context pause; called by a worker whose jobs take turns."""
+    _takes_turns.set(True)
+
+
+def takes_turns() -> bool:
+    """Say whether what runs in this context takes turns with others, and so may pause."""
+    return _takes_turns.get()

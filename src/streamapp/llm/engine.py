@@ -220,7 +220,7 @@ class Engine:
             for index, sequence in enumerate(sequences)
         ]
         self._running.update(sequences)
-        pauses = takes_turns.get()
+        pauses = takes_turns()
         try:
             self._begin(sequences)
             if pauses:

@@ -29,7 +29,7 @@ from ..jobs.channel import Channel
 from ..jobs.delivery import Turns as Ways
 from ..jobs.events import to_event
 from ..jobs.job import Job
-from ..jobs.pause import Pause, takes_turns
+from ..jobs.pause import Pause, enter_turns
 from ..jobs.stream import Stream, enter_stream
 from ..jobs.subscriber import Subscriber
 from ..process.forks import ending_forks
@@ -283,7 +283,7 @@ class _Running:
             raise Cancelled
         stream = Stream(self.job.channel, self.job.id)
         enter_stream(stream)
-        takes_turns.set(True)
+        enter_turns()
         self._around = ExitStack()
         self._around.enter_context(self._capture(self.job))
         return self._run_endpoint(self.job, stream)
