@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.nursery import Forked
 from tests.processes import read_until
 from tests.waiting import WAIT_S, until
 
@@ -31,7 +32,7 @@ QUICK = {"STREAMAPP_DRAIN_S": "0.5", "STREAMAPP_STUCK_S": "1"}
 class Sinning:
     """A server with an app that sins."""
 
-    def __init__(self, process: "subprocess.Popen[str]", url: str) -> None:
+    def __init__(self, process: Forked, url: str) -> None:
         self.process = process
         self.url = url
         self.port = int(url.rpartition(":")[2])
@@ -68,21 +69,13 @@ class Sinning:
 
     def log(self) -> str:
         """Return what an ended server has written to stderr."""
-        assert self.process.stderr is not None
         return self.process.stderr.read()
 
 
 @contextmanager
 def sinning(app: str, *, waits: bool = True, **environment: str) -> Iterator[Sinning]:
-    command = [sys.executable, "-m", "streamapp", "serve", f"{APPS}:{app}", "--port", "0", "--no-playground"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **QUICK, "PYTHONUNBUFFERED": "1", **environment},
-        start_new_session=True,  # its children end with it, below
-    )
+    command = ("serve", f"{APPS}:{app}", "--port", "0", "--no-playground")
+    process = Forked(*command, env={**os.environ, **QUICK, **environment})
     served = None
     try:
         line = read_until(process.stdout, "http://127.0.0.1:")
@@ -92,8 +85,8 @@ def sinning(app: str, *, waits: bool = True, **environment: str) -> Iterator[Sin
         yield served
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+            os.killpg(process.pid, signal.SIGKILL)  # and its children
+        process.close()
         for client in served.clients if served else ():
             client.close()
 
@@ -323,6 +316,7 @@ def test_prints_under_a_lock_stop_nobody() -> None:
         served.heard("printed")
         assert served.get("/health").json()["console"] == "free"
         assert served.end() == -signal.SIGTERM
+        reading.join()
 
 
 def read_all_lines(lines: Any) -> None:
@@ -392,7 +386,7 @@ def test_an_async_setup_that_exits_has_failed() -> None:
 def test_signals_that_the_app_has_taken_end_the_server_all_the_same(how: str, number: int) -> None:
     with sinning("TakesSignals") as served:
         assert served.call("/sin", how=how) == "done"
-        lines = iter(served.process.stderr or ())
+        lines = iter(served.process.stderr)
         assert [name for name in ("SIGINT", "SIGTERM") if any(f"the app has taken {name}" in line for line in lines)]
         assert served.end(number) in (-number, 128 + number)
         assert served.heard("torn down")
