@@ -275,7 +275,7 @@ def test_no_more_is_made_than_there_is_room_for() -> None:
     [
         ("", "prompt: expected 1 to 99 tokens, got 0"),
         ([], "prompt: expected 1 to 99 tokens, got 0"),
-        ("x" * 100, "prompt: expected 1 to 99 tokens, got 100"),
+        ("x" * 100, "prompt: expected 1 to 99 tokens, as this model's maximum context length is 100, got 100"),
         ([1, 257], "prompt: expected a whole number from 0 to 256, got 257"),
         ([-1], "prompt: expected a whole number from 0 to 256, got -1"),
         ([True], "prompt: expected a whole number from 0 to 256, got True"),
@@ -346,6 +346,8 @@ def test_a_conversation_is_answered_by_the_models_template() -> None:
     engine.tokenizer.chat_template = "{% for message in messages %}{{ message.content }}|{% endfor %}>"
     assert text_of(engine.chat([{"role": "user", "content": "you"}], max_tokens=5)) == "hi"
     assert backend.seen[0].prompt == tuple(ids("you|>")) and backend.seen[0].sampling.max_tokens == 5
+    with pytest.raises(InvalidInput, match="messages: expected 1 to 99 tokens, as this model's maximum .* got 102"):
+        engine.chat([{"role": "user", "content": "x" * 100}])
 
 
 def test_what_is_no_conversation_is_refused() -> None:

@@ -53,6 +53,12 @@ def test_an_error_has_openais_shape(
     assert body["message"] == "no"
 
 
+def test_a_prompt_that_is_too_long_has_openais_code() -> None:
+    _, body, _ = told(wrong("messages", "1 to 9 tokens", 10, type="context_length_exceeded"))
+    assert (body["code"], body["param"]) == ("context_length_exceeded", "messages")
+    assert told(InvalidInput("x", detail=[{"type": "value_error"}]))[1]["code"] == "invalid_input"
+
+
 def test_a_full_queue_says_when_to_come_back() -> None:
     assert answer_of(describe(QueueFull("no", retry_after_s=3)), {}).headers["retry-after"] == "3"
 

@@ -140,8 +140,7 @@ class Engine:
         Raises:
             InvalidInput: something of what is asked cannot be; says what, and what to write.
         """
-        ids = self._ids(prompt)
-        return self._told(ids, self._settled(Sampling(**sampling), ids))
+        return self._asked("prompt", self._tokenized(prompt) if isinstance(prompt, str) else prompt, sampling)
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = (), **sampling: Any
@@ -156,7 +155,7 @@ class Engine:
         """
         with self._tokenizing:
             prompt = prompt_of(self.tokenizer, messages, tools)
-        answer = self.stream(prompt, **sampling)
+        answer = self._asked("messages", prompt, sampling)
         return calling(self.tokenizer, prompt, tools, answer) if tools else answer
 
     def statistics(self) -> EngineStatistics:
@@ -172,15 +171,21 @@ class Engine:
             for sequence in [*self._running]:
                 sequence.error = _closed()
 
-    def _ids(self, prompt: str | Sequence[int]) -> Sequence[int]:
-        ids = self._tokenized(prompt) if isinstance(prompt, str) else prompt
+    def _asked(self, field: str, ids: Sequence[int], sampling: Mapping[str, Any]) -> Iterator[Token | Ending]:
+        """Return what comes behind tokens; where they cannot be, that is said of a field."""
+        self._check(field, ids)
+        return self._told(ids, self._settled(Sampling(**sampling), ids))
+
+    def _check(self, field: str, ids: Sequence[int]) -> None:
         if not isinstance(ids, Sequence) or isinstance(ids, bytes):
-            raise wrong("prompt", "a text, or a list of token ids", prompt)
-        if not 0 < len(ids) < self.max_length:
-            raise wrong("prompt", f"1 to {self.max_length - 1} tokens", len(ids))
+            raise wrong(field, "a text, or a list of token ids", ids)
+        if not ids:
+            raise wrong(field, f"1 to {self.max_length - 1} tokens", 0)
+        if len(ids) >= self.max_length:  # in the words that clients look for, so that they take less of a conversation
+            room = f"1 to {self.max_length - 1} tokens, as this model's maximum context length is {self.max_length}"
+            raise wrong(field, room, len(ids), type="context_length_exceeded")
         for token in ids:
-            check_whole("prompt", token, 0, self._backend.vocabulary - 1)
-        return ids
+            check_whole(field, token, 0, self._backend.vocabulary - 1)
 
     def _tokenized(self, prompt: str) -> list[int]:
         try:

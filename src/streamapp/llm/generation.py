@@ -86,10 +86,10 @@ _REAL: dict[str, tuple[float, float]] = {
 }
 
 
-def wrong(field: str, expected: str, value: object) -> InvalidInput:
+def wrong(field: str, expected: str, value: object, *, type: str = "value_error") -> InvalidInput:
     """Return the error that says of a field what was expected, and what came."""
     message = f"expected {expected}, got {reprlib.repr(value)}"
-    error = {"type": "value_error", "loc": ["body", field], "msg": message}
+    error = {"type": type, "loc": ["body", field], "msg": message}
     return InvalidInput(f"{field}: {message}", detail=[error])
 
 

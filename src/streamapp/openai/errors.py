@@ -34,7 +34,7 @@ def body_of(error: ErrorReport) -> dict[str, Any]:
     status = error.status_code
     type_ = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     message, param = _told_of(error)
-    told = {"message": message, "type": type_, "param": param, "code": _CODES.get(status, error.code)}
+    told = {"message": message, "type": type_, "param": param, "code": _code_of(error)}
     match error.detail:
         case {"message": str(), **said}:  # as a server behind this one has told it
             told |= {name: said[name] for name in ("param", "code") if isinstance(said.get(name), str)}
@@ -55,6 +55,13 @@ def answer_of(error: ErrorReport, headers: Mapping[str, str]) -> Response:
     if status in _RETRIED or status >= 500:
         told[SHOULD_RETRY] = "true" if error.retryable else "false"
     return Response(told_as_json(body_of(error)), status, told, "application/json")
+
+
+def _code_of(error: ErrorReport) -> str:
+    match error.detail:
+        case [{"type": "context_length_exceeded" as code}, *_] if error.code == InvalidInput.code:
+            return code  # which clients know
+    return _CODES.get(error.status_code, error.code)
 
 
 def _told_of(error: ErrorReport) -> tuple[str, str | None]:
