@@ -4,9 +4,12 @@
     python -m apps.llm.tiny.train --smoke --out /tmp/smoke     # the same path in seconds, of no quality
 
 What it reads is made up while it is trained, by `stories.py` and `talks.py`: nothing is downloaded, and no text is read
-twice. Matrices are trained by Muon, the rest by AdamW; what users say counts in no loss. Texts are cut at 512 tokens,
-and at 1024 while the rate cools down. Every batch is drawn from (seed, step): a resumed run equals an uninterrupted
-one.
+twice. Matrices are trained by Muon, the rest by AdamW; what users say counts in no loss, and names, creatures and
+things that were said before count eight times: what a story is about is otherwise lost among its sentences. For the
+same reason heads are built in by hand, and kept for a while (`heads.py`): those that copy at the beginning, with rows
+of random tokens said again and again among the texts, and those that find names and things when a third is over.
+Texts are cut at 256 tokens, and at 512 while the rate cools down. Every batch is drawn from (seed, step): a resumed run
+equals an uninterrupted one.
 """
 
 import argparse
@@ -18,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from apps.llm.tiny import stories, talks
+from apps.llm.tiny import heads, stories, talks
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,6 +40,8 @@ TEMPLATE = (
 )
 Part = nn.Module | torch.optim.Optimizer
 CHECKPOINT_SECONDS = 60
+AGAIN = 8
+"""What a name, a creature or a thing counts that was said before."""
 UNREAD = -100
 """The label of a token that counts in no loss."""
 
@@ -49,14 +54,14 @@ class Recipe:
     documents: int = 6000
     """That the tokenizer learns from."""
     layers: int = 5
-    width: int = 192
-    steps: int = 12_000
+    heads: int = 3
+    steps: int = 5000
     tokens: int = 2048
     """In each batch."""
     rate: float = 3e-3
 
 
-SMOKE = Recipe(vocabulary=300, documents=20, layers=1, width=32, steps=3, tokens=1024)
+SMOKE = Recipe(vocabulary=600, documents=20, layers=2, steps=4, tokens=1024)
 
 
 def document(rng: random.Random) -> str | list[talks.Message]:
@@ -104,14 +109,17 @@ def make_tokenizer(recipe: Recipe, seed: int) -> PreTrainedTokenizerFast:
 
 def make_model(recipe: Recipe) -> LlamaForCausalLM:
     """Make a Llama with random weights."""
-    heads = recipe.width // 32
+    width = recipe.heads * heads.DIM
     config = LlamaConfig(
         vocab_size=recipe.vocabulary,
-        hidden_size=recipe.width,
-        intermediate_size=recipe.width * 8 // 3,
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
         num_hidden_layers=recipe.layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        head_dim=heads.DIM,
+        attention_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": heads.THETA},
         max_position_embeddings=LENGTH,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -149,18 +157,51 @@ def _row(tokenizer: PreTrainedTokenizerFast, rng: random.Random, length: int) ->
     return ids[:length], labels[:length]
 
 
-def loss_of(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross entropy of the tokens that have a label."""
+def drills(recipe: Recipe, rng: random.Random, rows: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return rows of random tokens, some of which are said two to four times, one behind the other."""
+    filled = []
+    for _ in range(rows):
+        ids: list[int] = []
+        while len(ids) < length:
+            said = [rng.randrange(len(SPECIAL), recipe.vocabulary) for _ in range(rng.randint(3, 30))]
+            ids += said * rng.randint(2, 4)
+        filled.append(ids[:length])
+    return torch.tensor(filled), torch.tensor(filled)
+
+
+def topics(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """Return the tokens that are names, and those that are creatures or things, as far as each is one token."""
+    rng = random.Random("topics")
+    casts = [stories.draw(rng) for _ in range(4000)]
+    things = {each for cast in casts for each in (cast.being, f"{cast.being}s", cast.thing)}
+    found = []
+    for words in ({cast.name for cast in casts}, things):
+        spelt = [tokenizer(text)["input_ids"] for word in sorted(words) for text in (word, f" {word}")]
+        found.append(sorted({ids[0] for ids in spelt if len(ids) == 1}))
+    return found
+
+
+def loss_of(model: LlamaForCausalLM, ids: Tensor, labels: Tensor, weighty: Tensor) -> Tensor:
+    """Return the mean cross entropy of the tokens that have a label.
+
+    Args:
+        weighty: of each token, whether it counts for more where it was said before.
+    """
     with torch.autocast(ids.device.type, torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         counted = labels[:, 1:] != UNREAD
         logits = model.lm_head(hidden[counted])
-    return functional.cross_entropy(logits.float(), labels[:, 1:][counted])
+    before = torch.ones(ids.shape[1] - 1, ids.shape[1], dtype=torch.bool).tril()
+    is_again = ((ids[:, 1:, None] == ids[:, None, :]) & before).any(-1) & weighty[ids[:, 1:]]
+    weights = 1 + (AGAIN - 1) * is_again[counted].float()
+    losses = functional.cross_entropy(logits.float(), labels[:, 1:][counted], reduction="none")
+    return (losses * weights).sum() / weights.sum()
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """Warm up, stay, and cool down linearly over the last third."""
-    return min(1.0, (step + 1) / 50, 3 * (steps - step) / steps)
+    """Warm up, stay, and cool down linearly over the last quarter; warm up anew where heads are built in."""
+    since = step if 3 * step < steps else step - -(-steps // 3)
+    return min(1.0, (since + 1) / 30, 4 * (steps - step) / steps)
 
 
 def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimizer]:
@@ -177,19 +218,34 @@ def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimiz
 def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, seed: int, work: Path) -> None:
     """Train the model, from its checkpoint if there is one."""
     parts = [model.train(), *optimizers(model, recipe.rate)]
+    found = topics(tokenizer)
+    weighty = torch.zeros(recipe.vocabulary, dtype=torch.bool)
+    weighty[[each for ids in found for each in ids]] = True
     first = load(work, parts)
+    kept = heads.copying(model) if 3 * first < recipe.steps else heads.finding(model, len(found))
     written, smooth = time.monotonic(), 0.0
     for step in range(first, recipe.steps):
+        if recipe.steps <= 3 * step < recipe.steps + 3:
+            heads.have_topics(model, found)
+            kept = heads.finding(model, len(found))
+            parts = [model, *optimizers(model, recipe.rate)]
         for optimizer in parts[1:]:
             optimizer.param_groups[0]["lr"] = recipe.rate * rate_factor(step, recipe.steps)
             optimizer.zero_grad()
-        length = LENGTH if 3 * step >= 2 * recipe.steps else LENGTH // 2
         rng = random.Random(f"{seed} {step}")
-        loss = loss_of(model, *batch(tokenizer, rng, recipe.tokens // length, length))
+        length = LENGTH // 2 if 4 * step >= 3 * recipe.steps else LENGTH // 4
+        rows = recipe.tokens // length
+        read = batch(tokenizer, rng, rows, length)
+        loss = loss_of(model, *read, weighty)
+        if 3 * step < recipe.steps:
+            loss = (7 * loss + loss_of(model, *drills(recipe, rng, 1, length), weighty)) / 8
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in parts[1:]:
             optimizer.step()
+        if 3 * step < 2 * recipe.steps:
+            for each in kept:
+                each.put_back()
         smooth = loss.item() if step == first else 0.95 * smooth + 0.05 * loss.item()
         if step % 20 == 19:
             log.info("step %d/%d loss %.4f", step + 1, recipe.steps, smooth)
@@ -219,6 +275,7 @@ def train(recipe: Recipe, seed: int, out: Path, work: Path) -> None:
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(recipe, seed)
     model = make_model(recipe)
+    heads.look_back(model)
     log.info("%d parameters", model.num_parameters())
     fit(model, tokenizer, recipe, seed, work)
     export(model, tokenizer, out)

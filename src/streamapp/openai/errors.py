@@ -34,7 +34,7 @@ def body_of(error: ErrorReport) -> dict[str, Any]:
     status = error.status_code
     type_ = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     message, param = _told_of(error)
-    told = {"message": message, "type": type_, "param": param, "code": _code_of(error)}
+    told: dict[str, Any] = {"message": message, "type": type_, "param": param, "code": _code_of(error)}
     match error.detail:
         case {"message": str(), **said}:  # as a server behind this one has told it
             told |= {name: said[name] for name in ("param", "code") if isinstance(said.get(name), str)}
@@ -59,8 +59,8 @@ def answer_of(error: ErrorReport, headers: Mapping[str, str]) -> Response:
 
 def _code_of(error: ErrorReport) -> str:
     match error.detail:
-        case [{"type": "context_length_exceeded" as code}, *_] if error.code == InvalidInput.code:
-            return code  # which clients know
+        case [{"type": "context_length_exceeded"}, *_] if error.code == InvalidInput.code:
+            return "context_length_exceeded"  # which clients know
     return _CODES.get(error.status_code, error.code)
 
 
