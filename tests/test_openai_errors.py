@@ -56,6 +56,9 @@ def test_an_error_has_openais_shape(
 def test_a_prompt_that_is_too_long_has_openais_code() -> None:
     _, body, _ = told(wrong("messages", "1 to 9 tokens", 10, type="context_length_exceeded"))
     assert (body["code"], body["param"]) == ("context_length_exceeded", "messages")
+    detail = {"message": "no", "type": "invalid_request_error", "param": "messages", "code": body["code"]}
+    _, of_another_server, _ = told(InvalidInput("no", detail=detail))
+    assert of_another_server == detail
     assert told(InvalidInput("x", detail=[{"type": "value_error"}]))[1]["code"] == "invalid_input"
 
 

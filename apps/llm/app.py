@@ -42,8 +42,8 @@ class Choosing(BaseModel):
     stop: list[str] = Field(default=[], max_length=16, description="Texts that end it.")
 
 
-class PromptInput(Choosing):
-    """Say what to go on with."""
+class Prompt(BaseModel):
+    """Hold what to go on with."""
 
     prompt: str = Field(min_length=1, max_length=100_000, examples=["Once upon a time there was a shy dragon"])
 
@@ -55,8 +55,8 @@ class Message(BaseModel):
     content: str = Field(max_length=100_000)
 
 
-class ChatInput(Choosing):
-    """Say what was said so far."""
+class Talk(BaseModel):
+    """Hold what was said so far."""
 
     messages: list[Message] = Field(
         min_length=1,
@@ -64,6 +64,14 @@ class ChatInput(Choosing):
         description="The conversation, oldest first.",
         examples=[[{"role": "user", "content": "Tell me a story about a shy dragon and a clock."}]],
     )
+
+
+class PromptInput(Choosing, Prompt):
+    """Say what to go on with, and how; the fields of the last base stand first in the playground."""
+
+
+class ChatInput(Choosing, Talk):
+    """Say what was said so far, and how to go on."""
 
 
 class Llm(streamapp.App):

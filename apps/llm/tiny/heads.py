@@ -1,9 +1,9 @@
-"""Give attention heads something to begin with: small models learn to look back late, after far more text than is read.
+"""Give attention heads something to begin with: small models learn to look back late, after much more text than this.
 
-`look_back` builds an induction head into a model that has not been trained: a head of the first layer looks at the token
-before, one of the second for where the present token was before, and copies what came behind it; one in each
-further layer copies what it looks at. `have_topics` builds two into a model that is half trained, whose embedding tells names
-from other words: one finds the names that were said, the other creatures and things. Training goes on from there.
+`look_back` builds an induction head into a model that has not been trained: a head of the first layer looks at the
+token before, one of the second for where the present token was before, and copies what came behind it; one in each
+further layer copies what it looks at. `have_topics` builds two into a model that is half trained, whose embedding tells
+names from other words: one finds the names that were said, the other creatures and things. Training goes on from there.
 
 Source: N. Elhage et al., "A Mathematical Framework for Transformer Circuits", 2021; C. Olsson et al., "In-context
 Learning and Induction Heads", 2022.
