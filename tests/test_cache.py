@@ -136,6 +136,14 @@ def test_positions_that_depend_on_others_are_left_out() -> None:
         room(model, 41)
 
 
+def test_positions_of_one_type_of_layers_may_depend_on_others() -> None:
+    scaled = {"rope_type": "longrope", "short_factor": [1.0] * 2, "long_factor": [2.0] * 2, "rope_theta": 1e4}
+    default = {"rope_type": "default", "rope_theta": 1e4}
+    both = {"sliding_attention": default, "full_attention": {**scaled, "original_max_position_embeddings": 40}}
+    model = small("Gemma3Text", rope_parameters=both, layer_types=[*both], sliding_window=100, head_dim=4)
+    assert room(model, None) == 40
+
+
 @pytest.mark.parametrize("family", ["Mamba", "Lfm2", "FalconH1", "RecurrentGemma"])
 def test_a_state_of_another_kind_is_refused(family: str) -> None:
     with pytest.raises(DefinitionError, match='other things than keys and values .* backend="transformers"'):
@@ -144,8 +152,18 @@ def test_a_state_of_another_kind_is_refused(family: str) -> None:
 
 def test_an_encoder_is_refused() -> None:
     model = AutoModelForSeq2SeqLM.from_config(T5Config(vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1))
-    with pytest.raises(DefinitionError, match="has an encoder; write .* TokenStream"):
+    with pytest.raises(DefinitionError, match=r"has an encoder; stream its generate\(\) by TokenStream"):
         room(model, None)
+
+
+def test_a_model_without_a_head_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="got LlamaModel; load it by AutoModelForCausalLM"):
+        room(small("Llama").model, None)
+
+
+def test_a_model_that_nothing_bounds_reads_what_is_asked() -> None:
+    model = small("Llama", max_position_embeddings=-1)
+    assert room(model, None) == room(model, 4096) == 4096
 
 
 def test_attention_that_takes_no_mask_for_each_row_is_refused() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from tests.small_models import one_thread  # noqa: F401 - a fixture
 from tests.waiting import WAIT_S, until
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -343,3 +344,44 @@ def test_options_that_cannot_be_are_mistakes_of_the_app(options: dict[str, Any])
     with pytest.raises(DefinitionError, match='Engine.*"transformers"'):
         Continuous(model := llama("eager"), ends=[], max_sequences=2, options=options)
     assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes", "said"),
+    [
+        ("Mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "vocab_size": 64}, "other tokens than alone"),
+        ("Mamba", {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 64}, "Invalid layer type"),
+        ("T5", {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4}, "has an encoder"),
+    ],
+)
+def test_a_model_that_is_not_batched_as_it_should_be_is_refused(family: str, sizes: dict[str, Any], said: str) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(initializer_range=0.3, **sizes)
+    kind = transformers.AutoModelForSeq2SeqLM if family == "T5" else transformers.AutoModelForCausalLM
+    with pytest.raises(DefinitionError, match=f"{said}.*TokenStream"):
+        Continuous(model := kind.from_config(config), ends=[], max_sequences=2, max_length=32)
+    assert not str(model.config._attn_implementation).startswith("paged")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(ValueError("odd"), DefinitionError), (torch.OutOfMemoryError("full"), torch.OutOfMemoryError)],
+)
+def test_a_model_that_fails_in_its_batching_is_refused(error: Exception, raised: type[Exception]) -> None:
+    model = llama()
+    forward = model.forward
+
+    def failing(*arguments: Any, **named: Any) -> Any:
+        if "cache" in named:
+            raise error
+        return forward(*arguments, **named)
+
+    model.forward = failing  # type: ignore[method-assign]
+    with pytest.raises(raised, match=r"fails.*odd|full"):
+        Continuous(model, ends=[], max_sequences=2)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_room_that_is_too_small_is_a_mistake_of_the_app(model: LlamaForCausalLM) -> None:
+    with pytest.raises(DefinitionError, match="max_length of at least 9, got 0"):
+        Continuous(model, ends=[], max_sequences=2, max_length=0)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _MOST_BY_DEFAULT = 4_096
 _FEWEST = 8  # which the check reads
 _ATTENTION = ("sdpa", "eager")
-INSTEAD = 'write backend="transformers", or stream its generate() by TokenStream'
+OTHERWISE = "stream its generate() by TokenStream"
+INSTEAD = f'write backend="transformers", or {OTHERWISE}'
 
 
 class RowCache(Cache):  # type: ignore[misc] # transformers' own, which is not typed
@@ -152,9 +153,8 @@ def room(model: PreTrainedModel, max_length: int | None) -> int:
     Raises:
         DefinitionError: the model does not read so many, or not by keys and values of all of them.
     """
+    see_that_it_goes_on(model)
     config = model.config.get_text_config(decoder=True)
-    if model.config.is_encoder_decoder:
-        raise DefinitionError(f"{name_of(model)} has an encoder; {INSTEAD}")
     if config._attn_implementation not in _ATTENTION:
         raise DefinitionError(
             f"{name_of(model)} has attention {config._attn_implementation!r}, which takes no mask for each row; "
@@ -175,13 +175,32 @@ def room(model: PreTrainedModel, max_length: int | None) -> int:
     return length
 
 
+def see_that_it_goes_on(model: PreTrainedModel) -> None:
+    """See that a model goes on behind a text.
+
+    Raises:
+        DefinitionError: it has no head for that, or reads by an encoder.
+    """
+    if not model.can_generate():
+        raise DefinitionError(
+            f"Expected a model for causal language modelling, got {type(model).__name__}; "
+            "load it by AutoModelForCausalLM"
+        )
+    if model.config.is_encoder_decoder:
+        raise DefinitionError(f"{name_of(model)} has an encoder; {OTHERWISE}")
+
+
 def _reads(config: PreTrainedConfig) -> int:
     """Return how many tokens a model reads, as far as that does not depend on what is beside them."""
-    reads = getattr(config, "max_position_embeddings", None) or _MOST_BY_DEFAULT
+    reads = getattr(config, "max_position_embeddings", None) or -1  # which says that nothing bounds it
     rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope":  # a long sequence changes the positions of all in its forward
-        reads = min(reads, rope["original_max_position_embeddings"])
-    return int(reads)
+    # A long sequence changes the positions of all in its forward. Layers of two types have each their own.
+    bounds = [
+        one["original_max_position_embeddings"]
+        for one in (rope, *rope.values())
+        if isinstance(one, dict) and one.get("rope_type") == "longrope"
+    ]
+    return int(min([*bounds, reads if reads > 0 else _MOST_BY_DEFAULT]))
 
 
 def name_of(model: PreTrainedModel) -> str:

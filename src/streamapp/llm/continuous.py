@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +43,7 @@ from ..errors import (
     tells_of_gpu,
 )
 from ..process.logs import logger
+from .cache import OTHERWISE, name_of, see_that_it_goes_on
 from .generation import Chosen, Running, Sampling
 
 _LOOK_S = 0.5  # how often who waits for a token looks whether the thread is alive; it is told of tokens at once
@@ -51,6 +52,8 @@ _MAX_PAUSE_S = 60
 _BATCH_TOKENS = 1024  # of prompts in one step: the others' tokens wait for it
 # What a manager must be told at its start to heed what its requests say: neither None nor 1.0, which mean "never".
 _PER_REQUEST: dict[str, Any] = {"do_sample": True, "temperature": 0.5, "top_k": 50, "top_p": 0.5}
+_TRIED = [[1, 2], [0, 1, 2, 3, 4]], 4  # prompts of the trial, and how many tokens are made of each
+_FEWEST = 9  # which the trial needs
 _GREEDY_BELOW = 1e-6  # there the next best token has no chance, and a division would come near what floats can hold
 # What of a request only the own loop can do, by its neutral value.
 _NEUTRAL = {
@@ -162,7 +165,7 @@ class Continuous:
             is room for all sequences at their full length on a CPU, or where `max_length` says how much that is; else
             for what the GPU has free.
     Raises:
-        DefinitionError: there is no such option, or not so much memory.
+        DefinitionError: there is no such option, or not so much memory, or the model makes other tokens than alone.
     """
 
     def __init__(
@@ -174,6 +177,10 @@ class Continuous:
         max_length: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        if max_length is not None and max_length < _FEWEST:
+            raise DefinitionError(f"Expected max_length of at least {_FEWEST}, got {max_length!r}")
+        see_that_it_goes_on(model)
+        alone = [_alone(model.eval(), prompt) for prompt in _TRIED[0]]
         text = model.config.get_text_config()
         self._model = model
         self._attention: str = model.config._attn_implementation
@@ -190,10 +197,12 @@ class Continuous:
         except (TypeError, ValueError, MemoryError) as error:
             raise DefinitionError(
                 f'Engine(backend="transformers", max_sequences={max_sequences}, max_length={max_length}, '
-                f"options={options}): {error}; write what transformers' ContinuousBatchingConfig takes"
+                f"options={options}): {error}; write what transformers' ContinuousBatchingConfig takes, or {OTHERWISE}"
             ) from error
         room = infer_max_single_request_tokens(self._manager.batch_processor.cache)
-        self.max_length: int = min(max_length or room, getattr(text, "max_position_embeddings", room), room)
+        reads = getattr(text, "max_position_embeddings", room)
+        self.max_length: int = min(max_length or room, reads if reads > 0 else room, room)
+        self._try(alone)
 
     def add(self, sequence: Running) -> None:
         """Give a sequence to the manager. Starts it, which takes its time, where it has ended.
@@ -239,6 +248,28 @@ class Continuous:
         """End the manager and its thread, and give the model its attention back; waits for 10 s at most."""
         self._end()
         self._fail_all(None)
+
+    def _try(self, alone: Sequence[Sequence[Tensor]]) -> None:
+        """Compare what is made here with what the model makes alone: not all that transformers batches comes out right.
+
+        Source: in transformers 5.23 attention that models compute themselves (Bloom, GPT-J, MPT) knows no paged cache.
+        """
+        prompts, count = _TRIED
+        sequences = [Running(prompt, Sampling(max_tokens=count, temperature=0), 0) for prompt in prompts]
+        for sequence in sequences:
+            self.add(sequence)
+        while self._places:
+            self.step()
+        tolerance = 1e-3 if self._model.dtype == torch.float32 else 0.1  # as in `batching`
+        failed = next((sequence.error for sequence in sequences if sequence.error is not None), None)
+        error = failed and (self._manager.background_thread_status.fatal_error or failed)
+        agree = [_agree(made.made, one, tolerance) for made, one in zip(sequences, alone, strict=True)]
+        if error is not None or not all(agree):
+            self._end()
+            if error is not None and is_out_of_memory(error):
+                raise error
+            found = "makes other tokens than alone" if error is None else f"fails ({error!r:.200})"
+            raise DefinitionError(f"{name_of(self._model)} {found} by transformers' batching; {OTHERWISE}") from error
 
     def _check(self, sequence: Running) -> None:
         _refuse_what_the_own_loop_does(sequence.sampling)
@@ -341,6 +372,24 @@ def _config(
     if (max_length or model.device.type == "cpu") and length and not {"num_blocks", "max_memory_percent"} & {*options}:
         config.num_blocks = max_sequences * math.ceil(length / config.page_size)
     return config
+
+
+@torch.inference_mode()
+def _alone(model: PreTrainedModel, prompt: Sequence[int]) -> list[Tensor]:
+    """Return the logits of the tokens that a model makes of a prompt by itself, the likeliest each."""
+    ids, found = torch.tensor([prompt], device=model.device), []
+    for _ in range(_TRIED[1]):
+        found.append(model(input_ids=ids, use_cache=False).logits[0, -1].float())
+        ids = torch.cat([ids, found[-1].argmax()[None, None]], 1)
+    return found
+
+
+def _agree(made: Iterable[Chosen], alone: Iterable[Tensor], tolerance: float) -> bool:
+    """Tell whether tokens are the likeliest ones; behind one that was about as likely nothing is known."""
+    for (token, *_), logits in zip(made, alone, strict=False):
+        if token != logits.argmax():
+            return bool(logits.max() - logits[token] <= tolerance * (logits.max() - logits.min()))
+    return True
 
 
 def _refuse_what_the_own_loop_does(sampling: Sampling) -> None:
