@@ -1,5 +1,6 @@
 """Answers for jobs as OpenAI has them: streams that end well with `[DONE]`, or break off, and documents."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from tests.asgi_client import Client
 from tests.at_work import request
 
 from streamapp.errors import EndpointFailed, NotEncodable
+from streamapp.http.response import REMAINDER_EXTENSION
 from streamapp.jobs.events import Event, Preview, to_event
 from streamapp.jobs.job import Job
 from streamapp.openai.answers import answer_for
@@ -80,6 +82,67 @@ async def test_what_comes_later_is_told_when_it_comes() -> None:
     job.succeed(None)
     await answering
     assert client.body == f": open\ndata: 1\n\ndata: 2\n\n{END}"
+
+
+async def waiting(job: Job, client: Client) -> "asyncio.Task[Any]":
+    """Answer as under our own server, up to where the stream waits for more."""
+    remainder: list[Any] = []
+    client.scope["extensions"][REMAINDER_EXTENSION] = remainder
+    await client.call(answer_for(job, asked(), SETTINGS))
+    answering = asyncio.create_task(remainder.pop()(client.receive, client.send))
+    await client.until(": open")
+    await asyncio.sleep(0)
+    return answering
+
+
+async def test_what_comes_while_the_stream_waits_is_written_at_once(advance: Callable[[float], None]) -> None:
+    job, client = made(), Client()
+    answering = await waiting(job, client)
+    client.unsent_bytes = 0
+    for value in (1, 2):
+        advance(0.01)
+        await job.channel.aemit(to_event(value))
+        assert client.written.endswith(b"data: %d\n\n\r\n" % value)
+    job.succeed(None)
+    await answering
+    assert client.body == f": open\n{END}"
+
+
+async def test_what_cannot_be_written_at_once_is_told_once(advance: Callable[[float], None]) -> None:
+    job, client = made(), Client()
+    answering = await waiting(job, client)
+    advance(0.01)
+    for value in (1, 2):
+        await job.channel.aemit(to_event(value))
+    job.succeed(None)
+    await answering
+    assert (client.written, client.body) == (b"", f": open\ndata: 1\n\ndata: 2\n\n{END}")
+
+
+async def test_what_is_about_the_stream_is_left_to_it(advance: Callable[[float], None]) -> None:
+    job, client = made(), Client()
+    answering = await waiting(job, client)
+    advance(0.01)
+    job.start()
+    job.channel.emit(to_event(1), waits=False)
+    await client.until("data: 1")
+    client.unsent_bytes = 0
+    advance(0.01)
+    job.begin_again()
+    job.start()
+    job.succeed(None)
+    await answering
+    assert (client.written, client.ended_by) == (b"", ["abort"])
+
+
+async def test_what_cannot_be_told_at_once_is_told_by_the_stream(advance: Callable[[float], None]) -> None:
+    job, client = made(), Client()
+    answering = await waiting(job, client)
+    advance(0.01)
+    client.unsent_bytes = 0
+    await job.channel.aemit(to_event("bad"))
+    await answering
+    assert "no such form" in client.body
 
 
 async def test_what_is_not_told_writes_nothing() -> None:

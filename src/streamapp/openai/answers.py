@@ -7,6 +7,7 @@ Divergence: what is written has no ids, and cannot be resumed: its clients never
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.responses import Response
@@ -43,6 +44,7 @@ class ToldStream(EventStreamResponse):
         super().__init__(job, settings, outlasts_app=True, shows_previews=asked.shows_previews())
         self._asked = asked
         self._begun: bytes | None = None  # what the first events are told as
+        self._undelivered: tuple[int, bytes] = 0, b""  # how many of the next events are told already, and as what
         self.raw_headers.append((b"x-request-id", job.id.encode()))
 
     async def _hold(self, subscriber: Subscriber) -> list[Event]:
@@ -56,6 +58,8 @@ class ToldStream(EventStreamResponse):
 
     async def _stream(self, connection: Connection, subscriber: Subscriber, events: list[Event]) -> None:
         await connection.start(self.status_code, self.raw_headers)
+        self._connection = connection
+        deliver = None if self._asked.encodes_media else self._deliver
         if opening := self._opening(events):
             await connection.write(opening)
         while not subscriber.is_closed:
@@ -78,13 +82,27 @@ class ToldStream(EventStreamResponse):
                 subscriber.shows_previews = self._asked.shows_previews()
             if subscriber.is_dropped:
                 return await connection.abort()
-            if not await subscriber.wait(self._settings.heartbeat_s):
+            if not await subscriber.wait(self._settings.heartbeat_s, deliver):
                 await connection.write(self._heartbeat())
             events = subscriber.take()
 
+    def _deliver(self, events: list[Event]) -> bool:
+        """Write what events that have come while the stream waits are told as, if that can be done at once."""
+        if any(event.kind in ABOUT_STREAM for event in events):
+            return False
+        told: list[bytes] = []
+        with suppress(Exception):  # which the task meets again, where it can be told
+            told.extend(map(self._asked.telling.told, events))
+        body = b"".join(told)
+        is_written = len(told) == len(events) and self._connection.write_at_once(body)
+        self._undelivered = (0, b"") if is_written else (len(told), body)
+        return is_written
+
     async def _body(self, events: list[Event]) -> bytes:
         telling = self._asked.telling
-        blocks = [await _told(self._asked, telling.told, event) for event in events if not event.is_terminal]
+        (number, body), self._undelivered = self._undelivered, (0, b"")
+        left = [event for event in events[number:] if not event.is_terminal]
+        blocks = [body, *[await _told(self._asked, telling.told, event) for event in left]]
         last = events[-1]
         if last.kind == "done":
             blocks.append(await _told(self._asked, telling.ended, self.job))
