@@ -8,7 +8,11 @@ from typing import Any
 import httpx
 import litellm
 
-BASE = {"api_base": os.environ["OPENAI_BASE_URL"], "api_key": os.environ["OPENAI_API_KEY"], "max_retries": 0}
+BASE: dict[str, Any] = {
+    "api_base": os.environ["OPENAI_BASE_URL"],
+    "api_key": os.environ["OPENAI_API_KEY"],
+    "max_retries": 0,
+}
 litellm.suppress_debug_info = True
 
 

@@ -251,7 +251,7 @@ def test_log_probabilities_are_told_where_they_were_asked_for() -> None:
 
 def test_a_token_that_decides_no_text_has_its_own_where_no_others_are_told() -> None:
     engine, _ = saying("ab")
-    first, *_ = engine.stream("x", logprobs=0, stop="abc")
+    first: Any = next(engine.stream("x", logprobs=0, stop="abc"))
     assert (first["text"], first["own_text"], first["top_logprobs"]) == ("", "a", [])
 
 
