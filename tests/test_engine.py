@@ -256,12 +256,21 @@ def test_a_token_that_decides_no_text_has_its_own_where_no_others_are_told() -> 
 
 
 def test_what_is_left_to_the_model_is_what_its_config_says() -> None:
-    said = SimpleNamespace(temperature=0.6, top_p=None, top_k=20, eos_token_id=None)
+    said = SimpleNamespace(temperature=0.6, top_p=None, top_k=20, repetition_penalty=1.1, eos_token_id=None)
     engine, backend = saying("a", model=SimpleNamespace(generation_config=said, name_or_path="some/where/tiny/"))
     text_of(engine.stream("x"))
-    text_of(engine.stream("x", temperature=0, top_k=0, top_p=0.5, max_tokens=3))
-    chosen = [(one.temperature, one.top_p, one.top_k, one.max_tokens) for one in (x.sampling for x in backend.seen)]
-    assert chosen == [(0.6, 1.0, 20, 99), (0, 0.5, 0, 3)] and engine.name == "tiny"
+    text_of(engine.stream("x", temperature=0, top_k=0, top_p=0.5, repetition_penalty=1, max_tokens=3))
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens")
+    chosen = [tuple(getattr(one.sampling, name) for name in names) for one in backend.seen]
+    assert chosen == [(0.6, 1.0, 20, 0.0, 1.1, 99), (0, 0.5, 0, 0.0, 1, 3)] and engine.name == "tiny"
+
+
+def test_a_config_that_says_what_cannot_be_is_refused() -> None:
+    said = SimpleNamespace(generation_config=SimpleNamespace(temperature=3.0, eos_token_id=None))
+    with pytest.raises(
+        DefinitionError, match="generation config .*temperature: expected a number from 0 to 2, got 3.0"
+    ):
+        saying("a", model=said)
 
 
 def test_no_more_is_made_than_there_is_room_for() -> None:
@@ -370,7 +379,9 @@ def model() -> Any:
 
 @pytest.mark.parametrize("backend", ["own", "transformers"])
 def test_each_backend_makes_what_generate_makes(model: Any, backend: Any) -> None:
+    model.generation_config.repetition_penalty = 1 if backend == "own" else 1.1  # which transformers' batching has not
     engine = Engine(model, LETTERS, backend=backend, max_length=64)
+    model.generation_config.repetition_penalty = None
     prompts = [f"prompt {n}" for n in range(4)]
     inputs = [torch.tensor([ids(prompt)]) for prompt in prompts]
     expected = [model.generate(one, max_new_tokens=8, do_sample=False)[0, len(one[0]) :].tolist() for one in inputs]

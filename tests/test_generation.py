@@ -17,7 +17,7 @@ from streamapp.llm.generation import Sampling
         *(("temperature", value) for value in (-0.1, 2.1, math.nan, math.inf, "1", True, [1])),
         *(("top_p", value) for value in (0, 0.0, -0.5, 1.01, math.nan)),
         *(("top_k", value) for value in (-1, 2.5, True)),
-        *(("min_p", value) for value in (-0.1, 1.1, None)),
+        *(("min_p", value) for value in (-0.1, 1.1, "0")),
         *(("presence_penalty", value) for value in (-2.1, 2.1, None)),
         *(("frequency_penalty", value) for value in (-2.1, math.nan)),
         *(("repetition_penalty", value) for value in (0, -1.0, math.inf)),

@@ -395,7 +395,7 @@ def _agree(made: Iterable[Chosen], alone: Iterable[Tensor], tolerance: float) ->
 def _refuse_what_the_own_loop_does(sampling: Sampling) -> None:
     for name, neutral in _NEUTRAL.items():
         value = getattr(sampling, name)
-        if value != neutral:
+        if value is not None and value != neutral:
             raise InvalidInput(
                 f"{name}={value!r} is not possible with this model: transformers batches it; leave {name} out, or have "
                 'it served by Engine(..., backend="own")'

@@ -13,12 +13,12 @@ iterator ends it at once, and nobody else's.
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast
 
-from ..errors import DefinitionError, Unavailable
+from ..errors import DefinitionError, InvalidInput, Unavailable
 from ..jobs.pause import Pause, takes_turns
 from .batching import Batching
 from .chat import calling, prompt_of
@@ -39,6 +39,10 @@ from .generation import (
 )
 from .sampling import Sampler
 from .text import Writer, decoding, end_tokens
+
+# What a generation config may say, and what holds where it says nothing; of these, what only the own loop knows.
+_NEUTRAL: dict[str, float] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+_OWN = {"min_p", "repetition_penalty"}
 
 
 class EngineStatistics(NamedTuple):
@@ -106,8 +110,9 @@ class Engine:
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
     ) -> None:
-        self._config = getattr(model, "generation_config", None)
-        self._ends = end_tokens(self._config, tokenizer)
+        config = getattr(model, "generation_config", None)
+        self._defaults = _defaults(config, set(_NEUTRAL) - (_OWN if backend == "transformers" else set()))
+        self._ends = end_tokens(config, tokenizer)
         sizes: dict[str, Any] = {"max_sequences": max_sequences, "max_length": max_length, "ends": sorted(self._ends)}
         if options and backend != "transformers":
             raise DefinitionError('Engine(options=...): these are transformers\'; write backend="transformers", too')
@@ -205,16 +210,8 @@ class Engine:
         return replace(
             asked,
             max_tokens=min(asked.max_tokens or room, room),
-            temperature=self._default(asked.temperature, "temperature", 1.0),
-            top_p=self._default(asked.top_p, "top_p", 1.0),
-            top_k=self._default(asked.top_k, "top_k", 0),
+            **{name: value for name, value in self._defaults.items() if getattr(asked, name) is None},
         )
-
-    def _default(self, asked: Any, name: str, otherwise: float) -> Any:
-        if asked is not None:
-            return asked
-        own = getattr(self._config, name, None)
-        return otherwise if own is None else own
 
     def _told(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Token | Ending]:
         refuse_loop("Engine")
@@ -324,6 +321,17 @@ def _news(choices: Sequence[_Choice]) -> list[_News]:
 def _pause() -> Token:
     pause: Any = Pause(text="", index=0)
     return cast("Token", pause)
+
+
+def _defaults(config: Any, names: Collection[str]) -> dict[str, Any]:
+    """Return how a model is to be sampled where a request leaves it open."""
+    said = {name: getattr(config, name, None) for name in names}
+    found = {name: _NEUTRAL[name] if value is None else value for name, value in said.items()}
+    try:
+        Sampling(**found)
+    except InvalidInput as error:
+        raise DefinitionError(f"The model's generation config says what cannot be: {error}") from None
+    return found
 
 
 def _closed() -> Unavailable:

@@ -22,8 +22,8 @@ class Sampling:
 
     Attributes:
         max_tokens: at most so many are made, and no more than there is room for, which is what None says.
-        temperature: 0 takes the likeliest token each time (greedy), up to 2. Where it, `top_p` or `top_k` is None it is
-            what the model's generation config says, or else 1, 1 and 0.
+        temperature: 0 takes the likeliest token each time (greedy), up to 2. Where it, `top_p`, `top_k`, `min_p` or
+            `repetition_penalty` is None it is what the model's generation config says, or else 1, 1, 0, 0 and 1.
         top_p: in (0, 1]; top_k: 0 is all; min_p: in [0, 1].
         presence_penalty, frequency_penalty: in [-2, 2], over what was made, as OpenAI defines them.
         repetition_penalty: over 0, over prompt and what was made, as transformers has it; 1 is none.
@@ -41,10 +41,10 @@ class Sampling:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
-    min_p: float = 0.0
+    min_p: float | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
+    repetition_penalty: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     stop: Sequence[str] = ()
@@ -68,7 +68,7 @@ class Sampling:
 
 
 _MOST = 2**63 - 1
-_OPTIONAL = {"max_tokens", "temperature", "top_p", "top_k", "seed", "logprobs"}
+_OPTIONAL = {"max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "logprobs"}
 _WHOLE: dict[str, tuple[int, int]] = {
     "max_tokens": (1, _MOST),
     "top_k": (0, _MOST),

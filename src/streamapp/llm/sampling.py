@@ -32,7 +32,9 @@ class State:
     def __init__(self, sequence: Running) -> None:
         asked = sequence.sampling
         self.sequence = sequence
-        self.is_penalized = bool(asked.presence_penalty or asked.frequency_penalty or asked.repetition_penalty != 1)
+        self.is_penalized = bool(
+            asked.presence_penalty or asked.frequency_penalty or asked.repetition_penalty not in (None, 1)
+        )
         self.made: Counter[int] = Counter()  # where it is penalized
         self._draws = random.Random(sequence.seed)
 
@@ -109,7 +111,7 @@ class _Plan:
         self._top_p = self._column(top_p)
         # So many of the likeliest tokens are looked at; all of them where top_p alone says how many there are.
         self._width = max((k or (p < 1) * logits.shape[-1] for k, p in zip(top_k, top_p, strict=True)), default=0)
-        self._min_p = self._column([one.min_p for one in drawn]) if any(one.min_p for one in drawn) else None
+        self._min_p = self._column([one.min_p or 0.0 for one in drawn]) if any(one.min_p for one in drawn) else None
 
     def choose(self, logits: Tensor) -> list[Chosen | None]:
         """Choose a token for each row of (rows, vocabulary) float32."""
@@ -207,7 +209,7 @@ class _Plan:
             seen[self._indices(state.sequence.prompt)] = True
         return _Penalties(
             self._indices(rows),
-            self._column([one.repetition_penalty for one in asked]),
+            self._column([one.repetition_penalty or 1.0 for one in asked]),
             self._column([one.presence_penalty for one in asked]),
             self._column([one.frequency_penalty for one in asked]),
             counts,
