@@ -81,6 +81,21 @@ def test_a_call_in_no_form_that_is_known_is_left_to_the_template(tokenizer: Any)
         prompt_of(tokenizer, [{"role": "assistant", "tool_calls": [{"id": "1"}]}])
 
 
+@pytest.mark.parametrize("messages", ["hi", ["hi"], {"role": "user"}, [USER, None]])
+def test_what_is_no_list_of_messages_is_refused(tokenizer: Any, messages: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"messages: expected a list of \{.*got"):
+        prompt_of(tokenizer, messages)
+
+
+@pytest.mark.parametrize(
+    "fails", ["{{ 1 / 0 }}", "{% for n in range(10 ** 9) %}{% endfor %}", "{{ messages[9].role }}"]
+)
+def test_what_a_templates_code_fails_by_is_told(fails: str) -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"hi": 0})), chat_template=fails)
+    with pytest.raises(InvalidInput, match="template refuses them: "):
+        prompt_of(tokenizer, [USER])
+
+
 def test_what_a_template_refuses_is_told(tokenizer: Any) -> None:
     with pytest.raises(InvalidInput, match="template refuses them: no tools"):
         prompt_of(tokenizer, [{"role": "tool", "content": "hi"}])

@@ -14,7 +14,10 @@ from pydantic_core import from_json, to_json
 
 from ..errors import InvalidInput
 from ..process.logs import logger
-from .generation import Ending, Token
+from .generation import Ending, Token, wrong
+
+# "Conversation roles must alternate", as templates say, or what the code in them fails by.
+_REFUSALS = (TemplateError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
 
 
 def prompt_of(
@@ -27,6 +30,8 @@ def prompt_of(
     """
     if not messages:
         raise InvalidInput("messages: a conversation has at least one; none came")
+    if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
+        raise wrong("messages", 'a list of {"role": "user", "content": "..."}', messages)
     if not getattr(tokenizer, "chat_template", None):
         raise InvalidInput("messages: this model has no chat template; have it go on with a prompt, by /v1/completions")
     if tools and getattr(tokenizer, "response_template", None) is None:
@@ -39,7 +44,7 @@ def prompt_of(
             return_dict=False,
             sanitize_control_tokens=True,
         )
-    except (TemplateError, ValueError, TypeError) as error:  # "Conversation roles must alternate", as templates say
+    except _REFUSALS as error:
         raise InvalidInput(f"messages: the model's chat template refuses them: {str(error)[:200]}") from None
     return prompt
 
