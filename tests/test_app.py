@@ -2,6 +2,7 @@
 
 import contextvars
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -242,9 +243,10 @@ def test_a_limit_can_be_a_class_keyword_and_one_in_the_class_goes_before_it() ->
 @pytest.mark.parametrize(
     "option", ["max_queue", "request_timeout", "request_start_timeout", "max_running", "max_multiplexing"]
 )
-def test_a_limit_of_zero_is_refused_where_the_class_is_written(option: str) -> None:
-    with pytest.raises(DefinitionError, match=f"expected {option} more than 0, got 0"):
-        type("Limited", (streamapp.App,), {option: 0})
+@pytest.mark.parametrize("wrong", [0, "16", math.nan])
+def test_a_limit_that_is_none_is_refused_where_the_class_is_written(option: str, wrong: Any) -> None:
+    with pytest.raises(DefinitionError, match=f"expected {option} to be a number, more than 0, got {wrong!r}"):
+        type("Limited", (streamapp.App,), {option: wrong})
 
 
 @pytest.mark.parametrize("wrong", [None, 1.5, True])

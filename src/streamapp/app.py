@@ -184,8 +184,10 @@ class App:
             if option in host_kwargs and option not in cls.__dict__:
                 setattr(cls, option, host_kwargs[option])
             value = getattr(cls, option)
-            if value is not None and value <= 0:
-                raise DefinitionError(f"{cls.__qualname__}: expected {option} more than 0, got {value!r}")
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise DefinitionError(
+                    f"{cls.__qualname__}: expected {option} to be a number, more than 0, got {value!r}"
+                )
         if type(cls.max_running) is not int:
             raise DefinitionError(f"{cls.__qualname__}: expected max_running to be an int, got {cls.max_running!r}")
 
