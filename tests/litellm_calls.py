@@ -88,7 +88,7 @@ def leaves() -> Any:
     stream = chat("count", stream=True)
     next(stream)
     stream.completion_stream.close()
-    url = BASE["api_base"].removesuffix("/v1") + "/left"
+    url = str(BASE["api_base"]).removesuffix("/v1") + "/left"
     return httpx.post(url, headers={"Authorization": f"Bearer {BASE['api_key']}"}, timeout=20).json()
 
 

@@ -71,7 +71,7 @@ def test_a_model_without_a_template_says_that_it_holds_no_conversations(tmp_path
         load({"STREAMAPP_LLM_MODEL": str(tmp_path)}).chat([{"role": "user", "content": "hello"}])
 
 
-def test_another_server_s_model_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_server_s_model_stands_in() -> None:
     model = load({"STREAMAPP_LLM_UPSTREAM": "http://127.0.0.1:1/v1", "STREAMAPP_LLM_MODEL": "large"})
     assert isinstance(model, streamapp.Upstream)
     assert model.name == "large"

@@ -251,8 +251,8 @@ def test_log_probabilities_are_told_where_they_were_asked_for() -> None:
 
 def test_a_token_that_decides_no_text_has_its_own_where_no_others_are_told() -> None:
     engine, _ = saying("ab")
-    first: Any = next(engine.stream("x", logprobs=0, stop="abc"))
-    assert (first["text"], first["own_text"], first["top_logprobs"]) == ("", "a", [])
+    first, *_ = engine.stream("x", logprobs=0, stop="abc")
+    assert first == {"text": "", "token": ids("a")[0], "index": 0, "logprob": -0.5, "own_text": "a", "top_logprobs": []}
 
 
 def test_what_is_left_to_the_model_is_what_its_config_says() -> None:

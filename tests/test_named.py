@@ -66,9 +66,9 @@ async def test_a_stream_of_the_loops_is_told_on_the_loop() -> None:
 
 
 def test_an_upstream_that_counts_no_tokens_is_told_by_its_pieces() -> None:
-    pieces = (Token(text=text, index=0) for text in "ab")
-    ending = Ending(text="ab", index=0, finish_reason="stop")
-    events = [*named(item for item in (*pieces, ending))]
+    items: list[Token | Ending] = [Token(text=text, index=0) for text in "ab"]
+    items.append(Ending(text="ab", index=0, finish_reason="stop"))
+    events = [*named(item for item in items)]
     assert [event.payload["generated_tokens"] for event in events[1:]] == [1, 2, 2]
     assert events[-1].payload["usage"] is None
 
