@@ -376,7 +376,7 @@ def test_a_model_that_fails_in_its_batching_is_refused(error: Exception, raised:
             raise error
         return forward(*arguments, **named)
 
-    model.forward = failing  # type: ignore[method-assign]
+    model.forward = failing
     with pytest.raises(raised, match=r"fails.*odd|full"):
         Continuous(model, ends=[], max_sequences=2)
     assert model.config._attn_implementation == "sdpa"
