@@ -66,7 +66,7 @@ def test_a_body_that_is_no_json_object_is_refused(client: TestClient, body: byte
     assert (refusal.status_code, refusal.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_a_drained_server_says_to_come_back(client: TestClient) -> None:
+def test_a_drained_server_says_to_come_back() -> None:
     with serving(Teller) as drained:
         drain(drained)
         refusal = chat(drained)
