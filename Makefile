@@ -60,8 +60,8 @@ test-all: install chromium $(TESTED) ## run the tests, large matrices whole: bef
 	$(TEST) --all
 
 chromium: # what the pages are tested in, and their networks; where it cannot be installed, those tests are skipped
-	@{ command -v chromium && command -v ip; } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium iproute2; } || true
+	@{ command -v chromium-headless-shell && command -v ip; } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium-headless-shell iproute2; } || true
 
 chaos: install tests/.venvs/runpod/.installed ## cut, flood, kill: faults over real sockets (eight minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ import PIL.Image
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.chromium import CHROMIUM
 from tests.cutting_proxy import cutting
 from tests.fal_packages import needs
 from tests.processes import serving
@@ -19,7 +19,6 @@ from tests.waiting import LONG_S, WAIT_S
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "apps" / "chat" / "app.py")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE = {"width": 390, "height": 844}
 ENVIRONMENT = {**os.environ, "STREAMAPP_CHAT_MODEL": "rules"}
 KEY = "a-key-of-the-deployments"

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import PIL.Image
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from tests.chromium import CHROMIUM
 from tests.cutting_proxy import cutting
 from tests.fal_packages import needs
 from tests.processes import serving
@@ -26,7 +26,6 @@ from tests.waiting import LONG_S, WAIT_S, until
 from websockets.sync.client import connect
 
 EDITOR = Path(__file__).parent.parent / "apps" / "editor"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = needs(CHROMIUM is not None, "no chromium: run `make test` as root")
 DESKTOP, PHONE = {"width": 1040, "height": 520}, {"width": 390, "height": 844}
 

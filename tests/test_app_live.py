@@ -4,7 +4,6 @@ import io
 import logging
 import os
 import re
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 from diffusers import StableDiffusionXLImg2ImgPipeline
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.chromium import CHROMIUM
 from tests.live_page import CORNER, MIDDLE, PROMPT, ROOT, colour, draw, opened, serving
 from tests.small_models import one_thread  # noqa: F401 - a fixture
 from tests.waiting import LONG_S, WAIT_S, until
@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of th
 
 from apps.live.app import EMBEDDED_MODEL, Drawing, Live, fitted
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 KEY = "a-key-of-the-test"
 pytestmark = [
     pytest.mark.timeout(LONG_S),

@@ -1,16 +1,15 @@
 """The page of the app that draws along, by WebRTC: in Chromium, on a network of the file's own."""
 
 import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
+from tests.chromium import CHROMIUM
 from tests.fal_packages import needs
 from tests.live_page import CORNER, MIDDLE, colour, draw, opened, serving
 from tests.waiting import LONG_S, WAIT_S, until
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NO_WEBRTC = "delete globalThis.RTCPeerConnection"
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(LONG_S), needs(CHROMIUM is not None, "no chromium")]

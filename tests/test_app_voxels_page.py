@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import PIL.Image
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from tests.chromium import CHROMIUM
 from tests.processes import serving
 from tests.waiting import LONG_S, WAIT_S, until
 
@@ -81,12 +81,11 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
+    if CHROMIUM is None:
         (pytest.fail if "CI" in os.environ else pytest.skip)(MISSING)
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--enable-unsafe-swiftshader"]  # as root; WebGL without a GPU
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
 

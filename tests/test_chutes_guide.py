@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient, WebSocketTestSession
 from tests.apps.chutes_rooms import Guide
+from tests.chromium import CHROMIUM
 from tests.fal_packages import needs, needs_node
 from tests.processes import read_until, serving
 from tests.served import serving as serving_here
@@ -24,7 +25,6 @@ APPS = Path(__file__).parent / "apps"
 CLIENTS = APPS / "chutes_guide"
 FED = [{"n": 0}, {"n": 1}, {"n": 2}, {"done": True}]
 URL = "https://myuser-my-chute.chutes.ai"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = needs(CHROMIUM is not None, "no chromium: run `make test` as root")
 needs_aiohttp = needs(importlib.util.find_spec("aiohttp") is not None, "aiohttp is missing; run `make install`")
 

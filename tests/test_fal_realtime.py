@@ -5,7 +5,6 @@ One file of an app is served by both. What is different on purpose stands in app
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import msgpack
 import pytest
 from fal_client.client import RealtimeError
 from playwright.sync_api import sync_playwright
+from tests.chromium import CHROMIUM
 from tests.fal_packages import FAL, JS, SESSIONS, environment, needs_fal, needs_fal_js, serving, serving_tls
 from tests.fal_page import script
 from tests.leading_proxy import leading
@@ -29,7 +29,6 @@ from websockets.sync.client import connect
 from streamapp.http.tokens import Tokens
 from streamapp_client.compat import fal
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ID = "me/fal-sessions"
 KEY = "the:key"  # without a colon it would be none to the package fal
 TIMEOUT = '{"type":"x-fal-error","error":"TIMEOUT","reason":"no inputs, reconnect when needed!"}'

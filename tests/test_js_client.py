@@ -14,13 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.chromium import CHROMIUM
 from tests.cutting_proxy import CuttingProxy, OpeningsCuttingProxy, cutting, running
 from tests.waiting import LONG_S, WAIT_S, until
 
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "client_sdk" / "js"
 README = (PACKAGE / "README.md").read_text()
-CHROMIUM = shutil.which("chromium")
 WITH_WEBSOCKETS = {"NODE_OPTIONS": "--experimental-websocket"}  # which Node 20 has not by itself
 IS_CI = "CI" in os.environ  # where nothing may be missing
 IS_INSTALLED = (PACKAGE / "node_modules" / ".installed").exists()

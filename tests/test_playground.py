@@ -23,6 +23,7 @@ import PIL.Image
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
+from tests.chromium import CHROMIUM
 from tests.cutting_proxy import cutting
 from tests.waiting import LONG_S, WAIT_S, until
 
@@ -33,7 +34,6 @@ from apps.image_chunks.client import test_image as draw_test_image
 ROOT = Path(__file__).parent.parent
 SDXL, CONTENTS = "apps/sdxl/app.py:Sdxl", "tests/apps/contents.py:Contents"
 SLOW_SETUP = "tests/apps/slow_setup.py:SlowSetup"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MISSING = "no chromium: install it (apt-get install chromium), or run `make test` as root"
 # As root there is no sandbox to be had; WebGL without a GPU; a machine that is not this one, for the browser; a camera.
 ARGUMENTS = [

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient
+from tests.chromium import CHROMIUM
 from tests.fal_packages import JS, needs, needs_fal_js, needs_node
 from tests.processes import read_until
 from tests.scripted_server import Serve, answer
@@ -36,7 +37,6 @@ MAIN, APPS, PYTHON, JAVASCRIPT = "README.md", "apps/README.md", "client_sdk/pyth
 CHUNKS = "apps/image_chunks/README.md"
 HERE = "http://127.0.0.1:8000"
 TEXT = (ROOT / MAIN).read_text()
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 RUNPOD = ROOT / "tests" / ".venvs" / "runpod" / "bin" / "python"
 WORDS = ["{'word': 'one'}", "{'word': 'by'}", "{'word': 'one'}"]

@@ -5,7 +5,6 @@ All of it is on a network of the file's own, on which the server listens for pac
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,12 +14,12 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from tests.chromium import CHROMIUM
 from tests.fal_packages import needs
 from tests.processes import serving
 from tests.waiting import LONG_S, WAIT_S, until
 
 APP = str(Path(__file__).parent / "apps" / "filmed.py")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 pytestmark = [
