@@ -19,8 +19,8 @@ TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-
 TESTED := $(foreach package,fal runpod litellm,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test test-all chromium chaos bench bench-quick gpu gpu-wheels \
-  playground editor-page screenshots coverage build train evaluate train-llm evaluate-llm clean
+.PHONY: help install install-runtime demo serve fmt check test test-all tested chromium chaos bench bench-quick gpu \
+  gpu-wheels playground editor-page screenshots coverage build train evaluate train-llm evaluate-llm clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -53,11 +53,13 @@ check: install ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: install chromium $(TESTED) ## run the tests, with fal's and Runpod's own packages and Chromium; of large matrices a sample
+test: install tested ## run the tests, with fal's and Runpod's own packages and Chromium; of large matrices a sample
 	$(TEST)
 
-test-all: install chromium $(TESTED) ## run the tests, large matrices whole: before an issue is closed
+test-all: install tested ## run the tests, large matrices whole: before an issue is closed
 	$(TEST) --all
+
+tested: chromium $(TESTED) # what the tests drive
 
 chromium: # what the pages are tested in, and their networks; where it cannot be installed, those tests are skipped
 	@{ command -v chromium-headless-shell && command -v ip; } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

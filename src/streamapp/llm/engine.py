@@ -326,7 +326,7 @@ def _pause() -> Token:
 def _defaults(config: Any, names: Collection[str]) -> dict[str, Any]:
     """Return how a model is to be sampled where a request leaves it open."""
     said = {name: getattr(config, name, None) for name in names}
-    found = {name: _NEUTRAL[name] if value is None else value for name, value in said.items()}
+    found: dict[str, Any] = {name: _NEUTRAL[name] if value is None else value for name, value in said.items()}
     try:
         Sampling(**found)
     except InvalidInput as error:
