@@ -41,7 +41,7 @@ from .sampling import Sampler
 from .text import Writer, decoding, end_tokens
 
 # What a generation config may say, and what holds where it says nothing; of these, what only the own loop knows.
-_NEUTRAL: dict[str, float] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+_NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 _OWN = {"min_p", "repetition_penalty"}
 
 
