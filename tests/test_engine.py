@@ -146,7 +146,8 @@ def test_those_who_begin_in_one_round_are_read_by_one_step() -> None:
     engine, backend = saying("ab")
     turns = by_turns()
     readers = [engine.stream("x") for _ in range(3)]
-    assert all(isinstance(turns.run(next, reader), Pause) for reader in readers)
+    paused: list[Any] = [turns.run(next, reader) for reader in readers]
+    assert paused == 3 * [Pause(text="", token=None, index=0)]
     assert (len(backend.seen), backend.steps) == (3, 0)
     assert [turns.run(next, reader)["text"] for reader in readers] == ["a", "a", "a"]
     assert backend.steps == 1

@@ -64,7 +64,7 @@ def calling(
                 ending = cast("Ending", item)
                 yield _read(tokenizer, prompt, tools, made.get(ending["index"], []), ending)
             else:
-                if "token" in item:
+                if item.get("token") is not None:
                     made.setdefault(item["index"], []).append(item["token"])
                 yield item
 

@@ -319,7 +319,7 @@ def _news(choices: Sequence[_Choice]) -> list[_News]:
 
 
 def _pause() -> Token:
-    pause: Any = Pause(text="", index=0)
+    pause: Any = Pause(text="", token=None, index=0)
     return cast("Token", pause)
 
 
