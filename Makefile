@@ -108,11 +108,12 @@ editor-page: apps/editor/source/node_modules/.installed ## build the page of app
 
 screenshots: install chromium ## take the READMEs' pictures of the page anew
 	SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_playground.py -k "step_by_step or fits_on_a_phone"
-	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_chat_page.py -k two_tabs
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_chat_page.py -k as_it_comes --all
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_editor_page.py -k two_write
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_live.py -k "becomes_a_picture_while"
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_audio.py -k heard
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_voxels_page.py -k grows
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_llm.py -k seen_growing --all
 
 coverage: install ## hold each module's coverage by its own test file
 	$(BIN)/python -m tests.own_coverage

@@ -130,6 +130,24 @@ def test_two_tabs_and_the_model_talk(url: str, tab: Opener) -> None:
 
 
 @needs_chromium
+@pytest.mark.long
+def test_a_language_models_answer_is_seen_as_it_comes(tab: Opener) -> None:
+    model = {"STREAMAPP_CHAT_MODEL": str(ROOT / "apps" / "llm" / "tiny" / "model"), "OMP_NUM_THREADS": "1"}
+    with serving(APP, env={**os.environ, **model}) as (url, _):
+        ann, ben = tab(url, viewport={"width": 960, "height": 640}), tab(url, "Ben")
+        ann.say("Hello! My name is Ann.")
+        expect(ben.last.locator(".content")).to_have_text("Hello! My name is Ann.")
+        ben.say("Let us ask for a story.")
+        expect(ann.last.locator(".author")).to_have_text("Ben")
+        ann.say("@Eliza Tell me a story about a shy dragon and a clock.")
+        expect(ann.page.locator(".coming .content")).to_have_text(re.compile(r"(\w+\W+){40}"))
+        take_picture(ann.page)
+        for page in (ann.page, ben.page):
+            expect(page.locator(".coming")).to_have_count(0)
+        assert ann.contents() == ben.contents()
+
+
+@needs_chromium
 def test_who_was_cut_off_misses_nothing_and_says_nothing_twice(url: str, tab: Opener) -> None:
     with cutting(int(url.rpartition(":")[2]), cut=0) as proxy:
         ann, ben = tab(f"http://127.0.0.1:{proxy.port}/#cut"), tab(f"{url}/#cut", "Ben")

@@ -1,17 +1,27 @@
-"""The app of a language model: its own paths and OpenAI's, by the embedded model; and what the environment may say."""
+"""The app of a language model: its own paths and OpenAI's, by the embedded model; and what the environment may say.
 
+With SCREENSHOTS in the environment the README's picture is made anew.
+"""
+
+import io
 import json
+import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
+from playwright.sync_api import expect
 from starlette.testclient import TestClient
 from tests.served import blocks, serving
 from tests.small_models import one_thread  # noqa: F401 - a fixture
+from tests.test_playground import ROOT, Opener, browser, playground  # noqa: F401 - fixtures
+from tests.test_playground import serving as serving_page
 
 import streamapp
 from streamapp.errors import DefinitionError
@@ -89,3 +99,24 @@ def test_another_server_s_model_stands_in() -> None:
 def test_what_the_environment_may_not_say_is_refused_with_what_to_write(environment: Any, said: str) -> None:
     with pytest.raises(DefinitionError, match=said):
         load({f"STREAMAPP_LLM_{name}": value for name, value in environment.items()})
+
+
+# In the playground
+
+
+@pytest.mark.long
+def test_the_text_is_seen_growing(playground: Opener) -> None:  # noqa: F811
+    with serving_page("apps/llm/app.py", OMP_NUM_THREADS="1") as server:
+        tab = playground(server, viewport={"width": 1280, "height": 800}).open("/chat", seed=5)
+        tab.output.evaluate(
+            "output => { window.seen = new Set();"
+            " const look = () => window.seen.add(output.innerText.length);"
+            " new MutationObserver(look).observe(output, {subtree: true, childList: true, characterData: true}) }"
+        )
+        tab.run()
+        expect(tab.output).to_contain_text(re.compile(r"(\w+\W+){40}"))
+        if "SCREENSHOTS" in os.environ:
+            picture = PIL.Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
+            picture.quantize(64).save(ROOT / "apps" / "llm" / "screenshot.png", optimize=True)
+        tab.ends()
+        assert tab.page.evaluate("window.seen.size") > 5
