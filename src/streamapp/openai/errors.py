@@ -58,8 +58,8 @@ def answer_of(error: ErrorReport, headers: Mapping[str, str]) -> Response:
 
 
 def _code_of(error: ErrorReport) -> str:
-    match error.detail:  # ours, or another server's
-        case [{"type": "context_length_exceeded"}, *_] | {"code": "context_length_exceeded"}:
+    match error.detail:
+        case [{"type": "context_length_exceeded"}, *_]:
             return "context_length_exceeded"  # which clients know
     return _CODES.get(error.status_code, error.code)
 
@@ -76,8 +76,6 @@ def _told_of(error: ErrorReport) -> tuple[str, str | None]:
             named = [str(part) for part in path if part not in _BESIDES]
             param = ".".join(part for part in named if _PART.fullmatch(part))
             return (said, param or None) if said.startswith(param) else (f"{param}: {said}", param)
-        case {"type": str(), "param": str(param)}:  # as another server has told it
-            return error.message, param
     begins = _FIELD.match(error.message)
     return error.message, None if begins is None else begins[1]
 
