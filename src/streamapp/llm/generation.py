@@ -228,8 +228,8 @@ class Token(TypedDict, total=False):
     """Tell one token: the text that is decided with it, which may be empty.
 
     What is decided when no more comes is told with the last one, or where that was told already without a `token`. In
-    jobs that take turns one without text, whose `token` is None, says that there is nothing yet (`jobs/pause`); passed on as it is,
-    nobody hears of it.
+    jobs that take turns one without text, whose `token` is None, says that there is nothing yet (`jobs/pause`): passed
+    on as it is, nobody hears of it.
     """
 
     text: str
