@@ -5,11 +5,11 @@
 
 What it reads is made up while it is trained, by `stories.py` and `talks.py`: nothing is downloaded, and no text is read
 twice. Matrices are trained by Muon, the rest by AdamW; what users say counts in no loss, and names, creatures and
-things that were said before count eight times: what a story is about is otherwise lost among its sentences. For the
-same reason heads are built in by hand, and kept for a while (`heads.py`): those that copy at the beginning, with rows
-of random tokens said again and again among the texts, and those that find names and things when a third is over.
-Texts are cut at 256 tokens, and at 512 while the rate cools down. Every batch is drawn from (seed, step): a resumed run
-equals an uninterrupted one.
+things that were said before count eight times, but at the end: what a story is about is otherwise lost among its
+sentences. For the same reason heads are built in by hand, and kept for a while (`heads.py`): those that copy at the
+beginning, with rows of random tokens said again and again among the texts, and those that find names and things when a
+third is over. Texts are cut at 256 tokens, and at 512 while the rate cools down. Every batch is drawn from (seed,
+step): a resumed run equals an uninterrupted one.
 """
 
 import argparse
@@ -234,9 +234,9 @@ def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Rec
             optimizer.zero_grad()
         rng = random.Random(f"{seed} {step}")
         length = LENGTH // 2 if 4 * step >= 3 * recipe.steps else LENGTH // 4
-        rows = recipe.tokens // length
-        read = batch(tokenizer, rng, rows, length)
-        loss = loss_of(model, *read, weighty)
+        if 10 * step >= 9 * recipe.steps:
+            weighty = torch.zeros_like(weighty)
+        loss = loss_of(model, *batch(tokenizer, rng, recipe.tokens // length, length), weighty)
         if 3 * step < recipe.steps:
             loss = (7 * loss + loss_of(model, *drills(recipe, rng, 1, length), weighty)) / 8
         torch.autograd.backward(loss)
