@@ -252,6 +252,19 @@ def test_an_input_out_of_bounds_is_refused(client: TestClient, wrong: dict[str, 
     assert refusal.value.detail[0]["loc"][-1] == next(iter(wrong))
 
 
+def test_openai_s_client_hears_one_wav_while_it_is_made(client: TestClient) -> None:
+    said = {"duration_s": 2, "seed": 3}
+    speech = openai_of(client).audio.speech
+    asked: dict[str, Any] = {"model": "audio", "voice": "alloy", "input": "slow organ"}
+    with speech.with_streaming_response.create(**asked, extra_body=said) as answer:
+        pieces = [*answer.iter_bytes()]
+    assert answer.headers["content-type"] == "audio/wav"
+    assert len(pieces) > 2
+    assert np.array_equal(frames_of(b"".join(pieces)), heard(stream(client, prompt="slow organ", **said)[-1]))
+    with pytest.raises(openai.BadRequestError, match="write wav or pcm"):
+        speech.create(**asked, response_format="mp3")
+
+
 # In the playground
 
 
@@ -287,16 +300,3 @@ def take_picture(tab: Playground) -> None:
     if "SCREENSHOTS" in os.environ:
         picture = PIL.Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
         picture.quantize(64).save(ROOT / "apps" / "audio" / "screenshot.png", optimize=True)
-
-
-def test_openai_s_client_hears_one_wav_while_it_is_made(client: TestClient) -> None:
-    said = {"duration_s": 2, "seed": 3}
-    speech = openai_of(client).audio.speech
-    asked: dict[str, Any] = {"model": "audio", "voice": "alloy", "input": "slow organ"}
-    with speech.with_streaming_response.create(**asked, extra_body=said) as answer:
-        pieces = [*answer.iter_bytes()]
-    assert answer.headers["content-type"] == "audio/wav"
-    assert len(pieces) > 2
-    assert np.array_equal(frames_of(b"".join(pieces)), heard(stream(client, prompt="slow organ", **said)[-1]))
-    with pytest.raises(openai.BadRequestError, match="write wav or pcm"):
-        speech.create(**asked, response_format="mp3")
