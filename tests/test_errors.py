@@ -205,3 +205,9 @@ def test_except_exception_does_not_swallow_a_cancellation() -> None:
 def test_an_http_exception_with_a_status_of_no_error_is_a_failure_of_the_endpoint(status: int) -> None:
     report = describe(HTTPException(status, "gone"))
     assert (report.status_code, report.code) == (500, "endpoint_failed")
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_a_server_behind_this_one_may_answer_later_or_never(retryable: bool) -> None:
+    told = describe(errors.UpstreamFailed("it is gone", retryable=retryable))
+    assert (told.status_code, told.message, told.retryable) == (502, "it is gone", retryable)

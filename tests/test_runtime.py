@@ -19,6 +19,7 @@ import streamapp
 from streamapp.errors import DefinitionError, Draining, QueueFull
 from streamapp.http.answer import Answer, StreamAnswer, answer_of
 from streamapp.http.metrics import Metrics
+from streamapp.jobs.inbox import Inbox
 from streamapp.jobs.job import Job, new_job_id
 from streamapp.runtime import Readiness, Runtime
 from streamapp.settings import Settings
@@ -747,3 +748,42 @@ def test_a_thread_that_does_not_come_back_makes_the_server_unhealthy() -> None:
         assert (answer.status_code, answer.json()["detail"]) == (503, "gated: stuck")
         assert shape(client.post("/wait")) == (503, "worker_stuck")
         app.gate.release()
+
+
+async def test_jobs_take_turns_where_a_class_has_more_than_one_run() -> None:
+    class Two(streamapp.App, max_running=2):
+        @streamapp.endpoint("/numbers")
+        def numbers(self) -> Iterator[int]:
+            yield 1
+
+    async with running(Two()) as runtime:
+        job = await submit(runtime, "/numbers")
+        async with asyncio.timeout(WAIT_S):
+            assert [event.json() async for event in job.events() if event.kind == "output"] == [1]
+
+
+def test_what_a_face_asks_for_may_not_be_at_an_endpoints_path() -> None:
+    class One(streamapp.App):
+        @streamapp.endpoint("/numbers")
+        def numbers(self) -> int:
+            return 1
+
+    runtime = Runtime([One()], Settings())
+    with pytest.raises(DefinitionError, match=r"One\.numbers and .*One\.numbers are both at '/numbers'"):
+        runtime.served[0].bind(runtime.served[0].endpoints[0])
+
+
+async def test_a_session_that_is_refused_gives_its_place_back() -> None:
+    class Echo(streamapp.App):
+        @streamapp.realtime("/echo", session_timeout=60)
+        def echo(self, n: int) -> int:
+            return n
+
+    async with running(Echo()) as runtime:
+        served = runtime.served[0]
+        spec = served.session_specs[0]
+        job = Job(served.session_request(spec, new_job_id()), runtime.settings, inbox=Inbox())
+        runtime.begin_drain()
+        with pytest.raises(Draining):
+            await runtime.submit_session(job, served, spec)
+        assert not runtime.places.statistics().taken
