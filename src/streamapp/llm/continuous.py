@@ -308,7 +308,7 @@ class Continuous:
             processors[0] = _Temperature(processors[0])
             self._newest = manager.output_router = _Newest(manager)
             manager.warmup()
-        except Exception:
+        except Exception:  # out of memory, say: whoever has it start hears of it, and the model is as it was
             _give_back(self._model, self._attention)
             raise
         self._manager = manager
