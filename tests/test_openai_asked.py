@@ -1,12 +1,15 @@
 """What is asked of OpenAI's face knows an endpoint's fields, and says which of a request's is refused."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter
 
-from streamapp.openai.asked import fields_of, own_fields, read_body, refusal
+from streamapp.openai.asked import fields_of, file_at, own_fields, read_body, refusal
+from streamapp.settings import Settings
+from streamapp.stores.files import LocalFiles
 
 
 class Text(BaseModel):
@@ -37,3 +40,17 @@ def test_fields_besides_the_documented_are_the_input_s_own() -> None:
     assert own_fields(given, {"seed", "text"}, {"n"}) == {"seed": 2}
     with pytest.raises(RequestValidationError, match="besides OpenAI's the model takes seed, text"):
         own_fields({"seeds": 2}, {"seed", "text"}, {"n"})
+
+
+def test_a_file_is_read_from_its_data_uri_or_the_servers_own_and_no_other(tmp_path: Path) -> None:
+    files = LocalFiles(Settings(files_dir=tmp_path))
+    assert file_at("data:audio/wav;base64,YWJj", files).data == b"abc"
+    stored = files.begin("audio/wav", "a.wav")
+    part = files.open_part(stored.id, stored.key, 1)
+    part.write(b"abc")
+    files.end_part(stored, 1, part)
+    kept = file_at(f"http://127.0.0.1:8000{files.complete(stored.id, stored.key, [1]).url_path}", files)
+    assert (kept.data, kept.content_type) == (b"abc", "audio/wav")
+    with pytest.raises(ValueError, match="a file of this server, got .https://example.org/a.wav"):
+        file_at("https://example.org/a.wav", files)
+    files.close()

@@ -11,7 +11,9 @@ from starlette.responses import Response
 from ..endpoint import EndpointSpec
 from ..jobs.events import Event
 from ..jobs.job import Job
+from ..media import File, is_data_uri, shown
 from ..settings import MediaForm, Settings
+from ..stores.files import FileStore
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -102,3 +104,17 @@ def fields_of(adapter: TypeAdapter[Any]) -> frozenset[str]:
     schema = adapter.json_schema()
     named = schema.get("$ref", "").rpartition("/")[2]
     return frozenset(schema.get("$defs", {}).get(named, schema).get("properties", ()))
+
+
+def file_at(url: str, files: FileStore) -> File:
+    """Return a picture or a sound that an endpoint has told by its URL; blocks.
+
+    Raises:
+        ValueError: it is neither a data URI nor a file of this server's.
+    """
+    if is_data_uri(url):
+        return File.from_data_uri(url)
+    stored = files.find(url)
+    if stored is None:
+        raise ValueError(f"expected the bytes of a file or a file of this server, got {shown(url)}")
+    return File(stored.path.read_bytes(), stored.content_type)

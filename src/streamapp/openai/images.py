@@ -27,7 +27,7 @@ from ..jobs.job import Job
 from ..media import Image, ImageFormat, is_data_uri, shown
 from ..stores.files import FileStore
 from ..workers.binding import url_of
-from .asked import Asked, fields_of, own_fields, read_body, refusal
+from .asked import Asked, fields_of, file_at, own_fields, read_body, refusal
 
 _FORMATS: dict[str, ImageFormat] = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _USAGE = {
@@ -238,7 +238,7 @@ class _Pictures:
     def _image(self, url: str) -> Image:
         """Return a picture of the endpoint's in the format that is asked for."""
         try:
-            image = self._read(url)
+            image = Image(file_at(url, self._files).data)
             if image.content_type == f"image/{self._format}" and self._body.output_compression is None:
                 return self._opaque(image)
             return self._converted(image)
@@ -254,14 +254,6 @@ class _Pictures:
         pil = image.to_pil("RGB" if self._body.background == "opaque" else None)
         quality = 100 if compression is None else max(1, compression)
         return Image.from_pil(pil, _FORMATS[self._format], quality=quality)
-
-    def _read(self, url: str) -> Image:
-        if is_data_uri(url):
-            return Image.from_data_uri(url)
-        stored = self._files.find(url)
-        if stored is None:
-            raise ValueError(f"expected an image's bytes or a file of this server, got {shown(url)}")
-        return Image(stored.path.read_bytes())
 
 
 def _urls(value: Any) -> Iterator[str]:

@@ -29,11 +29,11 @@ from ..http.connection import Connection
 from ..http.response import ErrorResponse
 from ..jobs.events import Event, encode
 from ..jobs.job import Job
-from ..media import File, is_data_uri, shown
+from ..media import File
 from ..process.threads import in_encoder
 from ..settings import Settings
 from ..stores.files import FileStore
-from .asked import Asked, fields_of, own_fields, read_body, refusal
+from .asked import Asked, fields_of, file_at, own_fields, read_body, refusal
 
 _TEXTS = ("input", "text", "prompt")
 _TYPES = {
@@ -161,7 +161,7 @@ class Sound:
             return b""
         self._has_chunks |= is_chunk
         try:
-            return self._goes_on(self._read(url))
+            return self._goes_on(file_at(url, self._files))
         except ValueError as error:
             raise NotEncodable(f"the endpoint's audio: {error}") from None
 
@@ -202,14 +202,6 @@ class Sound:
             raise _cannot("response_format", f"PCM is of 16 bits, this model's sound of {bits}; write wav")
         self.content_type = f"audio/pcm;rate={rate};channels={channels}"
         return wave.samples
-
-    def _read(self, url: str) -> File:
-        if is_data_uri(url):
-            return File.from_data_uri(url)
-        stored = self._files.find(url)
-        if stored is None:
-            raise ValueError(f"expected a sound's bytes or a file of this server, got {shown(url)}")
-        return File(stored.path.read_bytes(), stored.content_type)
 
 
 class _Told:
