@@ -53,6 +53,7 @@ ORDER = (
     *("runpod.places", "runpod.envelope", "runpod.answers", "runpod.polls", "runpod.api", "runpod.unprefixed"),
     *("openai.asked", "openai.errors", "openai.requests", "openai.upstream", "openai.text", "openai.images"),
     *("openai.speech", "openai.declared", "openai.models", "openai.answers", "openai.handlers", "openai.api"),
+    *("chutes.image", "chutes.selector", "chutes.home", "chutes.apps", "chutes.chute"),
     *("serve.pages", "serve.build", "serve.certificates", "serve.reload", "serve.connections"),
     *("serve.incoming", "serve.websockets", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),

@@ -120,6 +120,8 @@ class App:
         app_name = None: the name in URLs; as a keyword it is `name`. Where None, derived from the class's name, as fal
             does it: MyGoodApp is my-good-app, Sdxl2 is sdxl.
         version = 'unknown': shown as the API's version.
+        title = None: what people read above the class's docstring, on the page and in the API's description; where None
+            the name.
         max_queue = None: jobs that may wait for the inference thread; where None the deployment's `max_queue`.
         request_timeout = None: seconds that a job may run, for endpoints that do not say; where None the deployment's
             `timeout_s`.
@@ -148,6 +150,7 @@ class App:
 
     app_name: ClassVar[str | None] = None
     version: ClassVar[str] = "unknown"
+    title: ClassVar[str | None] = None
     max_queue: ClassVar[int | None] = None
     request_timeout: ClassVar[float | None] = None
     request_start_timeout: ClassVar[float | None] = None

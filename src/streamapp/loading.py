@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
 
 from .app import App, is_app_class
 from .errors import DefinitionError
@@ -24,6 +25,15 @@ _SHIMS = Path(__file__).parent / "shims"
 _FOLDERS = "streamapp_file"  # in there: stands for all folders
 # By name, what the apps import from their folders, and which app it was; see `_claim`.
 _claimed: dict[str, tuple[Path, str]] = {}
+
+
+@runtime_checkable
+class AppLike(Protocol):
+    """Be what an app is made of, a chute for example."""
+
+    def __streamapp_app__(self) -> type[App]:
+        """Return the app, always the same."""
+        ...
 
 
 def load_app(import_string: str) -> type[App]:
@@ -48,8 +58,17 @@ def find_app(module: ModuleType, place: str, name: str) -> type[App]:
 
 
 def apps_in(module: ModuleType) -> list[type[App]]:
-    """Return the app classes that a module defines."""
-    return [value for value in vars(module).values() if is_app_class(value) and value.__module__ == module.__name__]
+    """Return the app classes that a module defines, and those of what is an app in other words (`AppLike`)."""
+    values = [value for value in vars(module).values() if not is_app_class(value) or value.__module__ == module.__name__]
+    return [app for app in map(app_in, values) if app is not None]
+
+
+def app_in(value: Any) -> type[App] | None:
+    """Return the app class that a value is, or is about; None where it is no app."""
+    if is_app_class(value):
+        app: type[App] = value
+        return app
+    return value.__streamapp_app__() if isinstance(value, AppLike) and not isinstance(value, type) else None
 
 
 def modules_of(app: str) -> list[str]:
@@ -210,9 +229,9 @@ def _get_named(module: ModuleType, place: str, name: str) -> type[App]:
     found = getattr(module, name, None)
     if found is None:
         raise DefinitionError(f"there is no {name!r} in {place}; the apps in it: {_listed(module, place) or 'none'}")
-    if not is_app_class(found):
+    app = app_in(found)
+    if app is None:
         raise DefinitionError(f"{place}:{name} is no app; write class {name}(streamapp.App)")
-    app: type[App] = found
     return app
 
 

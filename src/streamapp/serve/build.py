@@ -149,7 +149,7 @@ def _application(
     settings = runtime.settings
     first = type(runtime.served[0].app)
     api = FastAPI(
-        title=runtime.served[0].name,
+        title=first.title or runtime.served[0].name,
         version=first.version,
         description=inspect.getdoc(first) or "",
         lifespan=_lifespan(runtime),
