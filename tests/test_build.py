@@ -286,6 +286,23 @@ def test_metrics_are_prometheus_text(kinds: TestClient) -> None:
     assert 'streamapp_job_seconds_count{endpoint="/kinds/value",status="succeeded"}' in answer.text
 
 
+def test_metrics_tell_active_streams_and_the_mean_time_of_those_that_have_ended(
+    gated: tuple[Gated, TestClient],
+) -> None:
+    """G23. One ends and one runs on: a mean over both, as the guide's formula takes it, would be of neither."""
+    app, client = gated
+    app.gate.release(2)
+    client.post("/stream", json={"steps": 1})
+    with client.stream("POST", "/stream", json={"steps": 2}) as answer:
+        next(answer.iter_raw())
+        told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+        assert float(told['streamapp_jobs_running{app="gated",kind="sync"}']) == 1
+        ended = '{endpoint="/gated/stream",status="succeeded"}'
+        assert float(told[f"streamapp_job_seconds_count{ended}"]) == 1
+        assert float(told[f"streamapp_job_seconds_sum{ended}"]) > 0
+        app.gate.release()
+
+
 class Measured(streamapp.App):
     """Has answers of its own where the server has some."""
 
