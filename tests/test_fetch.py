@@ -26,6 +26,7 @@ from tests.waiting import WAIT_S
 from streamapp.errors import DownloadTimeout, InvalidInput, Unavailable
 from streamapp.fetch import MediaLimits, _CheckedTransport, limit_by, limits_here, resolve_media
 from streamapp.fetch import _tls_context as tls_context
+from streamapp.largefile import LargeFile
 from streamapp.media import File, Image, MediaReference
 from streamapp.settings import Settings, get_settings
 
@@ -564,3 +565,34 @@ async def test_a_url_of_the_servers_own_is_not_downloaded_and_read_up_to_the_lim
     assert await download("http://127.0.0.1/files/a", limits) == File(b"hi", "text/plain")
     with pytest.raises(InvalidInput, match="must not exceed 1 bytes"):
         await download("http://127.0.0.1/files/a", replace(limits, max_bytes=1))
+
+
+class Dataset(BaseModel):
+    file: LargeFile
+
+
+async def test_a_large_file_of_the_servers_own_stays_on_the_disk_whatever_its_size(tmp_path: Path) -> None:
+    own = tmp_path / "0123"
+    own.write_bytes(b"hi")
+    stored = SimpleNamespace(path=own, content_type="text/csv")
+    limits = replace(PUBLIC_ONLY, max_bytes=1, stored=lambda url: stored if "here" in url else None)
+    given = Dataset.model_validate({"file": "http://here/files/a/b%20c.csv"})
+    assert (await resolve_media(given, limits=limits)).file == LargeFile(own, 2, "text/csv", "b c.csv")
+    with pytest.raises(InvalidInput, match=r"file: .*the media of one input must not exceed 1 bytes"):
+        await resolve_media(Dataset.model_validate({"file": "data:,hello"}), limits=limits)
+
+
+async def test_a_large_file_of_a_form_is_read_where_the_form_has_it() -> None:
+    sent = upload(b"hi", name="a.txt")
+    sent.size = 2
+    resolved = await resolve_media(Dataset.model_validate({"file": sent}), limits=replace(LIMITS, max_bytes=1))
+    assert (resolved.file.size, resolved.file.file_name, resolved.file.open().read()) == (2, "a.txt", b"hi")
+    assert (await resolve_media(resolved, limits=LIMITS)).file is resolved.file
+
+
+async def test_a_large_file_that_is_elsewhere_is_within_the_limits_of_media() -> None:
+    async with server(http(b"solid", "Content-Type: model/stl")) as (port, _):
+        given = Dataset.model_validate({"file": f"http://127.0.0.1:{port}/"})
+        assert (await resolve_media(given, limits=LIMITS)).file == LargeFile(b"solid", 5, "model/stl")
+        with pytest.raises(InvalidInput, match=r"file: .*must not exceed 3 bytes .* .from .http://127"):
+            await resolve_media(given, limits=replace(LIMITS, max_bytes=3))

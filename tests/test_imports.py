@@ -16,7 +16,7 @@ SOURCE = Path(streamapp.__file__).parent
 # folder deeper (`fal.toolkit`, `runpod.serverless`) counts as one file.
 ORDER = (
     *("process.logs", "process.threads", "process.ending", "process.forks"),
-    *("text", "errors", "budget", "places", "jsontext", "settings", "media", "addresses", "fetch"),
+    *("text", "errors", "budget", "places", "jsontext", "settings", "media", "largefile", "addresses", "fetch"),
     *(
         "jobs.content",
         "jobs.events",

@@ -13,6 +13,7 @@ from .follow import follow
 from .http.broadcast import Broadcast
 from .jobs.events import Log, Output, Preview, Progress
 from .jobs.stream import Stream, current_stream
+from .largefile import LargeFile
 from .media import Audio, File, Image, Video
 from .openai.declared import OpenAI
 from .openai.upstream import Upstream
@@ -32,6 +33,7 @@ __all__ = [
     "HealthCheck",
     "Image",
     "InputsEnded",
+    "LargeFile",
     "Log",
     "Member",
     "OpenAI",

@@ -18,6 +18,7 @@ from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
 from typing import Any, Protocol, Self, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from pydantic import BaseModel
@@ -25,6 +26,7 @@ from pydantic import BaseModel
 from .addresses import is_public_address, look_up
 from .budget import Take, uncounted
 from .errors import DownloadTimeout, InvalidInput, Unavailable
+from .largefile import LargeFile, LargeReference, Spooled
 from .media import File, Image, MediaReference, is_data_uri, shown
 from .process.threads import DaemonPool, in_pool
 from .settings import Settings, get_settings
@@ -150,8 +152,10 @@ class _Resolver:
         if self.walked % _TURN == 0:
             await asyncio.sleep(0)
         match value:
-            case File() | MediaReference():
+            case File() | MediaReference() | LargeReference():
                 return await self._settle(value, path)
+            case LargeFile():
+                return value
             case BaseModel():
                 resolved = value.model_copy()
                 # Not `model_copy(update=...)`, which marks every field as set: `exclude_unset` must stay true.
@@ -180,19 +184,36 @@ class _Resolver:
             object.__setattr__(resolved, name, await self.walk(getattr(value, name), (*path, name)))  # it may be frozen
         return resolved
 
-    async def _settle(self, value: File | MediaReference, path: tuple[str, ...]) -> File:
+    async def _settle(self, value: File | MediaReference | LargeReference, path: tuple[str, ...]) -> File | LargeFile:
         try:
+            if isinstance(value, LargeReference):
+                return await self._find(value.media)
             media = await self._load(value) if isinstance(value, MediaReference) else value
             if isinstance(media, Image):
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)
             return media
         except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
-            came = shown(value.source if isinstance(value, MediaReference) else value)
+            reference = value.media if isinstance(value, LargeReference) else value
+            came = shown(reference.source if isinstance(reference, MediaReference) else reference)
             is_late = isinstance(error, TimeoutError | httpx.TimeoutException)
             reason = str(error) or ("the host does not answer" if is_late else type(error).__name__)
             refusal = DownloadTimeout if is_late else InvalidInput
             raise refusal(f"{'.'.join(path) or 'input'}: {reason[:200]} (from {came})") from error
+
+    async def _find(self, reference: MediaReference) -> LargeFile:
+        """Leave on the disk what is there; what is in the input, or elsewhere, is within the limits of media."""
+        content_type, name = reference.content_type, reference.file_name
+        match reference.source:
+            case str() as url if (
+                not is_data_uri(url)
+                and self.limits.stored is not None
+                and (own := await in_pool(self.limits.stored, url))
+            ):
+                return await in_pool(LargeFile.at, own.path, content_type or own.content_type, name or _name_in(url))
+            case Spooled() as spooled:
+                return LargeFile(spooled, spooled.size or 0, content_type, name)
+        return LargeFile.of(await self._load(reference))
 
     async def _load(self, reference: MediaReference) -> File:
         is_fetched = is_spent = False
@@ -226,6 +247,10 @@ class _Resolver:
             raise ValueError(f"the media of one input must not exceed {limit}")
         self.take(size)
         self.bytes_left -= size
+
+
+def _name_in(url: str) -> str:
+    return unquote(urlsplit(url).path.rpartition("/")[2])
 
 
 def _read_up_to(path: Path, size: int) -> bytes:

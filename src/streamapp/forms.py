@@ -22,6 +22,7 @@ from starlette.requests import Request
 from .budget import Take, uncounted
 from .errors import PayloadTooLarge
 from .jsontext import LARGE_BYTES, weigh
+from .largefile import LargeFile
 from .media import File
 from .process.threads import in_pool
 
@@ -366,9 +367,9 @@ def _describe_one(schema: Schema, field: _Field) -> None:
             field.takes_text = field.takes_bytes = True
         case "is-instance":
             field.takes_file = True
-        case "function-plain" if _makes(schema, (File, UploadFile)):
+        case "function-plain" if _makes(schema, (File, LargeFile, UploadFile)):
             field.takes_file = True
-            field.takes_json |= _makes(schema, (File,))  # {"url": ...}
+            field.takes_json |= _makes(schema, (File, LargeFile))  # {"url": ...}
         case "any":
             field.takes_text = field.takes_file = field.takes_json = True
         case "function-plain":

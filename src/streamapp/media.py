@@ -114,8 +114,8 @@ def _dump(media: "File", info: SerializationInfo) -> dict[str, Any]:
     return media.as_json(info.context if isinstance(info.context, HeldBack) else None)
 
 
-# Only JSON gets the object: `pipe(**input.model_dump())` still passes the value.
-_AS_JSON = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True, when_used="json")
+#: only JSON gets the object: `pipe(**input.model_dump())` still passes the value
+AS_JSON = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True, when_used="json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class File:
     kind: ClassVar[str] = "file"  # fal's `ui.field`
     _sizes: ClassVar[tuple[str, ...]] = ("file_size",)
     # `pydantic_core.to_json` would otherwise write a dataclass field by field.
-    __pydantic_serializer__: ClassVar = SchemaSerializer(core_schema.any_schema(serialization=_AS_JSON))
+    __pydantic_serializer__: ClassVar = SchemaSerializer(core_schema.any_schema(serialization=AS_JSON))
 
     def __post_init__(self) -> None:
         if self.content_type in ("", _UNKNOWN):
@@ -193,7 +193,7 @@ class File:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(cls._accept, serialization=_AS_JSON)
+        return core_schema.no_info_plain_validator_function(cls._accept, serialization=AS_JSON)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

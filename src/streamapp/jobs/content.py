@@ -25,6 +25,7 @@ from pydantic import BaseModel, PlainSerializer, RootModel, WrapSerializer
 from pydantic.fields import FieldInfo
 
 from ..errors import NotEncodable
+from ..largefile import LargeFile
 from ..media import INLINE_BYTES, File, HeldBack, media_of, publisher_for, sniff
 
 _PLAIN = frozenset({str, int, float, bool, NoneType})
@@ -101,7 +102,7 @@ def _sort_of(kind: type) -> str:
         return "iterator"
     if issubclass(kind, BaseModel):
         return "plain" if _is_plain_model(kind) else "fields"
-    if not is_dataclass(kind) or issubclass(kind, File):
+    if not is_dataclass(kind) or issubclass(kind, File | LargeFile):
         return "other"
     return "aliased" if _own_aliases(kind) else "fields"
 
