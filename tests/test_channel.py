@@ -22,6 +22,7 @@ from tests.emitting import (
     numbers,
     payloads,
     put,
+    until,
 )
 from tests.waiting import WAIT_S
 
@@ -638,6 +639,17 @@ async def test_who_waits_for_room_hears_of_the_end() -> None:
     channel.cancel(STOPPED)
     with pytest.raises(Cancelled):
         await waiting
+
+
+async def test_who_pauses_goes_on_as_soon_as_the_log_ends() -> None:
+    channel = channel_with()
+    pausing = asyncio.create_task(channel.apause(10 * WAIT_S))
+    producer = Producer(lambda: channel.pause(10 * WAIT_S))
+    await until(lambda: producer.waits)
+    channel.cancel(STOPPED)
+    await asyncio.wait_for(pausing, WAIT_S)
+    await asyncio.to_thread(producer.join, WAIT_S)
+    assert type(producer.raised) is Cancelled
 
 
 async def test_a_mirror_without_an_owner_is_trimmed() -> None:

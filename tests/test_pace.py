@@ -153,6 +153,37 @@ async def test_who_waits_on_the_loop_for_an_owner_that_does_not_come_goes_on_wit
     assert (pace.owner, pace.is_full()) == (None, False)
 
 
+@pytest.mark.parametrize("news", [None, "room"])
+async def test_who_pauses_on_the_loop_goes_on_when_the_time_is_over_whatever_else_happens(news: str | None) -> None:
+    pace, _ = pace_of()
+    pausing = asyncio.create_task(pace.pause_on_loop(0.01))
+    await asyncio.sleep(0)
+    if news:
+        pace.give_room()
+    await asyncio.wait_for(pausing, WAIT_S)
+    assert pace.async_waiters == ()
+
+
+async def test_a_pause_ends_with_the_log() -> None:
+    pace, log = pace_of()
+    pausing = asyncio.create_task(pace.pause_on_loop(10 * WAIT_S))
+    await asyncio.sleep(0)
+    log.end(Event("done", b"{}"))
+    pace.give_async_room()
+    await asyncio.wait_for(pausing, WAIT_S)
+    await asyncio.wait_for(pace.pause_on_loop(10 * WAIT_S), WAIT_S)
+
+
+def test_a_thread_pauses_for_its_time_or_until_the_log_ends() -> None:
+    pace, log = pace_of()
+    with pace._lock:
+        pace.pause(0.01)
+        pace.pause(0.01)
+    log.end(Event("done", b"{}"))
+    with pace._lock, pytest.raises(Cancelled):
+        pace.pause(10 * WAIT_S)
+
+
 async def test_where_there_is_room_by_now_nobody_waits_on_the_loop() -> None:
     pace, log = pace_of("a")
     await asyncio.wait_for(pace.wait_for_async_room(wake_all), WAIT_S)

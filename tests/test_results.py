@@ -25,6 +25,7 @@ from streamapp.errors import Cancelled, OutOfMemory, StreamAppError
 from streamapp.jobs.events import Output, Preview
 from streamapp.jobs.inbox import Unread
 from streamapp.jobs.job import Job
+from streamapp.jobs.pause import Pause
 from streamapp.jobs.stream import Stream
 from streamapp.media import File
 from streamapp.workers.results import (
@@ -94,6 +95,17 @@ async def test_what_an_async_iterator_yields_is_emitted_on_the_loop_and_it_is_cl
     with pytest.raises(Cancelled):
         await exhaust_on_loop(generated(), stream_of(job))
     assert len(closed) == 3
+
+
+async def test_a_pause_is_waited_for_and_not_emitted() -> None:
+    async def generated() -> AsyncIterator[Any]:
+        yield Pause.lasting(0.001)
+        yield 3
+
+    job = new()
+    await asyncio.to_thread(exhaust, iter([1, Pause(), Pause.lasting(0.001), 2]), stream_of(job))
+    await exhaust_on_loop(generated(), stream_of(job))
+    assert outputs(job) == [1, 2, 3]
 
 
 def test_what_fails_at_an_input_of_a_session_is_told_of_it_and_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -53,6 +53,15 @@ async def test_the_stream_tells_demand_and_the_end() -> None:
         stream.check()
 
 
+async def test_a_pause_of_the_stream_is_over_when_the_job_is() -> None:
+    channel = Channel(Settings())
+    stream = Stream(channel, "1" * 32)
+    await asyncio.to_thread(stream.pause, 0.001)
+    channel.cancel(ErrorReport(499, "cancelled", "the job was cancelled"))
+    with pytest.raises(Cancelled):
+        await asyncio.to_thread(stream.pause, 10 * WAIT_S)
+
+
 async def test_emit_on_the_loop_is_refused_with_what_to_write() -> None:
     stream = Stream(Channel(Settings()), "1" * 32, loop_thread=threading.get_ident())
     with pytest.raises(StreamAppError, match="write await stream.aemit"):

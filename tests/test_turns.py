@@ -282,6 +282,43 @@ async def test_a_pause_is_a_turn_in_which_nothing_is_emitted() -> None:
         assert await reader.hear() == [True]
 
 
+class Waiting(streamapp.App, max_running=2):
+    """An endpoint that pauses, and one that goes on meanwhile."""
+
+    @cached_property
+    def closed(self) -> threading.Event:
+        return threading.Event()
+
+    @streamapp.endpoint("/paused")
+    def paused(self, for_s: float) -> Iterator[Any]:
+        try:
+            yield "before"
+            yield streamapp.Pause.lasting(for_s)
+            yield "after"
+        finally:
+            self.closed.set()
+
+    @streamapp.endpoint("/quick")
+    def quick(self) -> Iterator[int]:
+        yield from range(3)
+
+
+async def test_a_pause_that_lasts_is_no_output_and_the_job_goes_on_behind_it() -> None:
+    async with running(Waiting()) as runtime:
+        reader = await start(runtime, "/paused", for_s=0.01)
+        assert await reader.hear() == ["before", "after"]
+
+
+async def test_while_a_job_pauses_others_run_and_its_end_is_heard_at_once() -> None:
+    app = Waiting()
+    async with running(app) as runtime:
+        pausing = await start(runtime, "/paused", for_s=10 * WAIT_S)
+        assert await pausing.hear(1) == ["before"]
+        assert await (await start(runtime, "/quick")).hear() == [0, 1, 2]
+        pausing.job.cancel()
+        assert await asyncio.to_thread(app.closed.wait, WAIT_S)
+
+
 async def test_a_slow_reader_holds_up_nobody_and_goes_on_when_it_reads() -> None:
     app = Turns()
     async with running(app, ahead_events=2) as runtime:

@@ -12,6 +12,7 @@ from .fal.container import ContainerImage
 from .follow import follow
 from .http.broadcast import Broadcast
 from .jobs.events import Log, Output, Preview, Progress
+from .jobs.pause import Pause
 from .jobs.stream import Stream, current_stream
 from .largefile import LargeFile
 from .media import Audio, File, Image, Video
@@ -38,6 +39,7 @@ __all__ = [
     "Member",
     "OpenAI",
     "Output",
+    "Pause",
     "Preview",
     "Progress",
     "RetryConfig",

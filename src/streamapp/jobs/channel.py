@@ -66,9 +66,9 @@ class ChannelStatistics(NamedTuple):
 class Channel:
     """Hold the log of one job.
 
-    Thread-safe: `start`, `emit`, `append`, `add_line`, `finish`, `fail`, `cancel`, `check`, `wants_preview`, `events`,
-    `kept_bytes` and `statistics` may be called from any thread; `emit_at_once`, `aemit`, `wake`, `take_in`, `room`,
-    `subscribe` and what a `Subscriber` offers only on one loop.
+    Thread-safe: `start`, `emit`, `append`, `add_line`, `finish`, `fail`, `cancel`, `check`, `pause`, `wants_preview`,
+    `events`, `kept_bytes` and `statistics` may be called from any thread; `emit_at_once`, `aemit`, `wake`, `take_in`,
+    `room`, `apause`, `subscribe` and what a `Subscriber` offers only on one loop.
 
     Events are numbered here, or, where this mirrors the log of another process, were numbered there (`take_in`).
 
@@ -368,6 +368,20 @@ class Channel:
     async def _wait_on_loop(self) -> None:
         self._readers.loop = asyncio.get_running_loop()
         await self._pace.wait_for_async_room(self._readers.wake)
+
+    def pause(self, for_s: float) -> None:
+        """Wait for so long; not on the loop.
+
+        Raises:
+            Cancelled: the log has ended, or ended meanwhile.
+        """
+        with self._lock:
+            self._pace.pause(for_s)
+
+    async def apause(self, for_s: float) -> None:
+        """Wait on the loop for so long, or for the log's end."""
+        self._readers.loop = asyncio.get_running_loop()
+        await self._pace.pause_on_loop(for_s)
 
     def finish(self, output: Event | None = None, data: Any = None) -> bool:
         """End the log as succeeded, after a last output where there is one; False when it had ended already."""

@@ -238,6 +238,33 @@ class Pace:
         with self._lock:
             self._spend(started, wake)
 
+    def pause(self, for_s: float) -> None:
+        """Wait in a thread for so long, or for the log's end; the lock is given up meanwhile.
+
+        Raises:
+            Cancelled: the log has ended.
+        """
+        until = time.monotonic() + for_s
+        self._check()
+        while (left_s := until - time.monotonic()) > 0:
+            if self._room is None:
+                self._room = threading.Condition(self._lock)
+            self._room.wait(left_s)
+            self._check()
+
+    async def pause_on_loop(self, for_s: float) -> None:
+        """Wait on the loop for so long, or for the log's end; takes the lock itself."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + for_s
+        while (left_s := until - loop.time()) > 0:
+            room = loop.create_future()
+            with self._lock:
+                if self._log.terminal is not None:
+                    return
+                self.async_waiters += (room,)
+            await asyncio.wait((room,), timeout=left_s)
+            self.async_waiters = tuple(waiter for waiter in self.async_waiters if waiter is not room)
+
     def give_room(self) -> None:
         """Let all that wait look again, as a reader on the loop has made room."""
         if self._room is not None:

@@ -116,6 +116,14 @@ class Stream:
         """Raise `Cancelled` when the job is over; call it in loops that emit nothing."""
         self._channel.check()
 
+    def pause(self, for_s: float) -> None:
+        """Wait for so many seconds, and raise `Cancelled` as soon as the job is over; not on the event loop.
+
+        The inference thread waits as well: an iterator that yields `Pause.lasting` gives it to the jobs that take turns
+        with its own.
+        """
+        self._channel.pause(for_s)
+
     def wants_preview(self) -> bool:
         """Tell whether somebody watches and has taken the last preview; make none otherwise."""
         return self._channel.wants_preview()

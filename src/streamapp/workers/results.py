@@ -3,6 +3,7 @@
 Which thread calls this is the worker's choice: none of it waits for anything but a reader that is far behind.
 """
 
+import asyncio
 import gc
 import io
 import sys
@@ -13,6 +14,7 @@ from ..errors import OutOfMemory, StreamAppError, is_out_of_memory
 from ..jobs.events import Event, input_error, to_event, to_event_at_once
 from ..jobs.inbox import Unread
 from ..jobs.job import Job
+from ..jobs.pause import Pause
 from ..jobs.stream import Stream
 from ..process.logs import logger
 
@@ -35,7 +37,7 @@ def is_iterator(result: Any) -> bool:
 
 
 def exhaust(result: Any, stream: Stream) -> Any:
-    """Emit all that an iterator yields, and return what it returns; anything else is returned as it is.
+    """Emit all that an iterator yields but pauses, and return what it returns; anything else is returned as it is.
 
     The iterator is closed here, in the thread that ran it, however it ends.
     """
@@ -47,7 +49,10 @@ def exhaust(result: Any, stream: Stream) -> Any:
                 item = next(result)
             except StopIteration as stop:
                 return stop.value
-            stream.emit(item)
+            if isinstance(item, Pause):
+                stream.pause(item.for_s)
+            else:
+                stream.emit(item)
     finally:
         close_now(result)
 
@@ -63,7 +68,10 @@ async def exhaust_on_loop(items: Any, stream: Stream) -> None:
     """Do the same with an async iterator; the loop does not wait while its items are encoded."""
     try:
         async for item in items:
-            await stream.aemit(item)
+            if isinstance(item, Pause):
+                await asyncio.sleep(item.for_s)  # the job's end cancels it
+            else:
+                await stream.aemit(item)
     finally:
         await close(items)
 

@@ -6,7 +6,8 @@ forward pass of a model, can be made for all of them in one. What comes of a tur
 
 - An item is emitted, and never waits for a reader. A job whose owner is too far behind has no turn until there is room;
   nobody else waits for that, and the budget for it is the job's, as ever.
-- A `Pause` is nothing: who makes tokens for all lets the others go on with it, while its own is not there yet.
+- A `Pause` is nothing: who makes tokens for all lets the others go on with it, while its own is not there yet. With one
+  that lasts a job has no turn until it is over, or the job is.
 - What is to be awaited, or iterated asynchronously, is the loop's: the job has no turn until that is over.
 - What does not yield runs to its end in its first turn, and all others wait meanwhile: so before a round one such job
   is run, and each session in the line has one turn.
@@ -146,7 +147,7 @@ class Rounds:
         return False
 
     def _waits(self, running: "_Running") -> bool:
-        """Say whether a job has to wait, for the loop or for its owner; it is back when that is over."""
+        """Say whether a job has to wait: for the loop, its owner, its pause; it is back when that is over."""
         over: Future[Any]
         if running.on_loop is not None:
             self._lane.elsewhere.add(running.job)
@@ -154,6 +155,9 @@ class Rounds:
         elif running.job.channel.is_full:
             assert self.loop is not None
             over = asyncio.run_coroutine_threadsafe(running.job.channel.room(), self.loop)
+        elif running.pauses_s:
+            assert self.loop is not None
+            over = asyncio.run_coroutine_threadsafe(running.job.channel.apause(running.pauses_s), self.loop)
         else:
             return False
         over.add_done_callback(partial(self._is_back, running))
@@ -186,6 +190,7 @@ class _Running:
 
     Attributes:
         on_loop: what the loop does of it, which it waits for.
+        pauses_s: how long it is to have no turn.
     """
 
     __slots__ = (
@@ -199,6 +204,7 @@ class _Running:
         "_wake",
         "job",
         "on_loop",
+        "pauses_s",
     )
 
     def __init__(
@@ -213,6 +219,7 @@ class _Running:
         self.job = job
         self._wake = wake
         self.on_loop: OnLoop | None = None
+        self.pauses_s = 0.0
         self._run_endpoint = run
         self._capture = capture
         self._succeed = succeed
@@ -256,6 +263,7 @@ class _Running:
             item = next(self._items)
         except StopIteration as stop:
             return stop.value
+        self.pauses_s = item.for_s if isinstance(item, Pause) else 0.0
         if isinstance(item, Pause):
             return _GOES_ON
         sleepers = channel.append(to_event(item, channel.publisher))
