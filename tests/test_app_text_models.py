@@ -1,0 +1,215 @@
+"""The models of the text app, by tiny checkpoints of the documented classes; and where texts are cut for them."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.small_models import one_thread  # noqa: F401 - a fixture
+from tests.text_models import save_bert, save_checkpoints, save_roberta
+
+from streamapp.errors import DefinitionError
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
+
+from apps.text.chunks import cut_by_length
+from apps.text.models import Abstractive, Entities, Models, Sentiment, load
+
+TEXT = "Mary went to Paris with Dr. Smith. She liked it there! 🎉 "
+FAMILY = "👩‍👩‍👧"
+ANY_TEXT = st.text(st.sampled_from("ab .!?\n\r。é́👩‍🏽🇫🇷") | st.characters(), min_size=1, max_size=300)
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return save_checkpoints(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def models(named: dict[str, str]) -> Models:
+    return load(named)
+
+
+# Chunks
+
+
+@given(ANY_TEXT, st.integers(1, 60))
+def test_chunks_are_the_text_in_pieces(text: str, size: int) -> None:
+    chunks = cut_by_length(text, size)
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert all(text[chunk.start : chunk.end] == chunk.text != "" for chunk in chunks)
+
+
+def test_a_chunk_ends_behind_a_sentence() -> None:
+    assert [chunk.text for chunk in cut_by_length("One is here. Two is there! Three?", 18)] == [
+        "One is here. ",
+        "Two is there! ",
+        "Three?",
+    ]
+
+
+def test_a_title_ends_no_sentence() -> None:
+    assert cut_by_length("It was then that Dr. Smith came in.", 24)[0].text == "It was then that Dr. "
+    assert cut_by_length("It was he. We saw Dr. Smith come in.", 24)[0].text == "It was he. We saw Dr. "
+    assert cut_by_length("It is what we saw. Dr. Smith comes.", 24)[0].text == "It is what we saw. "
+
+
+def test_a_paragraph_ends_before_its_next_sentence() -> None:
+    assert cut_by_length("One two three.\n\nFour. Five.", 24)[0].text == "One two three.\n\n"
+
+
+def test_chinese_is_cut_behind_its_full_stop() -> None:
+    assert [chunk.text for chunk in cut_by_length("我喜欢这个。真的很好。", 8)] == ["我喜欢这个。", "真的很好。"]
+
+
+def test_where_there_is_no_word_s_end_a_sign_stays_whole() -> None:
+    text = 4 * FAMILY
+    assert [chunk.text for chunk in cut_by_length(text, 7)] == 4 * [FAMILY]
+    assert [chunk.text for chunk in cut_by_length("aé́é́", 3)] == ["aé́", "é́"]
+    assert cut_by_length(3 * "🇫🇷", 3)[0].text == "🇫🇷"
+
+
+def test_a_sign_that_is_longer_than_a_chunk_is_one() -> None:
+    assert [chunk.text for chunk in cut_by_length(2 * FAMILY, 2)] == 2 * [FAMILY]
+
+
+# Sentiment
+
+
+def test_a_feeling_is_one_of_three(models: Models) -> None:
+    feeling = models.sentiment.of(TEXT)
+    assert feeling["label"] in ("NEGATIVE", "NEUTRAL", "POSITIVE")
+    assert 1 / 3 < feeling["confidence"] <= 1
+
+
+def test_texts_are_read_one_after_another_as_alone(models: Models) -> None:
+    texts = [TEXT, "Paris!", 5 * TEXT]
+    assert list(models.sentiment.each(texts)) == [models.sentiment.of(text) for text in texts]
+
+
+def test_texts_are_read_together_as_alone(named: dict[str, str]) -> None:
+    sentiment = Sentiment(named["STREAMAPP_TEXT_SENTIMENT"])
+    alone = [sentiment.of(text) for text in (TEXT, "Paris!", 5 * TEXT)]
+    sentiment._read.batch = 16
+    together = list(sentiment.each([TEXT, "Paris!", 5 * TEXT]))
+    assert [feeling["label"] for feeling in together] == [feeling["label"] for feeling in alone]
+    both = zip(together, alone, strict=True)
+    assert all(one["confidence"] == pytest.approx(other["confidence"], abs=1e-5) for one, other in both)
+
+
+def test_of_a_long_text_the_end_counts_as_well(models: Models) -> None:
+    assert models.sentiment.of(10 * TEXT) != models.sentiment.of(10 * TEXT + 10 * "No! ")
+
+
+@pytest.mark.parametrize(
+    ("labels", "places"),
+    [
+        (("LABEL_0", "LABEL_1", "LABEL_2"), {"NEGATIVE": [0], "NEUTRAL": [1], "POSITIVE": [2]}),
+        (("POS", "NEU", "NEG"), {"NEGATIVE": [2], "NEUTRAL": [1], "POSITIVE": [0]}),
+        (("NEGATIVE", "POSITIVE"), {"NEGATIVE": [0], "NEUTRAL": [], "POSITIVE": [1]}),
+    ],
+)
+def test_labels_are_known_by_their_names(tmp_path: Path, labels: tuple[str, ...], places: Any) -> None:
+    save_roberta(tmp_path, labels)
+    sentiment = Sentiment(str(tmp_path))
+    assert sentiment._places == places
+    assert sentiment.of("a")["label"] in ("NEGATIVE", "NEUTRAL", "POSITIVE")
+
+
+# Entities
+
+
+def test_an_entity_stands_where_it_says(models: Models) -> None:
+    text = f"{20 * TEXT}{FAMILY} 北京 Zoë"  # several windows
+    entities = models.entities.of(text)
+    assert len(entities) > 20
+    assert all(text[entity["start"] : entity["end"]] == entity["text"] != "" for entity in entities)
+    assert entities == sorted(entities, key=lambda entity: entity["start"])
+    assert not any(" " in entity["text"][:1] + entity["text"][-1:] for entity in entities)
+
+
+@given(ANY_TEXT)
+def test_of_any_text_the_entities_stand_where_they_say(models: Models, text: str) -> None:
+    assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in models.entities.of(text))
+
+
+WORDS = ("Ann", "Lee", "Bo", "went", "to", "York")
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ("B-PER I-PER B-PER O O B-LOC", ["Ann Lee", "Bo", "York"]),
+        ("B-PER L-PER U-PER O O U-LOC", ["Ann Lee", "Bo", "York"]),
+        ("B-PER E-PER S-PER O O S-LOC", ["Ann Lee", "Bo", "York"]),
+        ("PER PER ORG O O LOC", ["Ann Lee", "Bo", "York"]),
+        ("I-PER I-PER I-ORG O O I-LOC", ["Ann Lee", "Bo", "York"]),
+        ("L-PER I-PER O O O O", ["Ann", "Lee"]),
+        ("O O O O O O", []),
+    ],
+)
+def test_words_are_joined_as_their_labels_say(tmp_path: Path, labels: str, found: list[str]) -> None:
+    names = tuple(dict.fromkeys(labels.split()))
+    save_bert(tmp_path, names)
+    entities = Entities(str(tmp_path))
+    text = " ".join(WORDS)
+    said = iter([names.index(label) for label in labels.split()])
+    row = torch.zeros(len(text) + 2, len(names))
+    words = []
+    for word in WORDS:
+        start = text.index(word)
+        row[start, next(said)] = 1
+        words.append((start, start, start + len(word)))
+    window = next(iter(entities._read.windows(text)))
+    assert [entity["text"] for entity in entities._entities(text, window, row, words)] == found
+
+
+def test_a_kind_that_is_not_described_has_no_description(tmp_path: Path) -> None:
+    save_bert(tmp_path, ("B-VESSEL",))
+    (entity,) = Entities(str(tmp_path)).of("Argo")
+    assert entity == {"text": "Argo", "label": "VESSEL", "description": None, "start": 0, "end": 4}
+
+
+# Summaries
+
+
+def test_a_text_that_is_longer_than_the_model_reads_is_summarised(models: Models) -> None:
+    assert isinstance(models.summary, Abstractive)
+    assert len(list(models.summary._read.windows(5 * TEXT))) > 1
+    assert models.summary.of(5 * TEXT)
+
+
+@pytest.mark.parametrize("text", ["x", "   ", "🎉"])
+def test_of_next_to_nothing_there_is_a_summary_as_well(models: Models, text: str) -> None:
+    assert isinstance(models.summary.of(text), str)
+
+
+def test_the_embedded_summary_is_made_of_the_text_s_own_sentences(named: dict[str, str]) -> None:
+    text = "Ann lives in Paris. She likes the sea. Her brother sells fish. It rains today. Nobody minds that at all."
+    summary = load({**named, "STREAMAPP_TEXT_SUMMARY": ""}).summary.of(text)
+    assert summary
+    assert all(sentence.strip(" .") in text for sentence in summary.split(". "))
+
+
+# What a setting may not name
+
+
+def test_what_is_no_model_is_refused_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match="STREAMAPP_TEXT_ENTITIES=.* cannot be loaded"):
+        Entities(str(tmp_path))
+
+
+def test_a_model_for_something_else_is_refused(named: dict[str, str]) -> None:
+    with pytest.raises(DefinitionError, match="STREAMAPP_TEXT_SENTIMENT=.*made for something else"):
+        Sentiment(named["STREAMAPP_TEXT_SUMMARY"])
+    with pytest.raises(DefinitionError, match="STREAMAPP_TEXT_SUMMARY=.*cannot be loaded by AutoModelForSeq2SeqLM"):
+        Abstractive(named["STREAMAPP_TEXT_SENTIMENT"])
+
+
+def test_labels_that_say_nothing_of_feelings_are_refused(tmp_path: Path) -> None:
+    save_roberta(tmp_path, ("cats", "dogs"))
+    with pytest.raises(DefinitionError, match="tells cats, dogs; expected negative, neutral and positive"):
+        Sentiment(str(tmp_path))

@@ -1,0 +1,94 @@
+"""Tiny checkpoints of the documented classes, with random weights: what a setting of `apps/text` may name."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import pre_tokenizers
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BartTokenizer,
+    BertConfig,
+    BertForTokenClassification,
+    BertTokenizer,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaTokenizer,
+)
+
+LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+
+def save_checkpoints(folder: Path) -> dict[str, str]:
+    """Write RoBERTa, BART and BERT into a folder; return what the environment says of them."""
+    torch.manual_seed(0)
+    save_roberta(folder / "roberta", ("negative", "neutral", "positive"))
+    save_bart(folder / "bart")
+    save_bert(folder / "bert")
+    return {
+        "STREAMAPP_TEXT_SENTIMENT": str(folder / "roberta"),
+        "STREAMAPP_TEXT_SUMMARY": str(folder / "bart"),
+        "STREAMAPP_TEXT_ENTITIES": str(folder / "bert"),
+    }
+
+
+def save_roberta(folder: Path, labels: tuple[str, ...]) -> None:
+    """Write a classifier that reads 62 bytes at a time, beside the two tokens around them."""
+    config = RobertaConfig(
+        vocab_size=len(_bytes()),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=66,
+        id2label=dict(enumerate(labels)),
+        label2id={label: n for n, label in enumerate(labels)},
+    )
+    model = RobertaForSequenceClassification(config)
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.3)  # else all texts would feel the same
+    model.save_pretrained(folder)
+    RobertaTokenizer(vocab=_bytes(), merges=[]).save_pretrained(folder)
+
+
+def save_bart(folder: Path) -> None:
+    """Write a model that reads 158 bytes at a time, and makes bytes."""
+    config = BartConfig(
+        vocab_size=len(_bytes()),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=160,
+    )
+    model = BartForConditionalGeneration(config)
+    model.generation_config.num_beams = 2
+    model.save_pretrained(folder)
+    BartTokenizer(vocab=_bytes(), merges=[]).save_pretrained(folder)
+
+
+def save_bert(folder: Path, labels: tuple[str, ...] = LABELS) -> None:
+    """Write a tagger that reads 38 letters at a time."""
+    letters = [chr(code) for code in range(33, 127)]
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    config = BertConfig(
+        vocab_size=len(vocab),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=40,
+        id2label=dict(enumerate(labels)),
+        label2id={label: n for n, label in enumerate(labels)},
+    )
+    BertForTokenClassification(config).save_pretrained(folder)
+    tokens = {token: n for n, token in enumerate(vocab)}
+    BertTokenizer(vocab=tokens, do_lower_case=False).save_pretrained(folder)
+
+
+def _bytes() -> dict[str, int]:
+    special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    return {token: n for n, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
