@@ -39,6 +39,23 @@ BY_ITS_READERS = "a producer's, whose run ends when its last reader has left, or
 DONE = "it is done"
 # By module, the source of the wait: why it needs no deadline of its own.
 WITHOUT = {
+    "streamapp/chutes/apps.py": {
+        "coroutine": BY_THE_JOB,
+        "rest": "the budget of waiting that its job has",
+        "result": "hooks, for which the app's setup and teardown wait; and what a job's deadline ends",
+    },
+    "streamapp/chutes/crossed.py": {
+        "asyncio.shield(self._coming.came)": "as what an endpoint asks of its `Request`, or its socket",
+    },
+    "streamapp/chutes/home.py": {
+        "asyncio.run_coroutine_threadsafe(_outcome(coroutine), self.loop).result()": "hooks, as for setup and teardown",
+        "asyncio.shield(crossing.came)": "the job's deadline cancels it; then it lasts until the code has returned",
+        "asyncio.shield(valve.item)": BY_THE_JOB,
+        "came": DONE,
+        "coroutine": "what waits for its end has a deadline",
+        "self._wanted": "its reader closes it, or is let go of",
+        "task.result()": DONE,
+    },
     "streamapp/fal/over_socket.py": {
         "self._has_changed.wait()": "until the client sends, leaves, or the server is shut down",
         "self._has_left.wait()": "the answer that listens for it ends it",
@@ -139,6 +156,7 @@ WITHOUT = {
         "self._writable.wait()": "uvicorn's, until the client has taken enough or left; responses limit it",
     },
     "streamapp/jobs/stream.py": {
+        "in_encoder(self.emit, payload)": BY_THE_JOB,
         "rest": BY_THE_JOB,
         "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
         "in_encoder(to_packed_event, payload, channel.publisher, channel.film)": BY_THE_JOB,
@@ -157,7 +175,6 @@ WITHOUT = {
     "streamapp/jobs/subscriber.py": {"waiter": "a timer ends it"},
     "streamapp/runpod/runner.py": {
         "waiting.result()": DONE,
-        "in_encoder(self.emit, payload)": BY_THE_JOB,
         "came": BY_THE_JOB,
         "in_encoder(final_event, job, returned.value)": BY_THE_JOB,
         "rest": BY_THE_JOB,

@@ -35,7 +35,11 @@ _AWAITABLES = (collections.abc.Awaitable, collections.abc.Coroutine)
 
 @dataclass(frozen=True, slots=True)
 class EndpointMark:
-    """Hold what was written in `@endpoint(...)`."""
+    """Hold what was written in `@endpoint(...)`.
+
+    Attributes:
+        is_got: it answers GET, too, where it answers once.
+    """
 
     path: str
     media_type: MediaType | None = None
@@ -43,6 +47,7 @@ class EndpointMark:
     queue_timeout_s: float | None = None
     max_resume_window_s: float | None = None
     join: bool | None = None
+    is_got: bool = False
 
     @property
     def decorator(self) -> str:
@@ -168,7 +173,15 @@ def endpoint(
         raise DefinitionError(f'Expected @endpoint with a path, got {name}; write @endpoint("/stream")')
     if is_websocket:
         return marking_session(SessionMark(path, is_raw=True))
-    mark = EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s, join)
+    return marking(EndpointMark(path, media_type, timeout_s, queue_timeout_s, max_resume_window_s, join))
+
+
+def marking(mark: EndpointMark) -> Callable[[F], F]:
+    """Return what leaves an endpoint's mark on a method.
+
+    Raises:
+        DefinitionError: as `endpoint` says.
+    """
 
     def decorate(function: F) -> F:
         _check_mark(mark, function)

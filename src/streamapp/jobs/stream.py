@@ -7,8 +7,10 @@ too; when its thread may wait for one, is the worker's to say.
 Divergence: this module uses `threading`, to tell the loop's thread from others.
 """
 
+import asyncio
 import contextvars
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 from ..errors import EndIgnored, InputsEnded, NotEncodable, StreamAppError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from .inbox import Inbox, Unread
 
+_TURN_S = 0.001  # how often who only emits on a loop of its own lets others have that, and the server's loop the GIL
 _MOST_ENDS = 1000  # that a session's code may meet one after another; nothing in such a loop waits
 
 
@@ -127,6 +130,34 @@ class Stream:
     def wants_preview(self) -> bool:
         """Tell whether somebody watches and has taken the last preview; make none otherwise."""
         return self._channel.wants_preview()
+
+
+class OwnLoopStream(Stream):
+    """Give code that runs on another loop than the server's its job's stream: `aemit` is for that one."""
+
+    __slots__ = ("_turn_at",)
+
+    def __init__(self, channel: Channel, job_id: str) -> None:
+        super().__init__(channel, job_id)
+        self._turn_at = 0.0
+
+    @classmethod
+    def of(cls, stream: Stream) -> Self:
+        """Return the stream of the same job."""
+        return cls(stream._channel, stream.job_id)
+
+    def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
+        """Begin `aemit`; a thread does it where the loop would wait, for a reader or for an image to be compressed."""
+        channel = self._channel
+        event = None if channel.is_full else to_event_at_once(payload, channel.publisher)
+        if event is None:
+            return in_encoder(self.emit, payload)
+        channel.emit(event, waits=False)
+        now = time.monotonic()
+        if now < self._turn_at:
+            return None
+        self._turn_at = now + _TURN_S
+        return asyncio.sleep(0)
 
 
 class PackingStream(Stream):

@@ -9,17 +9,14 @@ import asyncio
 import functools
 import inspect
 import operator
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from ..errors import Cancelled
-from ..jobs.channel import Channel
-from ..jobs.events import to_event_at_once
 from ..jobs.job import Job
-from ..jobs.stream import Stream, enter_stream
+from ..jobs.stream import OwnLoopStream, Stream, enter_stream
 from ..process.forks import ending_forks, looping_here
 from ..process.logs import logger
 from ..process.threads import in_encoder
@@ -32,32 +29,8 @@ from .ids import told_id
 from .outcomes import Returned, describe_failure, error_in, read_returned
 from .progress import under_way
 
-_TURN_S = 0.001  # how often one who only emits lets the server's loop have the GIL, and other jobs of this one a turn
 _LEFTOVERS_S = 5.0  # that tasks may take to end when a handler's module is imported anew
 _LOOK_AGAIN_S = 1.0  # how often a handler is asked whether more jobs may run, while some wait
-
-
-class _LoopStream(Stream):
-    """Give handlers their job's stream, where `aemit` is for the loop of the inference thread."""
-
-    __slots__ = ("_turn_at",)
-
-    def __init__(self, channel: Channel, job_id: str) -> None:
-        super().__init__(channel, job_id)
-        self._turn_at = 0.0
-
-    def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
-        """Begin `aemit`; a thread does it where the loop would wait, for a reader or for an image to be compressed."""
-        channel = self._channel
-        event = None if channel.is_full else to_event_at_once(payload, channel.publisher)
-        if event is None:
-            return in_encoder(self.emit, payload)
-        channel.emit(event, waits=False)
-        now = time.monotonic()
-        if now < self._turn_at:
-            return None
-        self._turn_at = now + _TURN_S
-        return asyncio.sleep(0)
 
 
 class _LastingLoop(asyncio.SelectorEventLoop):
@@ -223,7 +196,7 @@ class HandlerWorker(ThreadWorker):
         """Call the handler; run what it gives, or return the task that does."""
         assert self._loop is not None
         asyncio.set_event_loop(self._loop)  # `asyncio.run`, in the handler before, takes it away
-        stream = _LoopStream(job.channel, job.id)
+        stream = OwnLoopStream(job.channel, job.id)
         enter_stream(stream)
         given: dict[str, Any] = {**self._run_endpoint(job, stream), "id": told_id(job)}
         with under_way(given["id"], job.channel, stream), self._capture(job), ending_forks():

@@ -34,7 +34,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute, compile_path
 from starlette.types import Scope
 
-from ..app import App, is_app_class
+from ..app import App
 from ..endpoint import EndpointSpec, get_mark
 from ..errors import DefinitionError, ErrorReport, NotFound, StreamAppError, describe
 from ..fal.api import FAL
@@ -59,6 +59,7 @@ from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_rout
 from ..http.sites import CrossSite, Hosts, NotByLink
 from ..http.tokens import Tokens
 from ..jobs.store import JobStore
+from ..loading import AppLike, app_in
 from ..openai.api import OPENAI
 from ..process.logs import logger
 from ..process.threads import ends_within
@@ -82,7 +83,7 @@ _HEALTH_S = 5.0  # for an `async def health`
 
 
 def compile_app(
-    *apps: type[App] | App,
+    *apps: type[App] | App | AppLike,
     settings: Settings | None = None,
     store: JobStore | None = None,
     files: FileStore | None = None,
@@ -177,12 +178,13 @@ def by_face(faces: Sequence[Face], others: MakeWorkers = thread_and_tasks) -> Ma
     return make
 
 
-def _instance(app: type[App] | App) -> App:
+def _instance(app: type[App] | App | AppLike) -> App:
     if isinstance(app, App):
         return app
-    if not is_app_class(app):
+    served = app_in(app)
+    if served is None:
         raise DefinitionError(f"Expected a subclass of streamapp.App, got {app!r}")
-    return app()
+    return served()
 
 
 def _lifespan(runtime: Runtime) -> Any:
@@ -326,7 +328,7 @@ class _Place:
         """Return what it is asked by: what is no mere value by browsers, too; what stands for a probe by probes."""
         if self.is_second:
             return ["POST"]
-        is_got = self.spec.kind != "value" or self.spec.path.rstrip("/") in _SHARED_PATHS
+        is_got = self.spec.mark.is_got or self.spec.kind != "value" or self.spec.path.rstrip("/") in _SHARED_PATHS
         return ["POST", "GET"] if is_got else ["POST"]
 
     @property

@@ -27,6 +27,7 @@ from streamapp_client._errors import error_from_response
 
 from ..app import App
 from ..jobs.job import Job
+from ..loading import AppLike
 from ..runtime import MakeWorkers, thread_and_tasks
 from ..serve.build import compile_app
 from ..settings import Settings
@@ -44,7 +45,7 @@ class TestClient:
     Entering runs the apps' `setup`, leaving ends open streams and running jobs and runs `teardown`.
 
     Args:
-        apps: classes or instances; with several, each is at `/{name}` and the first also at `/`.
+        apps: classes, instances or chutes; with several, each is at `/{name}` and the first also at `/`.
         settings: the defaults when None, whatever the environment says.
         workers: makes what runs an app's jobs, as for `compile_app`.
     Attributes:
@@ -58,7 +59,10 @@ class TestClient:
     http: httpx.Client
 
     def __init__(
-        self, *apps: type[App] | App, settings: Settings | None = None, workers: MakeWorkers = thread_and_tasks
+        self,
+        *apps: type[App] | App | AppLike,
+        settings: Settings | None = None,
+        workers: MakeWorkers = thread_and_tasks,
     ) -> None:
         self._api = compile_app(*apps, settings=settings or _SETTINGS, workers=workers)
         self._exit = ExitStack()

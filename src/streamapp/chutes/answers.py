@@ -1,0 +1,209 @@
+"""Send what a cord answers by itself as it made it: what it yields as it comes, or a `Response`.
+
+Chutes sends yields as they are, without a type, and its gateway calls all of them server-sent events. Here the first
+item is waited for, so that a failure before it is an HTTP error, and says what the stream is: events that the app has
+framed go out as `text/event-stream`, other text as text, and values as events of ours. What has no framing of its own
+is cut when it fails; in a stream of events the failure is its last event.
+
+Of a `Response` the headers that are the connection's, and those that would open the app to pages of other sites
+(`Access-Control-*`, which is what STREAMAPP_CORS_ORIGINS says), are left out.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ..errors import describe
+from ..http.call import accepted
+from ..jobs.events import to_event
+from ..process.logs import logger
+from .home import Home, Items
+
+SSE = "text/event-stream"
+LINES = "application/x-ndjson"
+_FRAMED = re.compile(r"\ufeff?(?:(?:data|event|id|retry):|:[^\n]*\n\n)")
+_OWN_HEADERS = re.compile(rb"connection|keep-alive|transfer-encoding|access-control-.*", re.I)
+_NO_BUFFER = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def is_framed(item: Any) -> bool:
+    """Say whether a piece of text begins server-sent events that the app has framed itself."""
+    text = item.decode(errors="replace") if isinstance(item, bytes) else item
+    return isinstance(text, str) and _FRAMED.match(text) is not None
+
+
+class Framing:
+    """Turn the items of one stream into its bytes.
+
+    Args:
+        declared: the cord's content type.
+        first: the first item, which decides where that says nothing.
+    """
+
+    def __init__(self, declared: str | None, first: Any) -> None:
+        is_text = isinstance(first, str | bytes)
+        self._is_raw = is_text and (declared not in (None, SSE) or is_framed(first) or declared is None)
+        if declared not in (None, SSE):
+            self.media_type = str(declared)
+        elif not self._is_raw or is_framed(first):
+            self.media_type = SSE
+        else:
+            self.media_type = "text/plain" if isinstance(first, str) else "application/octet-stream"
+
+    def use(self, accept: str) -> None:
+        """Frame values as lines where a request prefers that."""
+        if not self._is_raw and [*accepted(accept)] == [LINES]:
+            self.media_type = LINES
+
+    def __call__(self, item: Any) -> bytes:
+        if isinstance(item, str | bytes) and (self._is_raw or is_framed(item)):
+            return item.encode() if isinstance(item, str) else item
+        event = to_event(item)
+        if self.media_type == SSE:
+            return b"event: %b\ndata: %b\n\n" % (event.name.encode(), event.data)
+        return event.data + b"\n"
+
+    def failure(self, error: BaseException) -> bytes:
+        """Return what tells of a failure in the stream; nothing where it has no place for that."""
+        told = json.dumps(describe(error, where="the cord").body).encode()
+        if self.media_type == SSE:
+            return b"\n\nevent: error\ndata: %b\n\n" % told if self._is_raw else b"event: error\ndata: %b\n\n" % told
+        return told + b"\n" if self.media_type == LINES else b""
+
+
+class RawStream(StreamingResponse):
+    """Send the items of a stream, each as its framing says."""
+
+    def __init__(self, framing: Framing, body: Any) -> None:
+        super().__init__(body, media_type=framing.media_type, headers=_NO_BUFFER)
+        self._framing = framing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        self._framing.use(Headers(scope=scope).get("accept", ""))
+        if self._framing.media_type == LINES:
+            self.headers["content-type"] = LINES
+        await super().__call__(scope, receive, send)
+
+
+async def stream_of(items: Items, declared: str | None) -> Response:
+    """Return the answer that goes through the items of an async iterator; the first is waited for."""
+    framing = Framing(declared, await items.first())
+    return RawStream(framing, _framed(items, framing))
+
+
+async def _framed(items: Items, framing: Framing) -> AsyncIterator[bytes]:
+    try:
+        async for item in items:
+            yield framing(item)
+    except Exception as error:
+        if told := framing.failure(error):
+            yield told
+        raise
+    finally:
+        await items.aclose()
+
+
+def stream_of_sync(items: Iterator[Any], declared: str | None) -> Response:
+    """Do the same with an iterator that blocks, in the thread that runs it."""
+    first = next(items, None)
+    framing = Framing(declared, first)
+    return RawStream(framing, _framed_sync(first, items, framing))
+
+
+def _framed_sync(first: Any, items: Iterator[Any], framing: Framing) -> Iterator[bytes]:
+    try:
+        for item in _again(first, items):
+            yield framing(item)
+    except Exception as error:
+        if told := framing.failure(error):
+            yield told
+        raise
+
+
+def _again(first: Any, items: Iterator[Any]) -> Iterator[Any]:
+    """Go through an iterator whose first item was taken; close it in the end."""
+    try:
+        if first is not None:
+            yield first
+        yield from items
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+
+
+async def passed_on(response: Response, home: Home) -> Response:
+    """Return a `Response` of the app's such that its code runs at home; its first piece is waited for.
+
+    Raises:
+        Exception: what its iterator raised before that.
+    """
+    first = await _first_piece(response, home)
+    _take_headers(response)
+    content_type = response.headers.get("content-type", "").partition(";")[0]
+    if content_type in ("", "text/plain") and is_framed(first):
+        response.headers["content-type"] = f"{SSE}; charset=utf-8"
+        content_type = SSE
+    if content_type == SSE:
+        for name, value in _NO_BUFFER.items():
+            response.headers.setdefault(name, value)
+    if response.background is not None:
+        response.background = BackgroundTask(_run_at_home, home, response.background)
+    return response
+
+
+async def _first_piece(response: Response, home: Home) -> Any:
+    """Have an iterator of the response's run where it belongs; return the first of what it gives."""
+    body: Any = getattr(response, "body_iterator", None)
+    if body is None:
+        return None
+    iterator = _blocking(body)
+    if iterator is not None:
+        first = await run_in_threadpool(next, iterator, None)
+        response.body_iterator = iterate_in_threadpool(_again(first, iterator))  # type: ignore[attr-defined]
+        return first
+    items = Items(home.loop, body)
+    response.body_iterator = items  # type: ignore[attr-defined]
+    return await items.first()
+
+
+def _blocking(body: Any) -> Any:
+    """Return the iterator that Starlette goes through in threads; None where it does not."""
+    if getattr(body, "ag_code", None) is not iterate_in_threadpool.__code__ or body.ag_frame is None:
+        return None
+    return iter(body.ag_frame.f_locals["iterator"])
+
+
+async def _run_at_home(home: Home, tasks: BackgroundTask) -> None:
+    await home.run(tasks())
+
+
+def _take_headers(response: Response) -> None:
+    taken = [name for name, _ in response.raw_headers if _OWN_HEADERS.fullmatch(name)]
+    response.raw_headers = [pair for pair in response.raw_headers if pair[0] not in taken]
+    response.__dict__.pop("_headers", None)  # which Starlette has made of them
+    if any(name.startswith(b"access-control-") for name in taken):
+        _warn_of_cors()
+
+
+@lru_cache(maxsize=1)
+def _warn_of_cors() -> None:
+    logger.warning("Access-Control-* headers of a cord are left out; which pages may ask, STREAMAPP_CORS_ORIGINS says")
+
+
+def typed(result: Any, declared: str | None) -> Any:
+    """Return a cord's value as the answer of the content type that it declares; other values as they are."""
+    if declared is None or not isinstance(result, str | bytes):
+        return result
+    if declared == "application/json" and isinstance(result, str):
+        return result
+    return Response(result, media_type=declared)
