@@ -77,6 +77,61 @@ def test_whatever_a_file_is_called_it_is_found(name: str) -> None:
     assert load_app(f"{name}/{name.rpartition('/')[2]}.py").__name__ == "One"
 
 
+# What is an app in other words
+
+CHUTE = """
+from streamapp.chutes import Chute
+
+{name} = Chute(name="{name}")
+
+@{name}.cord()
+def x(self): ...
+"""
+
+
+def write_chutes(path: str, *names: str, text: str = "") -> None:
+    write(path, text="".join(CHUTE.format(name=name) for name in names) + text)
+
+
+def test_a_chute_is_an_app_in_other_words() -> None:
+    write_chutes("words.py", "chute", text="same = chute")
+    app = load_app("words.py")
+    assert issubclass(app, App)
+    assert load_app("words.py:chute") is load_app("words.py:same") is app
+    assert load_app("words:chute").app_name == "chute"
+
+
+def test_of_several_chutes_and_apps_one_is_to_be_named() -> None:
+    write_chutes("several.py", "first", "second", text=APP.format(name="Third"))
+    listed = "several.py:first, several.py:second, several.py:Third"
+    assert refused("several.py") == f"there are 3 apps in several.py; write one of {listed}"
+    assert load_app("several.py:second").app_name == "second"
+    assert refused("several.py:third") == f"there is no 'third' in several.py; the apps in it: {listed}"
+
+
+def test_a_chute_that_is_imported_is_the_other_files() -> None:
+    write_chutes("one.py", "chute")
+    write_chutes("two.py", "own", text="from one import chute")
+    assert load_app("two.py").app_name == "own"
+    assert load_app("two.py:chute").app_name == "chute"
+
+
+def test_where_chutes_is_imported_a_chute_is_what_is_missing() -> None:
+    write("none.py", text="from streamapp.chutes import Chute\nchute = Chute")
+    assert refused("none.py") == 'there is no app in none.py; write chute = Chute(name="...")'
+    assert refused("none.py:chute") == 'none.py:chute is no app; write chute = Chute(name="...")'
+
+
+def test_a_chute_without_a_cord_is_refused() -> None:
+    write("empty.py", text='from streamapp.chutes import Chute\nchute = Chute(name="empty")')
+    assert "'empty' has no cord; write @chute.cord(" in refused("empty.py")
+
+
+def test_of_what_answers_to_any_name_nothing_is_asked() -> None:
+    write("any.py", "One", text="class Any:\n    def __getattr__(self, name): raise OSError(name)\nany = Any()")
+    assert load_app("any.py").__name__ == "One"
+
+
 # Files of packages
 
 

@@ -32,7 +32,7 @@ REAL = {
 @pytest.fixture(autouse=True)
 def imports_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work beside whatever this process has imported, in a folder where modules are sought first."""
-    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if finder is not imports._Finder])
+    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if finder is not imports._FINDER])
     monkeypatch.setattr(sys, "modules", sys.modules.copy())
     for name in [name for name in sys.modules if name.partition(".")[0] == "runpod"]:
         del sys.modules[name]

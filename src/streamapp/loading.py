@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from .app import App, is_app_class
 from .errors import DefinitionError
@@ -27,12 +27,15 @@ _FOLDERS = "streamapp_file"  # in there: stands for all folders
 _claimed: dict[str, tuple[Path, str]] = {}
 
 
-@runtime_checkable
 class AppLike(Protocol):
-    """Be what an app is made of, a chute for example."""
+    """Be what an app is made of, a chute for example, and stand in a module in its place."""
 
     def __streamapp_app__(self) -> type[App]:
-        """Return the app, always the same."""
+        """Return the app, always the same; its `__module__` is the one that declares it.
+
+        Raises:
+            DefinitionError: what it is made of is written wrongly.
+        """
         ...
 
 
@@ -59,16 +62,27 @@ def find_app(module: ModuleType, place: str, name: str) -> type[App]:
 
 def apps_in(module: ModuleType) -> list[type[App]]:
     """Return the app classes that a module defines, and those of what is an app in other words (`AppLike`)."""
-    values = [value for value in vars(module).values() if not is_app_class(value) or value.__module__ == module.__name__]
-    return [app for app in map(app_in, values) if app is not None]
+    return list(_named_apps(module))
+
+
+def _named_apps(module: ModuleType) -> dict[type[App], str]:
+    """Return the apps of a module, and the first name that each has there; imported ones are another module's."""
+    named: dict[type[App], str] = {}
+    for name, value in vars(module).items():
+        app = app_in(value)
+        if app is not None and app.__module__ == module.__name__:
+            named.setdefault(app, name)
+    return named
 
 
 def app_in(value: Any) -> type[App] | None:
-    """Return the app class that a value is, or is about; None where it is no app."""
+    """Return the app class that a value is, or is about; None where it is no app. Raises as `AppLike` does."""
     if is_app_class(value):
         app: type[App] = value
         return app
-    return value.__streamapp_app__() if isinstance(value, AppLike) and not isinstance(value, type) else None
+    # Asked of the class: a value may answer to any name.
+    made: type[App] | None = value.__streamapp_app__() if hasattr(type(value), "__streamapp_app__") else None
+    return made
 
 
 def modules_of(app: str) -> list[str]:
@@ -231,18 +245,26 @@ def _get_named(module: ModuleType, place: str, name: str) -> type[App]:
         raise DefinitionError(f"there is no {name!r} in {place}; the apps in it: {_listed(module, place) or 'none'}")
     app = app_in(found)
     if app is None:
-        raise DefinitionError(f"{place}:{name} is no app; write class {name}(streamapp.App)")
+        raise DefinitionError(f"{place}:{name} is no app; write {_written(module, name)}")
     return app
 
 
 def _get_only(module: ModuleType, place: str) -> type[App]:
     apps = apps_in(module)
     if not apps:
-        raise DefinitionError(f"there is no app in {place}; write class Name(streamapp.App)")
+        raise DefinitionError(f"there is no app in {place}; write {_written(module, '')}")
     if len(apps) > 1:
         raise DefinitionError(f"there are {len(apps)} apps in {place}; write one of {_listed(module, place)}")
     return apps[0]
 
 
 def _listed(module: ModuleType, place: str) -> str:
-    return ", ".join(f"{place}:{app.__name__}" for app in apps_in(module))
+    return ", ".join(f"{place}:{name}" for name in _named_apps(module).values())
+
+
+def _written(module: ModuleType, name: str) -> str:
+    """Say how an app of that name is written, in the words that the module's author knows."""
+    file = Path(getattr(module, "__file__", None) or "")
+    if file.suffix == ".py" and {"chutes", "streamapp.chutes"} & {*names_imported(file)}:
+        return f'{name or "chute"} = Chute(name="...")'
+    return f"class {name or 'Name'}(streamapp.App)"

@@ -32,6 +32,7 @@ from streamapp_client import Client, ClientError
 from .. import __version__
 from ..addresses import is_loopback
 from ..app import App
+from ..chutes.imports import load_served
 from ..errors import InvalidInput, StreamAppError
 from ..fal.environment import shim_variables, tls_variables
 from ..loading import format_import_error, source_folder
@@ -40,7 +41,6 @@ from ..process.ending import LastResort, close_loop, end_process
 from ..process.logs import Redacting, logger
 from ..runpod.endpoints import Endpoint, Id
 from ..runpod.environment import worker_variables
-from ..runpod.loading import load_served
 from ..runpod.pool import PoolApp, pool_app
 from ..serve import server
 from ..serve.build import compile_app

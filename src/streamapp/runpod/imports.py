@@ -6,8 +6,6 @@ package's own loop while the file is imported, and never return; `progress_updat
 `signal.signal`, while a file is imported again.
 """
 
-import importlib
-import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +15,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from ..aliases import AliasFinder
 from .handlers import note_start, register_fitness_check
 from .progress import progress_update
-
-_NAME = "runpod"
-_OURS = __package__
 
 
 def _start(real: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -53,11 +49,11 @@ _REPLACED: dict[str, dict[str, Callable[[Any], Any]]] = {
 
 def offer_runpod() -> None:
     """Have `import runpod` find something to serve, from now on in this process; again is without effect."""
-    if _Finder in sys.meta_path:
+    if _FINDER in sys.meta_path:
         return
     for name in [name for name in _REPLACED if name in sys.modules]:
         _patch(sys.modules[name])
-    sys.meta_path.insert(0, _Finder)
+    _FINDER.offer()
 
 
 def _patch(module: ModuleType) -> None:
@@ -86,35 +82,14 @@ def leaving_signals() -> Iterator[None]:
         signal.signal = real
 
 
-class _Finder:
-    """Find what others find as well, to patch it when it was loaded; where they find no package, find ours."""
+class _Finder(AliasFinder):
+    """Patch what others find, when it was loaded."""
 
-    @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name.partition(".")[0] != _NAME:
-            return None
-        if name != _NAME and sys.modules[_NAME] is sys.modules[_OURS]:
-            ours = importlib.util.find_spec(_OURS + name.removeprefix(_NAME))
-            return None if ours is None else ModuleSpec(name, _Alias())
-        spec = _found_by_others(name, path, target)
-        if name == _NAME and (spec is None or spec.origin is None):  # a folder that is called so is no package
-            return ModuleSpec(name, _Alias())
-        if spec is not None and spec.loader is not None and name in _REPLACED:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = super().find_spec(name, path, target)
+        if name in _REPLACED and not self.is_ours and spec is not None and spec.loader is not None:
             spec.loader = _Patching(spec.loader)
         return spec
-
-
-def _found_by_others(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
-    finders = (finder for finder in sys.meta_path if finder is not _Finder)
-    return next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
-
-
-class _Alias(Loader):
-    """Load a module of ours under the name of Runpod's: the same one, not a second with a state of its own."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        name = module.__name__
-        sys.modules[name] = importlib.import_module(_OURS + name.removeprefix(_NAME))
 
 
 class _Patching(Loader):
@@ -132,3 +107,6 @@ class _Patching(Loader):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
+
+
+_FINDER = _Finder("runpod", __package__)
