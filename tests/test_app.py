@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import streamapp
-from streamapp.app import RequestContext, derive_app_name, enter_request, is_app_class
+from streamapp.app import RequestContext, derive_app_name, description_of, enter_request, is_app_class, title_of
 from streamapp.errors import DefinitionError
 from streamapp.loading import load_app
 
@@ -326,3 +326,47 @@ def test_a_page_is_a_folder() -> None:
     wrong: Any = type("Wrong", (Base,), {"static": 7})
     with pytest.raises(DefinitionError, match="Wrong: expected static to be a folder, got 7"):
         wrong.page_folder()
+
+
+# What people read of an app
+
+
+def test_the_title_is_what_the_app_says_else_its_name() -> None:
+    class Titled(Base):
+        title = "Words, one by one"
+
+    class Emptied(Titled):
+        title = ""
+
+    class Called(Base):
+        @streamapp.endpoint("/title")
+        def title(self) -> str:  # type: ignore[override]
+            return "an endpoint of that name"
+
+    assert [title_of(app) for app in (Titled, Base, Emptied, Called)] == [
+        "Words, one by one",
+        "base",
+        "emptied",
+        "called",
+    ]
+
+
+def test_a_title_that_is_no_text_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="Numbered: expected title to be a text, got 5"):
+        type("Numbered", (Base,), {"title": 5})
+
+
+def test_the_description_is_the_apps_own_docstring_or_that_of_its_users_base() -> None:
+    class Described(Base):
+        """Say more.
+
+        Much more.
+        """
+
+    class Derived(Described): ...
+
+    assert description_of(Described) == description_of(Derived) == "Say more.\n\nMuch more."
+
+
+def test_the_docstring_of_app_itself_describes_no_app() -> None:
+    assert (description_of(Base), description_of(streamapp.App)) == ("", "")

@@ -142,6 +142,21 @@ def test_the_document_is_of_the_version_that_knows_streams(document: dict[str, A
     assert document["info"] == {"title": "painter", "version": "1.2.3", "description": "Paint."}
 
 
+def test_each_app_has_its_title_and_description_and_without_them_its_name() -> None:
+    class Titled(Second):
+        """Words, *one by one*."""
+
+        title = "Words"
+
+    document = streamapp.compile_app(Titled, Second).openapi()
+    assert document["info"] == {"title": "Words", "version": "unknown", "description": "Words, *one by one*."}
+    assert document["tags"] == [
+        {"name": "titled", "summary": "Words", "description": "Words, *one by one*."},
+        {"name": "second", "summary": "second"},
+    ]
+    assert streamapp.compile_app(Second).openapi()["info"] == {"title": "second", "version": "unknown"}
+
+
 class Speaker(streamapp.App):
     @streamapp.endpoint("/stream")
     def speak(self) -> Iterator[str]:

@@ -120,8 +120,8 @@ class App:
         app_name = None: the name in URLs; as a keyword it is `name`. Where None, derived from the class's name, as fal
             does it: MyGoodApp is my-good-app, Sdxl2 is sdxl.
         version = 'unknown': shown as the API's version.
-        title = None: what people read above the class's docstring, on the page and in the API's description; where None
-            the name.
+        title = None: what people read above the class's docstring, which is Markdown, on the page and in the API's
+            description; where None the name.
         max_queue = None: jobs that may wait for the inference thread; where None the deployment's `max_queue`.
         request_timeout = None: seconds that a job may run, for endpoints that do not say; where None the deployment's
             `timeout_s`.
@@ -191,6 +191,8 @@ class App:
                 raise DefinitionError(
                     f"{cls.__qualname__}: expected {option} to be a number, more than 0, got {value!r}"
                 )
+        if not isinstance(cls.title, str | None) and not hasattr(cls.title, "__get__"):
+            raise DefinitionError(f"{cls.__qualname__}: expected title to be a text, got {cls.title!r}")
         if type(cls.max_running) is not int:
             raise DefinitionError(f"{cls.__qualname__}: expected max_running to be an int, got {cls.max_running!r}")
 
@@ -300,6 +302,18 @@ def _page_folder(owner: type[App], static: Path) -> Path:
     if not (folder / "index.html").is_file():
         raise DefinitionError(f"{where} is no folder with a page in it; beside {source.name} write {static}/index.html")
     return folder
+
+
+def title_of(app: type[App]) -> str:
+    """Return what people read above all else of an app: its `title`, else its name."""
+    title: Any = app.title
+    return title if title and isinstance(title, str) else str(app.app_name)  # a method may be called so
+
+
+def description_of(app: type[App]) -> str:
+    """Return the docstring of an app, or of a class that it is made of; "" where only classes of ours have one."""
+    own = (base for base in app.__mro__ if base is not object and not base.__module__.startswith("streamapp."))
+    return next(filter(None, (base.__doc__ and inspect.cleandoc(base.__doc__) for base in own)), "")
 
 
 def derive_app_name(class_name: str) -> str:

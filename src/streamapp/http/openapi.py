@@ -184,6 +184,7 @@ def build_openapi(
         version=app.version,
         openapi_version=OPENAPI_VERSION,
         description=app.description,
+        tags=app.openapi_tags,
         routes=app.routes,
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})

@@ -34,7 +34,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute, compile_path
 from starlette.types import Scope
 
-from ..app import App
+from ..app import App, description_of, title_of
 from ..endpoint import EndpointSpec, get_mark
 from ..errors import DefinitionError, ErrorReport, NotFound, StreamAppError, describe
 from ..fal.api import FAL
@@ -150,9 +150,10 @@ def _application(
     settings = runtime.settings
     first = type(runtime.served[0].app)
     api = FastAPI(
-        title=first.title or runtime.served[0].name,
+        title=title_of(first),
         version=first.version,
-        description=inspect.getdoc(first) or "",
+        description=description_of(first),
+        openapi_tags=[_tag(type(served.app)) for served in runtime.served],
         lifespan=_lifespan(runtime),
         middleware=_middleware(settings, runtime, faces, pages),
         redoc_url=None,
@@ -167,6 +168,16 @@ def _application(
     api.router.redirect_slashes = False
     api.router.default = EitherSlash(api.router, pages)
     return api
+
+
+def _tag(app: type[App]) -> dict[str, str]:
+    """Return what the OpenAPI document says of each app, all of whose endpoints are tagged by its name."""
+    description = description_of(app)
+    return {
+        "name": str(app.app_name),
+        "summary": title_of(app),
+        **({"description": description} if description else {}),
+    }
 
 
 def by_face(faces: Sequence[Face], others: MakeWorkers = thread_and_tasks) -> MakeWorkers:
