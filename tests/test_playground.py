@@ -1436,6 +1436,64 @@ def test_what_an_app_says_is_never_run_and_what_cannot_be_drawn_harms_nothing_el
     expect(tab.region("History").get_by_role("listitem")).to_have_count(1)
 
 
+README = """
+# Words
+
+Say `them`, [one](https://example.org/words) by **one**:
+
+```bash
+curl -d '{"text": "one by one"}'
+```
+
+<script>document.title = "taken over"</script><img src="https://example.org/x.png" onerror="alert(1)">
+
+[run](javascript:alert(1)) ![seen](https://example.org/y.png)
+"""
+
+
+def describe_apps(tab: Playground, **apps: tuple[str, str]) -> None:
+    """Have the server say other titles and descriptions of its apps; the first one's title is the page's."""
+
+    def described(route: Route) -> None:
+        document = route.fetch().json()
+        document["info"]["title"] = next(iter(apps.values()))[0]
+        document["tags"] = [{"name": n, "summary": title, "description": text} for n, (title, text) in apps.items()]
+        route.fulfill(json=document)
+
+    tab.page.route("**/openapi.json", described)
+
+
+def test_what_an_app_says_of_itself_stands_above_its_form_and_nothing_in_it_is_run(
+    contents: str, playground: Opener
+) -> None:
+    tab = playground(contents)
+    describe_apps(tab, contents=("Words, one by one", README))
+    about = tab.open("/nested").region("About")
+    expect(tab.page.get_by_role("heading", level=1)).to_have_text("Words, one by one")
+    expect(about.get_by_role("heading", level=3, name="Words")).to_be_visible()
+    expect(about.get_by_role("link", name="one")).to_have_attribute("href", "https://example.org/words")
+    expect(about.locator("pre code")).to_contain_text("curl -d")
+    expect(about).to_contain_text("onerror")  # as text
+    assert about.locator("h2, script, img, [href^=javascript]").count() == 0
+    assert "taken" not in tab.page.title()
+    assert serious_problems(tab) == {}
+
+
+def test_an_app_that_is_not_the_first_is_told_of_by_its_own_title(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+    describe_apps(tab, first=("The first", "Say nothing."), contents=("The second", "Say *all*."))
+    about = tab.open("/nested").region("About")
+    expect(about.get_by_role("heading", level=2)).to_have_text("The second")
+    expect(about.locator("em")).to_have_text("all")
+
+
+def test_of_an_app_that_says_nothing_of_itself_nothing_is_shown(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+    describe_apps(tab, contents=("contents", ""))
+    tab.open("/nested").run().ends()
+    expect(tab.region("About")).to_have_count(0)
+
+
 def test_a_flood_of_events_is_followed_and_the_page_stays_usable(contents: str, playground: Opener) -> None:
     tab = playground(contents).open("/flood")
     tab.page.evaluate(WATCH_STALLS)

@@ -6,7 +6,7 @@ import { Client, parseJson, StreamappError } from "streamapp-client";
 import icon from "./icon.svg";
 import { Traceback, tracebackOf } from "./parts";
 import { Playground } from "./playground";
-import { type Endpoint, endpointsOf } from "./schema";
+import { type About, aboutsOf, type Endpoint, endpointsOf } from "./schema";
 import { useReadiness } from "./ready";
 import { keep, recall } from "./storage";
 import { ThemeButton } from "./theme";
@@ -18,6 +18,7 @@ const SERVER = location.origin + location.pathname.replace(/\/playground\/?$/, "
 
 interface Api {
   title: string;
+  abouts: Record<string, About>;
   endpoints: Endpoint[];
 }
 
@@ -108,7 +109,7 @@ async function describe(headers: Record<string, string>): Promise<Api> {
   const response = await fetch(`${SERVER}/openapi.json`, { headers });
   const { ok, status, statusText } = response;
   const document = parsed(await response.text());
-  if (ok && document) return { title: document.info.title, endpoints: endpointsOf(document) };
+  if (ok && document) return { title: document.info.title, abouts: aboutsOf(document), endpoints: endpointsOf(document) };
   throw new StreamappError("refused", document?.error?.message ?? `HTTP ${status} ${statusText}`, { status, data: document });
 }
 

@@ -17,7 +17,8 @@ import { RawForm, RawInput } from "./raw";
 import type { Readiness } from "./ready";
 import { remedyFor } from "./remedies";
 import type { Run } from "./run";
-import { type Endpoint, type Fields, givenOnly, type Input } from "./schema";
+import { type About, type Endpoint, type Fields, givenOnly, type Input } from "./schema";
+import { Prose } from "./text";
 import { Figures, Logs, Timeline } from "./timeline";
 
 const WORDS: Partial<Record<Run["status"], string>> = { sought: "looking for the job" };
@@ -29,6 +30,7 @@ const WELCOME: Partial<Record<Endpoint["kind"], string>> = {
 
 interface PlaygroundProps {
   title: string;
+  abouts: Record<string, About>;
   endpoints: Endpoint[];
   client: Client;
   server: string;
@@ -38,7 +40,7 @@ interface PlaygroundProps {
 }
 
 /** All below the header. */
-export function Playground({ title, endpoints, client, server, hasKey, readiness, upload }: PlaygroundProps) {
+export function Playground({ title, abouts, endpoints, client, server, hasKey, readiness, upload }: PlaygroundProps) {
   const desk = useDesk(client, endpoints, server);
   const { endpoint, input, run, pasts } = desk;
   const output = useRef<HTMLDivElement>(null);
@@ -55,6 +57,7 @@ export function Playground({ title, endpoints, client, server, hasKey, readiness
   };
   return (
     <Upload.Provider value={upload}>
+      <AboutRegion about={abouts[endpoint.app]} shown={title} />
       <div className="left">
         <InputRegion {...{ endpoints, endpoint, desk, readiness, start }} />
         <Region name="History" tools={pasts.length > 0 && <button type="button" onClick={desk.forget}>Clear</button>}>
@@ -75,6 +78,18 @@ export function Playground({ title, endpoints, client, server, hasKey, readiness
         </Region>
       </div>
     </Upload.Provider>
+  );
+}
+
+/** What the app says of itself; its title only where the page has another one. */
+function AboutRegion({ about, shown }: { about: About | undefined; shown: string }) {
+  const title = about?.title === shown ? "" : about?.title;
+  if (!title && !about?.description) return null;
+  return (
+    <section aria-label="About" className="region about" tabIndex={0}>
+      {title && <h2>{title}</h2>}
+      <Prose text={about!.description} />
+    </section>
   );
 }
 

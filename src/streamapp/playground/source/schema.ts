@@ -33,6 +33,17 @@ const PROTOCOL = "x-fal-protocol";
 /** What makes a schema one of fields. */
 const FIELDS = ["properties", "additionalProperties", "anyOf", "oneOf", "allOf", "$ref"];
 
+/** What an app says of itself; the description is Markdown. */
+export interface About {
+  title: string;
+  description: string;
+}
+
+/** Return what the apps of an OpenAPI document say of themselves, by their names. */
+export function aboutsOf({ tags = [] }: Schema): Record<string, About> {
+  return Object.fromEntries(tags.map(({ name, summary = name, description = "" }: Schema) => [name, { title: summary, description }]));
+}
+
 /** List the endpoints of an OpenAPI document of streamapp. */
 export function endpointsOf(document: Schema): Endpoint[] {
   const definitions = document.components?.schemas ?? {};
