@@ -124,7 +124,7 @@ def test_where_chutes_is_imported_a_chute_is_what_is_missing() -> None:
 
 def test_a_chute_without_a_cord_is_refused() -> None:
     write("empty.py", text='from streamapp.chutes import Chute\nchute = Chute(name="empty")')
-    assert "'empty' has no cord; write @chute.cord(" in refused("empty.py")
+    assert "Chute('empty') has no cord; write @chute.cord(" in refused("empty.py")
 
 
 def test_of_what_answers_to_any_name_nothing_is_asked() -> None:

@@ -145,9 +145,13 @@ def app_of(
         DefinitionError: something of it is written wrongly; says what to write.
     """
     declared: list[Cord | Socket | Hook] = [*cords, *sockets, *startup, *shutdown]
+    if not cords and not sockets:
+        raise DefinitionError(
+            f'Chute({chute.name!r}) has no cord; write @chute.cord(public_api_path="/stream") above a function'
+        )
     told: dict[str, Any] = {
         "__doc__": chute.readme.strip(),
-        "__module__": declared[0].function.__module__ if declared else __name__,
+        "__module__": declared[0].function.__module__,
         "title": chute.tagline or None,
         "chute": chute,
         "startup": sorted(startup, key=lambda hook: hook.priority),
