@@ -4,16 +4,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 
 @contextmanager
 def serving(
-    *arguments: str, env: Mapping[str, str], python: str = sys.executable
+    *arguments: str, env: Mapping[str, str], python: str = sys.executable, folder: Path | None = None
 ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run `streamapp serve`; yield the URL and the process, whose further output is still to be read."""
+    """Run `streamapp serve`, in a folder; yield the URL and the process, whose further output is still to be read."""
     command = [python, "-u", "-m", "streamapp", "serve", "--port", "0", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=folder)
     try:
         yield read_until(process.stdout, "docs:").split()[1].removesuffix("/docs"), process
     finally:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +15,12 @@ from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient, WebSocketTestSession
 from tests.apps.chutes_rooms import Guide
 from tests.chromium import CHROMIUM
+from tests.documents import APPS, GUIDE, digest
 from tests.fal_packages import needs, needs_node
 from tests.processes import read_until, serving
 from tests.served import serving as serving_here
 from tests.waiting import WAIT_S
 
-APPS = Path(__file__).parent / "apps"
-CLIENTS = APPS / "chutes_guide"
 FED = [{"n": 0}, {"n": 1}, {"n": 2}, {"done": True}]
 URL = "https://myuser-my-chute.chutes.ai"
 needs_chromium = needs(CHROMIUM is not None, "no chromium: run `make test` as root")
@@ -134,9 +132,26 @@ def test_a_document_that_nobody_has_open_is_freed(guide: TestClient) -> None:
         assert one.receive_json()["version"] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "known_by"),
+    [
+        ("streaming.py", "549901230cf782d371d02a327f3aaf3e26913b106a7e87dd4431ead13d093386"),
+        ("client.js", "9bbfc69b16eb69b3c2f1bf619c7a707a93bd8761b8dff637467dd7ce552918b9"),
+        ("client.py", "15542945808de63f1014807e6ffe84c6e3e925783a2512f3d52a318c35b7e43e"),
+    ],
+)
+def test_the_files_are_the_guides_but_for_the_import_and_what_it_lacks(name: str, known_by: str) -> None:
+    text = (GUIDE / name).read_text().replace("from streamapp.chutes", "from chutes")
+    if name == "streaming.py":
+        text = text[text.index("from chutes") : text.index("# What the guide lacks")]
+    assert digest(text) == known_by
+
+
 @needs_node
 def test_the_guides_client_for_javascript_chats(url: str) -> None:
-    script = (CLIENTS / "client.js").read_text()
+    """Node has no EventSource: the first of the two examples of its use is left out."""
+    client, _, uses = (GUIDE / "client.js").read_text().partition("// HTTP Streaming example")
+    script = client + uses[uses.index("// WebSocket example") :]
     assert URL in script
     script = "const updateChatInterface = (content) => console.log(content);\n" + script.replace(URL, url)
     command = [str(shutil.which("node")), "--experimental-websocket", "-e", script]
@@ -147,7 +162,7 @@ def test_the_guides_client_for_javascript_chats(url: str) -> None:
 
 @needs_chromium
 def test_the_guides_client_for_javascript_reads_a_feed_in_a_page(url: str) -> None:
-    script = (CLIENTS / "client.js").read_text().partition("// Usage examples")[0]
+    script = (GUIDE / "client.js").read_text().partition("// Usage examples")[0]
     read = "new ChutesStreamingClient('').streamHTTP('/stream_data', { onProgress: (item) => told.push(item) })"
     with (
         sync_playwright() as playwright,
@@ -162,7 +177,7 @@ def test_the_guides_client_for_javascript_reads_a_feed_in_a_page(url: str) -> No
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_the_guides_client_for_python_reads_a_feed(url: str, method: str) -> None:
     names: dict[str, Any] = {}
-    exec(compile((CLIENTS / "client.py").read_text(), "client.py", "exec"), names)
+    exec(compile((GUIDE / "client.py").read_text(), "client.py", "exec"), names)
     told: list[Any] = []
     async with asyncio.timeout(WAIT_S), names["ChutesAsyncClient"](url) as client:
         options = {"method": method, "data": {}, "progress_callback": told.append}
@@ -174,7 +189,7 @@ async def test_the_guides_client_for_python_reads_a_feed(url: str, method: str) 
 @needs_aiohttp
 async def test_the_guides_client_for_python_chats(url: str) -> None:
     names: dict[str, Any] = {}
-    exec(compile((CLIENTS / "client.py").read_text(), "client.py", "exec"), names)
+    exec(compile((GUIDE / "client.py").read_text(), "client.py", "exec"), names)
     handled: list[Any] = []
 
     async def handle(message: Any) -> None:

@@ -102,6 +102,19 @@ class ChutesStreamingClient {
 // Usage examples
 const client = new ChutesStreamingClient('https://myuser-my-chute.chutes.ai');
 
+// HTTP Streaming example
+client
+    .streamHTTP('/generate_stream', {
+        onProgress: (data) => {
+            console.log('Received token:', data.token);
+            // Update UI with streaming content
+            document.getElementById('output').textContent += data.token;
+        }
+    })
+    .then((results) => {
+        console.log('Streaming complete:', results);
+    });
+
 // WebSocket example
 client.connectWebSocket('/chat').then(() => {
     client.onMessage((data) => {

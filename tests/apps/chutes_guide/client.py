@@ -80,3 +80,33 @@ class ChutesAsyncClient:
         """Send message via WebSocket."""
         if hasattr(self, 'websocket'):
             await self.websocket.send_str(json.dumps(message))
+
+# Usage example
+async def example_usage():
+    async with ChutesAsyncClient('https://myuser-my-chute.chutes.ai') as client:
+
+        # HTTP Streaming
+        async for token_data in client.stream_http(
+            '/generate_stream',
+            method='POST',
+            data={'prompt': 'Tell me a story'},
+            progress_callback=lambda x: print(f"Token: {x.get('token', '')}")
+        ):
+            if token_data.get('is_complete'):
+                print("Generation complete!")
+                break
+
+        # WebSocket example
+        async for message in client.connect_websocket(
+            '/chat',
+            message_handler=lambda msg: print(f"Received: {msg}")
+        ):
+            if message.get('type') == 'system':
+                # Send a message
+                await client.send_websocket_message({
+                    'type': 'user_message',
+                    'message': 'Hello from Python client!'
+                })
+
+# Run the example
+# asyncio.run(example_usage())
