@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cached_property, lru_cache
 
 _MOST_BYTES = 200_000  # arguments and environment
 
@@ -34,16 +35,44 @@ class Forked:
         self._code: int | None = None
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        if self.poll() is None:  # else its id may be another's
+            os.kill(self.pid, number)
+
+    def poll(self) -> int | None:
+        """Return its exit code where it has ended."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def wait(self, timeout: float) -> int:
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, where it was waited for."""
+        return self._code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it still prints, when it has ended; what is late may be asked for again."""
+        if wait(self._rest, timeout).not_done:
+            raise subprocess.TimeoutExpired("streamapp", timeout or 0)
+        self.wait(timeout)
+        printed, errors = (future.result() for future in self._rest)
+        return printed, errors
+
+    @cached_property
+    def _rest(self) -> "list[Future[str]]":
+        pool = ThreadPoolExecutor(2)
+        rest = [pool.submit(file.read) for file in (self.stdout, self.stderr)]
+        pool.shutdown(wait=False)
+        return rest
+
+    def wait(self, timeout: float | None = None) -> int:
         """Return its exit code: of what a signal has ended, the signal's negative number."""
         if self._code is None:
             if not select.select([self._told], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("streamapp", timeout)
+                raise subprocess.TimeoutExpired("streamapp", timeout or 0)
             self._code = int(self._told.readline())
         return self._code
 
@@ -99,6 +128,7 @@ def _become(descriptors: list[int], folder: str, arguments: list[str], environme
         os.close(descriptor)
     os.close(descriptors[2])
     os.chdir(folder)
+    sys.path[0] = folder  # as `python -m` has it
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["streamapp", *arguments]

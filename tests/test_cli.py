@@ -20,6 +20,7 @@ import httpx
 import pytest
 from PIL import Image
 from tests.loggers import restored_loggers
+from tests.nursery import Forked
 from tests.processes import read_until
 from tests.scripted_server import END, Serve, answer, block, chunk, head
 from tests.waiting import WAIT_S
@@ -54,8 +55,10 @@ class Painter(streamapp.App):
         return {"image": PICTURE, "color": color}
 
     @streamapp.endpoint("/endless")
-    def endless(self, stream: streamapp.Stream):
+    def endless(self, stream: streamapp.Stream, says: str = ""):
         print("begun", flush=True)
+        if says:
+            stream.log(says)
         try:
             for step in range(10**9):
                 stream.progress(step)
@@ -137,20 +140,18 @@ def refused(*arguments: str) -> str:
 
 
 @contextmanager
-def started(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-u", "-m", "streamapp", *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
+def started(*arguments: str, **environment: str) -> Iterator[Forked]:
+    process = Forked(*arguments, env={**os.environ, **environment})
     try:
         yield process
     finally:
         process.kill()
         process.communicate()
+        process.close()
 
 
 @contextmanager
-def serving(*arguments: str, **environment: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+def serving(*arguments: str, **environment: str) -> Iterator[tuple[str, Forked]]:
     with started("serve", *arguments, "--port", "0", **environment) as process:
         url = read_until(process.stdout, "docs:").split()[1].removesuffix("/docs")
         yield url, process
@@ -164,7 +165,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def interrupted_until_it_ends(process: "subprocess.Popen[str]") -> tuple[str, str]:
+def interrupted_until_it_ends(process: Forked) -> tuple[str, str]:
     """Press Ctrl-C again and again; return what the process printed then."""
     while True:
         process.send_signal(signal.SIGINT)
@@ -179,8 +180,8 @@ def test_the_version_is_shown() -> None:
 
 
 def test_it_runs_as_a_module() -> None:
-    with started("--version") as process:
-        assert process.communicate(timeout=WAIT_S)[0].startswith("streamapp 0.")
+    command = [sys.executable, "-m", "streamapp", "--version"]
+    assert subprocess.run(command, capture_output=True, check=True, timeout=WAIT_S).stdout.startswith(b"streamapp 0.")
 
 
 def test_without_a_command_the_commands_are_listed() -> None:
@@ -522,7 +523,7 @@ def test_no_line_of_the_log_has_the_key_at_any_level(tmp_path: Path, level: str)
                 client.get(f"/stream?{query}", headers=upgrade)
             client.post("/double", json={"n": "s"}, headers=key)
             client.get("/stream", headers=key | upgrade)
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         logged = "".join(process.communicate(timeout=WAIT_S))
     assert "s3cret" not in logged
     assert ("GET /stream?a=1&_input=" in logged) == (level == "debug")
@@ -863,8 +864,8 @@ def test_call_refuses_what_is_no_url(url: str) -> None:
 
 
 def test_ctrl_c_cancels_the_job_of_a_call(folder: Path) -> None:
-    with serving("app.py:Painter") as (url, server), started("call", url, "/endless") as process:
-        read_until(server.stdout, "begun")
+    with serving("app.py:Painter") as (url, server), started("call", url, "/endless", "says=going") as process:
+        read_until(process.stderr, "going")  # it knows its job: else this would end when nobody has come back for it
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT_S) == 130
         read_until(server.stderr, "cancelled: /painter/endless")
