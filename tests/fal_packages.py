@@ -6,7 +6,6 @@ Without a package its tests are skipped, but in CI they fail: `make test` instal
 import os
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -37,7 +36,7 @@ needs_fal = needs(FAL.exists(), "the package fal is missing; run `make test`")
 
 def serving(
     *options: str, app: str = "FalCalls", **variables: str
-) -> AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]:
+) -> AbstractContextManager[tuple[str, processes.Process]]:
     """Serve an app; yield the URL and the process, whose further output is still to be read."""
     file = SESSIONS if app == "FalSessions" else APP
     return processes.serving(f"{file}:{app}", *options, env={**environment(), **variables})

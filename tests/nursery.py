@@ -17,17 +17,26 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 _MOST_BYTES = 200_000  # arguments and environment
 
 
 class Forked:
-    """A process, by that part of `subprocess.Popen` which tests use."""
+    """A process, by that part of `subprocess.Popen` which tests use.
 
-    def __init__(self, *arguments: str, env: Mapping[str, str]) -> None:
+    Args:
+        stderr: a descriptor that it has there; else what it writes is to be read.
+        folder: where it runs, instead of here.
+    """
+
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str], stderr: int | None = None, folder: Path | None = None
+    ) -> None:
         pipes = [os.pipe() for _ in range(3)]
-        asked = json.dumps([os.getcwd(), arguments, {**env}]).encode()
-        socket.send_fds(_nursery()[0], [asked], [theirs for _, theirs in pipes])
+        asked = json.dumps([str(folder or os.getcwd()), arguments, {**env}]).encode()
+        output, errors, told = (theirs for _, theirs in pipes)
+        socket.send_fds(_nursery()[0], [asked], [output, errors if stderr is None else stderr, told])
         for _, theirs in pipes:
             os.close(theirs)
         self.stdout, self.stderr, self._told = (os.fdopen(ours) for ours, _ in pipes)

@@ -7,19 +7,45 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from tests.namespace import OURS
+from tests.nursery import Forked
+
+Process = Forked | subprocess.Popen[str]
+
+
+def _network() -> str:
+    """Return what tells this thread's network from others."""
+    return str(OURS.readlink()) if OURS.is_symlink() else ""
+
+
+_USUAL = _network()
+
 
 @contextmanager
 def serving(
-    *arguments: str, env: Mapping[str, str], python: str = sys.executable, folder: Path | None = None
-) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run `streamapp serve`, in a folder; yield the URL and the process, whose further output is still to be read."""
-    command = [python, "-u", "-m", "streamapp", "serve", "--port", "0", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=folder)
+    *arguments: str, env: Mapping[str, str], python: str | None = None, folder: Path | None = None
+) -> Iterator[tuple[str, Process]]:
+    """Run `streamapp serve`; yield the URL and the process, whose further output is still to be read.
+
+    Args:
+        python: another interpreter. Else the process is forked from one that has imported the server, but where the
+            tests are on a network of their own.
+        folder: where it runs, instead of here.
+    """
+    command = ("serve", "--port", "0", *arguments)
+    process: Process
+    if python is None and _network() == _USUAL:
+        process = Forked(*command, env=env, stderr=2, folder=folder)
+    else:
+        interpreter = [python or sys.executable, "-u", "-m", "streamapp"]
+        process = subprocess.Popen([*interpreter, *command], stdout=subprocess.PIPE, text=True, env=env, cwd=folder)
     try:
         yield read_until(process.stdout, "docs:").split()[1].removesuffix("/docs"), process
     finally:
         process.kill()
         process.communicate()
+        if isinstance(process, Forked):
+            process.close()
 
 
 def read_until(lines: IO[str] | None, word: str) -> str:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -33,11 +32,11 @@ needs_runpod_js = needs((JS / "node_modules" / "runpod-sdk").is_dir(), "the npm 
 
 
 def serving(
-    *arguments: str | Path, python: str | Path = sys.executable, **variables: str
-) -> AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]:
+    *arguments: str | Path, python: Path | None = None, **variables: str
+) -> AbstractContextManager[tuple[str, processes.Process]]:
     """Serve with a key; yield the URL and the process. `python=PYTHON` has the real package for handlers to import."""
     env = {**environment(), "STREAMAPP_API_KEY": KEY, **with_source(), **variables}
-    return processes.serving(*map(str, arguments), python=str(python), env=env)
+    return processes.serving(*map(str, arguments), python=str(python) if python else None, env=env)
 
 
 def with_source() -> dict[str, str]:
