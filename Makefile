@@ -19,7 +19,7 @@ TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-
 TESTED := $(foreach package,fal runpod litellm,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test test-all tested chromium chaos bench bench-quick gpu \
+.PHONY: help install install-runtime demo serve fmt check test test-all tested chromium chaos bench bench-quick bench-dataset gpu \
   gpu-wheels playground editor-page screenshots coverage build train evaluate train-llm evaluate-llm clean
 
 help: ## list the targets
@@ -75,6 +75,9 @@ bench: install $(PEERS) ## measure beside every peer, an hour and a half; the ta
 
 bench-quick: install ## see that the benchmarks work, in a minute
 	$(BIN)/python -m benchmarks --quick
+
+bench-dataset: install ## send a gigabyte through apps/dataset, and measure the server's memory (a minute)
+	$(BIN)/python -m benchmarks.dataset
 
 # Where there is an index; the folder travels to the GPU machine, which may have none.
 gpu-wheels: install ## fetch what a GPU machine may lack: wheels for GPU_PYTHON

@@ -297,10 +297,10 @@ def test_a_state_is_of_its_file() -> None:
 
 def test_many_cuts_lose_and_double_nothing(served: tuple[str, int]) -> None:
     url, _ = served
-    content = b"".join(b"record %d\n" % n for n in range(5000))
+    content = b"".join(b"record %d\n" % n for n in range(2000))
     with httpx.Client(base_url=url) as http:
         asked = {"file": upload(http, content), "results": True, "chunk_size": 100}
-    with cutting(httpx.URL(url).port or 0, cut=1, most_bytes=200_000) as proxy, Client(url) as straight:
+    with cutting(httpx.URL(url).port or 0, cut=1, most_bytes=150_000) as proxy, Client(url) as straight:
         (*_, last) = [event.data for event in straight.stream("/process_file", asked)]
         with Client(f"http://127.0.0.1:{proxy.port}") as cut:
             came = [event.data for event in cut.stream("/process_file", asked)]
@@ -344,6 +344,19 @@ def test_neither_one_line_nor_empty_ones_are_kept(tmp_path: Path, content: bytes
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000
+
+
+def test_reading_pauses_while_the_client_does_and_others_go_on(client: TestClient) -> None:
+    file = upload(client.http, b"a\n" * 1_000_000)
+    with client.stream("/process_file", {"file": file, "results": True, "chunk_size": 500}) as stream:
+        next(stream)
+        channel = client.job(stream.job_id).channel
+        until(lambda: channel.statistics().kept_bytes > 3_900_000)
+        emitted = channel.statistics().emitted
+        *_, last = client.stream("/process_file", {"file": "data:,a%0Ab"})  # which has had its turns beside it
+        assert last.data["processed"] == 2
+        assert channel.statistics().emitted <= emitted + 20
+        assert channel.statistics().kept_bytes < 4_400_000
 
 
 def test_a_run_that_is_cancelled_ends_within_its_chunk_while_another_goes_on(client: TestClient) -> None:

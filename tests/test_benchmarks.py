@@ -316,3 +316,10 @@ def test_a_strokes_way_to_its_picture_is_measured_by_webrtc_and_by_a_websocket()
     assert [line.partition("  ")[0] for line in lines.splitlines()] == [
         f"{way}, {size} px" for way in ("WebRTC, VP8", "WebSocket, JPEG") for size in (128, 512)
     ]
+
+
+@pytest.mark.long
+def test_the_memory_that_a_dataset_takes_is_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.dataset", "--megabytes", "2"]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=ROOT, timeout=WAIT_S).stdout)
+    assert told["records"] == pytest.approx(told["distinct"], rel=0.1)
