@@ -19,6 +19,7 @@ from tests.in_session import running
 from tests.served import blocks, data, serving, submit
 from tests.small_models import one_thread  # noqa: F401 - a fixture
 from tests.test_turns import Reader, idle, start
+from tests.text_models import save_checkpoints
 from tests.waiting import until
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
@@ -147,6 +148,15 @@ def test_without_a_model_for_it_the_translation_is_skipped_and_says_why(client: 
     )
 
 
+def test_the_models_of_the_text_app_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting, name in save_checkpoints(tmp_path).items():
+        monkeypatch.setenv(setting, name)
+    with serving(Pipeline) as client:
+        *_, last = told(client)
+    assert last["status"] == "completed"
+    assert {"sentiment", "entities", "summary"} < last["final_result"].keys()
+
+
 # What fails
 
 
@@ -198,9 +208,17 @@ def test_the_first_error_ends_it_and_nothing_says_that_it_was_completed(
 
 def test_a_step_that_goes_on_failing_is_given_up(app: Plain, client: TestClient) -> None:
     app.failures += [UpstreamFailed("nobody answers")] * 9
-    events = told(client, steps=["sentiment"], max_retries=2)
+    events = told(client, steps=["preprocessing", "sentiment"], max_retries=2)[2:]
     assert [event["status"] for event in events] == ["starting", "retry", "retry", "error", "error"]
     assert events[-1]["error"] == "Failed after 2 retries: nobody answers"
+
+
+def test_where_nothing_was_found_the_job_has_failed_as_well(app: Plain, client: TestClient) -> None:
+    app.failures += [ValueError(), ValueError()]
+    *_, last, failure = told(client, steps=["sentiment", "summary"])
+    assert (last["status"], failure["error"]["message"]) == ("error", last["error"])
+    asked = {"text": TEXT, "steps": ["sentiment"]}
+    assert client.post("/pipeline_stream", json=asked, headers={"Accept": "application/json"}).status_code == 500
 
 
 # What is asked for, and how

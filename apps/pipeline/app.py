@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, get_args
 from pydantic import BaseModel, Field, field_validator
 
 import streamapp
-from streamapp.errors import describe
+from streamapp.errors import EndpointFailed, describe
 from streamapp.loading import load_module
 
 from . import translation
@@ -144,6 +144,9 @@ class Pipeline(streamapp.App):
         """Run the steps, and tell of each: `starting`, `progress`, `retry`, then `completed`, `skipped` or `error`.
 
         The first error ends it. The last event has all that was found, and says whether all went well.
+
+        Raises:
+            EndpointFailed: the first step has failed; behind the event that says so.
         """
         data: dict[str, Any] = {"text": input.text}
         told = dict.fromkeys(input.steps, "not_run")
@@ -158,6 +161,8 @@ class Pipeline(streamapp.App):
                 ending |= {key: event[key] for key in ("error", "error_type")}
                 break
         yield {**ending, "steps": told, "final_result": data}
+        if ending["status"] == "error" and "completed" not in told.values():
+            raise EndpointFailed(ending["error"])
 
     def _run(self, name: StepName, data: dict[str, Any], backoff: Backoff) -> Iterator[dict[str, Any]]:
         """Yield what there is to tell of a step, and add what it finds to the data."""
