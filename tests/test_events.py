@@ -181,6 +181,12 @@ def test_an_output_can_have_a_name_of_its_own() -> None:
     assert to_event(Output({"a": 1})).text is None
 
 
+def test_an_output_may_say_what_stands_for_it_in_plain_text() -> None:
+    event = to_event(Output({"done": 3}, text="three are done\n"))
+    assert (event.json(), event.text) == ({"done": 3}, "three are done\n")
+    assert to_event(Output("a", text="")).text == ""
+
+
 @pytest.mark.parametrize("name", sorted(KINDS.keys() - {"output"}))
 def test_a_name_of_the_frameworks_own_is_refused(name: str) -> None:
     assert not is_name(name)

@@ -93,10 +93,13 @@ class Output:
     Args:
         payload: anything with a JSON form, media included.
         event: the app's own name for it on the wire, for example "token".
+        text: what is written of it where plain text was asked for, line ends included; where None the payload, as a
+            line of JSON if it is no string.
     """
 
     payload: Any
     event: str = "output"
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +146,8 @@ class Event:
         kind: decides whether it is lasting, replaceable or terminal.
         name: the name on the wire: the kind, or the app's own.
         data: JSON in UTF-8 without a line break.
-        text: the payload when it is a string, for text streams; of the end what the outputs were joined to, where they
-            are.
+        text: the payload when it is a string, or what stands for it, for text streams; of the end what the outputs were
+            joined to, where they are.
         error: what an `error` or `cancelled` event says.
         packed: the data as msgpack, of a session's output with bytes in it, which are there as they were.
         size: how many bytes a log counts for it: of data and packed.
@@ -257,7 +260,7 @@ def to_event(value: Any, publisher: Publisher | None = None, *, at_once: bool = 
             }
             return Event("log", encode(payload), text=value.message)
         case Output():
-            text = value.payload if isinstance(value.payload, str) else None
+            text = value.payload if value.text is None and isinstance(value.payload, str) else value.text
             data = _emitted(value.payload, publisher, at_once)
             return Event("output", data, name=_check_name(value.event), text=text)
         case str():
