@@ -1,8 +1,9 @@
 """The models of the text app, by tiny checkpoints of the documented classes; and where texts are cut for them."""
 
+import contextvars
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from tests.small_models import one_thread  # noqa: F401 - a fixture
 from tests.text_models import save_bert, save_checkpoints, save_roberta
 
-from streamapp.errors import DefinitionError
+from streamapp.errors import Cancelled, DefinitionError
+from streamapp.jobs.stream import Stream, enter_stream
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
@@ -74,6 +76,11 @@ def test_where_there_is_no_word_s_end_a_sign_stays_whole() -> None:
 
 def test_a_sign_that_is_longer_than_a_chunk_is_one() -> None:
     assert [chunk.text for chunk in cut_by_length(2 * FAMILY, 2)] == 2 * [FAMILY]
+
+
+def test_accents_without_an_end_are_cut() -> None:
+    assert [len(chunk.text) for chunk in cut_by_length("e" + 999 * "\u0301", 100)] == 10 * [100]
+    assert len(cut_by_length("e" + 20 * "\u0301", 10)) == 1
 
 
 # Sentiment
@@ -180,6 +187,34 @@ def test_a_text_that_is_longer_than_the_model_reads_is_summarised(models: Models
     assert isinstance(models.summary, Abstractive)
     assert len(list(models.summary._read.windows(5 * TEXT))) > 1
     assert models.summary.of(5 * TEXT)
+
+
+class Over:
+    """Be the stream of a job that is over after some questions."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Cancelled
+
+
+def test_a_summary_ends_within_a_token_of_its_job(models: Models) -> None:
+    stream = Over(3)
+    context = contextvars.copy_context()
+    context.run(enter_stream, cast("Stream", stream))
+    with pytest.raises(Cancelled):
+        context.run(models.summary.of, TEXT)
+    assert stream.left == -1
+
+
+def test_a_long_text_s_entities_end_within_a_window_of_their_job(models: Models) -> None:
+    context = contextvars.copy_context()
+    context.run(enter_stream, cast("Stream", Over(1)))
+    with pytest.raises(Cancelled):
+        context.run(models.entities.of, 5 * TEXT)
 
 
 @pytest.mark.parametrize("text", ["x", "   ", "🎉"])

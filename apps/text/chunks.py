@@ -15,6 +15,7 @@ _BORDERS = (
     re.compile(rf"(?:{_NO_END}\.|[!?…])+[\"'”’»)\]]*\s+|[。！？]+[」』”’）]*\s*|\n\s*"),
 )
 _BLANKS = re.compile(r"\s+")
+_LONGEST_SIGN = 32  # code points; what goes on is none that anybody reads, and is cut
 _JOINER = "\u200d"  # of the signs that are one emoji together
 
 
@@ -63,7 +64,10 @@ def _between_signs(text: str, start: int, most: int) -> int:
     for end in range(most, start, -1):
         if not _is_within_sign(text, end):
             return end
-    return next((end for end in range(most + 1, len(text)) if not _is_within_sign(text, end)), len(text))
+    for end in range(most + 1, min(most + _LONGEST_SIGN, len(text))):
+        if not _is_within_sign(text, end):
+            return end
+    return len(text) if len(text) - most <= _LONGEST_SIGN else most
 
 
 def _is_within_sign(text: str, at: int) -> bool:

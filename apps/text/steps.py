@@ -211,7 +211,7 @@ class Run:
         found: list[Any] = []
         for window, entities in self._models.entities.each(self._text):
             found += entities
-            if entities and window.end < len(self._text):
+            if window.end < len(self._text):
                 progress = window.end / len(self._text)
                 yield {"status": "entities_progress", "progress": progress, "entities": entities}
         kinds: dict[str, list[Any]] = {}
