@@ -1,7 +1,6 @@
 """The two documents of Chutes on streaming, whose files are served and called as they are written there."""
 
 import hashlib
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ def digest(text: str) -> str:
 
 
 @contextmanager
-def serving(file: Path, models: Path, **variables: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+def serving(file: Path, models: Path, **variables: str) -> Iterator[tuple[str, processes.Process]]:
     """Serve a document's file where its models are found by their names; yield the URL and the process."""
     env = {**environment(), "HF_HUB_OFFLINE": "1", **variables}
     with processes.serving(str(file), env=env, folder=models) as served:

@@ -13,7 +13,7 @@ from fastapi import Request, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.testclient import TestClient
-from tests.served import ASYNC, blocks, finished, names, serving, shape, submit
+from tests.served import blocks, finished, names, serving, shape, submit
 from tests.waiting import WAIT_S
 
 import streamapp
