@@ -16,7 +16,16 @@ from streamapp.errors import Cancelled, EndIgnored, ErrorReport, InputsEnded, St
 from streamapp.jobs.channel import Channel
 from streamapp.jobs.events import Output
 from streamapp.jobs.inbox import Inbox
-from streamapp.jobs.stream import Inputs, PackingStream, SessionStream, Stream, Waits, current_stream, enter_stream
+from streamapp.jobs.stream import (
+    Inputs,
+    OwnLoopStream,
+    PackingStream,
+    SessionStream,
+    Stream,
+    Waits,
+    current_stream,
+    enter_stream,
+)
 from streamapp.settings import Settings
 
 
@@ -95,6 +104,21 @@ async def test_code_far_below_an_endpoint_finds_its_stream() -> None:
     stream = Stream(Channel(Settings()), "1" * 32)
     enter_stream(stream)
     assert await asyncio.to_thread(current_stream) is stream
+
+
+async def test_code_on_a_loop_of_its_own_emits_there() -> None:
+    channel = Channel(Settings())
+
+    async def emits() -> list[bool]:
+        stream = OwnLoopStream.of(Stream(channel, "1" * 32, loop_thread=threading.get_ident()))
+        rests = [stream.begin_aemit({"a": n}) for n in range(2)]
+        rests.append(stream.begin_aemit(PIL.Image.new("RGB", (2, 2))))
+        for rest in filter(None, rests):
+            await rest
+        return [rest is not None for rest in rests]
+
+    assert await asyncio.to_thread(asyncio.run, emits()) in ([True, False, True], [True, True, True])
+    assert [event.name for event in channel.events()] == ["output"] * 3
 
 
 # Sessions
