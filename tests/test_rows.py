@@ -11,7 +11,7 @@ APPS = Path(__file__).parent.parent / "apps"
 README = (APPS / "README.md").read_text()
 ROWS = re.findall(r"^\| ([RFCG]-?\w+) \| (.+) \| (.+) \| (.+) \|$", README, re.MULTILINE)
 #: of each document: how many things it shows, and the last letter of its mistakes
-DOCUMENTS = {"R": (22, "i"), "F": (19, "h")}
+DOCUMENTS = {"R": (22, "i"), "F": (19, "h"), "C": (19, "f"), "G": (24, "o")}
 NAMED = re.compile(r"\[`(\w+)`\]\(\.\./tests/(\w+)\.py\)((?:,? `\w+`)+)")
 
 
@@ -51,6 +51,10 @@ def test_every_test_that_a_row_names_is_there() -> None:
 def test_a_row_names_nothing_else_than_tests() -> None:
     """What is misspelt in such a cell would else not be looked at."""
     assert [code for code, _, _, cell in ROWS if NAMED.sub("", cell).strip(" ;")] == []
+
+
+def test_what_is_left_for_later_is_said_to_be_open() -> None:
+    assert [code for code, _, here, _ in ROWS if "**Open: " in here] == ["F18", "G24"]
 
 
 def test_every_file_that_the_page_links_to_exists() -> None:
