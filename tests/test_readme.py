@@ -22,9 +22,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient
+from tests import processes
 from tests.chromium import CHROMIUM
 from tests.fal_packages import JS, needs, needs_fal_js, needs_node
-from tests.processes import read_until
 from tests.scripted_server import Serve, answer
 from tests.waiting import LONG_S, WAIT_S, until
 from tests.webrtc_browser import browsers_are_here, color_of, opened, served  # noqa: F401 - a fixture
@@ -193,11 +193,9 @@ def run(command: list[str], folder: Path, url: str = HERE, **environment: str) -
 @contextmanager
 def serving(command: list[str], folder: Path) -> Iterator[str]:
     """Serve at a free port; gives the URL."""
-    with subprocess.Popen([*command, "--port", "0"], cwd=folder, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            yield read_until(server.stdout, "docs:").split()[1].removesuffix("/docs")
-        finally:
-            server.kill()
+    words = command[command.index("serve") + 1 :]
+    with processes.serving(*words, env=os.environ, folder=folder) as (url, _):
+        yield url
 
 
 @pytest.fixture(scope="module")
