@@ -119,7 +119,7 @@ screenshots: install chromium ## take the READMEs' pictures of the page anew
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_llm.py -k seen_growing --all
 
 coverage: install ## hold each module's coverage by its own test file
-	$(BIN)/python -m tests.own_coverage
+	nice -n 5 $(BIN)/python -m tests.own_coverage # beside the tests it takes what they leave
 
 build: install client_sdk/js/node_modules/.installed ## build both wheels, and the npm package, into dist/
 	rm -rf dist
