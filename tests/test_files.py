@@ -1,17 +1,17 @@
 """The file store: uploads in parts, files that expire, a quota, and URLs that lead back."""
 
-import resource
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.full_disk import file_size_limit
 from tests.waiting import WAIT_S
 
 from streamapp.errors import DefinitionError, InvalidInput, NotFound, StorageFull
@@ -35,17 +35,6 @@ def send(store: LocalFiles, stored: Stored, number: int, data: bytes) -> str:
     part.write(data)
     store.end_part(stored, number, part)
     return part.etag
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Have the system refuse to let files of this process grow, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def names(stored: Stored) -> list[str]:

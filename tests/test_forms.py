@@ -37,8 +37,10 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
+from tests.full_disk import file_size_limit
 
 import streamapp
+from streamapp.errors import StorageFull
 from streamapp.forms import FormReader, JsonText, has_fields, read_form, write_form
 from streamapp.jsontext import weigh
 
@@ -412,6 +414,26 @@ async def test_a_part_that_is_too_large_is_refused() -> None:
     with pytest.raises(HTTPException, match="Part exceeded maximum size") as caught:
         await read_form(sent(part("a", "x" * 11)), max_part_size=10)
     assert caught.value.status_code == 400
+
+
+async def test_a_form_that_finds_the_disk_full_is_told_so() -> None:
+    body = f"--b\r\n{part('a', 'x' * 2_000_000, more='; filename=a')}\r\n--b--\r\n".encode()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    large = Request(sent().scope, receive)
+    with file_size_limit(10), pytest.raises(StorageFull, match="the form's files cannot be kept: File too large"):
+        await read_form(large, max_part_size=10)
+
+
+async def test_a_form_whose_connection_breaks_is_no_matter_of_the_disk() -> None:
+    async def broken() -> Message:
+        raise ConnectionResetError
+
+    request = Request(sent(part("a", "x")).scope, broken)
+    with pytest.raises(ConnectionResetError):
+        await read_form(request, max_part_size=10)
 
 
 async def test_bytes_are_the_content_of_an_upload() -> None:

@@ -7,6 +7,7 @@ form says that it is JSON. The fields are those of pydantic's core schema, which
 followed unions, aliases and what else may stand around a type.
 """
 
+import errno
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
@@ -20,7 +21,7 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 from starlette.requests import Request
 
 from .budget import Take, uncounted
-from .errors import PayloadTooLarge
+from .errors import PayloadTooLarge, StorageFull
 from .jsontext import LARGE_BYTES, weigh
 from .largefile import LargeFile
 from .media import File
@@ -38,6 +39,7 @@ _NO_TEXTS = {
 LARGE_FORM_BYTES = 64 * 1024
 _MOST_ESCAPES = 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, of its user, in the largest file that may be
 _WITHIN = ("schema", "lax_schema", "json_schema")  # where that stands around which something is
 
 Schema = Mapping[str, Any]
@@ -89,6 +91,7 @@ async def read_form(request: Request, *, max_part_size: int) -> FormData:
     Raises:
         HTTPException: 400, it is broken.
         PayloadTooLarge: it has too many escapes.
+        StorageFull: there is no room on the disk for its files.
     """
     is_multipart = request.headers.get("content-type", "").lower().startswith("multipart/")
     if has_read_form(request) or (not is_multipart and len(await request.body()) <= LARGE_FORM_BYTES):
@@ -101,6 +104,10 @@ async def read_form(request: Request, *, max_part_size: int) -> FormData:
             form = await in_pool(_urlencoded, request.headers, await request.body(), max_part_size)
     except MultiPartException as error:
         raise HTTPException(400, error.message) from None
+    except OSError as error:
+        if error.errno not in _NO_ROOM:  # that of a connection, say
+            raise
+        raise StorageFull(f"the form's files cannot be kept: {error.strerror}") from error
     request._form = form  # for whoever asks the request for it as well
     return form
 
