@@ -6,6 +6,7 @@ import gc
 import hashlib
 import importlib.util
 import io
+import itertools
 import json
 import os
 import statistics
@@ -249,6 +250,14 @@ def test_how_many_differ_is_known_to_a_tenth(count: int) -> None:
     assert known.distinct == pytest.approx(count, rel=0.1)
 
 
+# How records feel
+
+
+def test_how_records_feel_is_not_told_without_a_model(client: TestClient) -> None:
+    refused = client.post("/process_file", json={"file": "data:,a", "sentiment": True})
+    assert (refused.status_code, "set STREAMAPP_DATASET_SENTIMENT" in refused.text) == (422, True)
+
+
 # Cuts
 
 TEXTS = st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=30)
@@ -295,6 +304,19 @@ def test_a_state_is_of_its_file() -> None:
         processed(b"a\nbc\n", state=state)
 
 
+def test_a_client_that_has_missed_events_goes_on_by_a_state() -> None:
+    limits = Settings(behind_events=0, behind_bytes=0, drain_s=0)
+    with TestClient(Dataset, settings=limits) as client:
+        asked = {"file": upload(client.http, b"a\n" * 1000), "chunk_size": 100}
+        resumable = {"Streamapp-Resume": "60"}
+        events = list(client.stream("/process_file", asked, headers=resumable, limit=6))
+        missed, *_ = client.resume(events[1].id)
+        first, *_, last = client.stream("/process_file", {**asked, "state": events[1].data["state"]})
+    assert missed.name == "lagged"
+    assert first.data == events[2].data
+    assert last.data["processed"] == 1000
+
+
 def test_many_cuts_lose_and_double_nothing(served: tuple[str, int]) -> None:
     url, _ = served
     content = b"".join(b"record %d\n" % n for n in range(2000))
@@ -307,6 +329,24 @@ def test_many_cuts_lose_and_double_nothing(served: tuple[str, int]) -> None:
     assert proxy.cuts
     assert texts(came) == content.decode().splitlines()
     assert came[-1] == last
+
+
+@pytest.mark.long
+def test_a_run_goes_on_in_another_process_after_the_first_was_killed() -> None:
+    content = b"".join(b"record %d\n" % n for n in range(300_000))
+    app_file = f"{ROOT / 'apps/dataset/app.py'}:Dataset"
+    with serving(app_file, env=os.environ) as (url, process), httpx.Client(base_url=url) as http:
+        asked = {"file": upload(http, content), "chunk_size": 1000}
+        with Client(url) as client, client.stream("/process_file", asked) as stream:
+            *_, last = [event.data for event in itertools.islice(stream, 20)]
+            process.kill()
+    assert last["processed"] == 20_000
+    with serving(app_file, env=os.environ) as (url, _), httpx.Client(base_url=url) as http, Client(url) as client:
+        asked = {"file": upload(http, content), "chunk_size": 1000}
+        first, *_, resumed = [event.data for event in client.stream("/process_file", {**asked, "state": last["state"]})]
+        *_, whole = [event.data for event in client.stream("/process_file", asked)]
+    assert first["processed"] == 21_000
+    assert resumed == whole
 
 
 # Bounds

@@ -3,9 +3,14 @@
     streamapp serve apps/dataset/app.py
 
 `/process_stream` is that of Chutes' guide. `/process_file` reads a file record by record, in constant memory.
+
+Environment:
+    STREAMAPP_DATASET_SENTIMENT: a hub id or a folder, of a model for sequence classification, which tells on request
+        how each record feels; that of `apps/text` is at `apps/text/tiny/sentiment`.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
@@ -20,8 +25,10 @@ _MOST_CHARACTERS = 4 * 1024 * 1024  # of a list, whose results come once more at
 _CHUNK_BYTES = 4 * 1024 * 1024  # after which a chunk of a file ends, however many records it has
 _RESULT_BYTES = 256 * 1024  # the same where its results are told
 _MOST_ERRORS = 100
+_FELT = 64  # records of a chunk where a model reads them: others' turns wait for that long
 
 Event = dict[str, Any]
+Feel = Callable[[list[str]], list[str]]
 
 
 class ListInput(BaseModel):
@@ -50,6 +57,9 @@ class FileInput(BaseModel):
     )
     chunk_size: int = Field(default=10_000, ge=100, le=50_000, description="Records of a progress event.")
     results: bool = Field(default=False, description="Tell the result of each record.")
+    sentiment: bool = Field(
+        default=False, description="Tell how records feel, where the deployment has a model for it."
+    )
     state: str = Field(default="", max_length=8192, description="Of the last progress event of a run that was cut.")
 
 
@@ -57,6 +67,14 @@ class Dataset(streamapp.App):
     """Process a list, or a file of any size, in chunks: the result of each item, and a summary of all."""
 
     max_running = 4
+
+    def setup(self) -> None:
+        """Load the model that the environment names, if it does."""
+        self._feelings: Feel | None = None
+        if name := os.environ.get("STREAMAPP_DATASET_SENTIMENT"):
+            from .feelings import Feelings  # torch and transformers take seconds to import
+
+            self._feelings = Feelings(name).of
 
     @streamapp.endpoint("/process_stream")
     def process_stream(self, input: ListInput) -> Iterator[Event]:
@@ -79,7 +97,7 @@ class Dataset(streamapp.App):
             # Also where the format is given: what is packed is no text.
             found = format_of(file, input.file.file_name or "", input.file.content_type)
             reading = records(file, found if input.format == "auto" else input.format, input.field, tally.place)
-            yield from _processed(reading, tally, input)
+            yield from _processed(reading, tally, input, self._felt_by(input))
         if tally.failed and not tally.processed:
             raise InvalidInput(f"none of the {tally.failed} records could be read; the first errors say why")
         total = tally.processed + tally.failed
@@ -90,10 +108,24 @@ class Dataset(streamapp.App):
             "summary": tally.summary(),
         }
 
+    def _felt_by(self, input: FileInput) -> Feel:
+        if not input.sentiment:
+            return _unfelt
+        if self._feelings is None:
+            raise InvalidInput(
+                "sentiment: there is no model for it; set STREAMAPP_DATASET_SENTIMENT to one, and restart"
+            )
+        return self._feelings
 
-def _processed(reading: Iterator[Record], tally: Tally, input: FileInput) -> Iterator[Event]:
+
+def _unfelt(texts: Sequence[str]) -> list[str]:
+    return []
+
+
+def _processed(reading: Iterator[Record], tally: Tally, input: FileInput, feel: Feel) -> Iterator[Event]:
     """Yield an event for each chunk, and before it one for each record that could not be read, up to 100 in all."""
     most_bytes = _RESULT_BYTES if input.results else _CHUNK_BYTES
+    most = min(input.chunk_size, _FELT) if input.sentiment else input.chunk_size
     texts, count, begin = list[str](), 0, tally.offset
     for text, problem, end, line in reading:
         tally.offset, tally.line = end, line
@@ -104,18 +136,21 @@ def _processed(reading: Iterator[Record], tally: Tally, input: FileInput) -> Ite
             tally.failed += 1
             if tally.failed <= _MOST_ERRORS:
                 yield {"type": "error", "line": line, "error": problem}
-        if count >= input.chunk_size or end - begin >= most_bytes:
-            yield _progress(tally, texts, input)
+        if count >= most or end - begin >= most_bytes:
+            yield _progress(tally, texts, input, feel(texts))
             texts, count, begin = [], 0, end
     if count:
-        yield _progress(tally, texts, input)
+        yield _progress(tally, texts, input, feel(texts))
 
 
-def _progress(tally: Tally, texts: list[str], input: FileInput) -> Event:
+def _progress(tally: Tally, texts: list[str], input: FileInput, feelings: list[str]) -> Event:
     if input.results:
-        told = {"chunk_results": _results(tally, texts)}
+        results = _results(tally, texts, feelings)
+        for result, label in zip(results, feelings, strict=False):  # of the records none has one, or each
+            result["sentiment"] = label
+        told = {"chunk_results": results}
     else:
-        tally.add(texts)
+        tally.add(texts, feelings)
         told = {}
     return {
         **{"type": "progress", "processed": tally.processed, "failed": tally.failed, "total": None},
@@ -125,8 +160,8 @@ def _progress(tally: Tally, texts: list[str], input: FileInput) -> Event:
     }
 
 
-def _results(tally: Tally, texts: list[str]) -> list[Event]:
+def _results(tally: Tally, texts: list[str], feelings: Sequence[str] = ()) -> list[Event]:
     return [
         {"original": text, "processed": text.upper(), "length": len(text), "hash": hashed.hex()[:8]}
-        for text, hashed in zip(texts, tally.add(texts), strict=True)
+        for text, hashed in zip(texts, tally.add(texts, feelings), strict=True)
     ]

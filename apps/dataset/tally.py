@@ -6,6 +6,7 @@ time another way.)
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import md5
 from operator import mul
@@ -31,6 +32,7 @@ class Tally(BaseModel):
     Attributes:
         size: the file's.
         squares: the sum of the lengths' squares.
+        feelings: how many texts have each label, where that was asked for.
         registers: of HyperLogLog, a byte each, for how many different texts there are: the most zeros at the end of a
             hash, and one. Source: Flajolet et al., 2007.
     """
@@ -44,6 +46,7 @@ class Tally(BaseModel):
     squares: int = Field(default=0, ge=0, lt=2**127)
     shortest: Count | None = None
     longest: Count = 0
+    feelings: dict[Annotated[str, Field(max_length=100)], Count] = Field(default={}, max_length=100)
     registers: list[Annotated[int, Field(ge=0, le=64)]] = Field(
         default_factory=lambda: [0] * _REGISTERS, min_length=_REGISTERS, max_length=_REGISTERS
     )
@@ -57,8 +60,10 @@ class Tally(BaseModel):
     def _unpacked(cls, given: Any) -> Any:
         return list(pybase64.b64decode(given, validate=True)) if isinstance(given, str) else given
 
-    def add(self, texts: Sequence[str]) -> list[bytes]:
-        """Take texts in; return their MD5 hashes."""
+    def add(self, texts: Sequence[str], feelings: Sequence[str] = ()) -> list[bytes]:
+        """Take texts in, and how they feel; return their MD5 hashes."""
+        for label, count in Counter(feelings).items():
+            self.feelings[label] = self.feelings.get(label, 0) + count
         lengths = list(map(len, texts))
         self.processed += len(texts)
         self.total_length += sum(lengths)
@@ -104,6 +109,7 @@ class Tally(BaseModel):
             "shortest": self.shortest,
             "longest": self.longest if count else None,
             "distinct": self.distinct,
+            **({"sentiment": self.feelings} if self.feelings else {}),
         }
 
     def state(self) -> str:
