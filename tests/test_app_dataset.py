@@ -147,7 +147,7 @@ def test_a_record_of_csv_may_have_several_lines() -> None:
 
 def test_the_field_and_the_format_may_be_named() -> None:
     assert texts(processed(b'{"title": "a"}', field="title", results=True)) == ["a"]
-    assert texts(processed(b'{"title": "a"}', format="lines", results=True)) == ['{"title": "a"}']
+    assert texts(processed(b'["a"]', format="lines", results=True)) == ['["a"]']
 
 
 def test_results_are_told_only_where_they_are_asked_for() -> None:
@@ -212,7 +212,7 @@ def test_a_file_without_a_good_record_fails(client: TestClient) -> None:
     ("content", "name", "problem"),
     [
         (b"\x1f\x8b\x08", "a.jsonl.gz", "the file is gzip: unpack it before, by gunzip"),
-        (b"PK\x03\x04", "a.zip", "a zip archive"),
+        (b"PK\x03\x04", "a.csv", "a zip archive"),
         ("a".encode("utf-16"), "a.txt", "in UTF-16: write it in UTF-8"),
         (b' [\n {"text": "a"}]', "a.json", "a JSON array, .* by jq -c"),
         (b"id,title\n", "a.csv", "expected a column 'text' in the first line of the CSV, got 'id, title'"),

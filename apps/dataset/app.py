@@ -94,9 +94,9 @@ class Dataset(streamapp.App):
         """Process a file record by record; what is wrong with one is told, and the rest goes on."""
         tally = Tally.of(input.state, input.file.size) if input.state else Tally(size=input.file.size)
         with input.file.open() as file:
-            # Also where the format is given: what is packed is no text.
-            found = format_of(file, input.file.file_name or "", input.file.content_type)
-            reading = records(file, found if input.format == "auto" else input.format, input.field, tally.place)
+            asked = None if input.format == "auto" else input.format
+            format = format_of(file, input.file.file_name or "", input.file.content_type, asked)
+            reading = records(file, format, input.field, tally.place)
             yield from _processed(reading, tally, input, self._felt_by(input))
         if tally.failed and not tally.processed:
             raise InvalidInput(f"none of the {tally.failed} records could be read; the first errors say why")

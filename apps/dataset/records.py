@@ -34,7 +34,7 @@ _PACKED = {
     b"\x1f\x8b": "gzip: unpack it before, by gunzip",
     b"PK\x03\x04": "a zip archive: unpack it before, by unzip",
     b"\xfd7zXZ": "xz: unpack it before, by unxz",
-    b"BZh": "bzip2: unpack it before, by bunzip2",
+    b"BZh9": "bzip2: unpack it before, by bunzip2",
     b"\x28\xb5\x2f\xfd": "Zstandard: unpack it before, by unzstd",
     BOM_UTF16_LE: "in UTF-16: write it in UTF-8, by iconv -t UTF-8",
     BOM_UTF16_BE: "in UTF-16: write it in UTF-8, by iconv -t UTF-8",
@@ -64,8 +64,8 @@ class Place(NamedTuple):
     line: int = 0
 
 
-def format_of(file: BinaryIO, name: str, content_type: str) -> Format:
-    """Return what a file is by its name, else its content type, else its first bytes.
+def format_of(file: BinaryIO, name: str, content_type: str, asked: Format | None = None) -> Format:
+    """Return what a file is: what is asked for, else by its name, its content type, or its first bytes.
 
     Raises:
         InvalidInput: it is none of what can be read here; says what to make of it.
@@ -75,6 +75,8 @@ def format_of(file: BinaryIO, name: str, content_type: str) -> Format:
     for begin, told in _PACKED.items():
         if head.startswith(begin):
             raise InvalidInput(f"the file is {told}")
+    if asked is not None:
+        return asked
     named = _BY_NAME.get(name.rpartition(".")[2].lower()) or _BY_TYPE.get(
         content_type.partition(";")[0].strip().lower()
     )
