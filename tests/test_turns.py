@@ -298,6 +298,12 @@ class Waiting(streamapp.App, max_running=2):
         finally:
             self.closed.set()
 
+    @streamapp.endpoint("/full")
+    def full(self, stream: streamapp.Stream) -> Iterator[Any]:
+        stream.emit("before")
+        yield streamapp.Pause.lasting(10 * WAIT_S)
+        yield "after"
+
     @streamapp.endpoint("/quick")
     def quick(self) -> Iterator[int]:
         yield from range(3)
@@ -307,6 +313,16 @@ async def test_a_pause_that_lasts_is_no_output_and_the_job_goes_on_behind_it() -
     async with running(Waiting()) as runtime:
         reader = await start(runtime, "/paused", for_s=0.01)
         assert await reader.hear() == ["before", "after"]
+
+
+async def test_a_pause_is_no_shorter_where_the_reader_is_behind() -> None:
+    async with running(Waiting(), ahead_events=1) as runtime:
+        pausing = await start(runtime, "/full")
+        await (await start(runtime, "/quick")).hear()  # by then the other has come to its pause
+        assert await pausing.hear(1) == ["before"]
+        await (await start(runtime, "/quick")).hear()
+        assert [event.json() for event in pausing.job.channel.events() if event.kind == "output"] == ["before"]
+        pausing.job.cancel()
 
 
 async def test_while_a_job_pauses_others_run_and_its_end_is_heard_at_once() -> None:

@@ -127,7 +127,7 @@ class Pipeline(streamapp.App):
     yields `Part`s and then that, and is given the parts that it has delivered, which a retry does not make again.
     """
 
-    max_running = 16  # in turns, so that others run while one waits to try again
+    max_running = 64  # in turns, so that others run while one waits to try again; it keeps its place meanwhile
     requirements = ["torch", "transformers", "sentencepiece"]
 
     models: Models

@@ -152,12 +152,12 @@ class Rounds:
         if running.on_loop is not None:
             self._lane.elsewhere.add(running.job)
             over = running.on_loop.over
-        elif running.job.channel.is_full:
-            assert self.loop is not None
-            over = asyncio.run_coroutine_threadsafe(running.job.channel.room(), self.loop)
         elif running.pauses_s:
             assert self.loop is not None
             over = asyncio.run_coroutine_threadsafe(running.job.channel.apause(running.pauses_s), self.loop)
+        elif running.job.channel.is_full:
+            assert self.loop is not None
+            over = asyncio.run_coroutine_threadsafe(running.job.channel.room(), self.loop)
         else:
             return False
         over.add_done_callback(partial(self._is_back, running))
