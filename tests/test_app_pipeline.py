@@ -306,6 +306,18 @@ def test_between_two_runs_is_a_pause_of_the_time_that_was_told() -> None:
     assert pause.for_s == retry.delay_s
 
 
+def test_a_pause_of_the_run_itself_is_passed_on_and_is_nothing_that_was_delivered() -> None:
+    def run(delivered: int) -> Iterator[Any]:
+        yield Pause()
+        yield delivered
+        if not delivered:
+            raise TimeoutError
+
+    came = list(retrying(run, Backoff(1, 0), where="it"))
+    assert [item for item in came if isinstance(item, int)] == [0, 1]
+    assert sum(isinstance(item, Pause) for item in came) == 3
+
+
 @pytest.mark.parametrize("error", [ValueError(), InvalidInput("no text"), Cancelled()])
 def test_what_no_run_helps_against_passes_at_once(error: BaseException) -> None:
     runs: list[int] = []

@@ -64,8 +64,8 @@ def retrying(
     `Cancelled`, pass at once; so does the last run's error.
 
     Args:
-        run: begins anew, behind as many items as it is told were delivered. A run that makes the same items each time
-            need not know how: `lambda delivered: islice(make(), delivered, None)`.
+        run: begins anew, behind as many items as it is told were delivered. A run that makes the same items each time,
+            and never pauses, need not know how: `lambda delivered: islice(make(), delivered, None)`.
         where: what it is, for the log and the callers.
     """
     delivered = attempt = 0
@@ -88,7 +88,7 @@ def retrying(
                 logger.warning("%s failed; retry %d in %.1f s", where, attempt, delay_s, exc_info=error)
                 retry = Retry(attempt, report, type(error).__name__, delay_s)
             else:
-                delivered += 1
+                delivered += not isinstance(item, Pause)
                 yield item  # outside of what is tried: an error of the reader's is none of the run
                 continue
             yield retry
