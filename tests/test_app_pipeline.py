@@ -41,11 +41,12 @@ class Plain(Pipeline):
     """Read texts by rules in the place of models, and fail as the test says."""
 
     def setup(self) -> None:
-        self.models = SimpleNamespace(
+        models: Any = SimpleNamespace(
             sentiment=SimpleNamespace(of=lambda text: {"label": "POSITIVE", "confidence": 0.8}),
             entities=SimpleNamespace(of=lambda text: [{"text": "Leeds", "label": "LOC", "start": 15, "end": 20}]),
             summary=SimpleNamespace(of=lambda text: text[:11]),
         )
+        self.models = models
         self.translator = None
 
     @cached_property
@@ -67,7 +68,7 @@ class Plain(Pipeline):
 class Sentences(Plain):
     """Translate sentence by sentence, by a connection that breaks."""
 
-    def translation(self, data: Data, parts: Sequence[Part]) -> Iterator[Part | Data]:
+    def translation(self, data: Data, parts: Sequence[Part]) -> Iterator[Pause | Part | Data]:
         for word in ("eins", "zwei", "drei")[len(parts) :]:
             if self.failures and len(parts) == 2:
                 raise self.failures.pop(0)
@@ -407,7 +408,7 @@ async def test_a_translation_hears_of_the_end_of_its_job(marian: Path) -> None:
             super().setup()
             self.translator = Translator(str(marian))
 
-        def translation(self, data: Data, parts: Sequence[Part]) -> Iterator[Part | Data]:
+        def translation(self, data: Data, parts: Sequence[Part]) -> Iterator[Pause | Part | Data]:
             for item in super().translation(data, parts):
                 until(lambda: bool(self.readers))
                 self.readers[0].job.cancel()

@@ -18,16 +18,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator
 
 import streamapp
+from streamapp import Pause
 from streamapp.errors import EndpointFailed, describe
-from streamapp.loading import load_module
 
-from . import translation
+from . import texts, translation
 from .retries import Backoff, Retry, logger, retrying
 
 StepName = Literal["preprocessing", "sentiment", "entities", "summary", "translation"]
@@ -65,49 +65,6 @@ class PipelineInput(BaseModel):
         return steps
 
 
-class Sentiment(Protocol):
-    """Tell how a text feels."""
-
-    def of(self, text: str) -> Mapping[str, Any]:
-        """Return `label` and `confidence`."""
-        ...
-
-
-class Entities(Protocol):
-    """Find what a text names."""
-
-    def of(self, text: str) -> Sequence[Mapping[str, Any]]:
-        """Return `text`, `label`, `start` and `end` of each."""
-        ...
-
-
-class Summary(Protocol):
-    """Say in short what a text says."""
-
-    def of(self, text: str) -> str:
-        """Return that."""
-        ...
-
-
-class Models(Protocol):
-    """Read texts, as the models of `apps/text` do."""
-
-    @property
-    def sentiment(self) -> Sentiment:
-        """Return what tells how a text feels."""
-        ...
-
-    @property
-    def entities(self) -> Entities:
-        """Return what finds names."""
-        ...
-
-    @property
-    def summary(self) -> Summary:
-        """Return what summarises."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """Hold a piece of a step's result, told as soon as it is there."""
@@ -124,19 +81,18 @@ class Pipeline(streamapp.App):
     """Read a text by several models, one after another.
 
     Each step is a method of the step's name. It is given what was found so far, and returns what it adds to that; or it
-    yields `Part`s and then that, and is given the parts that it has delivered, which a retry does not make again.
+    yields `Part`s and pauses and then that, and is given the parts that it has delivered: no retry makes them again.
     """
 
     max_running = 64  # in turns, so that others run while one waits to try again; it keeps its place meanwhile
     requirements = ["torch", "transformers", "sentencepiece"]
 
-    models: Models
+    models: texts.Models
     translator: translation.Translator | None
 
     def setup(self) -> None:
         """Load the models."""
-        text = load_module(str(Path(__file__).parent.parent / "text" / "models.py"))
-        self.models = text.load(os.environ)
+        self.models = texts.load(os.environ)
         self.translator = translation.load(os.environ)
 
     @streamapp.endpoint("/pipeline_stream")
@@ -173,7 +129,7 @@ class Pipeline(streamapp.App):
             with closing(retrying(lambda _: self._items(name, data, parts), backoff, where=where)) as items:
                 for item in items:
                     match item:
-                        case streamapp.Pause():
+                        case Pause():
                             yield item
                         case Retry():
                             retries = item.attempt
@@ -215,17 +171,19 @@ class Pipeline(streamapp.App):
         """Find what it names; places are those in the text that this step reads, the cleaned one where there is one."""
         return {"entities": [{**entity, "type": entity["label"]} for entity in self.models.entities.of(_read(data))]}
 
-    def summary(self, data: Data, parts: Sequence[Part]) -> Data:
-        """Say it in short."""
-        return {"summary": self.models.summary.of(_read(data))}
+    def summary(self, data: Data, parts: Sequence[Part]) -> Iterator[Pause | Data]:
+        """Say it in short; others go on between a summary's tokens."""
+        summary = yield from texts.by_turns(lambda: self.models.summary.of(_read(data)))
+        yield {"summary": summary}
 
-    def translation(self, data: Data, parts: Sequence[Part]) -> Iterator[Part | Data]:
-        """Translate it, piece by piece."""
+    def translation(self, data: Data, parts: Sequence[Part]) -> Iterator[Pause | Part | Data]:
+        """Translate it, piece by piece; others go on between the tokens."""
         if self.translator is None:
             raise Skipped(f"no model is named; set {translation.SETTING}")
         pieces = self.translator.pieces(_read(data))
         for piece in pieces[len(parts) :]:
-            yield Part(self.translator.of(piece), len(pieces))
+            translated = yield from texts.by_turns(partial(self.translator.of, piece))
+            yield Part(translated, len(pieces))
         yield {"translated_text": "".join(part.text for part in parts)}
 
 

@@ -1,7 +1,6 @@
 """Translate by a model of transformers', piece by piece: one that failed at the seventh goes on with the seventh."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,12 +8,12 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, StoppingCriteria
 
 import streamapp
 from streamapp.errors import DefinitionError
-from streamapp.loading import load_module
+
+from .texts import cut_by_length, rest
 
 SETTING = "STREAMAPP_PIPELINE_TRANSLATION"
 _PIECE = 240  # characters, a sentence or two: what Marian's models were trained on
 _MOST_TOKENS = 512
-_cut_by_length = load_module(str(Path(__file__).parent.parent / "text" / "chunks.py")).cut_by_length
 
 
 class Translator:
@@ -43,7 +42,7 @@ class Translator:
         return list(self._pieces(text, _PIECE))
 
     def _pieces(self, text: str, size: int) -> Iterator[str]:
-        for piece in _cut_by_length(text, size):
+        for piece in cut_by_length(text, size):
             count = len(self._tokenizer(self._prefix + piece.text, verbose=False)["input_ids"])
             if size > 1 and count > self._most_tokens:  # signs of many bytes each
                 yield from self._pieces(piece.text, size // 2)
@@ -70,9 +69,10 @@ class Translator:
 
 
 class _Heard(StoppingCriteria):  # type: ignore[misc]  # transformers is half typed
-    """Hear of the job's end after each token."""
+    """Let others go on after each token, and hear of the job's end."""
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        rest()
         streamapp.current_stream().check()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
