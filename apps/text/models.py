@@ -9,7 +9,7 @@ app; any of the documented kinds will do:
 
 A text that is longer than a model reads goes through it by windows, cut between sentences: nothing is left out. All is
 called in the inference thread, and keeps nothing between calls, so that jobs may take turns. Where a job runs, its end
-is heard of between windows, and within a summary's tokens.
+is heard of between windows, and within a summary's tokens; there others may go on, too (`turns`).
 """
 
 import re
@@ -35,6 +35,7 @@ from streamapp.errors import DefinitionError
 
 from .chunks import Chunk, cut
 from .extract import Extractive
+from .turns import rest
 
 Label = Literal["NEGATIVE", "NEUTRAL", "POSITIVE"]
 
@@ -235,9 +236,10 @@ class Abstractive:
 
 
 class _Heard(StoppingCriteria):  # type: ignore[misc]  # transformers is half typed
-    """Hear of the job's end after each token."""
+    """Hear of the job's end after each token, and let others go on."""
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        rest()
         _check()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 

@@ -21,10 +21,12 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import streamapp
 from streamapp.errors import EndpointFailed, StreamAppError
+from streamapp.jobs.pause import Pause
 
 from .chunks import cut_by_length
 from .lines import line_of
 from .models import Models
+from .turns import by_turns
 
 logger = logging.getLogger("streamapp.text")
 
@@ -86,14 +88,14 @@ class Run:
         self._errors: list[Failure] = []
         self._began = time.perf_counter()
 
-    def outputs(self) -> Iterator[streamapp.Output]:
+    def outputs(self) -> Iterator[streamapp.Output | Pause]:
         """Yield what is to be told, each with its line for people who read along.
 
         Raises:
             EndpointFailed: every step has failed; behind the event that says so.
         """
         for told in self._told():
-            yield streamapp.Output(told, text=line_of(told))
+            yield told if isinstance(told, Pause) else streamapp.Output(told, text=line_of(told))
         self._raise_if_nothing_came()
 
     def at_once(self) -> Results:
@@ -198,7 +200,7 @@ class Run:
             }
             return
         yield {"status": "summarization_processing", "message": "Generating summary..."}
-        summary = self._models.summary.of(self._text)
+        summary = yield from by_turns(lambda: self._models.summary.of(self._text))
         self._results["summary"] = summary
         yield {
             "status": "summarization_complete",
