@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.small_models import one_thread  # noqa: F401 - a fixture
-from tests.text_models import save_bert, save_checkpoints, save_roberta
+from tests.text_models import save_bert, save_checkpoints, save_roberta, save_t5
 
 from streamapp.errors import Cancelled, DefinitionError
 from streamapp.jobs.stream import Stream, enter_stream
@@ -189,6 +189,15 @@ def test_a_text_that_is_longer_than_the_model_reads_is_summarised(models: Models
     assert isinstance(models.summary, Abstractive)
     assert len(list(models.summary._read.windows(5 * TEXT))) > 1
     assert models.summary.of(5 * TEXT)
+
+
+def test_before_each_window_stands_what_a_model_is_to_be_told(tmp_path: Path) -> None:
+    save_t5(tmp_path)
+    summary = Abstractive(str(tmp_path))
+    assert summary._prefix == "summarize: "
+    text = "a cat sat on a mat and saw a rat"
+    assert len(list(summary._read.windows(text))) < len(list(summary._read.windows(text, summary._prefix)))
+    assert isinstance(summary.of(text), str)
 
 
 class Over:

@@ -14,6 +14,9 @@ from transformers import (
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaTokenizer,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
 )
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -68,6 +71,25 @@ def save_bart(folder: Path) -> None:
     model.generation_config.num_beams = 2
     model.save_pretrained(folder)
     BartTokenizer(vocab=_bytes(), merges=[]).save_pretrained(folder)
+
+
+def save_t5(folder: Path) -> None:
+    """Write a model that reads 40 letters at a time, and is told what to do by a prefix."""
+    letters = [(letter, -1.0) for letter in " abcdefghijklmnopqrstuvwxyz:▁"]
+    tokenizer = T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters], extra_ids=0)
+    tokenizer.model_max_length = 40
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        d_kv=8,
+        d_ff=16,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+        task_specific_params={"summarization": {"prefix": "summarize: "}},
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def save_bert(folder: Path, labels: tuple[str, ...] = LABELS) -> None:
