@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from starlette.testclient import TestClient
-from tests.served import blocks, serving
+from tests.served import blocks, finished, serving, submit
 from tests.small_models import one_thread  # noqa: F401 - a fixture
 from tests.text_models import save_checkpoints
 
@@ -19,16 +20,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of th
 
 from apps.text.app import _EXAMPLES, Text, load_language_model
 from apps.text.models import Models
+from apps.text.turns import rest
 
 ASKED = {"text": _EXAMPLES[1], "chunk_size": 50, "include_entities": True}
 TEXT = {"Accept": "text/plain"}
 
 
 _errors: dict[str, BaseException] = {}
+_go_on = threading.Event()
+_go_on.set()
 
 
 class Breaking:
-    """Be a model that raises where that is asked for."""
+    """Be a model that raises, or goes on and on, where that is asked for."""
 
     def __init__(self, step: str, model: Any) -> None:
         self._step, self._model = step, model
@@ -36,7 +40,16 @@ class Breaking:
     def __getattr__(self, name: str) -> Any:
         if self._step in _errors:
             raise _errors[self._step]
+        if self._step == "summary" and not _go_on.is_set():
+            return self._rests
         return getattr(self._model, name)
+
+    def _rests(self, text: str) -> str:
+        for _ in range(100_000):  # seconds; where nobody else goes on meanwhile it fails
+            rest()
+            if _go_on.is_set():
+                return "made meanwhile"
+        raise TimeoutError
 
 
 class Served(Text):
@@ -250,6 +263,16 @@ def test_a_job_that_was_cancelled_is_no_step_that_failed(client: TestClient, bre
     answer = client.post("/process-stream", json={**ASKED, "include_sentiment": False})
     assert "summarization_error" not in answer.text
     assert "entities" not in answer.text
+
+
+def test_others_go_on_while_a_text_is_summarised(client: TestClient) -> None:
+    _go_on.clear()
+    try:
+        job_id = submit(client, "/process-stream", **ASKED)
+        assert client.post("/process-batch", json={**ASKED, "include_summary": False}).json()["status"] == "completed"
+    finally:
+        _go_on.set()
+    assert "made meanwhile" in finished(client, job_id)
 
 
 # Text by the language model

@@ -18,7 +18,7 @@ Environment, each a hub id or a folder:
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -31,7 +31,7 @@ from streamapp.errors import DefinitionError
 from streamapp.llm import Engine
 
 from .models import load
-from .steps import Results, Run, Told
+from .steps import Results, Run, Told, at_once
 
 LANGUAGE_MODEL = Path(__file__).parent.parent / "llm" / "tiny" / "model"
 # Jobs take turns: a text that is long holds up no short one for more than a chunk, and a step of the language model
@@ -86,12 +86,24 @@ class Text(streamapp.App):
     @streamapp.endpoint("/process-stream", media_type="application/x-ndjson")
     def process_text_stream(self, input: StreamingTextInput) -> Iterator[Told]:
         """Process text with streaming results; the last event has all of them."""
-        return cast("Iterator[Told]", self._run(input).outputs())
+        run = Run(
+            self.models,
+            input.text,
+            chunk_size=input.chunk_size,
+            sentiment=input.include_sentiment,
+            summary=input.include_summary,
+            entities=input.include_entities,
+        )
+        return cast("Iterator[Told]", run.outputs())
 
     @streamapp.endpoint("/process-batch")
-    def process_text_batch(self, input: StreamingTextInput) -> Results:
+    async def process_text_batch(self, input: StreamingTextInput) -> Results:
         """Return all results at once."""
-        return self._run(input).at_once()
+        last: Any = None  # a job like others, so that it takes turns with them
+        async with aclosing(streamapp.follow(self.process_text_stream, input)) as events:
+            async for event in events:
+                last = event if event.kind == "output" else last
+        return at_once(last.json())
 
     @streamapp.endpoint("/generate-stream", media_type="text/plain")
     def generate_text_stream(
@@ -101,16 +113,6 @@ class Text(streamapp.App):
     ) -> Iterator[str]:
         """Go on with a text, word by word."""
         return _generated(prompt, cast("Iterator[Any]", self.language_model.stream(prompt, max_tokens=max_tokens)))
-
-    def _run(self, input: StreamingTextInput) -> Run:
-        return Run(
-            self.models,
-            input.text,
-            chunk_size=input.chunk_size,
-            sentiment=input.include_sentiment,
-            summary=input.include_summary,
-            entities=input.include_entities,
-        )
 
 
 def load_language_model(name: str | None) -> Engine:
