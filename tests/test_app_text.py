@@ -226,7 +226,7 @@ def test_what_has_failed_inside_is_in_the_log(
 ) -> None:
     breaks("summary", ValueError("secret"))
     told(client)
-    assert "the step summarization failed" in caplog.text
+    assert "the step summarization of job" in caplog.text
     assert "secret" in caplog.text
 
 

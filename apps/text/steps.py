@@ -127,7 +127,7 @@ class Run:
             try:
                 yield from step()
             except Exception as error:  # the others go on
-                logger.exception("the step %s failed", name)
+                logger.exception("the step %s of job %s failed", name, streamapp.current_stream().job_id)
                 failure = _failure(name, error)
                 self._errors.append(failure)
                 yield {"status": f"{name}_error", **failure}
