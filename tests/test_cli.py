@@ -714,6 +714,14 @@ def test_a_handler_that_was_written_for_runpod_is_run_by_its_file(folder: Path) 
     assert result.stderr == "begun\n"
 
 
+def test_a_file_that_was_written_for_chutes_is_run_as_it_stands(folder: Path) -> None:
+    chute = 'from chutes.chute import Chute\nchute = Chute(username="me", name="words")\n\n@chute.cord(stream=True)\n'
+    (folder / "words.py").write_text(f"{chute}async def words(self, text: str):\n    yield {{'word': text}}\n")
+    assert json.loads(invoke("run", "words.py", "/words", "text=one").stdout) == {"word": "one"}
+    (folder / "none.py").write_text("from chutes.chute import Chute")
+    assert 'write chute = Chute(name="...")' in invoke("run", "none.py", "/words").stderr
+
+
 def test_ctrl_c_cancels_a_run() -> None:
     with started("run", "app.py:Painter", "/endless") as process:
         read_until(process.stderr, "begun")

@@ -137,6 +137,9 @@ ASK_ENDPOINT = shell("python", CHUNKS)
 WORDS_APP = take(MAIN, "import runpod  #")
 SERVE_HANDLER, CURL_RUNPOD = shell("streamapp serve words.py"), shell("curl http://127.0.0.1:8000/v2")
 WITH_RUNPOD, ENDPOINT = take(MAIN, "import runpod\n\nrunpod.api_key"), take(MAIN, "[tool.streamapp.endpoints.words]")
+LETTERS, SERVE_LETTERS = take(MAIN, "from chutes.chute import Chute"), shell("streamapp serve letters.py")
+CURL_LETTERS = shell("curl --no-buffer")
+CHUTE = take(APPS, "from streamapp.chutes import Chute")
 SECRET, SERVE_WORKERS = shell("export STREAMAPP_WORKER_SECRET"), shell("streamapp serve --runpod")
 WORK = take(MAIN, 'eval "$(streamapp worker')
 NOT_RUN = {
@@ -445,6 +448,25 @@ def test_fal_js_by_exec_and_by_the_proxy(counter: str, folder: Path) -> None:
     assert run(BY_EXEC[1], folder, counter) == "{ count: 3 }\n"
     script.write_text(f"{start} {BY_PROXY.replace(HERE, counter)} console.log((await {call}).data);")
     assert run(["node", str(script)], folder) == "{ count: 3 }\n"
+
+
+# Chutes
+
+
+@needs_curl
+def test_a_file_that_was_written_for_chutes(tmp_path: Path) -> None:
+    (tmp_path / "letters.py").write_text(LETTERS)
+    with serving(SERVE_LETTERS, tmp_path) as url:
+        lines = run(CURL_LETTERS, tmp_path, url).splitlines()
+        assert [json.loads(line) for line in lines] == [{"letter": letter} for letter in "abc"]
+
+
+def test_a_chute_and_the_dockerfile_of_its_image(tmp_path: Path) -> None:
+    (tmp_path / "letters.py").write_text(CHUTE)
+    (last,) = run([sys.executable, "letters.py"], tmp_path).splitlines()[-1:]
+    assert last == 'ENTRYPOINT ["streamapp", "serve", "letters.py", "--host", "0.0.0.0"]'
+    printed = run([*SERVE_LETTERS[:3], "run", "letters.py", "/letters", "text=a b", "limit:=2"], tmp_path)
+    assert json.loads(printed) == {"letter": "b"}
 
 
 # Runpod's client and worker, and a handler
