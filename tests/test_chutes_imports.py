@@ -1,9 +1,11 @@
 """Files that were written for Chutes, as they stand; and what is said where they get something that is not ours."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import WAIT_S
 
 from streamapp.chutes import imports
 from streamapp.chutes.imports import load_served
@@ -117,6 +119,26 @@ def test_what_ours_has_not_is_told_with_what_to_do_instead(package: str, line: s
     told = refused("words.py")
     assert told.startswith(("words.py: No module named", "words.py: cannot import name"))
     assert said in told
+
+
+SPAWNING = """
+import multiprocessing
+import sys
+from streamapp.chutes.imports import load_served
+
+if __name__ == "__main__":
+    module = sys.modules[load_served("words.py").__module__]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.apply_async(module.work, [1]).get(60))
+"""
+
+
+@pytest.mark.long
+def test_a_process_that_a_chute_spawns_finds_ours_as_well() -> None:
+    Path("words.py").write_text(f"{WORDS}\ndef work(number): return number + 1\n")
+    Path("main.py").write_text(SPAWNING)
+    ran = subprocess.run([sys.executable, "main.py"], capture_output=True, text=True, check=True, timeout=WAIT_S)
+    assert ran.stdout == "2\n"
 
 
 def test_what_another_package_has_not_is_raised_as_it_is() -> None:

@@ -28,6 +28,11 @@ _INSTEAD = {
 }
 
 
+def offer_chutes() -> None:
+    """Have `import chutes` find ours, where none is installed, from now on in this process."""
+    _FINDER.offer()
+
+
 def load_served(import_string: str) -> type[App]:
     """Import the app that a string names, as `runpod.loading.load_served` does, or make one of the chute in it.
 
@@ -36,7 +41,7 @@ def load_served(import_string: str) -> type[App]:
             what our `chutes` has not.
         Exception: whatever the module itself raises.
     """
-    _FINDER.offer()
+    offer_chutes()
     place = import_string.partition(":")[0]
     try:
         return load_others(import_string)

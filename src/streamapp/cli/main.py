@@ -165,7 +165,7 @@ def serve(
     fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket, from --reload.")] = None,
     endpoints: Annotated[str | None, typer.Option(hidden=True, help="As JSON, from --reload.")] = None,
 ) -> None:
-    """Serve apps over HTTP until a signal comes. A chute, and a file that starts a handler for Runpod, are apps as well.
+    """Serve apps over HTTP until a signal comes. Chutes, and files that start a handler for Runpod, are apps as well.
 
     STREAMAPP_API_KEY=... guards all routes but /health, pages and files; STREAMAPP_ALLOWED_HOSTS=... says by which
     names a proxy or a tunnel leads here without one; STREAMAPP_WORKER_SECRET=... is what workers elsewhere know; other

@@ -4,10 +4,13 @@ What such a process is to run it finds by the name of the module, which therefor
 import. It gets the `sys.path` of its parent, on which this folder stands; and to import `streamapp_file.x.app`, Python
 imports this file first, then `streamapp_file.x`, which stands for the folder of app.py: relative imports are looked up
 there. It needs nothing but the standard library.
+
+What such a file imports as `chutes` or `runpod`, and is not installed, is ours in these processes, too.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from importlib.machinery import ModuleSpec
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 __path__: list[str] = []  # makes a package of this file: its modules are found below
+# By package, the module of ours that offers one in its place, and by what function.
+_OFFERED = {
+    "chutes": ("streamapp.chutes.imports", "offer_chutes"),
+    "runpod": ("streamapp.runpod.imports", "offer_runpod"),
+}
 
 
 class _Finder:
@@ -30,6 +38,8 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         package, *names = name.split(".")
+        if package in _OFFERED and not names:
+            return _offered(name, path, target)
         if package != __name__:
             return None
         if len(names) == 1 and names[0].startswith("__"):
@@ -39,6 +49,16 @@ class _Finder:
         if path and "_2e_" in names[-1]:
             return spec_from_file_location(name, f"{next(iter(path))}/{_decoded(names[-1])}.py")
         return None
+
+
+def _offered(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+    """Find ours, as all others have found none; None where ours is what asks."""
+    if any(getattr(finder, "name", None) == name for finder in sys.meta_path):
+        return None
+    module, offer = _OFFERED[name]
+    getattr(importlib.import_module(module), offer)()
+    found: ModuleSpec | None = sys.meta_path[0].find_spec(name, path, target)
+    return found
 
 
 def _decoded(name: str) -> str:
