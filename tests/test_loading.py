@@ -116,6 +116,14 @@ def test_a_chute_that_is_imported_is_the_other_files() -> None:
     assert load_app("two.py:chute").app_name == "chute"
 
 
+@pytest.mark.parametrize(("line", "name"), [("chute", "chute"), ("One as Other", "Other"), ("chute as App", "App")])
+def test_where_there_is_but_an_imported_one_it_is_to_be_named(line: str, name: str) -> None:
+    write_chutes("base.py", "chute", text=APP.format(name="One"))
+    write("main.py", text=f"from streamapp.fal import App\nfrom base import {line}")
+    assert refused("main.py") == f"there is no app in main.py but what it imports; write main.py:{name}"
+    assert load_app(f"main.py:{name}").__module__ == "base"
+
+
 def test_where_chutes_is_imported_a_chute_is_what_is_missing() -> None:
     write("none.py", text="from streamapp.chutes import Chute\nchute = Chute")
     assert refused("none.py") == 'there is no app in none.py; write chute = Chute(name="...")'

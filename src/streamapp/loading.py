@@ -252,10 +252,18 @@ def _get_named(module: ModuleType, place: str, name: str) -> type[App]:
 def _get_only(module: ModuleType, place: str) -> type[App]:
     apps = apps_in(module)
     if not apps:
+        if imported := _imported(module):
+            raise DefinitionError(f"there is no app in {place} but what it imports; write {place}:{imported}")
         raise DefinitionError(f"there is no app in {place}; write {_written(module, '')}")
     if len(apps) > 1:
         raise DefinitionError(f"there are {len(apps)} apps in {place}; write one of {_listed(module, place)}")
     return apps[0]
+
+
+def _imported(module: ModuleType) -> str:
+    """Return the name of an app that a module has from another one; "" where it has none but bases of ours."""
+    apps = ((name, app_in(value)) for name, value in vars(module).items())
+    return next((name for name, app in apps if app is not None and not app.__module__.startswith("streamapp.")), "")
 
 
 def _listed(module: ModuleType, place: str) -> str:
