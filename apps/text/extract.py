@@ -1,19 +1,196 @@
-"""Say in its own sentences what a text says: until a model chooses them, the first ones."""
+"""Summarize a text by those of its sentences that say most of it.
 
-from .chunks import cut
+Nothing is written anew: what comes out stands in the text, so it cannot say what the text does not. A sentence is
+weighed by where it stands, by how much of the whole it is about, and by words that announce a result; the weights are
+learnt (`tiny/rank.py`) and lie in `tiny/summary/ranker.json`. It reads texts of any length in time that grows with
+their length, and needs nothing but Python.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+END = re.compile(
+    r"(?P<mark>[.!?…]+[\"'”’)\]]*)(?=\s|$)"
+    r"|(?P<wide>[。！？]+[」』”]*)"
+    r"|(?P<emoji>[\u2600-\u27bf\U0001f300-\U0001faff][\ufe0f\u200d\u2600-\u27bf\U0001f300-\U0001faff]*)(?=\s+[A-Z\"“]|$)"
+    r"|(?P<gap>\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)])\s))"
+)
+"""Where a sentence may end: at marks before a space, at those of Chinese and Japanese, at emoji, at empty lines."""
+ABBREVIATIONS = frozenset(
+    "mr mrs ms dr prof rev gen sen rep gov capt lt col sgt st mt ft no nos vol vols ed eds pp p fig figs eq sec ch art "
+    "vs cf al e.g i.e eg ie approx est dept univ jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu "
+    "thur thurs fri sat sun etc inc ltd co corp bros jr sr u.s u.k u.n d.c a.m p.m ph.d b.a m.a".split()
+)
+MAY_END = frozenset("etc inc ltd co corp jr sr u.s u.k u.n d.c a.m p.m ph.d".split())
+"""Abbreviations that also close a sentence, where a word comes next that begins one."""
+OPENERS = frozenset("the a an this that these those it he she we they i you but in on at and so if when there".split())
+POINTERS = frozenset("this that these those it he she they his her its their but and so however also then thus".split())
+"""Words which say that a sentence leans on the one before."""
+LONGEST = 60
+"""Words after which a sentence is cut that has no end."""
+NEAR = 40
+"""Characters around a full stop that are looked at: a longer word is no abbreviation."""
+FEATURES = (
+    *("first", "second", "early", "place", "last", "words", "brief", "lengthy"),
+    *("about", "like_first", "rare", "digits", "capitals", "leans", "ends", "asks", "quotes", "speaks"),
+)
+
+
+def sentences(text: str) -> list[str]:
+    """Split a text into its sentences, in their order; together they hold every word of it."""
+    found: list[str] = []
+    start = 0
+    for match in END.finditer(text):
+        if match["mark"] and _goes_on(text, start, match):
+            continue
+        found += _pieces(text[start : match.end()], found)
+        start = match.end()
+    found += _pieces(text[start:], found)
+    return found
+
+
+def _goes_on(text: str, start: int, match: re.Match[str]) -> bool:
+    """Say whether a full stop is no end: behind an abbreviation or an initial, or an ellipsis within a sentence."""
+    after = text[match.end() : match.end() + NEAR].split(maxsplit=1)
+    follows = after[0] if after else ""
+    if match["mark"].startswith(("..", "…")) and follows[:1].islower():
+        return True
+    if not match["mark"].startswith("."):
+        return False
+    before = text[max(start, match.start() - NEAR) : match.start()].rsplit(maxsplit=1)
+    word = before[-1].lstrip("(\"'“‘[") if before else ""
+    if len(word) == 1 and word.isupper() and word != "I":
+        return True
+    if word.lower() in MAY_END:
+        return follows.lower().strip(".,") not in OPENERS
+    return word.lower() in ABBREVIATIONS or (word.isdigit() and len(before) == 1)
+
+
+def _pieces(text: str, found: list[str]) -> list[str]:
+    """Return what is between two ends: nothing, a piece of the last sentence, a sentence, or several if it is long."""
+    text = " ".join(text.split())
+    if not text:
+        return []
+    if not WORD.search(text):
+        if found:
+            found[-1] = f"{found[-1]} {text}"
+            return []
+        return [text]
+    words = text.split(" ")
+    if len(words) <= 2 * LONGEST:
+        return [text]
+    return [" ".join(words[at : at + LONGEST]) for at in range(0, len(words), LONGEST)]
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, in lower case."""
+    return [word.lower() for word in WORD.findall(text)]
+
+
+def stem(word: str) -> str:
+    """Return a word without an ending that English words often have."""
+    return re.sub(r"(?:'s|’s|ies|es|s|ed|ing|ly)$", "", word) if len(word) > 4 else word
+
+
+class Context:
+    """Know what a text is about: how often each of its words is said, weighed by how rare the word is elsewhere."""
+
+    def __init__(self, texts: Sequence[str], rarity: Mapping[str, float], unknown: float) -> None:
+        self.texts = texts
+        self.rarity = rarity
+        self.unknown = unknown
+        self.vectors = [self._vector(text) for text in texts]
+        self.whole: Counter[str] = Counter()
+        for vector in self.vectors:
+            self.whole.update(vector)
+        self.norm = math.sqrt(sum(value * value for value in self.whole.values()))
+
+    def _vector(self, text: str) -> dict[str, float]:
+        counts = Counter(map(stem, words_of(text)))
+        return {word: (1 + math.log(n)) * self.rarity.get(word, self.unknown) for word, n in counts.items()}
+
+    def likeness(self, one: int, other: int) -> float:
+        """Return the cosine between two sentences."""
+        return cosine(self.vectors[one], self.vectors[other])
+
+    def features(self, n: int) -> dict[str, float]:
+        """Return what is known of a sentence, and the words in it."""
+        text, vector, count = self.texts[n], self.vectors[n], len(self.texts)
+        said = words_of(text)
+        norm = math.sqrt(sum(value * value for value in vector.values()))
+        dot = sum(value * (self.whole[word] - value) for word, value in vector.items())
+        capitals = sum(word[0].isupper() for word in WORD.findall(text)[1:])
+        size = max(1, len(said))
+        known = {
+            "first": float(n == 0),
+            "second": float(n == 1),
+            "early": 1 / (1 + n),
+            "place": n / max(1, count - 1),
+            "last": float(n == count - 1 > 0),
+            "words": math.log(size) / 4,
+            "brief": float(size < 6),
+            "lengthy": float(size > 40),
+            "about": dot / (norm * self.norm) if norm and self.norm else 0.0,
+            "like_first": self.likeness(n, 0) if n else 0.0,
+            "rare": sum(vector.values()) / size / 4,
+            "digits": float(any(letter.isdigit() for letter in text)),
+            "capitals": capitals / size,
+            "leans": float(bool(said) and said[0] in POINTERS),
+            "ends": float(text.rstrip("\"')”’").endswith((".", "!", "?", "…", "。"))),
+            "asks": float(text.rstrip("\"')”").endswith("?")),
+            "quotes": float(any(mark in text for mark in '"“”')),
+            "speaks": float(any(word in ("i", "you", "my", "your") for word in said)),
+        }
+        known.update((f"={word}", 1.0) for word in vector)
+        return known
+
+
+def cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Return how much two weighted sets of words have in common, 0 to 1."""
+    dot = sum(value * other.get(word, 0.0) for word, value in one.items())
+    norms = math.sqrt(sum(v * v for v in one.values()) * sum(v * v for v in other.values()))
+    return dot / norms if norms else 0.0
 
 
 class Extractive:
-    """Choose sentences of a text.
-
-    Args:
-        folder: of the model that chooses.
-    """
+    """Pick sentences by the learnt weights of a folder."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        learnt = json.loads((Path(folder) / "ranker.json").read_text(encoding="utf-8"))
+        self.weights: dict[str, float] = learnt["weights"]
+        self.rarity: dict[str, float] = learnt["rarity"]
+        self.unknown: float = learnt["unknown"]
+        self.apart: float = learnt["apart"]
+
+    def scores(self, context: Context) -> list[float]:
+        """Return how well each sentence stands for the whole; only their differences mean something."""
+        return [
+            sum(value * self.weights.get(name, 0.0) for name, value in context.features(n).items())
+            for n in range(len(context.texts))
+        ]
+
+    def pick(self, texts: Sequence[str], most: int) -> list[int]:
+        """Return the numbers of the best sentences, in the text's order; of equal ones at most the first."""
+        context = Context(texts, self.rarity, self.unknown)
+        scores = self.scores(context)
+        first = {text: n for n, text in reversed(list(enumerate(texts)))}
+        left, taken = set(first.values()), list[int]()
+        while left and len(taken) < most:
+            best = max(left, key=lambda n: (scores[n], -n))
+            left.remove(best)
+            taken.append(best)
+            for n in left:
+                scores[n] -= self.apart * context.likeness(n, best)
+        return sorted(taken)
 
     def of(self, text: str, max_sentences: int = 3) -> str:
-        """Return some sentences of a text, in their order."""
-        sentences = [chunk.text.strip() for chunk in cut(text, lambda start: start + 200)]
-        return " ".join(filter(None, sentences[:max_sentences]))
+        """Return the text's best sentences, in its order; the whole of a text that has no more."""
+        found = sentences(text)
+        if len(found) <= max_sentences:
+            return " ".join(found)
+        return " ".join(found[n] for n in self.pick(found, max_sentences))
