@@ -91,6 +91,13 @@ async def events(self: Any, fails: bool = False) -> AsyncGenerator[dict[str, int
         raise ValueError("within")
 
 
+@chute.cord(public_api_path="/pausing", stream=True)
+async def pausing(self: Any) -> AsyncGenerator[dict[str, int], None]:
+    yield {"n": 1}
+    yield streamapp.Pause.lasting(0)
+    yield {"n": 2}
+
+
 @chute.cord(public_api_path="/framed", stream=True)
 async def framed(self: Any):  # type: ignore[no-untyped-def]
     yield "event: start\n"
@@ -244,6 +251,10 @@ def test_a_scalar_is_a_key_of_the_body_and_never_the_whole(client: TestClient) -
 
 def test_values_without_a_content_type_are_events(client: TestClient) -> None:
     assert blocks(client.post("/events", json={}).text)[0]["data"] == '{"n":1}'
+
+
+def test_a_pause_is_no_event(client: TestClient) -> None:
+    assert names(client.post("/pausing").text) == ["output", "output"]
 
 
 def test_a_failure_after_the_first_item_is_told_in_the_stream(client: TestClient) -> None:

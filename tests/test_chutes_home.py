@@ -145,6 +145,26 @@ async def test_closing_closes_the_iterator_where_it_runs(home: Home, caplog: pyt
     assert caplog.text.count("RuntimeError: of the cleanup") == 1
 
 
+async def test_who_is_cancelled_at_the_first_item_closes_the_iterator(home: Home) -> None:
+    begun, closed = asyncio.Event(), threading.Event()
+    here = asyncio.get_running_loop()
+
+    async def late() -> AsyncIterator[int]:
+        try:
+            here.call_soon_threadsafe(begun.set)
+            await asyncio.sleep(WAIT_S)
+            yield 1
+        finally:
+            closed.set()
+
+    first = asyncio.create_task(Items(home.loop, late()).first())
+    await begun.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert closed.is_set()
+
+
 async def test_one_that_is_let_go_of_is_closed(home: Home) -> None:
     numbers = Numbers()
     items = Items(home.loop, numbers())
@@ -155,14 +175,17 @@ async def test_one_that_is_let_go_of_is_closed(home: Home) -> None:
 
 
 async def test_an_item_whose_reader_was_cancelled_comes_next(home: Home) -> None:
+    released = asyncio.Event()  # of the other loop
+
     async def late() -> AsyncIterator[int]:
-        await asyncio.sleep(0)
+        await released.wait()
         yield 1
 
     items = Items(home.loop, late())
     waiting = asyncio.ensure_future(anext(items))
     await asyncio.sleep(0)
     waiting.cancel()
+    home.loop.call_soon_threadsafe(released.set)
     assert await anext(items) == 1
 
 

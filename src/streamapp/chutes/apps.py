@@ -8,6 +8,7 @@ on the chute's own loop (`home`). How a cord answers is decided here, by what it
     returns                                  a value, or the `Response` that it made
 """
 
+import asyncio
 import collections.abc
 import inspect
 import re
@@ -37,6 +38,7 @@ from ..endpoint import (
     with_annotation,
 )
 from ..errors import DefinitionError
+from ..jobs.pause import Pause
 from ..jobs.stream import OwnLoopStream, Stream, current_stream, enter_stream
 from ..process.logs import logger
 from ..workers.results import close, close_now, is_iterator
@@ -362,7 +364,8 @@ class _Run:
         items = self._items(given)
         try:
             async for item in items:
-                rest = stream.begin_aemit(self._value(item))
+                pauses = isinstance(item, Pause)
+                rest = asyncio.sleep(item.for_s) if pauses else stream.begin_aemit(self._value(item))
                 if rest is not None:
                     await rest
         finally:

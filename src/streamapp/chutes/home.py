@@ -178,6 +178,9 @@ class Items:
             self._ahead = [await self._next()]
         except StopAsyncIteration:
             return None
+        except BaseException:  # who waited was cancelled: nobody else will close it
+            await self.aclose()
+            raise
         return self._ahead[0]
 
     async def _next(self) -> Any:
