@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.testclient import TestClient
-from tests.served import names, serving, shape
+from tests.served import finished, names, serving, shape, submit
 from tests.waiting import until
 
 from streamapp.chutes import Chute
@@ -172,6 +172,10 @@ def test_a_failure_behind_the_first_item_is_the_last_event(client: TestClient, p
     assert "endpoint_failed" in text and "within" not in text
 
 
+def test_in_the_queue_the_job_alone_tells_of_it(client: TestClient) -> None:
+    assert names(finished(client, submit(client, "/values-def", fails=True))) == ["job", "output", "output", "error"]
+
+
 @pytest.mark.parametrize(
     ("declared", "first", "media_type"),
     [
@@ -199,7 +203,7 @@ def test_text_and_bytes_have_no_place_for_a_failure() -> None:
 
 def test_lines_have_one_of_their_own() -> None:
     framing = Framing(None, {"n": 1})
-    framing.use("application/x-ndjson")
+    framing.use({"type": "http", "app": None, "headers": [(b"accept", b"application/x-ndjson")]})
     assert framing.failure(ValueError()).endswith(b"\n")
 
 

@@ -57,10 +57,12 @@ class Framing:
             self.media_type = SSE
         else:
             self.media_type = "text/plain" if isinstance(first, str) else "application/octet-stream"
+        self._tells_failure = True
 
-    def use(self, accept: str) -> None:
-        """Frame values as lines where a request prefers that."""
-        if not self._is_raw and [*accepted(accept)] == [LINES]:
+    def use(self, scope: Scope) -> None:
+        """Frame values as lines where a request prefers that; what none waits for has its job to tell of a failure."""
+        self._tells_failure = "app" in scope
+        if not self._is_raw and [*accepted(Headers(scope=scope).get("accept", ""))] == [LINES]:
             self.media_type = LINES
 
     def __call__(self, item: Any) -> bytes:
@@ -73,6 +75,8 @@ class Framing:
 
     def failure(self, error: BaseException) -> bytes:
         """Return what tells of a failure in the stream; nothing where it has no place for that."""
+        if not self._tells_failure:
+            return b""
         told = json.dumps(describe(error, where="the cord").body).encode()
         if self.media_type == SSE:
             return b"\n\nevent: error\ndata: %b\n\n" % told if self._is_raw else b"event: error\ndata: %b\n\n" % told
@@ -88,7 +92,7 @@ class RawStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        self._framing.use(Headers(scope=scope).get("accept", ""))
+        self._framing.use(scope)
         if self._framing.media_type == LINES:
             self.headers["content-type"] = LINES
         await super().__call__(scope, receive, send)
