@@ -1,6 +1,7 @@
 """What goes out of a stream that a cord has made itself: its type, its headers, and what tells of a failure."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -95,6 +96,12 @@ async def framed_fails(self):  # type: ignore[no-untyped-def]
     raise ValueError("within")
 
 
+@chute.cord(public_api_path="/text-fails", stream=True)
+async def text_fails(self):  # type: ignore[no-untyped-def]
+    yield "text"
+    raise ValueError("within")
+
+
 @chute.cord(public_api_path="/early", stream=True)
 async def early(self):  # type: ignore[no-untyped-def]
     raise ValueError("early")
@@ -172,6 +179,17 @@ def test_a_failure_behind_the_first_item_is_the_last_event(client: TestClient, p
     assert "endpoint_failed" in text and "within" not in text
 
 
+def test_in_debug_it_says_what_was_raised() -> None:
+    with serving(chute, debug=True) as client:
+        assert "ValueError: within" in client.post("/values", json={"fails": True}).text
+
+
+def test_lines_end_with_one_of_their_own_and_text_with_nothing(client: TestClient) -> None:
+    lines = client.post("/values-def", json={"fails": True}, headers={"Accept": "application/x-ndjson"}).text
+    assert json.loads(lines.splitlines()[-1])["error"]["code"] == "endpoint_failed"
+    assert client.post("/text-fails").text == "text"
+
+
 def test_in_the_queue_the_job_alone_tells_of_it(client: TestClient) -> None:
     assert names(finished(client, submit(client, "/values-def", fails=True))) == ["job", "output", "output", "error"]
 
@@ -195,16 +213,6 @@ def test_the_first_item_says_what_a_stream_is(declared: str | None, first: Any, 
 
 def test_text_under_event_stream_that_is_no_event_becomes_one() -> None:
     assert Framing("text/event-stream", "word")("word") == b'event: output\ndata: "word"\n\n'
-
-
-def test_text_and_bytes_have_no_place_for_a_failure() -> None:
-    assert Framing(None, "text").failure(ValueError()) == b""
-
-
-def test_lines_have_one_of_their_own() -> None:
-    framing = Framing(None, {"n": 1})
-    framing.use({"type": "http", "app": None, "headers": [(b"accept", b"application/x-ndjson")]})
-    assert framing.failure(ValueError()).endswith(b"\n")
 
 
 @pytest.mark.parametrize(

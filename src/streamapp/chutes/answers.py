@@ -9,7 +9,6 @@ Of a `Response` the headers that are the connection's, and those that would open
 (`Access-Control-*`, which is what STREAMAPP_CORS_ORIGINS says), are left out.
 """
 
-import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
@@ -23,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import describe
 from ..http.call import accepted
-from ..jobs.events import to_event
+from ..jobs.events import encode, to_event
 from ..process.logs import logger
 from .home import Home, Items
 
@@ -57,11 +56,12 @@ class Framing:
             self.media_type = SSE
         else:
             self.media_type = "text/plain" if isinstance(first, str) else "application/octet-stream"
-        self._tells_failure = True
+        self._request: Scope | None = None
 
     def use(self, scope: Scope) -> None:
         """Frame values as lines where a request prefers that; what none waits for has its job to tell of a failure."""
-        self._tells_failure = "app" in scope
+        if "app" in scope:
+            self._request = scope
         if not self._is_raw and [*accepted(Headers(scope=scope).get("accept", ""))] == [LINES]:
             self.media_type = LINES
 
@@ -75,9 +75,11 @@ class Framing:
 
     def failure(self, error: BaseException) -> bytes:
         """Return what tells of a failure in the stream; nothing where it has no place for that."""
-        if not self._tells_failure:
+        if self._request is None:
             return b""
-        told = json.dumps(describe(error, where="the cord").body).encode()
+        debug: bool = self._request["app"].state.runtime.settings.debug
+        report = describe(error, where=f"endpoint {self._request['path']}", debug=debug)
+        told = encode(report.body)
         if self.media_type == SSE:
             return b"\n\nevent: error\ndata: %b\n\n" % told if self._is_raw else b"event: error\ndata: %b\n\n" % told
         return told + b"\n" if self.media_type == LINES else b""
