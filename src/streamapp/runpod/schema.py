@@ -17,6 +17,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType, NoneType
 from typing import Any
@@ -63,7 +64,7 @@ def _own_modules(module: ModuleType) -> Iterator[ModuleType]:
     left, seen = [module], {module.__name__}
     while left:
         yield (one := left.pop())
-        for name in _imported(one):
+        for name in _imported(inspect.getsource(one), one.__package__):
             other = sys.modules.get(name)
             if other is not None and name not in seen and _is_below(folder, other):
                 left.append(other)
@@ -79,23 +80,25 @@ def _is_below(folder: Path, module: ModuleType) -> bool:
     return module.__name__.split(".")[-len(parts) :] == parts
 
 
-def _imported(module: ModuleType) -> Iterator[str]:
-    for node in ast.walk(_tree(module)):
+@lru_cache(maxsize=64)
+def _imported(source: str, package: str | None) -> tuple[str, ...]:
+    """Return all that a module of a package may import; what the handlers of one folder share is read once."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _tree(module: ModuleType) -> ast.Module:
-    return ast.parse(inspect.getsource(module))
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _schemas_in(module: ModuleType) -> Iterator[Any]:
     """Yield what a module has its input validated by; what goes for a part of the input says nothing of the whole."""
-    tree = _tree(module)
+    source = inspect.getsource(module)
+    if "validate" not in source:
+        return
+    tree = ast.parse(source)
     names = set(_names_of_validate(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
