@@ -51,6 +51,7 @@ def test_installing_it_brings_the_server_and_lays_no_module_beside_those_of_othe
         assert b"\nRequires-Dist: streamapp-server\n" in wheel.read("my_app-0.1.0.dist-info/METADATA")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["test--client", "picture-input", "a--b_1"])
 def test_whatever_its_name_its_own_test_passes(tmp_path: Path, name: str) -> None:
     folder = write_app(name, tmp_path)
