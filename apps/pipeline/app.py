@@ -97,12 +97,10 @@ class Pipeline(streamapp.App):
 
     @streamapp.endpoint("/pipeline_stream")
     def pipeline_stream(self, input: PipelineInput) -> Iterator[Any]:
-        """Run the steps, and tell of each: `starting`, `progress`, `retry`, then `completed`, `skipped` or `error`.
+        """Run the steps, and tell of each when it begins, goes on, is tried again, and is done.
 
-        The first error ends it. The last event has all that was found, and says whether all went well.
-
-        Raises:
-            EndpointFailed: the first step has failed; behind the event that says so.
+        The first error ends it. The last event has all that was found, and says whether all went well; where nothing
+        was found the job has failed as well.
         """
         data: dict[str, Any] = {"text": input.text}
         told = dict.fromkeys(input.steps, "not_run")
