@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -205,6 +206,7 @@ def test_the_first_error_ends_it_and_nothing_says_that_it_was_completed(
         "final_result": {"text": TEXT, "cleaned_text": CLEANED, "word_count": 9},
     }
     assert "1234" in caplog.text
+    assert re.search("the step sentiment of job [0-9a-f]{32} failed for good", caplog.text)
 
 
 def test_a_step_that_goes_on_failing_is_given_up(app: Plain, client: TestClient) -> None:

@@ -28,7 +28,7 @@ from streamapp import Pause
 from streamapp.errors import EndpointFailed, describe
 
 from . import texts, translation
-from .retries import Backoff, Retry, logger, retrying
+from .retries import Backoff, Retry, logger, named, retrying
 
 StepName = Literal["preprocessing", "sentiment", "entities", "summary", "translation"]
 Data = Mapping[str, Any]
@@ -142,7 +142,7 @@ class Pipeline(streamapp.App):
         except Skipped as skipped:
             yield {"step": name, "status": "skipped", "reason": str(skipped)}
         except Exception as error:
-            logger.error("%s failed for good", where, exc_info=error)
+            logger.error("%s failed for good", named(where), exc_info=error)
             said = describe(error, where=where).message
             after = f"Failed after {retries} retries: {said}" if retries else said
             what = {"error": after, "error_type": type(error).__name__}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from streamapp import Pause
+from streamapp import Pause, current_stream
 from streamapp.errors import ErrorReport, describe
 
 logger = logging.getLogger("streamapp.pipeline")
@@ -85,7 +85,7 @@ def retrying(
                 _close(items)
                 attempt += 1
                 items, delay_s = None, backoff.before(attempt)
-                logger.warning("%s failed; retry %d in %.1f s", where, attempt, delay_s, exc_info=error)
+                logger.warning("%s failed; retry %d in %.1f s", named(where), attempt, delay_s, exc_info=error)
                 retry = Retry(attempt, report, type(error).__name__, delay_s)
             else:
                 delivered += not isinstance(item, Pause)
@@ -95,6 +95,14 @@ def retrying(
             yield Pause.lasting(retry.delay_s)
     finally:
         _close(items)
+
+
+def named(where: str) -> str:
+    """Return what the log calls it: with the job, where one runs here."""
+    try:
+        return f"{where} of job {current_stream().job_id}"
+    except LookupError:
+        return where
 
 
 def is_retryable(error: Exception, report: ErrorReport) -> bool:
