@@ -35,7 +35,7 @@ REAL = {
     "    def __init__(self, **others): ...",
     "image.py": "class Image:\n    def __init__(self, **others): ...\n    def from_base(self, base): return self",
 }
-THEIRS = "to serve it here write from streamapp.chutes import Chute, Image, NodeSelector"
+THEIRS = "whose Chute cannot be served: to serve one write from streamapp.chutes import Chute, Image, NodeSelector"
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_where_chutes_own_package_is_installed_the_file_has_to_say_that_it_means
     install("real")
     Path("words.py").write_text(WORDS)
     told = refused(named)
-    assert THEIRS in told
+    assert f"chutes is {Path.cwd()}/real/chutes/__init__.py here, {THEIRS}" in told
     assert told.count("write") == 1
     Path("ours.py").write_text(WORDS.replace("from chutes", "from streamapp.chutes"))
     assert load_served("ours.py").app_name == "words"
@@ -119,6 +119,13 @@ def test_what_ours_has_not_is_told_with_what_to_do_instead(package: str, line: s
     told = refused("words.py")
     assert told.startswith(("words.py: No module named", "words.py: cannot import name"))
     assert said in told
+
+
+def test_a_file_that_is_called_chutes_is_told_that_it_finds_itself() -> None:
+    Path("chutes.py").write_text(WORDS)
+    told = refused("chutes.py")
+    assert "No module named 'chutes.chute'" in told
+    assert THEIRS in told
 
 
 SPAWNING = """

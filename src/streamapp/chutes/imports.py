@@ -16,7 +16,6 @@ from ..runpod.loading import load_served as load_others
 
 _FINDER = AliasFinder("chutes", __package__)
 _HERE = "from streamapp.chutes import Chute, Image, NodeSelector"
-_THEIRS = f"the package chutes is installed, whose Chute only Chutes can serve: to serve it here write {_HERE}"
 _UPSTREAM = "start vLLM or SGLang yourself, and serve an App that has it as its language model, streamapp.Upstream(url)"
 # By what is imported, up to the first that fits, what to do instead.
 _INSTEAD = {
@@ -52,27 +51,35 @@ def load_served(import_string: str) -> type[App]:
         raise DefinitionError(f"{place}: {error.msg}: {instead}; see apps/README.md") from error
     except DefinitionError as error:
         if _imports_theirs(place):
-            raise DefinitionError(f"{error.message.partition('; write ')[0]}; {_THEIRS}") from None
+            raise DefinitionError(f"{error.message.partition('; write ')[0]}; {_said_of_theirs()}") from None
         raise
     except Exception as error:
         if _imports_theirs(place):
-            error.add_note(_THEIRS)
+            error.add_note(_said_of_theirs())
         raise
+
+
+def _said_of_theirs() -> str:
+    where = getattr(sys.modules.get("chutes"), "__file__", None) or "a module of another's"
+    return f"chutes is {where} here, whose Chute cannot be served: to serve one write {_HERE}"
 
 
 def _imports_theirs(place: str) -> bool:
     """Say whether a file has got Chutes' own package, or what else is called so, when it imported `chutes`."""
-    if "chutes" not in sys.modules or _FINDER.is_ours:
+    if "chutes" not in sys.modules or _is_ours():
         return False
     file = Path(place) if place.endswith(".py") else Path(getattr(sys.modules.get(place), "__file__", None) or "")
     return file.is_file() and "chutes" in names_imported(file)
 
 
 def _instead_of(error: ImportError) -> str | None:
-    """Say what to do where a module or a name is imported that ours has not; None where it is another's."""
-    module = re.sub(r"^(streamapp\.)?chutes(\.|$)", "", error.name or "") if _is_about_ours(error) else None
-    if module is None:
+    """Say what to do where a module or a name is imported that `chutes` has not; None where it is another's."""
+    said = error.name or ""
+    package, _, module = said.removeprefix("streamapp.").partition(".")
+    if package != "chutes":
         return None
+    if said.startswith(package) and not _is_ours():
+        return _said_of_theirs()
     name = re.match("cannot import name '(.+?)'", error.msg)
     asked = ".".join(filter(None, (module, name and name[1])))
     return next(
@@ -80,6 +87,5 @@ def _instead_of(error: ImportError) -> str | None:
     )
 
 
-def _is_about_ours(error: ImportError) -> bool:
-    is_ours = "chutes" in sys.modules and _FINDER.is_ours
-    return f"{error.name}.".startswith(("streamapp.chutes.", *(["chutes."] if is_ours else [])))
+def _is_ours() -> bool:
+    return "chutes" in sys.modules and _FINDER.is_ours
