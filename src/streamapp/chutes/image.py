@@ -5,6 +5,7 @@ theirs is not, so the text is another one than Chutes would build of.
 
 Divergence: `with_python` installs by uv, which knows the newest patch of "3.11" and compiles nothing; Chutes downloads
 the sources of a version in full, and there are none of "3.11". It is at `/opt/python`, as there, and found first.
+Without a version it is 3.12, there 3.10.15, which this server does not run on.
 Divergence: `apt_install` asks for the lists of packages itself: without them it fails on nearly every base.
 Divergence: a command of several lines runs each of them, and stops at the first that fails; in Chutes' text only the
 first one is the command.
@@ -74,6 +75,8 @@ class Image:
 
     def dockerfile_for(self, file: str) -> str:
         """Return a Dockerfile of which an image comes that serves the chute in a file, with `streamapp serve`.
+
+        `streamapp-server` is installed from the package index that pip knows there; it needs Python 3.11 or newer.
 
         Args:
             file: its path in the folder that is built from; what else it imports `add` brings to /app.
