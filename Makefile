@@ -5,6 +5,9 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 PORT ?= 8000
 
+# `make train-text DATA=folder`: what has to be in it is said in apps/text/tiny/corpora.py.
+DATA ?= data
+
 # `make gpu` uses neither $(VENV) nor a network: `make gpu PYTHON=python3 OUT=results`, or GPU_FLAGS=--tiny to try it.
 OUT ?= benchmarks
 GPU_FLAGS ?=
@@ -20,7 +23,7 @@ TESTED := $(foreach package,fal runpod litellm,tests/.venvs/$(package)/.installe
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
 .PHONY: help install install-runtime demo serve fmt check test test-all tested chromium chaos bench bench-quick bench-dataset gpu \
-  gpu-wheels playground editor-page screenshots coverage build train evaluate train-llm evaluate-llm clean
+  gpu-wheels playground editor-page screenshots coverage build train evaluate train-llm evaluate-llm train-text evaluate-text clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -138,6 +141,9 @@ train-llm: install ## train the embedded language model anew
 
 evaluate-llm: install ## measure the embedded language model's gates
 	$(BIN)/python -m apps.llm.tiny.evaluate
+
+train-text: install ## train the embedded text models anew, from the corpora in the folder DATA
+	$(BIN)/python -m apps.text.tiny.train --data $(DATA) --out apps/text/tiny
 
 clean: ## remove what the targets made
 	rm -rf tests/.venvs tests/js/node_modules client_sdk/js/node_modules client_sdk/js/dist

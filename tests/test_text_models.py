@@ -2,8 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `apps` is no part of the package
@@ -22,6 +25,52 @@ NEWS = (
 @pytest.fixture(scope="module")
 def extractive() -> Extractive:
     return Extractive(str(TINY / "summary"))
+
+
+@pytest.fixture(scope="module")
+def feels() -> tuple[Any, Any]:
+    model = AutoModelForSequenceClassification.from_pretrained(TINY / "sentiment", dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(TINY / "sentiment")
+
+
+@pytest.fixture(scope="module")
+def finds() -> tuple[Any, Any]:
+    model = AutoModelForTokenClassification.from_pretrained(TINY / "entities", dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(TINY / "entities")
+
+
+def test_the_folders_stay_within_6_megabytes() -> None:
+    kept = (file for name in ("sentiment", "entities", "summary") for file in (TINY / name).iterdir())
+    assert sum(file.stat().st_size for file in kept) <= 6_000_000
+
+
+# --- Sentiment -----------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def label_of(feels: tuple[Any, Any], text: str) -> str:
+    model, tokenizer = feels
+    return str(model.config.id2label[int(model(**tokenizer(text, return_tensors="pt")).logits[0].argmax())])
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("I love this product!", "POSITIVE"),
+        ("I love using this amazing new technology! It has completely transformed how I work.", "POSITIVE"),
+        ("This is terrible.", "NEGATIVE"),
+        ("The food was not good.", "NEGATIVE"),
+        ("Worst service ever", "NEGATIVE"),
+        ("The meeting starts at 3 pm on Monday.", "NEUTRAL"),
+        ("The phone has a 5 inch screen.", "NEUTRAL"),
+    ],
+)
+def test_the_sentiment_of_a_plain_sentence_is_known(feels: tuple[Any, Any], text: str, label: str) -> None:
+    assert label_of(feels, text) == label
+
+
+def test_the_labels_are_those_of_the_documented_model(feels: tuple[Any, Any]) -> None:
+    assert feels[0].config.id2label == {0: "NEGATIVE", 1: "NEUTRAL", 2: "POSITIVE"}
 
 
 # --- Sentences -----------------------------------------------------------------------------------------------------
