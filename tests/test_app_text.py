@@ -1,4 +1,7 @@
-"""The app that reads texts: its steps, formats and failures, by tiny models of the documented classes."""
+"""The app that reads texts: its steps, formats and failures, by tiny models of the documented classes.
+
+On the page it is shown with the models that come with it.
+"""
 
 import json
 import sys
@@ -9,9 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from playwright.sync_api import expect
 from starlette.testclient import TestClient
 from tests.served import blocks, finished, serving, submit
 from tests.small_models import one_thread  # noqa: F401 - a fixture
+from tests.test_playground import Opener, browser, playground  # noqa: F401 - fixtures
+from tests.test_playground import serving as serving_page
 from tests.text_models import save_checkpoints
 
 from streamapp.errors import Cancelled, DefinitionError, InvalidInput
@@ -295,3 +301,16 @@ def test_a_prompt_that_is_too_long_for_the_model_is_refused(client: TestClient) 
 def test_a_language_model_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="STREAMAPP_TEXT_GENERATION=.* cannot be loaded"):
         load_language_model(str(tmp_path))
+
+
+# In the playground
+
+
+@pytest.mark.long
+def test_what_was_found_is_seen(playground: Opener) -> None:  # noqa: F811
+    with serving_page("apps/text/app.py", OMP_NUM_THREADS="1") as server:
+        tab = playground(server, viewport={"width": 1280, "height": 900})
+        tab.open("/process-stream", text=_EXAMPLES[1], include_entities=True, chunk_size=50).run().ends()
+        expect(tab.output).to_contain_text("All processing complete!")
+        expect(tab.output).to_contain_text("chunk_sentiments")
+        expect(tab.output).to_contain_text("Google")
