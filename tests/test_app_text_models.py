@@ -233,11 +233,14 @@ def test_of_next_to_nothing_there_is_a_summary_as_well(models: Models, text: str
     assert isinstance(models.summary.of(text), str)
 
 
-def test_the_embedded_summary_is_made_of_the_text_s_own_sentences(named: dict[str, str]) -> None:
-    text = "Ann lives in Paris. She likes the sea. Her brother sells fish. It rains today. Nobody minds that at all."
-    summary = load({**named, "STREAMAPP_TEXT_SUMMARY": ""}).summary.of(text)
-    assert summary
-    assert all(sentence.strip(" .") in text for sentence in summary.split(". "))
+def test_where_nothing_is_named_the_models_are_those_that_come_with_the_app() -> None:
+    text = (
+        "Ann lives in Paris. She loves the wonderful sea. Her brother sells fish. It rains. Nobody minds that at all."
+    )
+    models = load({})
+    assert models.sentiment.of("I love this, it is wonderful!")["label"] == "POSITIVE"
+    assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in models.entities.of(text))
+    assert all(sentence.strip(" .") in text for sentence in models.summary.of(text).split(". "))
 
 
 # What a setting may not name
