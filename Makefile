@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 PORT ?= 8000
 
-# `make train-text DATA=folder`: what has to be in it is said in apps/text/tiny/corpora.py.
+# `make train-text DATA=folder`, `make evaluate-text DATA=folder`: what has to be in it is said in apps/text/tiny/corpora.py.
 DATA ?= data
 
 # `make gpu` uses neither $(VENV) nor a network: `make gpu PYTHON=python3 OUT=results`, or GPU_FLAGS=--tiny to try it.
@@ -144,6 +144,9 @@ evaluate-llm: install ## measure the embedded language model's gates
 
 train-text: install ## train the embedded text models anew, from the corpora in the folder DATA
 	$(BIN)/python -m apps.text.tiny.train --data $(DATA) --out apps/text/tiny
+
+evaluate-text: install ## measure the embedded text models' gates, by the corpora in the folder DATA
+	$(BIN)/python -m apps.text.tiny.evaluate --data $(DATA)
 
 clean: ## remove what the targets made
 	rm -rf tests/.venvs tests/js/node_modules client_sdk/js/node_modules client_sdk/js/dist

@@ -1,5 +1,7 @@
 """The embedded text models: their folders, what they say of plain sentences, and how a text is split and summarized."""
 
+import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `apps` is no part of the package
 
 from apps.text.extract import LONGEST, Extractive, sentences  # noqa: E402
-from apps.text.tiny import rank  # noqa: E402
+from apps.text.tiny import corpora, evaluate, opinions, rank, train  # noqa: E402
 
 TINY = ROOT / "apps" / "text" / "tiny"
 NEWS = (
@@ -25,6 +27,14 @@ NEWS = (
 @pytest.fixture(scope="module")
 def extractive() -> Extractive:
     return Extractive(str(TINY / "summary"))
+
+
+@pytest.mark.parametrize("name", ["summary"])
+def test_a_card_says_what_was_measured_and_every_gate_is_met(name: str) -> None:
+    kept = json.loads((TINY / name / "evaluation.json").read_text())
+    gates = [evaluate.Gate(key, each["value"], each["gate"] or 0) for key, each in kept.items()]
+    assert evaluate.report(gates) in (TINY / name / "README.md").read_text()
+    assert [gate for gate in gates if not gate.passed] == []
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +79,74 @@ def test_the_sentiment_of_a_plain_sentence_is_known(feels: tuple[Any, Any], text
     assert label_of(feels, text) == label
 
 
+def test_what_is_made_up_keeps_to_its_half() -> None:
+    for held in (False, True):
+        rng = random.Random(1)
+        pairs = [opinions.pair(rng, opinions.GOOD, held=held) for _ in range(100)]
+        assert all(opinions.held_out(*pair) == held for pair in pairs)
+
+
+def test_a_denied_quality_is_its_contrary() -> None:
+    rng = random.Random(2)
+    for text, label in (opinions.denial(rng) for _ in range(100)):
+        assert label == ("NEGATIVE" if any(f" {word}" in text for word in opinions.GOOD) else "POSITIVE")
+
+
 def test_the_labels_are_those_of_the_documented_model(feels: tuple[Any, Any]) -> None:
     assert feels[0].config.id2label == {0: "NEGATIVE", 1: "NEUTRAL", 2: "POSITIVE"}
+
+
+# --- Names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Maria lives in London.", [("Maria", "PER"), ("London", "LOC")]),
+        ("It was a nice day and nothing happened.", []),
+    ],
+)
+def test_plain_names_are_found(finds: tuple[Any, Any], text: str, found: list[tuple[str, str]]) -> None:
+    assert [(text[start:end], kind) for start, end, kind in evaluate.names_of(*finds, text)] == found
+
+
+def test_each_token_is_labelled_by_the_name_that_it_lies_in(finds: tuple[Any, Any]) -> None:
+    text = "In New York."
+    ids, labels = train.label_pieces(finds[1], corpora.Marked(text, ((3, 11, "LOC"),)), train.tag_of, 0)
+    named = {finds[1].decode([ids[n]]).strip(): train.TAGS[label] for n, label in enumerate(labels) if label >= 0}
+    assert (named["In"], named["New"], named["York"], named["."]) == ("O", "B-LOC", "I-LOC", "O")
+    assert labels[0] == labels[-1] == train.UNREAD
+
+
+def test_a_name_is_exchanged_and_what_follows_moves() -> None:
+    each = corpora.Marked("Ann met Bo.", ((0, 3, "PER"), (8, 10, "PER")))
+    new = train.behind(train.renamed(each, lambda kind: "Charlotte"), each)
+    assert new.text == "Charlotte met Charlotte. Ann met Bo."
+    assert [new.text[start:end] for start, end, _ in new.marks] == ["Charlotte", "Charlotte", "Ann", "Bo"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        ("B-PER I-PER O B-LOC", [(0, 2, "PER"), (3, 4, "LOC")]),
+        ("I-PER I-LOC B-LOC", [(0, 1, "PER"), (1, 2, "LOC"), (2, 3, "LOC")]),
+        ("B-corporation I-corporation B-product I-product", [(0, 2, "ORG")]),
+    ],
+)
+def test_tags_are_read_as_spans_of_words(tags: str, spans: list[tuple[int, int, str]]) -> None:
+    assert corpora.spans_of(tags.split()) == spans
+
+
+def test_words_are_put_together_as_people_write_them() -> None:
+    words = ["Ann", "'s", "friend", "(", "Bo", ")", "did", "n't", "come", "."]
+    text, places = corpora.join(words)
+    assert text == "Ann's friend (Bo) didn't come."
+    assert [text[start:end] for start, end in places] == words
+
+
+def test_accounts_are_no_names_and_the_end_of_a_sentence_belongs_to_none() -> None:
+    each = corpora.marked(["@", "bob", "left", "London."], ["B-PER", "I-PER", "O", "B-LOC"])
+    assert [(each.text[start:end], kind) for start, end, kind in each.marks] == [("London", "LOC")]
 
 
 # --- Sentences -----------------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ KIND_OF = {
     **{"LOC": "LOC", "location": "LOC", "place": "LOC"},
 }
 """What each corpus calls a kind; those that are not here (creative works, products) are no names to us."""
+WORDS = re.compile(r"[\w&'’.-]*\w")
+"""Words as they stand in a text, with what is written within them."""
 NO_SPACE_BEFORE = re.compile(r"^([.,!?;:%)\]}]+|n't|N'T|'(s|S|re|ve|ll|d|m|t)?|’(s|re|ve|ll|d|m|t)?|\.\.\.)$")
 NO_SPACE_AFTER = re.compile(r"^[(\[{$#@]$")
 

@@ -15,7 +15,9 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from apps.text.tiny import corpora, opinions, rank
@@ -40,6 +42,9 @@ LENGTH = 512
 UNREAD = -100
 """The label of a token that counts in no loss."""
 CHECKPOINT_SECONDS = 60
+GROUP = 8
+"""Batches that are drawn together, to be sorted by length."""
+T = TypeVar("T")
 Part = nn.Module | torch.optim.Optimizer
 
 
@@ -50,9 +55,9 @@ class Recipe:
     vocabulary: int = 5120
     width: int = 128
     layers: int = 2
-    feel: int = 900
+    feel: int = 300
     """Steps in which sentiment is learnt."""
-    find: int = 1000
+    find: int = 450
     """Steps in which names are learnt."""
     tokens: int = 1024
     """In each batch."""
@@ -102,6 +107,7 @@ def config_of(recipe: Recipe, labels: Sequence[str]) -> RobertaConfig:
         num_attention_heads=recipe.width // 32,
         max_position_embeddings=LENGTH + 2,
         type_vocab_size=1,
+        attention_probs_dropout_prob=0.0,
         pad_token_id=PAD,
         bos_token_id=BEGIN,
         eos_token_id=END,
@@ -211,6 +217,22 @@ def normal(vectors: Tensor) -> Tensor:
 # --- What it says --------------------------------------------------------------------------------------------------
 
 
+def batches(
+    draw: Callable[[random.Random], T], length: Callable[[T], int], seed: str, size: int
+) -> Callable[[int], list[T]]:
+    """Return what gives each step its batch, of texts that are about as long: little is read that only fills a row."""
+
+    @lru_cache(maxsize=1)
+    def group(number: int) -> list[list[T]]:
+        rng = random.Random(f"{seed} {number}")
+        drawn = sorted((draw(rng) for _ in range(GROUP * size)), key=length)
+        found = [drawn[at : at + size] for at in range(0, GROUP * size, size)]
+        rng.shuffle(found)
+        return found
+
+    return lambda step: group(step // GROUP)[step % GROUP]
+
+
 def feel(
     model: RobertaForSequenceClassification,
     tokenizer: PreTrainedTokenizerFast,
@@ -221,13 +243,20 @@ def feel(
 ) -> None:
     """Learn the sentiment of sentences, of several in a row, and of pieces that begin or end within one."""
     pools = prepared.opinions
+    comments = {label: [each for each in pools[0] if each[1] == label] for label in corpora.LABELS}
     by_label = {label: [each for pool in pools for each in pool if each[1] == label] for label in corpora.LABELS}
 
     def draw(rng: random.Random) -> corpora.Opinion:
         chance = rng.random()
-        pool = 0 if chance < 0.5 else 1 if chance < 0.75 else 2 if chance < 0.85 else 3
-        text, label = opinions.opinion(rng) if pool == 3 else rng.choice(pools[pool])
-        while len(text) < 250 and rng.random() < 0.3:
+        if chance < 0.45:
+            text, label = rng.choice(comments[rng.choice(corpora.LABELS)])
+        elif chance < 0.75:
+            text, label = rng.choice(pools[1])
+        elif chance < 0.8:
+            text, label = rng.choice(pools[2])
+        else:
+            text, label = (opinions.denial if rng.random() < 0.3 else opinions.opinion)(rng)
+        while len(text) < 250 and rng.random() < 0.2:
             more, _ = rng.choice(by_label[label if rng.random() < 0.6 else "NEUTRAL"])
             text = f"{text} {more}" if rng.random() < 0.5 else f"{more} {text}"
         if len(text) > 120 and rng.random() < 0.3:
@@ -235,9 +264,10 @@ def feel(
             text = text[cut : len(text) - rng.randrange(20)]
         return text, label
 
+    batch = batches(draw, lambda each: len(each[0]), f"{seed} feel", recipe.tokens // 32)
+
     def loss(step: int) -> Tensor:
-        rng = random.Random(f"{seed} feel {step}")
-        drawn = [draw(rng) for _ in range(recipe.tokens // 32)]
+        drawn = batch(step)
         given = tokenizer(
             [text for text, _ in drawn], padding=True, truncation=True, max_length=96, return_tensors="pt"
         )
@@ -272,9 +302,15 @@ def find(
             each = behind(each, rng.choice(known))
         return each
 
+    batch = batches(
+        lambda rng: label_pieces(tokenizer, draw(rng), tag_of, 0),
+        lambda each: len(each[0]),
+        f"{seed} find",
+        recipe.tokens // 32,
+    )
+
     def loss(step: int) -> Tensor:
-        rng = random.Random(f"{seed} find {step}")
-        drawn = [label_pieces(tokenizer, draw(rng), tag_of, 0) for _ in range(recipe.tokens // 32)]
+        drawn = batch(step)
         longest = min(96, max(len(ids) for ids, _ in drawn))
         ids, labels = (
             torch.tensor([each[n][:longest] + [fill] * (longest - len(each[n])) for each in drawn])
@@ -403,16 +439,16 @@ def train(recipe: Recipe, data: Path, out: Path, work: Path, seed: int, *, only_
     if only_prepare:
         return
     prepared, tokenizer, vectors = torch.load(kept, weights_only=False)
-    felt = RobertaForSequenceClassification(config_of(recipe, corpora.LABELS))
-    begin(felt.roberta, vectors)
-    have_mean(felt)
-    feel(felt, tokenizer, prepared, recipe, seed, work / "feel.pt")
-    export(felt, tokenizer, out / "sentiment")
     found = RobertaForTokenClassification(config_of(recipe, TAGS))
     begin(found.roberta, vectors)
     have_tags(found)
     find(found, tokenizer, prepared, recipe, seed, work / "find.pt")
     export(found, tokenizer, out / "entities")
+    felt = RobertaForSequenceClassification(config_of(recipe, corpora.LABELS))
+    begin(felt.roberta, vectors)
+    have_mean(felt)
+    feel(felt, tokenizer, prepared, recipe, seed, work / "feel.pt")
+    export(felt, tokenizer, out / "sentiment")
     rank.train(data, out / "summary")
 
 
