@@ -5,7 +5,7 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ from fastapi import Request, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.testclient import TestClient
-from tests.served import blocks, finished, names, serving, shape, submit
-from tests.waiting import WAIT_S
+from tests.served import blocks, finished, names, runtime_of, serving, shape, submit
+from tests.waiting import WAIT_S, until
 
 import streamapp
 from streamapp.chutes import Chute
@@ -388,6 +388,31 @@ def test_a_cancelled_job_cancels_its_code_on_the_chutes_loop(caplog: pytest.LogC
         assert served.post(f"/jobs/{job_id}/cancel").json()["status"] == "cancelled"
         assert ended.wait(WAIT_S)
     assert "of the cleanup" in caplog.text
+
+
+def test_code_that_blocks_the_loop_long_behind_the_end_of_its_job_ends_the_process(
+    advance: Callable[[float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked, go_on, codes = threading.Event(), queue.SimpleQueue[None](), list[int]()
+    own = Chute(name="stuck")
+
+    @own.cord(public_api_path="/block")
+    async def block(self: Any) -> None:
+        blocked.set()
+        go_on.get(timeout=WAIT_S)
+
+    with serving(own, timeout_s=600, stuck_s=30) as served:
+        runtime_of(served).on_exit = codes.append
+        job_id = submit(served, "/block")
+        assert blocked.wait(WAIT_S)
+        served.post(f"/jobs/{job_id}/cancel")
+        served.get("/health")
+        for _ in range(2):  # when it looks, and when it has waited for an answer
+            advance(640)
+            served.get("/health")
+        until(lambda: codes == [70])
+        go_on.put(None)
+    assert "blocks its loop" in caplog.text
 
 
 def test_an_error_of_a_startup_hook_fails_the_setup() -> None:

@@ -4,8 +4,9 @@ import asyncio
 import contextvars
 import gc
 import logging
+import queue
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from tests.waiting import WAIT_S, until
@@ -163,6 +164,54 @@ async def test_who_is_cancelled_at_the_first_item_closes_the_iterator(home: Home
     with pytest.raises(asyncio.CancelledError):
         await first
     assert closed.is_set()
+
+
+async def test_a_loop_that_gives_no_sign_of_life_is_told_of(advance: Callable[[float], None]) -> None:
+    blocked, go_on, stuck = asyncio.Event(), queue.SimpleQueue[None](), asyncio.Event()
+    here = asyncio.get_running_loop()
+
+    async def blocks() -> None:
+        here.call_soon_threadsafe(blocked.set)
+        go_on.get(timeout=WAIT_S)  # which blockbuster lets through
+
+    home = Home("own", stuck_s=30, on_stuck=stuck.set)
+    home.start()
+    running = asyncio.create_task(home.run(blocks()))
+    await blocked.wait()
+    running.cancel()
+    for _ in range(2):  # when it looks, and when it has waited for an answer
+        await asyncio.sleep(0)
+        advance(31)
+        await asyncio.sleep(0)
+    await stuck.wait()
+    go_on.put(None)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.to_thread(home.end, WAIT_S)
+
+
+async def test_one_that_lives_is_not(home: Home, advance: Callable[[float], None]) -> None:
+    home._stuck_s, home._on_stuck = 0.0, pytest.fail
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    here = asyncio.get_running_loop()
+
+    async def lasts() -> None:
+        try:
+            here.call_soon_threadsafe(begun.set)
+            await asyncio.sleep(WAIT_S)
+        finally:
+            await go_on.wait()
+
+    running = asyncio.create_task(home.run(lasts()))
+    await begun.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    await home.run(asyncio.sleep(0))
+    advance(10)
+    await home.run(asyncio.sleep(0))
+    home.loop.call_soon_threadsafe(go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_one_that_is_let_go_of_is_closed(home: Home) -> None:

@@ -37,10 +37,12 @@ from ..endpoint import (
     runs_on_loop,
     with_annotation,
 )
-from ..errors import DefinitionError
+from ..errors import DefinitionError, WorkerStuck
 from ..jobs.pause import Pause
 from ..jobs.stream import OwnLoopStream, Stream, current_stream, enter_stream
 from ..process.logs import logger
+from ..runtime import running
+from ..settings import get_settings
 from ..workers.results import close, close_now, is_iterator
 from .answers import LINES, SSE, passed_on, stream_of, stream_of_sync, typed
 from .crossed import crossed
@@ -110,7 +112,9 @@ class ChuteApp(App):
 
     def setup(self) -> None:
         """Start the chute's loop, and run its hooks of the startup."""
-        self.home = Home(str(type(self).app_name))
+        settings = get_settings()
+        stuck_s = settings.timeout_s + settings.stuck_s
+        self.home = Home(str(type(self).app_name), stuck_s=stuck_s, on_stuck=self._break)
         self.home.start()
         try:
             for hook in self.startup:
@@ -132,6 +136,13 @@ class ChuteApp(App):
         result = hook.function(self.chute)
         if inspect.isawaitable(result):
             self.home.call(_finished(result))
+
+    def _break(self) -> None:
+        """Have the process end, whose supervisor starts it again: a job is over, its code blocks the loop for good."""
+        error = WorkerStuck(f"the chute {self.home.name} blocks its loop, and does not come back from a job")
+        logger.critical("%s", error)
+        for served in (served for runtime in running for served in runtime.served if served.app is self):
+            served.on_broken(error)
 
     def _end(self) -> None:
         if not self.home.end(_END_S):

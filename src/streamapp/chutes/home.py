@@ -12,8 +12,9 @@ Divergence: this module uses `threading`, for the one thread.
 """
 
 import asyncio
+import math
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +23,8 @@ from ..process.forks import looping_here
 from ..process.logs import logger
 from ..workers.results import close
 
+_LONGEST_S = 1e6  # that a timer can be given on every system
+_ANSWER_S = 5.0  # for a loop to give a sign of life
 _LEFTOVERS_S = 1.0  # that tasks may take to end when the chute has
 
 
@@ -86,11 +89,20 @@ async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> Outcome:
 
 async def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine on another loop, and return what it returns, or raise what it raises."""
-    crossing = Crossing(loop, coroutine)
+    return await _came_of(Crossing(loop, coroutine))
+
+
+async def _came_of(crossing: Crossing, watch: Callable[[], asyncio.TimerHandle] | None = None) -> Any:
+    """Wait for what has crossed; `watch` begins when it is cancelled, and ends when it has returned."""
     try:
         value, error = await asyncio.shield(crossing.came)
     except asyncio.CancelledError:
-        await _stop(crossing)
+        timer = None if watch is None else watch()
+        try:
+            await _stop(crossing)
+        finally:
+            if timer is not None:
+                timer.cancel()
         raise
     try:
         if error is not None:
@@ -210,10 +222,17 @@ class Items:
 
 
 class Home:
-    """Be the loop, and the thread, of one chute's `async` code."""
+    """Be the loop, and the thread, of one chute's `async` code.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        stuck_s: behind the end of a job whose code has not returned, after which the loop has to give a sign of life.
+        on_stuck: called, on the loop of whoever waits for that code, when it gives none: nothing will unblock it.
+    """
+
+    def __init__(self, name: str, *, stuck_s: float = math.inf, on_stuck: Callable[[], None] | None = None) -> None:
         self.name = name
+        self._stuck_s = min(stuck_s, _LONGEST_S)
+        self._on_stuck = on_stuck
         self.loop = asyncio.new_event_loop()
         self._is_ending = False
         self._thread = threading.Thread(target=self._work, name=f"chute-{name}", daemon=True)
@@ -224,7 +243,21 @@ class Home:
 
     async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine here; wait for it on another loop."""
-        return await run_on(self.loop, coroutine)
+        return await _came_of(Crossing(self.loop, coroutine), self._watch)
+
+    def _watch(self) -> asyncio.TimerHandle:
+        """Look, if what is cancelled does not return, whether this loop still runs."""
+        return asyncio.get_running_loop().call_later(self._stuck_s, self._ask)
+
+    def _ask(self) -> None:
+        answers: list[bool] = []
+        with suppress(RuntimeError):  # it is closed
+            self.loop.call_soon_threadsafe(answers.append, True)
+            asyncio.get_running_loop().call_later(_ANSWER_S, self._judge, answers)
+
+    def _judge(self, answers: list[bool]) -> None:
+        if not answers and self._on_stuck is not None:
+            self._on_stuck()
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine here; block until it has returned."""
