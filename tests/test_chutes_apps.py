@@ -17,6 +17,7 @@ from tests.served import blocks, finished, names, runtime_of, serving, shape, su
 from tests.waiting import WAIT_S, until
 
 import streamapp
+import streamapp.testing
 from streamapp.chutes import Chute
 from streamapp.errors import DefinitionError
 
@@ -435,6 +436,11 @@ def test_shutdown_hooks_run_whatever_one_of_them_raises(caplog: pytest.LogCaptur
         pass
     assert told[-1] == "goodbye"
     assert "failing_goodbye" in caplog.text
+
+
+def test_the_test_client_takes_a_chute() -> None:
+    with streamapp.testing.TestClient(chute) as client, client.stream("/events", {}) as events:
+        assert [event.data for event in events] == [{"n": 1}]
 
 
 def test_concurrency_bounds_the_jobs_that_run() -> None:

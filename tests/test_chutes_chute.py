@@ -31,6 +31,7 @@ def declared() -> Chute:
 
 def test_what_was_written_stays_readable() -> None:
     selector = NodeSelector(gpu_count=1)
+    assert (Chute(name="own", tagline=None, readme=None).tagline, Chute(name="own").readme) == ("", "")
     chute = Chute("me", "own", None, tagline="A line", readme="# Text", node_selector=selector, revision="abc")
     assert (chute.username, chute.name, chute.image) == ("me", "own", None)
     assert (chute.tagline, chute.readme, chute.node_selector) == ("A line", "# Text", selector)

@@ -158,8 +158,7 @@ async def passed_on(response: Response, home: Home) -> Response:
     content_type = response.headers.get("content-type", "").partition(";")[0]
     if content_type in ("", "text/plain") and is_framed(first):
         response.headers["content-type"] = f"{SSE}; charset=utf-8"
-        content_type = SSE
-    if content_type == SSE:
+    if hasattr(response, "body_iterator"):
         for name, value in _NO_BUFFER.items():
             response.headers.setdefault(name, value)
     if response.background is not None:

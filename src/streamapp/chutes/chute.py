@@ -73,8 +73,8 @@ class Chute:
         username: str | None = None,
         name: str | None = None,
         image: Any = None,
-        tagline: str = "",
-        readme: str = "",
+        tagline: str | None = "",
+        readme: str | None = "",
         node_selector: Any = None,
         concurrency: int | None = None,
         **others: Any,
@@ -90,7 +90,7 @@ class Chute:
             if option not in _OPTIONS:
                 raise DefinitionError(f"Chute({name!r}) has no {option!r}{_near(option, (*_OWN_OPTIONS, *_OPTIONS))}")
         self.username, self.name, self.image = username, name, image
-        self.tagline, self.readme = tagline, readme
+        self.tagline, self.readme = tagline or "", readme or ""
         self.node_selector, self.concurrency = node_selector, concurrency
         self.__dict__.update({**_OPTIONS, **others})
         self._declared = _Declared()
