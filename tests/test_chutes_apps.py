@@ -48,7 +48,7 @@ async def first(self: Any) -> None:
 
 @chute.on_shutdown(priority=10)
 async def failing_goodbye(self: Any) -> None:
-    raise RuntimeError("at the end")
+    raise SystemExit("at the end")
 
 
 @chute.on_shutdown()
@@ -176,6 +176,11 @@ async def checked(self: Any, data: dict[str, Any]) -> Any:
 @chute.cord(public_api_path="/checked-untyped", input_schema=Asked)
 async def checked_untyped(self, data):  # type: ignore[no-untyped-def]
     return {"size": data.chunk_size}
+
+
+@chute.cord(public_api_path="/whole/{name}")
+async def whole_of(self: Any, name: str, data: dict[str, Any], request: Request) -> Any:
+    return {name: data}
 
 
 @chute.cord(public_api_path="/documents/{name}")
@@ -314,6 +319,7 @@ def test_a_cord_at_metrics_answers_there(client: TestClient) -> None:
 
 def test_a_dict_alone_is_the_whole_body(client: TestClient) -> None:
     assert client.post("/whole", json={"data": 1, "b": 2}).json() == {"data": 1, "b": 2}
+    assert client.post("/whole/one", json={"b": 2}).json() == {"one": {"b": 2}}
 
 
 def test_a_schema_that_a_cord_names_is_what_its_parameter_is(client: TestClient) -> None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar
 from fastapi import Body
 from pydantic import BaseModel
 from pydantic_core import from_json
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
@@ -128,7 +129,7 @@ class ChuteApp(App):
         for hook in self.shutdown:
             try:
                 self._run(hook)
-            except Exception:
+            except (Exception, SystemExit):
                 logger.exception("@chute.on_shutdown() on %s failed", hook.function.__qualname__)
         self._end()
 
@@ -244,18 +245,22 @@ def _apply_schema(parameters: list[inspect.Parameter], cord: Cord) -> set[str]:
     Returns:
         the parameters that take what a schema has validated as a dict.
     """
-    own = [n for n, each in enumerate(parameters) if not is_stream(each.annotation)]
-    if len(own) != 1:
+    own = [n for n, each in enumerate(parameters) if not _is_filled(each, cord.path)]
+    if len(own) != 1 or parameters[own[0]].default is not inspect.Parameter.empty:
         return set()
     parameter = parameters[own[0]]
-    if f"{{{parameter.name}" in cord.path or parameter.default is not inspect.Parameter.empty:
-        return set()
     is_object = (typing.get_origin(parameter.annotation) or parameter.annotation) in _OBJECTS
     has_schema = cord.input_schema is not None and (is_object or parameter.annotation is Any)
     if has_schema or is_object:
         schema = cord.input_schema if has_schema else parameter.annotation
         parameters[own[0]] = parameter.replace(annotation=Annotated[schema, Body()])
     return {parameter.name} if has_schema and is_object else set()
+
+
+def _is_filled(parameter: inspect.Parameter, path: str) -> bool:
+    """Say whether a parameter is filled by something else than the body."""
+    is_own = is_stream(parameter.annotation) or parameter.annotation in (Request, Response)
+    return is_own or re.search(rf"{{{parameter.name}[:}}]", path) is not None
 
 
 def _emits(cord: Cord, returns: Any) -> bool:
