@@ -49,7 +49,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocket
-from tests.served import ASYNC, PNG, data
+from tests.served import ASYNC, PNG, data, serving
 
 import streamapp
 from streamapp.budget import SHARE, Budget
@@ -872,6 +872,17 @@ def test_what_fastapi_fills_has_dependencies_where_there_is_a_depends() -> None:
 
     found = [reader(function).has_dependencies for function in (with_default, with_annotation, without)]
     assert found == [True, True, False]
+
+
+def test_the_body_of_a_get_is_there_for_who_asks_the_request() -> None:
+    class Asks(streamapp.App):
+        @streamapp.endpoint("/asks")
+        async def asks(self, request: Request) -> Response:
+            return Response(await request.body())
+
+    with serving(Asks) as client:
+        assert client.request("GET", "/asks", content=b"of a GET").text == "of a GET"
+        assert client.get("/asks").text == ""
 
 
 async def test_the_request_itself_is_filled_beside_the_whole_body() -> None:

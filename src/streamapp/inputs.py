@@ -133,6 +133,8 @@ class InputReader:
         share: Share | None = request.scope.get(SHARE)
         take = uncounted if share is None else share.take
         given = self._from_query(request) if is_get else await self._from_body(request, content_type, take)
+        if is_get and self._requests:  # whoever listens for the client's leaving would take it before the endpoint asks
+            await request.body()
         location = "query" if is_get else "body"
         size = len(given) if isinstance(given, bytes) else 0
         if size > LARGE_BYTES:
