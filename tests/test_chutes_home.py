@@ -289,3 +289,16 @@ def test_nothing_runs_when_it_has_ended() -> None:
     assert home.end(WAIT_S)
     with pytest.raises(StreamAppError, match="has ended"):
         asyncio.run(home.run(where()))
+
+
+def test_an_iterator_of_a_loop_that_has_ended_is_refused_and_nothing_else_is_said() -> None:
+    home = Home("own")
+    home.start()
+    assert home.end(WAIT_S)
+
+    async def go_through() -> None:
+        Items(home.loop, Numbers()())
+
+    with pytest.raises(StreamAppError, match="has ended"):
+        asyncio.run(go_through())
+    gc.collect()  # what it raised at its end would fail the test

@@ -217,8 +217,9 @@ class Items:
             await _stop(self._crossing)
 
     def __del__(self) -> None:
-        if not self._crossing.came.done():
-            self._crossing.cancel()
+        crossing: Crossing | None = getattr(self, "_crossing", None)  # None where the chute had ended already
+        if crossing is not None and not crossing.came.done():
+            crossing.cancel()
 
 
 class Home:
