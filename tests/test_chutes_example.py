@@ -264,6 +264,8 @@ def test_a_model_that_blocks_holds_up_no_other_request(client: httpx.Client, gat
         assert told == [*STARTS, ENTITIES[0]]
         assert client.get("/health").status_code == 200
         assert client.get(f"/jobs/{job}").json()["status"] == "running"
+        with client.stream("GET", f"/jobs/{job}/events") as other:
+            assert any(ENTITIES[0] in line for line in other.iter_lines())
         later = client.post("/process-batch", json={"text": TEXT, **NOTHING}, headers={"Prefer": "respond-async"})
         assert later.status_code == 202
         with open(gate, "wb"):
