@@ -1488,6 +1488,48 @@ def test_an_app_that_is_not_the_first_is_told_of_by_its_own_title(contents: str,
     expect(about.locator("em")).to_have_text("all")
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_an_app_says_at_length_is_folded_and_run_stays_on_the_first_screen(
+    contents: str, playground: Opener, width: int
+) -> None:
+    tab = playground(contents, viewport={"width": width, "height": 800})
+    describe_apps(tab, contents=("Words, one by one", README + "Once *more*.\n\n" * 40))
+    about = tab.open("/everything").region("About")
+    expect(tab.button("Run")).to_be_in_viewport(ratio=1)
+    expect(tab.field("Text")).to_be_in_viewport()
+    folded = height_of(about)
+    about.get_by_role("button", name="Show all").click()
+    assert height_of(about) > 5 * folded
+    about.get_by_role("button", name="Show less").click()
+    assert height_of(about) == folded
+
+
+def height_of(shown: Locator) -> float:
+    box = shown.bounding_box()
+    assert box is not None
+    return box["height"]
+
+
+def test_what_an_app_says_in_a_sentence_is_not_folded(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+    describe_apps(tab, contents=("Words, one by one", "Say *all*."))
+    about = tab.open("/nested").region("About")
+    expect(about).to_have_text("Say all.")
+    expect(about.get_by_role("button")).to_have_count(0)
+
+
+def test_what_an_endpoint_says_of_itself_is_markdown(contents: str, playground: Opener) -> None:
+    tab = playground(contents)
+
+    def described(route: Route) -> None:
+        document = route.fetch().json()
+        document["paths"]["/nested"]["post"]["description"] = "Tell `of` each."
+        route.fulfill(json=document)
+
+    tab.page.route("**/openapi.json", described)
+    expect(tab.open("/nested").region("Input").locator("code")).to_have_text("of")
+
+
 def test_of_an_app_that_says_nothing_of_itself_nothing_is_shown(contents: str, playground: Opener) -> None:
     tab = playground(contents)
     describe_apps(tab, contents=("contents", ""))

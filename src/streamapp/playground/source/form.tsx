@@ -111,7 +111,7 @@ function LongText(props: WidgetProps) {
         onChange={({ target }) => onChange(target.value || emptyText(props))} />
       {examples.length > 0 && (
         <div className="examples">
-          {examples.map((example) => <button key={example} type="button" onClick={() => onChange(example)}>{example}</button>)}
+          {examples.map((example) => <button key={example} type="button" title={example} onClick={() => onChange(example)}>{example}</button>)}
         </div>
       )}
     </>

@@ -21,6 +21,7 @@ import { type About, type Endpoint, type Fields, givenOnly, type Input } from ".
 import { Prose } from "./text";
 import { Figures, Logs, Timeline } from "./timeline";
 
+const MOST_UNFOLDED = 200; // characters of one paragraph: three lines beside each other, five on a phone
 const WORDS: Partial<Record<Run["status"], string>> = { sought: "looking for the job" };
 const SHOWN_HERE = "What the app makes is shown here while it is being made.";
 const WELCOME: Partial<Record<Endpoint["kind"], string>> = {
@@ -81,14 +82,20 @@ export function Playground({ title, abouts, endpoints, client, server, hasKey, r
   );
 }
 
-/** What the app says of itself; its title only where the page has another one. */
+/** What the app says of itself; its title only where the page has another one, and what is long folded. */
 function AboutRegion({ about, shown }: { about: About | undefined; shown: string }) {
+  const [isOpen, toggle] = useReducer((isOn) => !isOn, false);
   const title = about?.title === shown ? "" : about?.title;
-  if (!title && !about?.description) return null;
+  const text = about?.description.trim() ?? "";
+  if (!title && !text) return null;
+  const isLong = text.length > MOST_UNFOLDED || /\n\s*\n/.test(text);
   return (
-    <section aria-label="About" className="region about" tabIndex={0}>
-      {title && <h2>{title}</h2>}
-      <Prose text={about!.description} />
+    <section aria-label="About" className="region about">
+      <div className={isLong && !isOpen ? "folded" : undefined}>
+        {title && <h2>{title}</h2>}
+        {text && <Prose text={text} />}
+      </div>
+      {isLong && <button type="button" aria-expanded={isOpen} onClick={toggle}>{isOpen ? "Show less" : "Show all"}</button>}
     </section>
   );
 }
@@ -122,7 +129,7 @@ function InputRegion({ endpoints, endpoint, desk, readiness, start }: InputRegio
       <select id="endpoint" value={path} onChange={({ target }) => choose(target.value)}>
         {endpoints.map((one) => <option key={one.path}>{one.path}</option>)}
       </select>
-      <p className="note">{description}</p>
+      {description && <div className="note"><Prose text={description} /></div>}
       {endpoint.isRaw && <RawForm key={path} id="form" input={input} onChange={setInput} onRun={begin} />}
       {hasForm && (
         <>
