@@ -89,6 +89,36 @@ def test_the_curl_line_calls_the_first_stream_with_an_input_that_it_takes() -> N
         }
 
 
+class Frame(BaseModel):
+    width: int = Field(gt=0)
+    hung_in: "Frame | None"
+
+
+class BoundInput(BaseModel):
+    text: str = Field(min_length=10)
+    code: str = Field(min_length=2, max_length=3)
+    mood: float = Field(gt=0, lt=1)
+    share: float = Field(lt=1)
+    age: float = Field(le=0.5)
+    size: int = Field(gt=5)
+    tags: list[str] = Field(min_length=2)
+    frame: Frame
+    known: bool | None
+
+
+def test_the_curl_line_keeps_to_bounds_and_fills_what_is_nested() -> None:
+    class Bound(streamapp.App):
+        @streamapp.endpoint("/stream")
+        def stream(self, input: BoundInput) -> Iterator[Any]:
+            yield input
+
+    example = json.loads(shlex.split(said(Bound)[-1])[-1])
+    given = BoundInput.model_validate(example)
+    assert given.text == "hello hello"
+    assert given.frame == Frame(width=1, hung_in=None)
+    assert given.tags == ["hello", "hello"]
+
+
 class Oil(BaseModel):
     style: Literal["oil"] = "oil"
     strokes: int

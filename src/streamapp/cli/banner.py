@@ -1,6 +1,7 @@
 """Say at the start of a server what it serves: the URLs of each app, the pages to open, and a request to copy."""
 
 import json
+import math
 import shlex
 from typing import Any
 
@@ -11,8 +12,6 @@ from ..runpod.apps import QueueApp
 from ..runpod.endpoints import own_ids
 from ..runpod.pool import PoolApp
 from ..runtime import ServedApp
-
-_EXAMPLES = {"string": "hello", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 
 
 def shown_address(host: str, port: int) -> str:
@@ -114,20 +113,43 @@ def _example_of(api: FastAPI, served: ServedApp, path: str) -> Any:
 
 
 def _example_input(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
-    """Return an input that an endpoint takes: values for the fields that it, or a union's first member, requires."""
+    """Return an input that an endpoint takes; of one that takes any JSON an empty object."""
+    return _example(schema, schemas) if schema.keys() - {"title", "description"} else {}
+
+
+def _example(schema: dict[str, Any], schemas: dict[str, Any], within: tuple[str, ...] = ()) -> Any:
+    """Return what a schema takes: its first example or choice, else what it requires, within its bounds.
+
+    Args:
+        within: the definitions that it is in; none of them is gone into again.
+    """
     if "$ref" in schema:
-        return _example_input(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+        name = schema["$ref"].rpartition("/")[2]
+        return None if name in within else _example(schemas[name], schemas, (*within, name))
+    choices = schema.get("examples") or schema.get("enum") or [schema.get("const")]
+    if choices[0] is not None:
+        return choices[0]
     if members := schema.get("anyOf") or schema.get("oneOf"):
-        example = _example_input(members[0], schemas)
+        example = _example(members[0], schemas, within)
         told_by = schema.get("discriminator")
         return example if told_by is None else {told_by["propertyName"]: next(iter(told_by["mapping"])), **example}
-    if not schema.keys() - {"title", "description"}:  # any JSON
-        return {}
-    if schema.get("type") != "object" or schema.get("examples"):
-        return _example(schema)
-    return {name: _example(schema["properties"][name]) for name in schema.get("required", ())}
+    match schema.get("type", "string"):
+        case "object":
+            required = {name: schema["properties"][name] for name in schema.get("required", ())}
+            return {name: _example(field, schemas, within) for name, field in required.items()}
+        case "array":
+            return [_example(schema.get("items", {}), schemas, within)] * schema.get("minItems", 0)
+        case "string":
+            shortest, longest = schema.get("minLength", 0), schema.get("maxLength")
+            return " ".join(["hello"] * (1 + shortest // 6))[:longest].ljust(shortest, "!")
+        case "integer" | "number" as kind:
+            return _number(schema, 1 if kind == "integer" else 1.0)
+        case kind:
+            return True if kind == "boolean" else None
 
 
-def _example(schema: dict[str, Any]) -> Any:
-    choices = schema.get("examples") or schema.get("enum") or [schema.get("const", schema.get("minimum"))]
-    return _EXAMPLES.get(schema.get("type", "string")) if choices[0] is None else choices[0]
+def _number(schema: dict[str, Any], one: float) -> float:
+    """Return a number within bounds: the lowest where that is said, else one as it is where that is."""
+    above, most = schema.get("exclusiveMinimum"), schema.get("maximum", schema.get("exclusiveMaximum", math.inf))
+    lowest: float = schema.get("minimum", min(one, most) if above is None else min(above + one, (above + most) / 2))
+    return lowest - one if lowest == schema.get("exclusiveMaximum") else lowest
