@@ -609,15 +609,17 @@ def test_every_kind_of_input_arrives(contents: str, playground: Opener, tmp_path
     tab.field("Count").fill("7")
     tab.field("Strength").fill("0.25")
     tab.field("Style").select_option(label="chalk")
+    tab.field("Ground").select_option(label="linen")
     tab.field("Sharp").uncheck()
     tab.field("Lens").select_option(label="tele")
     tab.field("Image").set_input_files(picture)
     tab.field("File").set_input_files(tmp_path / "note.txt")
+    expect(tab.field("Archive")).to_be_visible()
     for name in ("picture.png", "note.txt"):  # the page has read it
         expect(tab.page.get_by_role("code").filter(has_text=name)).to_be_visible()
     tab.run().ends()
     taken = result_of(tab)
-    expected = {"text": "two words", "story": "once", "count": 7, "strength": 0.25, "style": "chalk"}
+    expected = {"text": "two words", "story": "once", "count": 7, "strength": 0.25, "style": "chalk", "ground": "linen"}
     assert taken | expected == taken
     assert (taken["is_sharp"], taken["camera"]["lens"]) == (False, "tele")
     assert taken["sizes"] == {"image": picture.stat().st_size, "file": 5}

@@ -94,6 +94,7 @@ class EveryInput(BaseModel):
     strength: float = Field(default=0.5, ge=0, le=1, multiple_of=0.05)
     width: int | None = Field(default=None, ge=64, le=1024, multiple_of=8)
     style: Literal["oil", "ink", "chalk"] = "ink"
+    ground: Literal["any"] | Literal["paper", "linen"] = "any"
     is_sharp: bool = Field(default=True, title="Sharp")
     tags: list[str] = Field(default=["one"], max_length=3)
     camera: Camera = Camera()
@@ -103,6 +104,7 @@ class EveryInput(BaseModel):
     image: streamapp.Image | None = None
     audio: streamapp.Audio | None = None
     file: streamapp.File | None = None
+    archive: streamapp.LargeFile | None = None
 
 
 class ExactInput(BaseModel):

@@ -107,6 +107,10 @@ class FormSchema {
     if (schema.$ref) return this.#resolve(schema, name);
     if (schema.ui?.field in { image: 1, audio: 1, video: 1, file: 1 }) return mediaField(schema, name);
     const options: Schema[] = schema.anyOf ?? [];
+    if (options.length > 1 && options.every(isChoice)) {
+      const { anyOf, ...rest } = schema;
+      return this.#parts({ title: humanise(name), ...rest, type: options[0]!.type, enum: options.flatMap(choicesOf) });
+    }
     const [only, ...others] = options.filter((option) => option.type !== "null");
     if (only && !others.length && options.length === 2 && "default" in schema) {
       const { anyOf, default: preset, title = humanise(name), ...rest } = schema;
@@ -153,6 +157,15 @@ class FormSchema {
   }
 }
 
+/** Say whether a schema is one of some texts: `Literal["auto"] | Format` is two of these, and one list to choose from. */
+function isChoice({ type, const: only, enum: several }: Schema): boolean {
+  return type === "string" && (only ?? several) !== undefined;
+}
+
+function choicesOf({ const: only, enum: several }: Schema): string[] {
+  return several ?? [only];
+}
+
 const BOUNDS = { minimum: "minimum", exclusiveMinimum: "minimum", maximum: "maximum", exclusiveMaximum: "maximum", multipleOf: "multipleOf" };
 
 /** Round bounds beyond 2^53, and exclude none of what is rounded as they are: only the server compares exactly. */
@@ -164,8 +177,11 @@ function rounded(schema: Schema): Schema {
   return Object.fromEntries(parts);
 }
 
+/** Titles that are those of types, and say nothing of the field. */
+const MEDIA = ["Image", "Audio", "Video", "File", "LargeFile", "CompressedFile"];
+
 function mediaField(schema: Schema, name: string): Schema {
-  const title = ["Image", "Audio", "Video", "File"].includes(schema.title) ? humanise(name) || schema.title : schema.title;
+  const title = MEDIA.includes(schema.title) ? humanise(name) || schema.title : schema.title;
   return { type: "string", media: schema.ui.field, title, description: schema.description };
 }
 

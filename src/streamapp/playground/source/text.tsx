@@ -10,6 +10,7 @@ const MOST_MARKDOWN = 100_000;
 const OPTIONS = {
   disableParsingRawHTML: true,
   forceBlock: true,
+  forceWrapper: true, // which has the class
   overrides: { a: Link, img: Nothing, h1: heading("h3"), h2: heading("h4"), h3: heading("h5"), h4: heading("h6"), h5: heading("h6"), h6: heading("h6") },
 };
 

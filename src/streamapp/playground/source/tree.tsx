@@ -8,7 +8,7 @@ import { inlineMedia, readable, sizeOf } from "./content";
 const PAGE = 100;
 const LONG = 1000;
 const BRIEF = 60; // of what is shown as a picture beside
-const OPEN_BYTES = 400;
+const OPEN_BYTES = 1000;
 const LINE_BYTES = 60;
 
 interface TreeProps {
