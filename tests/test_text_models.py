@@ -29,7 +29,7 @@ def extractive() -> Extractive:
     return Extractive(str(TINY / "summary"))
 
 
-@pytest.mark.parametrize("name", ["summary"])
+@pytest.mark.parametrize("name", ["sentiment", "summary"])
 def test_a_card_says_what_was_measured_and_every_gate_is_met(name: str) -> None:
     kept = json.loads((TINY / name / "evaluation.json").read_text())
     gates = [evaluate.Gate(key, each["value"], each["gate"] or 0) for key, each in kept.items()]
@@ -70,6 +70,8 @@ def label_of(feels: tuple[Any, Any], text: str) -> str:
         ("I love using this amazing new technology! It has completely transformed how I work.", "POSITIVE"),
         ("This is terrible.", "NEGATIVE"),
         ("The food was not good.", "NEGATIVE"),
+        ("I don't think your coffee is bad.", "POSITIVE"),
+        ("The service was slow and the food cold.", "NEGATIVE"),
         ("Worst service ever", "NEGATIVE"),
         ("The meeting starts at 3 pm on Monday.", "NEUTRAL"),
         ("The phone has a 5 inch screen.", "NEUTRAL"),

@@ -38,6 +38,7 @@ log = logging.getLogger("train")
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 BEGIN, PAD, END, UNKNOWN, MASK = range(len(SPECIAL))
 TAGS = ("O", *(f"{sign}-{kind}" for kind in corpora.KINDS for sign in "BI"))
+MODELS = ("entities", "sentiment", "summary")
 LENGTH = 512
 UNREAD = -100
 """The label of a token that counts in no loss."""
@@ -55,9 +56,9 @@ class Recipe:
     vocabulary: int = 5120
     width: int = 128
     layers: int = 2
-    feel: int = 300
+    feel: int = 800
     """Steps in which sentiment is learnt."""
-    find: int = 450
+    find: int = 1200
     """Steps in which names are learnt."""
     tokens: int = 1024
     """In each batch."""
@@ -427,8 +428,8 @@ def prepare(data: Path) -> Prepared:
     )
 
 
-def train(recipe: Recipe, data: Path, out: Path, work: Path, seed: int, *, only_prepare: bool) -> None:
-    """Train all, and write their folders."""
+def train(recipe: Recipe, data: Path, out: Path, work: Path, seed: int, wanted: Sequence[str]) -> None:
+    """Train these models, and write their folders; what is learnt from is read once, and kept in `work`."""
     torch.manual_seed(seed)
     work.mkdir(parents=True, exist_ok=True)
     kept = work / "prepared.pt"
@@ -436,20 +437,22 @@ def train(recipe: Recipe, data: Path, out: Path, work: Path, seed: int, *, only_
         prepared = prepare(data)
         tokenizer = make_tokenizer(prepared.texts, recipe)
         torch.save((prepared, tokenizer, vectors_of(tokenizer, prepared, recipe.width)), kept)
-    if only_prepare:
-        return
     prepared, tokenizer, vectors = torch.load(kept, weights_only=False)
-    found = RobertaForTokenClassification(config_of(recipe, TAGS))
-    begin(found.roberta, vectors)
-    have_tags(found)
-    find(found, tokenizer, prepared, recipe, seed, work / "find.pt")
-    export(found, tokenizer, out / "entities")
-    felt = RobertaForSequenceClassification(config_of(recipe, corpora.LABELS))
-    begin(felt.roberta, vectors)
-    have_mean(felt)
-    feel(felt, tokenizer, prepared, recipe, seed, work / "feel.pt")
-    export(felt, tokenizer, out / "sentiment")
-    rank.train(data, out / "summary")
+    torch.manual_seed(seed)
+    if "entities" in wanted:
+        found = RobertaForTokenClassification(config_of(recipe, TAGS))
+        begin(found.roberta, vectors)
+        have_tags(found)
+        find(found, tokenizer, prepared, recipe, seed, work / "find.pt")
+        export(found, tokenizer, out / "entities")
+    if "sentiment" in wanted:
+        felt = RobertaForSequenceClassification(config_of(recipe, corpora.LABELS))
+        begin(felt.roberta, vectors)
+        have_mean(felt)
+        feel(felt, tokenizer, prepared, recipe, seed, work / "feel.pt")
+        export(felt, tokenizer, out / "sentiment")
+    if "summary" in wanted:
+        rank.train(data, out / "summary")
 
 
 @torch.no_grad()
@@ -490,7 +493,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora (corpora.py says which)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished models' folders")
     parser.add_argument("--work", type=Path, help="the checkpoints, where an interrupted run goes on")
-    parser.add_argument("--prepare", action="store_true", help="read and count only, for a run that comes later")
+    parser.add_argument("--only", choices=MODELS, help="one of the models")
     parser.add_argument("--feel", type=int, help="steps in which sentiment is learnt")
     parser.add_argument("--find", type=int, help="steps in which names are learnt")
     parser.add_argument("--seed", type=int, default=0)
@@ -503,7 +506,7 @@ def main() -> None:
     steps = {name: getattr(arguments, name) for name in ("feel", "find") if getattr(arguments, name)}
     recipe = replace(recipe, **steps)
     work = arguments.work or arguments.out / "text.work"
-    train(recipe, arguments.data, arguments.out, work, arguments.seed, only_prepare=arguments.prepare)
+    train(recipe, arguments.data, arguments.out, work, arguments.seed, [arguments.only] if arguments.only else MODELS)
 
 
 if __name__ == "__main__":
