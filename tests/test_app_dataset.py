@@ -1,6 +1,7 @@
 """The app that processes datasets: its lists and files, what is wrong with a record, cuts, memory, and its clients."""
 
 import asyncio
+import base64
 import csv
 import gc
 import hashlib
@@ -12,6 +13,7 @@ import os
 import statistics
 import sys
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,10 @@ def texts(events: list[dict[str, Any]]) -> list[str]:
 
 def of_type(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [event for event in events if event["type"] == kind]
+
+
+def packed(told: bytes) -> str:
+    return base64.b64encode(zlib.compress(told)).decode()
 
 
 def upload(http: httpx.Client, content: Any, name: str = "a.txt") -> str:
@@ -163,7 +169,7 @@ def test_progress_counts_the_bytes_that_were_read() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "line", "problem"),
     [
-        ("a.jsonl", b'"a"\n{"text": \n"b"\n', 2, "EOF while parsing a value"),
+        ("a.jsonl", b'"a"\n{"text":\n"b"\n', 2, "EOF while parsing a value at column 8"),
         ("a.jsonl", b'"a"\n{"txt": "c"}\n"b"\n', 2, "expected a text in the field 'text', got the fields txt"),
         ("a.jsonl", b'"a"\n{"text": 1}\n"b"\n', 2, "expected a text in the field 'text', got int"),
         ("a.jsonl", b'"a"\n7\n"b"\n', 2, "or an object with the field 'text'; got int"),
@@ -291,11 +297,24 @@ def test_two_runs_of_which_one_goes_on_where_the_other_was_cut_are_one(
 
 
 @pytest.mark.parametrize(
-    "state", ["?", "e30", "e30=", "eyJyZWdpc3RlcnMiOiAiQUFBQSJ9", Tally(size=3, processed=1, total_length=2).state()]
+    "state",
+    [
+        *("?", "e30", "e30="),
+        packed(b"{"),
+        packed(b'{"registers": "AAAA"}'),
+        packed(b" " * 1_000_000 + b"{}"),
+        Tally(size=3, processed=1, total_length=2).state(),
+    ],
 )
 def test_what_is_no_state_is_refused(state: str) -> None:
     with pytest.raises(InvalidInput, match="state: "):
         processed(b"a\n", state=state)
+
+
+def test_a_state_is_short_beside_what_it_sums_up() -> None:
+    assert len(of_type(processed(b"a\nb\n"), "progress")[-1]["state"]) < 300
+    many = b"".join(b"%d\n" % n for n in range(100_000))
+    assert len(of_type(processed(many), "progress")[-1]["state"]) < 1500
 
 
 def test_a_state_is_of_its_file() -> None:

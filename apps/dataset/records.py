@@ -109,7 +109,8 @@ def records(file: BinaryIO, format: Format, field: str, begin: Place = Place()) 
             yield Record(None, "", end, line)
             continue
         try:
-            text = raw.rstrip(b"\r\n").decode() if format == "lines" else _text_in(from_json(raw), field)
+            bare = raw.rstrip(b"\r\n")
+            text = bare.decode() if format == "lines" else _text_in(from_json(bare), field)
         except ValueError as error:
             yield Record(None, _told(error), end, line)
         else:
@@ -144,7 +145,7 @@ def _text_in(value: Any, field: str) -> str:
 def _told(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"no UTF-8: the byte 0x{error.object[error.start]:02x} at {error.start}"
-    return str(error)[:200]
+    return re.sub(r" at line 1 (column \d+)$", r" at \1", str(error))[:200]  # the event says which line it is
 
 
 class _CsvLines:

@@ -6,6 +6,7 @@ time another way.)
 """
 
 import math
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import md5
@@ -22,6 +23,8 @@ from .records import Place
 _REGISTERS = 1024  # of the sketch: its estimate is within 3 % in two of three cases
 _BITS = 10
 _BIAS = 0.7213 / (1 + 1.079 / _REGISTERS)
+
+_MOST_JSON = 32 * 1024  # bytes of a state, which a request may have made
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -113,8 +116,8 @@ class Tally(BaseModel):
         }
 
     def state(self) -> str:
-        """Return all of it as a text to go on with: JavaScript would round its numbers."""
-        return pybase64.b64encode_as_string(self.model_dump_json().encode())
+        """Return all of it as a short text to go on with: JavaScript would round its numbers."""
+        return pybase64.b64encode_as_string(zlib.compress(self.model_dump_json().encode()))
 
     @classmethod
     def of(cls, state: str, size: int) -> "Tally":
@@ -124,8 +127,9 @@ class Tally(BaseModel):
             InvalidInput: it is none, or another file's.
         """
         try:
-            tally = cls.model_validate_json(pybase64.b64decode(state, validate=True))
-        except (ValidationError, ValueError) as error:
+            packed = pybase64.b64decode(state, validate=True)
+            tally = cls.model_validate_json(zlib.decompressobj().decompress(packed, _MOST_JSON))
+        except (ValidationError, ValueError, zlib.error) as error:
             first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise InvalidInput(f"state: expected the text that a progress event has as `state`: {first}") from None
         if tally.processed * tally.squares < tally.total_length**2:
