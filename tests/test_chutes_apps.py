@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from fastapi import Request, WebSocket
+from fastapi import BackgroundTasks, Request, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.testclient import TestClient
@@ -477,3 +477,20 @@ def test_a_socket_that_is_no_coroutine_function_is_refused() -> None:
 
     with pytest.raises(DefinitionError, match=r"write async def talk\(self, websocket: WebSocket\)"):
         own.__streamapp_app__()
+
+
+def test_a_mistake_is_told_with_the_words_that_were_written() -> None:
+    async def run(self: Any, *words: str) -> None: ...
+
+    async def keep(self: Any, kept: BackgroundTasks) -> None: ...
+
+    async def talk(self: Any, websocket: WebSocket) -> None: ...
+
+    mistakes = [Chute(name="own") for _ in range(3)]
+    mistakes[0].cord()(run)
+    mistakes[1].cord()(keep)
+    mistakes[2].websocket("talk")(talk)
+    for mistaken, written in zip(mistakes, ["cord('/run')", "cord('/keep')", "websocket('talk')"], strict=True):
+        with pytest.raises(DefinitionError) as refused:
+            streamapp.compile_app(mistaken)
+        assert str(refused.value).startswith(f"@chute.{written} on ")

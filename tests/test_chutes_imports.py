@@ -109,7 +109,7 @@ def test_so_it_is_told_where_chutes_own_package_refuses_the_file() -> None:
         ("from {}.chute.template.vllm import build_vllm_chute", "streamapp.Upstream("),
         ("import {}.chute.template", "streamapp.Upstream("),
         ("from {}.image.standard.vllm import VLLM", "run_command("),
-        ("from {}.chute import Chute, Job", "a long task is an endpoint"),
+        ("from {}.chute import Chute, Job", "a long task is a cord"),
         ("from {}.util.auth import sign_request", "what is here: from streamapp.chutes import Chute"),
         ("from {} import deploy", "what is here: from streamapp.chutes import Chute"),
     ],

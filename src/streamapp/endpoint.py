@@ -39,6 +39,7 @@ class EndpointMark:
 
     Attributes:
         is_got: it answers GET, too, where it answers once.
+        written: the decorator's name, for messages.
     """
 
     path: str
@@ -48,11 +49,12 @@ class EndpointMark:
     max_resume_window_s: float | None = None
     join: bool | None = None
     is_got: bool = False
+    written: str = "endpoint"
 
     @property
     def decorator(self) -> str:
         """Return how it was written, for messages."""
-        return f"@endpoint({self.path!r})"
+        return f"@{self.written}({self.path!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class SessionMark:
         webrtc: it is reached by WebRTC, too.
         input_type, output_type: instead of the annotations, where they are not None.
         encode, decode: of binary frames; msgpack when None.
+        written: the decorator's name, for messages, where it is another one.
     """
 
     path: str
@@ -79,11 +82,12 @@ class SessionMark:
     content_type: str = "application/msgpack"
     encode: Callable[[Any], bytes] | None = None
     decode: Callable[[bytes], Any] | None = None
+    written: str = ""
 
     @property
     def decorator(self) -> str:
         """Return how it was written, for messages."""
-        return f"@{'websocket' if self.is_raw else 'realtime'}({self.path!r})"
+        return f"@{self.written or ('websocket' if self.is_raw else 'realtime')}({self.path!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .budget import SHARE, Share, Take, uncounted
-from .endpoint import EndpointSpec
+from .endpoint import EndpointSpec, where_is
 from .errors import DefinitionError, DownloadTimeout, InvalidInput, MalformedRequest, StreamAppError
 from .fetch import MediaLimits, limit_by, resolve_media
 from .forms import FormReader, has_fields, has_read_form, read_form
@@ -440,7 +440,7 @@ def _adapter(
             return parameters[0].name, TypeAdapter(_with_default(parameters[0])), parameters
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise DefinitionError(
-            f"@endpoint({spec.path!r}) on {spec.function.__qualname__}: no request can hold a parameter of this type: "
+            f"{where_is(spec.mark, spec.function)}: no request can hold a parameter of this type: "
             f"{error.message.partition('. ')[0].rstrip('.')}; take JSON types, pydantic models, streamapp.Image, "
             "fastapi.UploadFile, or have it injected by fastapi.Depends"
         ) from error
@@ -452,7 +452,7 @@ def _adapter(
 def _refuse_bare_models(spec: EndpointSpec, schema: Any) -> None:
     if _mentions_bare_model(schema):
         raise DefinitionError(
-            f"@endpoint({spec.path!r}) on {spec.function.__qualname__}: BaseModel itself has no fields, so all that a "
+            f"{where_is(spec.mark, spec.function)}: BaseModel itself has no fields, so all that a "
             "request sends would be lost; take a model of your own, or dict[str, Any]"
         )
 

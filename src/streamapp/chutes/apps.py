@@ -191,7 +191,7 @@ def _endpoint(chute: Any, cord: Cord) -> Callable[..., Any]:
     has_stream = any(is_stream(parameter.annotation) for parameter in parameters)
     is_async = runs_on_loop(layers, returns)
     yields = iterates(returns) or any(map(_is_generator, layers))
-    mark = EndpointMark(cord.path, is_got=cord.method == "GET")
+    mark = EndpointMark(cord.path, is_got=cord.method == "GET", written="chute.cord")
     run = _Run(chute, cord, dumped)
     call: Callable[..., Any]
     if yields and _emits(cord, returns):
@@ -221,7 +221,7 @@ def _session(chute: Any, socket: Socket) -> Callable[..., Any]:
         mine = {name: crossed(value) for name, value in given.items()}
         await app.home.run(_called(socket.function, chute, mine))
 
-    mark = SessionMark(socket.path, is_raw=True)
+    mark = SessionMark(socket.path, is_raw=True, written="chute.websocket")
     return marking_session(mark)(_dressed(session, socket.function, parameters, None))
 
 

@@ -88,7 +88,9 @@ class Chute:
             raise DefinitionError(f"Chute({name!r}): expected concurrency as a number from 1 on, got {concurrency!r}")
         for option in others:
             if option not in _OPTIONS:
-                raise DefinitionError(f"Chute({name!r}) has no {option!r}{_near(option, (*_OWN_OPTIONS, *_OPTIONS))}")
+                known = (*_OWN_OPTIONS, *_OPTIONS)
+                near = _near(option, known) or f"; what it has: {', '.join(known)}"
+                raise DefinitionError(f"Chute({name!r}) has no {option!r}{near}")
         self.username, self.name, self.image = username, name, image
         self.tagline, self.readme = tagline or "", readme or ""
         self.node_selector, self.concurrency = node_selector, concurrency
@@ -121,7 +123,9 @@ class Chute:
             DefinitionError: something of it cannot be served; says what to write.
         """
         if misplaced:
-            raise DefinitionError(f"@chute.cord takes names alone, got {_shown(misplaced[0])}; write @chute.cord()")
+            got = misplaced[0]
+            given = f"public_api_path={got!r}" if isinstance(got, str) else ""
+            raise DefinitionError(f"@chute.cord takes names alone, got {_shown(got)}; write @chute.cord({given})")
         said = public_api_path or path
         _check_cord(said, {**others, "passthrough": others.get("passthrough", False)})
         asked = str(public_api_method or method).upper()

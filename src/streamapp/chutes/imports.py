@@ -21,7 +21,7 @@ _UPSTREAM = "start vLLM or SGLang yourself, and serve an App that has it as its 
 _INSTEAD = {
     "chute.template": _UPSTREAM,
     "image.standard": 'Image(...).run_command("pip install ...") says what has to be there',
-    "chute.Job": "a long task is an endpoint of an App, whose job has a queue, progress and a result",
+    "chute.Job": "a long task is a cord, which Prefer: respond-async runs as a job with a queue, progress and a result",
     "chute.Port": "a socket of your own is @streamapp.websocket",
     "chute.ChutePack": "a chute is all that a file needs",
 }
