@@ -11,11 +11,13 @@ import pytest
 import torch
 import transformers
 
+from streamapp.errors import DefinitionError
 from streamapp.testing import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
 from apps.dataset.app import Dataset
+from apps.dataset.feelings import Feelings
 
 pytestmark = pytest.mark.long
 
@@ -52,3 +54,9 @@ def random_model(folder: Path) -> tuple[Callable[[str], str], list[str]]:
         return labels[int(model(**read).logits.argmax())].upper()
 
     return label, words[:7]
+
+
+def test_a_model_that_was_made_for_something_else_is_refused() -> None:
+    language_model = Path(__file__).parent.parent / "apps" / "llm" / "tiny" / "model"
+    with pytest.raises(DefinitionError, match="STREAMAPP_DATASET_SENTIMENT=.*made for something else"):
+        Feelings(str(language_model))

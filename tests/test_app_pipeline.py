@@ -135,7 +135,14 @@ def test_steps_run_in_the_order_that_is_asked_for_and_no_others(client: TestClie
 
 @pytest.mark.parametrize(
     "asked",
-    [{"steps": ["summary", "summary"]}, {"steps": ["x"]}, {"steps": []}, {"text": ""}, {"text": "x" * 20_001}],
+    [
+        {"steps": ["summary", "summary"]},
+        {"steps": ["x"]},
+        {"steps": []},
+        {"text": ""},
+        {"text": " \n"},
+        {"text": "x" * 20_001},
+    ],
 )
 def test_what_cannot_be_run_is_refused(client: TestClient, asked: dict[str, Any]) -> None:
     assert client.post("/pipeline_stream", json={"text": TEXT, **asked}).status_code == 422

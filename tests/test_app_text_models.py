@@ -1,6 +1,9 @@
 """The models of the text app, by tiny checkpoints of the documented classes; and where texts are cut for them."""
 
 import contextvars
+import itertools
+import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -12,13 +15,13 @@ from hypothesis import strategies as st
 from tests.small_models import one_thread  # noqa: F401 - a fixture
 from tests.text_models import save_bert, save_checkpoints, save_roberta, save_t5
 
-from streamapp.errors import Cancelled, DefinitionError
+from streamapp.errors import Cancelled, DefinitionError, EndpointFailed
 from streamapp.jobs.stream import Stream, enter_stream
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
 from apps.text.chunks import cut_by_length
-from apps.text.models import Abstractive, Entities, Models, Sentiment, load
+from apps.text.models import Abstractive, Entities, Models, Sentiment, _words, load
 
 TEXT = "Mary went to Paris with Dr. Smith. She liked it there! 🎉 "
 FAMILY = "👩‍👩‍👧"
@@ -113,6 +116,17 @@ def test_of_a_long_text_the_end_counts_as_well(models: Models) -> None:
     assert models.sentiment.of(10 * TEXT) != models.sentiment.of(10 * TEXT + 10 * "No! ")
 
 
+def test_a_blank_text_feels_like_something(models: Models) -> None:
+    assert 1 / 3 < models.sentiment.of("")["confidence"] <= 1
+
+
+def test_what_is_no_number_is_no_feeling(named: dict[str, str]) -> None:
+    sentiment = Sentiment(named["STREAMAPP_TEXT_SENTIMENT"])
+    next(sentiment._read.model.parameters()).data.fill_(math.nan)
+    with pytest.raises(EndpointFailed, match="STREAMAPP_TEXT_SENTIMENT"):
+        sentiment.of(TEXT)
+
+
 @pytest.mark.parametrize(
     ("labels", "places"),
     [
@@ -177,9 +191,28 @@ def test_words_are_joined_as_their_labels_say(tmp_path: Path, labels: str, found
 
 
 def test_a_kind_that_is_not_described_has_no_description(tmp_path: Path) -> None:
-    save_bert(tmp_path, ("B-VESSEL",))
-    (entity,) = Entities(str(tmp_path)).of("Argo")
+    save_bert(tmp_path, ("O", "B-VESSEL"))
+    entities = Entities(str(tmp_path))
+    (window,) = entities._read.windows("Argo")
+    (entity,) = entities._entities("Argo", window, torch.eye(2)[[0, 1, 0]], [(1, 0, 4)])
     assert entity == {"text": "Argo", "label": "VESSEL", "description": None, "start": 0, "end": 4}
+
+
+@pytest.mark.parametrize("labels", [("LABEL_0", "LABEL_1"), ("O", "")])
+def test_labels_that_say_nothing_are_refused(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    save_bert(tmp_path, labels)
+    with pytest.raises(DefinitionError, match="expected O for no name"):
+        Entities(str(tmp_path))
+
+
+def test_where_words_are_parted_at_blanks_alone_marks_belong_to_none() -> None:
+    text = "(Ann) saw O'Neil's. :-)"
+    tokens = ["(", "Ann", ")", " saw", " O", "'", "Neil", "'", "s", ".", " :", "-)"]
+    ends = list(itertools.accumulate(map(len, tokens)))
+    offsets = list(zip([0, *ends], ends, strict=False))
+    words = _words(text, [0, 0, 0, 1, 2, 2, 2, 2, 2, 2, 3, 3], offsets)
+    assert [text[start:end] for _, start, end in words] == ["(", "Ann", ")", "saw", "O'Neil's", ".", ":-)"]
+    assert [first for first, _, _ in words] == [0, 1, 2, 3, 4, 9, 10]
 
 
 # Summaries
@@ -262,3 +295,29 @@ def test_labels_that_say_nothing_of_feelings_are_refused(tmp_path: Path) -> None
     save_roberta(tmp_path, ("cats", "dogs"))
     with pytest.raises(DefinitionError, match="tells cats, dogs; expected negative, neutral and positive"):
         Sentiment(str(tmp_path))
+
+
+def test_weights_that_are_cut_off_are_refused(tmp_path: Path) -> None:
+    save_roberta(tmp_path, ("negative", "positive"))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DefinitionError, match="STREAMAPP_TEXT_SENTIMENT=.* cannot be loaded"):
+        Sentiment(str(tmp_path))
+
+
+def test_a_model_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    save_roberta(tmp_path, ("negative", "positive"))
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(DefinitionError, match="no words in its tokenizer"):
+        Sentiment(str(tmp_path))
+
+
+def test_the_code_that_a_model_brings_is_not_run(tmp_path: Path) -> None:
+    save_roberta(tmp_path, ("negative", "positive"))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\n")
+    with pytest.raises(DefinitionError, match="cannot be loaded"):
+        Sentiment(str(tmp_path))
+    assert not (tmp_path / "was_run").exists()

@@ -1,10 +1,20 @@
 """Say of many texts at a time how each feels, by any model of transformers' for sequence classification."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
+from streamapp.loading import load_module
+
+if TYPE_CHECKING:
+    from apps.text.checkpoints import load_checkpoint
+else:  # by its place: a served app's folder is a package of its own
+    load_checkpoint = load_module(str(Path(__file__).parent.parent / "text" / "checkpoints.py")).load_checkpoint
+
+SETTING = "STREAMAPP_DATASET_SENTIMENT"
 _TOKENS = 256  # of a text; what is longer is judged by its beginning
 _CHARACTERS = 8 * _TOKENS  # which are more than its tokens have, so that a long text is not taken apart whole
 _AT_ONCE = 32
@@ -15,12 +25,12 @@ class Feelings:
 
     Args:
         name: a hub id or a folder.
+    Raises:
+        DefinitionError: it cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tokenizer = AutoTokenizer.from_pretrained(name)
-        self._model = AutoModelForSequenceClassification.from_pretrained(name).to(device).eval()
+        self._model, self._tokenizer = load_checkpoint(SETTING, AutoModelForSequenceClassification, name)
         self._most_tokens = min(_TOKENS, self._tokenizer.model_max_length)
 
     @torch.inference_mode()

@@ -56,6 +56,13 @@ class PipelineInput(BaseModel):
         description="Twice as long before each next one.",
     )
 
+    @field_validator("text")
+    @classmethod
+    def _has_words(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("expected a text, got blanks alone")
+        return text
+
     @field_validator("steps")
     @classmethod
     def _runs_each_once(cls, steps: list[StepName]) -> list[StepName]:

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, StoppingCriteria
+from transformers import AutoModelForSeq2SeqLM, StoppingCriteria
 
 import streamapp
-from streamapp.errors import DefinitionError
 
-from .texts import cut_by_length, rest
+from .texts import cut_by_length, load_checkpoint, rest
 
 SETTING = "STREAMAPP_PIPELINE_TRANSLATION"
 _PIECE = 240  # characters, a sentence or two: what Marian's models were trained on
@@ -27,15 +26,11 @@ class Translator:
     """
 
     def __init__(self, name: str, prefix: str = "") -> None:
-        on_gpu = torch.cuda.is_available()
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.bfloat16 if on_gpu else torch.float32)
-        except (OSError, ValueError, KeyError, ImportError) as error:  # Marian's tokenizer needs sentencepiece
-            raise DefinitionError(f"{SETTING}={name} cannot be loaded as a model that translates: {error}") from error
-        self._model = model.to("cuda" if on_gpu else "cpu").eval()
+        self._model, self._tokenizer = load_checkpoint(SETTING, AutoModelForSeq2SeqLM, name)
         self._prefix = prefix
-        self._most_tokens = min(getattr(model.config, "max_position_embeddings", None) or _MOST_TOKENS, _MOST_TOKENS)
+        self._most_tokens = min(
+            getattr(self._model.config, "max_position_embeddings", None) or _MOST_TOKENS, _MOST_TOKENS
+        )
 
     def pieces(self, text: str) -> list[str]:
         """Return the pieces of a text that are translated one by one; together they are the text."""

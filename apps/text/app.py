@@ -22,14 +22,13 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-import torch
 from pydantic import AfterValidator, BaseModel, Field
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 import streamapp
-from streamapp.errors import DefinitionError
 from streamapp.llm import Engine
 
+from .checkpoints import load_checkpoint
 from .models import load
 from .steps import Results, Run, Told, at_once
 
@@ -121,16 +120,8 @@ def load_language_model(name: str | None) -> Engine:
     Raises:
         DefinitionError: the name leads to none.
     """
-    on_gpu = torch.cuda.is_available()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            name or LANGUAGE_MODEL, dtype=torch.bfloat16 if on_gpu else torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(name or LANGUAGE_MODEL)
-    except (OSError, ValueError) as error:
-        said_first = str(error).partition("\n")[0]
-        raise DefinitionError(f"STREAMAPP_TEXT_GENERATION={name} cannot be loaded: {said_first}") from error
-    return Engine(model.to("cuda" if on_gpu else "cpu").eval(), tokenizer, max_sequences=MOST_AT_ONCE)
+    model, tokenizer = load_checkpoint("STREAMAPP_TEXT_GENERATION", AutoModelForCausalLM, name or str(LANGUAGE_MODEL))
+    return Engine(model, tokenizer, max_sequences=MOST_AT_ONCE)
 
 
 def _generated(prompt: str, items: Iterator[Any]) -> Iterator[str]:

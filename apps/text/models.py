@@ -22,17 +22,16 @@ from typing import Any, Literal, Protocol, TypedDict
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     StoppingCriteria,
 )
 
 import streamapp
-from streamapp.errors import DefinitionError
+from streamapp.errors import DefinitionError, EndpointFailed
 
+from .checkpoints import load_checkpoint, refused
 from .chunks import Chunk, cut
 from .extract import Extractive
 from .turns import rest
@@ -141,7 +140,7 @@ class Sentiment:
             windows = [list(self._read.windows(text)) for text in group]
             logits = self._read.logits([window.text for several in windows for window in several])
             for several in windows:
-                weights = torch.tensor([float(len(window.text)) for window in several])
+                weights = torch.tensor([max(1.0, len(window.text)) for window in several])
                 each = torch.stack([next(logits) for _ in several]).softmax(-1)
                 yield self._told((each * (weights / weights.sum())[:, None]).sum(0))
 
@@ -162,6 +161,9 @@ class Entities:
     def __init__(self, name: str) -> None:
         self._read = _Reader("STREAMAPP_TEXT_ENTITIES", AutoModelForTokenClassification, name)
         self._labels: dict[int, str] = self._read.model.config.id2label
+        if "O" not in self._labels.values() or not all(self._labels.values()):
+            told = ", ".join(map(repr, self._labels.values()))
+            raise self._read.refused(f"tells {told[:200]}; expected O for no name, and kinds as PER or B-PER")
 
     def of(self, text: str) -> list[Entity]:
         """Return the entities of a text, in their order."""
@@ -216,7 +218,7 @@ class Abstractive:
         """
         windows = list(self._read.windows(text, self._prefix))
         while True:
-            text = " ".join(self._generated(window) for window in windows)
+            text = " ".join(filter(None, map(self._generated, windows)))
             count, windows = len(windows), list(self._read.windows(text, self._prefix))
             if count == 1 or len(windows) >= count:  # a window of some models holds no more than a summary
                 return text
@@ -258,26 +260,14 @@ class _Reader:
     def __init__(self, setting: str, kind: Any, name: str) -> None:
         self.setting = setting
         self.name = name
-        on_gpu = torch.cuda.is_available()
-        self.batch = _ON_GPU if on_gpu else 1
-        try:
-            config = AutoConfig.from_pretrained(name)
-            self.tokenizer = AutoTokenizer.from_pretrained(name)
-            self.model, said = kind.from_pretrained(
-                name, config=config, dtype=torch.bfloat16 if on_gpu else torch.float32, output_loading_info=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            said_first = str(error).partition("\n")[0]
-            raise self.refused(f"cannot be loaded by {kind.__name__}: {said_first}") from error
-        if said["missing_keys"]:
-            raise self.refused(f"has no {', '.join(sorted(said['missing_keys'])[:3])}: it was made for something else")
+        self.batch = _ON_GPU if torch.cuda.is_available() else 1
+        self.model, self.tokenizer = load_checkpoint(setting, kind, name)
         if not self.tokenizer.is_fast:
             raise self.refused("has a tokenizer that tells no offsets; take one that is in tokenizer.json")
-        self.model = self.model.to("cuda" if on_gpu else "cpu").eval()
 
     def refused(self, why: str) -> DefinitionError:
         """Return what to raise where a model will not do."""
-        return DefinitionError(f"{self.setting}={self.name} {why}")
+        return refused(self.setting, self.name, why)
 
     @cached_property
     def most_tokens(self) -> int:
@@ -330,27 +320,37 @@ class _Reader:
         _check()
         with torch.inference_mode():
             logits: torch.Tensor = self.model(**given.to(self.model.device)).logits
+        if logits.isnan().any():
+            raise EndpointFailed(f"the model of {self.setting} has made no numbers of a text")
         return logits.float().cpu()
 
 
 def _words(text: str, word_ids: Sequence[int | None], offsets: Sequence[Sequence[int]]) -> _Words:
-    """Put the tokens of a window together to words, without the blanks that some tokenizers count to them."""
-    words: list[list[int]] = []
-    last = None
+    """Put the tokens of a window together to words, without the blanks that some tokenizers count to them.
+
+    Some part words at blanks alone: there the marks around a word are words of their own, as others have them.
+    """
+    tokens: dict[int, list[tuple[int, int, int]]] = {}
     for n, (word, (start, end)) in enumerate(zip(word_ids, offsets, strict=True)):
-        if word is None:
-            last = None
-        elif word == last:
-            words[-1][2] = end
-        else:
-            words.append([n, start, end])
-            last = word
+        if word is not None:
+            tokens.setdefault(word, []).append((n, start, end))
+    words: _Words = []
+    for several in tokens.values():
+        lettered = [n for n, (_, start, end) in enumerate(several) if _has_letters(text[start:end])]
+        first, last = (lettered[0], lettered[-1]) if lettered else (0, len(several) - 1)
+        words += several[:first]
+        words.append((several[first][0], several[first][1], several[last][2]))
+        words += several[last + 1 :]
     found = []
     for n, start, end in words:
         said = text[start:end]
         if said.strip():
             found.append((n, start + len(said) - len(said.lstrip()), start + len(said.rstrip())))
     return found
+
+
+def _has_letters(text: str) -> bool:
+    return any(sign.isalnum() for sign in text)
 
 
 def _taken_apart(label: str) -> tuple[str, str]:
