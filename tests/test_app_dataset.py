@@ -192,6 +192,11 @@ def test_what_is_wrong_with_a_record_is_told_and_the_rest_goes_on(
     assert (events[-1]["status"], events[-1]["failed"], events[-1]["total"]) == ("completed_with_errors", 1, 3)
 
 
+def test_a_column_may_be_as_long_as_a_record() -> None:
+    text = "line,\n" * 100_000
+    assert texts(processed(f'text\n"{text}"\nb\n'.encode(), "a.csv", results=True)) == [text, "b"]
+
+
 @pytest.mark.parametrize("record", [b'"' + b"c" * 1000 + b"\n", b'"c\n",' * 1000])
 def test_a_quote_that_is_not_closed_costs_no_more_than_a_records_bytes(
     record: bytes, monkeypatch: pytest.MonkeyPatch
@@ -222,7 +227,11 @@ def test_a_file_without_a_good_record_fails(client: TestClient) -> None:
         ("a".encode("utf-16"), "a.txt", "in UTF-16: write it in UTF-8"),
         (b' [\n {"text": "a"}]', "a.json", "a JSON array, .* by jq -c"),
         (b"id,title\n", "a.csv", "expected a column 'text' in the first line of the CSV, got 'id, title'"),
-        (b'"id"x\n', "a.csv", "expected the columns' names in the first line"),
+        (b'"id"x\n', "a.csv", "the first line of the CSV, which has the columns' names, cannot be read: ',' expected"),
+        (b"text\rb\r", "a.csv", "a carriage return ends no line; write line feeds"),
+        (b"id;text\n", "a.csv", "got 'id;text': its columns are parted by ';'; write commas"),
+        (b"id\ttext\n", "a.tsv", "parted by '.t'; write commas"),
+        (b"PAR1\x15\x04", "a.parquet", "the file is Parquet: write its rows as CSV"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_what_to_do(content: bytes, name: str, problem: str) -> None:
@@ -321,6 +330,14 @@ def test_a_state_is_of_its_file() -> None:
     state = of_type(processed(b"a\nb\n"), "progress")[0]["state"]
     with pytest.raises(InvalidInput, match="of a file of 4 bytes, and this one has 5; send the same file"):
         processed(b"a\nbc\n", state=state)
+
+
+@pytest.mark.parametrize(
+    ("offset", "problem"), [(1, "no record of this file begins at its byte 1"), (5, "behind its file")]
+)
+def test_a_state_leads_to_where_a_record_begins(offset: int, problem: str) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        processed(b"a\nb\n", state=Tally(size=4, offset=offset).state())
 
 
 def test_a_client_that_has_missed_events_goes_on_by_a_state() -> None:

@@ -24,18 +24,22 @@ _HEAD_BYTES = 4096
 _BY_NAME: dict[str, Format] = {
     **dict.fromkeys(("jsonl", "ndjson"), "jsonl"),
     **dict.fromkeys(("txt", "log"), "lines"),
-    "csv": "csv",
+    **dict.fromkeys(("csv", "tsv", "tab"), "csv"),  # of the latter two is said what to make of them
 }
 _BY_TYPE: dict[str, Format] = {
     **dict.fromkeys(("application/x-ndjson", "application/jsonl", "application/x-jsonlines"), "jsonl"),
-    "text/csv": "csv",
+    **dict.fromkeys(("text/csv", "text/tab-separated-values"), "csv"),
 }
-_PACKED = {
+_OTHERS = {
     b"\x1f\x8b": "gzip: unpack it before, by gunzip",
     b"PK\x03\x04": "a zip archive: unpack it before, by unzip",
     b"\xfd7zXZ": "xz: unpack it before, by unxz",
     b"BZh9": "bzip2: unpack it before, by bunzip2",
     b"\x28\xb5\x2f\xfd": "Zstandard: unpack it before, by unzstd",
+    b"PAR1\x15": "Parquet: write its rows as CSV or JSON Lines",
+    b"ARROW1\0\0": "Arrow: write its rows as CSV or JSON Lines",
+    b"\xd0\xcf\x11\xe0": "of an old Office: save it as CSV",
+    b"%PDF-": "a PDF: write its text a record a line, by pdftotext",
     BOM_UTF16_LE: "in UTF-16: write it in UTF-8, by iconv -t UTF-8",
     BOM_UTF16_BE: "in UTF-16: write it in UTF-8, by iconv -t UTF-8",
 }
@@ -72,7 +76,7 @@ def format_of(file: BinaryIO, name: str, content_type: str, asked: Format | None
     """
     file.seek(0)
     head = file.read(_HEAD_BYTES)
-    for begin, told in _PACKED.items():
+    for begin, told in _OTHERS.items():
         if head.startswith(begin):
             raise InvalidInput(f"the file is {told}")
     if asked is not None:
@@ -96,8 +100,12 @@ def records(file: BinaryIO, format: Format, field: str, begin: Place = Place()) 
     Args:
         field: where of an object, or in which column of CSV, the text is.
     Raises:
-        InvalidInput: CSV has no such column.
+        InvalidInput: CSV has no such column; none begins at that place.
     """
+    if begin.offset:
+        file.seek(begin.offset - 1)
+        if file.read(1) != b"\n" and file.read(1):
+            raise InvalidInput(f"state: no record of this file begins at its byte {begin.offset}; send the same file")
     if format == "csv":
         yield from _read_csv(file, field, begin)
         return
@@ -172,6 +180,7 @@ def _read_csv(file: BinaryIO, field: str, begin: Place) -> Iterator[Record]:
     lines = _CsvLines(file, Place())
     column, columns = _column(lines, field)
     lines = _CsvLines(file, max(begin, lines.place))
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD_BYTES))  # the process's own; by default an eighth
     rows = csv.reader(lines, strict=True)
     while True:
         lines.begin = lines.place.offset
@@ -185,7 +194,7 @@ def _read_csv(file: BinaryIO, field: str, begin: Place) -> Iterator[Record]:
             problem = f"no UTF-8: the byte 0x{ord(error.object[error.start]) - 0xDC00:02x} at {error.start}"
         except csv.Error as error:
             rows = csv.reader(lines, strict=True)  # which knows of no quote that the other one found open
-            problem = str(error)
+            problem = _said(error)
         yield Record(text, problem, *lines.place)
 
 
@@ -194,10 +203,21 @@ def _column(lines: _CsvLines, field: str) -> tuple[int, int]:
     try:
         names = next(csv.reader(lines, strict=True), [])
     except csv.Error as error:
-        raise InvalidInput(f"expected the columns' names in the first line of the CSV; it is {error}") from None
-    if field not in names:
-        raise InvalidInput(f"expected a column {field!r} in the first line of the CSV, got {', '.join(names)[:200]!r}")
-    return names.index(field), len(names)
+        raise InvalidInput(
+            f"the first line of the CSV, which has the columns' names, cannot be read: {_said(error)}"
+        ) from None
+    if field in names:
+        return names.index(field), len(names)
+    came = f"expected a column {field!r} in the first line of the CSV, got {', '.join(names)[:200]!r}"
+    other = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+    raise InvalidInput(f"{came}: its columns are parted by {other!r}; write commas" if other else came)
+
+
+def _said(error: csv.Error) -> str:
+    """Return what is wrong, in words for callers: of a lone carriage return Python speaks of how it opens files."""
+    if "new-line character" in str(error):
+        return "a carriage return ends no line; write line feeds, by tr '\\r' '\\n'"
+    return str(error)
 
 
 def _text_of(row: list[str], column: int, columns: int) -> str:

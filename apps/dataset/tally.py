@@ -134,7 +134,9 @@ class Tally(BaseModel):
             raise InvalidInput(f"state: expected the text that a progress event has as `state`: {first}") from None
         if tally.processed * tally.squares < tally.total_length**2:
             raise InvalidInput("state: its sums cannot be of any texts; send back what a progress event has as `state`")
-        if tally.size != size or tally.offset > size:
+        if tally.offset > tally.size:
+            raise InvalidInput("state: it goes on behind its file; send back what a progress event has as `state`")
+        if tally.size != size:
             raise InvalidInput(
                 f"state: it is of a file of {tally.size} bytes, and this one has {size}; send the same file"
             )
