@@ -257,6 +257,14 @@ def test_where_every_step_fails_the_job_does(client: TestClient, breaks: Break) 
     assert "secret" not in answer.text
 
 
+def test_where_the_only_other_step_was_skipped_the_job_fails_too(client: TestClient, breaks: Break) -> None:
+    breaks("sentiment", ValueError("secret"))
+    short = {"text": "It is short.", "include_entities": False}
+    *_, skipped, last, error = told(client, **short)
+    assert (skipped["status"], last["status"], last["results"]) == ("summarization_skipped", "failed", {})
+    assert error["error"]["code"] == "endpoint_failed"
+
+
 def test_to_who_reads_along_a_failure_is_a_line(client: TestClient, breaks: Break) -> None:
     breaks("entities", ValueError("secret"))
     lines = client.post("/process-stream", json=ASKED, headers=TEXT).text.splitlines()

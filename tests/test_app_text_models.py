@@ -282,6 +282,8 @@ def test_where_nothing_is_named_the_models_are_those_that_come_with_the_app() ->
 def test_what_is_no_model_is_refused_by_its_setting(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="STREAMAPP_TEXT_ENTITIES=.* cannot be loaded"):
         Entities(str(tmp_path))
+    with pytest.raises(DefinitionError, match="STREAMAPP_TEXT_ENTITIES=.*/none is no folder"):
+        Entities(str(tmp_path / "none"))
 
 
 def test_a_model_for_something_else_is_refused(named: dict[str, str]) -> None:

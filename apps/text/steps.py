@@ -92,7 +92,7 @@ class Run:
         """Yield what is to be told, each with its line for people who read along.
 
         Raises:
-            EndpointFailed: every step has failed; behind the event that says so.
+            EndpointFailed: steps have failed, and none has found anything; behind the event that says so.
         """
         for told in self._told():
             yield told if isinstance(told, Pause) else streamapp.Output(told, text=line_of(told))
@@ -136,7 +136,7 @@ class Run:
     def _status(self) -> str:
         if not self._errors:
             return "completed"
-        return "completed_with_errors" if len(self._errors) < len(self._steps) else "failed"
+        return "completed_with_errors" if self._results else "failed"
 
     @property
     def _seconds(self) -> float:
