@@ -265,14 +265,6 @@ def test_how_many_differ_is_known_to_a_tenth(count: int) -> None:
     assert known.distinct == pytest.approx(count, rel=0.1)
 
 
-# How records feel
-
-
-def test_how_records_feel_is_not_told_without_a_model(client: TestClient) -> None:
-    refused = client.post("/process_file", json={"file": "data:,a", "sentiment": True})
-    assert (refused.status_code, "set STREAMAPP_DATASET_SENTIMENT" in refused.text) == (422, True)
-
-
 # Cuts
 
 TEXTS = st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=30)

@@ -5,8 +5,7 @@
 `/process_stream` is that of Chutes' guide. `/process_file` reads a file record by record, in constant memory.
 
 Environment:
-    STREAMAPP_DATASET_SENTIMENT: a hub id or a folder, of a model for sequence classification, which tells on request
-        how each record feels; that of `apps/text` is at `apps/text/tiny/sentiment`.
+    STREAMAPP_TEXT_SENTIMENT: as in apps/text; that model tells on request how each record feels.
 """
 
 import os
@@ -57,9 +56,7 @@ class FileInput(BaseModel):
     )
     chunk_size: int = Field(default=10_000, ge=100, le=50_000, description="Records of a progress event.")
     results: bool = Field(default=False, description="Tell the result of each record.")
-    sentiment: bool = Field(
-        default=False, description="Tell how records feel, where the deployment has a model for it."
-    )
+    sentiment: bool = Field(default=False, description="Tell how records feel.")
     state: str = Field(default="", max_length=8192, description="Of the last progress event of a run that was cut.")
 
 
@@ -69,12 +66,8 @@ class Dataset(streamapp.App):
     max_running = 4
 
     def setup(self) -> None:
-        """Load the model that the environment names, if it does."""
-        self._feelings: Feel | None = None
-        if name := os.environ.get("STREAMAPP_DATASET_SENTIMENT"):
-            from .feelings import Feelings  # torch and transformers take seconds to import
-
-            self._feelings = Feelings(name).of
+        """Load the model that the environment names; the embedded one is loaded when it is first asked for."""
+        self._feel = _load_feel() if os.environ.get("STREAMAPP_TEXT_SENTIMENT") else None
 
     @streamapp.endpoint("/process_stream")
     def process_stream(self, input: ListInput) -> Iterator[Event]:
@@ -111,11 +104,15 @@ class Dataset(streamapp.App):
     def _felt_by(self, input: FileInput) -> Feel:
         if not input.sentiment:
             return _unfelt
-        if self._feelings is None:
-            raise InvalidInput(
-                "sentiment: there is no model for it; set STREAMAPP_DATASET_SENTIMENT to one, and restart"
-            )
-        return self._feelings
+        if self._feel is None:
+            self._feel = _load_feel()
+        return self._feel
+
+
+def _load_feel() -> Feel:
+    from .feelings import Feelings  # torch and transformers take seconds to import, and most of the server's memory
+
+    return Feelings().of
 
 
 def _unfelt(texts: Sequence[str]) -> list[str]:

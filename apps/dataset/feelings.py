@@ -1,52 +1,40 @@
-"""Say of many texts at a time how each feels, by any model of transformers' for sequence classification."""
+"""Say how many texts feel, a group at a time, by the model of `apps/text`.
 
+Divergence: its file is loaded by its place. A served app's folder is a package of its own, and imports from no other
+one.
+"""
+
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from transformers import AutoModelForSequenceClassification
-
 from streamapp.loading import load_module
 
 if TYPE_CHECKING:
-    from apps.text.checkpoints import load_checkpoint
-else:  # by its place: a served app's folder is a package of its own
-    load_checkpoint = load_module(str(Path(__file__).parent.parent / "text" / "checkpoints.py")).load_checkpoint
+    from apps.text.models import EMBEDDED, Sentiment
+else:
+    _models = load_module(str(Path(__file__).parent.parent / "text" / "models.py"))
+    EMBEDDED, Sentiment = _models.EMBEDDED, _models.Sentiment
 
-SETTING = "STREAMAPP_DATASET_SENTIMENT"
-_TOKENS = 256  # of a text; what is longer is judged by its beginning
-_CHARACTERS = 8 * _TOKENS  # which are more than its tokens have, so that a long text is not taken apart whole
-_AT_ONCE = 32
+_CHARACTERS = 2048  # of a text; what is longer is judged by its beginning
+_AT_ONCE = 32  # on a CPU, too: with the embedded model a third of the time of one after another
 
 
 class Feelings:
-    """Hold a model and its tokenizer.
+    """Hold the model that `STREAMAPP_TEXT_SENTIMENT` names, else the embedded one.
 
-    Args:
-        name: a hub id or a folder.
     Raises:
-        DefinitionError: it cannot be loaded.
+        DefinitionError: the name leads to none.
     """
 
-    def __init__(self, name: str) -> None:
-        self._model, self._tokenizer = load_checkpoint(SETTING, AutoModelForSequenceClassification, name)
-        self._most_tokens = min(_TOKENS, self._tokenizer.model_max_length)
+    def __init__(self) -> None:
+        name = os.environ.get("STREAMAPP_TEXT_SENTIMENT") or str(EMBEDDED / "sentiment")
+        self._sentiment = Sentiment(name, at_once=_AT_ONCE)
 
-    @torch.inference_mode()
     def of(self, texts: Sequence[str]) -> list[str]:
-        """Return each text's label, in capitals; texts of about one length are read together."""
-        labels = [""] * len(texts)
+        """Return each text's label; texts of about one length are read together."""
         order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
-        for begin in range(0, len(order), _AT_ONCE):
-            group = order[begin : begin + _AT_ONCE]
-            read = self._tokenizer(
-                [texts[n][:_CHARACTERS] for n in group],
-                padding=True,
-                truncation=True,
-                max_length=self._most_tokens,
-                return_tensors="pt",
-            ).to(self._model.device)
-            for n, label in zip(group, self._model(**read).logits.argmax(-1).tolist(), strict=True):
-                labels[n] = str(self._model.config.id2label[label]).upper()
-        return labels
+        found = self._sentiment.each([texts[n][:_CHARACTERS] for n in order])
+        labels = {n: feeling["label"] for n, feeling in zip(order, found, strict=True)}
+        return [labels[n] for n in range(len(texts))]

@@ -42,7 +42,7 @@ EMBEDDED = Path(__file__).parent / "tiny"
 LABELS: tuple[Label, ...] = ("NEGATIVE", "NEUTRAL", "POSITIVE")
 _LONGEST_SUMMARY, _SHORTEST_SUMMARY = 130, 30  # tokens, as in Chutes' example
 _MOST_TOKENS = 1024  # in a window, also of models that read more: attention's cost grows with the square
-_ON_GPU = 16  # windows in a forward there; one on a CPU, which gains nothing by more
+_ON_GPU = 16  # windows in a forward there; one on a CPU, so that each is told as soon as it is read
 _DESCRIPTIONS = {
     "PER": "A person",
     "PERSON": "A person",
@@ -123,10 +123,12 @@ class Sentiment:
     Args:
         name: a folder or hub id, of a model for sequence classification. Its labels say negative, neutral or positive;
             where it has three without names, they are in this order.
+        at_once: windows in a forward, for who has many texts; where None, one on a CPU and 16 on a GPU.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, at_once: int | None = None) -> None:
         self._read = _Reader("STREAMAPP_TEXT_SENTIMENT", AutoModelForSequenceClassification, name)
+        self._read.batch = at_once or self._read.batch
         self._places = _places(self._read)
 
     def of(self, text: str) -> Feeling:
@@ -134,7 +136,7 @@ class Sentiment:
         return next(self.each([text]))
 
     def each(self, texts: Sequence[str]) -> Iterator[Feeling]:
-        """Say so of several, one after another; on a GPU several are read at a time."""
+        """Say so of several, one after another; `at_once` are read at a time."""
         rest = iter(texts)
         while group := list(islice(rest, self._read.batch)):
             windows = [list(self._read.windows(text)) for text in group]
