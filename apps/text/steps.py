@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NotRequired, TypedDict, cast
 
 import streamapp
+from streamapp import Pause
 from streamapp.errors import EndpointFailed, StreamAppError
-from streamapp.jobs.pause import Pause
 
 from .chunks import cut_by_length
 from .lines import line_of

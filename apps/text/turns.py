@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TypeVar
 
-from streamapp.jobs.pause import Pause, takes_turns
+from streamapp import Pause
+from streamapp.jobs.pause import takes_turns
 
 T = TypeVar("T")
 

@@ -49,7 +49,7 @@ class Framing:
 
     def __init__(self, declared: str | None, first: Any) -> None:
         is_text = isinstance(first, str | bytes)
-        self._is_raw = is_text and (declared not in (None, SSE) or is_framed(first) or declared is None)
+        self._is_raw = is_text and (declared != SSE or is_framed(first))
         if declared not in (None, SSE):
             self.media_type = str(declared)
         elif not self._is_raw or is_framed(first):

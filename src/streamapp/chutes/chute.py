@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from ..app import App
 from ..errors import DefinitionError
 from .apps import Cord, Hook, Socket, app_of
-from .selector import NodeSelector as NodeSelector
+from .selector import NodeSelector as NodeSelector  # as Chutes' own module has it
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -127,7 +127,7 @@ class Chute:
             given = f"public_api_path={got!r}" if isinstance(got, str) else ""
             raise DefinitionError(f"@chute.cord takes names alone, got {_shown(got)}; write @chute.cord({given})")
         said = public_api_path or path
-        _check_cord(said, {**others, "passthrough": others.get("passthrough", False)})
+        _check_cord(said, others)
         asked = str(public_api_method or method).upper()
         if asked not in ("GET", "POST"):
             raise DefinitionError(f"@chute.cord(method={asked!r}) is asked by nobody here; write POST or GET")
@@ -237,7 +237,7 @@ class _Declared:
 def _check_cord(path: str | None, others: Mapping[str, Any]) -> None:
     if path is not None and not (isinstance(path, str) and path.startswith("/")):
         raise DefinitionError(f'@chute.cord: a path starts with "/", got {path!r}')
-    if others["passthrough"]:
+    if others.get("passthrough"):
         raise DefinitionError(
             "@chute.cord(passthrough=True) is not here: another server's model is openai = "
             "streamapp.OpenAI(text=streamapp.Upstream(url, model)) of a streamapp.App"
