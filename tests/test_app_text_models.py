@@ -286,6 +286,13 @@ def test_what_is_no_model_is_refused_by_its_setting(tmp_path: Path) -> None:
         Entities(str(tmp_path / "none"))
 
 
+@pytest.mark.parametrize("name", ["/no/such/folder", "./none", "apps/text/tiny/none"])
+def test_a_folder_that_is_not_there_is_called_so(name: str) -> None:
+    with pytest.raises(DefinitionError, match=f"STREAMAPP_TEXT_ENTITIES={name} is no folder here") as refused:
+        Entities(name)
+    assert refused.value.__cause__ is None
+
+
 def test_a_model_for_something_else_is_refused(named: dict[str, str]) -> None:
     with pytest.raises(DefinitionError, match="STREAMAPP_TEXT_SENTIMENT=.*made for something else"):
         Sentiment(named["STREAMAPP_TEXT_SUMMARY"])

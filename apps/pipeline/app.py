@@ -41,7 +41,7 @@ class PipelineInput(BaseModel):
         min_length=1,
         max_length=20_000,
         examples=[
-            "The new library in Leeds opened on Monday. Mayor Ann Clarke called it a wonderful gift to the city."
+            "I love this library in London! Mary Jones opened it. It has 200 seats. On Sundays it is closed, though."
         ],
     )
     steps: list[StepName] = Field(

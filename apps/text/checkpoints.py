@@ -3,6 +3,7 @@
 Transformers makes up what a checkpoint lacks: weights at random, a tokenizer without words. Such a model answers, too.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ def load_checkpoint(setting: str, kind: Any, name: str) -> tuple[Any, Any]:
     Raises:
         DefinitionError: the name leads to no model, or to one for something else.
     """
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        raise refused(setting, name, "is no folder")  # the hub would say that it is no name
+    if re.match(r"[/.~]|[A-Za-z]:|.*/.*/", name) and not Path(name).is_dir():  # the hub would say that it is no name
+        raise refused(setting, name, "is no folder here, nor could it be the name of a model on the hub")
     on_gpu = torch.cuda.is_available()
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
