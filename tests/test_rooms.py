@@ -673,10 +673,13 @@ async def test_who_never_reads_has_to_leave_for_real_and_the_others_miss_nothing
             await member.has(1)
             joined = member.messages[0]
             assert joined["type"] == "joined"
+            count = 0
             while {**joined, "type": "left"} not in member.messages:  # the kernel's buffers take some megabytes
-                await talk_there(url, count=100, size=50_000)
+                await talk_there(url, count=50, size=50_000)
+                count += 50
+                await member.has(1 + count)  # else it would itself be behind, where this machine is busy
         said = [message["n"] for message in member.messages if "n" in message]
-        assert said == [n % 100 for n in range(len(said))]
+        assert said == [n % 50 for n in range(len(said))]
         stuck.transport.abort()
         member.transport.abort()
 
