@@ -29,7 +29,7 @@ def extractive() -> Extractive:
     return Extractive(str(TINY / "summary"))
 
 
-@pytest.mark.parametrize("name", ["sentiment", "summary"])
+@pytest.mark.parametrize("name", evaluate.MEASURES)
 def test_a_card_says_what_was_measured_and_every_gate_is_met(name: str) -> None:
     kept = json.loads((TINY / name / "evaluation.json").read_text())
     gates = [evaluate.Gate(key, each["value"], each["gate"] or 0) for key, each in kept.items()]
@@ -105,6 +105,7 @@ def test_the_labels_are_those_of_the_documented_model(feels: tuple[Any, Any]) ->
     ("text", "found"),
     [
         ("Maria lives in London.", [("Maria", "PER"), ("London", "LOC")]),
+        ("John Smith works for Google in Paris.", [("John Smith", "PER"), ("Google", "ORG"), ("Paris", "LOC")]),
         ("It was a nice day and nothing happened.", []),
     ],
 )
