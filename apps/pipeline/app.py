@@ -85,11 +85,10 @@ class Skipped(Exception):
 
 
 class Pipeline(streamapp.App):
-    """Read a text by several models, one after another.
+    """Read a text by several models, one after another, each with what those before it have found."""
 
-    Each step is a method of the step's name. It is given what was found so far, and returns what it adds to that; or it
-    yields `Part`s and pauses and then that, and is given the parts that it has delivered: no retry makes them again.
-    """
+    # Each step is a method of its name. It is given what was found so far, and returns what it adds to that; or it
+    # yields `Part`s and pauses and then that, and is given the parts that it has delivered: no retry makes them again.
 
     max_running = 64  # in turns, so that others run while one waits to try again; it keeps its place meanwhile
     requirements = ["torch", "transformers", "sentencepiece"]

@@ -24,7 +24,7 @@ class PictureInput(BaseModel):
 
 
 class CLASS(streamapp.App):
-    """Replace the drawing with your model."""
+    """Draw pictures that get sharper with every step."""  # what its page says of it: replace it with the drawing
 
     def setup(self):
         """Load models here: it runs once, in the inference thread, before the first job."""
