@@ -408,14 +408,14 @@ def test_code_that_blocks_the_loop_long_behind_the_end_of_its_job_ends_the_proce
         blocked.set()
         go_on.get(timeout=WAIT_S)
 
-    with serving(own, timeout_s=600, stuck_s=30) as served:
+    with serving(own, timeout_s=60, stuck_s=3) as served:
         runtime_of(served).on_exit = codes.append
         job_id = submit(served, "/block")
         assert blocked.wait(WAIT_S)
         served.post(f"/jobs/{job_id}/cancel")
         served.get("/health")
         for _ in range(2):  # when it looks, and when it has waited for an answer
-            advance(640)
+            advance(70)
             served.get("/health")
         until(lambda: codes == [70])
         go_on.put(None)

@@ -43,7 +43,7 @@ from ..jobs.pause import Pause
 from ..jobs.stream import OwnLoopStream, Stream, current_stream, enter_stream
 from ..process.logs import logger
 from ..runtime import running
-from ..settings import get_settings
+from ..settings import current_settings
 from ..workers.results import close, close_now, is_iterator
 from .answers import LINES, SSE, passed_on, stream_of, stream_of_sync, typed
 from .crossed import crossed
@@ -113,7 +113,7 @@ class ChuteApp(App):
 
     def setup(self) -> None:
         """Start the chute's loop, and run its hooks of the startup."""
-        settings = get_settings()
+        settings = current_settings()
         stuck_s = settings.timeout_s + settings.stuck_s
         self.home = Home(str(type(self).app_name), stuck_s=stuck_s, on_stuck=self._break)
         self.home.start()
