@@ -109,7 +109,10 @@ def test_the_examples_client_for_python_says_what_it_hears(url: str) -> None:
     printed = ran.stdout.splitlines()
     assert printed[0] == "[started] Beginning text processing..."
     assert printed[-1] == "[completed] All processing complete!"
-    assert [line.partition(":")[0] for line in printed if line[0] != "["][:2] == ["Overall sentiment", "Summary"]
+    assert [line.partition(":")[0] for line in printed if not line.startswith("[")][:2] == [
+        "Overall sentiment",
+        "Summary",
+    ]
     assert "Found 3 entities" in printed
 
 

@@ -11,6 +11,9 @@ from transformers import (
     BertConfig,
     BertForTokenClassification,
     BertTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Tokenizer,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaTokenizer,
@@ -19,6 +22,7 @@ from transformers import (
     T5Tokenizer,
 )
 
+_END = "<|endoftext|>"
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 
@@ -35,15 +39,15 @@ def save_checkpoints(folder: Path) -> dict[str, str]:
     }
 
 
-def save_roberta(folder: Path, labels: tuple[str, ...]) -> None:
-    """Write a classifier that reads 62 bytes at a time, beside the two tokens around them."""
+def save_roberta(folder: Path, labels: tuple[str, ...], *, positions: int = 66) -> None:
+    """Write a classifier that reads 62 bytes at a time, beside the two tokens around them, or as the positions are."""
     config = RobertaConfig(
         vocab_size=len(_bytes()),
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
-        max_position_embeddings=66,
+        max_position_embeddings=positions,
         id2label=dict(enumerate(labels)),
         label2id={label: n for n, label in enumerate(labels)},
     )
@@ -54,8 +58,8 @@ def save_roberta(folder: Path, labels: tuple[str, ...]) -> None:
     RobertaTokenizer(vocab=_bytes(), merges=[]).save_pretrained(folder)
 
 
-def save_bart(folder: Path) -> None:
-    """Write a model that reads 158 bytes at a time, and makes bytes."""
+def save_bart(folder: Path, *, positions: int = 160) -> None:
+    """Write a model that reads 158 bytes at a time, or as the positions are, and makes bytes."""
     config = BartConfig(
         vocab_size=len(_bytes()),
         d_model=16,
@@ -65,7 +69,7 @@ def save_bart(folder: Path) -> None:
         decoder_attention_heads=2,
         encoder_ffn_dim=16,
         decoder_ffn_dim=16,
-        max_position_embeddings=160,
+        max_position_embeddings=positions,
     )
     model = BartForConditionalGeneration(config)
     model.generation_config.num_beams = 2
@@ -109,6 +113,21 @@ def save_bert(folder: Path, labels: tuple[str, ...] = LABELS) -> None:
     BertForTokenClassification(config).save_pretrained(folder)
     tokens = {token: n for n, token in enumerate(vocab)}
     BertTokenizer(vocab=tokens, do_lower_case=False).save_pretrained(folder)
+
+
+def save_gpt2(folder: Path) -> None:
+    """Write a language model of bytes."""
+    tokenizer = GPT2Tokenizer(vocab={**_bytes(), _END: len(_bytes())}, merges=[])
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _bytes() -> dict[str, int]:
