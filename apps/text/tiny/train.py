@@ -58,7 +58,7 @@ class Recipe:
     layers: int = 2
     feel: int = 800
     """Steps in which sentiment is learnt."""
-    find: int = 2400
+    find: int = 3600
     """Steps in which names are learnt."""
     tokens: int = 1024
     """In each batch."""
