@@ -1,12 +1,12 @@
-"""Train the embedded text models: one small encoder that reads, and two heads that say what it has read.
+"""Train the embedded text models: a small encoder with a head for sentiment, another for names, and a ranker.
 
-    python -m apps.text.tiny.train --data DIR --out apps/text/tiny    # the whole recipe, about an hour of one core
-    python -m apps.text.tiny.train --data DIR --out /tmp/smoke --smoke   # the same path in a minute, of no quality
+    python -m apps.text.tiny.train --data DIR --out apps/text/tiny    # the whole recipe, some ten minutes of one core
+    python -m apps.text.tiny.train --data DIR --out /tmp/smoke --smoke   # the same path in one, of no quality
 
-`corpora.py` says what DIR has to hold. First the encoder guesses hidden tokens and names parts of speech; then a copy
-of it learns the sentiment of sentences, and another to find people, organizations and places. What is held out has no
-part in any of it, not in the vocabulary either. Matrices are trained by Muon, the rest by AdamW, as the language model
-of apps/llm is. Every batch is drawn from (seed, step): a run that was interrupted goes on from its checkpoint.
+`corpora.py` says what DIR has to hold. The encoder's embedding begins with what is counted of its tokens, so that the
+layers have little to learn; what the heads begin with is built in by hand, as in the language model of apps/llm. What is
+held out has no part in any of it, not in the vocabulary either. Matrices are trained by Muon, the rest by AdamW. Every
+batch is drawn from (seed, step): a run that was interrupted goes on from its checkpoint.
 """
 
 import argparse
