@@ -4,7 +4,7 @@
     python -m apps.text.tiny.train --data DIR --out /tmp/smoke --smoke   # the same path in one, of no quality
 
 `corpora.py` says what DIR has to hold. The encoder's embedding begins with what is counted of its tokens, so that the
-layers have little to learn; what the heads begin with is built in by hand, as in the language model of apps/llm. What is
+layers have little to learn; what the heads begin with is built in by hand, as in the model of apps/llm. What is
 held out has no part in any of it, not in the vocabulary either. Matrices are trained by Muon, the rest by AdamW. Every
 batch is drawn from (seed, step): a run that was interrupted goes on from its checkpoint.
 """
