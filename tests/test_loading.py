@@ -326,6 +326,8 @@ def test_a_class_that_is_not_there_is_refused_with_those_that_are() -> None:
 def test_what_is_no_app_is_refused() -> None:
     write("app.py", text="class Plain: ...")
     assert refused("app.py:Plain") == "app.py:Plain is no app; write class Plain(streamapp.App)"
+    write("one.py", "One", text="PLAIN = 1")
+    assert refused("one.py:PLAIN") == "one.py:PLAIN is no app; the apps in it: one.py:One"
 
 
 def test_without_a_class_no_app_and_several_apps_are_refused() -> None:

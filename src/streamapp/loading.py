@@ -245,7 +245,9 @@ def _get_named(module: ModuleType, place: str, name: str) -> type[App]:
         raise DefinitionError(f"there is no {name!r} in {place}; the apps in it: {_listed(module, place) or 'none'}")
     app = app_in(found)
     if app is None:
-        raise DefinitionError(f"{place}:{name} is no app; write {_written(module, name)}")
+        listed = _listed(module, place)
+        instead = f"the apps in it: {listed}" if listed else f"write {_written(module, name)}"
+        raise DefinitionError(f"{place}:{name} is no app; {instead}")
     return app
 
 
