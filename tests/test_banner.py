@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import Body, Form, WebSocket
+from fastapi import Body, Form, UploadFile, WebSocket
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 import streamapp
@@ -117,6 +117,28 @@ def test_the_curl_line_keeps_to_bounds_and_fills_what_is_nested() -> None:
     assert given.text == "hello hello"
     assert given.frame == Frame(width=1, hung_in=None)
     assert given.tags == ["hello", "hello"]
+
+
+class FiledInput(BaseModel):
+    image: streamapp.Image
+    size: int
+    shown: streamapp.File = Field(examples=["https://example.org/a.csv"])
+
+
+def test_the_curl_line_sends_a_file_that_is_required_by_a_form() -> None:
+    class Filed(streamapp.App):
+        @streamapp.endpoint("/stream")
+        def stream(self, input: FiledInput) -> Iterator[Any]:
+            yield input.size
+
+    class Uploaded(streamapp.App):
+        @streamapp.endpoint("/")
+        def run(self, file: UploadFile, note: str) -> None: ...
+
+    form = "curl -N http://127.0.0.1:8000/stream -F image=@image.png -F size=1 -F shown=https://example.org/a.csv"
+    assert said(Filed)[-1] == form
+    keyed = said(Uploaded, settings=Settings(api_key="secret"))[-1]
+    assert keyed.endswith('-H "Authorization: Key $STREAMAPP_API_KEY" -F file=@file -F note=hello')
 
 
 class Oil(BaseModel):

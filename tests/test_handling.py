@@ -11,6 +11,7 @@ import pytest
 import starlette.exceptions
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse, Response
 from starlette.testclient import TestClient
@@ -309,6 +310,13 @@ def test_what_is_wrong_with_an_input_echoes_little_of_it() -> None:
     assert isinstance(told.detail, list)
     inputs = [1, "<binary 5 bytes>", "<list of 2 items>", "é" * 200 + "...", "\\ud800"]
     assert [(e["input"], e["ctx"]["given"]) for e in told.detail] == [(given, given) for given in inputs]
+
+
+def test_of_an_upload_that_came_as_json_it_is_told_how_to_send_it() -> None:
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(fastapi.UploadFile).validate_python("a.csv")
+    told = invalid_input(RequestValidationError(raised.value.errors()))
+    assert told.message == "expected a file in a form, multipart/form-data: curl -F name=@path"
 
 
 def test_of_an_input_that_is_wrong_as_a_whole_no_place_is_told() -> None:

@@ -13,6 +13,8 @@ from ..runpod.endpoints import own_ids
 from ..runpod.pool import PoolApp
 from ..runtime import ServedApp
 
+_FILES = {"image": "image.png", "audio": "audio.wav", "video": "video.mp4", "file": "file"}
+
 
 def shown_address(host: str, port: int) -> str:
     """Return what a caller on this machine writes for a host that is listened on, and its port."""
@@ -70,7 +72,13 @@ def _curl(api: FastAPI, address: str) -> list[str]:
     if not specs:
         return []
     path = min(specs, key=lambda spec: spec.kind != "stream").path
-    return [f"curl -N {address}{path}{_headers(api, 'Key')} -d {_quoted(_example_of(api, served, path))}"]
+    example, files = _example_of(api, served, path), _files_of(api, served, path)
+    if not files:
+        return [f"curl -N {address}{path}{_headers(api, 'Key')} -d {_quoted(example)}"]
+    texts = {name: each if isinstance(each, str) else json.dumps(each) for name, each in example.items()}
+    parts = {**texts, **{name: f"@{file}" for name, file in files.items()}}
+    form = " ".join(f"-F {shlex.quote(f'{name}={part}')}" for name, part in parts.items())
+    return [f"curl -N {address}{path}{_key(api, 'Key')} {form}"]
 
 
 def _runpod(api: FastAPI, address: str) -> list[str]:
@@ -96,8 +104,11 @@ def _queues(api: FastAPI) -> dict[str, tuple[ServedApp, str]]:
 
 
 def _headers(api: FastAPI, scheme: str) -> str:
-    key = f' -H "Authorization: {scheme} $STREAMAPP_API_KEY"' if api.state.runtime.settings.api_key else ""
-    return f"{key} -H 'Content-Type: application/json'"
+    return f"{_key(api, scheme)} -H 'Content-Type: application/json'"
+
+
+def _key(api: FastAPI, scheme: str) -> str:
+    return f' -H "Authorization: {scheme} $STREAMAPP_API_KEY"' if api.state.runtime.settings.api_key else ""
 
 
 def _quoted(body: Any) -> str:
@@ -105,11 +116,30 @@ def _quoted(body: Any) -> str:
 
 
 def _example_of(api: FastAPI, served: ServedApp, path: str) -> Any:
+    return _example_input(_schema_of(api, served, path), api.openapi()["components"]["schemas"])
+
+
+def _schema_of(api: FastAPI, served: ServedApp, path: str) -> dict[str, Any]:
     is_first = served is api.state.runtime.served[0]
-    document = api.openapi()
     place = path if is_first else f"/{served.name}{path}".rstrip("/")
-    schema = document["paths"][place]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    return _example_input(schema, document["components"]["schemas"])
+    content = api.openapi()["paths"][place]["post"]["requestBody"]["content"]
+    schema: dict[str, Any] = content["application/json"]["schema"]
+    return schema
+
+
+def _files_of(api: FastAPI, served: ServedApp, path: str) -> dict[str, str]:
+    """Return the fields that require a file, which a form sends, and how one may be called."""
+    schema = _schema_of(api, served, path)
+    body = api.openapi()["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], schema)
+    required = {name: body["properties"][name] for name in body.get("required", ()) if "properties" in body}
+    return {name: file for name, field in required.items() if (file := _file_of(field))}
+
+
+def _file_of(field: dict[str, Any]) -> str:
+    if field.get("examples"):
+        return ""
+    is_upload = "contentMediaType" in field or field.get("format") == "binary"
+    return "file" if is_upload else _FILES.get(field.get("ui", {}).get("field"), "")
 
 
 def _example_input(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:

@@ -23,6 +23,8 @@ from ..text import all_whole
 
 _MAX_ECHO = 200
 _MAX_ERRORS = 100
+_NO_UPLOAD = "Value error, Expected UploadFile, received: "  # FastAPI's words for what JSON gives
+_A_FORMS_FILE = "expected a file in a form, multipart/form-data: curl -F name=@path"
 
 
 async def handled(request: Request, raised: Exception) -> Response | None:
@@ -63,7 +65,8 @@ def invalid_input(error: RequestValidationError) -> InvalidInput:
 def _shorten(error: dict[str, Any]) -> dict[str, Any]:
     """Keep short what an error echoes of the input: values, names and messages can be megabytes."""
     context = {key: _echo(value) for key, value in error.get("ctx", {}).items()}
-    short = {**error, "loc": [_echo(part) for part in error["loc"]], "msg": _echo(error["msg"])}
+    message = _A_FORMS_FILE if error["msg"].startswith(_NO_UPLOAD) else _echo(error["msg"])
+    short = {**error, "loc": [_echo(part) for part in error["loc"]], "msg": message}
     return {**short, "input": _echo(error.get("input")), **({"ctx": context} if context else {})}
 
 
