@@ -41,7 +41,7 @@ class PipelineInput(BaseModel):
         min_length=1,
         max_length=20_000,
         examples=[
-            "I love this library in London! Mary Jones opened it. It has 200 seats. On Sundays it is closed, sadly."
+            "I love this library in London! John Smith opened it. It has 200 seats. On Sundays it is closed, sadly."
         ],
     )
     steps: list[StepName] = Field(
