@@ -1096,6 +1096,11 @@ def test_a_table_is_a_table(contents: str, playground: Opener) -> None:
     expect(table.get_by_role("cell", name="<b>row 3</b>")).to_be_visible()
 
 
+def test_a_table_that_comes_once_more_is_shown_once(contents: str, playground: Opener) -> None:
+    tab = playground(contents).open("/table", rows=4).run().ends()
+    expect(tab.output.get_by_role("caption")).to_have_text(["result.rows"])
+
+
 def test_anything_else_is_json_to_fold(contents: str, playground: Opener) -> None:
     tab = playground(contents).open("/nested").run().ends()
     expect(tab.output.get_by_text("dusk")).to_be_visible()

@@ -246,10 +246,11 @@ class Contents(streamapp.App):
 
     @streamapp.endpoint("/table")
     def table(self, rows: int = 5) -> Iterator[Any]:
-        """Emit rows of a table, then all of them."""
+        """Emit rows of a table, then all of them, and all of them in the result once more."""
         table = [{"n": n, "square": n * n, "name": f"<b>row {n}</b>", "even": n % 2 == 0} for n in range(rows)]
         yield from table
         yield {"rows": table}
+        yield {"result": {"rows": table, "count": rows}}
 
     @streamapp.endpoint("/nested")
     def nested(self, stream: streamapp.Stream) -> dict[str, Any]:

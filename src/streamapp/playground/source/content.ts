@@ -1,5 +1,7 @@
 /** Tell what a payload holds: media, tables, voxels, meshes, text; the rest is JSON. */
 
+import { stringifyJson } from "streamapp-client";
+
 /** A file that an endpoint emitted: `url` is a data URI or a URL. */
 export interface Media {
   url: string;
@@ -33,6 +35,7 @@ export type Content =
 
 const MESH = /^model\/|\.(glb|gltf|obj|stl|ply)$/i;
 const DEPTH = 3;
+const MOST_COMPARED = 200; // rows of a table
 
 /** Find all that can be shown in a payload; slots are paths: "image", "images.2". */
 export function contentsOf(payload: unknown, slot = "", depth = DEPTH): Content[] {
@@ -125,11 +128,15 @@ function isRow(value: any): boolean {
   return typeof value.url !== "string" && Object.values(value).every(isCell);
 }
 
-/** Drop what comes twice: `image` is often the first of `images`. */
-function unique(contents: Content[]): Content[] {
-  const isLater = ({ slot, ...own }: Content, index: number) =>
-    "media" in own && contents.some((other, n) => n > index && "media" in other && other.media.url === own.media.url);
-  return contents.filter((content, index) => !isLater(content, index));
+/** Drop what comes twice: `image` is often the first of `images`, and a table of a step stands in the whole result, too. */
+export function unique(contents: Content[]): Content[] {
+  return contents.filter((content, index) => !contents.some((other, n) => n > index && isSame(content, other)));
+}
+
+function isSame(one: Content, other: Content): boolean {
+  if ("media" in one) return "media" in other && other.media.url === one.media.url;
+  if (one.kind !== "table" || other.kind !== "table" || one.rows.length !== other.rows.length) return false;
+  return one.rows === other.rows || (one.rows.length <= MOST_COMPARED && stringifyJson(one.rows) === stringifyJson(other.rows));
 }
 
 const TEXT_KEYS = ["token", "text", "delta"] as const;

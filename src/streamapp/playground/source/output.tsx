@@ -3,6 +3,7 @@
 import { useEffect, useState } from "react";
 import { stringifyJson } from "streamapp-client";
 
+import { unique } from "./content";
 import { Contents } from "./contents";
 import { CopyButton, Meter } from "./parts";
 import type { Frame, Run } from "./run";
@@ -15,7 +16,7 @@ import { Tree } from "./tree";
 export function Output({ run }: { run: Run }) {
   const [chosen, choose] = useState<number>();
   useEffect(() => choose(undefined), [run]);
-  const results: Frame = { kind: "result", contents: [...run.results.values()] };
+  const results: Frame = { kind: "result", contents: unique([...run.results.values()]) };
   const frames = results.contents.length ? [...run.frames, results] : run.frames;
   const newest = run.isPreviewed && !run.isOver ? run.frames.findLastIndex(({ kind }) => kind === "preview") : -1;
   const end = newest < 0 ? frames.length - 1 : newest;
