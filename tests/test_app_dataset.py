@@ -332,6 +332,15 @@ def test_a_state_leads_to_where_a_record_begins(offset: int, problem: str) -> No
         processed(b"a\nb\n", state=Tally(size=4, offset=offset).state())
 
 
+def test_a_state_is_of_a_run_in_which_the_same_was_asked() -> None:
+    begun = Tally(size=4)
+    begun.add(["a"], ["POSITIVE"])
+    with pytest.raises(InvalidInput, match="expected `sentiment` as in the run that it is of"):
+        processed(b"a\nb\n", state=begun.state())
+    with pytest.raises(InvalidInput, match="expected `sentiment` as in the run that it is of"):
+        Tally.of(Tally(size=4, processed=1).state(), 4, has_feelings=True)
+
+
 def test_a_client_that_has_missed_events_goes_on_by_a_state() -> None:
     limits = Settings(behind_events=0, behind_bytes=0, drain_s=0)
     with TestClient(Dataset, settings=limits) as client:

@@ -85,7 +85,8 @@ class Dataset(streamapp.App):
     @streamapp.endpoint("/process_file", timeout_s=6 * 3600)
     def process_file(self, input: FileInput) -> Iterator[Event]:
         """Process a file record by record; what is wrong with one is told, and the rest goes on."""
-        tally = Tally.of(input.state, input.file.size) if input.state else Tally(size=input.file.size)
+        size = input.file.size
+        tally = Tally.of(input.state, size, has_feelings=input.sentiment) if input.state else Tally(size=size)
         with input.file.open() as file:
             asked = None if input.format == "auto" else input.format
             format = format_of(file, input.file.file_name or "", input.file.content_type, asked)

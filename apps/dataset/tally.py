@@ -120,11 +120,13 @@ class Tally(BaseModel):
         return pybase64.b64encode_as_string(zlib.compress(self.model_dump_json().encode()))
 
     @classmethod
-    def of(cls, state: str, size: int) -> "Tally":
+    def of(cls, state: str, size: int, *, has_feelings: bool = False) -> "Tally":
         """Return what a state of this file says.
 
+        Args:
+            has_feelings: it is asked how records feel.
         Raises:
-            InvalidInput: it is none, or another file's.
+            InvalidInput: it is none, another file's, or that of a run in which something else was asked.
         """
         try:
             packed = pybase64.b64decode(state, validate=True)
@@ -140,4 +142,6 @@ class Tally(BaseModel):
             raise InvalidInput(
                 f"state: it is of a file of {tally.size} bytes, and this one has {size}; send the same file"
             )
+        if sum(tally.feelings.values()) != (tally.processed if has_feelings else 0):
+            raise InvalidInput("state: expected `sentiment` as in the run that it is of; its counts would be of a part")
         return tally
