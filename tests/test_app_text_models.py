@@ -21,6 +21,7 @@ from streamapp.jobs.stream import Stream, enter_stream
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
 from apps.text.chunks import cut_by_length
+from apps.text.extract import sentences
 from apps.text.models import Abstractive, Entities, Models, Sentiment, _words, load
 
 TEXT = "Mary went to Paris with Dr. Smith. She liked it there! 🎉 "
@@ -70,6 +71,12 @@ def test_a_paragraph_ends_before_its_next_sentence() -> None:
 
 def test_chinese_is_cut_behind_its_full_stop() -> None:
     assert [chunk.text for chunk in cut_by_length("我喜欢这个。真的很好。", 8)] == ["我喜欢这个。", "真的很好。"]
+
+
+@pytest.mark.parametrize("text", ["هل تحب الطعام؟ نعم أحبه كثيرا.", "यह मेरा बड़ा घर है। वह है।"])
+def test_arabic_and_hindi_are_cut_behind_their_own_marks(text: str) -> None:
+    first, second = (chunk.text for chunk in cut_by_length(text, len(text) - 1))
+    assert sentences(text) == [first.rstrip(), second]
 
 
 def test_where_there_is_no_word_s_end_a_sign_stays_whole() -> None:

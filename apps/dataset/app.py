@@ -40,7 +40,9 @@ class ListInput(BaseModel):
     @classmethod
     def _is_small(cls, data: list[str]) -> list[str]:
         if (size := sum(map(len, data))) > _MOST_CHARACTERS:
-            raise ValueError(f"expected {_MOST_CHARACTERS} characters in all, got {size}; send a file to /process_file")
+            raise ValueError(
+                f"expected at most {_MOST_CHARACTERS} characters in all, got {size}; send a file to /process_file"
+            )
         return data
 
 

@@ -12,8 +12,8 @@ _NO_END = "".join(rf"(?<!\b{word})" for word in ("[A-Z]", "Dr", "Mr", "Mrs", "Ms
 # From the best to the worst; each is looked for as far behind as a chunk may end, and not in its first half.
 _BORDERS = (
     re.compile(r"\n\s*\n\s*"),
-    re.compile(
-        rf"(?<![.!?…])(?:{_NO_END}\.|[!?…])[.!?…]*+[\"'”’»)\]]*+\s+"  # from the first mark on: it is looked at once
+    re.compile(  # from the first mark on: it is looked at once
+        rf"(?<![.!?…؟।])(?:{_NO_END}\.|[!?…؟।])[.!?…؟।]*+[\"'”’»)\]]*+\s+"
         r"|[。！？]+[」』”’）]*\s*|\n\s*"
     ),
 )

@@ -15,12 +15,13 @@ from pathlib import Path
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 END = re.compile(
-    r"(?P<mark>[.!?…]+[\"'”’)\]]*)(?=\s|$)"
+    r"(?P<mark>[.!?…؟।]+[\"'”’)\]]*)(?=\s|$)"
     r"|(?P<wide>[。！？]+[」』”]*)"
     r"|(?P<emoji>[\u2600-\u27bf\U0001f300-\U0001faff][\ufe0f\u200d\u2600-\u27bf\U0001f300-\U0001faff]*)(?=\s+[A-Z\"“]|$)"
     r"|(?P<gap>\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)])\s))"
 )
-"""Where a sentence may end: at marks before a space, at those of Chinese and Japanese, at emoji, at empty lines."""
+"""Where a sentence may end: at marks before a space, Arabic's and Hindi's too, at those of Chinese and Japanese, at
+emoji, at empty lines."""
 ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof rev gen sen rep gov capt lt col sgt st mt ft no nos vol vols ed eds pp p fig figs eq sec ch art "
     "vs cf al e.g i.e eg ie approx est dept univ jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu "
