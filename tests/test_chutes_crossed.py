@@ -44,6 +44,18 @@ async def patient(self: Any, websocket: WebSocket) -> None:
     await websocket.send_text(await websocket.receive_text())
 
 
+@chute.websocket("/shared")
+async def shared(self: Any, websocket: WebSocket) -> None:
+    """Have two tasks read one socket."""
+    await websocket.accept()
+
+    async def reads() -> None:
+        while True:
+            heard.append(await websocket.receive_text())
+
+    await asyncio.gather(reads(), reads())
+
+
 @chute.websocket("/failing")
 async def failing(self: Any, websocket: WebSocket) -> None:
     await websocket.accept()
@@ -88,6 +100,15 @@ def test_a_message_that_nobody_waited_for_any_more_comes_next(client: TestClient
         assert socket.receive_text() == "waits"
         socket.send_text("kept")
         assert socket.receive_text() == "kept"
+
+
+def test_of_two_who_read_each_gets_messages_of_its_own(client: TestClient) -> None:
+    heard.clear()
+    with client.websocket_connect("/shared") as socket:
+        for n in range(20):
+            socket.send_text(str(n))
+        until(lambda: len(heard) >= 20)
+    assert sorted(heard) == sorted(map(str, range(20)))
 
 
 def test_code_that_fails_closes_the_socket(client: TestClient) -> None:

@@ -7,7 +7,9 @@ import logging
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 
+import anyio
 import pytest
 from tests.waiting import WAIT_S, until
 
@@ -212,6 +214,62 @@ async def test_one_that_lives_is_not(home: Home, advance: Callable[[float], None
     home.loop.call_soon_threadsafe(go_on.set)
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_its_cleanup_may_wait_and_is_waited_for_however_often_its_reader_is_cancelled(home: Home) -> None:
+    """Starlette's streams are cancelled by anyio, at each step of the loop."""
+    took, begun, released, told = asyncio.Event(), asyncio.Event(), asyncio.Event(), list[str]()
+    here = asyncio.get_running_loop()
+
+    async def with_cleanup() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            here.call_soon_threadsafe(begun.set)
+            await released.wait()
+            told.append("cleaned")
+
+    async def read() -> None:
+        items = Items(home.loop, with_cleanup())
+        try:
+            await anext(items)
+            took.set()
+            await anyio.sleep_forever()
+        finally:
+            await items.aclose()
+            told.append("read")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await took.wait()
+        group.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await begun.wait()
+        home.loop.call_soon_threadsafe(released.set)
+    assert told == ["cleaned", "read"]
+
+
+async def test_one_that_yields_although_it_is_cancelled_is_closed(home: Home) -> None:
+    begun, told = asyncio.Event(), list[str]()
+    here = asyncio.get_running_loop()
+
+    async def stubborn() -> AsyncIterator[int]:
+        try:
+            while True:
+                with suppress(asyncio.CancelledError):
+                    here.call_soon_threadsafe(begun.set)
+                    await asyncio.sleep(WAIT_S)
+                yield 1
+        finally:
+            told.append("closed")
+
+    items = Items(home.loop, stubborn())
+    first = asyncio.ensure_future(items.first())
+    await begun.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert told == ["closed"]
 
 
 async def test_one_that_is_let_go_of_is_closed(home: Home) -> None:

@@ -17,18 +17,23 @@ from .home import Crossing, run_on
 
 
 class _Receiving:
-    """Receive on the loop that makes this; called on another one. A `Receive`."""
+    """Receive on the loop that makes this; called on another one. Of several who wait each gets messages of its own.
+
+    A `Receive`.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._loop = asyncio.get_running_loop()
         self._coming: Crossing | None = None
+        self._turn = asyncio.Lock()
 
     async def __call__(self) -> Message:
-        if self._coming is None:
-            self._coming = Crossing(self._loop, self._next())
-        value, error = await asyncio.shield(self._coming.came)
-        self._coming = None
+        async with self._turn:
+            if self._coming is None:
+                self._coming = Crossing(self._loop, self._next())
+            value, error = await asyncio.shield(self._coming.came)
+            self._coming = None
         if error is not None:
             raise error
         message: Message = value

@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
+import anyio
+
 from ..errors import Cancelled, StreamAppError
 from ..process.forks import looping_here
 from ..process.logs import logger
@@ -46,6 +48,7 @@ class Crossing:
         self._here, self._there = asyncio.get_running_loop(), loop
         self._coroutine = coroutine
         self._task: asyncio.Task[Outcome] | None = None
+        self._is_cancelled = False
         self.came: asyncio.Future[Outcome] = self._here.create_future()
         try:
             loop.call_soon_threadsafe(self._begin)
@@ -54,7 +57,10 @@ class Crossing:
             raise StreamAppError("the chute has ended, and runs nothing more") from None
 
     def cancel(self) -> None:
-        """Cancel the coroutine where it runs; without effect on one that has ended."""
+        """Cancel the coroutine where it runs, once: its cleanup may wait. Without effect on one that has ended."""
+        if self._is_cancelled:
+            return
+        self._is_cancelled = True
         with suppress(RuntimeError):  # the loop is closed
             self._there.call_soon_threadsafe(self._stop)
 
@@ -113,9 +119,13 @@ async def _came_of(crossing: Crossing, watch: Callable[[], asyncio.TimerHandle] 
 
 
 async def _stop(crossing: Crossing) -> None:
-    """Cancel what has crossed, and wait until it has returned; what its cleanup raises is nobody's, so it is logged."""
+    """Cancel what has crossed, and wait until it has returned; what its cleanup raises is nobody's, so it is logged.
+
+    Starlette's streams are cancelled by anyio, which does so at each step of the loop: its shield is for that.
+    """
     crossing.cancel()
-    _, error = await asyncio.shield(crossing.came)
+    with anyio.CancelScope(shield=True):
+        _, error = await asyncio.shield(crossing.came)
     if error is not None and not isinstance(error, asyncio.CancelledError | Cancelled):
         logger.error("code of a chute was cancelled, and failed at its end", exc_info=error)
 
@@ -133,9 +143,16 @@ class _Valve:
         self._wanted: asyncio.Future[None] | None = None
 
     async def go_through(self, items: AsyncIterator[Any]) -> None:
-        """Give each item, and wait until another is wanted: code behind a `yield` runs when its item was taken."""
+        """Give each item, and wait until another is wanted: code behind a `yield` runs when its item was taken.
+
+        A cancelled iterator that yields all the same, having caught that, is closed.
+        """
+        task = asyncio.current_task()
+        assert task is not None
         try:
             async for item in items:
+                if task.cancelling():
+                    break
                 self._wanted = self._there.create_future()
                 self._here.call_soon_threadsafe(self.give, item)
                 await self._wanted
