@@ -6,15 +6,17 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import PIL.Image
 import pytest
 from fastapi.responses import JSONResponse, StreamingResponse
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.testclient import TestClient
-from tests.served import finished, names, serving, shape, submit
+from tests.served import PICTURE, data, finished, names, serving, shape, submit
 from tests.waiting import until
 
+import streamapp
 from streamapp.chutes import Chute
 from streamapp.chutes.answers import Framing, is_framed, typed
 
@@ -90,6 +92,20 @@ def values_def(self, fails: bool = False, n: int = 2):  # type: ignore[no-untype
         raise ValueError("within")
 
 
+@chute.cord(public_api_path="/nothing-first", stream=True)
+async def nothing_first(self):  # type: ignore[no-untyped-def]
+    yield streamapp.Pause.lasting(0)
+    yield None
+    yield {"n": 1}
+
+
+@chute.cord(public_api_path="/nothing-first-def", stream=True)
+def nothing_first_def(self):  # type: ignore[no-untyped-def]
+    yield streamapp.Pause.lasting(0)
+    yield None
+    yield {"n": streamapp.current_stream().job_id != ""}
+
+
 @chute.cord(public_api_path="/framed-fails", stream=True)
 async def framed_fails(self):  # type: ignore[no-untyped-def]
     yield "data: 1\n\n"
@@ -161,6 +177,28 @@ def test_values_are_events_and_what_is_framed_already_stays(client: TestClient) 
     answer = client.post("/values", json={})
     assert (answer.headers["content-type"], answer.text) == (SSE, 'event: output\ndata: {"n":1}\n\ndata: framed\n\n')
     assert names(client.post("/values-def", json={}).text) == ["output", "output"]
+
+
+def test_a_pause_is_no_item_and_null_is_one(client: TestClient) -> None:
+    assert data(client.post("/nothing-first", json={}).text) == [None, {"n": 1}]
+
+
+def test_a_def_cords_items_are_made_in_the_context_of_its_job(client: TestClient) -> None:
+    assert data(client.post("/nothing-first-def", json={}).text) == [None, {"n": True}]
+
+
+async def test_the_loop_compresses_no_picture() -> None:
+    threads: list[str] = []
+
+    class Noted(PIL.Image.Image):
+        def save(self, *arguments: Any, **options: Any) -> None:
+            threads.append(threading.current_thread().name)
+            super().save(*arguments, **options)
+
+    picture = PICTURE.copy()
+    picture.__class__ = Noted
+    assert b"data:image/png" in await Framing(None, {}).on_loop(picture)
+    assert [name.partition("-")[0] for name in threads] == ["encoder"]
 
 
 def test_they_are_lines_for_who_asks_for_lines(client: TestClient) -> None:

@@ -9,10 +9,11 @@ Of a `Response` the headers that are the connection's, and those that would open
 (`Access-Control-*`, which is what STREAMAPP_CORS_ORIGINS says), are left out.
 """
 
+import contextvars
 import re
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
@@ -22,14 +23,20 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import describe
 from ..http.call import accepted
-from ..jobs.events import encode, to_event
+from ..jobs.events import Event, encode, to_event, to_event_at_once
+from ..jobs.pause import Pause
+from ..jobs.stream import current_stream
+from ..media import Publisher, publisher_here
 from ..process.logs import logger
+from ..process.threads import in_encoder
+from ..workers.results import close_now
 from .home import Home, Items
 
 SSE = "text/event-stream"
 LINES = "application/x-ndjson"
 _FRAMED = re.compile(r"\ufeff?(?:(?:data|event|id|retry):|:[^\n]*\n\n)")
 _OWN_HEADERS = re.compile(rb"connection|keep-alive|transfer-encoding|access-control-.*", re.I)
+_NONE = object()  # in the place of a first item
 _NO_BUFFER = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -45,9 +52,10 @@ class Framing:
     Args:
         declared: the cord's content type.
         first: the first item, which decides where that says nothing.
+        publisher: the job's, which keeps its files.
     """
 
-    def __init__(self, declared: str | None, first: Any) -> None:
+    def __init__(self, declared: str | None, first: Any, publisher: Publisher | None = None) -> None:
         is_text = isinstance(first, str | bytes)
         self._is_raw = is_text and (declared != SSE or is_framed(first))
         if declared not in (None, SSE):
@@ -57,6 +65,7 @@ class Framing:
         else:
             self.media_type = "text/plain" if isinstance(first, str) else "application/octet-stream"
         self._request: Scope | None = None
+        self._publisher = publisher
 
     def use(self, scope: Scope) -> None:
         """Frame values as lines where a request prefers that; what none waits for has its job to tell of a failure."""
@@ -66,9 +75,24 @@ class Framing:
             self.media_type = LINES
 
     def __call__(self, item: Any) -> bytes:
+        """Frame an item; blocks for as long as its media take to encode."""
+        raw = self._as_it_is(item)
+        return self._told(to_event(item, self._publisher)) if raw is None else raw
+
+    async def on_loop(self, item: Any) -> bytes:
+        """Do the same; the loop does not wait while it is encoded."""
+        raw = self._as_it_is(item)
+        if raw is not None:
+            return raw
+        event = to_event_at_once(item, self._publisher)
+        return self._told(await in_encoder(to_event, item, self._publisher) if event is None else event)
+
+    def _as_it_is(self, item: Any) -> bytes | None:
         if isinstance(item, str | bytes) and (self._is_raw or is_framed(item)):
             return item.encode() if isinstance(item, str) else item
-        event = to_event(item)
+        return None
+
+    def _told(self, event: Event) -> bytes:
         if self.media_type == SSE:
             return b"event: %b\ndata: %b\n\n" % (event.name.encode(), event.data)
         return event.data + b"\n"
@@ -102,14 +126,14 @@ class RawStream(StreamingResponse):
 
 async def stream_of(items: Items, declared: str | None) -> Response:
     """Return the answer that goes through the items of an async iterator; the first is waited for."""
-    framing = Framing(declared, await items.first())
+    framing = Framing(declared, await items.first(), publisher_here())
     return RawStream(framing, _framed(items, framing))
 
 
 async def _framed(items: Items, framing: Framing) -> AsyncIterator[bytes]:
     try:
         async for item in items:
-            yield framing(item)
+            yield await framing.on_loop(item)
     except Exception as error:
         if told := framing.failure(error):
             yield told
@@ -119,15 +143,39 @@ async def _framed(items: Items, framing: Framing) -> AsyncIterator[bytes]:
 
 
 def stream_of_sync(items: Iterator[Any], declared: str | None) -> Response:
-    """Do the same with an iterator that blocks, in the thread that runs it."""
-    first = next(items, None)
-    framing = Framing(declared, first)
-    return RawStream(framing, _framed_sync(first, items, framing))
+    """Do the same with an iterator that blocks, in the thread that runs it.
+
+    Divergence: behind the first one its items are made in threads of Starlette's, as those of any `StreamingResponse`.
+    """
+    items = _Stepping(items)
+    first = next(items, _NONE)
+    framing = Framing(declared, None if first is _NONE else first, publisher_here())
+    return RawStream(framing, _framed_sync(_again(first, items), framing))
 
 
-def _framed_sync(first: Any, items: Iterator[Any], framing: Framing) -> Iterator[bytes]:
+class _Stepping:
+    """Go through an iterator, and wait where it pauses; in whichever thread, in the context of the job that made it."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self._stream = current_stream()
+        self._context = contextvars.copy_context()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        while isinstance(item := self._context.run(next, self._items), Pause):
+            self._stream.pause(item.for_s)
+        return item
+
+    def close(self) -> None:
+        self._context.run(close_now, self._items)
+
+
+def _framed_sync(items: Iterator[Any], framing: Framing) -> Iterator[bytes]:
     try:
-        for item in _again(first, items):
+        for item in items:
             yield framing(item)
     except Exception as error:
         if told := framing.failure(error):
@@ -138,13 +186,11 @@ def _framed_sync(first: Any, items: Iterator[Any], framing: Framing) -> Iterator
 def _again(first: Any, items: Iterator[Any]) -> Iterator[Any]:
     """Go through an iterator whose first item was taken; close it in the end."""
     try:
-        if first is not None:
+        if first is not _NONE:
             yield first
         yield from items
     finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
+        close_now(items)
 
 
 async def passed_on(response: Response, home: Home) -> Response:
@@ -173,9 +219,9 @@ async def _first_piece(response: Response, home: Home) -> Any:
         return None
     iterator = _blocking(body)
     if iterator is not None:
-        first = await run_in_threadpool(next, iterator, None)
+        first = await run_in_threadpool(next, iterator, _NONE)
         response.body_iterator = iterate_in_threadpool(_again(first, iterator))  # type: ignore[attr-defined]
-        return first
+        return None if first is _NONE else first
     items = Items(home.loop, body)
     response.body_iterator = items  # type: ignore[attr-defined]
     return await items.first()

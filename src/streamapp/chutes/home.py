@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self
 import anyio
 
 from ..errors import Cancelled, StreamAppError
+from ..jobs.pause import Pause
 from ..process.forks import looping_here
 from ..process.logs import logger
 from ..workers.results import close
@@ -143,7 +144,8 @@ class _Valve:
         self._wanted: asyncio.Future[None] | None = None
 
     async def go_through(self, items: AsyncIterator[Any]) -> None:
-        """Give each item, and wait until another is wanted: code behind a `yield` runs when its item was taken.
+        """Give each item, and wait until another is wanted: code behind a `yield` runs when its item was taken. A
+        `Pause` is none.
 
         A cancelled iterator that yields all the same, having caught that, is closed.
         """
@@ -153,6 +155,9 @@ class _Valve:
             async for item in items:
                 if task.cancelling():
                     break
+                if isinstance(item, Pause):
+                    await asyncio.sleep(item.for_s)
+                    continue
                 self._wanted = self._there.create_future()
                 self._here.call_soon_threadsafe(self.give, item)
                 await self._wanted
