@@ -397,6 +397,33 @@ def test_a_cancelled_job_cancels_its_code_on_the_chutes_loop(caplog: pytest.LogC
     assert "of the cleanup" in caplog.text
 
 
+def test_a_cleanup_may_wait_where_code_meets_the_end_of_its_job_by_itself() -> None:
+    blocked, go_on, told = threading.Event(), queue.SimpleQueue[None](), queue.SimpleQueue[str]()
+    own = Chute(name="cleaning")
+
+    @own.cord(public_api_path="/stream")
+    async def stream(self: Any) -> AsyncIterator[dict[str, int]]:
+        try:
+            yield {"n": 1}
+            blocked.set()
+            go_on.get(timeout=WAIT_S)
+            yield {"n": 2}
+        finally:
+            try:
+                await asyncio.sleep(0.01)
+                told.put("cleaned")
+            except BaseException as error:
+                told.put(repr(error))
+
+    with serving(own) as served:
+        job_id = submit(served)
+        assert blocked.wait(WAIT_S)
+        served.post(f"/jobs/{job_id}/cancel")
+        served.get("/health")  # its task has been cancelled
+        go_on.put(None)
+        assert told.get(timeout=WAIT_S) == "cleaned"
+
+
 def test_code_that_blocks_the_loop_long_behind_the_end_of_its_job_ends_the_process(
     advance: Callable[[float], None], caplog: pytest.LogCaptureFixture
 ) -> None:

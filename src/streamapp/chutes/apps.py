@@ -38,7 +38,7 @@ from ..endpoint import (
     runs_on_loop,
     with_annotation,
 )
-from ..errors import DefinitionError, WorkerStuck
+from ..errors import Cancelled, DefinitionError, WorkerStuck
 from ..jobs.pause import Pause
 from ..jobs.stream import OwnLoopStream, Stream, current_stream, enter_stream
 from ..process.logs import logger
@@ -50,6 +50,7 @@ from .crossed import crossed
 from .home import Home, Items
 
 _STREAM = "streamapp_stream"  # the parameter of a method that gets its job's stream
+_CANCEL_S = 1.0  # for what a job's end cancels to hear of it
 _END_S = 3.0  # for the thread to end; `teardown` has ten seconds
 _JSON = {"application/json", LINES, "application/jsonl"}
 _TEXT = "text/plain"
@@ -384,6 +385,9 @@ class _Run:
                 rest = asyncio.sleep(item.for_s) if pauses else stream.begin_aemit(self._value(item))
                 if rest is not None:
                     await rest
+        except Cancelled:  # the job's end is about to cancel this task as well: not in the midst of its cleanup
+            await asyncio.sleep(_CANCEL_S)
+            raise
         finally:
             await close(items)
 
