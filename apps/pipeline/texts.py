@@ -12,10 +12,10 @@ from streamapp.loading import load_module
 if TYPE_CHECKING:
     from apps.text.checkpoints import load_checkpoint as load_checkpoint
     from apps.text.chunks import cut_by_length as cut_by_length
+    from apps.text.models import Heard as Heard
     from apps.text.models import Models as Models
     from apps.text.models import load as load
     from apps.text.turns import by_turns as by_turns
-    from apps.text.turns import rest as rest
 else:
     _checkpoints, _chunks, _models, _turns = (
         load_module(str(Path(__file__).parent.parent / "text" / f"{name}.py"))
@@ -23,5 +23,5 @@ else:
     )
     load_checkpoint = _checkpoints.load_checkpoint
     cut_by_length = _chunks.cut_by_length
-    Models, load = _models.Models, _models.load
-    by_turns, rest = _turns.by_turns, _turns.rest
+    Heard, Models, load = _models.Heard, _models.Models, _models.load
+    by_turns = _turns.by_turns

@@ -1,14 +1,11 @@
 """Translate by a model of transformers', piece by piece: one that failed at the seventh goes on with the seventh."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, StoppingCriteria
+from transformers import AutoModelForSeq2SeqLM
 
-import streamapp
-
-from .texts import cut_by_length, load_checkpoint, rest
+from .texts import Heard, cut_by_length, load_checkpoint
 
 SETTING = "STREAMAPP_PIPELINE_TRANSLATION"
 _PIECE = 240  # characters, a sentence or two: what Marian's models were trained on
@@ -57,19 +54,10 @@ class Translator:
         ).to(self._model.device)
         ids = {name: given[name] for name in ("input_ids", "attention_mask")}
         with torch.inference_mode():
-            made = self._model.generate(**ids, max_length=self._most_tokens, stopping_criteria=[_Heard()])
+            made = self._model.generate(**ids, max_length=self._most_tokens, stopping_criteria=[Heard()])
         translated = str(self._tokenizer.decode(made[0], skip_special_tokens=True)).strip()
         start = piece.index(said)
         return piece[:start] + translated + piece[start + len(said) :]
-
-
-class _Heard(StoppingCriteria):  # type: ignore[misc]  # transformers is half typed
-    """Let others go on after each token, and hear of the job's end."""
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        rest()
-        streamapp.current_stream().check()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def load(environment: Mapping[str, str]) -> Translator | None:

@@ -234,12 +234,12 @@ class Abstractive:
                 max_length=self._longest,
                 min_length=shortest,
                 do_sample=False,
-                stopping_criteria=[_Heard()],
+                stopping_criteria=[Heard()],
             )
         return str(self._read.tokenizer.decode(made[0], skip_special_tokens=True)).strip()
 
 
-class _Heard(StoppingCriteria):  # type: ignore[misc]  # transformers is half typed
+class Heard(StoppingCriteria):  # type: ignore[misc]  # transformers is half typed
     """Hear of the job's end after each token, and let others go on."""
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
