@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 from apps.text.extract import Extractive, words_of
+from apps.text.models import Entities
 from apps.text.tiny import corpora, opinions, rank
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 TINY = Path(__file__).parent
 Span = tuple[int, int, str]
@@ -114,31 +115,6 @@ def agreed(model: Any, tokenizer: Any, each: Sequence[corpora.Opinion]) -> float
 # --- Names ---------------------------------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
-def names_of(model: Any, tokenizer: Any, text: str) -> list[Span]:
-    """Return the names in a text; a word is what its first token is."""
-    given = tokenizer(text, return_offsets_mapping=True, truncation=True, return_tensors="pt")
-    offsets = given["offset_mapping"][0].tolist()
-    tags = model(input_ids=given["input_ids"]).logits[0].argmax(-1).tolist()
-    found: list[Span] = []
-    is_open, last = False, None
-    for word, (start, end), tag in zip(given.word_ids(), offsets, tags, strict=True):
-        if word is None:
-            continue
-        if word == last:
-            if is_open:
-                found[-1] = (found[-1][0], end, found[-1][2])
-            continue
-        last = word
-        sign, _, kind = model.config.id2label[tag].partition("-")
-        if is_open and sign == "I" and found[-1][2] == kind:
-            found[-1] = (found[-1][0], end, kind)
-        elif kind:
-            found.append((start, end, kind))
-        is_open = bool(kind)
-    return found
-
-
 class Gazetteer:
     """Find the names that were marked in what is learnt, each of the kind that it mostly is: the longest first."""
 
@@ -175,11 +151,10 @@ def scores(said: Sequence[Sequence[Span]], truths: Sequence[Sequence[Span]]) -> 
 
 def measure_entities(folder: Path, data: Path) -> list[Gate]:
     """Measure the names that are found in Universal NER's test split."""
-    model = AutoModelForTokenClassification.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    entities = Entities(str(folder))  # as the app does
     held = corpora.uner(data, "test")
     truths = [each.marks for each in held]
-    said = [names_of(model, tokenizer, each.text) for each in held]
+    said = [[(name["start"], name["end"], name["label"]) for name in entities.of(each.text)] for each in held]
     gazetteer = Gazetteer(corpora.names(data))
     listed = [gazetteer.names_of(each) for each in held]
     precision, recall, f1 = scores(said, truths)

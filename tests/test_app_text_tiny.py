@@ -4,19 +4,17 @@ import json
 import random
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # `apps` is no part of the package
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
-from apps.text.extract import LONGEST, Extractive, sentences  # noqa: E402
-from apps.text.tiny import corpora, evaluate, opinions, rank, train  # noqa: E402
+from apps.text.extract import LONGEST, Extractive, sentences
+from apps.text.models import Entities, Sentiment
+from apps.text.tiny import corpora, evaluate, opinions, rank, train
 
-TINY = ROOT / "apps" / "text" / "tiny"
+TINY = Path(evaluate.__file__).parent
 NEWS = (
     "Yesterday was a long day. The city of Bern opened a new bridge over the river Aare on Monday, which cars, bikes "
     "and trams will share. It rained a little. The bridge cost 40 million francs, and the city paid for half of it. "
@@ -38,15 +36,13 @@ def test_a_card_says_what_was_measured_and_every_gate_is_met(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def feels() -> tuple[Any, Any]:
-    model = AutoModelForSequenceClassification.from_pretrained(TINY / "sentiment", dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(TINY / "sentiment")
+def sentiment() -> Sentiment:
+    return Sentiment(str(TINY / "sentiment"))
 
 
 @pytest.fixture(scope="module")
-def finds() -> tuple[Any, Any]:
-    model = AutoModelForTokenClassification.from_pretrained(TINY / "entities", dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(TINY / "entities")
+def entities() -> Entities:
+    return Entities(str(TINY / "entities"))
 
 
 def test_the_folders_stay_within_6_megabytes() -> None:
@@ -54,13 +50,7 @@ def test_the_folders_stay_within_6_megabytes() -> None:
     assert sum(file.stat().st_size for file in kept) <= 6_000_000
 
 
-# --- Sentiment -----------------------------------------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def label_of(feels: tuple[Any, Any], text: str) -> str:
-    model, tokenizer = feels
-    return str(model.config.id2label[int(model(**tokenizer(text, return_tensors="pt")).logits[0].argmax())])
+# Sentiment
 
 
 @pytest.mark.parametrize(
@@ -77,8 +67,8 @@ def label_of(feels: tuple[Any, Any], text: str) -> str:
         ("The phone has a 5 inch screen.", "NEUTRAL"),
     ],
 )
-def test_the_sentiment_of_a_plain_sentence_is_known(feels: tuple[Any, Any], text: str, label: str) -> None:
-    assert label_of(feels, text) == label
+def test_the_sentiment_of_a_plain_sentence_is_known(sentiment: Sentiment, text: str, label: str) -> None:
+    assert sentiment.of(text)["label"] == label
 
 
 def test_what_is_made_up_keeps_to_its_half() -> None:
@@ -94,11 +84,12 @@ def test_a_denied_quality_is_its_contrary() -> None:
         assert label == ("NEGATIVE" if any(f" {word}" in text for word in opinions.GOOD) else "POSITIVE")
 
 
-def test_the_labels_are_those_of_the_documented_model(feels: tuple[Any, Any]) -> None:
-    assert feels[0].config.id2label == {0: "NEGATIVE", 1: "NEUTRAL", 2: "POSITIVE"}
+def test_the_labels_are_those_of_the_documented_model() -> None:
+    labels = AutoConfig.from_pretrained(TINY / "sentiment").id2label
+    assert labels == {0: "NEGATIVE", 1: "NEUTRAL", 2: "POSITIVE"}
 
 
-# --- Names ---------------------------------------------------------------------------------------------------------
+# Names
 
 
 @pytest.mark.parametrize(
@@ -109,14 +100,15 @@ def test_the_labels_are_those_of_the_documented_model(feels: tuple[Any, Any]) ->
         ("It was a nice day and nothing happened.", []),
     ],
 )
-def test_plain_names_are_found(finds: tuple[Any, Any], text: str, found: list[tuple[str, str]]) -> None:
-    assert [(text[start:end], kind) for start, end, kind in evaluate.names_of(*finds, text)] == found
+def test_plain_names_are_found(entities: Entities, text: str, found: list[tuple[str, str]]) -> None:
+    assert [(text[entity["start"] : entity["end"]], entity["label"]) for entity in entities.of(text)] == found
 
 
-def test_each_token_is_labelled_by_the_name_that_it_lies_in(finds: tuple[Any, Any]) -> None:
+def test_each_token_is_labelled_by_the_name_that_it_lies_in() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(TINY / "entities")
     text = "In New York."
-    ids, labels = train.label_pieces(finds[1], corpora.Marked(text, ((3, 11, "LOC"),)), train.tag_of, 0)
-    named = {finds[1].decode([ids[n]]).strip(): train.TAGS[label] for n, label in enumerate(labels) if label >= 0}
+    ids, labels = train.label_pieces(tokenizer, corpora.Marked(text, ((3, 11, "LOC"),)), train.tag_of, 0)
+    named = {tokenizer.decode([ids[n]]).strip(): train.TAGS[label] for n, label in enumerate(labels) if label >= 0}
     assert (named["In"], named["New"], named["York"], named["."]) == ("O", "B-LOC", "I-LOC", "O")
     assert labels[0] == labels[-1] == train.UNREAD
 
@@ -152,7 +144,7 @@ def test_accounts_are_no_names_and_the_end_of_a_sentence_belongs_to_none() -> No
     assert [(each.text[start:end], kind) for start, end, kind in each.marks] == [("London", "LOC")]
 
 
-# --- Sentences -----------------------------------------------------------------------------------------------------
+# Sentences
 
 
 @pytest.mark.parametrize(
@@ -186,7 +178,7 @@ def test_words_without_an_end_are_cut_and_none_is_lost() -> None:
     assert max(len(each.split()) for each in found) == LONGEST
 
 
-# --- Summaries -----------------------------------------------------------------------------------------------------
+# Summaries
 
 
 def test_a_summary_has_the_best_sentences_in_the_text_s_order(extractive: Extractive) -> None:
