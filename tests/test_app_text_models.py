@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.small_models import one_thread  # noqa: F401 - a fixture
-from tests.text_models import save_bert, save_checkpoints, save_roberta, save_t5
+from tests.text_models import save_bert, save_checkpoints, save_gpt2_classifier, save_roberta, save_t5
 
 from streamapp.errors import Cancelled, DefinitionError, EndpointFailed
 from streamapp.jobs.stream import Stream, enter_stream
@@ -117,6 +117,12 @@ def test_texts_are_read_together_as_alone(named: dict[str, str]) -> None:
     assert [feeling["label"] for feeling in together] == [feeling["label"] for feeling in alone]
     both = zip(together, alone, strict=True)
     assert all(one["confidence"] == pytest.approx(other["confidence"], abs=1e-5) for one, other in both)
+
+
+def test_where_nothing_fills_up_shorter_texts_each_is_read_alone(tmp_path: Path) -> None:
+    save_gpt2_classifier(tmp_path)
+    texts = [TEXT, "Paris!", 5 * TEXT]
+    assert list(Sentiment(str(tmp_path), at_once=16).each(texts)) == list(map(Sentiment(str(tmp_path)).of, texts))
 
 
 def test_of_a_long_text_the_end_counts_as_well(models: Models) -> None:

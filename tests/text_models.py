@@ -12,6 +12,7 @@ from transformers import (
     BertForTokenClassification,
     BertTokenizer,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     GPT2Tokenizer,
     RobertaConfig,
@@ -56,6 +57,22 @@ def save_roberta(folder: Path, labels: tuple[str, ...], *, positions: int = 66) 
         parameter.data.normal_(std=0.3)  # else all texts would feel the same
     model.save_pretrained(folder)
     RobertaTokenizer(vocab=_bytes(), merges=[]).save_pretrained(folder)
+
+
+def save_gpt2_classifier(folder: Path) -> None:
+    """Write a classifier that knows of no padding."""
+    config = GPT2Config(
+        vocab_size=len(_bytes()),
+        n_positions=64,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        id2label={0: "negative", 1: "positive"},
+    )
+    GPT2ForSequenceClassification(config).save_pretrained(folder)
+    tokenizer = GPT2Tokenizer(vocab=_bytes(), merges=[], unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(folder)
 
 
 def save_bart(folder: Path, *, positions: int = 160) -> None:
