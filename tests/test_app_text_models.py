@@ -231,6 +231,21 @@ def test_where_words_are_parted_at_blanks_alone_marks_belong_to_none() -> None:
     assert [first for first, _, _ in words] == [0, 1, 2, 3, 4, 9, 10]
 
 
+def test_an_accent_of_its_own_belongs_to_its_word() -> None:
+    text = "Zoe\u0308 fe\u0302te"
+    offsets = [(0, 3), (3, 4), (4, 7), (7, 8), (8, 10)]
+    assert _words(text, range(5), offsets) == [(0, 0, 4), (2, 5, 10)]
+
+
+def test_what_has_no_letter_is_no_name(tmp_path: Path) -> None:
+    save_bert(tmp_path, ("O", "PER"))
+    entities = Entities(str(tmp_path))
+    (window,) = entities._read.windows("Bo !?")
+    row = torch.eye(2)[[0, 1, 0, 1, 1, 0]]
+    assert [each["text"] for each in entities._entities("Bo !?", window, row, [(1, 0, 2), (3, 3, 5)])] == ["Bo !?"]
+    assert entities._entities("Bo !?", window, row, [(3, 3, 5)]) == []
+
+
 # Summaries
 
 

@@ -13,6 +13,7 @@ is heard of between windows, and within a summary's tokens; there others may go 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,6 +196,7 @@ class Entities:
         return [
             Entity(text=text[start:end], label=kind, description=_DESCRIPTIONS.get(kind), start=start, end=end)
             for kind, start, end in spans
+            if _has_letters(text[start:end])
         ]
 
 
@@ -332,7 +334,8 @@ class _Reader:
 def _words(text: str, word_ids: Sequence[int | None], offsets: Sequence[Sequence[int]]) -> _Words:
     """Put the tokens of a window together to words, without the blanks that some tokenizers count to them.
 
-    Some part words at blanks alone: there the marks around a word are words of their own, as others have them.
+    Some part words at blanks alone: there the marks around a word are words of their own, as others have them. Some
+    part them at accents that are signs of their own, which here belong to their word.
     """
     tokens: dict[int, list[tuple[int, int, int]]] = {}
     for n, (word, (start, end)) in enumerate(zip(word_ids, offsets, strict=True)):
@@ -345,12 +348,21 @@ def _words(text: str, word_ids: Sequence[int | None], offsets: Sequence[Sequence
         words += several[:first]
         words.append((several[first][0], several[first][1], several[last][2]))
         words += several[last + 1 :]
-    found = []
+    found: _Words = []
     for n, start, end in words:
         said = text[start:end]
-        if said.strip():
-            found.append((n, start + len(said) - len(said.lstrip()), start + len(said.rstrip())))
+        start, end = start + len(said) - len(said.lstrip()), start + len(said.rstrip())
+        if found and start == found[-1][2] and _goes_on(text, start):
+            n, start, _ = found.pop()
+        if start < end:
+            found.append((n, start, end))
     return found
+
+
+def _goes_on(text: str, at: int) -> bool:
+    """Say whether what begins at a place belongs to the word before: an accent, or a letter behind one."""
+    before, behind = (unicodedata.category(sign)[0] for sign in text[at - 1 : at + 1].ljust(2))
+    return behind == "M" or (before == "M" and behind == "L")
 
 
 def _has_letters(text: str) -> bool:
