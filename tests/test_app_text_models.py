@@ -149,6 +149,14 @@ def test_what_is_no_number_is_no_feeling(named: dict[str, str]) -> None:
         (("LABEL_0", "LABEL_1", "LABEL_2"), {"NEGATIVE": [0], "NEUTRAL": [1], "POSITIVE": [2]}),
         (("POS", "NEU", "NEG"), {"NEGATIVE": [2], "NEUTRAL": [1], "POSITIVE": [0]}),
         (("NEGATIVE", "POSITIVE"), {"NEGATIVE": [0], "NEUTRAL": [], "POSITIVE": [1]}),
+        (
+            ("Very Negative", "Negative", "Neutral", "Positive", "Very Positive"),
+            {"NEGATIVE": [0, 1], "NEUTRAL": [2], "POSITIVE": [3, 4]},
+        ),
+        (
+            ("1 star", "2 stars", "3 stars", "4 stars", "5 stars"),
+            {"NEGATIVE": [0, 1], "NEUTRAL": [2], "POSITIVE": [3, 4]},
+        ),
     ],
 )
 def test_labels_are_known_by_their_names(tmp_path: Path, labels: tuple[str, ...], places: Any) -> None:
@@ -331,9 +339,11 @@ def test_a_model_for_something_else_is_refused(named: dict[str, str]) -> None:
         Abstractive(named["STREAMAPP_TEXT_SENTIMENT"])
 
 
-def test_labels_that_say_nothing_of_feelings_are_refused(tmp_path: Path) -> None:
-    save_roberta(tmp_path, ("cats", "dogs"))
-    with pytest.raises(DefinitionError, match="tells cats, dogs; expected negative, neutral and positive"):
+@pytest.mark.parametrize("labels", [("cats", "dogs"), ("LABEL_0", "LABEL_1"), ("positive",), ("neutral", "positive")])
+def test_labels_that_say_nothing_of_feelings_are_refused(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    save_roberta(tmp_path, labels)
+    told = ", ".join(labels).lower()
+    with pytest.raises(DefinitionError, match=f"tells {told}; expected negative, neutral and positive"):
         Sentiment(str(tmp_path))
 
 

@@ -10,7 +10,8 @@ come with the app, and need no GPU; the documented ones by settings:
         streamapp serve apps/text/app.py
 
 Environment, each a hub id or a folder:
-    STREAMAPP_TEXT_SENTIMENT: a model for sequence classification, whose labels are negative, neutral and positive.
+    STREAMAPP_TEXT_SENTIMENT: a model for sequence classification, whose labels are negative, neutral and positive, or
+        1 to 5 stars.
     STREAMAPP_TEXT_SUMMARY: one from sequence to sequence; else sentences of the text itself are its summary.
     STREAMAPP_TEXT_ENTITIES: one for token classification.
     STREAMAPP_TEXT_GENERATION: a language model, for `/generate-stream`; else that of `apps/llm`.

@@ -41,6 +41,9 @@ Label = Literal["NEGATIVE", "NEUTRAL", "POSITIVE"]
 
 EMBEDDED = Path(__file__).parent / "tiny"
 LABELS: tuple[Label, ...] = ("NEGATIVE", "NEUTRAL", "POSITIVE")
+_FEELING = re.compile(r"(?:(?:very|slightly|somewhat|extremely|strongly|weakly)[ _-])?(neg|neu|pos).*|([1-5]) stars?")
+_OF_WORDS: dict[str, Label] = {label[:3].lower(): label for label in LABELS}
+_OF_STARS: tuple[Label, ...] = ("NEGATIVE", "NEGATIVE", "NEUTRAL", "POSITIVE", "POSITIVE")
 _LONGEST_SUMMARY, _SHORTEST_SUMMARY = 130, 30  # tokens, as in Chutes' example
 _MOST_TOKENS = 1024  # in a window, also of models that read more: attention's cost grows with the square
 _ON_GPU = 16  # windows in a forward there; one on a CPU, so that each is told as soon as it is read
@@ -122,8 +125,8 @@ class Sentiment:
     """Tell texts that are negative, neutral or positive.
 
     Args:
-        name: a folder or hub id, of a model for sequence classification. Its labels say negative, neutral or positive;
-            where it has three without names, they are in this order.
+        name: a folder or hub id, of a model for sequence classification. Its labels say negative, neutral or positive,
+            or very much so, or are 1 to 5 stars; where it has three without names, they are in this order.
         at_once: windows in a forward, for who has many texts; where None, one on a CPU and 16 on a GPU.
     """
 
@@ -381,11 +384,13 @@ def _places(read: _Reader) -> dict[Label, list[int]]:
     names = {int(place): str(label).lower() for place, label in read.model.config.id2label.items()}
     if sorted(names.values()) == ["label_0", "label_1", "label_2"]:
         return {label: [place] for place, label in enumerate(LABELS)}
-    found: dict[Label, list[int]] = {
-        label: [place for place, name in names.items() if name[:3] == label[:3].lower()] for label in LABELS
-    }
-    if sum(map(len, found.values())) != len(names):
-        raise read.refused(f"tells {', '.join(sorted(names.values()))}; expected negative, neutral and positive")
+    found: dict[Label, list[int]] = {label: [] for label in LABELS}
+    for place, name in names.items():
+        if said := _FEELING.fullmatch(name):
+            found[_OF_STARS[int(said[2]) - 1] if said[2] else _OF_WORDS[said[1]]].append(place)
+    if sum(map(len, found.values())) != len(names) or not (found["NEGATIVE"] and found["POSITIVE"]):
+        told = ", ".join(sorted(names.values()))
+        raise read.refused(f"tells {told}; expected negative, neutral and positive, or 1 to 5 stars")
     return found
 
 
