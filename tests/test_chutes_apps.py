@@ -506,6 +506,29 @@ def test_a_socket_that_is_no_coroutine_function_is_refused() -> None:
         own.__streamapp_app__()
 
 
+def test_a_hook_or_a_socket_of_which_nothing_would_run_is_refused() -> None:
+    async def yields(self: Any) -> AsyncIterator[None]:
+        yield
+
+    async def talks(self: Any, websocket: WebSocket) -> AsyncIterator[None]:
+        yield
+
+    async def alone() -> None: ...
+
+    mistakes = [Chute(name="own") for _ in range(3)]
+    mistakes[0].on_startup()(yields)
+    mistakes[1].on_shutdown()(alone)
+    mistakes[2].websocket("/ws")(talks)
+    for mistaken, message in zip(mistakes, ["it yields", r"write alone\(self\)", "write async def talks"], strict=True):
+        mistaken.cord()(count)
+        with pytest.raises(DefinitionError, match=message):
+            mistaken.__streamapp_app__()
+
+
+async def count(self: Any) -> int:
+    return 1
+
+
 def test_a_mistake_is_told_with_the_words_that_were_written() -> None:
     async def run(self: Any, *words: str) -> None: ...
 

@@ -164,6 +164,9 @@ def app_of(
         raise DefinitionError(
             f'Chute({chute.name!r}) has no cord; write @chute.cord(public_api_path="/stream") above a function'
         )
+    for hooks, decorator in ((startup, "on_startup"), (shutdown, "on_shutdown")):
+        for hook in hooks:
+            _check_hook(hook.function, f"@chute.{decorator}() on {hook.function.__qualname__}")
     told: dict[str, Any] = {
         "__doc__": chute.readme.strip(),
         "__module__": declared[0].function.__module__,
@@ -180,6 +183,15 @@ def app_of(
         told[f"socket_{n}"] = _session(chute, socket)
     words = re.findall(r"[A-Za-z0-9]+", chute.name)
     return type("".join(word.capitalize() for word in words) or "Chute", (ChuteApp,), told, name=chute.name)
+
+
+def _check_hook(function: Callable[..., Any], where: str) -> None:
+    if not inspect.signature(function).parameters:
+        raise DefinitionError(f"{where}: the first argument is the chute; write {function.__name__}(self)")
+    if _is_generator(function):
+        raise DefinitionError(
+            f"{where}: it yields, so nothing of it would run; write what is to run at the end in @chute.on_shutdown()"
+        )
 
 
 # Methods
@@ -215,7 +227,8 @@ def _session(chute: Any, socket: Socket) -> Callable[..., Any]:
     parameters, returns = _signature(layers, where)
     if parameters and parameters[0].annotation is Any:
         parameters[0] = parameters[0].replace(annotation=WebSocket)
-    if not runs_on_loop(layers, returns) or not any(each.annotation is WebSocket for each in parameters):
+    is_coroutine = runs_on_loop(layers, returns) and not _is_generator(socket.function)
+    if not is_coroutine or not any(each.annotation is WebSocket for each in parameters):
         raise DefinitionError(f"{where}: write async def {socket.function.__name__}(self, websocket: WebSocket)")
 
     async def session(app: ChuteApp, given: dict[str, Any]) -> None:
