@@ -9,12 +9,13 @@ from typing import Any
 import PIL.Image
 import pytest
 from starlette.testclient import TestClient
+from tests.emitting import STOPPED, channel_with
 from tests.served import names
 from tests.waiting import WAIT_S
 
 from streamapp.errors import Cancelled, EndIgnored, ErrorReport, InputsEnded, StreamAppError
 from streamapp.jobs.channel import Channel
-from streamapp.jobs.events import Output
+from streamapp.jobs.events import Output, to_event
 from streamapp.jobs.inbox import Inbox
 from streamapp.jobs.stream import (
     Inputs,
@@ -26,6 +27,7 @@ from streamapp.jobs.stream import (
     current_stream,
     enter_stream,
 )
+from streamapp.process.threads import _MOST, in_encoder
 from streamapp.settings import Settings
 
 
@@ -120,6 +122,26 @@ async def test_code_on_a_loop_of_its_own_emits_there(monkeypatch: pytest.MonkeyP
 
     assert await asyncio.to_thread(asyncio.run, emits()) == [True, False, True]
     assert [event.name for event in channel.events()] == ["output"] * 3
+
+
+async def test_those_who_wait_for_readers_there_keep_no_encoder_from_others() -> None:
+    channels = [channel_with(ahead_events=1, send_timeout_s=3) for _ in range(_MOST + 1)]
+    for channel in channels:
+        channel.subscribe(is_owner=True)
+        await asyncio.to_thread(channel.emit, to_event(1))
+
+    async def emits() -> bool:
+        rests = [OwnLoopStream(channel, "1" * 32).begin_aemit({"a": 1}) for channel in channels]
+        waiting = [asyncio.ensure_future(rest) for rest in rests if rest is not None]
+        await asyncio.sleep(0)
+        encoding = asyncio.ensure_future(in_encoder(str, 1))
+        done, _ = await asyncio.wait({encoding, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+        for channel in channels:
+            channel.cancel(STOPPED)
+        await asyncio.wait({encoding, *waiting})
+        return len(waiting) == len(channels) and done == {encoding}
+
+    assert await asyncio.to_thread(asyncio.run, emits())
 
 
 # Sessions

@@ -14,9 +14,9 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 from ..errors import EndIgnored, InputsEnded, NotEncodable, StreamAppError
-from ..process.threads import in_encoder
+from ..process.threads import in_encoder, in_own_thread
 from .channel import Channel
-from .events import Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
+from .events import REPLACEABLE, Event, Log, LogLevel, Output, Preview, Progress, to_event, to_event_at_once
 from .packing import to_packed_event
 
 if TYPE_CHECKING:
@@ -147,17 +147,29 @@ class OwnLoopStream(Stream):
         return cls(stream._channel, stream.job_id)
 
     def begin_aemit(self, payload: Any) -> "Coroutine[Any, Any, None] | None":
-        """Begin `aemit`; a thread does it where the loop would wait, for a reader or for an image to be compressed."""
-        channel = self._channel
-        event = None if channel.is_full else to_event_at_once(payload, channel.publisher)
-        if event is None:
-            return in_encoder(self.emit, payload)
-        channel.emit(event, waits=False)
+        """Begin `aemit`; a thread does what the loop would wait for, a reader or an image to be compressed."""
+        event = to_event_at_once(payload, self._channel.publisher)
+        if event is None or self._waits_with(event):
+            return self._aemit_when_due(payload, event)
+        self._channel.emit(event, waits=False)
         now = time.monotonic()
         if now < self._turn_at:
             return None
         self._turn_at = now + _TURN_S
         return asyncio.sleep(0)
+
+    def _waits_with(self, event: Event) -> bool:
+        return event.kind not in REPLACEABLE and self._channel.is_full
+
+    async def _aemit_when_due(self, payload: Any, event: Event | None) -> None:
+        """Wait for a reader in a thread of its own: those that encode are few, and pictures of others wait for them."""
+        channel = self._channel
+        if event is None:
+            event = await in_encoder(to_event, payload, channel.publisher)
+        if self._waits_with(event):
+            await in_own_thread(f"reader-{self.job_id}", channel.emit, event)
+        else:
+            channel.emit(event, waits=False)
 
 
 class PackingStream(Stream):
