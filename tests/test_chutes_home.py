@@ -168,7 +168,8 @@ async def test_who_is_cancelled_at_the_first_item_closes_the_iterator(home: Home
     assert closed.is_set()
 
 
-async def test_a_loop_that_gives_no_sign_of_life_is_told_of(advance: Callable[[float], None]) -> None:
+@pytest.mark.parametrize("yields", [False, True])
+async def test_a_loop_that_gives_no_sign_of_life_is_told_of(advance: Callable[[float], None], yields: bool) -> None:
     blocked, go_on, stuck = asyncio.Event(), queue.SimpleQueue[None](), asyncio.Event()
     here = asyncio.get_running_loop()
 
@@ -176,9 +177,13 @@ async def test_a_loop_that_gives_no_sign_of_life_is_told_of(advance: Callable[[f
         here.call_soon_threadsafe(blocked.set)
         go_on.get(timeout=WAIT_S)  # which blockbuster lets through
 
+    async def yields_late() -> AsyncIterator[int]:
+        await blocks()
+        yield 1
+
     home = Home("own", stuck_s=30, on_stuck=stuck.set)
     home.start()
-    running = asyncio.create_task(home.run(blocks()))
+    running = asyncio.create_task(home.items(yields_late()).first() if yields else home.run(blocks()))
     await blocked.wait()
     running.cancel()
     for _ in range(2):  # when it looks, and when it has waited for an answer

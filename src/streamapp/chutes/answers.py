@@ -222,7 +222,7 @@ async def _first_piece(response: Response, home: Home) -> Any:
         first = await run_in_threadpool(next, iterator, _NONE)
         response.body_iterator = iterate_in_threadpool(_again(first, iterator))  # type: ignore[attr-defined]
         return None if first is _NONE else first
-    items = Items(home.loop, body)
+    items = home.items(body)
     response.body_iterator = items  # type: ignore[attr-defined]
     return await items.first()
 

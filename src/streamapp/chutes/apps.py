@@ -47,7 +47,7 @@ from ..settings import current_settings
 from ..workers.results import close, close_now, is_iterator
 from .answers import LINES, SSE, passed_on, stream_of, stream_of_sync, typed
 from .crossed import crossed
-from .home import Home, Items
+from .home import Home
 
 _STREAM = "streamapp_stream"  # the parameter of a method that gets its job's stream
 _CANCEL_S = 1.0  # for what a job's end cancels to hear of it
@@ -355,7 +355,7 @@ class _Run:
         """Answer with what an `async` cord returns, or with what it yields as it comes."""
         mine = self._taken(given)
         if inspect.isasyncgenfunction(self._function):
-            return await stream_of(Items(app.home.loop, self._items(mine)), self._content_type)
+            return await stream_of(app.home.items(self._items(mine)), self._content_type)
         return await self._told(app, await app.home.run(_called(self._function, self._chute, mine)))
 
     def answer_sync(self, app: ChuteApp, given: dict[str, Any]) -> Any:
@@ -373,7 +373,7 @@ class _Run:
         if is_iterator(result):
             result = _stepping(result)
         if hasattr(result, "__aiter__"):
-            return await stream_of(Items(app.home.loop, result), self._content_type)
+            return await stream_of(app.home.items(result), self._content_type)
         return typed(result, self._content_type)
 
     def _taken(self, given: dict[str, Any]) -> dict[str, Any]:

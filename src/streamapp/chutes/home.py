@@ -31,6 +31,9 @@ _ANSWER_S = 5.0  # for a loop to give a sign of life
 _LEFTOVERS_S = 1.0  # that tasks may take to end when the chute has
 
 
+Watch = Callable[[], asyncio.TimerHandle]
+
+
 class Outcome(NamedTuple):
     """Hold what a coroutine has returned, or raised."""
 
@@ -99,17 +102,12 @@ async def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any,
     return await _came_of(Crossing(loop, coroutine))
 
 
-async def _came_of(crossing: Crossing, watch: Callable[[], asyncio.TimerHandle] | None = None) -> Any:
-    """Wait for what has crossed; `watch` begins when it is cancelled, and ends when it has returned."""
+async def _came_of(crossing: Crossing, watch: Watch | None = None) -> Any:
+    """Wait for what has crossed."""
     try:
         value, error = await asyncio.shield(crossing.came)
     except asyncio.CancelledError:
-        timer = None if watch is None else watch()
-        try:
-            await _stop(crossing)
-        finally:
-            if timer is not None:
-                timer.cancel()
+        await _stop(crossing, watch)
         raise
     try:
         if error is not None:
@@ -119,14 +117,22 @@ async def _came_of(crossing: Crossing, watch: Callable[[], asyncio.TimerHandle] 
         del error, crossing  # its traceback holds this frame
 
 
-async def _stop(crossing: Crossing) -> None:
+async def _stop(crossing: Crossing, watch: Watch | None) -> None:
     """Cancel what has crossed, and wait until it has returned; what its cleanup raises is nobody's, so it is logged.
 
     Starlette's streams are cancelled by anyio, which does so at each step of the loop: its shield is for that.
+
+    Args:
+        watch: begins here, and ends when it has returned.
     """
     crossing.cancel()
-    with anyio.CancelScope(shield=True):
-        _, error = await asyncio.shield(crossing.came)
+    timer = None if watch is None else watch()
+    try:
+        with anyio.CancelScope(shield=True):
+            _, error = await asyncio.shield(crossing.came)
+    finally:
+        if timer is not None:
+            timer.cancel()
     if error is not None and not isinstance(error, asyncio.CancelledError | Cancelled):
         logger.error("code of a chute was cancelled, and failed at its end", exc_info=error)
 
@@ -187,9 +193,13 @@ class Items:
     """Go through an iterator that runs on another loop, in one task there: each item is made when it is asked for.
 
     An `AsyncIterator`, which `aclose` closes; one that is let go of closes itself.
+
+    Args:
+        watch: begins when it is closed, and ends when that is done.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, items: AsyncIterator[Any]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, items: AsyncIterator[Any], watch: Watch | None = None) -> None:
+        self._watch = watch
         valve = self._valve = _Valve(loop)
         self._crossing = Crossing(loop, valve.go_through(items))
         self._crossing.came.add_done_callback(lambda came: valve.give(_END))
@@ -236,7 +246,7 @@ class Items:
     async def aclose(self) -> None:
         """Have the iterator closed where it runs, and wait for that."""
         if not self._crossing.came.done():
-            await _stop(self._crossing)
+            await _stop(self._crossing, self._watch)
 
     def __del__(self) -> None:
         crossing: Crossing | None = getattr(self, "_crossing", None)  # None where the chute had ended already
@@ -267,6 +277,10 @@ class Home:
     async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine here; wait for it on another loop."""
         return await _came_of(Crossing(self.loop, coroutine), self._watch)
+
+    def items(self, items: AsyncIterator[Any]) -> Items:
+        """Go through an iterator here; called on another loop."""
+        return Items(self.loop, items, self._watch)
 
     def _watch(self) -> asyncio.TimerHandle:
         """Look, if what is cancelled does not return, whether this loop still runs."""
