@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from tests.waiting import WAIT_S, until
 
 from streamapp.chutes.home import Home, Items
 from streamapp.errors import StreamAppError
+from streamapp.jobs.pause import Pause
 
 named = contextvars.ContextVar("named", default="")
 
@@ -117,6 +119,14 @@ async def test_items_come_one_by_one_each_when_it_is_asked_for(home: Home) -> No
     assert numbers.made == [0]
     assert [n async for n in items] == [0, 1, 2]
     assert numbers.closed_in == "chute-own"
+
+
+async def test_a_pause_is_no_item(home: Home) -> None:
+    async def pausing() -> AsyncIterator[Any]:
+        yield Pause.lasting(0)
+        yield 1
+
+    assert await home.items(pausing()).first() == 1
 
 
 async def test_an_iterator_without_items_has_no_first(home: Home) -> None:

@@ -160,7 +160,7 @@ class _Valve:
         try:
             async for item in items:
                 if task.cancelling():
-                    break
+                    return
                 if isinstance(item, Pause):
                     await asyncio.sleep(item.for_s)
                     continue
