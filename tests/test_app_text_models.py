@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of th
 
 from apps.text.checkpoints import load_checkpoint
 from apps.text.chunks import cut_by_length
-from apps.text.extract import sentences
 from apps.text.models import Abstractive, Entities, Models, Sentiment, _words, load
+from apps.text.sentences import sentences
 
 TEXT = "Mary went to Paris with Dr. Smith. She liked it there! 🎉 "
 FAMILY = "👩‍👩‍👧"
@@ -66,6 +66,11 @@ def test_a_title_ends_no_sentence() -> None:
     assert cut_by_length("It was then that Dr. Smith came in.", 24)[0].text == "It was then that Dr. "
     assert cut_by_length("It was he. We saw Dr. Smith come in.", 24)[0].text == "It was he. We saw Dr. "
     assert cut_by_length("It is what we saw. Dr. Smith comes.", 24)[0].text == "It is what we saw. "
+
+
+def test_a_chunk_ends_neither_at_an_abbreviation_nor_within_a_number() -> None:
+    assert cut_by_length("Here. We like fruit, e.g. apples.", 28)[0].text == "Here. We like fruit, e.g. "
+    assert cut_by_length("It is so. It costs 3.50 euros", 21)[0].text == "It is so. It costs "
 
 
 def test_a_paragraph_ends_before_its_next_sentence() -> None:

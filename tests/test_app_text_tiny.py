@@ -10,8 +10,9 @@ from transformers import AutoConfig, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
-from apps.text.extract import LONGEST, Extractive, sentences
+from apps.text.extract import Extractive
 from apps.text.models import Entities, Sentiment
+from apps.text.sentences import LONGEST, sentences
 from apps.text.tiny import corpora, evaluate, opinions, rank, train
 
 TINY = Path(evaluate.__file__).parent
@@ -156,6 +157,10 @@ def test_accounts_are_no_names_and_the_end_of_a_sentence_belongs_to_none() -> No
         ),
         ("It cost 3.50 euros, e.g. for tea. Fine!", ["It cost 3.50 euros, e.g. for tea.", "Fine!"]),
         ("The U.S. Senate met. see fig. 3", ["The U.S. Senate met.", "see fig. 3"]),
+        (
+            "He said no. She enjoyed the sun. It was No. 5 in May.",
+            ["He said no.", "She enjoyed the sun.", "It was No. 5 in May."],
+        ),
         ("Well... it is good. i like it", ["Well... it is good.", "i like it"]),
         ('He said "Stop." Then he left. (It was late.)', ['He said "Stop."', "Then he left.", "(It was late.)"]),
         ("great stuff 😀 The next is bad 😡😡", ["great stuff 😀", "The next is bad 😡😡"]),
@@ -176,6 +181,12 @@ def test_words_without_an_end_are_cut_and_none_is_lost() -> None:
     found = sentences(text)
     assert " ".join(found) == text
     assert max(len(each.split()) for each in found) == LONGEST
+
+
+@pytest.mark.parametrize("sign", ["!", ".", "…", "。", "😀", "\n ", "a."])
+def test_a_text_of_one_sign_takes_no_longer_than_its_length_says(sign: str) -> None:
+    """The square of its length would take an hour."""
+    assert "".join(sentences(sign * 500_000 + "a")).replace(" ", "").startswith(sign.strip())
 
 
 # Summaries

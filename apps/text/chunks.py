@@ -8,15 +8,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-_NO_END = "".join(rf"(?<!\b{word})" for word in ("[A-Z]", "Dr", "Mr", "Mrs", "Ms", "Prof", "St", "vs", "No"))
-# From the best to the worst; each is looked for as far behind as a chunk may end, and not in its first half.
-_BORDERS = (
-    re.compile(r"\n\s*\n\s*"),
-    re.compile(  # from the first mark on: it is looked at once
-        rf"(?<![.!?…؟।])(?:{_NO_END}\.|[!?…؟।])[.!?…؟।]*+[\"'”’»)\]]*+\s+"
-        r"|[。！？]+[」』”’）]*\s*|\n\s*"
-    ),
-)
+from .sentences import ends
+
+_PARAGRAPH = re.compile(r"\n\s*\n\s*")
+_LINE = re.compile(r"\n\s*")
 _BLANKS = re.compile(r"\s+")
 _LONGEST_SIGN = 32  # code points; what goes on is none that anybody reads, and is cut
 _JOINER = "\u200d"  # of the signs that are one emoji together
@@ -51,15 +46,27 @@ def cut_by_length(text: str, size: int) -> list[Chunk]:
 
 
 def _border(text: str, start: int, most: int) -> int:
+    """Return the best place to cut: as far behind as a chunk may end, and no sentence's end in its first half."""
     half = start + (most - start) // 2
-    for border in _BORDERS:
-        ends = [found.end() for found in border.finditer(text, start, most) if found.end() > half]
-        if ends:
-            return ends[-1]
-    ends = [found.end() for found in _BLANKS.finditer(text, start, most) if found.end() > start]
-    if ends and text[start : ends[-1]].strip():
-        return ends[-1]
-    return _between_signs(text, start, most)
+    for behind in (_paragraphs, _sentences):
+        if (end := max(behind(text, start, most), default=0)) > half:
+            return end
+    end = max((found.end() for found in _BLANKS.finditer(text, start, most)), default=start)
+    return end if text[start:end].strip() else _between_signs(text, start, most)
+
+
+def _paragraphs(text: str, start: int, most: int) -> Iterator[int]:
+    """Yield where paragraphs end, with the blanks behind them."""
+    yield from (found.end() for found in _PARAGRAPH.finditer(text, start, most))
+
+
+def _sentences(text: str, start: int, most: int) -> Iterator[int]:
+    """Yield where sentences and lines end, with the blanks behind them, unless these would begin the next chunk."""
+    for end in ends(text, start, most):
+        if end < most or not text[most].isspace():
+            blanks = _BLANKS.match(text, end, most)
+            yield blanks.end() if blanks else end
+    yield from (found.end() for found in _LINE.finditer(text, start, most))
 
 
 def _between_signs(text: str, start: int, most: int) -> int:
