@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 PORT ?= 8000
 
-# `make train-text DATA=folder`, `make evaluate-text DATA=folder`: what has to be in it is said in apps/text/tiny/corpora.py.
+# `make train-text DATA=folder`, `make evaluate-text DATA=folder`: apps/text/tiny/corpora.py says what has to be in it.
 DATA ?= data
 
 # `make gpu` uses neither $(VENV) nor a network: `make gpu PYTHON=python3 OUT=results`, or GPU_FLAGS=--tiny to try it.
@@ -22,8 +22,9 @@ TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-
 TESTED := $(foreach package,fal runpod litellm,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test test-all tested chromium chaos bench bench-quick bench-dataset gpu \
-  gpu-wheels playground editor-page screenshots coverage build train evaluate train-llm evaluate-llm train-text evaluate-text clean
+.PHONY: help install install-runtime demo serve fmt check test test-all tested chromium chaos bench bench-quick \
+  bench-dataset gpu gpu-wheels playground editor-page screenshots coverage build train evaluate train-llm \
+  evaluate-llm train-text evaluate-text clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
