@@ -39,6 +39,7 @@ BY_ITS_READERS = "a producer's, whose run ends when its last reader has left, or
 DONE = "it is done"
 # By module, the source of the wait: why it needs no deadline of its own.
 WITHOUT = {
+    "streamapp/chutes/answers.py": {"in_encoder(to_event, item, self._publisher)": BY_THE_JOB},
     "streamapp/chutes/apps.py": {
         "coroutine": BY_THE_JOB,
         "rest": "the budget of waiting that its job has",
