@@ -150,10 +150,9 @@ class _Valve:
         self._wanted: asyncio.Future[None] | None = None
 
     async def go_through(self, items: AsyncIterator[Any]) -> None:
-        """Give each item, and wait until another is wanted: code behind a `yield` runs when its item was taken. A
-        `Pause` is none.
+        """Give each item, and wait until another is wanted: code behind a `yield` runs when its item was taken.
 
-        A cancelled iterator that yields all the same, having caught that, is closed.
+        A `Pause` is none. A cancelled iterator that yields all the same, having caught that, is closed.
         """
         task = asyncio.current_task()
         assert task is not None
