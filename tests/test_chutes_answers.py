@@ -66,6 +66,11 @@ ANSWERS: dict[str, Callable[[], Response]] = {
     ),
     "early": lambda: StreamingResponse(pieces(error=ValueError("early")), media_type="text/event-stream"),
     "early-of-thread": lambda: StreamingResponse(pieces_of_thread(error=ValueError("early"))),
+    "fails": lambda: StreamingResponse(
+        pieces("data: 1\n\n", error=ValueError("within")), media_type="text/event-stream"
+    ),
+    "fails-of-thread": lambda: StreamingResponse(pieces_of_thread("data: 1\n\n", error=ValueError("within"))),
+    "text-fails": lambda: StreamingResponse(pieces("text", error=ValueError("within")), media_type="text/plain"),
     "json": lambda: JSONResponse({"a": 1}, background=BackgroundTask(told_at_home)),
     "events": lambda: EventSourceResponse(pieces({"event": "token", "data": "1"})),
 }
@@ -210,7 +215,9 @@ def test_a_stream_without_items_is_empty(client: TestClient) -> None:
     assert client.post("/values-def", json={"n": 0}).text == ""
 
 
-@pytest.mark.parametrize("path", ["/values", "/values-def", "/framed-fails"])
+@pytest.mark.parametrize(
+    "path", ["/values", "/values-def", "/framed-fails", "/answers/fails", "/answers/fails-of-thread"]
+)
 def test_a_failure_behind_the_first_item_is_the_last_event(client: TestClient, path: str) -> None:
     text = client.post(path, json={"fails": True}).text
     assert names(text)[-1] == "error"
@@ -219,17 +226,19 @@ def test_a_failure_behind_the_first_item_is_the_last_event(client: TestClient, p
 
 def test_in_debug_it_says_what_was_raised() -> None:
     with serving(chute, debug=True) as client:
-        assert "ValueError: within" in client.post("/values", json={"fails": True}).text
+        for path in ("/values", "/answers/fails"):
+            assert "ValueError: within" in client.post(path, json={"fails": True}).text
 
 
 def test_lines_end_with_one_of_their_own_and_text_with_nothing(client: TestClient) -> None:
     lines = client.post("/values-def", json={"fails": True}, headers={"Accept": "application/x-ndjson"}).text
     assert json.loads(lines.splitlines()[-1])["error"]["code"] == "endpoint_failed"
-    assert client.post("/text-fails").text == "text"
+    assert [client.post(path).text for path in ("/text-fails", "/answers/text-fails")] == ["text", "text"]
 
 
 def test_in_the_queue_the_job_alone_tells_of_it(client: TestClient) -> None:
     assert names(finished(client, submit(client, "/values-def", fails=True))) == ["job", "output", "output", "error"]
+    assert names(finished(client, submit(client, "/answers/fails"))) == ["job", "output", "error"]
 
 
 @pytest.mark.parametrize(

@@ -227,13 +227,15 @@ def test_a_picture_shows_while_it_is_made(client: httpx.Client) -> None:
 
 
 def test_a_picture_that_fails_breaks_its_stream(client: httpx.Client) -> None:
-    """The guide's colour has no such step as the twentieth of more: it raises, which the client hears."""
+    """The guide's colour has no such step as the twentieth of more: it raises, which the client hears, and is told."""
     came = ""
     with client.stream("POST", "/generate_image_stream", json={"prompt": "Hi", "steps": 21}) as answer:
         with pytest.raises(httpx.RemoteProtocolError):
             for text in answer.iter_text():
                 came += text
-    assert [step["step"] for step in data(came)] == list(range(20))
+    *steps, failure = data(came)
+    assert [step["step"] for step in steps] == list(range(20))
+    assert failure["error"]["code"] == "endpoint_failed"
 
 
 def test_data_are_told_chunk_by_chunk(client: httpx.Client) -> None:

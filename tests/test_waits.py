@@ -157,8 +157,9 @@ WITHOUT = {
         "self._writable.wait()": "uvicorn's, until the client has taken enough or left; responses limit it",
     },
     "streamapp/jobs/stream.py": {
-        "in_encoder(self.emit, payload)": BY_THE_JOB,
         "rest": BY_THE_JOB,
+        "in_encoder(to_event, payload, channel.publisher)": BY_THE_JOB,
+        "in_own_thread(f'reader-{self.job_id}', channel.emit, event)": "the budget of waiting that its job has",
         "in_encoder(to_event, payload, self._channel.publisher)": BY_THE_JOB,
         "in_encoder(to_packed_event, payload, channel.publisher, channel.film)": BY_THE_JOB,
     },

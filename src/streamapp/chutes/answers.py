@@ -11,7 +11,8 @@ Of a `Response` the headers that are the connection's, and those that would open
 
 import contextvars
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Self
 
@@ -36,8 +37,12 @@ SSE = "text/event-stream"
 LINES = "application/x-ndjson"
 _FRAMED = re.compile(r"\ufeff?(?:(?:data|event|id|retry):|:[^\n]*\n\n)")
 _OWN_HEADERS = re.compile(rb"connection|keep-alive|transfer-encoding|access-control-.*", re.I)
+_RAW_ERROR = b"\n\nevent: error\ndata: %b\n\n"  # the event before it may not have ended
 _NONE = object()  # in the place of a first item
 _NO_BUFFER = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+Failure = Callable[[Exception], bytes]
 
 
 def is_framed(item: Any) -> bool:
@@ -105,7 +110,7 @@ class Framing:
         report = describe(error, where=f"endpoint {self._request['path']}", debug=debug)
         told = encode(report.body)
         if self.media_type == SSE:
-            return b"\n\nevent: error\ndata: %b\n\n" % told if self._is_raw else b"event: error\ndata: %b\n\n" % told
+            return _RAW_ERROR % told if self._is_raw else b"event: error\ndata: %b\n\n" % told
         return told + b"\n" if self.media_type == LINES else b""
 
 
@@ -193,18 +198,33 @@ def _again(first: Any, items: Iterator[Any]) -> Iterator[Any]:
         close_now(items)
 
 
-async def passed_on(response: Response, home: Home) -> Response:
+async def passed_on(response: Response, home: Home, failure: Failure) -> Response:
     """Return a `Response` of the app's such that its code runs at home; its first piece is waited for.
 
+    Args:
+        failure: makes an event of what its iterator raises behind that, where it is a stream of events.
     Raises:
         Exception: what its iterator raised before that.
     """
-    first = await _first_piece(response, home)
+    body: Any = getattr(response, "body_iterator", None)
+    iterator = _blocking(body)
+    items = None if body is None or iterator is not None else home.items(body)
+    if iterator is not None:
+        first = await run_in_threadpool(next, iterator, _NONE)
+    else:
+        first = None if items is None else await items.first()
     _take_headers(response)
     content_type = response.headers.get("content-type", "").partition(";")[0]
     if content_type in ("", "text/plain") and is_framed(first):
+        content_type = SSE
         response.headers["content-type"] = f"{SSE}; charset=utf-8"
-    if hasattr(response, "body_iterator"):
+    tell = failure if content_type == SSE else _cut
+    if iterator is not None:
+        pieces = _passed_sync(_again(first, iterator), tell)
+        response.body_iterator = iterate_in_threadpool(pieces)  # type: ignore[attr-defined]
+    elif items is not None:
+        response.body_iterator = _passed(items, tell)  # type: ignore[attr-defined]
+    if body is not None:
         for name, value in _NO_BUFFER.items():
             response.headers.setdefault(name, value)
     if response.background is not None:
@@ -212,19 +232,41 @@ async def passed_on(response: Response, home: Home) -> Response:
     return response
 
 
-async def _first_piece(response: Response, home: Home) -> Any:
-    """Have an iterator of the response's run where it belongs; return the first of what it gives."""
-    body: Any = getattr(response, "body_iterator", None)
-    if body is None:
-        return None
-    iterator = _blocking(body)
-    if iterator is not None:
-        first = await run_in_threadpool(next, iterator, _NONE)
-        response.body_iterator = iterate_in_threadpool(_again(first, iterator))  # type: ignore[attr-defined]
-        return None if first is _NONE else first
-    items = home.items(body)
-    response.body_iterator = items  # type: ignore[attr-defined]
-    return await items.first()
+def failing_of(path: str, *, debug: bool) -> Failure:
+    """Return what makes an event of what the iterator of an endpoint's `Response` has raised."""
+
+    def failure(error: Exception) -> bytes:
+        with suppress(LookupError):  # in its job's context nobody but that waits for it, and hears of it there
+            current_stream()
+            return b""
+        return _RAW_ERROR % encode(describe(error, where=f"endpoint {path}", debug=debug).body)
+
+    return failure
+
+
+def _cut(error: Exception) -> bytes:
+    return b""
+
+
+async def _passed(items: Items, failure: Failure) -> AsyncIterator[Any]:
+    try:
+        async for item in items:
+            yield item
+    except Exception as error:
+        if told := failure(error):
+            yield told
+        raise
+    finally:
+        await items.aclose()
+
+
+def _passed_sync(items: Iterator[Any], failure: Failure) -> Iterator[Any]:
+    try:
+        yield from items
+    except Exception as error:
+        if told := failure(error):
+            yield told
+        raise
 
 
 def _blocking(body: Any) -> Any:

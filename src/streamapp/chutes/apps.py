@@ -45,7 +45,7 @@ from ..process.logs import logger
 from ..runtime import running
 from ..settings import current_settings
 from ..workers.results import close, close_now, is_iterator
-from .answers import LINES, SSE, passed_on, stream_of, stream_of_sync, typed
+from .answers import LINES, SSE, failing_of, passed_on, stream_of, stream_of_sync, typed
 from .crossed import crossed
 from .home import Home
 
@@ -115,6 +115,7 @@ class ChuteApp(App):
     def setup(self) -> None:
         """Start the chute's loop, and run its hooks of the startup."""
         settings = current_settings()
+        self.is_debug = settings.debug
         stuck_s = settings.timeout_s + settings.stuck_s
         self.home = Home(str(type(self).app_name), stuck_s=stuck_s, on_stuck=self._break)
         self.home.start()
@@ -369,7 +370,7 @@ class _Run:
 
     async def _told(self, app: ChuteApp, result: Any) -> Any:
         if isinstance(result, Response):
-            return await passed_on(result, app.home)
+            return await passed_on(result, app.home, failing_of(self._cord.path, debug=app.is_debug))
         if is_iterator(result):
             result = _stepping(result)
         if hasattr(result, "__aiter__"):
