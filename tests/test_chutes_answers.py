@@ -23,7 +23,7 @@ from streamapp.chutes.answers import Framing, is_framed, typed
 SSE = "text/event-stream; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 chute = Chute(name="own-answers")
-done: list[str] = []
+done: list[Any] = []
 
 
 async def told_at_home() -> None:
@@ -111,6 +111,15 @@ def nothing_first_def(self):  # type: ignore[no-untyped-def]
     yield {"n": streamapp.current_stream().job_id != ""}
 
 
+@chute.cord(public_api_path="/threads-def", stream=True)
+def threads_def(self):  # type: ignore[no-untyped-def]
+    try:
+        for _ in range(3):
+            yield [threading.current_thread().name]
+    finally:
+        done.append([threading.current_thread().name])
+
+
 @chute.cord(public_api_path="/framed-fails", stream=True)
 async def framed_fails(self):  # type: ignore[no-untyped-def]
     yield "data: 1\n\n"
@@ -190,6 +199,12 @@ def test_a_pause_is_no_item_and_null_is_one(client: TestClient) -> None:
 
 def test_a_def_cords_items_are_made_in_the_context_of_its_job(client: TestClient) -> None:
     assert data(client.post("/nothing-first-def", json={}).text) == [None, {"n": True}]
+
+
+def test_all_of_a_def_cords_stream_runs_in_one_thread(client: TestClient) -> None:
+    threads = data(client.post("/threads-def", json={}).text)
+    assert threads == threads[:1] * 3
+    until(lambda: done[-1:] == [threads[0]])
 
 
 async def test_the_loop_compresses_no_picture() -> None:

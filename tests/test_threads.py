@@ -10,7 +10,7 @@ import pytest
 from tests.waiting import WAIT_S
 
 from streamapp.process import threads
-from streamapp.process.threads import DaemonPool, ends_within, in_own_thread, in_pool
+from streamapp.process.threads import DaemonPool, OneThread, ends_within, in_own_thread, in_pool
 
 word: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="")
 
@@ -121,6 +121,17 @@ async def test_calls_see_the_callers_context() -> None:
 async def test_a_thread_of_ones_own_has_a_name_and_keeps_no_process() -> None:
     thread = await in_own_thread("of-its-own", threading.current_thread)
     assert (thread.name, thread.daemon) == ("of-its-own", True)
+
+
+def test_calls_of_one_thread_run_in_it_and_it_ends_when_it_is_let_go_of() -> None:
+    one = OneThread("mine")
+    used = {one.submit(threading.current_thread).result(WAIT_S) for _ in range(3)}
+    with pytest.raises(ZeroDivisionError):
+        one.submit(lambda: 1 / 0).result(WAIT_S)
+    del one
+    (thread,) = used
+    thread.join(WAIT_S)
+    assert (thread.name, thread.daemon, thread.is_alive()) == ("mine", True, False)
 
 
 async def test_what_a_call_raises_is_raised_here() -> None:

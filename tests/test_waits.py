@@ -39,7 +39,14 @@ BY_ITS_READERS = "a producer's, whose run ends when its last reader has left, or
 DONE = "it is done"
 # By module, the source of the wait: why it needs no deadline of its own.
 WITHOUT = {
-    "streamapp/chutes/answers.py": {"in_encoder(to_event, item, self._publisher)": BY_THE_JOB},
+    "streamapp/chutes/answers.py": {
+        "in_encoder(to_event, item, self._publisher)": BY_THE_JOB,
+        "asyncio.shield(asyncio.wrap_future(thread.submit(next, items, _NONE)))": BY_THE_JOB,
+        "asyncio.wrap_future(thread.submit(next, items, _NONE))": BY_THE_JOB,
+        "asyncio.shield(asyncio.wrap_future(thread.submit(items.close)))": "until the generator's code has returned",
+        "asyncio.wrap_future(thread.submit(items.close))": "until the generator's code has returned",
+        "thread.submit(next, items, _NONE).result()": "the cord's own code, as where it returns a value",
+    },
     "streamapp/chutes/apps.py": {
         "coroutine": BY_THE_JOB,
         "rest": "the budget of waiting that its job has",
@@ -198,6 +205,7 @@ WITHOUT = {
     },
     "streamapp/process/threads.py": {
         "self._calls.get()": "a daemon, which waits for calls",
+        "calls.get()": "likewise, and for who asks to let go of it",
         "asyncio.get_running_loop().run_in_executor(pool, call)": "its callers are listed here themselves",
         "asyncio.get_running_loop().run_in_executor(encoders, call)": "its callers are listed here themselves",
         "asyncio.wrap_future(future)": "its callers are listed here themselves",

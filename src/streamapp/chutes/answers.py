@@ -9,6 +9,7 @@ Of a `Response` the headers that are the connection's, and those that would open
 (`Access-Control-*`, which is what STREAMAPP_CORS_ORIGINS says), are left out.
 """
 
+import asyncio
 import contextvars
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +17,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Self
 
+import anyio
 from starlette.background import BackgroundTask
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.datastructures import Headers
@@ -29,7 +31,7 @@ from ..jobs.pause import Pause
 from ..jobs.stream import current_stream
 from ..media import Publisher, publisher_here
 from ..process.logs import logger
-from ..process.threads import in_encoder
+from ..process.threads import OneThread, in_encoder
 from ..workers.results import close_now
 from .home import Home, Items
 
@@ -148,14 +150,29 @@ async def _framed(items: Items, framing: Framing) -> AsyncIterator[bytes]:
 
 
 def stream_of_sync(items: Iterator[Any], declared: str | None) -> Response:
-    """Do the same with an iterator that blocks, in the thread that runs it.
+    """Do the same with an iterator that blocks, all of which runs in one thread of its own; blocks for the first item.
 
-    Divergence: behind the first one its items are made in threads of Starlette's, as those of any `StreamingResponse`.
+    Divergence: Starlette would make each item in another thread, and what a generator has entered there, torch's modes
+    for example, would hold for none, and stay where it was entered.
     """
-    items = _Stepping(items)
-    first = next(items, _NONE)
+    thread, items = OneThread(f"items-{current_stream().job_id}"), _Stepping(items)
+    first = thread.submit(next, items, _NONE).result()
     framing = Framing(declared, None if first is _NONE else first, publisher_here())
-    return RawStream(framing, _framed_sync(_again(first, items), framing))
+    return RawStream(framing, _framed_in(thread, first, items, framing))
+
+
+async def _framed_in(thread: OneThread, item: Any, items: "_Stepping", framing: Framing) -> AsyncIterator[bytes]:
+    try:
+        while item is not _NONE:
+            yield await framing.on_loop(item)
+            item = await asyncio.shield(asyncio.wrap_future(thread.submit(next, items, _NONE)))
+    except Exception as error:
+        if told := framing.failure(error):
+            yield told
+        raise
+    finally:
+        with anyio.CancelScope(shield=True):
+            await asyncio.shield(asyncio.wrap_future(thread.submit(items.close)))
 
 
 class _Stepping:
@@ -176,16 +193,6 @@ class _Stepping:
 
     def close(self) -> None:
         self._context.run(close_now, self._items)
-
-
-def _framed_sync(items: Iterator[Any], framing: Framing) -> Iterator[bytes]:
-    try:
-        for item in items:
-            yield framing(item)
-    except Exception as error:
-        if told := framing.failure(error):
-            yield told
-        raise
 
 
 def _again(first: Any, items: Iterator[Any]) -> Iterator[Any]:

@@ -130,6 +130,32 @@ def begin_in_own_thread(name: str, function: Callable[P, T], /, *arguments: P.ar
     return future
 
 
+class OneThread:
+    """Run calls one after another in one daemon thread, which ends when this is let go of.
+
+    For code that has to stay in the thread in which it began, as a generator within `torch.inference_mode()`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        threading.Thread(target=_perform_all, args=(self._calls,), name=name, daemon=True).start()
+
+    def submit(self, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> Future[T]:
+        """Queue a call; never blocks."""
+        future: Future[T] = Future()
+        self._calls.put((future, partial(function, *arguments, **named)))
+        return future
+
+    def __del__(self) -> None:
+        self._calls.put(None)
+
+
+def _perform_all(calls: "queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]") -> None:
+    while (call := calls.get()) is not None:
+        _perform(*call)
+        del call  # what it holds may be large, and the next may be long in coming
+
+
 async def ends_within(timeout_s: float, waiting: "asyncio.Future[Any]") -> bool:
     """Wait for a task of user code; False, and it is cancelled but not waited for any longer, when it has not ended.
 
