@@ -43,8 +43,8 @@ WITHOUT = {
         "in_encoder(to_event, item, self._publisher)": BY_THE_JOB,
         "asyncio.shield(asyncio.wrap_future(thread.submit(next, items, _NONE)))": BY_THE_JOB,
         "asyncio.wrap_future(thread.submit(next, items, _NONE))": BY_THE_JOB,
-        "asyncio.shield(asyncio.wrap_future(thread.submit(items.close)))": "until the generator's code has returned",
-        "asyncio.wrap_future(thread.submit(items.close))": "until the generator's code has returned",
+        "asyncio.shield(asyncio.wrap_future(closing))": "until the generator's code has returned",
+        "asyncio.wrap_future(closing)": "until the generator's code has returned",
         "thread.submit(next, items, _NONE).result()": "the cord's own code, as where it returns a value",
     },
     "streamapp/chutes/apps.py": {

@@ -171,8 +171,10 @@ async def _framed_in(thread: OneThread, item: Any, items: "_Stepping", framing: 
             yield told
         raise
     finally:
+        closing = thread.submit(items.close)
+        thread.end()
         with anyio.CancelScope(shield=True):
-            await asyncio.shield(asyncio.wrap_future(thread.submit(items.close)))
+            await asyncio.shield(asyncio.wrap_future(closing))
 
 
 class _Stepping:

@@ -131,7 +131,7 @@ def begin_in_own_thread(name: str, function: Callable[P, T], /, *arguments: P.ar
 
 
 class OneThread:
-    """Run calls one after another in one daemon thread, which ends when this is let go of.
+    """Run calls one after another in one daemon thread, which ends with `end`, or when this is let go of.
 
     For code that has to stay in the thread in which it began, as a generator within `torch.inference_mode()`.
     """
@@ -146,8 +146,12 @@ class OneThread:
         self._calls.put((future, partial(function, *arguments, **named)))
         return future
 
-    def __del__(self) -> None:
+    def end(self) -> None:
+        """Have the thread end when it has done what is queued."""
         self._calls.put(None)
+
+    def __del__(self) -> None:
+        self.end()
 
 
 def _perform_all(calls: "queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]") -> None:
