@@ -18,7 +18,7 @@ from apps.dataset.app import Dataset
 from apps.text.models import Sentiment
 
 
-def test_how_records_feel_is_told_by_the_embedded_model_when_it_is_asked_for() -> None:
+def test_how_records_feel_is_told_by_the_embedded_model_where_none_is_named() -> None:
     with TestClient(Dataset) as client:
         _, last = client.stream("/process_file", {"file": "data:,I love it!%0AI hate it.", "sentiment": True})
     assert last.data["summary"]["sentiment"] == {"POSITIVE": 1, "NEGATIVE": 1}

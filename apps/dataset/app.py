@@ -8,7 +8,6 @@ Environment:
     STREAMAPP_TEXT_SENTIMENT: as in apps/text; that model tells on request how each record feels.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, Field, field_validator
 import streamapp
 from streamapp.errors import InvalidInput
 
+from .feelings import Feelings
 from .records import Format, Record, format_of, records
 from .tally import Tally
 
@@ -66,10 +66,11 @@ class Dataset(streamapp.App):
     """Process a list, or a file of any size, in chunks: the result of each item, and a summary of all."""
 
     max_running = 4
+    requirements = ["torch", "transformers"]
 
     def setup(self) -> None:
-        """Load the model that the environment names; the embedded one is loaded when it is first asked for."""
-        self._feel = _load_feel() if os.environ.get("STREAMAPP_TEXT_SENTIMENT") else None
+        """Load the model; not when it is first asked for, as a job may not load while another app's setup does."""
+        self._feelings = Feelings()
 
     @streamapp.endpoint("/process_stream")
     def process_stream(self, input: ListInput) -> Iterator[Event]:
@@ -93,7 +94,8 @@ class Dataset(streamapp.App):
             asked = None if input.format == "auto" else input.format
             format = format_of(file, input.file.file_name or "", input.file.content_type, asked)
             reading = records(file, format, input.field, tally.place)
-            yield from _processed(reading, tally, input, self._felt_by(input))
+            feel = self._feelings.of if input.sentiment else _unfelt
+            yield from _processed(reading, tally, input, feel)
         if tally.failed and not tally.processed:
             raise InvalidInput(f"none of the {tally.failed} records could be read; the first errors say why")
         total = tally.processed + tally.failed
@@ -103,19 +105,6 @@ class Dataset(streamapp.App):
             **{"processed": tally.processed, "failed": tally.failed, "total": total, "progress": 1.0},
             "summary": tally.summary(),
         }
-
-    def _felt_by(self, input: FileInput) -> Feel:
-        if not input.sentiment:
-            return _unfelt
-        if self._feel is None:
-            self._feel = _load_feel()
-        return self._feel
-
-
-def _load_feel() -> Feel:
-    from .feelings import Feelings  # torch and transformers take seconds to import, and most of the server's memory
-
-    return Feelings().of
 
 
 def _unfelt(texts: Sequence[str]) -> list[str]:
