@@ -24,3 +24,9 @@ def serving(file: Path, models: Path, **variables: str) -> Iterator[tuple[str, p
     env = {**environment(), "HF_HUB_OFFLINE": "1", **variables}
     with processes.serving(str(file), env=env, folder=models) as served:
         yield served
+
+
+def chatting_client() -> str:
+    """Return the guide's client for JavaScript with that example of its use which chats: Node has no EventSource."""
+    client, _, uses = (GUIDE / "client.js").read_text().partition("// HTTP Streaming example")
+    return client + uses[uses.index("// WebSocket example") :]

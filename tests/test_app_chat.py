@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
 from tests.at_work import Gate
+from tests.documents import GUIDE, chatting_client
 from tests.fal_packages import needs, needs_node
 from tests.processes import read_until
 from tests.processes import serving as serving_app
@@ -27,7 +28,6 @@ from apps.chat.app import ChatRooms
 from apps.chat.model import RuleBased, Turn
 
 ROOT = Path(__file__).parent.parent
-GUIDE = ROOT / "tests" / "apps" / "chutes_guide"
 needs_aiohttp = needs(importlib.util.find_spec("aiohttp") is not None, "aiohttp is missing; run `make install`")
 ANN, BEN = "a" * 32, "b" * 32
 
@@ -579,7 +579,7 @@ def url() -> Iterator[str]:
 
 @needs_node
 def test_the_guides_client_for_javascript_chats(url: str) -> None:
-    script = (GUIDE / "client.js").read_text().replace("https://myuser-my-chute.chutes.ai", url)
+    script = chatting_client().replace("https://myuser-my-chute.chutes.ai", url)
     script = "const updateChatInterface = (content) => console.log(content);\n" + script
     command = [str(shutil.which("node")), "--experimental-websocket", "-e", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -25,7 +25,7 @@ from starlette.testclient import TestClient, WebSocketTestSession
 from tests.apps.chutes_rooms import Guide
 from tests.chromium import CHROMIUM
 from tests.documented_models import save_language
-from tests.documents import APPS, GUIDE, digest
+from tests.documents import APPS, GUIDE, chatting_client, digest
 from tests.documents import serving as serving_document
 from tests.fal_packages import needs, needs_node
 from tests.processes import read_until, serving
@@ -494,9 +494,7 @@ def test_what_is_no_operation_ends_its_session_alone(url: str) -> None:
 
 @needs_node
 def test_the_guides_client_for_javascript_chats(url: str) -> None:
-    """Node has no EventSource: the first of the two examples of its use is left out."""
-    client, _, uses = (GUIDE / "client.js").read_text().partition("// HTTP Streaming example")
-    script = client + uses[uses.index("// WebSocket example") :]
+    script = chatting_client()
     assert URL in script
     script = "const updateChatInterface = (content) => console.log('said:', content);\n" + script.replace(URL, url)
     command = [str(shutil.which("node")), "--experimental-websocket", "-e", script]
