@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,15 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.small_models import one_thread  # noqa: F401 - a fixture
-from tests.text_models import save_bert, save_checkpoints, save_gpt2, save_gpt2_classifier, save_roberta, save_t5
-from transformers import AutoModelForCausalLM
+from tests.text_models import save_bert, save_checkpoints, save_gpt2_classifier, save_roberta, save_t5
 
 from streamapp.errors import Cancelled, DefinitionError, EndpointFailed
 from streamapp.jobs.stream import Stream, enter_stream
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `apps` is no part of the package
 
-from apps.text.checkpoints import load_checkpoint
 from apps.text.chunks import cut_by_length
 from apps.text.models import Abstractive, Entities, Models, Sentiment, _words, load
 from apps.text.sentences import sentences
@@ -376,12 +373,3 @@ def test_the_code_that_a_model_brings_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="cannot be loaded"):
         Sentiment(str(tmp_path))
     assert not (tmp_path / "was_run").exists()
-
-
-def test_models_that_are_loaded_at_once_are_as_if_they_were_not(tmp_path: Path) -> None:
-    save_gpt2(tmp_path)  # whose head is its embedding
-    draw = torch.nn.init.normal_
-    with ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(lambda _: load_checkpoint("", AutoModelForCausalLM, str(tmp_path))[0], range(12)))
-    assert all(model.lm_head.weight is model.transformer.wte.weight for model in loaded)
-    assert torch.nn.init.normal_ is draw

@@ -4,7 +4,6 @@ Transformers makes up what a checkpoint lacks: weights at random, a tokenizer wi
 """
 
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,6 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from streamapp.errors import DefinitionError
-
-# While it loads, transformers has functions of torch's and methods of its models replaced, in the whole process. Of two
-# loads at once one puts back what the other has put there: from then on no model of the process shares the weights that
-# it should, and each new one says nonsense. Setups of a server's apps follow one another, but a job may load as well.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def load_checkpoint(setting: str, kind: Any, name: str) -> tuple[Any, Any]:
@@ -33,16 +27,15 @@ def load_checkpoint(setting: str, kind: Any, name: str) -> tuple[Any, Any]:
         raise refused(setting, name, "is no folder here, nor could it be the name of a model on the hub")
     on_gpu = torch.cuda.is_available()
     try:
-        with _ONE_AT_A_TIME:
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            model, said = kind.from_pretrained(
-                name,
-                config=config,
-                dtype=torch.bfloat16 if on_gpu else torch.float32,
-                output_loading_info=True,
-                trust_remote_code=False,
-            )
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        model, said = kind.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.bfloat16 if on_gpu else torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+        )
     except Exception as error:  # of transformers' own, of safetensors', of torch's: each says what is wrong with it
         said_first = str(error).strip().partition("\n")[0]
         raise refused(setting, name, f"cannot be loaded by {kind.__name__}: {said_first}") from error
