@@ -52,6 +52,7 @@ ELSEWHERE = {
     **dict.fromkeys(("sockets.conversation", "sockets.fal_socket", "sockets.own_socket"), "test_realtime.py"),
     **dict.fromkeys(("webrtc.datasocket", "webrtc.peer"), "test_webrtc_peer.py"),
     "cli.main": "test_cli.py",
+    "chutes.cords": "test_chutes_apps.py",
     **dict.fromkeys(
         (f"runpod.serverless.utils.rp_{name}" for name in ("cleanup", "cuda", "debugger", "download", "upload")),
         "test_runpod_utils.py",

@@ -8,18 +8,15 @@ on the chute's own loop (`home`). How a cord answers is decided here, by what it
     returns                                  a value, or the `Response` that it made
 """
 
-import asyncio
 import collections.abc
 import inspect
 import re
 import typing
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 from fastapi import Body
-from pydantic import BaseModel
-from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
@@ -38,55 +35,19 @@ from ..endpoint import (
     runs_on_loop,
     with_annotation,
 )
-from ..errors import Cancelled, DefinitionError, WorkerStuck
-from ..jobs.pause import Pause
-from ..jobs.stream import OwnLoopStream, Stream, current_stream, enter_stream
+from ..errors import DefinitionError, WorkerStuck
+from ..jobs.stream import Stream
 from ..process.logs import logger
 from ..runtime import running
 from ..settings import current_settings
-from ..workers.results import close, close_now, is_iterator
-from .answers import LINES, SSE, failing_of, passed_on, stream_of, stream_of_sync, typed
+from .answers import LINES, SSE
+from .cords import JSON, STREAM, TEXT, Cord, CordRun, called
 from .crossed import crossed
 from .home import Home
 
-_STREAM = "streamapp_stream"  # the parameter of a method that gets its job's stream
-_CANCEL_S = 1.0  # for what a job's end cancels to hear of it
 _END_S = 3.0  # for the thread to end; `teardown` has ten seconds
-_JSON = {"application/json", LINES, "application/jsonl"}
-_TEXT = "text/plain"
 _UNSAID = (Any, str, bytes, object, inspect.Parameter.empty)
 _OBJECTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-
-
-@dataclass(frozen=True, slots=True)
-class Cord:
-    """Hold what was written in `@chute.cord(...)`.
-
-    Attributes:
-        path: where it is served.
-        method: GET or POST; what answers GET answers POST as well.
-        stream: it was said to be a stream; it is one also where it yields.
-        others: all else that was written, as Chutes has it.
-    """
-
-    function: Callable[..., Any]
-    path: str
-    method: str = "POST"
-    stream: bool = False
-    input_schema: Any = None
-    output_content_type: str | None = None
-    others: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def where(self) -> str:
-        """Return where it was written, for messages."""
-        return f"@chute.cord({self.path!r}) on {self.function.__qualname__}"
-
-    @property
-    def content_type(self) -> str | None:
-        """Return the bare content type."""
-        said = self.output_content_type
-        return None if said is None else said.partition(";")[0].strip().lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +167,15 @@ def _endpoint(chute: Any, cord: Cord) -> Callable[..., Any]:
     is_async = runs_on_loop(layers, returns)
     yields = iterates(returns) or any(map(_is_generator, layers))
     mark = EndpointMark(cord.path, is_got=cord.method == "GET", written="chute.cord")
-    run = _Run(chute, cord, dumped)
+    run = CordRun(chute, cord, dumped)
     call: Callable[..., Any]
     if yields and _emits(cord, returns):
         call = run.emit if is_async else run.emit_sync
-        is_text = cord.content_type == _TEXT
-        media: Any = _TEXT if is_text else LINES if cord.content_type in _JSON else None
+        is_text = cord.content_type == TEXT
+        media: Any = TEXT if is_text else LINES if cord.content_type in JSON else None
         mark = replace(mark, media_type=media, join=True if is_text else None)
         if is_async and not has_stream:
-            parameters.append(inspect.Parameter(_STREAM, inspect.Parameter.KEYWORD_ONLY, annotation=Stream))
+            parameters.append(inspect.Parameter(STREAM, inspect.Parameter.KEYWORD_ONLY, annotation=Stream))
     else:
         call = run.answer if is_async else run.answer_sync
         if (yields or cord.stream) and not has_stream:
@@ -234,7 +195,7 @@ def _session(chute: Any, socket: Socket) -> Callable[..., Any]:
 
     async def session(app: ChuteApp, given: dict[str, Any]) -> None:
         mine = {name: crossed(value) for name, value in given.items()}
-        await app.home.run(_called(socket.function, chute, mine))
+        await app.home.run(called(socket.function, chute, mine))
 
     mark = SessionMark(socket.path, is_raw=True, written="chute.websocket")
     return marking_session(mark)(_dressed(session, socket.function, parameters, None))
@@ -280,7 +241,7 @@ def _is_filled(parameter: inspect.Parameter, path: str) -> bool:
 
 def _emits(cord: Cord, returns: Any) -> bool:
     """Say whether what a cord yields is known to be events, before the first one."""
-    if cord.content_type in _JSON or cord.content_type == _TEXT:
+    if cord.content_type in JSON or cord.content_type == TEXT:
         return True
     return cord.content_type in (None, SSE) and item_type(returns) not in _UNSAID
 
@@ -317,144 +278,6 @@ def _dressed(
     signature = inspect.Signature([own, *named], __validate_parameters__=False)
     method.__signature__ = signature  # type: ignore[attr-defined]
     return method
-
-
-class _Run:
-    """Run one cord for the jobs of its endpoint.
-
-    Args:
-        dumped: the parameters that take a validated model as a dict.
-    """
-
-    def __init__(self, chute: Any, cord: Cord, dumped: set[str]) -> None:
-        self._chute = chute
-        self._cord = cord
-        self._function = cord.function
-        self._content_type = cord.content_type
-        self._dumped = dumped
-
-    async def emit(self, app: ChuteApp, given: dict[str, Any]) -> None:
-        """Emit what an `async` cord yields, from where it runs."""
-        mine = self._taken(given)
-        mine.pop(_STREAM, None)
-        await app.home.run(self._emit_at_home(mine))
-
-    def emit_sync(self, app: ChuteApp, given: dict[str, Any]) -> Generator[Any, None, Any]:
-        """Yield what a `def` cord yields."""
-        items = iter(self._function(self._chute, **self._dumped_of(given)))
-        try:
-            while True:
-                try:
-                    item = next(items)
-                except StopIteration as stop:
-                    return stop.value
-                yield self._value(item)
-        finally:
-            close_now(items)
-
-    async def answer(self, app: ChuteApp, given: dict[str, Any]) -> Any:
-        """Answer with what an `async` cord returns, or with what it yields as it comes."""
-        mine = self._taken(given)
-        if inspect.isasyncgenfunction(self._function):
-            return await stream_of(app.home.items(self._items(mine)), self._content_type)
-        return await self._told(app, await app.home.run(_called(self._function, self._chute, mine)))
-
-    def answer_sync(self, app: ChuteApp, given: dict[str, Any]) -> Any:
-        """Do the same for a `def` cord; what of it is a loop's comes back to be awaited."""
-        result = self._function(self._chute, **self._dumped_of(given))
-        if isinstance(result, Response) or hasattr(result, "__aiter__"):
-            return self._told(app, result)
-        if is_iterator(result):
-            return stream_of_sync(result, self._content_type)
-        return typed(result, self._content_type)
-
-    async def _told(self, app: ChuteApp, result: Any) -> Any:
-        if isinstance(result, Response):
-            return await passed_on(result, app.home, failing_of(self._cord.path, debug=app.is_debug))
-        if is_iterator(result):
-            result = _stepping(result)
-        if hasattr(result, "__aiter__"):
-            return await stream_of(app.home.items(result), self._content_type)
-        return typed(result, self._content_type)
-
-    def _taken(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return arguments as they are used on the chute's loop."""
-        return {name: crossed(value) for name, value in self._dumped_of(given).items()}
-
-    def _dumped_of(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: value.model_dump() if name in self._dumped and isinstance(value, BaseModel) else value
-            for name, value in given.items()
-        }
-
-    # On the chute's loop.
-
-    async def _emit_at_home(self, given: dict[str, Any]) -> None:
-        stream = _own_stream()
-        assert stream is not None
-        items = self._items(given)
-        try:
-            async for item in items:
-                pauses = isinstance(item, Pause)
-                rest = asyncio.sleep(item.for_s) if pauses else stream.begin_aemit(self._value(item))
-                if rest is not None:
-                    await rest
-        except Cancelled:  # the job's end is about to cancel this task as well: not in the midst of its cleanup
-            await asyncio.sleep(_CANCEL_S)
-            raise
-        finally:
-            await close(items)
-
-    def _items(self, given: dict[str, Any]) -> AsyncIterator[Any]:
-        named = {name: OwnLoopStream.of(v) if isinstance(v, Stream) else v for name, v in given.items()}
-        if inspect.isasyncgenfunction(self._function):
-            items: AsyncIterator[Any] = self._function(self._chute, **named)
-            return items
-        return _gone_through(_called(self._function, self._chute, named))
-
-    def _value(self, item: Any) -> Any:
-        """Return what a cord yields as an event's value: Chutes' own are text, of JSON where the cord says so."""
-        if isinstance(item, bytes) and self._content_type == _TEXT:
-            return item.decode(errors="replace")
-        if isinstance(item, str | bytes) and self._content_type in _JSON:
-            try:
-                return from_json(item)
-            except ValueError:  # text after all
-                return item
-        return item
-
-
-async def _called(function: Callable[..., Any], chute: Any, given: dict[str, Any]) -> Any:
-    """Call a function on the chute's loop, where its job's stream is another one."""
-    _own_stream()
-    named = {name: OwnLoopStream.of(value) if isinstance(value, Stream) else value for name, value in given.items()}
-    result = function(chute, **named)
-    while inspect.isawaitable(result):
-        result = await result
-    return result
-
-
-async def _gone_through(coroutine: Any) -> AsyncIterator[Any]:
-    """Go through what a coroutine returns."""
-    items = await coroutine
-    async for item in items if hasattr(items, "__aiter__") else _stepping(items):
-        yield item
-
-
-async def _stepping(items: Iterator[Any]) -> AsyncIterator[Any]:
-    """Go through a blocking iterator on the chute's loop, which is there to be blocked."""
-    for item in items:
-        yield item
-
-
-def _own_stream() -> OwnLoopStream | None:
-    """Make the job's stream one for this loop; None in a session, which is no job."""
-    try:
-        stream = OwnLoopStream.of(current_stream())
-    except LookupError:
-        return None
-    enter_stream(stream)
-    return stream
 
 
 async def _finished(result: Any) -> None:

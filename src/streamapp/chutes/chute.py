@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from ..app import App
 from ..errors import DefinitionError
-from .apps import Cord, Hook, Socket, app_of
+from .apps import Hook, Socket, app_of
+from .cords import Cord
 from .selector import NodeSelector as NodeSelector  # as Chutes' own module has it
 
 F = TypeVar("F", bound=Callable[..., Any])
