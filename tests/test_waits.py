@@ -47,10 +47,11 @@ WITHOUT = {
         "asyncio.wrap_future(closing)": "until the generator's code has returned",
         "thread.submit(next, items, _NONE).result()": "the cord's own code, as where it returns a value",
     },
-    "streamapp/chutes/apps.py": {
+    "streamapp/chutes/apps.py": {"result": "hooks, for which the app's setup and teardown wait"},
+    "streamapp/chutes/cords.py": {
         "coroutine": BY_THE_JOB,
         "rest": "the budget of waiting that its job has",
-        "result": "hooks, for which the app's setup and teardown wait; and what a job's deadline ends",
+        "result": BY_THE_JOB,
     },
     "streamapp/chutes/crossed.py": {
         "asyncio.shield(self._coming.came)": "as what an endpoint asks of its `Request`, or its socket",
