@@ -96,7 +96,8 @@ def _nursery() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         command = [sys.executable, "-u", "-m", __name__]
-        return ours, subprocess.Popen(command, stdin=theirs.fileno(), start_new_session=True)
+        own = Path(__file__).parent.parent  # a test may be in a folder of its own
+        return ours, subprocess.Popen(command, stdin=theirs.fileno(), start_new_session=True, cwd=own)
 
 
 def main() -> None:
