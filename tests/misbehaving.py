@@ -437,6 +437,7 @@ class CancelsAll(Sinner):
     @streamapp.endpoint("/sin")
     async def sin(self) -> None:
         cancel_all()
+        say("cancelled")
 
 
 class ExitCancelsAll(Sinner):

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -109,7 +110,9 @@ def main() -> None:
         for ready in select.select([asked.fileno(), *living], [], [])[0]:
             if ready in living:
                 pid, told = living.pop(ready)
-                os.write(told, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with suppress(BrokenPipeError):  # a test that has failed does not wait for it
+                    os.write(told, b"%d\n" % code)
                 os.close(told)
                 os.close(ready)
                 continue
@@ -126,7 +129,8 @@ def main() -> None:
             *output, told = descriptors
             for descriptor in output:
                 os.close(descriptor)
-            os.write(told, b"%d\n" % pid)
+            with suppress(BrokenPipeError):
+                os.write(told, b"%d\n" % pid)
             living[os.pidfd_open(pid)] = pid, told
 
 

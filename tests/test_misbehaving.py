@@ -360,6 +360,7 @@ def test_a_dependency_that_exits_fails_its_request() -> None:
 def test_code_that_cancels_all_tasks_does_not_cancel_the_server() -> None:
     with sinning("CancelsAll") as served:
         served.send("/sin")
+        assert served.heard("cancelled")
         assert [served.call("/ok") for _ in range(3)] == ["ok"] * 3
         assert served.end() == -signal.SIGTERM
         assert served.heard("torn down")

@@ -312,6 +312,7 @@ def test_of_what_comes_before_the_app_has_accepted_little_is_read() -> None:
     with serving() as served:
         client = Client(served, "/late")
         with client.socket:
+            until(lambda: bool(protocols(served)))
             client.socket.settimeout(0.5)
             with pytest.raises(TimeoutError):  # the kernel takes some megabytes
                 client.socket.sendall(sent(BINARY, b"x" * 15_000_000) * 4)
