@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from apps.llm.tiny.train import CHECKPOINT_SECONDS, Part, load, save
 from apps.text.tiny import corpora, opinions, rank
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
@@ -42,11 +43,9 @@ MODELS = ("entities", "sentiment", "summary")
 LENGTH = 512
 UNREAD = -100
 """The label of a token that counts in no loss."""
-CHECKPOINT_SECONDS = 60
 GROUP = 8
 """Batches that are drawn together, to be sorted by length."""
 T = TypeVar("T")
-Part = nn.Module | torch.optim.Optimizer
 
 
 @dataclass(frozen=True)
@@ -383,22 +382,6 @@ def fit(model: nn.Module, loss_of: Callable[[int], Tensor], steps: int, rate: fl
         if time.monotonic() - written > CHECKPOINT_SECONDS or step == steps - 1:
             written = time.monotonic()
             save(work, parts, step + 1)
-
-
-def load(path: Path, parts: Sequence[Part]) -> int:
-    """Restore the parts and return the number of steps done; 0 without a checkpoint."""
-    if not path.exists():
-        return 0
-    state = torch.load(path)
-    for part, saved in zip(parts, state["parts"], strict=True):
-        part.load_state_dict(saved)
-    return int(state["step"])
-
-
-def save(path: Path, parts: Sequence[Part], step: int) -> None:
-    """Write the parts through a second file: a reader never sees half of one."""
-    torch.save({"step": step, "parts": [part.state_dict() for part in parts]}, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
 
 
 @dataclass(frozen=True)
