@@ -263,6 +263,10 @@ def runs_of(server: str) -> int:
     return int(httpx.post(f"{server}/open", json={"steps": 0}, timeout=WAIT_S).json()["runs"])
 
 
+def port_of(server: str) -> int:
+    return int(server.rpartition(":")[2])
+
+
 def let_through(server: str, steps: int) -> None:
     httpx.post(f"{server}/open", json={"steps": steps}, timeout=WAIT_S).raise_for_status()
 
@@ -465,7 +469,7 @@ def test_a_job_that_has_ended_before_its_cancel_arrives_has_succeeded(contents: 
 
 
 def test_a_cancel_during_an_outage_arrives_when_the_server_is_back(contents: str, playground: Opener) -> None:
-    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+    with cutting(port_of(contents), cut=0) as proxy:
         tab = playground(f"http://127.0.0.1:{proxy.port}").open("/gated", steps=1).run().ends("running")
         proxy.go_down()
         tab.cancel().ends("cancelling")
@@ -474,18 +478,25 @@ def test_a_cancel_during_an_outage_arrives_when_the_server_is_back(contents: str
     until(lambda: running_jobs(contents) == 0)
 
 
-def test_a_cancel_that_does_not_arrive_is_told_and_the_history_learns_how_it_ended(
-    contents: str, playground: Opener
-) -> None:
-    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
-        tab = playground(f"http://127.0.0.1:{proxy.port}").open("/gated", steps=1).run().ends("running")
+def test_a_cancel_that_does_not_arrive_is_told_and_the_history_learns_how_it_ended(playground: Opener) -> None:
+    def patiently(route: Route) -> None:
+        """A job that lost its reader must not be ended for that before it is let through, however busy the machine."""
+        route.continue_(headers={**route.request.headers, "streamapp-resume": str(LONG_S)})
+
+    with (
+        serving(CONTENTS, STREAMAPP_MAX_RESUME_WINDOW_S=str(LONG_S)) as server,
+        cutting(port_of(server), cut=0) as proxy,
+    ):
+        tab = playground(f"http://127.0.0.1:{proxy.port}").open("/gated", steps=1)
+        tab.page.route("**/gated", patiently)
+        tab.run().ends("running")
         proxy.go_down()
         tab.page.clock.install()
         tab.cancel().page.clock.fast_forward(60_000)  # more than the page has patience
         tab.ends("failed")
         expect(tab.alert.first).to_contain_text("The server did not hear that the job is to be cancelled")
-        let_through(contents, 1)  # before the cancel can arrive after all
-        until(lambda: running_jobs(contents) == 0)
+        let_through(server, 1)  # before the cancel can arrive after all
+        until(lambda: running_jobs(server) == 0)
         proxy.come_up()
         expect(tab.runs).to_contain_text("succeeded")
         tab.choose_run("succeeded").ends()
@@ -566,7 +577,7 @@ def test_a_viewer_that_leaves_does_not_end_the_job(contents: str, playground: Op
 
 def test_a_cut_connection_is_resumed_where_it_was(contents: str, playground: Opener) -> None:
     before = runs_of(contents)
-    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+    with cutting(port_of(contents), cut=0) as proxy:
         tab = playground(f"http://127.0.0.1:{proxy.port}").open("/gated", steps=6).run()
         let_through(contents, 3)
         expect(tab.preview).to_have_attribute("data-step", "3")
@@ -795,7 +806,7 @@ def test_what_is_wrong_with_an_input_is_told_and_the_session_goes_on(contents: s
 
 
 def test_a_session_that_is_cut_is_resumed(contents: str, playground: Opener) -> None:
-    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+    with cutting(port_of(contents), cut=0) as proxy:
         tab = connect(playground(f"http://127.0.0.1:{proxy.port}"))
         proxy.go_down()
         tab.ends("reconnecting").button("Send").click()
@@ -1243,7 +1254,7 @@ def test_a_failure_says_what_went_wrong_as_text(contents: str, playground: Opene
 
 
 def test_a_server_that_is_gone_is_told_with_what_to_do(contents: str, playground: Opener) -> None:
-    with cutting(int(contents.rpartition(":")[2]), cut=0) as proxy:
+    with cutting(port_of(contents), cut=0) as proxy:
         tab = playground(f"http://127.0.0.1:{proxy.port}").open("/nested")
         expect(tab.button("Run")).to_be_enabled()
         proxy.go_down()
