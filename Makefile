@@ -22,7 +22,7 @@ TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-
 TESTED := $(foreach package,fal runpod litellm,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test test-all tested chromium chaos bench bench-quick \
+.PHONY: help install install-runtime demo serve fmt check test test-all test-again tested chromium chaos bench bench-quick \
   bench-dataset gpu gpu-wheels playground editor-page screenshots coverage build train evaluate train-llm \
   evaluate-llm train-text evaluate-text clean
 
@@ -62,6 +62,9 @@ test: install tested ## run the tests, with fal's and Runpod's own packages and 
 
 test-all: install tested ## run the tests, large matrices whole: before an issue is closed
 	$(TEST) --all
+
+test-again: ## run what has failed once more, alone: what passes then has lost a race, and is to be mended
+	$(BIN)/python -m pytest --all --last-failed --last-failed-no-failures none
 
 tested: chromium $(TESTED) # what the tests drive
 
