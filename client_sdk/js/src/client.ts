@@ -3,7 +3,7 @@
 import { inBytes } from "./connection.js";
 import { Deadline, type Limits, LONGEST_JOB_MS, outlasting, throwIfAborted } from "./deadline.js";
 import { StreamappError } from "./errors.js";
-import { encodeInput } from "./inputs.js";
+import { bodyOf } from "./inputs.js";
 import { follow, JobHandle } from "./job.js";
 import { parseJson, stringifyJson } from "./json.js";
 import { type JobStatus, Server } from "./server.js";
@@ -30,7 +30,7 @@ export interface ClientOptions {
 }
 
 export interface CallOptions extends Limits {
-  /** The endpoint's arguments: what JSON holds, BigInts, Blobs, Files and bytes. */
+  /** The endpoint's arguments: what JSON holds, BigInts, Blobs, Files and bytes; or a `FormData`, for uploads. */
   input?: unknown;
 }
 
@@ -79,7 +79,7 @@ export class Client {
 
   /** Start a job and return its events once the server begins to answer, which takes a second at most. */
   async stream<Result = any>(path: string, { input, accept, ...limits }: StreamOptions = {}): Promise<Stream<Result>> {
-    return this.#server.stream({ url: this.#server.urlOf(path), body: await encodeInput(input), accept }, limits);
+    return this.#server.stream({ url: this.#server.urlOf(path), body: await bodyOf(input), accept }, limits);
   }
 
   /** Call an endpoint that returns one JSON value, and return it; gives up after 11 minutes if not told otherwise. */

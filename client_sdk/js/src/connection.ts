@@ -17,7 +17,7 @@ export interface Request {
   method: "GET" | "POST" | "OPTIONS";
   url: string;
   headers: Record<string, string>;
-  body?: string;
+  body?: string | FormData;
   /** Ends it, where that is not what ends the call. */
   signal?: AbortSignal;
   /** Send it though the page closes. */

@@ -9,6 +9,7 @@ import { Connection, decodeJson, EVENT_STREAM, inBytes, JSON_TYPE, mediaTypeOf, 
 import { LONGEST_JOB_MS, throwIfAborted } from "./deadline.js";
 import { type Chunk, type Decoder, LineDecoder, PlainTextDecoder, type ServerSentEvent, SSEDecoder } from "./decoder.js";
 import { errorFromEvent, StreamappError } from "./errors.js";
+import { type Body, headersOf } from "./inputs.js";
 import type { Patience } from "./patience.js";
 
 /** One event of a job. */
@@ -32,7 +33,7 @@ export interface Manners extends Reading {
 /** What is read: a job that a request starts, or one that exists already. */
 export interface Subject {
   url?: string;
-  body?: string;
+  body?: Body;
   accept?: string | undefined;
   jobId?: string;
   /** The id of the event to begin behind. */
@@ -174,7 +175,7 @@ export class Conversation implements Source {
       const all = this.#subject.follows ? "all&_events=" : ""; // older servers do not know "all", and take the last
       return { method: "GET", url: `${url}/jobs/${encodeURIComponent(this.jobId)}/events?_events=${all}named`, headers: resuming };
     }
-    const starting = { ...shared, "Content-Type": JSON_TYPE, "Idempotency-Key": this.#key };
+    const starting = { ...shared, ...headersOf(body!), "Idempotency-Key": this.#key };
     return { method: "POST", url: startUrl!, headers: starting, body: body! };
   }
 

@@ -1,9 +1,23 @@
-/** Turn an endpoint's input into JSON: Blobs, Files and bytes anywhere in it become data URIs, BigInts integers. */
+/** Turn an endpoint's input into JSON: Blobs, Files and bytes anywhere in it become data URIs, BigInts integers; a form is sent as one. */
 
+import { JSON_TYPE } from "./connection.js";
 import { stringifyJson } from "./json.js";
 
 // Divisible by 3: the base64 of one part has no padding, and parts can be joined.
 const PART_BYTES = 0x6000;
+
+/** What is sent of an input: JSON, or a form. */
+export type Body = string | FormData;
+
+/** Return what is sent of an input; a form goes as it is, and so can bring what an endpoint takes as an upload. */
+export async function bodyOf(input: unknown): Promise<Body> {
+  return globalThis.FormData && input instanceof FormData ? input : encodeInput(input);
+}
+
+/** Return the headers that a body needs; of a form `fetch` writes them, as only it knows where its parts end. */
+export function headersOf(body: Body): Record<string, string> {
+  return typeof body === "string" ? { "Content-Type": JSON_TYPE } : {};
+}
 
 /** Return the JSON of an input; an endpoint whose arguments all have defaults still reads an object. */
 export async function encodeInput(input: unknown): Promise<string> {

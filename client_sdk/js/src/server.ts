@@ -5,7 +5,7 @@ import { Conversation, idempotencyKey, type Manners, readJson, type Source, type
 import { Deadline, leaving, type Limits } from "./deadline.js";
 import { Dialogue, type Partner } from "./dialogue.js";
 import { errorFromEvent, type StreamappError } from "./errors.js";
-import { encodeInput } from "./inputs.js";
+import { bodyOf, headersOf } from "./inputs.js";
 import { Outbox } from "./outbox.js";
 import { Patience, type Reach } from "./patience.js";
 import { Peer } from "./peer.js";
@@ -55,8 +55,9 @@ export class Server {
 
   /** Make a request that starts a job; sent again, it does not start another. */
   async post(path: string, input: unknown, more: Record<string, string> = {}): Promise<Request> {
-    const headers = { "Content-Type": JSON_TYPE, "Idempotency-Key": idempotencyKey(), ...more };
-    return { ...this.#request("POST", this.urlOf(path), headers), body: await encodeInput(input) };
+    const body = await bodyOf(input);
+    const headers = { ...headersOf(body), "Idempotency-Key": idempotencyKey(), ...more };
+    return { ...this.#request("POST", this.urlOf(path), headers), body };
   }
 
   /** Call an endpoint that answers in a way of its own. */

@@ -39,6 +39,15 @@ test("Blobs, Files and bytes become data URIs", async () => {
   });
 });
 
+test("a form goes as it is", async () => {
+  const form = new FormData();
+  form.append("value", "abc");
+  form.append("n", "2");
+  assert.equal(await client.run("/echo", { input: form }), "abc");
+  const events = await collect(await client.stream("/steps", { input: form }));
+  assert.deepEqual(events.filter(({ name }) => name === "output").map(({ data }) => data), [0, 1]);
+});
+
 test("a submitted job is followed by its handle", async () => {
   const job = await client.submit("/steps", { input: { n: 4 } });
   assert.equal(await job.result({ timeoutMs: WAIT_MS }), 3);
