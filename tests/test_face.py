@@ -63,6 +63,7 @@ V9 = Face(
     upload_paths=("/twice/upload",),
     middleware=middleware,
     add_routes=add_routes,
+    clients=lambda api, runtime: {(served.name, "/"): {"at": f"/v9/{served.name}"} for served in runtime.served},
 )
 
 
@@ -99,6 +100,12 @@ def test_a_face_leads_requests_to_the_apps_and_answers_in_its_own_way(client: Te
 
 def test_a_face_has_routes_of_its_own(client: TestClient) -> None:
     assert client.get("/v9-version").json() == {"version": 9, "apps": 1}
+
+
+def test_a_face_says_in_the_document_how_its_clients_ask_for_an_endpoint(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert paths["/"]["post"]["x-streamapp-clients"] == {"v9": {"at": "/v9/twice"}}
+    assert "x-streamapp-clients" not in paths["/upload"]["post"]
 
 
 def test_what_is_not_served_is_told_as_the_client_asked_for_it(client: TestClient) -> None:

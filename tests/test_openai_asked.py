@@ -7,7 +7,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter
 
-from streamapp.openai.asked import fields_of, file_at, own_fields, read_body, refusal
+from streamapp.openai.asked import fields_of, file_at, needed_of, own_fields, read_body, refusal
 from streamapp.settings import Settings
 from streamapp.stores.files import LocalFiles
 
@@ -21,6 +21,10 @@ class Text(BaseModel):
 @pytest.mark.parametrize(("annotation", "fields"), [(Text, {"text", "other", "as"}), (str, set()), (Text | str, set())])
 def test_the_fields_of_an_input_are_those_that_clients_write(annotation: Any, fields: set[str]) -> None:
     assert fields_of(TypeAdapter(annotation)) == fields
+
+
+def test_of_these_some_are_needed() -> None:
+    assert needed_of(TypeAdapter(Text)) == {"text"}
 
 
 def test_a_refusal_names_the_field() -> None:

@@ -103,3 +103,50 @@ def test_several_attributes_may_say_what_an_app_does() -> None:
         assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["both", "painter"]
         refusal = client.post("/v1/completions", json={"model": "painter", "prompt": "a"})
         assert refusal.json()["error"]["code"] == "model_not_found"
+
+
+class Spoken(Teller):
+    """Have endpoints of which OpenAI's clients can ask for some."""
+
+    others = streamapp.OpenAI(images="/paint/", speech="/say", model="mine")
+
+    @streamapp.endpoint("/chat")
+    def chat(self, messages: list[dict[str, str]], top_p: float = 1) -> Iterator[str]:
+        raise NotImplementedError
+
+    @streamapp.endpoint("/go-on")
+    def go_on(self, prompt: str) -> Iterator[str]:
+        raise NotImplementedError
+
+    @streamapp.endpoint("/caption")
+    def caption(self, prompt: str, image: streamapp.Image) -> Iterator[str]:
+        raise NotImplementedError
+
+    @streamapp.endpoint("/tags")
+    def tags(self, prompt: str) -> list[str]:
+        raise NotImplementedError
+
+    @streamapp.endpoint("/paint")
+    def paint(self, prompt: str) -> Iterator[Any]:
+        raise NotImplementedError
+
+    @streamapp.endpoint("/say")
+    def say(self, text: str) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+def test_the_document_says_where_openais_clients_ask_for_what_an_endpoint_makes() -> None:
+    """Of a language model's these are those that stream, and need nothing else."""
+    paths = streamapp.compile_app(Spoken).openapi()["paths"]
+    asked = {path: item["post"].get("x-streamapp-clients", {}) for path, item in paths.items() if "post" in item}
+    told = {path: clients["openai"] for path, clients in asked.items() if "openai" in clients}
+    assert {path: (client["path"], client["model"]) for path, client in told.items()} == {
+        "/chat": ("/v1/chat/completions", "spoken"),
+        "/go-on": ("/v1/completions", "spoken"),
+        "/paint": ("/v1/images/generations", "mine"),
+        "/say": ("/v1/audio/speech", "mine"),
+        "/v1/chat/completions": ("/v1/chat/completions", "spoken"),
+        "/v1/completions": ("/v1/completions", "spoken"),
+        "/v1/images/generations": ("/v1/images/generations", "mine"),
+        "/v1/audio/speech": ("/v1/audio/speech", "mine"),
+    }

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from streamapp.openai.requests import read_chat, read_completion
+from streamapp.openai.requests import ChatBody, CompletionBody, described, read_chat, read_completion
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
@@ -106,3 +106,12 @@ def test_content_in_parts_is_one_text_and_a_developer_is_the_system() -> None:
 def test_tools_are_left_out_where_none_may_be_called() -> None:
     assert read_chat({"messages": MESSAGES, "tools": [TOOL]}).offered_tools() == [TOOL]
     assert read_chat({"messages": MESSAGES, "tools": [TOOL], "tool_choice": "none"}).offered_tools() == []
+
+
+def test_what_is_told_of_a_body_is_what_is_read() -> None:
+    chat, completion = described(ChatBody, "mine"), described(CompletionBody, "mine")
+    assert (chat["required"], completion["required"]) == (["messages"], ["prompt"])
+    assert chat["properties"]["model"]["default"] == "mine"
+    told = {name for schema in (chat, completion) for name in schema["properties"]}
+    assert told <= {*ChatBody.model_fields, *CompletionBody.model_fields}
+    assert "$ref" not in str((chat, completion))

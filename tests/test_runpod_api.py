@@ -574,3 +574,23 @@ async def test_who_leaves_a_large_answer_gets_no_more_of_it() -> None:
     client.read_on()
     await sending
     assert "b" not in client.body
+
+
+# What the document says
+
+
+def told_ids(**named: Endpoint) -> dict[str, str]:
+    """Return the ids that the OpenAPI document says, by the endpoints' paths."""
+    paths = streamapp.compile_app(Shop, endpoints=named).openapi()["paths"]
+    clients = {path: item["post"].get("x-streamapp-clients", {}) for path, item in paths.items() if "post" in item}
+    return {path: told["runpod"]["endpoint_id"] for path, told in clients.items() if "runpod" in told}
+
+
+def test_the_document_says_the_id_of_each_endpoint_that_these_clients_can_ask_for() -> None:
+    ids = told_ids()
+    assert (ids["/stream"], ids["/wait"]) == ("shop", "shop--wait")
+    assert "/query" not in ids  # none of them sends a query
+
+
+def test_the_document_says_the_id_that_the_deployment_names() -> None:
+    assert told_ids(mine=Endpoint(app="shop"))["/stream"] == "mine"

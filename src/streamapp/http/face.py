@@ -28,6 +28,10 @@ ANSWERS_ONCE = "streamapp.answers_once"
 SUBMISSION = "streamapp.submission"
 
 
+#: by an app's name and the path of one of its endpoints: what the clients of a protocol have to know to ask for it
+Clients = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """Say, in a request's scope, that its job runs on without readers, and how another protocol answers for it.
@@ -54,6 +58,10 @@ def _no_routes(api: FastAPI, runtime: Runtime) -> None:
     pass
 
 
+def _no_clients(api: FastAPI, runtime: Runtime) -> Clients:
+    return {}
+
+
 def _no_workers(served: ServedApp) -> Workers | None:
     return None
 
@@ -75,6 +83,8 @@ class Face:
             else; a route of the face's has to take each of them, by any method. No endpoint may be at one.
         shown_tokens: how its clients open sockets by a token that the face has had `app.state.tokens` make.
         workers: return what runs the jobs of an app that is of this protocol's own kind, None of any other.
+        clients: return what its clients have to know of endpoints; where they cannot ask for one, that is left out. It
+            stands in the OpenAPI document, by the face's name, and is called after `add_routes`.
     """
 
     name: str
@@ -88,3 +98,4 @@ class Face:
     own_guard: re.Pattern[str] | None = None
     shown_tokens: ShownTokens | None = None
     workers: Callable[[ServedApp], Workers | None] = _no_workers
+    clients: Callable[[FastAPI, Runtime], Clients] = _no_clients

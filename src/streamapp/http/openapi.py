@@ -4,9 +4,9 @@ FastAPI describes what it fills itself; the input that `inputs` reads and the ev
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,6 +20,8 @@ from ..media import File
 from ..session import SIGNALLING, SessionSpec
 
 OPENAPI_VERSION = "3.2.0"
+#: on what a POST asks for: by which clients of other protocols it can be asked for as well, and what they are told
+CLIENTS = "x-streamapp-clients"
 _REF = "#/components/schemas/{model}"
 
 _MEDIA = {
@@ -153,6 +155,8 @@ class DescribedEndpoint:
     whole: str | None
     #: what the body is, where that is said
     media_type: str | None
+    #: by the names of faces: what their clients have to know to ask for it
+    clients: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,8 @@ def build_openapi(
         for method, operation in document["paths"][endpoint.route].items():
             _describe_input(operation, method, endpoint, taken, schemas)
             operation["responses"] = _answers(endpoint.spec, item, result, method)
+            if endpoint.clients and method == "post":
+                operation[CLIENTS] = endpoint.clients
     for session, (taken, item, _) in zip(opened, parts, strict=True):
         document["paths"][session.route] = _opening(session, taken, item)
         if session.spec.mark.webrtc:

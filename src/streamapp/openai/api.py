@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -23,9 +24,10 @@ from starlette.responses import JSONResponse, Response
 from ..budget import SHARE, Share
 from ..errors import NotFound
 from ..http.call import Call
-from ..http.face import Face
+from ..http.face import Clients, Face
 from ..http.file_routes import json_object
 from ..http.middleware import REQUEST_ID
+from ..http.openapi import CLIENTS
 from ..http.routes import key_of
 from ..jobs.events import encode
 from ..jobs.job import Job, new_job_id
@@ -35,13 +37,16 @@ from ..runpod.places import Place, places_of
 from ..runtime import Runtime, ServedApp
 from .answers import answer_for
 from .asked import Asked
-from .declared import IMAGES, SPEECH, Model, models_of, paths_said
+from .declared import IMAGES, SPEECH, Model, asked_at, models_of, paths_said
 from .errors import SHOULD_RETRY, ErrorsTold
 from .handlers import asked_of_handler
 from .models import Models
+from .requests import Body, ChatBody, CompletionBody, described
 from .text import CHAT, COMPLETIONS
 
 _PATHS = (CHAT, COMPLETIONS, IMAGES, SPEECH)
+# What is asked there is described; at the others it is what the app's own endpoint takes, which is described there.
+_BODIES: Mapping[str, type[Body]] = {CHAT: ChatBody, COMPLETIONS: CompletionBody}
 _MODELS = "/models"
 _LARGE_BYTES = 64 * 1024  # of a body that is read in a thread: 2,600 messages take 50 ms
 _RUNPODS = "/v2/{endpoint_id}/openai/v1"
@@ -81,6 +86,15 @@ class _Paths:
         given = await json_object(request)
         model = await self._models.pick(path, given)
         return await submitted(request, model.served, partial(model.asks[path], given), self._runtime)
+
+    def described(self, path: str) -> dict[str, Any]:
+        """Return what the OpenAPI document says of a path: the body, and how OpenAI's clients ask there."""
+        model = self._models.known_name(path)
+        told: dict[str, Any] = {CLIENTS: {"openai": _client(path, model)}}
+        if path in _BODIES:
+            schema = described(_BODIES[path], model)
+            told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        return told
 
     async def list(self, request: Request) -> Response:
         """Answer with the models."""
@@ -216,7 +230,8 @@ def _add_routes(api: FastAPI, runtime: Runtime) -> None:
         everybody = _Paths([model for models in by_app.values() for model in models], runtime, created)
         for prefix, paths in (("", everybody), *((f"/{name}", each) for name, each in own.items())):
             for path in paths.paths:
-                _add(api, f"{prefix}/v1{path}", paths.asking(path), "POST", in_schema=not prefix)
+                told = paths.described(path)
+                _add(api, f"{prefix}/v1{path}", paths.asking(path), "POST", in_schema=not prefix, told=told)
             _add(api, f"{prefix}/v1{_MODELS}", paths.list, "GET", in_schema=not prefix)
             _add(api, f"{prefix}/v1{_MODELS}/{{model:path}}", paths.find, "GET", in_schema=not prefix)
     if _is_on_runpods(runtime):
@@ -230,7 +245,15 @@ def _add_runpods(api: FastAPI, paths: _Runpods) -> None:
     _add(api, f"{_RUNPODS}{_MODELS}/{{model:path}}", paths.about_models(_Paths.find), "GET")
 
 
-def _add(api: FastAPI, path: str, answer: _Answer, method: str, *, in_schema: bool = False) -> None:
+def _add(
+    api: FastAPI,
+    path: str,
+    answer: _Answer,
+    method: str,
+    *,
+    in_schema: bool = False,
+    told: dict[str, Any] | None = None,
+) -> None:
     api.add_api_route(
         path,
         answer,
@@ -240,8 +263,28 @@ def _add(api: FastAPI, path: str, answer: _Answer, method: str, *, in_schema: bo
         description="As in https://platform.openai.com/docs/api-reference.",
         include_in_schema=in_schema,
         response_model=None,
+        response_class=JSONResponse if told is None else Response,  # blocks of a stream, or a sound
+        openapi_extra=told,
         tags=["openai"],
     )
 
 
-OPENAI = Face(name="openai", exposed_headers=("X-Request-Id", SHOULD_RETRY), outer=_outer, add_routes=_add_routes)
+def _clients(api: FastAPI, runtime: Runtime) -> Clients:
+    return {
+        (served.name, place): _client(path, model)
+        for served in runtime.served
+        for place, (path, model) in asked_at(served).items()
+    }
+
+
+def _client(path: str, model: str) -> dict[str, str]:
+    return {"path": f"/v1{path}", "model": model}
+
+
+OPENAI = Face(
+    name="openai",
+    exposed_headers=("X-Request-Id", SHOULD_RETRY),
+    outer=_outer,
+    add_routes=_add_routes,
+    clients=_clients,
+)

@@ -101,9 +101,19 @@ def own_fields(given: Mapping[str, Any], fields: Set[str], documented: Set[str])
 
 def fields_of(adapter: TypeAdapter[Any]) -> frozenset[str]:
     """Return the names that an endpoint's input has, as clients write them; none where it is no object."""
+    return frozenset(_schema_of(adapter).get("properties", ()))
+
+
+def needed_of(adapter: TypeAdapter[Any]) -> frozenset[str]:
+    """Return those of these names that have to be there."""
+    return frozenset(_schema_of(adapter).get("required", ()))
+
+
+def _schema_of(adapter: TypeAdapter[Any]) -> dict[str, Any]:
     schema = adapter.json_schema()
     named = schema.get("$ref", "").rpartition("/")[2]
-    return frozenset(schema.get("$defs", {}).get(named, schema).get("properties", ()))
+    described: dict[str, Any] = schema.get("$defs", {}).get(named, schema)
+    return described
 
 
 def file_at(url: str, files: FileStore) -> File:

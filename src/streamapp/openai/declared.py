@@ -5,12 +5,14 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ..app import App, Declaration
 from ..endpoint import EndpointSpec
 from ..errors import DefinitionError
 from ..runtime import ServedApp
 from ..stores.files import FileStore
-from .asked import Ask, Asked
+from .asked import Ask, Asked, fields_of, needed_of
 from .images import Images
 from .speech import Speech
 from .text import CHAT, COMPLETIONS, Forwards, Text
@@ -78,6 +80,11 @@ class Model:
         own = getattr(self._text_model, "name", None)
         return self.said.model or (own if isinstance(own, str) and own else self.served.name)
 
+    @property
+    def known_name(self) -> str:
+        """Return what clients may call it as well, which is known before."""
+        return _name_of(self.served, self.said)
+
     async def names(self) -> Sequence[str]:
         """Return all names that it has: those of a server elsewhere are told by that.
 
@@ -100,6 +107,36 @@ def paths_said(app: type[App]) -> list[str]:
     kinds = {"text": [CHAT, COMPLETIONS], "images": [IMAGES], "speech": [SPEECH]}
     said = _said_by(app)
     return [path for kind, paths in kinds.items() if any(getattr(each, kind) for each in said) for path in paths]
+
+
+def asked_at(served: ServedApp) -> dict[str, tuple[str, str]]:
+    """Return where OpenAI's clients ask for what an app's endpoints make, and by which name; by the endpoints' paths.
+
+    Of a language model these are the endpoints that stream, and need nothing but what is said there.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    said = _said_by(type(served.app))
+    for each in said:
+        for spec in served.endpoints if each.text is not None else ():
+            if spec.kind == "stream" and (path := _text_path(served.reader_of(spec).adapter)):
+                found[spec.path] = path, _name_of(served, each)
+    for each in said:
+        for kind, place, path in (("images", each.images, IMAGES), ("speech", each.speech, SPEECH)):
+            if place is not None:
+                found[_endpoint_at(served, kind, place).path] = path, _name_of(served, each)
+    return found
+
+
+def _text_path(adapter: TypeAdapter[Any]) -> str | None:
+    for name, path in (("messages", CHAT), ("prompt", COMPLETIONS)):
+        if name in fields_of(adapter) and needed_of(adapter) <= {name}:
+            return path
+    return None
+
+
+def _name_of(served: ServedApp, said: OpenAI) -> str:
+    """Return a name that is known before `setup` has returned."""
+    return said.model or str(served.name)
 
 
 def models_of(served: ServedApp, files: FileStore) -> list[Model]:

@@ -24,6 +24,10 @@ class Models:
         self._runtime = runtime
         self._created = created
 
+    def known_name(self, path: str) -> str:
+        """Return what the first model that answers at a path may be called, before its app is set up as well."""
+        return next(model.known_name for model in self._models if path in model.asks)
+
     async def pick(self, path: str, given: Mapping[str, Any]) -> Model:
         """Return the model that a request is for, once its app is set up: the only one, where it names none.
 

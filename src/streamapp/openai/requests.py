@@ -71,6 +71,22 @@ _REASONS = {
     "repeat_penalty": "it is called repetition_penalty here, as transformers and vLLM have it",
 }
 
+# What is told of a body: what people who ask by hand may want.
+_TOLD = ("max_tokens", "temperature", "top_p", "seed", "stop", "stream")
+_MESSAGES = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {
+            "role": {"type": "string", "enum": ["system", "user", "assistant"], "default": "user"},
+            "content": {"type": "string"},
+        },
+    },
+}
+_PROMPT = {"type": "string", "minLength": 1}
+
 _Count = Annotated[int, Field(ge=1)]
 
 
@@ -202,6 +218,18 @@ class CompletionBody(Body):
         given: Any = self.prompt
         is_one = isinstance(given, str) or all(isinstance(part, int) for part in given)
         return [given] if is_one else given
+
+
+def described(kind: type[Body], model: str) -> dict[str, Any]:
+    """Return a schema of the most of a body that people write.
+
+    Args:
+        model: whose name is asked for where nothing is said.
+    """
+    name, first = ("messages", _MESSAGES) if kind is ChatBody else ("prompt", _PROMPT)
+    known = kind.model_json_schema()["properties"]
+    properties = {name: first, **{each: known[each] for each in _TOLD}, "model": {"type": "string", "default": model}}
+    return {"type": "object", "required": [name], "properties": properties}
 
 
 B = TypeVar("B", bound=Body)

@@ -29,7 +29,7 @@ from ..endpoint import EndpointSpec
 from ..errors import JobNotFound, MalformedRequest, NotFound, StreamAppError, describe
 from ..http.call import HeaderList, caller_in, path_in
 from ..http.connection import Connection, disconnected
-from ..http.face import ASKED_PATH, SUBMISSION, Face, Submission
+from ..http.face import ASKED_PATH, SUBMISSION, Clients, Face, Submission
 from ..http.response import ErrorResponse
 from ..jobs.job import Job
 from ..jsontext import LARGE_BYTES
@@ -426,8 +426,26 @@ def _add_routes(api: FastAPI, runtime: Runtime) -> None:
     add_worker_routes(api, runtime)
 
 
+def _clients(api: FastAPI, runtime: Runtime) -> Clients:
+    """Return the id of each endpoint: that which the deployment names, else the app's name where it leads there."""
+    places: dict[str, Place] = api.state.runpod_places
+    told: dict[tuple[str, str], dict[str, str]] = {}
+    for endpoint_id in (*reversed(places), *api.state.runpod_endpoints):  # a later one is preferred
+        place = places[endpoint_id]
+        if not place.takes_query:
+            told[place.served.name, place.spec.path] = {"endpoint_id": endpoint_id}
+    return told
+
+
 def _workers_of(served: ServedApp) -> Workers | None:
     return runner_of(served) or pool_of(served)
 
 
-RUNPOD = Face(name="runpod", middleware=_middleware, add_routes=_add_routes, workers=_workers_of, own_guard=OWN_GUARD)
+RUNPOD = Face(
+    name="runpod",
+    middleware=_middleware,
+    add_routes=_add_routes,
+    workers=_workers_of,
+    own_guard=OWN_GUARD,
+    clients=_clients,
+)

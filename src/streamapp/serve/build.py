@@ -38,7 +38,7 @@ from ..app import App, description_of, title_of
 from ..endpoint import EndpointSpec, get_mark
 from ..errors import DefinitionError, ErrorReport, NotFound, StreamAppError, describe
 from ..fal.api import FAL
-from ..http.face import ASKED_PATH, Face
+from ..http.face import ASKED_PATH, Clients, Face
 from ..http.file_routes import add_file_routes
 from ..http.handling import invalid_input, plain_answer
 from ..http.metrics import CONTENT_TYPE, Metrics
@@ -132,7 +132,8 @@ def compile_app(
     _add_endpoints(api, places, is_guarded=settings.api_key is not None)
     _add_sessions(api, runtime, faces, sessions)
     warn_of_hidden_files(api, pages)
-    described = [place.described for place in places if place.in_schema]
+    clients = {face.name: face.clients(api, runtime) for face in faces}
+    described = [place.described(clients) for place in places if place.in_schema]
     described_sessions = _described_sessions(runtime)
     api.openapi = lambda: _openapi(api, described, described_sessions)  # type: ignore[method-assign]
     return api
@@ -342,11 +343,16 @@ class _Place:
         is_got = self.spec.mark.is_got or self.spec.kind != "value" or self.spec.path.rstrip("/") in _SHARED_PATHS
         return ["POST", "GET"] if is_got else ["POST"]
 
-    @property
-    def described(self) -> DescribedEndpoint:
-        """Return what the description of this place needs."""
-        reader = self.served.reader_of(self.spec)
-        return DescribedEndpoint(compile_path(self.path)[1], self.spec, reader.adapter, reader.whole, reader.media_type)
+    def described(self, clients: Mapping[str, Clients]) -> DescribedEndpoint:
+        """Return what the description of this place needs.
+
+        Args:
+            clients: what those of each face have to know, by its name.
+        """
+        reader, route = self.served.reader_of(self.spec), compile_path(self.path)[1]
+        name = self.served.name, self.spec.path
+        told = {face: of_endpoints[name] for face, of_endpoints in clients.items() if name in of_endpoints}
+        return DescribedEndpoint(route, self.spec, reader.adapter, reader.whole, reader.media_type, told)
 
 
 def _all_places(api: FastAPI, runtime: Runtime, faces: Sequence[Face]) -> list[_Place]:
