@@ -23,7 +23,7 @@ TESTED := $(foreach package,fal runpod litellm,tests/.venvs/$(package)/.installe
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
 .PHONY: help install install-runtime demo serve fmt check test test-all test-again tested chromium chaos bench bench-quick \
-  bench-dataset gpu gpu-wheels playground editor-page screenshots coverage build train evaluate train-llm \
+  bench-dataset gpu gpu-wheels playground editor-page screenshots pictures coverage build train evaluate train-llm \
   evaluate-llm train-text evaluate-text clean
 
 help: ## list the targets
@@ -118,12 +118,17 @@ editor-page: apps/editor/source/node_modules/.installed ## build the page of app
 
 screenshots: install chromium ## take the READMEs' pictures of the page anew
 	SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_playground.py -k "step_by_step or fits_on_a_phone"
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_page_film.py --all
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_chat_page.py -k as_it_comes --all
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_editor_page.py -k two_write
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_live.py -k "becomes_a_picture_while"
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_audio.py -k heard
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_voxels_page.py -k grows
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_llm.py -k seen_growing --all
+
+pictures: OUT = out/pictures
+pictures: install chromium ## draw each state of the page, light and dark, to be looked at, into out/pictures
+	$(BIN)/python -m tests.page_pictures $(OUT)
 
 coverage: install ## hold each module's coverage by its own test file
 	nice -n 5 $(BIN)/python -m tests.own_coverage # beside the tests it takes what they leave

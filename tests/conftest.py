@@ -17,6 +17,7 @@ from tests.namespace import own_network  # noqa: F401 - a fixture
 from tests.sampling import pytest_addoption, pytest_terminal_summary, pytest_testnodedown  # noqa: F401 - hooks
 from tests.scripted_server import Serve, serving
 from tests.served import failing, gated, inputs, kinds, results  # noqa: F401 - fixtures
+from tests.tabs import browser, contents, playground, sdxl  # noqa: F401 - fixtures
 
 from streamapp.jobs.events import Event
 

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import expect
 from tests.openai_package import openai_of
-from tests.test_playground import ROOT, Opener, Playground, browser, playground, running_jobs, serving  # noqa: F401 - fixtures
+from tests.tabs import ROOT, Opener, Playground, running_jobs, serving
 from tests.waiting import until
 
 import streamapp
@@ -268,13 +268,13 @@ def test_openai_s_client_hears_one_wav_while_it_is_made(client: TestClient) -> N
 # In the playground
 
 
-def test_it_is_heard_while_it_is_made_until_it_is_cancelled(playground: Opener) -> None:  # noqa: F811
+def test_it_is_heard_while_it_is_made_until_it_is_cancelled(playground: Opener) -> None:
     with serving("apps/audio/app.py") as server:
         tab = playground(server, viewport={"width": 1280, "height": 720}).open("/stream", duration_s=60, speed=2)
         tab.field("Prompt").fill("happy dance in D major with drums")
         tab.run()
         until(lambda: tab.loudness() > 0.1)
-        expect(tab.status).to_contain_text("running")
+        tab.ends("running")
         expect(tab.output).to_contain_text(re.compile("0:0[4-9] / "))
         take_picture(tab)
         tab.cancel().ends("cancelled")
@@ -283,7 +283,7 @@ def test_it_is_heard_while_it_is_made_until_it_is_cancelled(playground: Opener) 
 
 
 @pytest.mark.long
-def test_a_page_plays_the_file_while_it_grows_and_ends_it_by_leaving(playground: Opener) -> None:  # noqa: F811
+def test_a_page_plays_the_file_while_it_grows_and_ends_it_by_leaving(playground: Opener) -> None:
     with serving("apps/audio/app.py") as server:
         page = playground(server).page
         page.goto(f"{server}/health")

@@ -20,8 +20,8 @@ from playwright.sync_api import expect
 from starlette.testclient import TestClient
 from tests.served import blocks, serving
 from tests.small_models import one_thread  # noqa: F401 - a fixture
-from tests.test_playground import ROOT, Opener, browser, playground  # noqa: F401 - fixtures
-from tests.test_playground import serving as serving_page
+from tests.tabs import ROOT, Opener
+from tests.tabs import serving as serving_page
 
 import streamapp
 from streamapp.errors import DefinitionError
@@ -105,7 +105,7 @@ def test_what_the_environment_may_not_say_is_refused_with_what_to_write(environm
 
 
 @pytest.mark.long
-def test_the_text_is_seen_growing(playground: Opener) -> None:  # noqa: F811
+def test_the_text_is_seen_growing(playground: Opener) -> None:
     with serving_page("apps/llm/app.py", OMP_NUM_THREADS="1") as server:
         tab = playground(server, viewport={"width": 1280, "height": 800}).open("/chat", seed=5)
         tab.output.evaluate(

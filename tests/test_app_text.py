@@ -16,8 +16,8 @@ from playwright.sync_api import expect
 from starlette.testclient import TestClient
 from tests.served import blocks, finished, serving, submit
 from tests.small_models import one_thread  # noqa: F401 - a fixture
-from tests.test_playground import Opener, browser, playground  # noqa: F401 - fixtures
-from tests.test_playground import serving as serving_page
+from tests.tabs import Opener
+from tests.tabs import serving as serving_page
 from tests.text_models import save_checkpoints
 
 from streamapp.errors import Cancelled, DefinitionError, InvalidInput
@@ -315,7 +315,7 @@ def test_a_language_model_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_what_was_found_is_seen(playground: Opener) -> None:  # noqa: F811
+def test_what_was_found_is_seen(playground: Opener) -> None:
     with serving_page("apps/text/app.py", OMP_NUM_THREADS="1") as server:
         tab = playground(server, viewport={"width": 1280, "height": 900})
         tab.open("/process-stream", text=_EXAMPLES[1], include_entities=True, chunk_size=50).run().ends()

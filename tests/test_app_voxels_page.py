@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 from tests.chromium import CHROMIUM
 from tests.processes import serving
+from tests.tabs import STILL
 from tests.waiting import LONG_S, WAIT_S, until
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +69,7 @@ LOSE_GPU = """async () => {
   gpuOf.restoreContext();
   await isBack;
 }"""
+VOXELS = re.compile(r"\d voxels")  # what is said below the view
 SCENE = "a tall twisted purple box + a huge yellow ring"
 
 pytestmark = pytest.mark.timeout(LONG_S)
@@ -93,7 +96,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def tab(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """Open a tab; at the end the page may not have complained."""
-    context = browser.new_context(**getattr(request, "param", {}))
+    context = browser.new_context(reduced_motion="reduce", **getattr(request, "param", {}))  # it turns by itself
     context.set_default_timeout(1000 * WAIT_S)
     context.add_init_script(COUNT_GPU)
     page = context.new_page()
@@ -114,15 +117,15 @@ def run(tab: Page, server: str, **input: Any) -> Locator:
 
 def ended(tab: Page) -> None:
     """Wait for the end, and for the result to be seen."""
-    expect(tab.get_by_role("status").first).to_contain_text("succeeded")
-    tab.get_by_text("final.glb.").wait_for()
+    expect(tab.get_by_role("status").first).to_have_attribute("data-state", "succeeded")
+    tab.get_by_text("final.glb ·").wait_for()
 
 
 def picture(view: Locator) -> PIL.Image.Image:
     """Return what the view has drawn, whatever of it the page shows."""
-    url: str = view.evaluate("canvas => canvas.toDataURL()")
+    url: str = view.evaluate(STILL)
     drawn = PIL.Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
-    ground = PIL.Image.new("RGBA", drawn.size, "#e8ebf0")
+    ground = PIL.Image.new("RGBA", drawn.size, "#f1f1f4")
     return PIL.Image.alpha_composite(ground, drawn.convert("RGBA")).convert("RGB")
 
 
@@ -140,16 +143,15 @@ def scrub(tab: Page, *keys: str) -> None:
 def seen(tab: Page, view: Locator, *keys: str) -> PIL.Image.Image:
     """Scrub to another preview; return what is seen when it has been drawn."""
     scrub(tab, *keys)
-    tab.get_by_text(
-        "voxels." if keys[-1] == "Home" else "final.glb." if keys[-1] == "End" else "preview.glb."
-    ).wait_for()
+    words: dict[str, str | re.Pattern[str]] = {"Home": VOXELS, "End": "final.glb ·"}
+    tab.get_by_text(words.get(keys[-1], "preview.glb ·")).wait_for()
     return picture(view)
 
 
 def test_a_mesh_grows_while_one_looks(tab: Page, server: str) -> None:
     view = run(tab, server, resolution=64, pause_s=0.2)
     view.wait_for()
-    expect(tab.get_by_role("status").first).to_contain_text("running")
+    expect(tab.get_by_role("status").first).to_have_attribute("data-state", "running")
     ended(tab)
     moments = [seen(tab, view, *keys) for keys in (["Home"], [*["ArrowRight"] * 5], ["End"])]
     assert all(differs(one, other) for one, other in itertools.combinations(moments, 2))
@@ -157,7 +159,7 @@ def test_a_mesh_grows_while_one_looks(tab: Page, server: str) -> None:
         whole = PIL.Image.new("RGB", (3 * moments[0].width, moments[0].height))
         for number, moment in enumerate(moments):
             whole.paste(moment, (number * moment.width, 0))
-        whole.quantize(128).save(ROOT / "apps" / "voxels" / "screenshot.png", optimize=True)
+        whole.quantize(256, kmeans=2).save(ROOT / "apps" / "voxels" / "screenshot.png", optimize=True)
 
 
 def test_the_view_stays_as_it_was_turned_when_cubes_become_a_mesh(tab: Page, server: str) -> None:
@@ -193,7 +195,7 @@ def test_however_many_previews_are_shown_the_gpu_holds_one_of_them(tab: Page, se
     seen(tab, view, "Home", "ArrowRight", "ArrowRight")
     held = tab.evaluate("[gpu.buffers, gpu.programs]")
     slider = tab.get_by_role("slider", name="Previews")
-    slider.evaluate(SCRUB, [3, 2] * 100)
+    slider.evaluate(SCRUB, [3, 2] * 30)
     assert tab.evaluate("[gpu.buffers, gpu.programs]") == held
     slider.evaluate(SCRUB, [0, 99, 1, 99, 0, 1, 2])  # from kind to kind
     assert tab.evaluate("gpu.buffers") == held[0]
@@ -229,7 +231,7 @@ def test_of_what_comes_while_one_is_read_only_the_newest_is(tab: Page, server: s
     until(lambda: tab.evaluate("1") == len(held))  # the call is what has Playwright hear of it
     scrub(tab, "Home")
     held[0].continue_()
-    tab.get_by_text("voxels.").wait_for()
+    tab.get_by_text(VOXELS).wait_for()
     assert len(held) == 1
 
 

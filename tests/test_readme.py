@@ -150,6 +150,7 @@ NOT_RUN = {
     (MAIN, "from transformers import AutoModel"): "it downloads a model; tests/test_openai_engine.py has such an app",
     (MAIN, "from openai import OpenAI"): "tests/test_openai_python.py asks so",
     (APPS, "import streamapp.fal as fal"): "tests/apps/fal_style.py begins so",
+    (APPS, "class ImageInput(BaseModel)"): "apps/sdxl/app.py begins so; tests/test_page_stage.py shows its cards",
     (APPS, 'yield {"start_s"'): "apps/audio/app.py does so",
     (APPS, "python handler.py --rp_serve_api"): "it does not end; tests/test_script.py serves one",
     (PYTHON, "pip install"): "it is for an index; .ci/wheel installs",

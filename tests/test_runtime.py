@@ -653,7 +653,9 @@ def test_jobs_wait_for_setup(caplog: pytest.LogCaptureFixture) -> None:
 
     with serving(Loading) as client:
         answer = client.get("/ready")
-        assert (answer.status_code, answer.json()) == (503, {"ready": False, "reason": "loading: starting"})
+        told = answer.json()
+        assert (answer.status_code, told["ready"], told["reason"]) == (503, False, "loading: starting")
+        assert client.get("/ready").json()["loading_s"] >= told["loading_s"] >= 0
         jobs = [submit_over_http(client, path) for path in ("/x", "/async-x")]
         Loading.may_load.set()
         assert [data(finished(client, job))[1] for job in jobs] == [1, 2]

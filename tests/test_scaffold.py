@@ -27,6 +27,16 @@ def test_the_app_draws_a_picture_with_previews(tmp_path: Path) -> None:
     assert previews[-1].image().size == output.image().size == (32, 32)
 
 
+def test_its_examples_can_be_run(tmp_path: Path) -> None:
+    folder = write_app("my-app", tmp_path)
+    with TestClient(load_app(f"{folder}/app.py:MyApp")) as client:
+        examples = client.get("/openapi.json").json()["components"]["schemas"]["PictureInput"]["examples"]
+        assert len(examples) > 1
+        for example in examples:
+            *_, last = client.stream("/stream", {**example, "steps": 1})
+            assert last.name == "output"
+
+
 def test_its_own_test_passes(tmp_path: Path) -> None:
     folder = write_app("my-app", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]

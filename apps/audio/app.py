@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
 import streamapp
@@ -36,6 +36,16 @@ from .wav import BYTES, Samples, Sketch, header, in_chunks, pcm, wav
 class AudioInput(BaseModel):
     """Say what to play."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "calm music box on a rainy night", "seed": 4},
+                {"prompt": "happy dance in D major with drums", "duration_s": 30},
+                {"prompt": "slow organ, 80 bpm", "duration_s": 45},
+                {"prompt": "sad flute and piano in D minor, without drums", "seed": 11},
+            ]
+        }
+    )
     prompt: str = Field(
         max_length=2000,
         description="What it is to sound like. The synthesiser knows words for mood, tempo, key and instruments.",
@@ -75,6 +85,7 @@ class Instrument(Protocol):
 class Audio(streamapp.App):
     """Play music from prompts, and let it be heard while it is made."""
 
+    title = "Music from words"
     requirements = ["numpy"]
     openai = streamapp.OpenAI(speech="/stream")
 

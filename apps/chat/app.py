@@ -50,8 +50,9 @@ class ReplyInput(BaseModel):
 
 
 class ChatRooms(streamapp.App):
-    """Talk with each other, and with a model."""
+    """Talk with each other, and with a language model among you."""
 
+    title = "Chat rooms"
     max_running = MOST_AT_ONCE
     static = "page"
     requirements = ["torch", "transformers"]

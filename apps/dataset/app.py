@@ -65,6 +65,7 @@ class FileInput(BaseModel):
 class Dataset(streamapp.App):
     """Process a list, or a file of any size, in chunks: the result of each item, and a summary of all."""
 
+    title = "Datasets in chunks"
     max_running = 4
     requirements = ["torch", "transformers"]
 

@@ -44,6 +44,7 @@ class Snapshot(BaseModel):
 class Editor(streamapp.App):
     """Write texts together: in the page, with any client of Yjs, or by plain operations."""
 
+    title = "Shared editor"
     static = "page"
     requirements = ["pycrdt"]
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import PIL.Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 import streamapp
 from streamapp.errors import InvalidInput
 
+from .pictures import DAWN, NIGHT, dunes
 from .tiles import boxes, enhance, prepare
 
 MAX_PIXELS = 4096 * 4096  # takes 0.2 GB
@@ -23,6 +24,14 @@ PREVIEW_SIDE = 512
 class EnhanceInput(BaseModel):
     """Say what to enhance, and how."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"image": dunes(*DAWN), "strength": 3, "tile_size": 64},
+                {"image": dunes(*NIGHT), "strength": 5, "radius": 32, "tile_size": 96},
+            ]
+        }
+    )
     image: streamapp.Image = Field(description="PNG, JPEG, WebP or GIF, of which the first frame counts.")
     strength: float = Field(
         default=2, ge=0, le=5, description="How much fine detail is added; 0 leaves the image as it is."
@@ -32,8 +41,9 @@ class EnhanceInput(BaseModel):
 
 
 class ImageChunks(streamapp.App):
-    """Bring out the fine detail of images, tile by tile."""
+    """Bring out the fine detail of images, and watch them change tile by tile."""
 
+    title = "Image detail"
     requirements = ["numpy"]
 
     @streamapp.endpoint("/stream")

@@ -35,16 +35,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 import streamapp
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "sdxl" / "tiny" / "model"
-
-
-DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="
+# A red disc on blue, small, so that the call that `streamapp serve` prints is short.
+SKETCH = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEUvT9DYNCylAoOxAAAAa0lEQVR42tXQsQ2DQAwF0BeLgiIS"
+    "jMAI2SCMltEYhRGupDgBxSUR11LBr6wnfUs2t0qXEHg9v7JtRR58CIKRoGEgaOkJetpSp7QGmlrG35K/nBsm1lpmci2JhWAhEWRm"
+    "gpXpcCC88/EJF8kO8QwUJYeSGzAAAAAASUVORK5CYII="
+)
 
 
 class Drawing(BaseModel):
     """Say what was drawn, and what it shall become."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"prompt": "a red circle on a blue background", "image_url": DOT}]}
+        json_schema_extra={"examples": [{"prompt": "a red circle on a blue background", "image_url": SKETCH}]}
     )
 
     prompt: str = Field(
@@ -52,14 +56,21 @@ class Drawing(BaseModel):
     )
     image_url: streamapp.Image | None = Field(default=None, description="What was drawn.")
     image_bytes: streamapp.Image | None = Field(
-        default=None, description="The same as bytes, in msgpack; the answer's are bytes then, too."
+        default=None,
+        description="The same as bytes, in msgpack; the answer's are bytes then, too.",
+        json_schema_extra={"ui": {"hidden": True}},  # no form can send them
     )
     strength: float = Field(default=0.7, ge=0.02, le=1, description="1 leaves nothing of what was drawn.")
     num_inference_steps: int | None = Field(default=None, ge=1, le=50, description="The model's own when not given.")
     guidance_scale: float | None = Field(default=None, ge=0, le=20, description="The model's own when not given.")
     negative_prompt: str = Field(default="blurry, low quality", max_length=2000, description="What to avoid.")
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1, description="The same seed draws the same image.")
-    request_id: str | None = Field(default=None, max_length=100, description="Any; the answer has it, too.")
+    request_id: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Any; the answer has it, too.",
+        json_schema_extra={"ui": {"hidden": True}},
+    )
 
     @model_validator(mode="after")
     def _has_an_image(self) -> Self:
@@ -78,6 +89,7 @@ class Drawing(BaseModel):
 class Live(streamapp.App):
     """Turn drawings into pictures with Stable Diffusion XL, while they are drawn."""
 
+    title = "Live drawing"
     static = "page"
     machine_type = "GPU-A100"
     requirements = ["accelerate", "aiortc", "diffusers", "torch", "transformers"]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import streamapp
@@ -69,14 +69,35 @@ class Talk(BaseModel):
 class PromptInput(Choosing, Prompt):
     """Say what to go on with, and how; the fields of the last base stand first in the playground."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "Once upon a time there was a shy dragon"},
+                {"prompt": "Once upon a time there was a brave snail", "temperature": 0.4},
+                {"prompt": "A fox found an old clock", "seed": 3},
+            ]
+        }
+    )
+
 
 class ChatInput(Choosing, Talk):
     """Say what was said so far, and how to go on."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"messages": [{"role": "user", "content": "Tell me a story about a shy dragon and a clock."}]},
+                {"messages": [{"role": "user", "content": "Hello! Who are you?"}]},
+                {"messages": [{"role": "user", "content": "A short story about a brave snail, please."}]},
+            ]
+        }
+    )
+
 
 class Llm(streamapp.App):
-    """Make text by a language model, for many readers at a time."""
+    """Make text by a language model, token by token, for many readers at a time."""
 
+    title = "Language model"
     max_running = MOST_AT_ONCE
     openai = streamapp.OpenAI(text="llm")
     requirements = ["torch", "transformers"]

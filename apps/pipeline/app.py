@@ -90,6 +90,7 @@ class Pipeline(streamapp.App):
     # Each step is a method of its name. It is given what was found so far, and returns what it adds to that; or it
     # yields `Part`s and pauses and then that, and is given the parts that it has delivered: no retry makes them again.
 
+    title = "Text pipeline"
     max_running = 64  # in turns, so that others run while one waits to try again; it keeps its place meanwhile
     requirements = ["torch", "transformers", "sentencepiece"]
 

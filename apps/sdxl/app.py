@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 import streamapp
 from streamapp.diffusion import Previews
@@ -35,6 +35,16 @@ Side = Annotated[int, Field(ge=64, le=1536, multiple_of=8)]
 class ImageInput(BaseModel):
     """Say what to draw."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a red circle on a blue background", "seed": 7},
+                {"prompt": "a large yellow star on a purple background", "seed": 21},
+                {"prompt": "a small pink heart at the top on a black background", "num_inference_steps": 30},
+                {"prompt": "an orange triangle on a cyan background", "num_images": 4},
+            ]
+        }
+    )
     prompt: str = Field(max_length=2000, description="What to draw.", examples=["a red circle on a blue background"])
     negative_prompt: str = Field(default="blurry, low quality", max_length=2000, description="What to avoid.")
     num_inference_steps: int = Field(default=20, ge=1, le=50)
@@ -46,8 +56,9 @@ class ImageInput(BaseModel):
 
 
 class Sdxl(streamapp.App):
-    """Draw images from prompts with Stable Diffusion XL."""
+    """Draw images from prompts, and watch them appear step by step."""
 
+    title = "Stable Diffusion XL"
     machine_type = "GPU-A100"
     requirements = ["accelerate", "diffusers", "torch", "transformers"]
     openai = streamapp.OpenAI(images="/stream")

@@ -23,7 +23,7 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM
 
 import streamapp
@@ -64,6 +64,9 @@ def with_words(text: str) -> str:
 class StreamingTextInput(BaseModel):
     """Say what to read, and what for. Longer texts are for `apps/dataset`: here one waits for all of it."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": _EXAMPLES[0]}, {"text": _EXAMPLES[1], "include_entities": True}]}
+    )
     text: Annotated[str, AfterValidator(with_words)] = Field(min_length=10, max_length=5000, examples=_EXAMPLES)
     include_sentiment: bool = Field(default=True, description="Include sentiment analysis")
     include_summary: bool = Field(default=True, description="Include text summarization")
@@ -108,7 +111,7 @@ class Text(streamapp.App):
     @streamapp.endpoint("/generate-stream", media_type="text/plain")
     def generate_text_stream(
         self,
-        prompt: Annotated[str, Field(min_length=1, max_length=5000, examples=["Once upon a time"])],
+        prompt: Annotated[str, Field(min_length=1, max_length=5000, examples=["Once upon a time", "A shy dragon"])],
         max_tokens: Annotated[int, Field(ge=1, le=2000)] = 120,
     ) -> Iterator[str]:
         """Go on with a text, word by word."""

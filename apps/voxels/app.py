@@ -10,7 +10,7 @@ import math
 import time
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 import streamapp
 from streamapp import File
@@ -38,6 +38,16 @@ def checked(scene: str) -> str:
 class SceneInput(BaseModel):
     """Say what to build."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"scene": "a tall twisted purple box + a huge yellow ring"},
+                {"scene": "big white ball below + white ball at 0 0.3 0 + small orange cone standing at 0 0.35 0.6"},
+                {"scene": "hollow teal ball without a big pink box at 0.7 0.7 0.7", "resolution": 128},
+                {"scene": "tall bumpy twisted hollow pink box - ball above", "output": "voxels", "resolution": 32},
+            ]
+        }
+    )
     scene: Annotated[str, AfterValidator(checked)] = Field(
         max_length=300,
         description=f"Solids ({', '.join(SOLIDS)}) with words before or behind them: colours, sizes "
@@ -75,8 +85,9 @@ class SceneInput(BaseModel):
 
 
 class Voxels(streamapp.App):
-    """Build solids from words, from coarse to fine."""
+    """Build solids from words: coarse cubes at first, a smooth mesh in the end."""
 
+    title = "Solids from words"
     requirements = ["numpy"]
 
     @streamapp.endpoint("/stream")

@@ -55,6 +55,8 @@ class Readiness(NamedTuple):
     reason: str
     #: where the app's setup raised; in debug
     traceback: str | None = None
+    #: how long the apps have been loading
+    loading_s: float | None = None
 
 
 class Workers(NamedTuple):
@@ -321,13 +323,14 @@ class Runtime:
         self.on_blocked: Callable[[int], None] | None = None
         self._watchdog = LoopWatchdog(self._async_codes(), stuck_s=settings.stuck_s, on_stuck=self._blocked)
         self._drains_since: float | None = None
-        self._is_started = self._is_stopped = False
+        self._started_at: float | None = None
+        self._is_stopped = False
 
     def start(self) -> None:
         """Start the workers; again is without effect."""
-        if self._is_started:
+        if self._started_at is not None:
             return
-        self._is_started = True
+        self._started_at = time.monotonic()
         running.append(self)
         self._loop = asyncio.get_running_loop()
         self._watchdog.start()
@@ -409,7 +412,9 @@ class Runtime:
             state = worker.state
             if state != "ready":
                 trace = trace_of(worker.ready) if self.settings.debug else None
-                return Readiness(False, f"{worker.name}: {state}", trace)
+                since = self._started_at if state == "starting" else None
+                loading_s = None if since is None else time.monotonic() - since
+                return Readiness(False, f"{worker.name}: {state}", trace, loading_s)
         return Readiness(True, "ready")
 
     def is_healthy(self) -> bool:
@@ -433,7 +438,7 @@ class Runtime:
         """Take no more jobs, let the running ones and `handle_exit` end until `drain_s`, then end them."""
         self.begin_drain()
         hooks = [asyncio.create_task(self._tell_exit(served)) for served in self.served]
-        if self._is_started and not await self._becomes_idle(self.drain_left_s()):
+        if self._started_at is not None and not await self._becomes_idle(self.drain_left_s()):
             for worker in self._workers():
                 worker.cancel_running()
             await self._becomes_idle(_STUCK_PATIENCE_S)
@@ -481,7 +486,7 @@ class Runtime:
             logger.error("the files could not be deleted in time; the next server does it")
         await self.jobs.close(self._patience_s(True))
         await self._end_productions(self._patience_s(False))  # which use what `teardown` releases
-        if self._is_started:
+        if self._started_at is not None:
             self._watchdog.stop()
             await asyncio.gather(*map(self._join, self._workers()))
             for served in self.served:

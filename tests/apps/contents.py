@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 import PIL.Image
 import PIL.ImageDraw
-from fastapi import Body
-from pydantic import BaseModel, Field, WithJsonSchema
+from fastapi import Body, UploadFile
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.websockets import WebSocket
 
@@ -52,6 +52,9 @@ HANDLED = {
     "additionalProperties": False,
 }
 FACES = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
+# Of a box, whose corners are numbered by bits: 4 x + 2 y + z.
+SIDES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+BOX_FACES = [face for a, b, c, d in SIDES for face in ((a, b, c), (a, c, d))]
 
 
 class Camera(BaseModel):
@@ -117,6 +120,32 @@ class ExactInput(BaseModel):
     named: dict[str, int] = {}
 
 
+class ImageSize(BaseModel):
+    width: int = Field(default=512, gt=0, le=14142)
+    height: int = Field(default=512, gt=0, le=14142)
+
+
+class PictureInput(BaseModel):
+    """Hold what one says of a picture: as fal's models, and others, ask for it."""
+
+    seed: int | None = Field(default=None, ge=0, lt=2**64, description="The same seed draws the same picture.")
+    width: int | None = Field(default=None, ge=256, le=1536, multiple_of=32)
+    height: int | None = Field(default=None, ge=256, le=1536, multiple_of=32)
+    image_size: ImageSize | Literal["square_hd", "square", "portrait_4_3", "landscape_16_9"] = "landscape_16_9"
+    aspect_ratio: Literal["1:1", "16:9", "9:16", "match_input_image"] = "1:1"
+    looks: set[Literal["bright", "dark", "soft"]] = Field(default=set(), description="Any of them.")
+    prompt: str = Field(max_length=2000, description="What to draw.", examples=["a fox", "a red fox in the snow"])
+    negative_prompt: str = Field(default="", json_schema_extra={"ui": {"important": True}})
+    version: int = Field(default=1, json_schema_extra={"ui": {"hidden": True}})
+
+
+class MaskedInput(BaseModel):
+    """Hold an image, and what of it is masked."""
+
+    image: streamapp.Image
+    mask: streamapp.Image | None = Field(default=None, description="White is what changes.")
+
+
 class OwnInput(BaseModel):
     """Say how an endpoint answers itself: its type, and what is in it, piece by piece."""
 
@@ -126,6 +155,48 @@ class OwnInput(BaseModel):
     headers: dict[str, str] = {}
     is_held: bool = False
     breaks: bool = False
+
+
+class Said(BaseModel):
+    """Hold what was said."""
+
+    role: Literal["system", "user", "assistant"] = "user"
+    name: str = Field(default="", max_length=8)
+    content: str = Field(min_length=1)
+
+
+class Whisper(BaseModel):
+    """Hold what is said in a session."""
+
+    text: str = Field(min_length=1)
+
+
+class TalkInput(BaseModel):
+    """Say what was said so far, and how to answer."""
+
+    messages: list[Said] = Field(min_length=1, examples=[[{"role": "user", "content": "Hello"}]])
+    temperature: float = Field(default=0.5, ge=0, le=2)
+
+
+class FrameInput(BaseModel):
+    """Say what to draw, how large, and with which seed of 64 bits; its examples are whole ones."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(examples=framed()))
+    prompt: str
+    width: int = Field(default=96, ge=48, le=960)
+    height: int = Field(default=96, ge=48, le=960)
+    seed: int | None = Field(default=None, ge=2**63, lt=2**64)
+    image: streamapp.Image | None = None
+    is_held: bool = False
+
+
+class SolidInput(BaseModel):
+    """Say which box to write into which file."""
+
+    form: Literal["glb", "metal", "unlit", "packed", "obj", "coloured", "stl", "ply", "points", "cut", "none"] = "glb"
+    sides: list[float] = [1, 1, 1]
+    middle: float = 0
+    before: float = 0
 
 
 class Contents(streamapp.App):
@@ -235,6 +306,20 @@ class Contents(streamapp.App):
     def mesh(self, stream: streamapp.Stream, form: Literal["gltf", "glb", "obj"] = "glb") -> dict[str, Any]:
         """Return a tetrahedron."""
         return {"mesh": {"gltf": gltf, "glb": glb, "obj": obj}[form]()}
+
+    @streamapp.endpoint("/solid")
+    def solid(self, input: SolidInput, stream: streamapp.Stream) -> Iterator[Any]:
+        """Return a box in one of many forms, after a preview of another size, if one is wanted."""
+        if input.before:
+            small = input.model_copy(update={"sides": [input.before * side for side in input.sides]})
+            yield streamapp.Preview({"mesh": box(small)}, step=1, total=2)
+            self.wait(stream)
+        yield {"mesh": box(input)}
+
+    @streamapp.endpoint("/dense")
+    def dense(self, stream: streamapp.Stream, form: str = "bool") -> Iterator[Any]:
+        """Return a cube of 6 x 6 x 6 voxels in an array of 8 x 8 x 8, or what only looks like an array of voxels."""
+        yield dense_array(form)
 
     @streamapp.endpoint("/heavy")
     def heavy(self, stream: streamapp.Stream, steps: int = 20, megabytes: int = 5) -> None:
@@ -377,6 +462,40 @@ class Contents(streamapp.App):
         """Return the integers that came in."""
         return input
 
+    @streamapp.endpoint("/shelf")
+    def shelf(self, stream: streamapp.Stream) -> dict[str, Any]:
+        """Return a picture of few pixels, files, and a table with gaps, a long text and numbers that are no words."""
+        marks = [
+            *({"mark": mark, "of": "Ann"} for mark in (9, 10, 2)),
+            {"mark": None, "of": 'B, "C"', "why": "so " * 200},
+        ]
+        return {
+            "pixels": draw(1, 1).resize((16, 24), PIL.Image.Resampling.NEAREST),
+            "paper": streamapp.File(b"%PDF-1.4", "application/pdf", "paper.pdf"),
+            "weights": streamapp.File(bytes(20_000), "application/octet-stream", "model.safetensors"),
+            "marks": marks,
+        }
+
+    @streamapp.endpoint("/wide")
+    def wide(self, stream: streamapp.Stream) -> Iterator[Any]:
+        """Emit a small preview of a wide picture, then, when `/open` lets it, the picture."""
+        yield streamapp.Preview(draw(0, 0.5).resize((32, 18)), step=1, total=2)
+        self.wait(stream)
+        yield {"image": draw(0, 1).resize((480, 272))}
+
+    @streamapp.endpoint("/duet")
+    def duet(self, seconds: float = 3) -> Iterator[Any]:
+        """Emit a tone in chunks, and another one as a file."""
+        for n in range(2):
+            audio = streamapp.Audio(tone(seconds), "audio/wav")
+            yield {"start_s": n * seconds, "sample_rate": 8000, "voice": audio}
+        yield {"music": streamapp.Audio(tone(2 * seconds, left=False), "audio/wav", "music.wav")}
+
+    @streamapp.endpoint("/picture_of")
+    def picture_of(self, input: PictureInput) -> dict[str, Any]:
+        """Return what was said of a picture."""
+        return input.model_dump()
+
     @streamapp.endpoint("/everything")
     def everything(self, input: EveryInput) -> dict[str, Any]:
         """Return what came in."""
@@ -384,12 +503,110 @@ class Contents(streamapp.App):
         sizes = {name: len(value.data) for name, value in media.items() if value is not None}
         return {**input.model_dump(exclude=set(media)), "sizes": sizes}
 
+    @streamapp.endpoint("/album")
+    def album(
+        self,
+        pictures: Annotated[list[streamapp.Image], Field(min_length=1, max_length=3)],
+        notes: Annotated[list[streamapp.File], Field(default_factory=list)],
+        cover_image_url: str = "",
+    ) -> dict[str, Any]:
+        """Tell how wide the pictures are, in their order."""
+        return {"widths": [picture.width for picture in pictures], "notes": len(notes)}
+
+    @streamapp.endpoint("/masked")
+    def masked(self, input: MaskedInput) -> dict[str, Any]:
+        """Tell how large a mask is, what its corner is, and how much of it is white."""
+        if input.mask is None:
+            return {}
+        mask = input.mask.to_pil("L")
+        white = mask.histogram()[255] / (mask.width * mask.height)
+        return {"size": mask.size, "corner": mask.getpixel((0, 0)), "white": white}
+
+    @streamapp.endpoint("/sent")
+    def sent(self, file: UploadFile, note: str = "", more: list[UploadFile] | None = None) -> list[Any]:
+        """Tell what came in a form."""
+        return [file.filename, file.content_type, len(file.file.read()), note, [each.filename for each in more or ()]]
+
+    @streamapp.endpoint("/talk")
+    def talk(self, input: TalkInput, stream: streamapp.Stream) -> Iterator[Any]:
+        """Answer what was said last by repeating it, in Markdown; "wait" has it wait for `/open` in the middle."""
+        said = input.messages[-1].content
+        if said == "fail":
+            raise InvalidInput("nothing is to be said to that")
+        text = f"You said **{said}**, as number {len(input.messages)}."
+        for start in range(0, len(text), 4):
+            if said == "wait" and start == 8:
+                self.wait(stream)
+            yield {"text": text[start : start + 4], "token": start, "index": 0}
+        yield {"text": text, "index": 0, "finish_reason": "stop", "usage": {"completion_tokens": 7}}
+
+    @streamapp.endpoint("/write")
+    def write(self, stream: streamapp.Stream, pieces: list[str], is_held: bool = True) -> Iterator[str]:
+        """Emit a text in pieces; if it is held, each comes when `/open` lets it."""
+        for piece in pieces:
+            if is_held:
+                self.wait(stream)
+            yield piece
+
+    @streamapp.endpoint("/completions")
+    def completions(self, messages: list[dict[str, Any]], n: int = 2) -> Iterator[Any]:
+        """Answer as OpenAI does, in several choices, of which the first calls a tool; then tell what came in."""
+        for piece in ("It is ", "warm."):
+            yield {"choices": [{"index": index, "delta": {"content": piece}} for index in range(n)]}
+        call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"ci'}}
+        yield {"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+        more = {"index": 0, "function": {"arguments": 'ty": "Oslo"}'}}
+        yield {"choices": [{"index": 0, "delta": {"tool_calls": [more]}, "finish_reason": "tool_calls"}]}
+        yield streamapp.Output({"got": messages}, event="got")
+
+    @streamapp.endpoint("/asked")
+    def asked(self, message: str, history: list[dict[str, str]]) -> str:
+        """Tell how much was said before."""
+        return f"{message}, after {len(history)}"
+
+    @streamapp.realtime("/gossip")
+    async def gossip(self, inputs: AsyncIterator[Whisper]) -> AsyncIterator[str]:
+        """Answer each text word by word, and no other remembers it."""
+        async for given in inputs:
+            for word in ("So ", given.text, "?"):
+                yield word
+
+    @streamapp.endpoint("/frame")
+    def frame(self, input: FrameInput, stream: streamapp.Stream) -> Iterator[Any]:
+        """Draw what fills a frame; if it is held, the preview and the image come when `/open` lets them."""
+        seed = random.randrange(2**63, 2**64) if input.seed is None else input.seed
+        size = (input.width, input.height)
+        for step in range(1, 3):
+            if input.is_held:
+                self.wait(stream)
+            if step == 1:
+                yield streamapp.Preview(draw(seed % 5, 0.5).resize(size), step=step, total=2)
+        yield {"image": draw(seed % 5, 1).resize(size), "seed": seed}
+
+    @streamapp.endpoint("/named")
+    def named(
+        self,
+        num_images: int,
+        guidance_scale: float,
+        page_url: str,
+        own: Annotated[int, Field(title="The Author's Own")],
+    ) -> dict[str, Any]:
+        """Return rows, and what is no row."""
+        return {"verdict": "good", "parts": [{"part": num_images, "share": guidance_scale}]}
+
 
 def draw(n: int, share: float) -> PIL.Image.Image:
     """Draw a disc that is complete at 1; `n` decides its colour."""
     image = PIL.Image.new("RGB", (96, 96), "white")
     PIL.ImageDraw.Draw(image).pieslice((8, 8, 88, 88), -90, 360 * share - 90, fill=f"hsl({n * 80 % 360}, 80%, 50%)")
     return image
+
+
+def framed() -> list[dict[str, Any]]:
+    """Return inputs of `/frame`, one with an image that is worth to be put into the store."""
+    image = "data:image/jpeg;base64," + in_base64("JPEG", 3).replace("\n", "")
+    wide, tall = {"prompt": "a wide disc", "width": 192}, {"prompt": "a tall disc", "height": 192, "seed": 2**63 + 5}
+    return [wide, tall, {"prompt": "a disc behind a disc", "image": image}]
 
 
 def in_base64(kind: str, n: int) -> str:
@@ -463,3 +680,103 @@ def obj() -> streamapp.File:
     lines = ["v {} {} {}".format(*corner) for corner in CORNERS]
     lines += ["f {} {} {}".format(*(n + 1 for n in face)) for face in FACES]
     return streamapp.File("\n".join(lines).encode(), "model/obj", "mesh.obj")
+
+
+def box(input: SolidInput) -> streamapp.File:
+    """Return a box as a file, in orange where the format has colours."""
+    corners = [
+        tuple(
+            input.middle + side * (0.5 if n & bit else -0.5) for side, bit in zip(input.sides, (4, 2, 1), strict=True)
+        )
+        for n in range(8)
+    ]
+    if input.form in ("obj", "coloured"):
+        colour = " 1 0.5 0" if input.form == "coloured" else ""
+        lines = ["v {} {} {}".format(*corner) + colour for corner in corners]
+        lines += ["f {} {} {}".format(*(n + 1 for n in face)) for face in BOX_FACES]
+        return streamapp.File("\n".join(lines).encode(), "model/obj", "box.obj")
+    if input.form == "stl":
+        faces = (struct.pack("<12fH", 0, 0, 0, *(x for n in face for x in corners[n]), 0) for face in BOX_FACES)
+        return streamapp.File(bytes(80) + struct.pack("<I", len(BOX_FACES)) + b"".join(faces), "model/stl", "box.stl")
+    if input.form in ("ply", "points"):
+        return ply(corners, [] if input.form == "points" else BOX_FACES)
+    if input.form == "none":
+        return streamapp.File(b"Kaydara FBX Binary", "model/fbx", "box.fbx")
+    return box_glb(input.form, corners)
+
+
+def ply(corners: list[tuple[float, ...]], faces: list[tuple[int, int, int]]) -> streamapp.File:
+    """Return orange corners, and faces if there are any, as PLY."""
+    head = ["ply", "format ascii 1.0", f"element vertex {len(corners)}"]
+    head += [f"property float {axis}" for axis in "xyz"] + [
+        f"property uchar {name}" for name in ("red", "green", "blue")
+    ]
+    head += [f"element face {len(faces)}", "property list uchar int vertex_indices"] if faces else []
+    lines = ["{} {} {} 255 128 0".format(*corner) for corner in corners] + [
+        "3 {} {} {}".format(*face) for face in faces
+    ]
+    return streamapp.File("\n".join([*head, "end_header", *lines, ""]).encode(), "model/ply", "box.ply")
+
+
+def box_glb(form: str, corners: list[tuple[float, ...]]) -> streamapp.File:
+    """Return a box as binary glTF; `cut` in the middle of its bytes."""
+    indices = b"".join(struct.pack("<3H", *face) for face in BOX_FACES)
+    places = b"".join(struct.pack("<3f", *corner) for corner in corners)
+    bounds = {"min": list(corners[0]), "max": list(corners[-1])}
+    orange = {
+        "baseColorFactor": [1, 0.215, 0, 1],
+        "metallicFactor": 1 if form == "metal" else 0,
+        "roughnessFactor": 0.3,
+    }
+    unlit: dict[str, Any] = {"extensions": {"KHR_materials_unlit": {}}} if form == "unlit" else {}
+    document = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "materials": [{"pbrMetallicRoughness": orange, **unlit}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 1}, "indices": 0, "material": 0}]}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5123, "count": 36, "type": "SCALAR"},
+            {"bufferView": 1, "componentType": 5126, "count": 8, "type": "VEC3", **bounds},
+        ],
+        "bufferViews": [
+            {"buffer": 0, "byteLength": len(indices)},
+            {"buffer": 0, "byteOffset": len(indices), "byteLength": len(places)},
+        ],
+        "buffers": [{"byteLength": len(indices) + len(places)}],
+        "extensionsUsed": ["KHR_materials_unlit"],
+        **({"extensionsRequired": ["KHR_draco_mesh_compression"]} if form == "packed" else {}),
+    }
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    data = indices + places
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(data), b"BIN\0") + data
+    file = struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+    return streamapp.File(file[:-40] if form == "cut" else file, "model/gltf-binary", "box.glb")
+
+
+def dense_array(form: str) -> Any:
+    """Return voxels as apps write them, or numbers that are something else."""
+    side = range(8)
+    cube = [[[0 < min(x, y, z) and max(x, y, z) < 7 for z in side] for y in side] for x in side]
+    flat = [int(value) for plane in cube for row in plane for value in row]
+    forms: dict[str, Any] = {
+        "bool": {"result": cube},
+        "int": {"voxels": [[[int(value) for value in row] for row in plane] for plane in cube]},
+        "flat": {"shape": [8, 8, 8], "data": flat},
+        "bytes": {"grid": {"shape": [8, 8, 8], "data": base64.b64encode(bytes(flat)).decode(), "dtype": "uint8"}},
+        "floats": {
+            "occupancy": [[[0.75 * value for value in row] for row in plane] for plane in cube],
+            "threshold": 0.5,
+        },
+        "numbers": {"density": [[[value * (z + 1) for z, value in enumerate(row)] for row in plane] for plane in cube]},
+        "colours": {"voxels": [[[[255 * value, 0, 0] for value in row] for row in plane] for plane in cube]},
+        "palette": {"voxels": cube, "colors": ["#000000", "#ff0000"]},
+        "pixels": {"image": [[[x, y, 0] for y in range(20)] for x in range(20)]},
+        "planes": {"image": [[[x * y for y in range(20)] for x in range(20)] for _ in range(3)]},
+        "embedding": {"embedding": [[[math.sin(x * y + z) for z in range(16)] for y in side] for x in side]},
+        "attention": {"attention": [[[1 / (1 + x + y + z) for z in range(16)] for y in range(16)] for x in side]},
+        "rows": {"rows": [[0, 1, 0], [1, 0, 0]], "ragged": [[[0] * 6] * 6] * 5 + [[[0] * 5] * 6]},
+    }
+    return forms[form]

@@ -118,6 +118,16 @@ class Clients(streamapp.App):
         """Return how many tokens were made for a client that has left after the first."""
         return self.llm.left.get(timeout=10)
 
+    @streamapp.endpoint("/talk")
+    def talk(self, messages: list[dict[str, str]], max_tokens: int = 3, seed: int | None = None) -> Iterator[Any]:
+        """Say again what was said last."""
+        yield from self.llm.chat(messages, max_tokens=max_tokens, seed=seed)
+
+    @streamapp.endpoint("/go-on")
+    def go_on(self, prompt: str, max_tokens: int = 3) -> Iterator[Any]:
+        """Say a text again."""
+        yield from self.llm.stream(prompt, max_tokens=max_tokens)
+
 
 def _wav(samples: bytes) -> bytes:
     file = io.BytesIO()

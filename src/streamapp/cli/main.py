@@ -156,7 +156,9 @@ def serve(
     playground: Annotated[bool | None, typer.Option(help="Serve the page to try the apps on.")] = None,
     debug: Annotated[
         bool | None,
-        typer.Option(help="Tell callers the texts and tracebacks of what the app raises; on with --reload."),
+        typer.Option(
+            help="Tell callers, and show on the page, the text and traceback of what the app raises; on with --reload."
+        ),
     ] = None,
     tls: Annotated[bool | None, typer.Option("--tls", help="Speak https, with a certificate made for it.")] = None,
     tls_dir: Annotated[Path | None, typer.Option(help="Keep the certificates here.", show_default=False)] = None,

@@ -10,7 +10,7 @@ from ..errors import InvalidInput
 _APP = '''"""Draw a Julia set: a picture that gets sharper with every step."""
 
 import PIL.Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 import streamapp
 
@@ -18,6 +18,7 @@ import streamapp
 class PictureInput(BaseModel):
     """Say what to draw."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"x": -0.4, "y": 0.6}, {"x": 0.285, "y": 0.01}]})
     x: float = Field(default=-0.8, ge=-2, le=2, description="The real part of the set's constant.")
     y: float = Field(default=0.156, ge=-2, le=2, description="The imaginary part.")
     steps: int = Field(default=9, ge=1, le=10, description="Each step doubles the sharpness.")

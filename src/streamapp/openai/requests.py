@@ -228,8 +228,15 @@ def described(kind: type[Body], model: str) -> dict[str, Any]:
     """
     name, first = ("messages", _MESSAGES) if kind is ChatBody else ("prompt", _PROMPT)
     known = kind.model_json_schema()["properties"]
-    properties = {name: first, **{each: known[each] for each in _TOLD}, "model": {"type": "string", "default": model}}
+    told = {each: _without_null(known[each]) for each in _TOLD}
+    properties = {name: first, **told, "model": {"type": "string", "default": model}}
     return {"type": "object", "required": [name], "properties": properties}
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the last form of a field that may be left out."""
+    *_, form, _ = schema["anyOf"]
+    return {"title": schema["title"], **form}
 
 
 B = TypeVar("B", bound=Body)

@@ -536,7 +536,8 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
             runtime.start()  # mounted in another app, nothing else starts it before the first job
         readiness = runtime.readiness()
         trace = {} if readiness.traceback is None else {"traceback": readiness.traceback}
-        body = {"ready": readiness.is_ready, "reason": readiness.reason, **trace}
+        loading = {} if readiness.loading_s is None else {"loading_s": round(readiness.loading_s, 1)}
+        body = {"ready": readiness.is_ready, "reason": readiness.reason, **trace, **loading}
         return JSONResponse(body, 200 if readiness.is_ready else 503)
 
     async def metrics() -> Response:

@@ -1,6 +1,20 @@
 /** Begin. */
 
 import "./style.css";
+import "./parts/icon.css";
+import "./form/form.css";
+import "./form/files.css";
+import "./form/messages.css";
+import "./stage/stage.css";
+import "./show/text.css";
+import "./stage/chat.css";
+import "./show/media.css";
+import "./show/sound.css";
+import "./show/table.css";
+import "./panels/panels.css";
+import "./panels/code.css";
+import "./panels/timeline.css";
+import "./panels/tree.css";
 
 import { createRoot } from "react-dom/client";
 
@@ -14,4 +28,5 @@ Object.assign(BigInt.prototype, {
   },
 });
 applyTheme();
-createRoot(document.getElementById("page")!).render(<Page />);
+// A Guard says it where it happens: it is the app's, not the page's.
+createRoot(document.getElementById("page")!, { onCaughtError: (error) => console.warn(error) }).render(<Page />);

@@ -1,14 +1,18 @@
 /** The page: what the server has, the form, the run that is shown, and the ones before. */
 
-import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
+import { type FormEvent, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Client, parseJson, StreamappError } from "streamapp-client";
 
-import icon from "./icon.svg";
-import { Traceback, tracebackOf } from "./parts";
+import { type Send, sendFile } from "./form/upload";
+import { Footer, Hero } from "./hero";
+import { useKeptFocus } from "./parts/focus";
+import { Guard } from "./parts/guard";
+import { Traceback, tracebackOf } from "./parts/traceback";
 import { Playground } from "./playground";
-import { type About, aboutsOf, type Endpoint, endpointsOf } from "./schema";
-import { useReadiness } from "./ready";
-import { keep, recall } from "./storage";
+import { useReadiness } from "./runs/ready";
+import { sentenceOf } from "./runs/remedies";
+import { type About, aboutsOf, type Endpoint, endpointsOf } from "./runs/schema";
+import { keep, recall } from "./runs/storage";
 import { ThemeButton } from "./theme";
 
 const KEY = "streamapp:key";
@@ -25,7 +29,9 @@ interface Api {
 /** The whole page. */
 export function Page() {
   const [key, setKey] = useState(() => recall("sessionStorage", KEY) ?? ""); // kept for this tab only
+  const [isChangingKey, setChangingKey] = useState(false);
   const [api, setApi] = useState<Api>();
+  const told = useRef<string>(undefined);
   const [failure, setFailure] = useState<Error>();
   const sent = MAY_BE_SENT.test(key) ? key : ""; // what no header can hold is no server's key
   const client = useMemo(() => new Client(SERVER, { ...(sent && { key: sent }), largeIntegers: "bigint" }), [sent]);
@@ -33,53 +39,58 @@ export function Page() {
 
   const load = useCallback(async () => {
     try {
-      setApi(await describe(headers));
+      const text = await documentOf(headers);
+      if (text !== told.current) setApi(apiOf(text)); // else the forms stay as they are
+      told.current = text;
       setFailure(undefined);
     } catch (error) {
-      setFailure(error as Error);
+      const { code } = error as Partial<StreamappError>;
+      if (code !== "connection_failed" || told.current === undefined) setFailure(error as Error); // that nobody answers is said elsewhere
     }
   }, [headers]);
-  useEffect(() => void load(), [load]);
+  useEffect(() => {
+    load();
+    const look = () => void load(); // `--reload` is faster than the page asks: one comes back from one's editor
+    addEventListener("focus", look);
+    return () => removeEventListener("focus", look);
+  }, [load]);
   const readiness = useReadiness(SERVER, headers, load); // started anew it may have other endpoints
+
+  useKeptFocus();
 
   const takeKey = (text: string) => {
     keep("sessionStorage", KEY, text);
     setKey(text);
+    setChangingKey(false);
   };
-  const upload = useCallback((file: Blob, name: string) => send(file, name, headers), [headers]);
-  const asksKey = key !== "" || isUnauthorized(failure);
-  return (
+  const upload = useCallback<Send>((file, name, watch) => sendFile(SERVER, headers, file, name, watch), [headers]);
+  const isRefused = isUnauthorized(failure);
+  const tools = (
     <>
-      <header>
-        <img src={icon} alt="" />
-        <h1>{api?.title ?? "streamapp"}</h1>
-        {asksKey && <KeyField value={key} onChange={takeKey} />}
-        <a href={`${SERVER}/docs`}>API docs</a>
-        <ThemeButton />
-      </header>
-      <main>
-        {failure && <Failure error={failure} hasKey={key !== ""} onRetry={load} />}
-        {api && <Playground key={SERVER} {...api} {...{ client, upload, readiness }} server={SERVER} hasKey={key !== ""} />}
-      </main>
-      <footer><a href={`${SERVER}/playground/LICENSES.txt`}>Licences of what this page is made of</a></footer>
+      {key !== "" && !isRefused && <button type="button" className="quiet" aria-expanded={isChangingKey} onClick={() => setChangingKey(!isChangingKey)}>API key</button>}
+      <a className="quiet" href={`${SERVER}/docs`}>API docs</a>
+      <ThemeButton />
+    </>
+  );
+  const notice = isRefused || isChangingKey ? (
+    <KeyCard value={isRefused ? "" : key} problem={isRefused && key !== "" ? "The server does not take this API key." : ""} onChange={takeKey} />
+  ) : failure && <Failure error={failure} onRetry={load} />;
+  return api ? (
+    <Guard><Playground {...api} {...{ client, upload, readiness, tools, notice }} server={SERVER} hasKey={key !== ""} /></Guard>
+  ) : (
+    <>
+      <Hero title="streamapp" description="" tools={tools} />
+      <main className="alone">{notice}</main>
+      <Footer server={SERVER} />
     </>
   );
 }
 
-interface FailureProps {
-  error: Error;
-  hasKey: boolean;
-  onRetry: () => void;
-}
-
-function Failure({ error, hasKey, onRetry }: FailureProps): ReactNode {
-  if (isUnauthorized(error)) {
-    const problem = hasKey ? "The server does not take this API key." : "This server asks for an API key.";
-    return <p role="alert" className="error">{problem} Type it in at the top; it is kept for this tab only.</p>;
-  }
+function Failure({ error, onRetry }: { error: Error; onRetry: () => void }) {
   return (
-    <div role="alert" className="error">
-      <p>The server does not say what it serves: {error.message}</p>
+    <div role="alert" className="card notice">
+      <h2>The app could not be loaded</h2>
+      <p>{sentenceOf(error)}</p>
       <Traceback text={tracebackOf(error)} />
       <button type="button" onClick={onRetry}>Try again</button>
     </div>
@@ -90,13 +101,31 @@ function isUnauthorized(error: Error | undefined): boolean {
   return error instanceof StreamappError && error.status === 401;
 }
 
-function KeyField({ value, onChange }: { value: string; onChange: (text: string) => void }) {
+interface KeyCardProps {
+  value: string;
+  /** What is wrong with the one that was given. */
+  problem: string;
+  onChange: (text: string) => void;
+}
+
+/** Ask for the key; one that is not taken has to be written anew. */
+function KeyCard({ value, problem, onChange }: KeyCardProps) {
   const [text, setText] = useState(value);
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    onChange(text.trim());
+  };
   return (
-    <form className="key-field" onSubmit={(event) => { event.preventDefault(); onChange(text.trim()); }}>
-      <label htmlFor="key">API key</label>
-      <input id="key" type="password" autoComplete="off" value={text} onChange={({ target }) => setText(target.value)}
-        onBlur={() => onChange(text.trim())} />
+    <form className="card notice" onSubmit={submit}>
+      <h2>This server asks for an API key</h2>
+      {problem && <p role="alert" className="bad">{problem}</p>}
+      <label className="unseen" htmlFor="key">API key</label>
+      <div className="line">
+        <input id="key" type="password" autoComplete="off" autoFocus placeholder="API key" value={text} aria-invalid={problem !== ""}
+          onChange={({ target }) => setText(target.value)} />
+        <button type="submit" className="main">Continue</button>
+      </div>
+      <p className="note">It is kept for this tab only. Whoever runs the server has it: its STREAMAPP_API_KEY.</p>
     </form>
   );
 }
@@ -105,12 +134,19 @@ function headersWith(key: string): Record<string, string> {
   return key ? { Authorization: `Key ${key}` } : {};
 }
 
-async function describe(headers: Record<string, string>): Promise<Api> {
-  const response = await fetch(`${SERVER}/openapi.json`, { headers });
+async function documentOf(headers: Record<string, string>): Promise<string> {
+  const response = await fetch(`${SERVER}/openapi.json`, { headers }).catch(() => undefined);
+  if (!response) throw new StreamappError("connection_failed", "The server does not answer.");
   const { ok, status, statusText } = response;
-  const document = parsed(await response.text());
-  if (ok && document) return { title: document.info.title, abouts: aboutsOf(document), endpoints: endpointsOf(document) };
-  throw new StreamappError("refused", document?.error?.message ?? `HTTP ${status} ${statusText}`, { status, data: document });
+  const text = await response.text();
+  const document = parsed(text);
+  if (ok && document) return text;
+  throw new StreamappError("refused", document?.error?.message ?? `The server answered HTTP ${status} ${statusText}`, { status, data: document });
+}
+
+function apiOf(text: string): Api {
+  const document = parsed(text);
+  return { title: document.info.title, abouts: aboutsOf(document), endpoints: endpointsOf(document) };
 }
 
 /** Read JSON; undefined where it is none: what a proxy says. */
@@ -120,14 +156,4 @@ function parsed(text: string): any {
   } catch {
     return undefined;
   }
-}
-
-/** Put a file into the server's store. */
-async function send(file: Blob, name: string, own: Record<string, string>): Promise<string> {
-  const type = file.type || "application/octet-stream";
-  const headers = { ...own, "Content-Type": type, "X-Fal-File-Name": encodeURIComponent(name) };
-  const response = await fetch(`${SERVER}/rest/files/upload`, { method: "POST", headers, body: file });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error?.message ?? response.statusText);
-  return answer.access_url;
 }

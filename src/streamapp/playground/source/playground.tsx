@@ -1,33 +1,34 @@
-/** Form, output and history around one endpoint. */
+/** The page of a server that has told what it serves: hero, form, stage, and what else there is to know. */
 
-import { type MouseEvent, useEffect, useReducer, useRef } from "react";
-import type { Client, StreamappError } from "streamapp-client";
+import { type ReactNode, useEffect, useReducer, useRef } from "react";
+import type { Client } from "streamapp-client";
 
-import { Code } from "./code";
-import { type Desk, useDesk } from "./desk";
-import { EndpointForm } from "./form";
-import { Guard } from "./guard";
-import { type Past, seedOf } from "./history";
-import { inputLink, jobLink } from "./link";
-import { Upload } from "./media";
-import { Output } from "./output";
-import { CopyButton, Region, Traceback, tracebackOf } from "./parts";
-import { Pasts } from "./pasts";
-import { RawForm, RawInput } from "./raw";
-import type { Readiness } from "./ready";
-import { remedyFor } from "./remedies";
-import type { Run } from "./run";
-import { type About, type Endpoint, type Fields, givenOnly, type Input } from "./schema";
-import { Prose } from "./text";
-import { Figures, Logs, Timeline } from "./timeline";
-
-const MOST_UNFOLDED = 200; // characters of one paragraph: three lines beside each other, five on a phone
-const WORDS: Partial<Record<Run["status"], string>> = { sought: "looking for the job" };
-const SHOWN_HERE = "What the app makes is shown here while it is being made.";
-const WELCOME: Partial<Record<Endpoint["kind"], string>> = {
-  session: `Press Connect, fill in the form, and send it as often as you like. ${SHOWN_HERE}`,
-  socket: "What is said over this WebSocket only the app knows. How it is opened stands under Code to copy.",
-};
+import { Buttons } from "./form/buttons";
+import { EndpointForm } from "./form/form";
+import { RawForm } from "./form/raw";
+import { type Send, Upload } from "./form/upload";
+import { Endpoints, Footer, Hero, INPUT } from "./hero";
+import { Code } from "./panels/code";
+import { Panels } from "./panels/panels";
+import { Pasts } from "./panels/pasts";
+import { Guard } from "./parts/guard";
+import { type Desk, useDesk } from "./runs/desk";
+import { useFrames } from "./runs/frames";
+import { inputLink } from "./runs/link";
+import type { Readiness } from "./runs/ready";
+import type { Run } from "./runs/run";
+import { type About, type Endpoint, type Fields, givenOnly, type Input } from "./runs/schema";
+import { talkIn } from "./runs/talk";
+import { ResultActions } from "./show/actions";
+import { Prose } from "./show/text";
+import { Actions } from "./stage/actions";
+import { ChatView } from "./stage/chat";
+import { useComparison } from "./stage/comparison";
+import { deedsOf } from "./stage/deeds";
+import { Empty } from "./stage/empty";
+import { useSnapshot } from "./stage/snapshot";
+import { Stage } from "./stage/stage";
+import { type Standing, standingOf, standingOfServer } from "./stage/status";
 
 interface PlaygroundProps {
   title: string;
@@ -37,79 +38,92 @@ interface PlaygroundProps {
   server: string;
   hasKey: boolean;
   readiness: Readiness;
-  upload: (file: Blob, name: string) => Promise<string>;
+  upload: Send;
+  /** What stands at the right of the title. */
+  tools: ReactNode;
+  /** What the server has to say before all else. */
+  notice: ReactNode;
 }
 
-/** All below the header. */
-export function Playground({ title, abouts, endpoints, client, server, hasKey, readiness, upload }: PlaygroundProps) {
+/** The whole page. */
+export function Playground({ title, abouts, endpoints, client, server, hasKey, readiness, upload, tools, notice }: PlaygroundProps) {
   const desk = useDesk(client, endpoints, server);
-  const { endpoint, input, run, pasts } = desk;
-  const output = useRef<HTMLDivElement>(null);
-  useTitle(title, run);
-  if (!endpoint) return <p role="alert" className="error">This app has no endpoint that a page could call.</p>;
-  const seen = () => bringIntoView(output.current!.firstElementChild!);
+  const { endpoint, input, run, wrong, pasts } = desk;
+  const frames = useFrames(run);
+  const stage = useRef<HTMLElement>(null);
+  const standing: Standing = run
+    ? told(standingOf(run, pasts, readiness), run, endpoint)
+    : wrong ? { tone: "bad", words: "Not found", facts: [] } : standingOfServer(readiness);
+  const comparison = useComparison(run, desk);
+  useTitle(title, run, standing);
+  useSnapshot(run, stage, desk.picture);
+  if (!endpoint) {
+    return (
+      <>
+        <Hero title={title} description="" tools={tools} />
+        <main className="alone">{notice || <p role="alert" className="card notice">This app has no endpoint that a page could call.</p>}</main>
+      </>
+    );
+  }
   const start = (one: Endpoint, given: Input) => {
     desk.start(one, given);
-    seen();
+    bringIntoView(stage.current!);
   };
   const show = (jobId: string) => {
     desk.show(jobId);
-    seen();
+    bringIntoView(stage.current!);
   };
+  const clear = () => {
+    desk.clear();
+    bringIntoView(stage.current!);
+  };
+  const talker = run?.endpoint ?? endpoint;
+  const talk = talkIn(talker, run);
+  const say = (given: Input) => {
+    if (talker === endpoint) desk.setInput(given);
+    if (run?.takesInputs) run.send(given);
+    else start(talker, given);
+  };
+  const about = abouts[endpoint.app];
+  const deeds = deedsOf({ desk, endpoint, endpoints, comparison, upload, start });
+  const actions = <Actions run={run} {...deeds} share={() => inputLink(endpoint.path, givenOnly(endpoint, input))} />;
+  const empty = <Empty {...{ endpoint, input, pasts }} isTalk={talk !== undefined} onExample={deeds.onExample} onShow={show} />;
+  const chat = talk && (
+    <Guard key={talker.path}>
+      <ChatView endpoint={talker} input={talker === endpoint ? input : run!.input} {...{ talk, run }} onSend={say} welcome={empty} />
+    </Guard>
+  );
   return (
     <Upload.Provider value={upload}>
-      <AboutRegion about={abouts[endpoint.app]} shown={title} />
-      <div className="left">
-        <InputRegion {...{ endpoints, endpoint, desk, readiness, start }} />
-        <Region name="History" tools={pasts.length > 0 && <button type="button" onClick={desk.forget}>Clear</button>}>
-          <Pasts pasts={pasts} shown={run?.jobId} onChoose={show} />
-        </Region>
-      </div>
-      <div className="right" ref={output}>
-        <OutputRegion {...{ endpoint, desk, readiness }} />
-        {run && (
-          <>
-            <Region name="Figures"><Figures run={run} /></Region>
-            <Region name="Timeline"><Timeline run={run} /></Region>
-            <Region name="Logs"><Logs run={run} /></Region>
-          </>
-        )}
-        <Region name="Code to copy">
-          <Code {...{ server, hasKey, endpoint, input }} />
-        </Region>
-      </div>
+      <Hero title={about?.title ?? title} description={about?.description ?? ""} tools={tools}>
+        <Endpoints {...{ endpoints, abouts }} chosen={endpoint.path} onChoose={desk.choose} />
+      </Hero>
+      <main>
+        {notice}
+        <Form {...{ endpoint, desk, readiness, start }} />
+        <div className="right">
+          <ResultActions.Provider value={deeds.viewed}>
+            <Stage {...{ run, frames, pasts, standing, readiness, wrong, empty, chat, actions }} instead={comparison.view} ref={stage} />
+          </ResultActions.Provider>
+          <Pasts pasts={pasts} shown={run?.jobId} isShown={run !== undefined} runOf={desk.runOf} onChoose={show} onNew={clear} onForget={desk.forget} />
+          <Panels {...{ run, frames }} code={<Guard key={endpoint.path}><Code {...{ server, hasKey, endpoint, input }} /></Guard>} />
+        </div>
+      </main>
+      <Footer server={server} />
     </Upload.Provider>
   );
 }
 
-/** What the app says of itself; its title only where the page has another one, and what is long folded. */
-function AboutRegion({ about, shown }: { about: About | undefined; shown: string }) {
-  const [isOpen, toggle] = useReducer((isOn) => !isOn, false);
-  const title = about?.title === shown ? "" : about?.title;
-  const text = about?.description.trim() ?? "";
-  if (!title && !text) return null;
-  const isLong = text.length > MOST_UNFOLDED || /\n\s*\n/.test(text);
-  return (
-    <section aria-label="About" className="region about">
-      <div className={isLong && !isOpen ? "folded" : undefined}>
-        {title && <h2>{title}</h2>}
-        {text && <Prose text={text} />}
-      </div>
-      {isLong && <button type="button" aria-expanded={isOpen} onClick={toggle}>{isOpen ? "Show less" : "Show all"}</button>}
-    </section>
-  );
-}
-
-interface InputRegionProps {
-  endpoints: Endpoint[];
+interface FormProps {
   endpoint: Endpoint;
   desk: Desk;
   readiness: Readiness;
   start: (endpoint: Endpoint, input: Input) => void;
 }
 
-function InputRegion({ endpoints, endpoint, desk, readiness, start }: InputRegionProps) {
-  const { input, run, choose } = desk;
+/** What is to be filled in, and the button that starts. */
+function Form({ endpoint, desk, readiness, start }: FormProps) {
+  const { input, run } = desk;
   const [isRaw, toggleRaw] = useReducer((isOn) => !isOn, false);
   const [isLive, toggleLive] = useReducer((isOn) => !isOn, false);
   const { path, schema, description, kind } = endpoint;
@@ -120,132 +134,43 @@ function InputRegion({ endpoints, endpoint, desk, readiness, start }: InputRegio
     desk.setInput(given);
     if (isLive) session?.send(given);
   };
-  const toggle = <button type="button" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>;
-  const error = own?.error ?? own?.inputError;
-  const hasForm = !endpoint.isRaw && kind !== "socket";
+  const takesInput = kind !== "socket";
+  const form = { id: "form", onChange: setInput, onRun: begin };
   return (
-    <Region name="Input" tools={hasForm && toggle}>
-      <label className="control-label" htmlFor="endpoint">Endpoint</label>
-      <select id="endpoint" value={path} onChange={({ target }) => choose(target.value)}>
-        {endpoints.map((one) => <option key={one.path}>{one.path}</option>)}
-      </select>
+    <section aria-label="Input" id={INPUT} className="card input">
+      <div className="line heading">
+        <h2>Input</h2>
+        <span className="note path">{path}</span>
+        {takesInput && !endpoint.isRaw && <button type="button" className="quiet" aria-pressed={isRaw} onClick={toggleRaw}>Raw JSON</button>}
+      </div>
       {description && <div className="note"><Prose text={description} /></div>}
-      {endpoint.isRaw && <RawForm key={path} id="form" input={input} onChange={setInput} onRun={begin} />}
-      {hasForm && (
-        <>
-          {isRaw && <RawInput key={path} input={input} onChange={setInput} />}
-          <EndpointForm key={`form of ${path}`} id="form" input={input as Fields} {...{ schema, error }} onChange={setInput} onRun={begin} />
-        </>
-      )}
-      {kind !== "socket" && (
-        <div className="line actions">
-          <button type="submit" form="form" className="main" title="Ctrl+Enter" onClick={session ? undefined : once(() => {})}>
-            {session ? "Send" : kind === "session" ? "Connect" : "Run"}
-          </button>
-          <button type="button" disabled={!run || run.isOver || run.isCancelling} onClick={() => run!.cancel()}>Cancel</button>
-          {kind === "session" ? (
-            <>
-              <button type="button" disabled={!session} onClick={() => session!.finish()}>Finish</button>
-              <label className="line"><input type="checkbox" checked={isLive} onChange={toggleLive} />Send each change</label>
-            </>
-          ) : (
-            <button type="button" disabled={!isRepeatable(run)} onClick={once(() => start(run!.endpoint!, again(run!)))}>Run again</button>
-          )}
-          <span className="note" aria-live="polite">{readiness.note}</span>
-        </div>
-      )}
-    </Region>
+      {takesInput && (endpoint.isRaw || isRaw
+        ? <RawForm key={path} input={input} {...form} />
+        : (
+          <Guard key={path} instead={<RawForm input={input} {...form} />}>
+            <EndpointForm input={input as Fields} schema={schema} error={own?.error ?? own?.inputError} {...form} />
+          </Guard>
+        ))}
+      {takesInput && <Buttons form={form.id} {...{ endpoint, run, session, readiness, isLive }} onLive={toggleLive} />}
+    </section>
   );
 }
 
-function isRepeatable(run: Run | undefined): boolean {
-  return run?.endpoint !== undefined && run.endpoint.kind !== "session" && run.input !== undefined;
-}
-
-/** Take a double click for one: some people always make two. */
-function once(act: () => void) {
-  return (event: MouseEvent) => (event.detail > 1 ? event.preventDefault() : act());
-}
-
-/** Return the input of a run, with the seed that the server drew for it. */
-function again({ endpoint, input, result }: Run): Input {
-  const seed = endpoint!.schema.properties?.seed && seedOf(result);
-  const given = input as Fields;
-  return seed !== undefined && given.seed === undefined ? { ...given, seed } : input;
-}
-
-interface OutputRegionProps {
-  endpoint: Endpoint;
-  desk: Desk;
-  readiness: Readiness;
-}
-
-function OutputRegion({ endpoint, desk: { input, run, wrong, pasts }, readiness }: OutputRegionProps) {
-  const shared = () => inputLink(endpoint.path, givenOnly(endpoint, input));
-  const links = (
-    <>
-      {run?.jobId && <CopyButton name="Watch link" text={() => jobLink(run.jobId!)} />}
-      <CopyButton name="Share" text={shared} onCopy={() => window.history.replaceState(null, "", shared())} />
-    </>
-  );
-  return (
-    <Region name="Output" tools={links}>
-      <p role="status" className={`status ${run ? run.status : wrong ? "failed" : readiness.state}`}>
-        {run ? statusWords(run, pasts, readiness) : wrong ? "not found" : readiness.words}
-      </p>
-      {wrong && <p role="alert" className="error">{wrong}</p>}
-      {run?.status === "failed" && run.error && <Trouble error={run.error} />}
-      {run?.inputError && <p role="alert" className="error">{run.inputError.message}</p>}
-      {readiness.traceback && run?.error?.code !== "setup_failed" && (
-        <div role="alert" className="error">
-          <p>{readiness.note}</p>
-          <Traceback text={readiness.traceback} />
-        </div>
-      )}
-      {run ? <Guard key={run.startedAt}><Output run={run} /></Guard> : <p className="empty">{WELCOME[endpoint.kind] ?? `Fill in the form and press Run. ${SHOWN_HERE}`}</p>}
-    </Region>
-  );
-}
-
-function statusWords(run: Run, pasts: Past[], { state }: Readiness): string {
-  if (run.isCancelling && !run.isOver) return "cancelling";
-  if (run.error?.code === "job_not_found") return "not found";
-  if (run.isOwn && run.endpoint?.kind === "session") {
-    if (run.status === "queued") return "connecting";
-    if (run.status === "running") return run.isFinished ? "finishing" : "connected";
-  }
-  if (!run.isSent) return run.isOver ? run.status : "queued: after another run of this page";
-  if (run.status !== "queued" || run.position === undefined) return WORDS[run.status] ?? run.status;
-  if (state === "loading") return `queued: ${run.position ? `${run.position} before this one` : "next"}, when the app has loaded`;
-  const alike = pasts.filter(({ path, status }) => path === run.endpoint?.path && status === "succeeded");
-  const times = alike.flatMap(({ ms }) => ms ?? []).sort((a, b) => a - b);
-  const usual = times[Math.floor(times.length / 2)];
-  const wait = usual ? `, about ${Math.ceil((usual * (run.position + 1)) / 1000)} s` : ""; // the one that runs, too
-  return `queued: ${run.position ? `${run.position} before this one` : "next"}${wait}`;
-}
-
-function Trouble({ error }: { error: StreamappError }) {
-  return (
-    <div role="alert" className="error">
-      <p><b>{error.message}</b></p>
-      <p>{remedyFor(error)}</p>
-      <Traceback text={tracebackOf(error)} />
-      {error.status && !error.message.startsWith("HTTP") && <p className="note">HTTP {error.status}</p>}
-    </div>
-  );
+/** Say where a run comes from that is not the chosen endpoint's. */
+function told(standing: Standing, { endpoint }: Run, chosen: Endpoint | undefined): Standing {
+  return endpoint && endpoint.path !== chosen?.path ? { ...standing, facts: [`from ${endpoint.path}`, ...standing.facts] } : standing;
 }
 
 /** Let the tab's title tell how the run is going. */
-function useTitle(title: string, run: Run | undefined): void {
-  const { status, progress } = run ?? {};
-  const { step = 0, total } = progress ?? {};
-  const share = status === "running" && total ? `${Math.round((100 * step) / total)} %` : status;
+function useTitle(title: string, run: Run | undefined, { words }: Standing): void {
+  const { step = 0, total } = run?.progress ?? {};
+  const share = run && (run.status === "running" && total ? `${Math.round((100 * step) / total)} %` : words);
   useEffect(() => {
     document.title = share ? `${share} · ${title}` : title;
   }, [share, title]);
 }
 
-/** On a narrow page the output is far below the button, and anywhere one may have scrolled past it. */
+/** On a narrow page the stage is above the button, and anywhere one may have scrolled past it. */
 function bringIntoView(element: Element): void {
   const { top } = element.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) element.scrollIntoView();

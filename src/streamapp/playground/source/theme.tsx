@@ -1,6 +1,6 @@
 /** Dark or light: as the system has it, until one is chosen. */
 
-import { keep, recall } from "./storage";
+import { keep, recall } from "./runs/storage";
 
 const KEY = "streamapp:theme";
 let here: string | undefined; // where the browser keeps nothing

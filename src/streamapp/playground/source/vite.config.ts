@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
 import { licenses } from "./licenses.ts";
@@ -18,9 +18,9 @@ function sources(): Plugin {
   return {
     name: "sources",
     generateBundle() {
-      const paths = [SOURCE, SDK].flatMap((folder) =>
-        readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name }) => join(folder, name)),
-      );
+      const filesIn = (folder: string) => readdirSync(folder, { withFileTypes: true, recursive: true }).filter((entry) => entry.isFile());
+      const paths = [SOURCE, SDK].flatMap((folder) => filesIn(folder).map(({ parentPath, name }) => join(parentPath, name)))
+        .filter((path) => !path.includes("/node_modules/"));
       const hashes = paths.map((path) => [relative(ROOT, path), hashOf(path)] as const).sort(([a], [b]) => (a < b ? -1 : 1));
       const source = JSON.stringify(Object.fromEntries(hashes), null, 1) + "\n";
       this.emitFile({ type: "asset", fileName: "sources.json", source });
@@ -28,9 +28,29 @@ function sources(): Plugin {
   };
 }
 
+// What the form's library brings, and forms here never ask for: it stands under their own, or needs a `uiSchema`.
+const SPARED = [
+  "LayoutGridField", "LayoutHeaderField", "LayoutMultiSchemaField",
+  "ArrayFieldItemTemplate", "ErrorList", "GridTemplate", "MultiSchemaFieldTemplate", "ObjectFieldTemplate", "OptionalDataControlsTemplate",
+  "TitleField", "WrapIfAdditionalTemplate",
+  "AltDateTimeWidget", "AltDateWidget", "CheckboxWidget", "FileWidget", "RadioWidget", "RangeWidget", "RatingWidget", "TextareaWidget", "TextWidget",
+  "UpDownWidget", "URLWidget",
+];
+const NOTHING = "\0nothing";
+
+/** Leave those out: seven kilobytes of what is sent. */
+function spared(): Plugin {
+  return {
+    name: "spared",
+    enforce: "pre",
+    resolveId: (id, importer = "") => (importer.includes("@rjsf/core") && SPARED.includes(basename(id, ".js")) ? NOTHING : undefined),
+    load: (id) => (id === NOTHING ? "export default undefined;" : undefined),
+  };
+}
+
 export default defineConfig({
   base: "./",
-  resolve: { alias: { "streamapp-client": join(SDK, "index.ts") } },
+  resolve: { alias: { "streamapp-client": join(SDK, "index.ts"), "fast-uri": join(SOURCE, "form/uri.ts") } },
   build: {
     outDir: DIST,
     emptyOutDir: true,
@@ -44,5 +64,5 @@ export default defineConfig({
   experimental: {
     renderBuiltUrl: (name, { hostType }) => (hostType === "html" ? `playground/${name}` : { relative: true }),
   },
-  plugins: [sources(), licenses(SOURCE)],
+  plugins: [spared(), sources(), licenses(SOURCE)],
 });
