@@ -218,7 +218,7 @@ def test_a_view_that_has_lost_the_gpu_is_drawn_when_it_is_back(tab: Page, server
     ended(tab)
     before = picture(view)
     tab.evaluate(LOSE_GPU)
-    assert not differs(before, picture(view))
+    until(lambda: not differs(before, picture(view)))
 
 
 @pytest.mark.long
