@@ -785,7 +785,7 @@ def test_a_chunk_that_the_server_does_not_keep_any_more_is_told(contents: str, p
     tab = playground(contents).open("/sound", chunks=1, seconds=70)
     tab.page.route("**/files/**", lambda route: route.fulfill(status=404))
     tab.run().ends()
-    expect(tab.output).to_contain_text("The browser cannot play this sound.")
+    expect(tab.output).to_contain_text("The chunk at 0.0 s cannot be played: the server no longer has it (404)")
 
 
 @pytest.mark.long
@@ -1331,7 +1331,7 @@ def test_a_server_that_was_started_anew_is_told_and_can_be_used(playground: Open
     tab.ends("reconnecting")
     with serving(CONTENTS, port=int(url.rpartition(":")[2])):
         tab.ends("failed")
-        expect(tab.alert.first).to_contain_text("is not here")
+        expect(tab.alert.first).to_contain_text("The server does not have this run any more")
         tab.open("/nested").run().ends()
 
 

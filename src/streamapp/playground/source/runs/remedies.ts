@@ -27,7 +27,8 @@ const REMEDIES: Record<string, string> = {
 const TRACED: ReadonlySet<string> = new Set(["endpoint_failed", "setup_failed"]);
 
 /** Return a sentence that tells what to do. */
-export function remedyFor({ code, retryable, detail, data }: StreamappError): string {
+export function remedyFor(error: StreamappError): string {
+  const { code, retryable, detail, data } = causeOf(error);
   const isTraced = data?.error?.traceback !== undefined;
   if (isTraced && TRACED.has(code)) return "The traceback says where.";
   if (code === "invalid_input" && Array.isArray(detail)) return "Correct the fields that are marked, then run it again.";
@@ -47,7 +48,14 @@ const SENTENCES: Record<string, string> = {
 };
 
 /** Return what an error says as a sentence; the name of a field, with a colon behind it, stays as it is. */
-export function sentenceOf({ code, message }: Error & { code?: string }): string {
+export function sentenceOf(error: Error & { code?: string }): string {
+  const { code, message } = causeOf(error);
   const sentence = SENTENCES[code ?? ""] ?? message;
   return /^[a-z]+[ ,]/.test(sentence) ? sentence[0]!.toUpperCase() + sentence.slice(1) : sentence;
+}
+
+/** Return what is behind an error: a stream that broke off as the server, started anew, does not know its run is none to come back to. */
+function causeOf<Failure extends Error & { code?: string }>(error: Failure): Failure {
+  const cause = error.cause as Failure | undefined;
+  return error.code === "stream_interrupted" && cause?.code === "job_not_found" ? cause : error;
 }

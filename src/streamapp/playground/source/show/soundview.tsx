@@ -26,7 +26,7 @@ interface SoundViewProps {
 
 /** A sound that comes in chunks; where the page could not keep them, its file. */
 export function SoundView({ sound, name, run }: SoundViewProps) {
-  if (sound.isGone && sound.file) return <AudioFile media={sound.file} name={name} />;
+  if (sound.isGone && sound.file) return <AudioFile media={sound.file} name={name} failure={sound.failure} />;
   return <ChunksView {...{ sound, name, run }} />;
 }
 
@@ -79,10 +79,12 @@ interface AudioFileProps {
   name: string;
   /** In a form there is less room, and less to do. */
   isCompact?: boolean;
+  /** Why its chunks could not be played: where the file cannot be either, that says more. */
+  failure?: string | undefined;
 }
 
 /** A whole file: it is played as it comes from the server, and decoded for its waveform alone, unless it is long. */
-export function AudioFile({ media, name, isCompact = false }: AudioFileProps) {
+export function AudioFile({ media, name, isCompact = false, failure = "The browser cannot play this sound." }: AudioFileProps) {
   const element = useRef<HTMLAudioElement>(null);
   const [, draw] = useReducer((n: number) => n + 1, 0);
   const [toldS, tell] = useState<number>();
@@ -111,7 +113,7 @@ export function AudioFile({ media, name, isCompact = false }: AudioFileProps) {
   return (
     <Face label={`Sound ${name}`} title={isCompact ? undefined : media.file_name} isPlaying={isPlaying} time={{ startS: 0, positionS, endS, wholeS: endS }} isCompact={isCompact}
       words={endS ? `${clock(positionS)} / ${clock(endS)}` : clock(positionS)} loudness={loudness}
-      note={isBroken ? "The browser cannot play this sound." : ""} onToggle={toggle} onSeek={seek}>
+      note={isBroken ? failure : ""} onToggle={toggle} onSeek={seek}>
       <audio ref={element} src={media.url} preload="metadata" aria-label={name}
         onLoadStart={() => setBroken(false)} onDurationChange={({ currentTarget: { duration } }) => tell(Number.isNaN(duration) ? undefined : duration)} onError={() => setBroken(true)}
         onPlay={({ currentTarget }) => { hear(currentTarget); draw(); }} onPause={draw} onEnded={draw} onSeeked={draw} />
