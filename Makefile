@@ -19,11 +19,11 @@ STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-TESTED := $(foreach package,fal runpod litellm,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
+TESTED := $(foreach package,fal runpod litellm docs,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
 .PHONY: help install install-runtime demo serve fmt check test test-all test-again tested chromium chaos bench bench-quick \
-  bench-dataset gpu gpu-wheels playground editor-page screenshots pictures coverage build train evaluate train-llm \
+  bench-dataset docs reference gpu gpu-wheels playground editor-page screenshots pictures coverage build train evaluate train-llm \
   evaluate-llm train-text evaluate-text clean
 
 help: ## list the targets
@@ -132,6 +132,13 @@ pictures: install chromium ## draw each state of the page, light and dark, to be
 
 coverage: install ## hold each module's coverage by its own test file
 	nice -n 5 $(BIN)/python -m tests.own_coverage # beside the tests it takes what they leave
+
+docs: install tests/.venvs/docs/.installed ## build the documentation's site, strictly, into out/docs/site
+	$(BIN)/python -m tests.documentation.assemble out/docs
+	cd out/docs && ../../tests/.venvs/docs/bin/zensical build --strict --config-file zensical.toml
+
+reference: install ## write the tables of docs/reference anew, from the code
+	$(BIN)/python -m tests.documentation.reference
 
 build: install client_sdk/js/node_modules/.installed ## build both wheels, and the npm package, into dist/
 	rm -rf dist

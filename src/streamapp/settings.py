@@ -108,9 +108,9 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=30, ge=0, description="how long running jobs may go on after SIGTERM")
 
     ahead_events: int = Field(default=1024, ge=1, description="events ahead of the job's owner, then it waits")
-    ahead_bytes: int = Field(default=4 * MIB, ge=1)
+    ahead_bytes: int = Field(default=4 * MIB, ge=1, description="their bytes, of which either bound holds")
     behind_events: int = Field(default=4096, ge=0, description="taken events kept for resume")
-    behind_bytes: int = Field(default=8 * MIB, ge=0)
+    behind_bytes: int = Field(default=8 * MIB, ge=0, description="their bytes, of which either bound holds")
     send_timeout_s: float = Field(default=30, gt=0, description="how long in all a job waits for its reader")
     first_event_wait_s: float = Field(default=1, ge=0, description="until a POST stream starts without an event")
     heartbeat_s: float = Field(default=10, gt=0, description="silence before a comment is sent")
