@@ -87,7 +87,7 @@ class Run:
             self.shell(block.says["setup"])
         was_run, self.was_run = self.was_run, False
         if "not run" in block.says:
-            assert len(block.says["not run"]) > 10, "say why"
+            assert len(block.says["not run"]) > 5, "say why"
         elif block.title is not None:
             place = self.folder / block.title
             place.parent.mkdir(parents=True, exist_ok=True)
