@@ -167,7 +167,8 @@ def endpoint(
         join: the result of a stream is all strings that it emits, joined, instead of the last output; so it is where
             the annotation says that they are strings, `Iterator[str]`, and this is None. What the endpoint returns
             after them goes before.
-        health_check, billing: taken from fal's apps; without effect here.
+        health_check: taken from fal's apps; without effect here.
+        billing: as that.
         is_websocket: the method gets the WebSocket itself, as with `@websocket`.
     Raises:
         DefinitionError: an argument is not of that form; says what to write.

@@ -123,8 +123,11 @@ def realtime(
             `timeout_s` when None.
         max_resume_window_s: the most that a client can have the session wait for it when its connection is lost.
         webrtc: serve it by WebRTC as well, where its images are frames of a video; needs the extra `webrtc`.
-        input_modal, output_modal: types, instead of what the annotations say.
-        content_type, encode_message, decode_message: of binary messages, where they are not msgpack.
+        input_modal: a type, instead of what the annotation says.
+        output_modal: likewise.
+        content_type: of binary messages, where they are not msgpack.
+        encode_message: writes one.
+        decode_message: reads one.
     Raises:
         DefinitionError: an argument is not of that form; says what to write.
     """

@@ -38,7 +38,9 @@ class Broadcast(Production):
     anew.
 
     Args:
-        produce, history, linger_s: as `Production` has them.
+        produce: a generator function, `def` or `async def`, that may take a `stream: Stream`.
+        history: how many lasting events who comes late gets first.
+        linger_s: how long it goes on when its last reader has left.
         idle_s: a stream that had no event for so long ends with `event: timeout`; never where None.
     """
 

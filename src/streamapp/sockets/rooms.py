@@ -62,7 +62,8 @@ class Room:
 
     Args:
         history: how many of the newest messages who joins is sent first; of all together half of `outbox_bytes`.
-        outbox, outbox_bytes: messages that may wait for a member that is slow to take them, and their bytes.
+        outbox: messages that may wait for a member that is slow to take them.
+        outbox_bytes: their bytes.
         when_full: what happens when more would wait: "evict" closes the member's socket (1013), "conflate" leaves out
             the oldest and tells the member `{"type": "lagged", "skipped": n}`.
         presence: tell the others of who comes and goes, `{"type": "joined", "member": {"id": ...}}` and `left`.
