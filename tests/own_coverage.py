@@ -22,6 +22,7 @@ import pytest
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "streamapp"
 WHOLE = {
+    "later",
     *("text", "errors", "budget", "places", "jsontext", "settings", "media", "largefile", "addresses", "fetch"),
     *("session", "llm.sampling", "llm.cache", "llm.batching"),
     *(

@@ -15,6 +15,7 @@ SOURCE = Path(streamapp.__file__).parent
 # docs/architecture.md: a file imports only those before it, of its own room or of one before. A room that is one
 # folder deeper (`fal.toolkit`, `runpod.serverless`) counts as one file.
 ORDER = (
+    "later",
     *("process.logs", "process.threads", "process.ending", "process.forks"),
     *("text", "errors", "budget", "places", "jsontext", "settings", "media", "largefile", "addresses", "fetch"),
     *(

@@ -1,0 +1,97 @@
+"""What a package imports when it is first asked for: each name once, in any thread, and nothing before."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module, invalidate_caches
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import streamapp
+
+_DOOR = """
+from streamapp.later import names_of
+
+__all__ = ["make", "Thing"]
+__getattr__ = names_of(__name__, {"make": "make", "Thing": "things"}, modules=["others"])
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Return a package of three modules, one of which is called like the function in it; forget it afterwards."""
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lazy").mkdir()
+    for name, text in {
+        "__init__": _DOOR,
+        "make": "def make(): ...",
+        "things": "from .make import make\nclass Thing: ...",
+        "others": "",
+    }.items():
+        (tmp_path / "lazy" / f"{name}.py").write_text(text)
+    invalidate_caches()
+    yield import_module("lazy")
+    for name in ("lazy", "lazy.make", "lazy.things", "lazy.others"):
+        sys.modules.pop(name, None)
+
+
+def test_a_name_is_imported_when_it_is_first_asked_for(package: ModuleType) -> None:
+    assert "lazy.things" not in sys.modules
+    assert package.Thing is import_module("lazy.things").Thing
+    assert vars(package)["Thing"] is package.Thing
+
+
+def test_a_function_is_no_module_of_its_name_even_where_that_was_imported_before(package: ModuleType) -> None:
+    module = import_module("lazy.make")
+    assert package.make is module.make
+
+
+def test_a_name_may_be_replaced_as_tests_do(package: ModuleType) -> None:
+    package.make = None  # type: ignore[attr-defined]
+    assert package.make is None
+
+
+def test_all_threads_get_the_same(package: ModuleType) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: package.Thing, range(64), timeout=20))
+    assert found == {import_module("lazy.things").Thing}
+
+
+def test_some_modules_are_there_without_an_import(package: ModuleType) -> None:
+    assert package.others is sys.modules["lazy.others"]
+
+
+def test_what_is_not_there_is_told_as_of_any_module(package: ModuleType) -> None:
+    with pytest.raises(AttributeError, match="module 'lazy' has no attribute 'Thin'") as told:
+        _ = package.Thin
+    assert (told.value.name, told.value.obj) == ("Thin", package)
+    assert not hasattr(package, "things")
+
+
+def declared() -> dict[str, str]:
+    """Return what type checkers and editors read at the top of `streamapp`: each name's module."""
+    body = ast.parse(Path(str(streamapp.__file__)).read_text()).body
+    told = next(node for node in body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    return {
+        alias.name: f"streamapp.{node.module}"
+        for node in told.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_streamapp_has_the_names_that_editors_are_told_of_from_the_same_modules() -> None:
+    assert {*declared(), "__version__", "cached"} == {*streamapp.__all__}
+    assert {*streamapp.__all__} <= {*dir(streamapp)}
+    for name, module in declared().items():
+        assert getattr(streamapp, name) is getattr(import_module(module), name)
+
+
+def test_all_names_of_streamapp_come_with_a_star() -> None:
+    names: dict[str, object] = {}
+    exec("from streamapp import *", names)
+    assert {*streamapp.__all__} <= names.keys()
