@@ -53,6 +53,7 @@ ELSEWHERE = {
     **dict.fromkeys(("sockets.conversation", "sockets.fal_socket", "sockets.own_socket"), "test_realtime.py"),
     **dict.fromkeys(("webrtc.datasocket", "webrtc.peer"), "test_webrtc_peer.py"),
     "cli.main": "test_cli.py",
+    "openai.face": "test_openai_api.py",
     "chutes.cords": "test_chutes_apps.py",
     **dict.fromkeys(
         (f"runpod.serverless.utils.rp_{name}" for name in ("cleanup", "cuda", "debugger", "download", "upload")),
@@ -69,7 +70,7 @@ ELSEWHERE = {
 # time of a small test file is its imports, and longer while they are measured.
 PRELOADED = [
     *("pytest", "coverage", "hypothesis", "blockbuster"),
-    *("fastapi", "starlette.testclient", "uvicorn", "websockets", "httpx", "pydantic_settings", "prometheus_client"),
+    *("fastapi", "starlette.testclient", "uvicorn", "websockets", "httpx", "prometheus_client"),
     *("msgpack", "PIL.Image", "typer", "rich"),
 ]
 UNMEASURED = {"serve.server", "jobs.store", "fal.app"}

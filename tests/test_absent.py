@@ -13,5 +13,5 @@ def test_the_clients_names_say_where_the_clients_are(name: str) -> None:
 
 def test_another_name_says_what_there_is() -> None:
     with pytest.raises(AttributeError, match="streamapp.runpod has no create_pod; it has serverless, RunPodLogger"):
-        _ = runpod.create_pod
+        _ = runpod.create_pod  # type: ignore[attr-defined]
     assert not hasattr(runpod, "get_gpus")

@@ -240,7 +240,7 @@ def test_ctrl_c_while_an_app_is_imported_shows_no_traceback(folder: Path, comman
 
 
 def test_ctrl_c_while_the_command_itself_is_imported_shows_no_traceback(folder: Path) -> None:
-    (folder / "httpx.py").write_text(IMPORTS)
+    (folder / "typer.py").write_text(IMPORTS)
     command = [sys.executable, "-c", "import streamapp_command; streamapp_command.main()"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         read_until(process.stderr, "begun")
@@ -498,7 +498,7 @@ def test_reload_keeps_tls() -> None:
 
 
 def test_tls_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(vars(sys.modules["streamapp.cli.main"]), "certificates", None)
+    monkeypatch.setitem(sys.modules, "streamapp.serve.certificates", None)
     assert 'pip install "streamapp-server[tls]"' in refused("serve", "app.py:Painter", "--port", "0", "--tls")
 
 

@@ -55,6 +55,7 @@ ORDER = (
     *("runpod.places", "runpod.envelope", "runpod.answers", "runpod.polls", "runpod.api", "runpod.unprefixed"),
     *("openai.asked", "openai.errors", "openai.requests", "openai.upstream", "openai.text", "openai.images"),
     *("openai.speech", "openai.declared", "openai.models", "openai.answers", "openai.handlers", "openai.api"),
+    "openai.face",
     *("chutes.image", "chutes.selector", "chutes.home", "chutes.crossed", "chutes.answers", "chutes.cords"),
     *("chutes.apps", "chutes.chute", "chutes.imports"),
     *("serve.pages", "serve.build", "serve.certificates", "serve.reload", "serve.connections"),
@@ -63,7 +64,7 @@ ORDER = (
     *("cli.banner", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main", "cli.script"),
 )
 WITH_THREADS = {
-    *("sockets.rooms", "chutes.home"),
+    *("sockets.rooms", "chutes.home", "http.metrics"),
     *("llm.engine", "llm.continuous", "llm.tokenstream"),
     *("process.threads", "process.ending", "process.forks", "stores.files", "addresses"),
     *("jobs.pace", "jobs.delivery", "jobs.channel", "jobs.inbox", "jobs.stream"),

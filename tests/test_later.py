@@ -1,6 +1,7 @@
 """What a package imports when it is first asked for: each name once, in any thread, and nothing before."""
 
 import ast
+import gc
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from types import ModuleType
 import pytest
 
 import streamapp
+import streamapp.runpod
+from streamapp.later import import_at_once, module
 
 _DOOR = """
 from streamapp.later import names_of
@@ -72,6 +75,44 @@ def test_what_is_not_there_is_told_as_of_any_module(package: ModuleType) -> None
     assert not hasattr(package, "things")
 
 
+def test_a_package_may_say_itself_what_is_to_be_said_of_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="streamapp.runpod has no handler; it has serverless"):
+        _ = streamapp.runpod.handler  # type: ignore[attr-defined]
+
+
+def test_a_module_is_imported_when_one_of_its_attributes_is_asked_for(package: ModuleType) -> None:
+    stands = module("..things", "lazy.others", submodules=())
+    assert "lazy.things" not in sys.modules
+    assert stands.Thing is sys.modules["lazy.things"].Thing
+
+
+def test_a_module_is_given_as_it_is_at_that_moment(package: ModuleType) -> None:
+    stands = module("lazy", submodules=("things",))
+    assert stands.things is sys.modules["lazy.things"]
+    package.make = None  # type: ignore[attr-defined]
+    assert stands.make is None
+
+
+def test_a_module_that_is_not_installed_is_told_as_of_any_import() -> None:
+    with pytest.raises(ModuleNotFoundError, match="No module named 'nowhere'"):
+        _ = module("nowhere").anything
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was_by_an_import_in_one_piece(
+    package: ModuleType, is_enabled: bool
+) -> None:
+    (gc.enable if is_enabled else gc.disable)()
+    try:
+        frozen = gc.get_freeze_count()
+        assert import_at_once("lazy.things") is sys.modules["lazy.things"]
+        assert gc.isenabled() is is_enabled
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
+        gc.enable()
+
+
 def declared() -> dict[str, str]:
     """Return what type checkers and editors read at the top of `streamapp`: each name's module."""
     body = ast.parse(Path(str(streamapp.__file__)).read_text()).body
@@ -87,8 +128,8 @@ def declared() -> dict[str, str]:
 def test_streamapp_has_the_names_that_editors_are_told_of_from_the_same_modules() -> None:
     assert {*declared(), "__version__", "cached"} == {*streamapp.__all__}
     assert {*streamapp.__all__} <= {*dir(streamapp)}
-    for name, module in declared().items():
-        assert getattr(streamapp, name) is getattr(import_module(module), name)
+    for name, place in declared().items():
+        assert getattr(streamapp, name) is getattr(import_module(place), name)
 
 
 def test_all_names_of_streamapp_come_with_a_star() -> None:

@@ -25,45 +25,7 @@ if TYPE_CHECKING:
     from .serve.build import compile_app
     from .session import realtime, websocket
     from .sockets.rooms import Member, Room, Rooms
-
-__version__ = "0.1.0"
-
-__all__ = [
-    "App",
-    "Audio",
-    "Broadcast",
-    "Cancelled",
-    "ContainerImage",
-    "File",
-    "HealthCheck",
-    "Image",
-    "InputsEnded",
-    "LargeFile",
-    "Log",
-    "Member",
-    "OpenAI",
-    "Output",
-    "Pause",
-    "Preview",
-    "Progress",
-    "RetryConfig",
-    "Room",
-    "Rooms",
-    "Stream",
-    "StreamAppError",
-    "Upstream",
-    "Video",
-    "__version__",
-    "cached",
-    "compile_app",
-    "current_stream",
-    "endpoint",
-    "follow",
-    "realtime",
-    "websocket",
-]
-
-if not TYPE_CHECKING:
+else:
     # A name's module is imported when the name is first asked for: who starts a process for one of them, or for what
     # needs none, waits for no other.
     __getattr__ = names_of(
@@ -106,6 +68,43 @@ if not TYPE_CHECKING:
             "media openai places process runpod runtime serve session settings sockets stores text workers".split()
         ),
     )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "Audio",
+    "Broadcast",
+    "Cancelled",
+    "ContainerImage",
+    "File",
+    "HealthCheck",
+    "Image",
+    "InputsEnded",
+    "LargeFile",
+    "Log",
+    "Member",
+    "OpenAI",
+    "Output",
+    "Pause",
+    "Preview",
+    "Progress",
+    "RetryConfig",
+    "Room",
+    "Rooms",
+    "Stream",
+    "StreamAppError",
+    "Upstream",
+    "Video",
+    "__version__",
+    "cached",
+    "compile_app",
+    "current_stream",
+    "endpoint",
+    "follow",
+    "realtime",
+    "websocket",
+]
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,5 @@
 """Run the command line as `python -m streamapp`."""
 
-from .cli.main import main
+from .later import import_at_once
 
-main()
+import_at_once("streamapp.cli.main").main()

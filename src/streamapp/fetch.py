@@ -11,25 +11,30 @@ import dataclasses
 import functools
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
-import httpx
 from pydantic import BaseModel
 
 from .addresses import is_public_address, look_up
 from .budget import Take, uncounted
 from .errors import DownloadTimeout, InvalidInput, Unavailable
 from .largefile import LargeFile, LargeReference, Spooled
+from .later import module
 from .media import File, Image, MediaReference, is_data_uri, shown
 from .process.threads import DaemonPool, in_pool
 from .settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = module("httpx")  # 60 ms, for which a thread waits, not the loop: see `transport_to`
 
 T = TypeVar("T")
 
@@ -193,10 +198,10 @@ class _Resolver:
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(_checking, _verify, media, self.limits.max_pixels)
             return media
-        except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+        except (ValueError, OSError) as error:
             reference = value.media if isinstance(value, LargeReference) else value
             came = shown(reference.source if isinstance(reference, MediaReference) else reference)
-            is_late = isinstance(error, TimeoutError | httpx.TimeoutException)
+            is_late = isinstance(error, TimeoutError)
             reason = str(error) or ("the host does not answer" if is_late else type(error).__name__)
             refusal = DownloadTimeout if is_late else InvalidInput
             raise refusal(f"{'.'.join(path) or 'input'}: {reason[:200]} (from {came})") from error
@@ -259,19 +264,35 @@ def _read_up_to(path: Path, size: int) -> bytes:
 
 
 async def _download(url: str, spend: Take, allow_private: bool) -> tuple[bytes, str]:
-    """Return the body, whose pieces `spend` is told of as they come, and its content type."""
+    """Return the body, whose pieces `spend` is told of as they come, and its content type.
+
+    Raises:
+        ValueError, OSError: it cannot be had; TimeoutError where its host is too slow.
+    """
     body = bytearray()
-    async with open_url(url, allow_private=allow_private) as response:
-        async for chunk in response.aiter_raw():
-            spend(len(chunk))
-            body += chunk
+    with _plain_errors():
+        async with open_url(url, allow_private=allow_private) as response:
+            async for chunk in response.aiter_raw():
+                spend(len(chunk))
+                body += chunk
     return bytes(body), response.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what httpx raises into what those raise who read elsewhere, and do not know it."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise TimeoutError(str(error)) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 @asynccontextmanager
 async def open_url(
     url: str, *, allow_private: bool, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
-) -> AsyncIterator[httpx.Response]:
+) -> "AsyncIterator[httpx.Response]":
     """Request a URL and give the answer with its body unread, redirects followed.
 
     Args:
@@ -297,17 +318,21 @@ async def open_url(
     raise ValueError(f"expected at most {_MAX_REDIRECTS} redirects")
 
 
-async def transport_to(*, allow_private: bool, connects_s: float | None = None) -> httpx.AsyncBaseTransport:
+async def transport_to(*, allow_private: bool, connects_s: float | None = None) -> "httpx.AsyncBaseTransport":
     """Return what connects to a host, whose name is looked up in the server's own threads; it keeps no connection.
 
     Args:
         allow_private: also connect to loopback and local networks.
         connects_s: how long that may take at the last of its addresses, the TLS handshake included; 10 when None.
     """
-    return _CheckedTransport(await in_pool(_tls_context), allow_private, connects_s or _CONNECTS_S)
+    return await in_pool(_make_transport, allow_private, connects_s or _CONNECTS_S)
 
 
-def _check_answer(response: httpx.Response) -> None:
+def _make_transport(allow_private: bool, connects_s: float) -> "httpx.AsyncBaseTransport":
+    return cast("httpx.AsyncBaseTransport", _CheckedTransport(_tls_context(), allow_private, connects_s))
+
+
+def _check_answer(response: "httpx.Response") -> None:
     if response.status_code != 200:
         raise ValueError(f"expected status 200, the URL answered {response.status_code}")
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
@@ -315,19 +340,31 @@ def _check_answer(response: httpx.Response) -> None:
         raise ValueError(f"expected an uncompressed answer, the URL sent Content-Encoding: {encoding}")
 
 
-class _CheckedTransport(httpx.AsyncHTTPTransport):
+class _CheckedTransport:
     """Look a host up once, refuse it unless public, and connect to the very addresses that were checked.
 
-    A second look-up could answer otherwise (DNS rebinding). `Host` and the certificate stay those of the name.
+    A second look-up could answer otherwise (DNS rebinding). `Host` and the certificate stay those of the name. It has
+    the methods of `httpx.AsyncBaseTransport`, and one of those inside: derived from it, it would need httpx at import.
     """
 
     def __init__(self, tls: ssl.SSLContext, allow_private: bool, connects_s: float = _CONNECTS_S) -> None:
         # No connection is kept: it would be reused by address, for another name than its certificate's.
-        super().__init__(verify=tls, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+        unkept = httpx.Limits(max_keepalive_connections=0)
+        self._pinned = httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=unkept)
         self._allow_private = allow_private
         self._connects_s = connects_s
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def __aenter__(self) -> Self:
+        await self._pinned.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        await self._pinned.__aexit__(*exception)
+
+    async def aclose(self) -> None:
+        await self._pinned.aclose()
+
+    async def handle_async_request(self, request: "httpx.Request") -> "httpx.Response":
         *others, last = await self._addresses(request.url.raw_host)
         for address in others:
             with suppress(httpx.ConnectError, httpx.ConnectTimeout):
@@ -340,14 +377,14 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
             raise ValueError("expected a public address (STREAMAPP_ALLOW_PRIVATE_URLS=true allows others)")
         return _by_turns(addresses)
 
-    async def _send(self, request: httpx.Request, address: str, connect_s: float) -> httpx.Response:
+    async def _send(self, request: "httpx.Request", address: str, connect_s: float) -> "httpx.Response":
         url = request.url.copy_with(host=address)
         timeouts = {**request.extensions["timeout"], "connect": connect_s}
         extensions = {**request.extensions, "timeout": timeouts, "sni_hostname": request.url.raw_host.decode()}
         pinned = httpx.Request(
             request.method, url, headers=request.headers, stream=request.stream, extensions=extensions
         )
-        return await super().handle_async_request(pinned)
+        return await self._pinned.handle_async_request(pinned)
 
 
 def _by_turns(addresses: list[str]) -> list[str]:

@@ -15,21 +15,27 @@ import json
 import mimetypes
 import re
 import secrets
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeGuard, TypeVar, runtime_checkable
 
-import PIL.ExifTags
-import PIL.Image
-import PIL.ImageOps
 import pybase64
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaSerializer, core_schema
 
+from .later import module
 from .text import whole
+
+if TYPE_CHECKING:
+    import PIL.ExifTags
+    import PIL.Image
+    import PIL.ImageOps
+else:  # an app without images does without it; those of inputs are opened in threads
+    PIL = module("PIL", submodules=("ExifTags", "Image", "ImageOps"))
 
 ImageFormat = Literal["PNG", "JPEG", "WEBP"]
 T = TypeVar("T")
@@ -242,7 +248,7 @@ class Image(File):
         object.__setattr__(self, "content_type", sniff(self.data))
 
     @classmethod
-    def from_pil(cls, pil: PIL.Image.Image, format: ImageFormat = "PNG", *, quality: int = 95) -> Self:
+    def from_pil(cls, pil: "PIL.Image.Image", format: ImageFormat = "PNG", *, quality: int = 95) -> Self:
         """Encode an image. PNG is compressed at level 1, where size and time are balanced.
 
         A mode that the format cannot hold is converted: for JPEG transparency is flattened on white, integers
@@ -255,7 +261,7 @@ class Image(File):
         writable(pil, format).save(buffer, format, compress_level=1, quality=quality)
         return cls(buffer.getvalue(), width=pil.width, height=pil.height)
 
-    def to_pil(self, mode: str | None = "RGB") -> PIL.Image.Image:
+    def to_pil(self, mode: str | None = "RGB") -> "PIL.Image.Image":
         """Decode to a new image of its own, upright: the camera's EXIF orientation is applied.
 
         Args:
@@ -387,9 +393,15 @@ def media_of(data: bytes, content_type: str = "", file_name: str | None = None) 
 
 def encode_media(value: Any, *, image_format: ImageFormat = "PNG", quality: int = 95) -> File | None:
     """Return `value` as media when it is some: a `File` as it is, a PIL image encoded; None otherwise. Blocks."""
-    if isinstance(value, PIL.Image.Image):
+    if is_pil(value):
         return Image.from_pil(value, image_format, quality=quality)
     return value if isinstance(value, File) else None
+
+
+def is_pil(value: Any) -> "TypeGuard[PIL.Image.Image]":
+    """Tell whether `value` is an image of Pillow's; where that has not been imported, nobody has made one."""
+    made = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    return made is not None and isinstance(value, made)
 
 
 def has_media_fields(adapter: TypeAdapter[Any]) -> bool:
@@ -424,17 +436,17 @@ def _pillow_reads(image: Image) -> Iterator[None]:
         raise ValueError(f"expected a whole image, cannot decode this {kind}: {error}") from error
 
 
-def _open(data: bytes) -> PIL.Image.Image:
+def _open(data: bytes) -> "PIL.Image.Image":
     return PIL.Image.open(io.BytesIO(data), formats=_READABLE)
 
 
-def _upright_size(pil: PIL.Image.Image) -> tuple[int, int]:
+def _upright_size(pil: "PIL.Image.Image") -> tuple[int, int]:
     # Asked without "exif" in info, a PNG would decode itself to look for it behind the pixels.
     turned = "exif" in pil.info and pil.getexif().get(PIL.ExifTags.Base.Orientation) in {5, 6, 7, 8}
     return (pil.height, pil.width) if turned else pil.size
 
 
-def writable(pil: PIL.Image.Image, format: ImageFormat) -> PIL.Image.Image:
+def writable(pil: "PIL.Image.Image", format: ImageFormat) -> "PIL.Image.Image":
     if pil.mode in _WRITABLE_MODES[format]:
         return pil
     if pil.has_transparency_data and format != "JPEG":
@@ -443,7 +455,7 @@ def writable(pil: PIL.Image.Image, format: ImageFormat) -> PIL.Image.Image:
     return opaque.convert("L" if opaque.mode in {"1", "F", "I"} else "RGB")
 
 
-def _opaque(pil: PIL.Image.Image) -> PIL.Image.Image:
+def _opaque(pil: "PIL.Image.Image") -> "PIL.Image.Image":
     if pil.mode == "I;16":  # Pillow's own conversion clips at 255: a 16-bit depth map would be white
         return pil.point(lambda value: value / 256).convert("L")
     if not pil.has_transparency_data:

@@ -27,7 +27,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails, from_json
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import DefinitionError
 from .process.logs import logger
@@ -76,13 +75,15 @@ class IceServer(BaseModel):
         return {"urls": value} if isinstance(value, str) else value
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Name every setting with its unit; `STREAMAPP_MAX_QUEUE=8` sets `max_queue`.
 
     More than 15 attributes: one for each setting.
+
+    Divergence: pydantic-settings, which does this as well, takes a twentieth of a server's start to be imported.
     """
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     api_key: SecretStr | None = Field(
         default=None, min_length=1, description="guards every route but /health, the playground and files"
@@ -90,10 +91,10 @@ class Settings(BaseSettings):
     worker_secret: SecretStr | None = Field(
         default=None, min_length=1, description="what Runpod's workers elsewhere know, and no caller"
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: tuple[str, ...] = Field(
         default=(), description="origins of web pages that may call, with commas between them; * for all"
     )
-    allowed_hosts: Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], NoDecode] = Field(
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_host_name)], ...] = Field(
         default=(), description="names by which a proxy or a tunnel leads to loopback without a key; * for all"
     )
     debug: bool = Field(default=False, description="show exceptions' texts and tracebacks to callers")
@@ -140,19 +141,23 @@ class Settings(BaseSettings):
     files_dir: Path | None = Field(default=None, description="uploads and large results; a temporary folder if unset")
     file_ttl_s: float = Field(default=24 * 3600, gt=0, description="how long a file is kept")
     max_files_bytes: int = Field(default=4 * 1024 * MIB, ge=0, description="files kept in all")
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+    trusted_proxies: tuple[str, ...] = Field(
         default=("127.0.0.1", "::1"), description="addresses whose X-Forwarded-* headers are believed; * for all"
     )
 
-    webrtc_ice_servers: Annotated[tuple[IceServer, ...], NoDecode] = Field(
+    webrtc_ice_servers: tuple[IceServer, ...] = Field(
         default=(),
         description="STUN and TURN servers, for where WebRTC has a NAT in its way: URLs with commas between them, or a "
         "JSON list of objects with urls, username and credential",
     )
-    webrtc_addresses: Annotated[tuple[IPvAnyAddress, ...], NoDecode] = Field(
+    webrtc_addresses: tuple[IPvAnyAddress, ...] = Field(
         default=(),
         description="this machine's addresses that WebRTC listens on; if unset all, and loopback for itself",
     )
+
+    def __init__(self, **given: Any) -> None:
+        """Read the environment, besides what is given, which comes first."""
+        super().__init__(**{**_read_environment(), **given})
 
     @field_validator("files_dir", mode="before")
     @classmethod
@@ -188,6 +193,13 @@ class Settings(BaseSettings):
             return from_json(names)
         except ValueError as error:
             raise ValueError(f"Expected a JSON list, or names with commas between them: {error}") from None
+
+
+def _read_environment() -> dict[str, str]:
+    """Return the values of variables by the names of settings, whatever their case; those of others are among them."""
+    variables = ((name.lower(), value) for name, value in os.environ.items())
+    begins = _PREFIX.lower()
+    return {name.removeprefix(begins): value for name, value in variables if name.startswith(begins)}
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """Start the command line `streamapp`: a Ctrl-C while it is still being imported shows no traceback.
 
-Outside of the package, all of which is imported before any module in it runs.
+Outside of the package, whose first module is imported before any module in it runs.
 """
 
 import importlib
@@ -12,6 +12,6 @@ def main() -> None:
     heard = signal.getsignal(signal.SIGINT)
     if heard is signal.default_int_handler:  # and not ignored, as in the background of a script
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command_line = importlib.import_module("streamapp.cli.main")
+    command_line = importlib.import_module("streamapp.later").import_at_once("streamapp.cli.main")
     signal.signal(signal.SIGINT, heard)
     command_line.main()

@@ -12,8 +12,19 @@
 `streamapp serve counter.py` serves it. What of Chutes works, and what does not, stands in `apps/README.md`.
 """
 
-from .chute import Chute
-from .image import Image
-from .selector import NodeSelector
+from typing import TYPE_CHECKING
+
+from ..later import names_of
+
+if TYPE_CHECKING:
+    from .chute import Chute
+    from .image import Image
+    from .selector import NodeSelector
+else:
+    __getattr__ = names_of(
+        __name__,
+        {"Chute": "chute", "Image": "image", "NodeSelector": "selector"},
+        modules=("chute", "image", "selector"),
+    )
 
 __all__ = ["Chute", "Image", "NodeSelector"]

@@ -20,14 +20,11 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeGuard
 
-import httpx
 import typer
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from streamapp_client import Client, ClientError
 
 from .. import __version__
 from ..addresses import is_loopback
@@ -35,6 +32,7 @@ from ..app import App
 from ..chutes.imports import load_served
 from ..errors import InvalidInput, StreamAppError
 from ..fal.environment import shim_variables, tls_variables
+from ..later import module
 from ..loading import format_import_error, source_folder
 from ..media import File
 from ..process.ending import LastResort, close_loop, end_process
@@ -52,12 +50,15 @@ from .scaffold import write_app
 from .terminal import Display, print_error, print_result
 
 if TYPE_CHECKING:
-    from ..jobs.job import Job
+    import httpx
 
-try:
+    import streamapp_client
+
+    from ..jobs.job import Job
     from ..serve import certificates
-except ModuleNotFoundError:  # the extra `tls` is not installed
-    certificates = None  # type: ignore[assignment]
+else:  # what `serve` does without
+    httpx, streamapp_client = module("httpx"), module("streamapp_client")
+    certificates = module("..serve.certificates", __package__)
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 _ASKING_S = 10.0
@@ -233,7 +234,7 @@ def call(
     _refuse_other_scheme(url)
     with explaining():
         data = read_arguments(arguments or [])
-        with Client(url, key) as client:
+        with streamapp_client.Client(url, key) as client:
             if _streams(client, path):
                 result = _stream(client, path, data, out, previews)
             else:
@@ -305,10 +306,8 @@ def explaining() -> Iterator[None]:
     """Tell errors that explain themselves in one red line, and exit with 1."""
     try:
         yield
-    except (StreamAppError, ClientError) as error:
+    except StreamAppError as error:
         message = f"{error.code}: {error.message}"
-        if isinstance(error, ClientError) and error.traceback is not None:
-            sys.stderr.write(error.traceback)
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         message = f"{error.title}: {'; '.join(wrong)}"
@@ -318,10 +317,20 @@ def explaining() -> Iterator[None]:
         message = str(error)
     except RecursionError:
         message = "Expected JSON, got some that is nested too deeply"
+    except Exception as error:
+        if not _is_clients(error):
+            raise
+        message = f"{error.code}: {error.message}"
+        sys.stderr.write(error.traceback or "")
     else:
         return
     print_error(message)
     raise typer.Exit(1)
+
+
+def _is_clients(error: Exception) -> "TypeGuard[streamapp_client.ClientError]":
+    """Say whether the client has raised it, which has been imported then."""
+    return "streamapp_client" in sys.modules and isinstance(error, streamapp_client.ClientError)
 
 
 def read_project(**given: Any) -> Project:
@@ -443,9 +452,11 @@ def serve_compiled(api: FastAPI, project: Project, fd: int | None = None) -> int
 
 
 def _issue(project: Project) -> "certificates.Certificates":
-    if certificates is None:
-        raise InvalidInput('--tls needs an extra; write pip install "streamapp-server[tls]"')
-    return certificates.issue(project.tls_dir.absolute(), project.host)
+    try:
+        issue = certificates.issue
+    except ModuleNotFoundError:
+        raise InvalidInput('--tls needs an extra; write pip install "streamapp-server[tls]"') from None
+    return issue(project.tls_dir.absolute(), project.host)
 
 
 def _serve_reloading(project: Project, elsewhere: Sequence[str]) -> None:
@@ -592,7 +603,7 @@ def _cancelling(task: "asyncio.Task[Job]", display: Display) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _stream(client: Client, path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
+def _stream(client: "streamapp_client.Client", path: str, data: dict[str, Any], out: Path, previews: bool) -> Any:
     with client.stream(path, data) as stream:
         folder = out / re.sub(r"[^\w-]", "", stream.job_id or "")  # a header of the server's: no way out of the folder
         with Display(folder, saves_previews=previews) as display:
@@ -601,11 +612,11 @@ def _stream(client: Client, path: str, data: dict[str, Any], out: Path, previews
             return display.finish(stream.result)
 
 
-def _streams(client: Client, path: str) -> bool:
+def _streams(client: "streamapp_client.Client", path: str) -> bool:
     """Ask the server's description whether an endpoint streams; where it does not say, the call itself will."""
     try:
         document = json.loads(client.download("openapi.json"))
-    except (ClientError, ValueError, RecursionError):
+    except (streamapp_client.ClientError, ValueError, RecursionError):
         return True
     routes = document.get("paths") if isinstance(document, dict) else None
     for route, operations in routes.items() if isinstance(routes, dict) else ():

@@ -5,15 +5,18 @@ import mimetypes
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
 from ..jobs.events import ABOUT_STREAM, BEGINNINGS
+from ..later import module
 from ..media import File
+
+if TYPE_CHECKING:
+    from rich import console, progress, text
+else:  # a server that starts shows nothing by it
+    console, progress, text = (module(f"rich.{name}") for name in ("console", "progress", "text"))
 
 
 class Display:
@@ -30,12 +33,12 @@ class Display:
         self._previews = 0
         self._outputs = 0
         self._last_output: Any = None
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+        self._console = console.Console(stderr=True)
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -122,18 +125,18 @@ class Display:
         return str(path)
 
     def _print(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        self._console.print(text.Text(line), soft_wrap=True)
 
 
 def print_result(result: Any) -> None:
     """Print a result as JSON on stdout."""
-    text = json.dumps(result, indent=2, ensure_ascii=False)
-    typer.echo(text.encode("utf-8", "replace").decode())  # without lone surrogates, which no terminal takes
+    written = json.dumps(result, indent=2, ensure_ascii=False)
+    typer.echo(written.encode("utf-8", "replace").decode())  # without lone surrogates, which no terminal takes
 
 
 def print_error(message: str) -> None:
     """Print a message as one red line on stderr."""
-    Console(stderr=True).print(Text(" ".join(message.split()), style="red"), soft_wrap=True)
+    console.Console(stderr=True).print(text.Text(" ".join(message.split()), style="red"), soft_wrap=True)
 
 
 def _tells_step(data: Any) -> bool:

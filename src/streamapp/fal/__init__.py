@@ -12,12 +12,30 @@ fal works, and what does not, stands in `apps/README.md`.
 """
 
 from functools import cache as cached
+from typing import TYPE_CHECKING
 
-from ..app import App, RetryConfig
-from ..endpoint import HealthCheck, endpoint
-from . import app, container, exceptions, ref, toolkit
-from .app import realtime, wrap_app
-from .container import ContainerImage
+from ..later import names_of
+
+if TYPE_CHECKING:
+    from ..app import App, RetryConfig
+    from ..endpoint import HealthCheck, endpoint
+    from . import app, container, exceptions, ref, toolkit
+    from .app import realtime, wrap_app
+    from .container import ContainerImage
+else:
+    __getattr__ = names_of(
+        __name__,
+        {
+            "App": ".app",
+            "ContainerImage": "container",
+            "HealthCheck": ".endpoint",
+            "RetryConfig": ".app",
+            "endpoint": ".endpoint",
+            "realtime": "app",
+            "wrap_app": "app",
+        },
+        modules=("app", "container", "exceptions", "ref", "toolkit"),
+    )
 
 __all__ = [
     "App",

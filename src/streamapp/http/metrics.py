@@ -3,20 +3,30 @@
 The figures are read when Prometheus asks, from the `statistics()` of workers, jobs, channels and places.
 """
 
+import threading
+import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from ..jobs.channel import ChannelStatistics
 from ..jobs.job import Job
 from ..jobs.jobs import JobsStatistics
+from ..later import module
 from ..places import PlacesStatistics
 from ..workers.worker import WorkerStatistics
 
+if TYPE_CHECKING:
+    from prometheus_client import core, exposition
+    from prometheus_client.core import Metric
+else:  # not before somebody asks
+    core, exposition = module("prometheus_client.core"), module("prometheus_client.exposition")
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_BOUNDS = (*(str(float(seconds)) for seconds in _SECONDS), "+Inf")
 
 
 class Metrics:
@@ -40,33 +50,60 @@ class Metrics:
         places: Callable[[], PlacesStatistics],
         peers: Callable[[], int],
     ) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_Statistics(workers, jobs, channels, input_bytes, places, peers))
-        self._job_seconds = Histogram(
-            "streamapp_job_seconds",
-            "How long jobs ran.",
-            ("endpoint", "status"),
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-
-        self._by_labels: dict[tuple[str, str], Histogram] = {}
+        self._seconds: dict[tuple[str, str], _Seconds] = {}
+        self._lock = threading.Lock()
+        self._statistics = _Statistics(workers, jobs, channels, input_bytes, places, peers, self._job_seconds)
 
     def observe(self, job: Job) -> None:
         """Count a job that is over; may be called from any thread."""
         if job.started_at is not None and job.finished_at is not None:
-            labels = (job.request.path, job.status)
-            seconds = self._by_labels.get(labels)
-            if seconds is None:
-                seconds = self._by_labels[labels] = self._job_seconds.labels(*labels)
-            seconds.observe(job.finished_at - job.started_at)
+            seconds = job.finished_at - job.started_at
+            with self._lock:
+                self._seconds.setdefault((job.request.path, job.status), _Seconds()).add(seconds)
+
+    def load(self) -> None:
+        """Import what the text is written by; takes 10 ms once, for which the loop should not wait."""
+        _ = core.Metric, exposition.generate_latest
 
     def render(self) -> bytes:
         """Return all metrics in the text format."""
-        return generate_latest(self._registry)
+        return exposition.generate_latest(self._statistics)
+
+    def _job_seconds(self) -> "Metric":
+        family = core.HistogramMetricFamily(
+            "streamapp_job_seconds", "How long jobs ran.", labels=("endpoint", "status")
+        )
+        with self._lock:
+            for labels, seconds in self._seconds.items():
+                family.add_metric(
+                    labels, [*zip(_BOUNDS, map(float, accumulate(seconds.counts)), strict=True)], seconds.sum
+                )
+                named = dict(zip(("endpoint", "status"), labels, strict=True))
+                family.add_sample("streamapp_job_seconds_created", named, seconds.created)
+        return family
 
 
-class _Statistics(Collector):
+@dataclass(slots=True)
+class _Seconds:
+    """Count the jobs of one endpoint and status by how long they ran.
+
+    Attributes:
+        counts: in each bucket those that are in none before.
+        created: when the first of them ended.
+    """
+
+    counts: list[int] = field(default_factory=lambda: [0] * len(_BOUNDS))
+    sum: float = 0.0
+    created: float = field(default_factory=time.time)
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(_SECONDS, seconds)] += 1
+        self.sum += seconds
+
+
+class _Statistics:
+    """Be what Prometheus' package collects from."""
+
     def __init__(
         self,
         workers: Callable[[], Iterable[tuple[str, str, WorkerStatistics]]],
@@ -75,6 +112,7 @@ class _Statistics(Collector):
         input_bytes: Callable[[], int],
         places: Callable[[], PlacesStatistics],
         peers: Callable[[], int],
+        job_seconds: "Callable[[], Metric]",
     ) -> None:
         self._workers = workers
         self._jobs = jobs
@@ -82,38 +120,40 @@ class _Statistics(Collector):
         self._input_bytes = input_bytes
         self._places = places
         self._peers = peers
+        self._job_seconds = job_seconds
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         yield from self._collect_workers()
         jobs = self._jobs()
-        ended = CounterMetricFamily("streamapp_jobs", "Jobs that ended, by how.", labels=("status",))
+        ended = core.CounterMetricFamily("streamapp_jobs", "Jobs that ended, by how.", labels=("status",))
         for status in ("succeeded", "failed", "cancelled"):
             ended.add_metric((status,), getattr(jobs, status))
         yield ended
-        yield GaugeMetricFamily("streamapp_jobs_kept", "Finished jobs in memory.", jobs.finished)
+        yield core.GaugeMetricFamily("streamapp_jobs_kept", "Finished jobs in memory.", jobs.finished)
         channels = list(self._channels())
-        yield GaugeMetricFamily("streamapp_readers", "Open readers.", sum(c.subscribers for c in channels))
-        yield GaugeMetricFamily(
+        yield core.GaugeMetricFamily("streamapp_readers", "Open readers.", sum(c.subscribers for c in channels))
+        yield core.GaugeMetricFamily(
             "streamapp_kept_bytes", "Event bytes of active jobs.", sum(c.kept_bytes for c in channels)
         )
-        yield GaugeMetricFamily("streamapp_input_bytes", "Input bytes of requests and jobs.", self._input_bytes())
+        yield core.GaugeMetricFamily("streamapp_input_bytes", "Input bytes of requests and jobs.", self._input_bytes())
         yield from self._collect_sessions()
+        yield self._job_seconds()
 
-    def _collect_sessions(self) -> Iterator[Metric]:
+    def _collect_sessions(self) -> "Iterator[Metric]":
         places = self._places()
-        sessions = GaugeMetricFamily("streamapp_sessions", "Open sessions.", labels=("app", "kind"))
+        sessions = core.GaugeMetricFamily("streamapp_sessions", "Open sessions.", labels=("app", "kind"))
         for labels, count in places.taken.items():
             sessions.add_metric(labels, count)
         yield sessions
-        yield GaugeMetricFamily("streamapp_peers", "Open peer connections, by WebRTC.", self._peers())
-        yield CounterMetricFamily("streamapp_sessions_refused", "Sessions refused with 503.", places.refused)
+        yield core.GaugeMetricFamily("streamapp_peers", "Open peer connections, by WebRTC.", self._peers())
+        yield core.CounterMetricFamily("streamapp_sessions_refused", "Sessions refused with 503.", places.refused)
 
-    def _collect_workers(self) -> Iterator[Metric]:
+    def _collect_workers(self) -> "Iterator[Metric]":
         labels = ("app", "kind")
-        ready = GaugeMetricFamily("streamapp_ready", "1 while the worker takes jobs.", labels=labels)
-        queued = GaugeMetricFamily("streamapp_queue_length", "Jobs that wait for their turn.", labels=labels)
-        running = GaugeMetricFamily("streamapp_jobs_running", "Jobs that run now.", labels=labels)
-        refused = CounterMetricFamily("streamapp_jobs_refused", "Jobs refused with 429.", labels=labels)
+        ready = core.GaugeMetricFamily("streamapp_ready", "1 while the worker takes jobs.", labels=labels)
+        queued = core.GaugeMetricFamily("streamapp_queue_length", "Jobs that wait for their turn.", labels=labels)
+        running = core.GaugeMetricFamily("streamapp_jobs_running", "Jobs that run now.", labels=labels)
+        refused = core.CounterMetricFamily("streamapp_jobs_refused", "Jobs refused with 429.", labels=labels)
         for app, kind, worker in self._workers():
             ready.add_metric((app, kind), float(worker.state == "ready"))
             queued.add_metric((app, kind), worker.queued)

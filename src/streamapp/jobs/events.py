@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
-import PIL.Image
 from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, from_json
 
 from ..errors import ErrorReport, MalformedRequest, NotEncodable
-from ..media import File, HeldBack, HeldBackAtOnce, Publisher, encode_media
+from ..media import File, HeldBack, HeldBackAtOnce, Publisher, encode_media, is_pil
 from ..text import all_whole, without_line_ends
 from .content import has_content, holds_iterator, is_plain, with_content
 
@@ -363,7 +362,7 @@ def _to_json(payload: Any, fallback: _Fallback, held: HeldBack, *, is_emitted: b
 def preview_payload(preview: Preview) -> Any:
     """Return what a preview is written as: its payload, and how it is labelled."""
     payload = preview.payload
-    if isinstance(payload, PIL.Image.Image | File):
+    if is_pil(payload) or isinstance(payload, File):
         payload = {"image": payload}
     labels: dict[str, Any] = {"key": preview.key} if preview.key else {}
     if preview.step is not None:
@@ -395,7 +394,7 @@ def _fallback(value: Any, image_format: Literal["PNG", "JPEG"] = "PNG", quality:
 
 
 def _fallback_at_once(value: Any) -> Any:
-    if isinstance(value, PIL.Image.Image):
+    if is_pil(value):
         raise NotEncodable("an image takes too long to be compressed at once")
     return _fallback(value)
 

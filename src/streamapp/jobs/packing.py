@@ -11,17 +11,22 @@ import math
 from collections import deque
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgpack
-import PIL.Image
 from pydantic import BaseModel
 from pydantic_core import from_json, to_jsonable_python
 
-from ..media import File, Image, Publisher, media_of
+from ..later import module
+from ..media import File, Image, Publisher, is_pil, media_of
 from ..text import whole
 from .content import is_plain
 from .events import Event, Output, Preview, dumped, preview_payload, to_event
+
+if TYPE_CHECKING:
+    import PIL.Image
+else:
+    PIL = module("PIL", submodules=("Image",))
 
 _BYTES = (bytes, bytearray, memoryview, io.BytesIO)
 _ITEMS = (list, tuple, set, frozenset, deque)
@@ -30,7 +35,7 @@ _ITEMS = (list, tuple, set, frozenset, deque)
 class Film(Protocol):
     """Show images of one session as frames of a video, instead of having each written out. Any thread may call."""
 
-    def show(self, image: PIL.Image.Image | Image) -> dict[str, Any]:
+    def show(self, image: "PIL.Image.Image | Image") -> dict[str, Any]:
         """Make an image the newest frame, and return what stands for it in JSON; the caller may change it afterwards.
 
         Copies it; what takes longer is left for later.
@@ -73,7 +78,7 @@ def to_packed_event(
 def _filmed(value: Any, film: Film) -> Any:
     """Return an emitted value with its first image shown, and what stands for it in its place."""
     match value:
-        case Preview(payload=PIL.Image.Image() | File() as image):
+        case Preview(payload=image) if is_pil(image) or isinstance(image, File):
             return replace(value, payload=_shown({"image": image}, film))
         case Preview() | Output():
             return replace(value, payload=_shown(value.payload, film))
@@ -93,7 +98,7 @@ def _first_shown(value: Any, film: Film) -> tuple[Any, bool]:
         image: Any = media_of(value.getvalue() if isinstance(value, io.BytesIO) else bytes(value))
     else:
         image = value
-    if isinstance(image, PIL.Image.Image | Image):
+    if is_pil(image) or isinstance(image, Image):
         with suppress(Exception):  # Pillow's, at one that is empty or not whole: `to_event` says what it is
             return film.show(image), True
         return value, False

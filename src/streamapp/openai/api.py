@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from ..budget import SHARE, Share
 from ..errors import NotFound
 from ..http.call import Call
-from ..http.face import Clients, Face
+from ..http.face import Clients
 from ..http.file_routes import json_object
 from ..http.middleware import REQUEST_ID
 from ..http.openapi import CLIENTS
@@ -38,7 +38,7 @@ from ..runtime import Runtime, ServedApp
 from .answers import answer_for
 from .asked import Asked
 from .declared import IMAGES, SPEECH, Model, asked_at, models_of, paths_said
-from .errors import SHOULD_RETRY, ErrorsTold
+from .errors import ErrorsTold
 from .handlers import asked_of_handler
 from .models import Models
 from .requests import Body, ChatBody, CompletionBody, described
@@ -186,7 +186,8 @@ class _Runpods:
         return place
 
 
-def _outer(runtime: Runtime) -> list[Middleware]:
+def outer(runtime: Runtime) -> list[Middleware]:
+    """Return what has errors told in OpenAI's shape."""
     own = "|".join(map(_matching, _paths_of_endpoints(runtime)))
     patterns = []
     for prefix, paths in _answered(runtime).items():
@@ -222,7 +223,8 @@ def _is_on_runpods(runtime: Runtime) -> bool:
     return any(isinstance(served.app, QueueApp) or paths_said(type(served.app)) for served in runtime.served)
 
 
-def _add_routes(api: FastAPI, runtime: Runtime) -> None:
+def add_routes(api: FastAPI, runtime: Runtime) -> None:
+    """Add what its clients ask."""
     created = int(time.time())
     by_app = {served.name: models_of(served, runtime.files) for served in runtime.served}
     own = {name: _Paths(models, runtime, created) for name, models in by_app.items() if models}
@@ -269,7 +271,8 @@ def _add(
     )
 
 
-def _clients(api: FastAPI, runtime: Runtime) -> Clients:
+def clients(api: FastAPI, runtime: Runtime) -> Clients:
+    """Return where they ask for what endpoints make."""
     return {
         (served.name, place): _client(path, model)
         for served in runtime.served
@@ -279,12 +282,3 @@ def _clients(api: FastAPI, runtime: Runtime) -> Clients:
 
 def _client(path: str, model: str) -> dict[str, str]:
     return {"path": f"/v1{path}", "model": model}
-
-
-OPENAI = Face(
-    name="openai",
-    exposed_headers=("X-Request-Id", SHOULD_RETRY),
-    outer=_outer,
-    add_routes=_add_routes,
-    clients=_clients,
-)

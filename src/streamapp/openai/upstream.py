@@ -14,7 +14,6 @@ from contextlib import aclosing, asynccontextmanager
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import httpx
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
@@ -31,11 +30,16 @@ from ..errors import (
 from ..fetch import transport_to
 from ..jobs.events import encode
 from ..jsontext import read_json
+from ..later import module
 from ..media import shown
 from ..process.logs import logger
 
 if TYPE_CHECKING:
+    import httpx
+
     from ..llm.generation import Ending, FinishReason, LogProb, Token, Usage
+else:
+    httpx = module("httpx")
 
 _MODELS_KEPT_S = 5.0
 #: of an answer that is no stream, or of one block of a stream: what a request for 128 choices with logprobs may take
@@ -349,7 +353,7 @@ class Upstream:
         for index, made in sorted(choices.items()):
             yield made.ending(index, usage if index == max(choices) else None)
 
-    async def _blocks(self, response: httpx.Response, model: type[P]) -> AsyncGenerator[tuple[dict[str, Any], P]]:
+    async def _blocks(self, response: "httpx.Response", model: type[P]) -> AsyncGenerator[tuple[dict[str, Any], P]]:
         """Yield the blocks of a stream, which has ended at `[DONE]`, or where each choice has said why."""
         if _content_type(response) != "text/event-stream":
             raise self._failed("it answers with no stream", "the upstream does not stream", retryable=False)
@@ -367,7 +371,7 @@ class Upstream:
         if goes_on:
             raise self._failed("its stream ends without an end", "the upstream's answer broke off")
 
-    async def _document(self, response: httpx.Response) -> dict[str, Any]:
+    async def _document(self, response: "httpx.Response") -> dict[str, Any]:
         content = await _content(response, _MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise self._failed("its answer is too large", "the upstream's answer is too large", retryable=False)
@@ -403,7 +407,7 @@ class Upstream:
     @asynccontextmanager
     async def _asked(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> "AsyncIterator[httpx.Response]":
         """Ask, and give an answer of status 200, with its body unread."""
         headers = {"Accept-Encoding": "identity", "User-Agent": "streamapp", "Content-Type": "application/json"}
         if self._api_key is not None:
@@ -431,7 +435,7 @@ class Upstream:
             return f"the upstream was silent for {self._timeout_s:g} s"
         return "the upstream's answer broke off"
 
-    def _refused(self, response: httpx.Response, content: bytes) -> StreamAppError:
+    def _refused(self, response: "httpx.Response", content: bytes) -> StreamAppError:
         try:
             body = from_json(content)
         except ValueError:
@@ -528,12 +532,12 @@ def _openai_error(body: Any, said: str | None) -> Any:
     return {"message": said, **{name: value[:_MAX_SAID] for name, value in kept.items() if isinstance(value, str)}}
 
 
-def _content_type(response: httpx.Response) -> str:
+def _content_type(response: "httpx.Response") -> str:
     content_type: str = response.headers.get("Content-Type", "")
     return content_type.partition(";")[0].strip().lower()
 
 
-async def _content(response: httpx.Response, most: int) -> bytes:
+async def _content(response: "httpx.Response", most: int) -> bytes:
     """Return the beginning of a body: as much, or a little more."""
     content = bytearray()
     async for chunk in response.aiter_raw():

@@ -10,9 +10,16 @@
 `streamapp serve handler.py` serves it. What of Runpod works, and what does not, stands in `apps/README.md`.
 """
 
-from . import serverless
-from .absent import __getattr__
-from .logger import RunPodLogger
+from typing import TYPE_CHECKING
+
+from ..later import names_of
+from .absent import __getattr__ as refused
 from .outcomes import RUNPOD_VERSION as __version__
 
-__all__ = ["RunPodLogger", "__getattr__", "__version__", "serverless"]
+if TYPE_CHECKING:
+    from . import serverless
+    from .logger import RunPodLogger
+else:
+    __getattr__ = names_of(__name__, {"RunPodLogger": "logger"}, modules=["serverless"], absent=refused)
+
+__all__ = ["RunPodLogger", "__version__", "serverless"]

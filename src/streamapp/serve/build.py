@@ -60,9 +60,9 @@ from ..http.sites import CrossSite, Hosts, NotByLink
 from ..http.tokens import Tokens
 from ..jobs.store import JobStore
 from ..loading import AppLike, app_in
-from ..openai.api import OPENAI
+from ..openai.face import OPENAI
 from ..process.logs import logger
-from ..process.threads import ends_within
+from ..process.threads import ends_within, in_pool
 from ..runpod.api import RUNPOD
 from ..runpod.endpoints import Endpoint, check_endpoints, queue_limits, words_about
 from ..runtime import MakeWorkers, Runtime, ServedApp, Workers, thread_and_tasks
@@ -541,6 +541,7 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
         return JSONResponse(body, 200 if readiness.is_ready else 503)
 
     async def metrics() -> Response:
+        await in_pool(figures.load)
         return Response(figures.render(), media_type=CONTENT_TYPE)
 
     taken = _taken_paths(runtime)

@@ -17,13 +17,19 @@ from dataclasses import dataclass
 from email.message import Message
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .... import fetch, media
 from ....jobs.content import persistent_folder
+from ....later import module
 from ....settings import MIB
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = module("httpx")
 
 FAL_PERSISTENT_DIR = Path(persistent_folder())
 FAL_REPOSITORY_DIR = FAL_PERSISTENT_DIR / ".fal" / "repos"
@@ -201,7 +207,7 @@ def open_download(url: str, headers: dict[str, str] | None = None) -> Iterator[D
         raise DownloadError(f"cannot download {url[:100]}: {error or type(error).__name__}") from error
 
 
-def _chunks(portal: BlockingPortal, response: httpx.Response) -> Iterator[bytes]:
+def _chunks(portal: BlockingPortal, response: "httpx.Response") -> Iterator[bytes]:
     body = response.aiter_raw(_CHUNK_BYTES)
     while chunk := portal.call(anext, body, b""):
         yield chunk
