@@ -39,7 +39,7 @@ ORDER = (
     *("runtime", "follow"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection"),
     *("http.handling", "http.response", "http.broadcast", "http.tokens", "http.middleware", "http.sites"),
-    *("http.metrics", "http.openapi", "http.face", "http.routes", "http.file_routes"),
+    *("http.metrics", "http.route", "http.openapi", "http.face", "http.routes", "http.file_routes"),
     *("http.pages", "http.playground"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live", "sockets.conversation", "sockets.fal_socket", "sockets.own_socket"),

@@ -60,7 +60,7 @@ def _session(api: FastAPI, address: str) -> list[str]:
     if spec is None:
         return []
     key = "?_token=$STREAMAPP_API_KEY" if api.state.runtime.settings.api_key else ""
-    document = api.openapi()
+    document = api.state.describe(spec.path)
     schema = document["paths"][spec.path]["x-fal-protocol"]["input"]
     example = json.dumps(_example_input(schema, document["components"]["schemas"]), ensure_ascii=False)
     return [f'websockets "{_of_socket(address)}{spec.path}{key}"  # then type {example}']
@@ -116,13 +116,17 @@ def _quoted(body: Any) -> str:
 
 
 def _example_of(api: FastAPI, served: ServedApp, path: str) -> Any:
-    return _example_input(_schema_of(api, served, path), api.openapi()["components"]["schemas"])
+    document = api.state.describe(_place_of(api, served, path))
+    return _example_input(_schema_of(api, served, path), document["components"]["schemas"])
+
+
+def _place_of(api: FastAPI, served: ServedApp, path: str) -> str:
+    return path if served is api.state.runtime.served[0] else f"/{served.name}{path}".rstrip("/")
 
 
 def _schema_of(api: FastAPI, served: ServedApp, path: str) -> dict[str, Any]:
-    is_first = served is api.state.runtime.served[0]
-    place = path if is_first else f"/{served.name}{path}".rstrip("/")
-    content = api.openapi()["paths"][place]["post"]["requestBody"]["content"]
+    place = _place_of(api, served, path)
+    content = api.state.describe(place)["paths"][place]["post"]["requestBody"]["content"]
     schema: dict[str, Any] = content["application/json"]["schema"]
     return schema
 
@@ -130,7 +134,8 @@ def _schema_of(api: FastAPI, served: ServedApp, path: str) -> dict[str, Any]:
 def _files_of(api: FastAPI, served: ServedApp, path: str) -> dict[str, str]:
     """Return the fields that require a file, which a form sends, and how one may be called."""
     schema = _schema_of(api, served, path)
-    body = api.openapi()["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], schema)
+    schemas = api.state.describe(_place_of(api, served, path))["components"]["schemas"]
+    body = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
     required = {name: body["properties"][name] for name in body.get("required", ()) if "properties" in body}
     return {name: file for name, field in required.items() if (file := _file_of(field))}
 

@@ -36,6 +36,7 @@ from ..http.face import ANSWERS_ONCE, ASKED_PATH, MEDIA, SUBMISSION, Face, Submi
 from ..http.file_routes import json_object, receive_part
 from ..http.middleware import FALS_PYTHON, IS_FALS
 from ..http.response import ErrorResponse, result_response
+from ..http.route import LaterRoute
 from ..http.routes import base_url
 from ..http.tokens import ShownTokens
 from ..jobs.events import Event
@@ -276,7 +277,7 @@ def _add_queue_routes(api: FastAPI, runtime: Runtime) -> None:
         (f"{request_path}/status/stream", status_stream, "GET"),
         (f"{request_path}/cancel", cancel, "PUT"),
     ):
-        api.add_api_route(path, route, methods=[method], include_in_schema=False, response_model=None)
+        api.router.routes.append(LaterRoute(path, route, methods=[method], include_in_schema=False))
 
 
 def _is_true(flag: str) -> bool:
@@ -386,7 +387,7 @@ def _add_storage_routes(api: FastAPI, runtime: Runtime) -> None:
         ("/rest/files/upload", upload_whole),
         ("/rest/files/upload/multipart", upload_multipart),
     ):
-        api.add_api_route(path, route, methods=["POST"], include_in_schema=False, response_model=None)
+        api.router.routes.append(LaterRoute(path, route, methods=["POST"], include_in_schema=False))
 
 
 async def _named_in_body(request: Request) -> tuple[str, str]:

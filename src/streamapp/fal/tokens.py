@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from ..errors import MalformedRequest
 from ..http.call import caller_in
 from ..http.file_routes import json_object
+from ..http.route import LaterRoute
 from ..http.tokens import MAX_TOKEN_S, Tokens
 
 _USUAL_S = 120  # what the clients ask for
@@ -35,7 +36,7 @@ def add_token_route(api: FastAPI) -> None:
         apps, lasts_s = _apps(asked.get("allowed_apps")), _seconds(asked.get("token_expiration", _USUAL_S))
         return JSONResponse(tokens.make(apps, lasts_s=lasts_s, caller=caller_in(request.scope)))
 
-    api.add_api_route("/rest/tokens/", token, methods=["POST"], include_in_schema=False, response_model=None)
+    api.router.routes.append(LaterRoute("/rest/tokens/", token, methods=["POST"], include_in_schema=False))
 
 
 def _apps(asked: Any) -> list[str]:

@@ -19,6 +19,7 @@ from ..runtime import Runtime
 from ..stores.files import FileStore, Stored
 from .call import caller_in
 from .response import INERT_HEADERS
+from .route import LaterRoute
 from .routes import base_url
 
 # What a browser may show; the rest, HTML and SVG above all, it has to download.
@@ -59,7 +60,7 @@ def add_file_routes(api: FastAPI, runtime: Runtime) -> None:
         (file_path + "/multipart/{key}/complete", complete, ["POST"]),
         (file_path + "/multipart/{key}/{number}", put_part, ["PUT"]),
     ):
-        api.add_api_route(path, route, methods=methods, include_in_schema=False, response_model=None)
+        api.router.routes.append(LaterRoute(path, route, methods=methods, include_in_schema=False))
 
 
 def _file_response(stored: Stored, known_etags: str) -> Response:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from starlette.routing import BaseRoute, Route
 
 from ..endpoint import EndpointSpec
 from ..jobs.events import ABOUT_STREAM, KINDS, TERMINAL
@@ -183,13 +184,36 @@ def build_openapi(
     app: FastAPI, endpoints: Iterable[DescribedEndpoint], sessions: Iterable[DescribedSession] = ()
 ) -> dict[str, Any]:
     """Return the OpenAPI document of `app`."""
+    document = _describe(app, app.routes, endpoints, sessions)
+    for path, answers in _job_answers().items():
+        (operation,) = document["paths"][path].values()
+        operation["responses"] = {**answers, **{status: _error(told) for status, told in _JOB_ERRORS.items()}}
+    return document
+
+
+def describe_places(
+    app: FastAPI, endpoints: Iterable[DescribedEndpoint], sessions: Iterable[DescribedSession] = ()
+) -> dict[str, Any]:
+    """Return the part of the document that tells of some endpoints and sessions alone: it takes a tenth of the time."""
+    asked = list(endpoints)
+    paths = {endpoint.route for endpoint in asked}
+    routes = [route for route in app.routes if isinstance(route, Route) and route.path_format in paths]
+    return _describe(app, routes, asked, sessions)
+
+
+def _describe(
+    app: FastAPI,
+    routes: Iterable[BaseRoute],
+    endpoints: Iterable[DescribedEndpoint],
+    sessions: Iterable[DescribedSession],
+) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
         version=app.version,
         openapi_version=OPENAPI_VERSION,
         description=app.description,
         tags=app.openapi_tags,
-        routes=app.routes,
+        routes=[*routes],
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     described, opened = list(endpoints), list(sessions)
@@ -206,9 +230,6 @@ def build_openapi(
         document["paths"][session.route] = _opening(session, taken, item)
         if session.spec.mark.webrtc:
             document["paths"][session.route.rstrip("/") + SIGNALLING] = _signalling(session)
-    for path, answers in _job_answers().items():
-        (operation,) = document["paths"][path].values()
-        operation["responses"] = {**answers, **{status: _error(told) for status, told in _JOB_ERRORS.items()}}
     return document
 
 

@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from ..errors import NotFound
 from ..process.threads import in_pool
 from .pages import BUILT, Asset
+from .route import LaterRoute
 
 PAGE_PATH = "/playground"
 _LICENSES = "LICENSES.txt"
@@ -56,7 +57,7 @@ def add_page_routes(api: FastAPI) -> None:
         return redirect_to_page(request)
 
     for path, route in ((PAGE_PATH, page), (f"{PAGE_PATH}/", to_page), (PAGE_PATH + "/{path:path}", page)):
-        api.add_api_route(path, route, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
+        api.router.routes.append(LaterRoute(path, route, methods=["GET", "HEAD"], include_in_schema=False))
 
 
 def redirect_to_page(request: Request) -> Response:

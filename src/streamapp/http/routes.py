@@ -17,7 +17,6 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.dependencies.utils import SolvedDependency, get_dependant, solve_dependencies
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -52,6 +51,7 @@ from .face import ANSWERS_ONCE, ASKED_PATH, MEDIA, SUBMISSION, Submission
 from .frames import OPEN_SSE, Format
 from .middleware import IS_FALS, REQUEST_ID
 from .response import EventStreamResponse, ResultResponse, result_response
+from .route import LaterRoute
 
 _HASHED_AT_ONCE_BYTES = 256 * 1024  # on the loop: 0.2 to 0.6 ms
 _URLENCODED = "application/x-www-form-urlencoded"
@@ -468,7 +468,7 @@ def _set_when_sent(ended: asyncio.Event, job: Job) -> None:
         answer.sending.task.add_done_callback(lambda task: ended.set())
 
 
-class FilledRoute(APIRoute):
+class FilledRoute(LaterRoute):
     """Have FastAPI fill parameters from a request that reads its body within bounds."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -625,7 +625,9 @@ def add_job_routes(api: FastAPI, runtime: Runtime) -> None:
         job.cancel()
         return JSONResponse(_status(job, runtime), 202, {"X-Streamapp-Job-Id": job.id})
 
-    api.add_api_route("/jobs/{job_id}", job_status, methods=["GET"], tags=["jobs"], response_model=None)
-    api.add_api_route("/jobs/{job_id}/result", job_result, methods=["GET"], tags=["jobs"], response_model=None)
-    api.add_api_route("/jobs/{job_id}/events", job_events, methods=["GET"], tags=["jobs"], response_model=None)
-    api.add_api_route("/jobs/{job_id}/cancel", job_cancel, methods=["POST"], tags=["jobs"], response_model=None)
+    api.router.routes += [
+        LaterRoute("/jobs/{job_id}", job_status, methods=["GET"], tags=["jobs"]),
+        LaterRoute("/jobs/{job_id}/result", job_result, methods=["GET"], tags=["jobs"]),
+        LaterRoute("/jobs/{job_id}/events", job_events, methods=["GET"], tags=["jobs"]),
+        LaterRoute("/jobs/{job_id}/cancel", job_cancel, methods=["POST"], tags=["jobs"]),
+    ]

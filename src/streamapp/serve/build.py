@@ -18,7 +18,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -32,7 +32,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute, compile_path
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..app import App, description_of, title_of
 from ..endpoint import EndpointSpec, get_mark
@@ -51,10 +51,11 @@ from ..http.middleware import (
     UnhandledErrors,
     UnloggedToken,
 )
-from ..http.openapi import DescribedEndpoint, DescribedSession, build_openapi
+from ..http.openapi import DescribedEndpoint, DescribedSession, build_openapi, describe_places
 from ..http.pages import Pages
 from ..http.playground import add_page_routes, redirect_to_page
 from ..http.response import ErrorResponse
+from ..http.route import LaterRoute
 from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_routes
 from ..http.sites import CrossSite, Hosts, NotByLink
 from ..http.tokens import Tokens
@@ -136,6 +137,8 @@ def compile_app(
     described = [place.described(clients) for place in places if place.in_schema]
     described_sessions = _described_sessions(runtime)
     api.openapi = lambda: _openapi(api, described, described_sessions)  # type: ignore[method-assign]
+    api.state.describe = cache(partial(_described_at, api, described, described_sessions))
+    _describe_beside(api)
     return api
 
 
@@ -481,25 +484,25 @@ def _add_endpoint(api: FastAPI, place: _Place, *, is_guarded: bool) -> None:
     spec, reader = place.spec, place.served.reader_of(place.spec)
     about = words_about(type(place.served.app), spec.path, api.state.runpod_endpoints)
     for method in place.methods:
-        api.router.add_api_route(
+        route_class = LastingRoute if reader.has_dependencies else FilledRoute
+        route = route_class(
             place.path,
             place.endpoint.function(),
-            route_class_override=LastingRoute if reader.has_dependencies else FilledRoute,
             methods=[method],
             name=spec.name,
             operation_id=f"{spec.name}_{method.lower()}{place.prefix.replace('/', '_')}",
             summary=spec.summary,
             description="\n\n".join(filter(None, (spec.description, about))),
             include_in_schema=place.in_schema,
-            response_model=None,
             tags=[place.served.name],
         )
-        route = api.router.routes[-1]
-        assert isinstance(route, Route)
-        if not reader.injected:
+        if reader.injected:
+            route.make()  # says what of it is written wrongly
+        else:
             route.app = place.endpoint.serve
         if method == "GET" and not is_guarded:  # who has the key in a link may follow it from anywhere
             route.app = NotByLink(route.app)
+        api.router.routes.append(route)
 
 
 # Jobs and the server itself
@@ -549,10 +552,10 @@ def _add_server_routes(api: FastAPI, runtime: Runtime) -> None:
         own = f"/_streamapp{path}"
         for place in (own,) if path in taken else (path, own):
             in_schema = place == path or path in taken
-            api.add_api_route(
-                place, route, methods=["GET"], tags=["server"], include_in_schema=in_schema, response_model=None
-            )
-            api.add_api_route(place, route, methods=["HEAD"], include_in_schema=False, response_model=None)
+            api.router.routes += [
+                LaterRoute(place, route, methods=["GET"], tags=["server"], include_in_schema=in_schema),
+                LaterRoute(place, route, methods=["HEAD"], include_in_schema=False),
+            ]
     if taken:
         places = ", ".join(taken), ", ".join(f"/_streamapp{path}" for path in taken)
         name = type(runtime.served[0].app).__name__
@@ -574,7 +577,7 @@ def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Resp
         raise HTTPException(404, "Not Found")
 
     if not answers_at_root(runtime.served[0]):
-        api.add_api_route("/", home, methods=["GET"], include_in_schema=False, response_model=None)
+        api.router.routes.append(LaterRoute("/", home, methods=["GET"], include_in_schema=False))
 
 
 def _redirect_to_docs(request: Request) -> Response:
@@ -617,6 +620,33 @@ def _described_sessions(runtime: Runtime) -> list[DescribedSession]:
 
 def _adapter(served: ServedApp, spec: SessionSpec) -> TypeAdapter[Any]:
     return TypeAdapter(Any) if spec.mode == "raw" else served.session_reader(spec).binding.reader.adapter
+
+
+def _described_at(
+    api: FastAPI, described: Iterable[DescribedEndpoint], sessions: Iterable[DescribedSession], path: str
+) -> dict[str, Any]:
+    """Return what the document tells of one path, for what is said at the start: the whole would be late."""
+    endpoints = [endpoint for endpoint in described if endpoint.route == path]
+    return describe_places(api, endpoints, [session for session in sessions if session.route == path])
+
+
+def _describe_beside(api: FastAPI) -> None:
+    """Have a thread make the document when it is first asked for: the loop would stand for 50 ms."""
+    for route in api.router.routes:
+        if isinstance(route, Route) and route.path == api.openapi_url:
+            route.app = _Described(api, route.app)
+
+
+class _Described:
+    """Serve the document when it has been made."""
+
+    def __init__(self, api: FastAPI, app: ASGIApp) -> None:
+        self._api = api
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await in_pool(self._api.openapi)
+        await self._app(scope, receive, send)
 
 
 def _openapi(
