@@ -8,6 +8,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Makefile pyproject.toml constraints.txt README.md CHANGELOG.md LICENSE ./
@@ -22,8 +23,8 @@ RUN useradd --create-home --uid 10001 streamapp
 COPY --from=build /opt/streamapp /opt/streamapp
 COPY apps /home/streamapp/apps
 WORKDIR /home/streamapp
-USER streamapp
+USER 10001
 ENV PATH=/opt/streamapp/bin:$PATH PYTHONUNBUFFERED=1
 EXPOSE 8000
-HEALTHCHECK --start-period=120s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/_streamapp/health')"]
+HEALTHCHECK --start-period=300s --timeout=5s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/_streamapp/health', timeout=4)"]
 CMD ["streamapp", "serve", "apps/sdxl/app.py:Sdxl", "--host", "0.0.0.0", "--port", "8000"]

@@ -19,12 +19,12 @@ STAMP := $(VENV)/.installed-$(TORCH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-TESTED := $(foreach package,fal runpod litellm docs,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source)
+TESTED := $(foreach package,fal runpod litellm docs packaging notebook openapi,tests/.venvs/$(package)/.installed) $(addsuffix /node_modules/.installed,tests/js client_sdk/js src/streamapp/playground/source src/streamapp/swagger/source)
 PEERS := $(foreach peer,litserve bentoml ray runpod broadcaster,benchmarks/.venvs/$(peer)/.installed)
 
-.PHONY: help install install-runtime demo serve fmt check test test-all test-again tested chromium chaos bench bench-quick \
-  bench-dataset docs reference gpu gpu-wheels playground editor-page screenshots pictures coverage build train evaluate train-llm \
-  evaluate-llm train-text evaluate-text clean
+.PHONY: help install install-runtime demo serve fmt check test test-all test-again test-pythons tested chromium proxies \
+  chaos bench bench-quick bench-dataset docs reference gpu gpu-wheels playground api-docs editor-page screenshots pictures \
+  coverage build release-check freeze train evaluate train-llm evaluate-llm train-text evaluate-text clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -66,11 +66,20 @@ test-all: install tested ## run the tests, large matrices whole: before an issue
 test-again: ## run what has failed once more, alone: what passes then has lost a race, and is to be mended
 	$(BIN)/python -m pytest --all --last-failed --last-failed-no-failures none
 
-tested: chromium $(TESTED) # what the tests drive
+tested: chromium proxies $(TESTED) # what the tests drive
+
+test-pythons: tested ## run what needs no torch by each Python of pyproject.toml's that is found; ARGUMENTS are pytest's
+	nice -n 5 $(PYTHON) -m tests.pythons $(ARGUMENTS)
 
 chromium: # what the pages are tested in, and their networks; where it cannot be installed, those tests are skipped
 	@{ command -v chromium-headless-shell && command -v ip; } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium-headless-shell iproute2; } || true
+
+# One apt-get after the other. While there is such a policy none of what is installed is started.
+proxies: chromium # what the pages on deployment are for; where they cannot be installed, those tests are skipped
+	@{ command -v nginx && command -v caddy && command -v systemd-analyze; } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && { [ -e /usr/sbin/policy-rc.d ] || { install -m 755 .ci/start-nothing /usr/sbin/policy-rc.d && trap 'rm /usr/sbin/policy-rc.d' EXIT; }; } \
+	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends nginx caddy systemd; } || true
 
 chaos: install tests/.venvs/runpod/.installed ## cut, flood, kill: faults over real sockets (eight minutes)
 	$(BIN)/python -m tests.chaos --out tests/chaos.json
@@ -113,11 +122,14 @@ tests/.venvs/%/.installed: tests/%-requirements.txt
 playground: src/streamapp/playground/source/node_modules/.installed ## build the page anew; commit it with its source
 	npm run build --prefix src/streamapp/playground/source
 
+api-docs: src/streamapp/swagger/source/node_modules/.installed ## copy the API's page from its package anew; commit it
+	npm run build --prefix src/streamapp/swagger/source
+
 editor-page: apps/editor/source/node_modules/.installed ## build the page of apps/editor anew; commit it with its source
 	npm run build --prefix apps/editor/source
 
 screenshots: install chromium ## take the READMEs' pictures of the page anew
-	SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_playground.py -k "step_by_step or fits_on_a_phone"
+	SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_playground.py -k "step_by_step or fits_on_a_phone" --all
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_page_film.py --all
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_chat_page.py -k as_it_comes --all
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_app_editor_page.py -k two_write
@@ -145,6 +157,13 @@ build: install client_sdk/js/node_modules/.installed ## build both wheels, and t
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m build --no-isolation --outdir dist client_sdk/python
 	@if command -v npm >/dev/null; then npm pack ./client_sdk/js --pack-destination dist --loglevel=error; fi
+
+release-check: build tests/.venvs/packaging/.installed ## build, and see that it can be released, and comes out the same each time
+	PYTHON=$(abspath $(BIN)/python) .ci/release
+
+# Its packages are the next versions' counterparts in the tests.
+freeze: build ## keep what this version sends, and its packages, in tests/versions; commit them, and then tag
+	$(BIN)/python -m tests.versions freeze
 
 train: install ## train the embedded model anew (an hour on 2 cores)
 	$(BIN)/python -m apps.sdxl.tiny.train --out apps/sdxl/tiny/model

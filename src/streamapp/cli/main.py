@@ -1,4 +1,4 @@
-"""Offer the commands `streamapp serve | run | call | exec | env | worker | new`.
+"""Offer the commands `streamapp serve | run | call | exec | env | worker | new | image`.
 
 The one place that sets up logging and reads `[tool.streamapp]`. A mistake is told in one red line and ends with
 exit code 1, a job that fails likewise; Ctrl-C cancels the job and ends with 130. What a user's own module raises
@@ -45,6 +45,7 @@ from ..serve.build import compile_app
 from ..serve.reload import keep_running
 from ..settings import get_settings
 from .banner import describe_server, shown_address
+from .image import compose_file, dockerfile, image_of
 from .run_once import run_once
 from .scaffold import write_app
 from .terminal import Display, print_error, print_result
@@ -299,6 +300,44 @@ def new(name: Annotated[str, typer.Argument(help="The folder's name, like my-app
     with explaining():
         write_app(name, Path())
     typer.echo(f"wrote {name}/; next:\n\n  cd {name}\n  streamapp serve --reload")
+
+
+@cli.command()
+def image(
+    apps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="As `serve` takes them; without any ./pyproject.toml says.", metavar="APP", show_default=False
+        ),
+    ] = None,
+    compose: Annotated[bool, typer.Option("--compose", help="A compose.yaml that builds and runs it instead.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write this file; else it is printed.", show_default=False)] = None,
+) -> None:
+    """Print the Dockerfile of an image that serves one's own app: streamapp image app.py | docker build -t me -f - .
+
+    It is made of what the app says (requirements, num_gpus, image) and of the requirements.txt or pyproject.toml beside
+    it, and built from this folder. The app is imported for that.
+    """
+    with explaining():
+        set_up_logging("warning")
+        project = read_project(apps=apps or None)
+        with redirect_stdout(sys.stderr):  # what the app prints is no part of the file
+            loaded = _load_described(project)
+        names = {app.app_name for app in loaded}
+        described = image_of(apps or [], [each for each in project.sources if each not in names], loaded, Path())
+        text = compose_file(described, get_settings()) if compose else dockerfile(described)
+        if out is None:
+            typer.echo(text, nl=False)
+        else:
+            out.write_text(text)
+
+
+def _load_described(project: Project) -> list[type[App]]:
+    try:
+        return _load_project(project)[0]
+    except typer.Exit:
+        print_error("an app is imported to learn what its image holds: run this where what it needs is installed")
+        raise
 
 
 @contextmanager

@@ -1,0 +1,379 @@
+"""Write the Dockerfile of one's own app, and the compose file that runs it: nothing here builds anything.
+
+What the app says is carried over: `requirements`, `local_python_modules`, `num_gpus`, the image that it was written for
+(fal's `ContainerImage`, Chutes' `Image`), and what stands beside it. The folder that is built from is the one in which
+the command runs; the app's own folder goes in as a whole, for what it reads besides Python. No key does: the server
+asks for one when it is started.
+"""
+
+import fnmatch
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..app import App
+from ..chutes.image import Image as ChutesImage
+from ..chutes.selector import NodeSelector
+from ..errors import InvalidInput
+from ..fal.container import ContainerImage
+from ..loading import modules_of, source_folder
+from ..process.logs import logger
+from ..settings import Settings
+from .requirements import extras, read_project, server, stages, with_secrets, without_server
+
+PORT = 8000
+_WRITTEN = "# Written by `streamapp image"
+_USER_ID = 10001
+_PATH = re.compile(r"[\w ,.+@=~/-]+")  # neither variables nor patterns of Docker's
+_HEALTH = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/_streamapp/health', timeout=4)"
+_VARIABLES = (
+    "PYTHONUNBUFFERED=1 HF_HOME=/data/huggingface STREAMAPP_PERSISTENT_DIR=/data STREAMAPP_FILES_DIR=/data/files"
+)
+_END_S = 10  # after the drain, until the process has ended: more than the server takes
+_FOR_NCCL = "1gb"  # of shared memory, by which several GPUs talk; Docker gives 64 MB
+_TOOLS = {"git+": "git", "hg+": "mercurial"}  # what pip calls for such URLs
+_SECRETS = (".env", ".env.*", "*.pem", "*.key", ".netrc", ".pypirc")
+_CLUTTER = (".git", ".venv", "venv", "node_modules", "__pycache__")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Say what an image holds.
+
+    Attributes:
+        name: what it is called.
+        served: what `serve` is given; nothing where the pyproject.toml says it.
+        installs: pip's arguments, for each stage.
+        lists: files that pip reads, in the folder that is built from.
+        sources: what is copied from there.
+        base: the Dockerfile that is built upon; Python's own image when None.
+        build_args: what that Dockerfile is given.
+        gpus: how many it needs.
+        webrtc: it needs the machine's own network.
+    """
+
+    name: str
+    served: tuple[str, ...]
+    installs: tuple[tuple[str, ...], ...]
+    lists: tuple[str, ...] = ()
+    sources: tuple[str, ...] = (".",)
+    base: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    gpus: int = 0
+    webrtc: bool = False
+
+
+def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[App]], folder: Path) -> Image:
+    """Read what apps say of their image.
+
+    Args:
+        served: what `serve` is given for them; nothing where a pyproject.toml in `folder` says it.
+        named: their import strings, as `serve` finds them.
+        folder: what is built from.
+    Raises:
+        InvalidInput: something of it cannot be carried over; says what to write.
+    """
+    folder = folder.resolve()
+    places = [source_folder(each) for each in named] or [folder]
+    settled = [] if served else [folder / "pyproject.toml"]
+    sources = _inside(folder, [*places, *settled, *_named_besides(apps, folder)])
+    _check_ignored(folder, sources)
+    webrtc = any(spec.mark.webrtc for app in apps for spec in app.session_specs())
+    project = read_project(places[0].resolve() if places[0].resolve().is_relative_to(folder) else folder, folder)
+    lists, installs = _installs(apps, project.requirements, project.files, folder, webrtc)
+    base, build_args = _base(apps, folder)
+    return Image(
+        name=re.sub(r"[^a-z0-9]+", "-", str(apps[0].app_name).lower()).strip("-") or "app",
+        served=tuple(served),
+        installs=installs,
+        lists=lists,
+        sources=sources,
+        base=base,
+        build_args=build_args,
+        gpus=max(map(_gpus, apps)),
+        webrtc=webrtc,
+    )
+
+
+def dockerfile(image: Image) -> str:
+    """Return the Dockerfile."""
+    built = "".join(f" --build-arg {shlex.quote(f'{name}={value}')}" for name, value in image.build_args.items())
+    user = _user(image.base)
+    port, gpu = f"-p {PORT}:{PORT}", " --gpus all" if image.gpus else ""
+    lines = [
+        " ".join([_WRITTEN, *image.served]) + "`; no key is in it:",
+        f"#   docker build -t {image.name}{built} .",
+        f"#   docker run {port}{gpu} -v {image.name}:/data -e STREAMAPP_API_KEY=<key> {image.name}",
+        *([_own_base()] if image.base is None else ["USER root", "ENTRYPOINT []"]),
+        "# Another index, or one more: --build-arg PIP_EXTRA_INDEX_URL=<URL>",
+        "ARG PIP_INDEX_URL",
+        "ARG PIP_EXTRA_INDEX_URL",
+        *_tools(image),
+        _make_folder(user),
+        "WORKDIR /app",
+        *([_copy(image.lists)] if image.lists else []),
+        *(_install(words, is_own=image.base is None) for words in image.installs),
+        *map(_copy_source, image.sources),
+        f"USER {user}",
+        f"ENV {_VARIABLES}",
+        f"EXPOSE {PORT}",
+        "# It answers while a model is loading; before that Python imports what the app does.",
+        f"HEALTHCHECK --start-period=300s --timeout=5s CMD {json.dumps(['python3', '-c', _HEALTH])}",
+        f"CMD {json.dumps(_command(image), ensure_ascii=False)}",
+    ]
+    return "\n".join([*([image.base.rstrip(), ""] if image.base else []), *lines, ""])
+
+
+def compose_file(image: Image, settings: Settings) -> str:
+    """Return a compose.yaml that builds the Dockerfile beside it, and runs it."""
+    reach = ["network_mode: host # WebRTC's addresses are the machine's"]
+    if not image.webrtc:
+        reach = ["ports:", f'  - "127.0.0.1:{PORT}:{PORT}" # a proxy before it speaks https to others']
+    args = [f"    {name}: {json.dumps(str(value))}" for name, value in image.build_args.items()]
+    grace_s = round(settings.drain_s) + _END_S
+    service = [
+        "build:",
+        "  context: .",
+        *(["  args:", *args] if args else []),
+        f"image: {image.name}",
+        "init: true # while Python imports, a first process would not hear SIGTERM",
+        "restart: unless-stopped",
+        *reach,
+        "environment:",
+        "  STREAMAPP_API_KEY: ${STREAMAPP_API_KEY:?write it into .env}",
+        f"  STREAMAPP_DRAIN_S: {json.dumps(f'{settings.drain_s:g}')}",
+        f"stop_grace_period: {grace_s}s # the drain, and what is left to do after it",
+        "volumes:",
+        "  - data:/data",
+        *(_gpu_lines(image.gpus) if image.gpus else []),
+    ]
+    indented = [f"    {line}" for line in service]
+    return "\n".join(["services:", f"  {image.name}:", *indented, "volumes:", "  data:", ""])
+
+
+def _gpu_lines(count: int) -> list[str]:
+    shared = [f"shm_size: {_FOR_NCCL} # by it several GPUs talk; 64 MB if unsaid"] if count > 1 else []
+    lines = ["deploy:", "  resources:", "    reservations:", "      devices:", "        - driver: nvidia"]
+    return [*shared, *lines, f"          count: {count}", "          capabilities: [gpu]"]
+
+
+# What the apps say
+
+
+def _option(app: type[App], name: str) -> Any:
+    """Return an option of fal's, written in the class or as its keyword."""
+    return app.host_kwargs.get(name, getattr(app, name, None))
+
+
+def _gpus(app: type[App]) -> int:
+    selector = getattr(getattr(app, "chute", None), "node_selector", None)
+    if isinstance(selector, NodeSelector):
+        return selector.gpu_count
+    count = _option(app, "num_gpus")
+    if count is None:
+        machines = _option(app, "machine_type")
+        return int(any(str(each).startswith("GPU") for each in ([machines] if isinstance(machines, str) else machines)))
+    if type(count) is not int or count < 0:
+        raise InvalidInput(f"{app.__qualname__}: expected num_gpus to be a number, got {count!r}")
+    return count
+
+
+def _base(apps: Sequence[type[App]], folder: Path) -> tuple[str | None, Mapping[str, str]]:
+    """Return the Dockerfile that apps were written for, and what it is given; None where they say nothing."""
+    found: dict[str, Mapping[str, str]] = {}
+    for app in apps:
+        image = _option(app, "image") or getattr(getattr(app, "chute", None), "image", None)
+        if isinstance(image, ContainerImage):
+            context = image.options.get("context_dir")
+            if context is not None and Path(context).resolve() != folder:
+                raise InvalidInput(
+                    f"{app.__qualname__}: its image is built from {context}; run `streamapp image` there, not in "
+                    f"{folder}"
+                )
+            found[image.dockerfile] = image.options.get("build_args") or {}
+        elif isinstance(image, ChutesImage):
+            found[str(image)] = {}
+        elif isinstance(image, str) and image.split() == [image]:
+            found[f"FROM {image}"] = {}
+    if len(found) > 1:
+        raise InvalidInput("the apps name several images, and one holds all of them; write one image for each app")
+    for text in found:
+        _check_base(text)
+    return next(iter(found.items()), (None, {}))
+
+
+def _check_base(text: str) -> None:
+    if _WRITTEN in text:
+        raise InvalidInput("the app's image is a Dockerfile that `streamapp image` has written; write to another file")
+    if not re.search(r"^\s*FROM\s", text, re.MULTILINE | re.IGNORECASE) or text.rstrip().endswith("\\"):
+        raise InvalidInput(f"the app's image is no whole Dockerfile: it ends with {text[-60:]!r}")
+
+
+def _named_besides(apps: Sequence[type[App]], folder: Path) -> Iterator[Path]:
+    """Yield what apps need that stands elsewhere: modules of theirs, their pages, fal's `app_files`."""
+    for app in apps:
+        yield from _files_of(app)
+        if (page := app.page_folder()) is not None:
+            yield page
+        for name in _option(app, "local_python_modules") or ():
+            yield _module_place(app, name)
+        file = getattr(sys.modules.get(app.__module__), "__file__", None)
+        for path in _option(app, "app_files") or ():
+            place = (Path(file).parent if file else folder) / path
+            if not place.exists():
+                raise InvalidInput(f"{app.__qualname__}: app_files names {path!r}, and there is no {place}")
+            yield place
+
+
+def _files_of(app: type[App]) -> Iterator[Path]:
+    """Yield the files of an app's module, and of those that it has from its folder."""
+    for name in () if app.__module__.startswith("streamapp.") else modules_of(app.__module__):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None:
+            yield Path(file)
+
+
+def _module_place(app: type[App], name: Any) -> Path:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError, TypeError):
+        spec = None
+    if spec is None or spec.origin in (None, "built-in", "frozen"):
+        raise InvalidInput(f"{app.__qualname__}: local_python_modules names {name!r}, and there is no such module here")
+    place = Path(str(spec.origin))
+    return place.parent if place.name == "__init__.py" else place
+
+
+# What goes in
+
+
+def _inside(folder: Path, places: Iterable[Path]) -> tuple[str, ...]:
+    """Return places by their names in the folder that is built from, without those that lie in others."""
+    found = {}
+    for place in dict.fromkeys(each.resolve() for each in places):
+        if not place.is_relative_to(folder):
+            raise InvalidInput(f"{place} is not in {folder}, which the image is built from; run this in one above both")
+        found[place] = place.relative_to(folder)
+    for name in found.values():
+        _check_path(str(name))
+    return tuple(
+        name.as_posix() + "/" * (place.is_dir() and name != Path())
+        for place, name in found.items()
+        if not any(parent in found for parent in place.parents)
+    )
+
+
+def _check_path(name: str) -> None:
+    if not _PATH.fullmatch(name):
+        raise InvalidInput(f"{name!r}: Docker reads signs of such a name as a pattern or a variable; rename it")
+
+
+def _check_ignored(folder: Path, sources: Iterable[str]) -> None:
+    """Refuse to copy files that hold secrets, and say which folders are of no use there."""
+    ignoring = folder / ".dockerignore"
+    patterns = [line.strip() for line in ignoring.read_text().splitlines()] if ignoring.is_file() else []
+    copied = [folder / source for source in sources]
+    left = [path for place in copied if place.is_dir() for path in place.iterdir()]
+    left = [path for path in left if not _is_ignored(path.relative_to(folder).as_posix(), patterns)]
+    secrets = [path.name for path in left if _fits(path.name, _SECRETS)]
+    if secrets:
+        raise InvalidInput(
+            f"{', '.join(sorted(secrets))} would be in the image, for everybody who has it; write each into "
+            f"{ignoring}, on a line of its own"
+        )
+    if clutter := sorted(path.name for path in left if _fits(path.name, _CLUTTER)):
+        logger.warning("%s would be in the image; write each into %s", ", ".join(clutter), ignoring)
+
+
+def _is_ignored(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a .dockerignore names something, the last line that fits counts; a `*` takes no slash elsewhere."""
+    said = False
+    for pattern in patterns:
+        meant = pattern.removeprefix("!").strip("/")
+        anywhere = meant.startswith("**/") and fnmatch.fnmatchcase(Path(name).name, meant.removeprefix("**/"))
+        if not pattern.startswith("#") and (anywhere or fnmatch.fnmatchcase(name, meant)):
+            said = not pattern.startswith("!")
+    return said
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _installs(
+    apps: Sequence[type[App]], declared: Sequence[str], files: Sequence[Path], folder: Path, webrtc: bool
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return the files that pip reads, and its arguments for each stage."""
+    layers = [stage for app in apps for stage in stages(_option(app, "requirements") or [])]
+    named = [*declared, *(word for layer in layers for word in layer)]
+    for word in with_secrets([*named, *(line for file in files for line in file.read_text().splitlines())]):
+        logger.warning("requirements: who has the image can read the password in %s; build with a secret instead", word)
+    needs = extras((file for app in apps for file in _files_of(app)), webrtc=webrtc)
+    wheel = max((path.name for path in folder.glob("streamapp_server-*.whl")), default=None)
+    own = server(named, needs, wheel)
+    lists = _inside(folder, files)
+    listed = ["-r", lists[0]] if lists else []
+    first, *others = [without_server(layer) for layer in layers] or [[]]
+    installs = [[own, *listed, *without_server(declared), *first], *([own, *layer] for layer in others)]
+    wheels = [wheel] if wheel else []
+    return (*wheels, *lists), tuple(map(tuple, installs))
+
+
+# The Dockerfile's lines
+
+
+def _own_base() -> str:
+    return f"FROM python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+
+
+def _user(base: str | None) -> str:
+    """Return who runs the server: whom the Dockerfile that is built upon ends as, unless that is root."""
+    users = re.findall(r"^\s*USER\s+(\S+)", (base or "").rpartition("FROM")[2], re.MULTILINE | re.IGNORECASE)
+    return users[-1] if users and users[-1].partition(":")[0] not in ("root", "0") else str(_USER_ID)
+
+
+def _make_folder(user: str) -> str:
+    """Return the line that makes the folder of what is kept, and its owner where that is ours."""
+    if user != str(_USER_ID):
+        return f"RUN install -d -o {user.partition(':')[0]} /data"
+    return f"RUN useradd --create-home --uid {_USER_ID} streamapp && install -d -o {_USER_ID} -g {_USER_ID} /data"
+
+
+def _tools(image: Image) -> list[str]:
+    words = [word for stage in image.installs for word in stage]
+    needed = [tool for scheme, tool in _TOOLS.items() if any(scheme in word for word in words)]
+    if not needed or image.base is not None:
+        return []
+    install = f"apt-get install -y --no-install-recommends {' '.join(needed)}"
+    return [f"RUN apt-get update && {install} && rm -rf /var/lib/apt/lists/*"]
+
+
+def _install(words: Sequence[str], *, is_own: bool) -> str:
+    """Return the line that has pip install; a distribution's own Python would refuse to be added to."""
+    pip = "python3 -m pip install" if is_own else "PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install"
+    return f"RUN --mount=type=cache,target=/root/.cache/pip {pip} {shlex.join(words)}"
+
+
+def _copy(sources: Sequence[str]) -> str:
+    folders = {str(Path(source).parent) for source in sources}
+    if folders == {"."}:
+        return f"COPY {_paths([*sources, './'])}"
+    return "\n".join(f"COPY {_paths([source, source])}" for source in sources)
+
+
+def _copy_source(source: str) -> str:
+    return f"COPY {_paths([source, './' if source == '.' else source])}"
+
+
+def _paths(paths: Sequence[str]) -> str:
+    return json.dumps(paths, ensure_ascii=False) if any(" " in path for path in paths) else " ".join(paths)
+
+
+def _command(image: Image) -> list[str]:
+    return ["streamapp", "serve", *image.served, "--host", "0.0.0.0", "--port", str(PORT)]
