@@ -109,7 +109,7 @@ class Halting(streamapp.App):
             stream.progress(step)
 """
 IMPORTS = "import signal, sys\nprint('begun', file=sys.stderr, flush=True)\nsignal.pause()\n"
-COMMANDS = ("serve", "run", "call", "exec", "env", "worker", "new")
+COMMANDS = ("image", "serve", "run", "call", "exec", "env", "worker", "new")
 
 
 @pytest.fixture(autouse=True)
@@ -892,6 +892,42 @@ def test_new_writes_an_app_that_runs() -> None:
 def test_new_refuses_a_folder_that_is_there() -> None:
     invoke("new", "my-app")
     assert "my-app is there already" in refused("new", "my-app")
+
+
+# image
+
+
+def test_image_prints_a_dockerfile_whatever_the_app_prints(folder: Path) -> None:
+    (folder / "app.py").write_text(f"print('hello')\n{APP}")
+    result = invoke("image", "app.py:Painter")
+    first, *_, last = result.stdout.splitlines()
+    assert first == "# Written by `streamapp image app.py:Painter`; no key is in it:"
+    assert last == 'CMD ["streamapp", "serve", "app.py:Painter", "--host", "0.0.0.0", "--port", "8000"]'
+    assert "hello" in result.stderr
+
+
+def test_image_writes_a_compose_file_into_a_file(folder: Path) -> None:
+    assert invoke("image", "app.py:Painter", "--compose", "--out", "compose.yaml").stdout == ""
+    assert (folder / "compose.yaml").read_text().startswith("services:\n  painter:\n")
+
+
+def test_image_reads_pyproject_when_no_app_is_named(folder: Path) -> None:
+    text = "[tool.streamapp]\napps = ['app.py:Painter']\n[tool.streamapp.endpoints]\nelsewhere = {}\npainter = {}"
+    (folder / "pyproject.toml").write_text(text)
+    assert 'CMD ["streamapp", "serve", "--host"' in invoke("image").stdout
+
+
+def test_image_makes_none_of_endpoints_whose_jobs_run_elsewhere(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[tool.streamapp.endpoints]\nelsewhere = {}")
+    assert "name an app" in refused("image")
+
+
+def test_image_says_why_it_needs_what_the_app_imports(folder: Path) -> None:
+    (folder / "app.py").write_text("import no_such_module")
+    result = invoke("image", "app.py")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "No module named 'no_such_module'" in result.stderr
+    assert result.stderr.endswith("run this where what it needs is installed\n")
 
 
 # Arguments and logging

@@ -1,13 +1,17 @@
 """The folder that a new app starts from works as it is."""
 
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from tests.dockerfiles import carry_out, lint, needs_linters
 from tests.waiting import WAIT_S
 
+from streamapp import __version__
+from streamapp.cli.image import dockerfile, image_of
 from streamapp.cli.scaffold import write_app
 from streamapp.errors import InvalidInput
 from streamapp.loading import load_app
@@ -41,6 +45,34 @@ def test_its_own_test_passes(tmp_path: Path) -> None:
     folder = write_app("my-app", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     assert subprocess.run(command, cwd=folder, timeout=WAIT_S, check=False).returncode == 0
+
+
+def test_its_dockerfile_is_the_one_that_would_be_written_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_app("my-app", tmp_path)
+    monkeypatch.chdir(folder)
+    described = image_of([], ["app.py:MyApp"], [load_app("app.py:MyApp")], folder)
+    assert (folder / "Dockerfile").read_text() == dockerfile(described)
+
+
+@needs_linters
+def test_its_dockerfile_serves_it_without_what_git_and_docker_leave_out(tmp_path: Path) -> None:
+    folder = write_app("my-app", tmp_path)
+    written = (folder / "Dockerfile").read_text()
+    assert lint(written) == ""
+    assert carry_out(written, folder, tmp_path / "image").installed == [[f"streamapp-server=={__version__}"]]
+    for file in (".dockerignore", ".gitignore"):
+        assert {".env", ".venv"} <= {line.strip("/") for line in (folder / file).read_text().splitlines()}
+
+
+def test_each_command_of_its_readme_is_there(tmp_path: Path) -> None:
+    readme = (write_app("my-app", tmp_path) / "README.md").read_text()
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) for line in block.splitlines()]
+    ours = [line.split()[1] for line in commands if line.startswith("streamapp ")]
+    assert ours == ["serve", "call", "run", "image"]
+    others = [line.partition(" ")[0] for line in commands if not line.startswith("streamapp ")]
+    assert others == ["pip", "python", "docker", "docker"]
 
 
 def test_installing_it_brings_the_server_and_lays_no_module_beside_those_of_others(tmp_path: Path) -> None:

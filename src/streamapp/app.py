@@ -139,7 +139,8 @@ class App:
         static_policy = {}: directives of the page's Content-Security-Policy in the place of the strict ones, which
             allow no inline code, no other host and no frame around it: `{"img-src": "'self' https://example.org"}`.
 
-    Options that change nothing here, kept as fal's apps set them, for deployment to read:
+    Options that change nothing here, kept as fal's apps set them, for deployment to read; the first four and `image`, a
+    `ContainerImage`, go into what `streamapp image` writes:
 
         machine_type = 'S', num_gpus = None: the machine that is asked for.
         requirements = [], local_python_modules = []: what is to be installed there.

@@ -80,7 +80,7 @@ def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[Ap
         InvalidInput: something of it cannot be carried over; says what to write.
     """
     folder = folder.resolve()
-    places = [source_folder(each) for each in named] or [folder]
+    places = [source_folder(each) for each in named]
     settled = [] if served else [folder / "pyproject.toml"]
     sources = _inside(folder, [*places, *settled, *_named_besides(apps, folder)])
     _check_ignored(folder, sources)
@@ -89,7 +89,7 @@ def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[Ap
     lists, installs = _installs(apps, project.requirements, project.files, folder, webrtc)
     base, build_args = _base(apps, folder)
     return Image(
-        name=re.sub(r"[^a-z0-9]+", "-", str(apps[0].app_name).lower()).strip("-") or "app",
+        name=docker_name(str(apps[0].app_name)),
         served=tuple(served),
         installs=installs,
         lists=lists,
@@ -99,6 +99,11 @@ def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[Ap
         gpus=max(map(_gpus, apps)),
         webrtc=webrtc,
     )
+
+
+def docker_name(name: str) -> str:
+    """Return what an image may be called after an app: small letters, digits, and - between them."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app"
 
 
 def dockerfile(image: Image) -> str:
@@ -218,7 +223,7 @@ def _check_base(text: str) -> None:
 def _named_besides(apps: Sequence[type[App]], folder: Path) -> Iterator[Path]:
     """Yield what apps need that stands elsewhere: modules of theirs, their pages, fal's `app_files`."""
     for app in apps:
-        yield from _files_of(app)
+        yield from _files_of(app, folder)
         if (page := app.page_folder()) is not None:
             yield page
         for name in _option(app, "local_python_modules") or ():
@@ -231,11 +236,11 @@ def _named_besides(apps: Sequence[type[App]], folder: Path) -> Iterator[Path]:
             yield place
 
 
-def _files_of(app: type[App]) -> Iterator[Path]:
-    """Yield the files of an app's module, and of those that it has from its folder."""
-    for name in () if app.__module__.startswith("streamapp.") else modules_of(app.__module__):
+def _files_of(app: type[App], folder: Path) -> Iterator[Path]:
+    """Yield the files of an app's module, and of those that it has from its folder; a package's are no part of it."""
+    for name in modules_of(app.__module__):
         file = getattr(sys.modules.get(name), "__file__", None)
-        if file is not None:
+        if file is not None and Path(file).resolve().is_relative_to(folder):
             yield Path(file)
 
 
@@ -314,7 +319,7 @@ def _installs(
     named = [*declared, *(word for layer in layers for word in layer)]
     for word in with_secrets([*named, *(line for file in files for line in file.read_text().splitlines())]):
         logger.warning("requirements: who has the image can read the password in %s; build with a secret instead", word)
-    needs = extras((file for app in apps for file in _files_of(app)), webrtc=webrtc)
+    needs = extras((file for app in apps for file in _files_of(app, folder)), webrtc=webrtc)
     wheel = max((path.name for path in folder.glob("streamapp_server-*.whl")), default=None)
     own = server(named, needs, wheel)
     lists = _inside(folder, files)

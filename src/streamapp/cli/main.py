@@ -333,11 +333,15 @@ def image(
 
 
 def _load_described(project: Project) -> list[type[App]]:
+    """Return the apps that run their jobs here, and thus say what an image holds."""
     try:
-        return _load_project(project)[0]
+        apps = [app for app in _load_project(project)[0] if not issubclass(app, PoolApp)]
     except typer.Exit:
         print_error("an app is imported to learn what its image holds: run this where what it needs is installed")
         raise
+    if not apps:
+        raise InvalidInput("all jobs of these endpoints run elsewhere; name an app: streamapp image path/to/app.py")
+    return apps
 
 
 @contextmanager

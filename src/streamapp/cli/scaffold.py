@@ -1,4 +1,4 @@
-"""Write the folder that a new app starts from: an app that needs no GPU, its test, its settings, its README."""
+"""Write the folder that a new app starts from: an app that needs no GPU, its test, settings, README, and its image."""
 
 import importlib.metadata
 import importlib.util
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from ..errors import InvalidInput
+from .image import Image, docker_name, dockerfile
+from .requirements import server
 
 _APP = '''"""Draw a Julia set: a picture that gets sharper with every step."""
 
@@ -94,15 +96,66 @@ bypass-selection = true
 
 _README = """# NAME
 
+Serve it, and open http://127.0.0.1:8000/playground; it starts anew with each change of `app.py`:
+
 ```sh
-streamapp serve --reload                          # http://127.0.0.1:8000/playground
+streamapp serve --reload
+```
+
+Call it, from another terminal, or run it once without a server; the picture is saved in `out/`:
+
+```sh
 streamapp call http://127.0.0.1:8000 /stream x=-0.4 y=0.6
-streamapp run app.py /stream                      # once, without a server
-pip install ".[test]" && python -m pytest
+streamapp run app.py /stream
+```
+
+Test it:
+
+```sh
+pip install ".[test]"
+python -m pytest
+```
+
+Put it into a container. What the app imports belongs into `dependencies` in `pyproject.toml`; the first line writes
+`Dockerfile` anew for them:
+
+```sh
+streamapp image --out Dockerfile
+docker build -t IMAGE .
+docker run -p 8000:8000 -e STREAMAPP_API_KEY=<key> IMAGE
 ```
 """
 
-_FILES = {"app.py": _APP, "test_app.py": _TEST, "pyproject.toml": _PYPROJECT, "README.md": _README}
+_DOCKER_IGNORED = """.git
+.venv
+venv
+.env
+.env.*
+out
+**/__pycache__
+.pytest_cache
+"""
+
+_GIT_IGNORED = """.venv/
+venv/
+.env
+.env.*
+out/
+__pycache__/
+.pytest_cache/
+build/
+dist/
+*.egg-info/
+"""
+
+_FILES = {
+    "app.py": _APP,
+    "test_app.py": _TEST,
+    "pyproject.toml": _PYPROJECT,
+    "README.md": _README,
+    ".dockerignore": _DOCKER_IGNORED,
+    ".gitignore": _GIT_IGNORED,
+}
 # An app imports them, also where they are not installed yet.
 _MODEL_PACKAGES = {"accelerate", "diffusers", "fal", "numpy", "safetensors", "torch", "torchvision", "transformers"}
 
@@ -126,8 +179,11 @@ def write_app(name: str, parent: Path) -> Path:
         raise InvalidInput(f"{folder} is there already; choose another name")
     folder.mkdir()
     class_name = "".join(word.capitalize() for word in re.split(r"[-_]+", name))
+    image = Image(docker_name(name), served=(), installs=((server([], []),),))
     for file_name, text in _FILES.items():
-        (folder / file_name).write_text(text.replace("CLASS", class_name).replace("NAME", name))
+        text = text.replace("CLASS", class_name).replace("NAME", name).replace("IMAGE", image.name)
+        (folder / file_name).write_text(text)
+    (folder / "Dockerfile").write_text(dockerfile(image))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Take the container images that fal's apps describe; they are kept for deployment, and without effect here."""
+"""Take the container images that fal's apps describe; `streamapp image` builds upon them, else they are without effect."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
