@@ -249,6 +249,15 @@ def test_ctrl_c_while_the_command_itself_is_imported_shows_no_traceback(folder: 
         assert process.returncode == -signal.SIGINT
 
 
+def test_a_client_that_was_uninstalled_with_its_own_package_is_told_of() -> None:
+    """Both packages hold its files: pip asks nobody before it removes what is another's, too."""
+    code = "import sys, streamapp_command; sys.modules['streamapp_client'] = None; streamapp_command.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 1
+    assert "pip install --force-reinstall --no-deps streamapp-server" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_ctrl_c_twice_ends_serve_without_a_traceback(folder: Path) -> None:
     with serving("app.py:Painter") as (url, process), started("call", url, "/endless"):
         read_until(process.stdout, "begun")

@@ -141,7 +141,17 @@ def test_the_servers_wheel_brings_the_client_and_what_it_needs() -> None:
     assert {*CLIENT["dependencies"], *CLIENT["optional-dependencies"]["images"]} <= {*SERVER["dependencies"]}
 
 
-def test_the_versions_agree() -> None:
-    stated = [(ROOT / path).read_text() for path in ("src/streamapp/__init__.py", f"{CLIENT_SOURCE}/__init__.py")]
-    versions = {re.search(r'__version__ = "(.+)"', text)[1] for text in stated}  # type: ignore[index]
-    assert versions == {SERVER["version"]} == {CLIENT["version"]}
+STATED = {
+    "pyproject.toml": r'^version = "(.+)"',
+    "client_sdk/python/pyproject.toml": r'^version = "(.+)"',
+    "client_sdk/js/package.json": r'^  "version": "(.+)"',
+    "client_sdk/js/package-lock.json": r'^  "version": "(.+)"',
+    "src/streamapp/__init__.py": r'^__version__ = "(.+)"',
+    f"{CLIENT_SOURCE}/__init__.py": r'^__version__ = "(.+)"',
+    "CITATION.cff": r"^version: (.+)",
+}
+
+
+def test_all_packages_have_one_version() -> None:
+    found = {path: re.findall(pattern, (ROOT / path).read_text(), re.MULTILINE) for path, pattern in STATED.items()}
+    assert found == dict.fromkeys(STATED, [SERVER["version"]])
