@@ -18,7 +18,7 @@ OURS = re.compile(re.escape(HOME) + r"/(?:blob|raw)/v[\d.]+/([^)#\"]*)")
 
 def metadata(folder: Path) -> Any:
     """Return the metadata that a build of the package in a folder writes."""
-    return ProjectMetadata(str(folder), PluginManager()).core  # type: ignore[no-untyped-call]
+    return ProjectMetadata(str(folder), PluginManager()).core
 
 
 SERVER, CLIENT = metadata(ROOT), metadata(ROOT / "client_sdk" / "python")
@@ -67,7 +67,11 @@ def test_npm_shows_where_all_is() -> None:
 
 
 def test_the_repository_has_one_address_wherever_it_is_named() -> None:
-    found = {match for text in texts().values() for match in re.findall(r"https://github\.com/[\w.-]*streamapp[^\s/]*/[\w-]+", text)}
+    found = {
+        match
+        for text in texts().values()
+        for match in re.findall(r"https://github\.com/[\w.-]*streamapp\S*?/[\w-]+", text)
+    }
     assert found == {HOME}
 
 
@@ -87,7 +91,9 @@ def test_classifiers_are_known_sorted_and_say_what_pythons_are_tested(package: A
     assert {*package.classifiers} >= versions | needed
 
 
-@pytest.mark.parametrize("keywords", [SERVER.keywords, CLIENT.keywords, NPM["keywords"]], ids=["server", "client", "npm"])
+@pytest.mark.parametrize(
+    "keywords", [SERVER.keywords, CLIENT.keywords, NPM["keywords"]], ids=["server", "client", "npm"]
+)
 def test_keywords_are_sorted_and_few(keywords: list[str]) -> None:
     assert keywords == sorted({*keywords})
     assert 5 <= len(keywords) <= 15
