@@ -97,3 +97,26 @@ def test_classifiers_are_known_sorted_and_say_what_pythons_are_tested(package: A
 def test_keywords_are_sorted_and_few(keywords: list[str]) -> None:
     assert keywords == sorted({*keywords})
     assert 5 <= len(keywords) <= 15
+
+
+PROMISE = (ROOT / "docs" / "compatibility.md").read_text()
+PINNED = ("pyproject.toml", "tests/js/package.json", "apps/image_chunks/requirements.txt", "tests/fal-requirements.txt")
+PINS = "".join((ROOT / path).read_text() for path in (*PINNED, "tests/litellm-requirements.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), re.findall(r"^\| ([\w@/-]+)(?: \(.+?\))? \| ([\d.]+) \|", PROMISE, re.MULTILINE)
+)
+def test_the_clients_of_others_that_are_promised_are_those_that_are_tested(name: str, version: str) -> None:
+    assert f"{name}=={version}" in PINS or f'"{name}": "{version}"' in PINS
+
+
+def test_the_pythons_that_are_promised_are_those_of_the_packages() -> None:
+    supported = ", ".join(re.findall(r":: Python :: (3\.\d+)", "\n".join(SERVER.classifiers)))
+    assert f"| Python, server and client | {supported} |" in PROMISE
+    assert SERVER.requires_python == CLIENT.requires_python == f">={supported.partition(',')[0]}"
+
+
+def test_the_node_that_is_promised_is_that_of_the_package() -> None:
+    assert NPM["engines"]["node"] == ">=20.3"
+    assert "| Node | 20.3 and later;" in PROMISE

@@ -1,13 +1,11 @@
 """What the repository's own texts promise: the Dockerfile's paths and commands exist."""
 
 import re
-import subprocess
 import tomllib
-from pathlib import Path
 
 import pytest
+from tests.repository import ROOT, texts
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -36,7 +34,7 @@ def test_every_make_target_that_is_named_exists(text: str) -> None:
     assert named <= targets()
 
 
-PAGES = ("docs/architecture.md", "docs/decisions/README.md", "CONTRIBUTING.md")
+PAGES = ("docs/architecture.md", "docs/decisions/README.md", "docs/compatibility.md", "CONTRIBUTING.md")
 SOURCE = ROOT / "src" / "streamapp"
 CLIENT_SOURCE = "client_sdk/python/src/streamapp_client"
 NOT_IN_TREE = {"toolkit", "serverless", "shims", "playground"}  # folders that the tree names as a whole
@@ -84,14 +82,6 @@ OLD_NAME = re.compile(
       | pypi\.org/(?:project|simple)/streamapp\b(?!-)""",
     re.MULTILINE | re.VERBOSE,
 )
-
-
-def texts() -> dict[str, str]:
-    """Return what is in the repository and is text, by its path."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    places = [place for place in listed.split("\0") if (ROOT / place).is_file()]
-    read = {place: (ROOT / place).read_bytes() for place in places}
-    return {place: content.decode() for place, content in read.items() if b"\0" not in content}
 
 
 def test_the_distribution_is_nowhere_called_by_the_name_that_is_somebody_elses() -> None:

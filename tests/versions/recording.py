@@ -68,7 +68,7 @@ REQUESTS = [
     request("upload", "POST", "/rest/files/upload", "a,b\n", headers={"Content-Type": "text/csv"}),
     request("ready", "GET", "/ready"),
 ]
-FRAMES = [
+FRAMES: list[dict[str, Any]] = [
     {"type": "open", "resume_s": 10, "key": "f" * 32},
     {"type": "input", "n": 1, "data": {"x": 1}},
     {"type": "input", "n": 2, "data": {"x": 13}},

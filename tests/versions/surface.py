@@ -61,8 +61,10 @@ def _options(command: Any) -> list[str]:
 
 def _codes() -> dict[str, int]:
     """Return the status of each error's code."""
-    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, Exception)]
-    return {kind.code: kind.status_code for kind in kinds if getattr(kind, "code", "")}
+    kinds = [
+        kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.StreamAppError)
+    ]
+    return {kind.code: kind.status_code for kind in kinds}
 
 
 def _exports(file: Path) -> list[str]:
