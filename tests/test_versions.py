@@ -93,6 +93,18 @@ def test_what_would_break_somebody_is_found(noted: Any, new: Any) -> None:
     assert len(lacks(noted, new)) == 1
 
 
+PING = "event: ping\ndata: {}\n\n"
+
+
+@pytest.mark.parametrize(("before", "now", "is_fine"), [("", PING, True), ("event: log\n", "event: line\n", False)])
+def test_events_of_a_new_name_may_come_and_those_that_came_must_come(before: str, now: str, is_fine: bool) -> None:
+    noted, new = recording_of(LAST), recording_of(LAST)
+    told = new["exchanges"][0]["answer"]
+    assert before in told["body"]
+    told["body"] = told["body"].replace(before, now, 1)
+    assert (differences(noted, new) == []) is is_fine
+
+
 @pytest.mark.parametrize("version", RECORDED)
 def test_code_written_for_a_version_finds_all_its_names(version: str) -> None:
     """What was deprecated for a minor version and goes is taken out of the recordings by the same commit."""
