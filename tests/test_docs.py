@@ -14,7 +14,7 @@ import pytest
 from tests.chromium import CHROMIUM
 from tests.documentation.assemble import CONFIGURATION, ELSEWHERE, links_of
 from tests.documentation.blocks import blocks_of
-from tests.documentation.pages import ROOT, SDK, needs_of, run_page, syntax_errors
+from tests.documentation.pages import NPM, ROOT, SDK, VENVS, needs_of, run_page, syntax_errors
 from tests.documentation.reference import with_tables
 from tests.fal_packages import needs
 from tests.waiting import LONG_S
@@ -33,6 +33,9 @@ HERE = {
     "torch": importlib.util.find_spec("torch") is not None,
     "node": (SDK / "node_modules" / ".bin" / "esbuild").exists() and shutil.which("node") is not None,
     "chromium": CHROMIUM is not None,
+    "npm": (NPM / "@fal-ai").is_dir(),
+    "fal": (VENVS / "fal" / "bin" / "python").exists(),
+    "runpod": (VENVS / "runpod" / "bin" / "python").exists(),
 }
 
 

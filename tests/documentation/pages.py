@@ -3,13 +3,14 @@
 - A block with a title, ```` ```python title="app.py" ````, is a file there.
 - Each line of `sh` is a command: `export` and `cd` hold for what follows, and a line that begins with `streamapp serve`
   starts a server, at a free port, which stays until another is started for its port, or the page ends. From then
-  on `127.0.0.1:8000` means it, in all blocks.
+  on `127.0.0.1:8000` means it, in all blocks. A line that ends in `&` goes on until the page ends.
 - `python` is a script; `js` is one for Node, with our client, or, after `<!-- run: browser -->`, a module in a page
   of the server's.
 - `text` or `json` right behind what is run is what that prints; a line `...` stands for any lines, and `...` in a line
   for any text.
 - `<!-- run: continued -->`: the blocks of its language before it come first.
-- `<!-- setup ... -->` holds commands that readers do not see.
+- `<!-- run: with runpod -->`: Python is that of `tests/.venvs/runpod`.
+- `<!-- setup ... -->` holds commands that readers do not see; `$REPOSITORY` is where this is.
 - `<!-- not run: reason -->`: it is not; the reason names the test file that runs the like.
 """
 
@@ -18,9 +19,11 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +35,8 @@ from tests.waiting import WAIT_S, until
 
 ROOT = Path(__file__).parent.parent.parent
 SDK = ROOT / "client_sdk" / "js"
+VENVS = ROOT / "tests" / ".venvs"
+NPM = ROOT / "tests" / "js" / "node_modules"
 RUNNABLE = {"sh", "python", "js"}
 PRINTED = {"text", "json"}
 _HERE = re.compile(r"\b(?:127\.0\.0\.1|localhost):(\d{4})\b")
@@ -79,10 +84,12 @@ class Run:
     scripts: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     stopping: dict[str, ExitStack] = field(default_factory=dict)
+    python: str = sys.executable
     was_run: bool = False
 
     def take(self, block: Block, printed: str | None) -> None:
         """Run one block, or write its file."""
+        self.python = _python(block.says.get("run", ""))
         if "setup" in block.says:
             self.shell(block.says["setup"])
         was_run, self.was_run = self.was_run, False
@@ -106,7 +113,7 @@ class Run:
         code = (self.scripts.get(block.language, "") if is_continued else "") + block.text
         self.scripts[block.language] = code
         if block.language == "python":
-            return self.command([sys.executable, "-c", _SCRIPT], self.placed(code))
+            return self.command([self.python, "-c", _SCRIPT], self.placed(code))
         if block.says.get("run") == "browser":
             return self.browser(self.bundled(code), printed)
         script = self.bundled(code)
@@ -119,8 +126,10 @@ class Run:
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment of commands."""
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **self.variables}
+        found = dict.fromkeys(str(Path(python).parent) for python in (self.python, sys.executable))
+        path = os.pathsep.join([*found, os.environ["PATH"]])
+        given = {"PATH": path, "REPOSITORY": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        return {**os.environ, **given, **self.variables}
 
     def shell(self, text: str) -> str:
         """Run commands one after another."""
@@ -139,7 +148,11 @@ class Run:
             case ["streamapp", "serve", *arguments] if "|" not in words:
                 self.start(arguments)
                 return ""
-        return self.command(["bash", "-euo", "pipefail", "-c", self.placed(line)], "")
+        command = ["bash", "-euo", "pipefail", "-c", self.placed(line.removesuffix("&"))]
+        if words and words[-1] == "&":
+            self.servers.enter_context(_going_on(command, self.folder, self.environment))
+            return ""
+        return self.command(command, "")
 
     def start(self, arguments: list[str]) -> None:
         """Serve until another server takes its port, or the page ends."""
@@ -177,6 +190,7 @@ class Run:
         done = subprocess.run(
             [*command, *aliases],
             cwd=SDK,
+            env={**os.environ, "NODE_PATH": str(NPM)},
             input=self.placed(code),
             capture_output=True,
             text=True,
@@ -206,6 +220,25 @@ class Run:
             assert _fits(printed, self.placed(expected)), f"expected\n{expected}\nand it prints\n{printed}"
 
 
+def _python(run: str) -> str:
+    """Return what runs a block's Python."""
+    name = run.removeprefix("with ")
+    return sys.executable if name == run else str(VENVS / name / "bin" / "python")
+
+
+@contextmanager
+def _going_on(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Run a command, and all that it starts, as long as this is entered."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+    ) as process:
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def _fits(printed: str, expected: str) -> bool:
     try:
         if json.loads(printed) == json.loads(expected):  # laid out in another way
@@ -218,9 +251,12 @@ def _fits(printed: str, expected: str) -> bool:
 
 
 def needs_of(text: str) -> set[str]:
-    """Return which of "torch", "node" and "chromium" the blocks of a page need."""
+    """Return which of "torch", "node", "npm", "chromium" and tests/.venvs the blocks of a page need."""
     runs = [block for block in blocks_of(text) if "not run" not in block.says]
-    found = {"node" for block in runs if block.language == "js" and block.title is None}
+    said = [block.says.get("run", "") for block in runs]
+    found = {run.removeprefix("with ") for run in said if run.startswith("with ")}
+    found |= {"npm" for block in runs if re.search(r"@fal-ai/client|runpod-sdk", block.text)}
+    found |= {"node" for block in runs if block.language == "js" and block.title is None}
     found |= {"chromium" for block in runs if block.says.get("run") == "browser"}
     models = r"\b(torch|diffusers|transformers|streamapp\.diffusion|streamapp\.llm)\b"
     return found | {"torch" for block in runs if block.language == "python" and re.search(models, block.text)}
