@@ -1,6 +1,6 @@
 """Realtime of fal: its clients for Python, Node and the browser, unmodified, and the real fal beside ours.
 
-One file of an app is served by both. What is different on purpose stands in apps/README.
+One file of an app is served by both. What is different on purpose stands in docs/migrate/fal.md.
 """
 
 import json

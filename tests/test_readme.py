@@ -128,8 +128,6 @@ BEHIND = take(
 CHAT_IN_PAGE = take(APPS, "const socket = new WebSocket(")
 TOGETHER = take(APPS, "import streamapp  # together.py")
 SOUND_IN_PAGE = take(APPS, 'import { Client } from "./_')
-HANDLER = take(APPS, "from streamapp import runpod")
-HANDLER_ONCE = shell("python handler.py --test_input", APPS)
 
 SERVE_CHUNKS, CALL_CHUNKS = shell("streamapp serve", CHUNKS), shell("streamapp call", CHUNKS)
 _, CHUNKS_FOLDER, _, *SERVE_ENDPOINT = shell("cd ", CHUNKS)
@@ -139,7 +137,6 @@ SERVE_HANDLER, CURL_RUNPOD = shell("streamapp serve words.py"), shell("curl http
 WITH_RUNPOD, ENDPOINT = take(MAIN, "import runpod\n\nrunpod.api_key"), take(MAIN, "[tool.streamapp.endpoints.words]")
 LETTERS, SERVE_LETTERS = take(MAIN, "from chutes.chute import Chute"), shell("streamapp serve letters.py")
 CURL_LETTERS = shell("curl --no-buffer")
-CHUTE = take(APPS, "from streamapp.chutes import Chute")
 SECRET, SERVE_WORKERS = shell("export STREAMAPP_WORKER_SECRET"), shell("streamapp serve --runpod")
 WORK = take(MAIN, 'eval "$(streamapp worker')
 NOT_RUN = {
@@ -149,10 +146,9 @@ NOT_RUN = {
     (MAIN, "const session = new Client(location.origin)"): "tests/test_webrtc_browser.py has such a page",
     (MAIN, "from transformers import AutoModel"): "it downloads a model; tests/test_openai_engine.py has such an app",
     (MAIN, "from openai import OpenAI"): "tests/test_openai_python.py asks so",
-    (APPS, "import streamapp.fal as fal"): "tests/apps/fal_style.py begins so",
+    (APPS, "streamapp serve apps/voxels/app.py"): "tests/test_app_voxels.py has it in a page",
     (APPS, "class ImageInput(BaseModel)"): "apps/sdxl/app.py begins so; tests/test_page_stage.py shows its cards",
     (APPS, 'yield {"start_s"'): "apps/audio/app.py does so",
-    (APPS, "python handler.py --rp_serve_api"): "it does not end; tests/test_script.py serves one",
     (PYTHON, "pip install"): "it is for an index; .ci/wheel installs",
     (JAVASCRIPT, "npm install"): "it is for a registry; tests/test_js_client.py packs the package",
     (JAVASCRIPT, "const source = client.eventSource"): "Node has no EventSource; client_sdk/js/test/pages.test.js has",
@@ -239,11 +235,6 @@ def test_a_broadcast(tmp_path: Path) -> None:
 def test_over_tls_with_the_variables_that_are_printed(folder: Path) -> None:
     with serving([*SERVE_TLS, "--tls-dir", str(folder / "tls")], folder) as url:
         assert url.startswith("https://127.0.0.1:")
-
-
-def test_a_handlers_own_script(tmp_path: Path) -> None:
-    (tmp_path / "handler.py").write_text(HANDLER)
-    assert run(HANDLER_ONCE, tmp_path).splitlines()[-1] == '[{"n": 0}, {"n": 1}, {"n": 2}]'
 
 
 def test_the_chat_joins_its_sockets() -> None:
@@ -460,14 +451,6 @@ def test_a_file_that_was_written_for_chutes(tmp_path: Path) -> None:
     with serving(SERVE_LETTERS, tmp_path) as url:
         lines = run(CURL_LETTERS, tmp_path, url).splitlines()
         assert [json.loads(line) for line in lines] == [{"letter": letter} for letter in "abc"]
-
-
-def test_a_chute_and_the_dockerfile_of_its_image(tmp_path: Path) -> None:
-    (tmp_path / "letters.py").write_text(CHUTE)
-    (last,) = run([sys.executable, "letters.py"], tmp_path).splitlines()[-1:]
-    assert last == 'ENTRYPOINT ["streamapp", "serve", "letters.py", "--host", "0.0.0.0"]'
-    printed = run([*SERVE_LETTERS[:3], "run", "letters.py", "/letters", "text=a b", "limit:=2"], tmp_path)
-    assert json.loads(printed) == {"letter": "b"}
 
 
 # Runpod's client and worker, and a handler

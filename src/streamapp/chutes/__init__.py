@@ -9,7 +9,7 @@
         for n in range(up_to):
             yield {"n": n}
 
-`streamapp serve counter.py` serves it. What of Chutes works, and what does not, stands in `apps/README.md`.
+`streamapp serve counter.py` serves it. What of Chutes works, and what does not, stands in `docs/migrate/chutes.md`.
 """
 
 from typing import TYPE_CHECKING

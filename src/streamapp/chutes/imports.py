@@ -48,7 +48,7 @@ def load_served(import_string: str) -> type[App]:
         instead = _instead_of(error)
         if instead is None:
             raise
-        raise DefinitionError(f"{place}: {error.msg}: {instead}; see apps/README.md") from error
+        raise DefinitionError(f"{place}: {error.msg}: {instead}; see docs/migrate/chutes.md") from error
     except DefinitionError as error:
         if _imports_theirs(place):
             raise DefinitionError(f"{error.message.partition('; write ')[0]}; {_said_of_theirs()}") from None

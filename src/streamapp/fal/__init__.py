@@ -8,7 +8,7 @@
         def paint(self, prompt: str) -> Image: ...
 
 Below are `fal.toolkit`, `fal.exceptions` and `fal.container`, and what fal's clients speak (`api`). What of
-fal works, and what does not, stands in `apps/README.md`.
+fal works, and what does not, stands in `docs/migrate/fal.md`.
 """
 
 from functools import cache as cached

@@ -7,7 +7,7 @@
 
     runpod.serverless.start({"handler": handler, "return_aggregate_stream": True})
 
-`streamapp serve handler.py` serves it. What of Runpod works, and what does not, stands in `apps/README.md`.
+`streamapp serve handler.py` serves it. What of Runpod works, and what does not, stands in `docs/migrate/runpod.md`.
 """
 
 from typing import TYPE_CHECKING

@@ -13,4 +13,6 @@ def __getattr__(name: str) -> NoReturn:
             f"{name} is for clients of an endpoint, and here is what its handlers import; pip install runpod, import "
             'runpod, and runpod.endpoint_url_base = "http://127.0.0.1:8000/v2"'
         )
-    raise AttributeError(f"streamapp.runpod has no {name}; it has {_HERE}, and what apps/README.md lists", name=name)
+    raise AttributeError(
+        f"streamapp.runpod has no {name}; it has {_HERE}, and what docs/migrate/runpod.md lists", name=name
+    )
