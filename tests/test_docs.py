@@ -1,58 +1,80 @@
 """What the pages of the documentation show runs as it stands, and what they name is there."""
 
-import importlib.util
 import os
 import re
-import shutil
-import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.chromium import CHROMIUM
 from tests.documentation.assemble import CONFIGURATION, ELSEWHERE, links_of
-from tests.documentation.blocks import blocks_of
-from tests.documentation.pages import NPM, ROOT, SDK, VENVS, needs_of, run_page, syntax_errors
+from tests.documentation.cases import MARKDOWN, RUN, pages
+from tests.documentation.messages import unsaid
+from tests.documentation.pages import run_page, syntax_errors
 from tests.documentation.reference import with_tables
-from tests.fal_packages import needs
+from tests.documentation.shell import ROOT
 from tests.waiting import LONG_S
 
 from streamapp import App
 from streamapp.settings import Settings
 
 DOCS = ROOT / "docs"
-#: drawings and formats, whose blocks nobody runs; the first lists peers' pages
-OTHERS = {"playground.md", "architecture.md", "decisions/README.md", "reference/cli.md"}
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
-RUN = ["../README.md", *(page for page in PAGES if page not in OTHERS and blocks_of((DOCS / page).read_text()))]
 
 pytestmark = [pytest.mark.timeout(LONG_S), pytest.mark.whole]
-HERE = {
-    "torch": importlib.util.find_spec("torch") is not None,
-    "node": (SDK / "node_modules" / ".bin" / "esbuild").exists() and shutil.which("node") is not None,
-    "chromium": CHROMIUM is not None,
-    "npm": (NPM / "@fal-ai").is_dir(),
-    "fal": (VENVS / "fal" / "bin" / "python").exists(),
-    "runpod": (VENVS / "runpod" / "bin" / "python").exists(),
-}
+
+
+@pages(are_guides=False)
+def test_a_page_runs_as_it_stands(page: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The guides are `tests/test_docs_guides.py`."""
+    run_page(ROOT / page, tmp_path, lambda: request.getfixturevalue("browser"))
 
 
 @pytest.mark.parametrize(
-    "page",
+    ("page", "error"),
     [
-        pytest.param(page, marks=[needs(HERE[one], f"{one} is missing") for one in needs_of((DOCS / page).read_text())])
-        for page in RUN
+        ("```python\nprint(1)\n```\n\n```text\n2\n```", "expected\n2"),
+        ("```sh\nfalse\ntrue\n```", "exit code 1"),
+        ("```sh\nexit\n```", "it exits"),
+        ("```yaml\na: 1\n```", "nothing says what this block of 'yaml' is"),
+        ("<!-- run: continued -->\nWords.\n```sh\ntrue\n```", "no block is right behind this comment"),
+        ("<!-- sets: true -->\n```sh\ntrue\n```", "a comment says one of"),
+        ("<!-- setup: false -->\n", "exit code 1"),
+        ('```text title="../a.txt"\na\n```', "../a.txt leads out of the folder"),
     ],
 )
-def test_a_page_runs_as_it_stands(page: str, tmp_path: Path) -> None:
-    run_page((DOCS / page).resolve(), tmp_path)
+def test_a_page_that_does_not_hold_is_told_with_its_line(page: str, error: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(page)
+    with pytest.raises(AssertionError, match=rf"page.md:\d: {error}"):
+        run_page(path, tmp_path, lambda: pytest.fail("no browser is needed"))
+
+
+def test_folder_and_variables_hold_for_the_next_block(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(
+        "```sh\nmkdir a\ncd a\nexport B='1\n2'\n```\n```sh\npwd\necho \"$B\"\n```\n```text\n.../a\n1\n2\n```"
+    )
+    run_page(path, tmp_path, lambda: pytest.fail("no browser is needed"))
+
+
+def test_a_file_whose_title_is_absolute_is_in_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text('```ini title="/etc/streamapp/a.ini"\na = 1\n```')
+    run_page(path, tmp_path, lambda: pytest.fail("no browser is needed"))
+    assert (tmp_path / "etc" / "streamapp" / "a.ini").read_text() == "a = 1\n"
 
 
 @pytest.mark.parametrize("page", RUN)
 def test_what_is_not_run_is_python_at_least(page: str) -> None:
-    assert syntax_errors((DOCS / page).read_text()) == []
+    assert syntax_errors((ROOT / page).read_text()) == []
+
+
+def test_what_a_page_quotes_has_to_stand_in_the_source() -> None:
+    source = 'log("%s of %d connections", name, n); raise ValueError(f"the queue of {name} is full: " f"{n} wait")'
+    quoted = "12:00:00 INFO app of 3 connections\n...the queue of app is full: 4 wait\nthe queue of app is empty\n"
+    assert unsaid(quoted, source) == ["the queue of app is empty"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -78,10 +100,6 @@ def _places(contents: list[dict[str, Any]]) -> Iterator[str]:
     for entry in contents:
         for value in entry.values():
             yield from [value] if isinstance(value, str) else _places(value)
-
-
-LISTED = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-MARKDOWN = [path for path in LISTED.split("\0") if path and (ROOT / path).is_file()]
 
 
 @pytest.mark.parametrize("path", MARKDOWN)

@@ -1,71 +1,65 @@
 """Run what a page shows, from its first block to its last, in a folder of its own.
 
 - A block with a title, ```` ```python title="app.py" ````, is a file there.
-- Each line of `sh` is a command: `export` and `cd` hold for what follows, and a line that begins with `streamapp serve`
-  starts a server, at a free port, which stays until another is started for its port, or the page ends. From then
-  on `127.0.0.1:8000` means it, in all blocks. A line that ends in `&` goes on until the page ends.
+- `sh` are commands: `export`, `unset` and `cd` hold for what follows. A line that begins with `streamapp serve`, or
+  with variables before it, and has no `|`, starts a server at a free port, which stays until another is started for
+  its port, or the page ends. From then on `127.0.0.1:8000` means it, in all blocks. A line that ends in `&` goes on
+  until the page ends.
 - `python` is a script; `js` is one for Node, with our client, or, after `<!-- run: browser -->`, a module in a page
-  of the server's.
+  of the server's, whose `<div id="root">` is empty; `jsx` is always that. Both may import what lies in the folder, and
+  React.
 - `text` or `json` right behind what is run is what that prints; a line `...` stands for any lines, and `...` in a line
   for any text.
 - `<!-- run: continued -->`: the blocks of its language before it come first.
 - `<!-- run: with runpod -->`: Python is that of `tests/.venvs/runpod`.
-- `<!-- setup ... -->` holds commands that readers do not see; `$REPOSITORY` is where this is.
+- `<!-- given: show = print -->`: code that comes before the block's, of its language, and that readers do not see.
+- `<!-- said by: src/... -->`: it is quoted, and one of the texts in that file.
+- `<!-- setup ... -->` holds commands that readers do not see; `$REPOSITORY` is this one.
+- `<!-- in the page ... -->` holds lines of JavaScript that each come true in a page of the server's, one after another:
+  in that of the block behind it, once its module runs, or, before anything else, in what a browser is shown at
+  `<!-- open: /path -->`.
 - `<!-- not run: reason -->`: it is not; the reason names the test file that runs the like.
 """
 
 import ast
 import json
-import os
 import re
-import shlex
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import TimeoutExpired
 
-from playwright.sync_api import sync_playwright
-from tests import processes
-from tests.chromium import CHROMIUM
+from playwright.sync_api import Browser
 from tests.documentation.blocks import Block, blocks_of
-from tests.waiting import WAIT_S, until
+from tests.documentation.browser import come_true, in_browser, in_node, opened
+from tests.documentation.messages import unsaid
+from tests.documentation.shell import ROOT, Shell
 
-ROOT = Path(__file__).parent.parent.parent
-SDK = ROOT / "client_sdk" / "js"
-VENVS = ROOT / "tests" / ".venvs"
-NPM = ROOT / "tests" / "js" / "node_modules"
-RUNNABLE = {"sh", "python", "js"}
+RUNNABLE = {"sh", "python", "js", "jsx"}
 PRINTED = {"text", "json"}
-_HERE = re.compile(r"\b(?:127\.0\.0\.1|localhost):(\d{4})\b")
-# Top-level `await` is a notebook's.
-_SCRIPT = """
-import ast, asyncio, inspect, sys
-code = compile(sys.stdin.read(), "snippet", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-names = {"__name__": "__main__"}
-if code.co_flags & inspect.CO_COROUTINE:
-    asyncio.run(eval(code, names))
-else:
-    exec(code, names)
-"""
+IN_THE_PAGE = "in the page"
+OF_A_BLOCK = {"run", "given", "not run", "said by"}
+SAID = {*OF_A_BLOCK, "setup", IN_THE_PAGE, "open", "generated"}
 
 
-def run_page(path: Path, folder: Path) -> None:
+def run_page(path: Path, folder: Path, browser: Callable[[], Browser]) -> None:
     """Run a page of the documentation in an empty folder.
+
+    Args:
+        browser: gives one; called where the page needs it.
 
     Raises:
         AssertionError: a command fails, prints something else than the page says, or nothing says what a block is.
     """
     blocks = blocks_of(path.read_text())
-    with ExitStack() as servers:
-        run = Run(folder, servers)
+    with ExitStack() as ends:
+        run = Run(Shell(folder, ends), browser)
         for block, following in zip(blocks, [*blocks[1:], None], strict=True):
             try:
                 run.take(block, _printed_by(following))
-            except (AssertionError, subprocess.TimeoutExpired) as error:
-                raise AssertionError(f"{path.relative_to(ROOT)}:{block.line}: {error}") from error
+            except (AssertionError, TimeoutExpired) as error:
+                raise AssertionError(f"{path}:{block.line}: {error}") from error
 
 
 def _printed_by(following: Block | None) -> str | None:
@@ -78,165 +72,69 @@ def _printed_by(following: Block | None) -> str | None:
 class Run:
     """Hold what blocks leave to those behind them."""
 
-    folder: Path
-    servers: ExitStack
-    urls: dict[str, str] = field(default_factory=dict)
+    shell: Shell
+    browser: Callable[[], Browser]
     scripts: dict[str, str] = field(default_factory=dict)
-    variables: dict[str, str] = field(default_factory=dict)
-    stopping: dict[str, ExitStack] = field(default_factory=dict)
-    python: str = sys.executable
     was_run: bool = False
 
     def take(self, block: Block, printed: str | None) -> None:
         """Run one block, or write its file."""
-        self.python = _python(block.says.get("run", ""))
-        if "setup" in block.says:
-            self.shell(block.says["setup"])
+        says = block.says
+        assert SAID >= set(says), f"a comment says one of {sorted(SAID)}, not {set(says) - SAID}"
+        self.shell.run(says.get("setup", ""), venv=_venv(block))
+        if IN_THE_PAGE in says and not is_browsers(block):
+            with opened(self.shell, self.browser(), says.get("open", "/")) as page:
+                come_true(page, says[IN_THE_PAGE])
         was_run, self.was_run = self.was_run, False
-        if "not run" in block.says:
-            assert len(block.says["not run"]) > 5, "say why"
+        if not block.text:
+            assert not OF_A_BLOCK & set(says), "no block is right behind this comment"
+        elif "not run" in says:
+            assert len(says["not run"]) > 5, "say why"
+        elif "said by" in says:
+            missing = unsaid(block.text, (ROOT / says["said by"]).read_text())
+            assert not missing, f"{says['said by']} does not say {missing}"
         elif block.title is not None:
-            place = self.folder / block.title
+            place = (self.shell.folder / block.title.lstrip("/")).resolve()  # /etc/nginx/... too is a file there
+            assert place.is_relative_to(self.shell.folder.resolve()), f"{block.title} leads out of the folder"
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(self.placed(block.text))
+            place.write_text(self.shell.placed(block.text))
         elif block.language in RUNNABLE:
             self.was_run = True
-            self.compare(self.run(block, printed), printed)
+            self.run(block, printed)
         else:
             assert was_run and block.language in PRINTED, f"nothing says what this block of {block.language!r} is"
 
-    def run(self, block: Block, printed: str | None) -> str:
+    def run(self, block: Block, expected: str | None) -> None:
+        """Run a block, and hold what it prints beside what the page says."""
+        printed = self.printed(block, expected)
+        fits = expected is None or _fits(printed, self.shell.placed(expected))
+        assert fits, f"expected\n{expected}\nand it prints\n{printed}"
+
+    def printed(self, block: Block, expected: str | None) -> str:
         """Run a block; return what it prints."""
         if block.language == "sh":
-            return self.shell(block.text)
+            return self.shell.run(block.text, venv=_venv(block))
         is_continued = block.says.get("run") == "continued"
-        code = (self.scripts.get(block.language, "") if is_continued else "") + block.text
-        self.scripts[block.language] = code
+        before = self.scripts.get(block.language, "") if is_continued else ""
+        code = self.scripts[block.language] = f"{before}{block.says.get('given', '')}\n{block.text}"
         if block.language == "python":
-            return self.command([self.python, "-c", _SCRIPT], self.placed(code))
-        if block.says.get("run") == "browser":
-            return self.browser(self.bundled(code), printed)
-        script = self.bundled(code)
-        return self.command(["node", "--experimental-websocket", "--input-type=module", "-"], script)
-
-    def placed(self, text: str) -> str:
-        """Return a text with the addresses of the servers that run."""
-        return _HERE.sub(lambda here: self.urls.get(here[1], here[0]), text)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Return the environment of commands."""
-        found = dict.fromkeys(str(Path(python).parent) for python in (self.python, sys.executable))
-        path = os.pathsep.join([*found, os.environ["PATH"]])
-        given = {"PATH": path, "REPOSITORY": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-        return {**os.environ, **given, **self.variables}
-
-    def shell(self, text: str) -> str:
-        """Run commands one after another."""
-        return "".join(self.line(line) for line in re.sub(r"\\\n\s*", "", text).splitlines() if line.strip())
-
-    def line(self, line: str) -> str:
-        """Run one command of a shell."""
-        words = shlex.split(line, comments=True)
-        match words:
-            case ["export", *settings]:
-                self.variables |= dict(setting.split("=", 1) for setting in settings)
-                return ""
-            case ["cd", folder]:
-                self.folder = self.folder / folder
-                return ""
-            case ["streamapp", "serve", *arguments] if "|" not in words:
-                self.start(arguments)
-                return ""
-        command = ["bash", "-euo", "pipefail", "-c", self.placed(line.removesuffix("&"))]
-        if words and words[-1] == "&":
-            self.servers.enter_context(_going_on(command, self.folder, self.environment))
-            return ""
-        return self.command(command, "")
-
-    def start(self, arguments: list[str]) -> None:
-        """Serve until another server takes its port, or the page ends."""
-        port = "8000"
-        if "--port" in arguments:
-            place = arguments.index("--port")
-            port = arguments[place + 1]
-            del arguments[place : place + 2]
-        if port in self.stopping:
-            self.stopping.pop(port).close()
-        stopping = self.stopping[port] = self.servers.enter_context(ExitStack())
-        serving = processes.serving(*arguments, env=self.environment, folder=self.folder)
-        url, _ = stopping.enter_context(serving)
-        self.urls[port] = url.partition("://")[2]
-
-    def command(self, command: list[str], given: str) -> str:
-        """Run a command that ends; return what it prints."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
+            return self.shell.python(code, venv=_venv(block))
+        if not is_browsers(block):
+            return in_node(self.shell, code)
+        lines = block.says.get(IN_THE_PAGE, "")
+        return in_browser(
+            self.shell, self.browser(), code, lines=lines, is_all=lambda said: _fits(said, expected or "...")
         )
-        assert done.returncode == 0, f"exit code {done.returncode}:\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    def bundled(self, code: str) -> str:
-        """Return a module with our client in it."""
-        command = ["npx", "esbuild", "--bundle", "--format=esm", "--platform=node", "--log-level=error"]
-        aliases = ("--alias:streamapp-client/react=./src/react.ts", "--alias:streamapp-client=./src/index.ts")
-        done = subprocess.run(
-            [*command, *aliases],
-            cwd=SDK,
-            env={**os.environ, "NODE_PATH": str(NPM)},
-            input=self.placed(code),
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def browser(self, code: str, printed: str | None) -> str:
-        """Run a module in a page of the server's, until it has written what the page says."""
-        with (
-            sync_playwright() as playwright,
-            playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
-        ):
-            page = browser.new_page()
-            page.goto(f"http://{self.urls['8000']}/health")
-            said: list[str] = []
-            page.on("console", lambda message: said.append(message.text))
-            page.add_script_tag(type="module", content=code)
-            until(lambda: page.evaluate("1") == 1 and _fits("\n".join(said), printed or "..."))
-            return "\n".join(said)
-
-    def compare(self, printed: str, expected: str | None) -> None:
-        """Hold what was printed beside what the page says."""
-        if expected is not None:
-            assert _fits(printed, self.placed(expected)), f"expected\n{expected}\nand it prints\n{printed}"
 
 
-def _python(run: str) -> str:
-    """Return what runs a block's Python."""
-    name = run.removeprefix("with ")
-    return sys.executable if name == run else str(VENVS / name / "bin" / "python")
+def is_browsers(block: Block) -> bool:
+    """Tell whether a block is a module in a page of the server's."""
+    return block.language == "jsx" or block.says.get("run") == "browser"
 
 
-@contextmanager
-def _going_on(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Run a command, and all that it starts, as long as this is entered."""
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
-    ) as process:
-        try:
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
+def _venv(block: Block) -> str | None:
+    name = block.says.get("run", "")
+    return name.removeprefix("with ") if name.startswith("with ") else None
 
 
 def _fits(printed: str, expected: str) -> bool:
@@ -252,14 +150,23 @@ def _fits(printed: str, expected: str) -> bool:
 
 def needs_of(text: str) -> set[str]:
     """Return which of "torch", "node", "npm", "chromium" and tests/.venvs the blocks of a page need."""
-    runs = [block for block in blocks_of(text) if "not run" not in block.says]
-    said = [block.says.get("run", "") for block in runs]
-    found = {run.removeprefix("with ") for run in said if run.startswith("with ")}
-    found |= {"npm" for block in runs if re.search(r"@fal-ai/client|runpod-sdk", block.text)}
-    found |= {"node" for block in runs if block.language == "js" and block.title is None}
-    found |= {"chromium" for block in runs if block.says.get("run") == "browser"}
-    models = r"\b(torch|diffusers|transformers|streamapp\.diffusion|streamapp\.llm)\b"
-    return found | {"torch" for block in runs if block.language == "python" and re.search(models, block.text)}
+    blocks = [block for block in blocks_of(text) if "not run" not in block.says]
+    found = {venv for block in blocks if (venv := _venv(block))}
+    if any(block.language in ("js", "jsx") and block.title is None for block in blocks):
+        found.add("node")
+    if any(is_browsers(block) or IN_THE_PAGE in block.says for block in blocks):
+        found.add("chromium")
+    for need, pattern in _NAMED.items():
+        if any(re.search(pattern, part) for block in blocks for part in (block.text, *block.says.values())):
+            found.add(need)
+    return found
+
+
+#: what needs something, as blocks name it
+_NAMED = {
+    "npm": r"@fal-ai/client|runpod-sdk",
+    "torch": r"\b(torch|diffusers|transformers|streamapp\.diffusion|streamapp\.llm)\b",
+}
 
 
 def syntax_errors(text: str) -> list[str]:
