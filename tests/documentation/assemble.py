@@ -90,7 +90,7 @@ def _file_at(path: str, link: str) -> str:
         target = next(
             (
                 target / name
-                for name in ("README.md", "app.py", "__init__.py", "package.json", "handler.py")
+                for name in ("README.md", "app.py", "__init__.py", "package.json", "handler.py", "train.py")
                 if (target / name).is_file()
             ),
             target,
