@@ -409,6 +409,16 @@ async def test_who_follows_a_job_does_not_count_as_one_that_shows_previews() -> 
     await answer
 
 
+async def test_who_reads_text_does_not_count_as_one_that_shows_previews() -> None:
+    job, client = make_job(is_detached=True), Client()
+    emit(job, "words")
+    answer = client.call(EventStreamResponse(job, SETTINGS, format="text"))
+    await client.until("words")
+    assert (job.channel.has_readers, job.channel.wants_preview()) == (True, False)
+    client.leave()
+    await answer
+
+
 async def test_a_client_that_leaves_before_the_first_event_cancels_the_job() -> None:
     job, client = make_job(), Client()
     settings = SETTINGS.model_copy(update={"first_event_wait_s": 30})

@@ -126,7 +126,7 @@ class EventStreamResponse(Response):
         outlasts_app: nothing that the app closes when it returns is needed to the end of the stream.
         state: for a reader that follows the job: gives its state, which is told whenever it has changed. Such a reader
             hears of the start, too, and does not count as one that shows previews.
-        shows_previews: the producer is to make them for this reader.
+        shows_previews: the producer is to make them for this reader, if the format has any.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class EventStreamResponse(Response):
         self._outlasts_app = outlasts_app
         self._position = position
         self._state = state
-        self._shows_previews = shows_previews and state is None
+        self._shows_previews = shows_previews and state is None and format != "text"
         self._told: tuple[Any, ...] = ()
         self._id_prefix = f"{job.id}:1.".encode()
         self.raw_headers = [_CONTENT_TYPES[format], (b"x-streamapp-job-id", job.id.encode()), *_STREAM_HEADERS]
