@@ -3,13 +3,14 @@
 It runs with the client of any version, so it uses what the first one had; calls.mjs does the same in JavaScript.
 """
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import streamapp_client
-from streamapp_client import ApiError, Client, Event
+from streamapp_client import ApiError, AsyncClient, Client, Event
 
 
 def told(events: Iterable[Event]) -> list[list[Any]]:
@@ -28,6 +29,15 @@ def code_of(call: Callable[[], Any]) -> str:
     except ApiError as error:
         return error.code
     return "none"
+
+
+async def asynchronously(url: str, key: str) -> list[Any]:
+    """Return the outputs of a stream, and of a session."""
+    async with AsyncClient(url, key) as client:
+        outputs = [event.data async for event in await client.stream("/stream", {"steps": 2}) if event.name == "output"]
+        async with client.connect("/doubled") as session:
+            await session.send({"x": 1})
+            return [*outputs, await session.recv()]
 
 
 def calls(client: Client, cut: Client, stranger: Client) -> dict[str, Any]:
@@ -67,6 +77,7 @@ def calls(client: Client, cut: Client, stranger: Client) -> dict[str, Any]:
 def main(url: str, cut: str, key: str) -> None:
     """Print what came of it, and which client it was."""
     came = calls(Client(url, key), Client(cut, key), Client(url, "another"))
+    came["asynchronous"] = asyncio.run(asynchronously(url, key))
     json.dump({"client": streamapp_client.__file__, **came}, sys.stdout)
 
 
