@@ -1,4 +1,4 @@
-"""Take the container images that fal's apps describe; `streamapp image` builds upon them, else they are without effect."""
+"""Take the container images that fal's apps describe: `streamapp image` builds upon them, nothing else reads them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
