@@ -37,5 +37,5 @@ def _written(node: ast.AST) -> list[str]:
         case ast.Constant(value=str(text)):
             return _FILLED.split(text)
         case ast.JoinedStr(values=values):
-            return [value.value if isinstance(value, ast.Constant) else "" for value in values]
+            return [str(value.value) if isinstance(value, ast.Constant) else "" for value in values]
     return []
