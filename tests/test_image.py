@@ -235,7 +235,7 @@ def test_a_name_with_spaces_is_copied(tmp_path: Path) -> None:
     assert done.command[2] == "my apps/words.py"
 
 
-@pytest.mark.parametrize("name", ["a$b", "a[b]", "a\nRUN evil", 'a"b', "a*", "a\\"])
+@pytest.mark.parametrize("name", ["a$b", "a[b]", "a\nRUN evil", 'a"b', "a*", "a\\", "--from=x"])
 def test_a_name_that_docker_reads_otherwise_is_refused(name: str) -> None:
     assert "rename it" in refused(file=f"{name}/words.py")
 

@@ -61,7 +61,8 @@ ORDER = (
     *("serve.pages", "serve.build", "serve.certificates", "serve.reload", "serve.connections"),
     *("serve.incoming", "serve.websockets", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
-    *("cli.banner", "cli.requirements", "cli.image", "cli.scaffold", "cli.terminal", "cli.run_once", "cli.main", "cli.script"),
+    *("cli.banner", "cli.requirements", "cli.image", "cli.scaffold"),
+    *("cli.terminal", "cli.run_once", "cli.main", "cli.script"),
 )
 WITH_THREADS = {
     *("sockets.rooms", "chutes.home", "http.metrics"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streamapp import __version__
-from streamapp.cli.requirements import extras, read_project, server, stages, with_secrets, without_server
+from streamapp.cli.requirements import Project, extras, read_project, server, stages, with_secrets, without_server
 from streamapp.errors import InvalidInput
 
 
@@ -86,6 +86,10 @@ def test_the_nearest_files_count_up_to_the_top(tmp_path: Path) -> None:
     (inner / "requirements.txt").touch()
     found = read_project(inner, tmp_path / "top")
     assert (found.requirements, found.files) == ((), (inner / "requirements.txt",))
+
+
+def test_beside_an_app_that_is_not_below_the_top_the_way_up_ends_by_itself(tmp_path: Path) -> None:
+    assert read_project(Path("/"), tmp_path) == Project()
 
 
 def test_lists_that_a_list_names_come_with_it(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from .requirements import extras, read_project, server, stages, with_secrets, wi
 PORT = 8000
 _WRITTEN = "# Written by `streamapp image"
 _USER_ID = 10001
-_PATH = re.compile(r"[\w ,.+@=~/-]+")  # neither variables nor patterns of Docker's
+_PATH = re.compile(r"(?!-)[\w ,.+@=~/-]+")  # neither variables nor patterns of Docker's, nor options
 _HEALTH = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/_streamapp/health', timeout=4)"
 _VARIABLES = (
     "PYTHONUNBUFFERED=1 HF_HOME=/data/huggingface STREAMAPP_PERSISTENT_DIR=/data STREAMAPP_FILES_DIR=/data/files"
@@ -276,7 +276,7 @@ def _inside(folder: Path, places: Iterable[Path]) -> tuple[str, ...]:
 
 def _check_path(name: str) -> None:
     if not _PATH.fullmatch(name):
-        raise InvalidInput(f"{name!r}: Docker reads signs of such a name as a pattern or a variable; rename it")
+        raise InvalidInput(f"{name!r}: Docker reads such a name as a pattern, a variable or an option; rename it")
 
 
 def _check_ignored(folder: Path, sources: Iterable[str]) -> None:
