@@ -1,12 +1,16 @@
 """The order of rooms and files, and what importing them costs: read from the source, not from what happens to run."""
 
 import ast
+import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.own_coverage import own_tests
+from tests.processes import serving
 from tests.waiting import WAIT_S
 
 import streamapp
@@ -30,7 +34,7 @@ ORDER = (
     ),
     *("jobs.pause", "jobs.inbox", "jobs.stream", "jobs.job", "jobs.store", "jobs.jobs"),
     *("stores.folder", "stores.files"),
-    *("generics", "endpoint", "session", "app", "forms", "inputs", "loading", "aliases"),
+    *("generics", "endpoint", "session", "serving", "app", "forms", "inputs", "loading", "aliases"),
     *("schedulers", "pipelines", "diffusion"),
     *("llm.extra", "llm.generation", "llm.text", "llm.sampling", "llm.cache", "llm.batching", "llm.continuous"),
     *("llm.tokenstream", "llm.chat", "llm.engine", "llm.named"),
@@ -39,8 +43,8 @@ ORDER = (
     *("runtime", "follow"),
     *("http.frames", "http.call", "http.outputs", "http.answer", "http.connection"),
     *("http.handling", "http.response", "http.broadcast", "http.tokens", "http.middleware", "http.sites"),
-    *("http.metrics", "http.route", "http.openapi", "http.face", "http.routes", "http.file_routes"),
-    *("http.pages", "http.playground"),
+    *("http.metrics", "http.route", "http.openapi", "http.openapi31", "http.face", "http.routes", "http.file_routes"),
+    *("http.pages", "http.playground", "http.docs"),
     *("sockets.wire", "sockets.own_frames", "sockets.fal_frames"),
     *("sockets.outgoing", "sockets.live", "sockets.conversation", "sockets.fal_socket", "sockets.own_socket"),
     *("sockets.realtime", "sockets.raw"),
@@ -61,8 +65,8 @@ ORDER = (
     *("serve.pages", "serve.build", "serve.certificates", "serve.reload", "serve.connections"),
     *("serve.incoming", "serve.websockets", "serve.server"),
     *("testing.transport", "testing.client", "testing.pipeline", "testing.fal"),
-    *("cli.banner", "cli.requirements", "cli.image", "cli.scaffold"),
-    *("cli.terminal", "cli.run_once", "cli.main", "cli.script"),
+    *("cli.banner", "cli.requirements", "cli.dockerfile", "cli.image", "cli.scaffold"),
+    *("cli.terminal", "cli.run_once", "cli.main", "cli.script", "cli.background"),
 )
 WITH_THREADS = {
     *("sockets.rooms", "chutes.home", "http.metrics"),
@@ -72,14 +76,29 @@ WITH_THREADS = {
     *("workers.capture", "workers.sessions", "workers.worker", "workers.thread", "workers.tasks"),
     *("workers.production", "workers.watchdog", "diffusion"),
 }
-# Whose code `import streamapp` runs: the more there are, the later a server starts.
-IMPORTED = {
-    *("PIL", "annotated_doc", "annotated_types", "anyio", "click", "dotenv", "fastapi", "httpx", "idna"),
-    *("opentelemetry", "prometheus_client", "pybase64", "pydantic", "pydantic_core", "pydantic_settings", "pygments"),
+# Whose code `from streamapp import App, endpoint` runs: the more there are, the later an app's tests begin.
+OF_AN_APP = {
+    *("annotated_doc", "annotated_types", "anyio", "fastapi", "idna", "opentelemetry", "pybase64", "pydantic"),
+    *("pydantic_core", "python_multipart", "starlette", "typing_extensions", "typing_inspection"),
     "sniffio",  # anyio's, where it is installed
     *("cython_runtime", "msgpack"),  # the first is what the second's C tells of itself
-    *("python_multipart", "rich", "starlette", "typing_extensions", "typing_inspection"),
 }
+# What `streamapp serve` runs besides, up to its first answer: the more there are, the later that comes.
+OF_A_SERVER = {
+    *("click", "dotenv", "httptools", "shellingham", "typer", "uvicorn", "uvloop", "watchfiles", "websockets", "yaml"),
+}
+# What of ours an app that does without is served without.
+ELSEWHERE = {"chutes.chute", "fal.toolkit", "llm", "runpod.serverless", "testing", "webrtc"}
+ELSEWHERE |= {"openai.api", "openai.declared", "openai.requests", "serve.certificates", "diffusion"}
+APP = """
+import sys
+from streamapp import App, endpoint
+
+class Loaded(App):
+    @endpoint("/loaded")
+    def loaded(self) -> list[str]:
+        return [*sys.modules]
+"""
 WHOLE_PACKAGES = {"fal.toolkit", "runpod.serverless"}
 NO_MODULES = {"playground", "shims"}  # the page, and what is loaded into other interpreters
 
@@ -223,13 +242,39 @@ def test_jobs_workers_and_the_runtime_know_neither_http_nor_metrics_nor_fal(modu
         assert known & {"starlette", "fastapi", "prometheus_client"} == set()
 
 
-def test_importing_streamapp_imports_no_torch() -> None:
-    heavy = {"torch", "diffusers", "transformers", "numpy", "typer"}
-    assert in_fresh_interpreter(f"import sys, streamapp; print({heavy} & {{*sys.modules}})") == "set()\n"
-
-
-def test_importing_streamapp_imports_no_package_besides_these() -> None:
+def test_importing_streamapp_imports_nothing() -> None:
     """What it costs in seconds `python -m benchmarks --case startup` measures, beside the peers."""
-    code = "import sys; before = {*sys.modules}; import streamapp; print(*{*sys.modules} - before)"
-    names = {name.partition(".")[0] for name in in_fresh_interpreter(code).split() if not name.startswith("_")}
-    assert names - sys.stdlib_module_names - {"streamapp"} <= IMPORTED
+    imported = newly_imported("import streamapp")
+    assert others(imported) == set()
+    assert {name for name in imported if name.startswith("streamapp")} == {"streamapp", "streamapp.later"}
+
+
+def test_an_apps_names_import_no_package_besides_these() -> None:
+    assert others(newly_imported("from streamapp import App, endpoint")) <= OF_AN_APP
+
+
+def test_all_names_import_no_torch() -> None:
+    heavy = {"torch", "diffusers", "transformers", "numpy", "typer", "rich", "httpx", "PIL"}
+    assert heavy & newly_imported("from streamapp import *") == set()
+
+
+def test_a_server_imports_up_to_its_first_answer_no_package_and_no_room_that_its_app_does_without(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    with serving(f"{tmp_path / 'app.py'}:Loaded", env={**os.environ}, python=sys.executable) as (url, _):
+        loaded = set(httpx.post(f"{url}/loaded", json={}, timeout=WAIT_S).json())
+    assert others(loaded) - {"streamapp_file"} <= OF_AN_APP | OF_A_SERVER  # the app's folder is called so
+    assert "pydantic.v1" not in loaded  # 12 ms, which FastAPI's routes with parameters cost
+    assert not {name for name in loaded if name.removeprefix("streamapp.").startswith(tuple(ELSEWHERE))}
+
+
+def newly_imported(statement: str) -> set[str]:
+    code = f"import sys; before = {{*sys.modules}}; {statement}; print(*{{*sys.modules}} - before)"
+    return {*in_fresh_interpreter(code).split()}
+
+
+def others(modules: Iterable[str]) -> set[str]:
+    """Return the packages of others that modules are of."""
+    names = {name.partition(".")[0] for name in modules if not name.startswith("_")}
+    return names - sys.stdlib_module_names - {"streamapp", "streamapp_command"}

@@ -10,7 +10,16 @@ import pytest
 from tests.waiting import WAIT_S
 
 from streamapp.process import threads
-from streamapp.process.threads import DaemonPool, OneThread, ends_within, in_own_thread, in_pool
+from streamapp.process.threads import (
+    DaemonPool,
+    OneThread,
+    begin_in_own_thread,
+    ends_within,
+    in_own_thread,
+    in_pool,
+    is_main_thread,
+    keep_spare,
+)
 
 word: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="")
 
@@ -172,3 +181,19 @@ async def test_what_does_not_end_in_time_is_cancelled_and_left() -> None:
     await swallowed.wait()
     await task
     assert await ends_within(-1, task)  # it has ended: no time is needed to see it
+
+
+def test_where_no_thread_can_be_started_a_spare_one_runs_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python 3.12 starts none while callbacks of `atexit` run."""
+    keep_spare(1)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(2):  # it is spare again
+        assert not begin_in_own_thread("late", is_main_thread).result(WAIT_S)
+    monkeypatch.setattr(threads, "_spare", [])
+    with pytest.raises(RuntimeError, match="can't create new thread"):
+        begin_in_own_thread("late", is_main_thread)
+    assert is_main_thread()

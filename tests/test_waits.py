@@ -149,6 +149,10 @@ WITHOUT = {
         "asyncio.Event().wait()": "the receive of a request whose client does not leave",
         "asyncio.wait({serving, answered}, return_when=asyncio.FIRST_COMPLETED)": BY_THE_JOB,
     },
+    "streamapp/serving.py": {
+        "in_own_thread(f'ready-{self.name}', self.wait_ready)": "a setup takes its time; the server's end ends it",
+        "in_own_thread(f'stop-{self.name}', self.stop)": "`stop` has a deadline",
+    },
     "streamapp/runtime.py": {
         "waiting.result()": "the app's setup takes its time",
         "awaitable": "the app's setup takes its time; its teardown is waited for by `stop`, which has a deadline",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .openai.declared import OpenAI
     from .openai.upstream import Upstream
     from .serve.build import compile_app
+    from .serving import Serving, serve_apps
     from .session import realtime, websocket
     from .sockets.rooms import Member, Room, Rooms
 else:
@@ -51,6 +52,7 @@ else:
             "RetryConfig": "app",
             "Room": "sockets.rooms",
             "Rooms": "sockets.rooms",
+            "Serving": "serving",
             "Stream": "jobs.stream",
             "StreamAppError": "errors",
             "Upstream": "openai.upstream",
@@ -60,9 +62,10 @@ else:
             "endpoint": "endpoint",
             "follow": "follow",
             "realtime": "session",
+            "serve_apps": "serving",
             "websocket": "session",
         },
-        # as attributes: fal's names, and whatever else was there before names were imported when they are asked for
+        # `streamapp.errors.NotFound` needs no import of its own, as if all names had been imported with the package
         modules=frozenset(
             "addresses aliases app budget errors fal fetch forms generics http inputs jobs jsontext largefile loading "
             "media openai places process runpod runtime serve session settings sockets stores text workers".split()
@@ -92,6 +95,7 @@ __all__ = [
     "RetryConfig",
     "Room",
     "Rooms",
+    "Serving",
     "Stream",
     "StreamAppError",
     "Upstream",
@@ -103,6 +107,7 @@ __all__ = [
     "endpoint",
     "follow",
     "realtime",
+    "serve_apps",
     "websocket",
 ]
 

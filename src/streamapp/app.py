@@ -1,4 +1,5 @@
-"""Define `App`, the class that users subclass: setup, teardown, class options, endpoints. It knows no HTTP.
+"""Define `App`, the class that users subclass: setup, teardown, class options, endpoints. It knows no HTTP: what
+`App.serve` leads to is imported when it is called (`serving`).
 
 The options that fal's apps set (`machine_type`, `requirements`, `keep_alive` ...) are kept as they are, for
 deployment to read; they change nothing locally.
@@ -12,12 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic_core import from_json
 
 from .endpoint import EndpointSpec, check_not_hidden, get_mark, get_session_mark, inspect_endpoint
 from .errors import DefinitionError
+from .serving import Serving, serve_apps
 from .session import SessionSpec, inspect_session
 
 _NAME = re.compile(r"[\w.~-]+")
@@ -225,6 +227,51 @@ class App:
 
     def teardown(self) -> Any:
         """Release what `setup` took; runs once in the inference thread, after the last job of all endpoints."""
+
+    @classmethod
+    def serve(
+        cls,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        log_level: Literal["debug", "info", "warning", "error"] | None = None,
+        no_auth: bool = False,
+        playground: bool = True,
+        debug: bool | None = None,
+        block: bool | None = None,
+    ) -> Serving:
+        """Serve this app from a script, `if __name__ == "__main__": Echo.serve()`, or from a notebook.
+
+        In a script it does what `streamapp serve` does: it blocks until a signal comes, and ends the process. Where an
+        event loop runs, as in a notebook, it returns at once; the server then has a thread and a loop of its own, and
+        leaves signals and the settings of the process alone. Cells that are run again serve anew: a server of this
+        process that has the port, for an app of the same name, is stopped before.
+
+        An app may have a method of its own called `serve`: `streamapp.serve_apps(Echo)` serves that one, and several.
+
+        Args:
+            port: 0 takes a free one.
+            log_level: where None `info`, beside other code `warning`; there it counts where nothing is set up to log.
+            no_auth: serve other machines without a key, STREAMAPP_API_KEY.
+            playground: serve the page to try it on.
+            debug: tell callers the text and traceback of what the app raises; where None STREAMAPP_DEBUG says.
+            block: False to have the script go on, where no loop runs; True to be told where one does.
+        Returns:
+            A handle: `url`, `stop()`, and `with`, which waits until the app is ready and stops it at the end.
+        Raises:
+            DefinitionError: the app is written wrongly.
+            InvalidInput: the port is taken, by whom, or other machines would be let in.
+        """
+        return serve_apps(
+            cls,
+            host=host,
+            port=port,
+            log_level=log_level,
+            no_auth=no_auth,
+            playground=playground,
+            debug=debug,
+            block=block,
+        )
 
     @classmethod
     def endpoint_functions(cls) -> list[Callable[..., Any]]:

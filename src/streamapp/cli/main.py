@@ -481,7 +481,7 @@ def serve_compiled(api: FastAPI, project: Project, fd: int | None = None) -> int
         fd: a listening socket, from --reload.
     """
     issued = _issue(project) if project.tls else None
-    listener = _listen(project) if fd is None else socket.socket(fileno=fd)
+    listener = listen(project) if fd is None else socket.socket(fileno=fd)
     listener.set_inheritable(False)  # one lent by --reload would go on to what the app starts
     port = listener.getsockname()[1]
     typer.echo(describe_server(api, project.host, port, scheme="https" if issued else "http"))
@@ -503,7 +503,7 @@ def _issue(project: Project) -> "certificates.Certificates":
 
 
 def _serve_reloading(project: Project, elsewhere: Sequence[str]) -> None:
-    with _listen(project) as listener:
+    with listen(project) as listener:
         fd = listener.fileno()
         command = [sys.executable, "-m", "streamapp", "serve", *project.apps, f"--fd={fd}", f"--host={project.host}"]
         command += [f"--log-level={project.log_level}", "--playground" if project.playground else "--no-playground"]
@@ -547,7 +547,12 @@ def _load(import_strings: list[str]) -> list[type[App]]:
         raise typer.Exit(1) from None
 
 
-def _listen(project: Project) -> socket.socket:
+def listen(project: Project) -> socket.socket:
+    """Return a socket that listens where a project says.
+
+    Raises:
+        InvalidInput: the port is in use, or the address not to be had.
+    """
     try:
         return server.bind(project.host, project.port)
     except OSError as error:

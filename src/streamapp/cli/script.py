@@ -40,15 +40,16 @@ def run_script(app: type[QueueApp], job: Mapping[str, Any], asked: Mapping[str, 
         asked: the script's arguments.
         is_generator: it yields, as what is written shows; what yields otherwise shows by how much comes.
     """
-    return _ended(lambda: _run(app, job, asked, is_generator))
+    return exit_code_of(lambda: _run(app, job, asked, is_generator))
 
 
 def serve_script(app: type[QueueApp], asked: Mapping[str, Any]) -> int:
     """Serve a handler until a signal comes; returns the exit code."""
-    return _ended(lambda: _serve(app, asked))
+    return exit_code_of(lambda: _serve(app, asked))
 
 
-def _ended(run: Callable[[], int]) -> int:
+def exit_code_of(run: Callable[[], int]) -> int:
+    """Return what a command of a script ends with; what is wrong is told in a line."""
     try:
         with explaining():
             return run()

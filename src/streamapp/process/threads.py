@@ -126,8 +126,20 @@ def begin_in_own_thread(name: str, function: Callable[P, T], /, *arguments: P.ar
     """Do as `in_own_thread` does, without waiting."""
     future: Future[T] = Future()
     call = partial(contextvars.copy_context().run, function, *arguments, **named)
-    threading.Thread(target=_perform, args=(future, call), name=name, daemon=True).start()
+    try:
+        threading.Thread(target=_perform, args=(future, call), name=name, daemon=True).start()
+    except RuntimeError:  # there may be too many, or Python is ending
+        if not _spare:
+            raise
+        thread = _spare.pop()
+        thread.put(future, call)
+        future.add_done_callback(lambda _: _spare.append(thread))
     return future
+
+
+def is_main_thread() -> bool:
+    """Say whether this is the thread in which Python hears signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class OneThread:
@@ -143,8 +155,12 @@ class OneThread:
     def submit(self, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> Future[T]:
         """Queue a call; never blocks."""
         future: Future[T] = Future()
-        self._calls.put((future, partial(function, *arguments, **named)))
+        self.put(future, partial(function, *arguments, **named))
         return future
+
+    def put(self, future: Future[T], call: Callable[[], T]) -> None:
+        """Queue a call whose future there is already; never blocks."""
+        self._calls.put((future, call))
 
     def end(self) -> None:
         """Have the thread end when it has done what is queued."""
@@ -169,3 +185,15 @@ async def ends_within(timeout_s: float, waiting: "asyncio.Future[Any]") -> bool:
     if not done:
         waiting.cancel()
     return bool(done)
+
+
+_spare: list[OneThread] = []
+
+
+def keep_spare(count: int) -> None:
+    """Have threads for so many calls of `begin_in_own_thread` at a time when no more can be started.
+
+    For what is to run while Python ends: Python 3.12 starts none any more when callbacks of `atexit` run.
+    """
+    while len(_spare) < count:
+        _spare.append(OneThread("spare"))

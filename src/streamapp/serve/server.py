@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -64,7 +65,6 @@ from .websockets import DRAINING, Handshake, SocketProtocol, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from concurrent.futures import Future
 
     from ..runtime import Runtime
     from ..settings import Settings
@@ -508,6 +508,8 @@ class Server(uvicorn.Server):
             )
         )
         self.exit_code = 0
+        #: done when it takes connections
+        self.accepts: Future[None] = Future()
         #: the signals that it was told to end by
         self.signals: list[int] = []
         #: called, in a signal handler too, when an end begins: the seconds within which the process has to end, and how
@@ -517,8 +519,6 @@ class Server(uvicorn.Server):
         self._stays_up = stays_up
         self._runtime: Runtime = app.state.runtime
         self._runtime.on_exit = self._leave
-        for served in self._runtime.served:
-            served.ready.add_done_callback(_freeze)
 
     def _leave(self, code: int) -> None:
         if self._stays_up:
@@ -594,6 +594,8 @@ class Server(uvicorn.Server):
                 Handshakes(listener, make, connections=self.connections, context=context) for listener in sockets or []
             ]
             self.servers.extend(self._handshakes)  # type: ignore[arg-type]
+        if self.started:
+            self.accepts.set_result(None)
 
     async def on_tick(self, counter: int) -> bool:
         """Say whether to end, ten times a second; each second take the signals back from an app that has taken them.
@@ -709,6 +711,8 @@ def serve(
     app.state.runtime.on_blocked = partial(end_process, why="the event loop is blocked for good")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.set_threshold(_YOUNG_OBJECTS)
+    for served in app.state.runtime.served:
+        served.ready.add_done_callback(_freeze)
     try:
         server.run(sockets=[listener])
         number = server.signals[-1] if server.signals else 0
@@ -722,7 +726,27 @@ def serve(
         last_resort.disarm()
 
 
-def _freeze(_: "Future[None]") -> None:
+def serve_beside(server: Server, listener: socket.socket) -> int:
+    """Serve until told to end, by `server.should_exit`, in a thread of a process that has other things to do; blocks.
+
+    Returns the exit code that the process would have. It ends nothing of the process, and changes none of its settings.
+    """
+    with listener:
+        try:
+            server.run(sockets=[listener])
+        finally:
+            _let_sse_starlette_go_on()
+    return server.exit_code
+
+
+def _let_sse_starlette_go_on() -> None:
+    """Have its streams of other servers, now and later, not hear that this one's have ended."""
+    status = getattr(sys.modules.get("sse_starlette.sse"), "AppStatus", None)
+    if status is not None:
+        status.should_exit = False
+
+
+def _freeze(_: Future[None]) -> None:
     """Take all that is loaded out of the garbage collector's sight; runs in the inference thread, before its first job.
 
     A full collection looks at each object, and all threads wait: 0.24 s for the 450 000 that diffusers and torch make.
