@@ -44,7 +44,7 @@ from ..http.sites import ASKED_HOST
 from ..process.ending import LastResort, close_loop, end_process, leave_by
 from ..process.forks import held_here, looping_here
 from ..process.logs import logger
-from ..process.threads import begin_in_own_thread
+from ..process.threads import begin_in_own_thread, ends_within
 from ..runtime import EXIT_STUCK
 from ..sockets.wire import WIRE_EXTENSION
 from .connections import (
@@ -81,8 +81,10 @@ _STALLED = (
 _KEEPALIVE_S = 60
 _STALL_S = 0.4
 _TICK_S = 0.02
-# After `drain_s`: for readers to take their last events, and until the process ends whatever user code does.
+# After `drain_s`: for readers to take their last events, then for what is left of connections and tasks, and until the
+# process ends whatever user code does.
 _SEE_OFF_S = 0.5
+_LEFT_S = 1.0
 _END_S = 3.5
 FORCED_END_S = 1.0
 # How long the loop may keep the GIL while the inference thread waits for it, and the other way round. With Python's
@@ -503,7 +505,6 @@ class Server(uvicorn.Server):
                 log_level="info" if log_level == "debug" else "warning",
                 access_log=log_level == "debug",
                 server_header=False,
-                timeout_graceful_shutdown=1,
                 ssl_certfile=certificate,
             )
         )
@@ -623,6 +624,16 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         if not self.force_exit:
             await self._stop()
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Wait for what is left of connections and of the app's tasks, as uvicorn does, and then have it cancel these.
+
+        uvicorn's own limit would not hold: since Python 3.12 `asyncio.wait_for` cancels the task that it is called in,
+        and this one goes on whoever cancels it.
+        """
+        waiting = asyncio.create_task(super()._wait_tasks_to_complete())
+        if not await ends_within(_LEFT_S, waiting):
+            raise TimeoutError
 
     async def _stop(self) -> None:
         """Stop the apps where the lifespan has not done so: its task may have been cancelled."""
