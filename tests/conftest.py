@@ -18,6 +18,7 @@ from tests.sampling import pytest_addoption, pytest_terminal_summary, pytest_tes
 from tests.scripted_server import Serve, serving
 from tests.served import failing, gated, inputs, kinds, results  # noqa: F401 - fixtures
 from tests.tabs import browser, contents, playground, sdxl  # noqa: F401 - fixtures
+from tests.torchless import pytest_pycollect_makemodule, pytest_runtest_call, pytest_runtest_setup  # noqa: F401 - hooks
 
 from streamapp.jobs.events import Event
 

@@ -40,8 +40,8 @@ class CuttingProxy:
         self.port = server.sockets[0].getsockname()[1]
         self._loop = asyncio.get_running_loop()
         is_up.set()
-        async with server:
-            await stop.wait()
+        await stop.wait()
+        server.close()  # and not `async with`, which since Python 3.12 waits for the connections
         open_ones = asyncio.all_tasks() - {asyncio.current_task()}
         for task in open_ones:
             task.cancel()

@@ -20,6 +20,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 from tests.chromium import CHROMIUM
+from tests.torchless import IS_TORCHLESS
 from tests.waiting import WAIT_S, until
 
 ROOT = Path(__file__).parent.parent
@@ -149,6 +150,8 @@ def serving(*apps: str, port: int = 0, awaits_setup: bool = True, **environment:
 
 @pytest.fixture(scope="module")
 def sdxl() -> Iterator[str]:
+    if IS_TORCHLESS:
+        pytest.skip("torch is not installed")
     with serving(SDXL) as url:
         yield url
 

@@ -847,6 +847,7 @@ def test_call_prints_what_is_odd(serve: Serve, value: str, shown: str) -> None:
     assert result.stdout == shown
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python writes JSON as deeply nested as it reads")
 def test_call_says_in_a_line_what_is_nested_too_deeply_to_be_printed(serve: Serve) -> None:
     depth = 700  # which is read, but not written
     event = chunk(f"event: output\ndata: {'[' * depth}{']' * depth}\n\n")
