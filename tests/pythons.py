@@ -36,10 +36,10 @@ def _runs(python: str) -> bool:
     return subprocess.run([python, "-c", "import ensurepip, ssl, venv"], capture_output=True).returncode == 0
 
 
-def installed(version: str, python: str) -> Path:
+def installed(version: str, python: str) -> str:
     """Return the interpreter of an environment that has what the tests need, but for torch."""
     folder = TESTS / ".venvs" / f"python{version}"
-    stamp, interpreter = folder / ".installed", folder / "bin" / "python"
+    stamp, interpreter = folder / ".installed", str(folder / "bin" / "python")
     wanted = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     if not stamp.exists() or any(file.stat().st_mtime > stamp.stat().st_mtime for file in wanted):
         subprocess.run([python, "-m", "venv", "--clear", folder], check=True)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -187,6 +188,29 @@ def test_it_blocks_only_where_signals_are_heard() -> None:
 # beside other code
 
 
+def test_at_a_prompt_it_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    with Counter.serve(port=0) as serving:
+        assert "data: 2" in ask(serving)
+
+
+def test_what_setup_has_loaded_is_let_go_of_at_the_end() -> None:
+    class Model: ...
+
+    class Loaded(Counter):
+        model: "weakref.ref[Model]"
+
+        def setup(self) -> None:
+            self.loaded = Model()
+            self.loaded.__dict__["itself"] = self.loaded
+            type(self).model = weakref.ref(self.loaded)
+
+    with beside(Loaded) as serving:
+        ask(serving)
+        assert Loaded.model() is not None
+    assert Loaded.model() is None
+
+
 async def test_where_a_loop_runs_it_serves_beside_it() -> None:
     async with Counter.serve(port=0) as serving, httpx.AsyncClient() as client:
         answer = await client.post(f"{serving.url}/stream", json={}, timeout=WAIT_S)
@@ -269,6 +293,8 @@ def test_what_keeps_an_app_from_being_served_is_raised() -> None:
         beside(Empty)
     with pytest.raises(InvalidInput, match="write no_auth=True to let everybody in"):
         beside(Counter, host="0.0.0.0")
+    with pytest.raises(InvalidInput, match="port=99999: Input should be less than or equal to 65535"):
+        beside(Counter, port=99999)
 
 
 def test_a_setup_that_fails_is_raised_and_frees_the_port(caplog: pytest.LogCaptureFixture) -> None:

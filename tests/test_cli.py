@@ -849,7 +849,7 @@ def test_call_prints_what_is_odd(serve: Serve, value: str, shown: str) -> None:
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python writes JSON as deeply nested as it reads")
 def test_call_says_in_a_line_what_is_nested_too_deeply_to_be_printed(serve: Serve) -> None:
-    depth = 700  # which is read, but not written
+    depth = 700 if sys.version_info < (3, 12) else 1200  # which is read, but not written
     event = chunk(f"event: output\ndata: {'[' * depth}{']' * depth}\n\n")
     server = serve(head(), event, END, **{"openapi.json": [answer(b"{}")]})
     assert refused("call", server.url, "/stream") == "Expected JSON, got some that is nested too deeply"

@@ -243,9 +243,9 @@ class App:
         """Serve this app from a script, `if __name__ == "__main__": Echo.serve()`, or from a notebook.
 
         In a script it does what `streamapp serve` does: it blocks until a signal comes, and ends the process. Where an
-        event loop runs, as in a notebook, it returns at once; the server then has a thread and a loop of its own, and
-        leaves signals and the settings of the process alone. Cells that are run again serve anew: a server of this
-        process that has the port, for an app of the same name, is stopped before.
+        event loop runs, as in a notebook, and at Python's prompt, it returns at once; the server then has a thread and
+        a loop of its own, and leaves signals and the settings of the process alone. Cells that are run again serve
+        anew: a server of this process that has the port, for an app of the same name, is stopped before.
 
         An app may have a method of its own called `serve`: `streamapp.serve_apps(Echo)` serves that one, and several.
 
@@ -255,7 +255,7 @@ class App:
             no_auth: serve other machines without a key, STREAMAPP_API_KEY.
             playground: serve the page to try it on.
             debug: tell callers the text and traceback of what the app raises; where None STREAMAPP_DEBUG says.
-            block: False to have the script go on, where no loop runs; True to be told where one does.
+            block: False has a script go on; True blocks at the prompt, and is refused where an event loop runs.
         Returns:
             A handle: `url`, `stop()`, and `with`, which waits until the app is ready and stops it at the end.
         Raises:

@@ -7,13 +7,16 @@ Python ends.
 
 import asyncio
 import atexit
+import gc
 import logging
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from ..addresses import is_loopback
 from ..app import App
@@ -21,6 +24,7 @@ from ..errors import InvalidInput
 from ..process.ending import LastResort
 from ..process.logs import logger
 from ..process.threads import begin_in_own_thread, is_main_thread, keep_spare
+from ..runtime import Runtime
 from ..serve import server
 from ..serve.build import compile_app
 from ..serving import Serving, run_within
@@ -51,22 +55,28 @@ def serve_apps(
     Raises:
         InvalidInput: it is to block where it cannot; besides where it does not block what else `App.serve` names.
     """
-    project = partial(Project, host=host, port=port, no_auth=no_auth, playground=playground, debug=debug)
-    if not (_blocks() if block is None else block):
-        return _begin(apps, project(log_level=log_level or "warning"), sets_level=log_level is not None)
-    if not _blocks():
+    blocks = not (_is_on_loop() or hasattr(sys, "ps1")) if block is None else block  # the prompt of a Python that asks
+    level = log_level or ("info" if blocks else "warning")
+    try:
+        project = Project(host=host, port=port, log_level=level, no_auth=no_auth, playground=playground, debug=debug)
+    except ValidationError as error:
+        wrong = "; ".join(f"{each['loc'][0]}={each['input']!r}: {each['msg']}" for each in error.errors())
+        raise InvalidInput(f"serve(): {wrong}") from None
+    if not blocks:
+        return _begin(apps, project, sets_level=log_level is not None)
+    if _is_on_loop():
         raise InvalidInput("block=True would hold up the event loop that runs here; leave it out")
     if not is_main_thread():
         raise InvalidInput("only the main thread hears the signals that end a server; write block=False, and stop() it")
-    sys.exit(exit_code_of(lambda: _serve(apps, project(log_level=log_level or "info"))))
+    sys.exit(exit_code_of(lambda: _serve(apps, project)))
 
 
-def _blocks() -> bool:
-    """Say whether no event loop runs in this thread."""
+def _is_on_loop() -> bool:
+    """Say whether an event loop runs in this thread."""
     with suppress(RuntimeError):
         asyncio.get_running_loop()
-        return False
-    return True
+        return True
+    return False
 
 
 def _serve(apps: Sequence[type[App]], project: Project) -> int:
@@ -91,7 +101,7 @@ def _begin(apps: Sequence[type[App]], project: Project, *, sets_level: bool) -> 
         name,
         url,
         ready=[ours.accepts, *(served.ready for served in runtime.served)],
-        ended=begin_in_own_thread(f"serve-{name}", run_within, server.serve_beside, ours, listener),
+        ended=begin_in_own_thread(f"serve-{name}", run_within, _run, ours, listener, runtime),
         end=partial(setattr, ours, "should_exit", True),
         patience_s=runtime.settings.drain_s + _END_S,
     )
@@ -99,6 +109,19 @@ def _begin(apps: Sequence[type[App]], project: Project, *, sets_level: bool) -> 
     _register()
     _running.append(serving)
     return serving
+
+
+def _run(ours: server.Server, listener: socket.socket, runtime: Runtime) -> int:
+    """Serve, and then let go of what the apps have set in `setup`: models, which are to make room for the next ones.
+
+    The apps themselves live on: FastAPI keeps functions of theirs in caches of the process.
+    """
+    try:
+        return server.serve_beside(ours, listener)
+    finally:
+        for served in runtime.served:
+            vars(served.app).clear()
+        gc.collect()
 
 
 def _log_from(level: str, sets_level: bool) -> None:
@@ -147,4 +170,7 @@ def _register() -> None:
 
 def _stop_all() -> None:
     for serving in _running:
-        serving.stop()
+        try:
+            serving.stop()
+        except TimeoutError as error:  # Python ends anyway
+            logger.error("%s", error)
