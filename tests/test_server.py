@@ -28,7 +28,7 @@ from tests.waiting import WAIT_S
 import streamapp
 from streamapp.serve.certificates import issue
 from streamapp.serve.connections import Connections
-from streamapp.serve.server import AfterReturn, Flow, ForwardedHeaders, Server, bind
+from streamapp.serve.server import AfterReturn, Flow, ForwardedHeaders, Server, bind, freeze_when_loaded
 from streamapp.settings import Settings
 
 
@@ -195,7 +195,7 @@ def test_the_garbage_collector_does_not_look_at_what_is_loaded() -> None:
         def tracked(self) -> int:
             return len(gc.get_objects())
 
-    with running(Large) as served:
+    with running(Large, prepare=freeze_when_loaded) as served:
         assert httpx.post(f"{served.url}/tracked", json={}, timeout=WAIT_S).json() < 100_000
 
 

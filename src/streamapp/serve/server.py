@@ -722,8 +722,7 @@ def serve(
     app.state.runtime.on_blocked = partial(end_process, why="the event loop is blocked for good")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.set_threshold(_YOUNG_OBJECTS)
-    for served in app.state.runtime.served:
-        served.ready.add_done_callback(_freeze)
+    freeze_when_loaded(app)
     try:
         server.run(sockets=[listener])
         number = server.signals[-1] if server.signals else 0
@@ -755,6 +754,12 @@ def _let_sse_starlette_go_on() -> None:
     status = getattr(sys.modules.get("sse_starlette.sse"), "AppStatus", None)
     if status is not None:
         status.should_exit = False
+
+
+def freeze_when_loaded(app: FastAPI) -> None:
+    """Have the garbage collector not look at what `setup` loads, in a process that does nothing but serve."""
+    for served in app.state.runtime.served:
+        served.ready.add_done_callback(_freeze)
 
 
 def _freeze(_: Future[None]) -> None:
