@@ -48,6 +48,10 @@ class Drawn(BaseModel):
     root: Node
 
 
+class PictureInput(BaseModel):
+    name: str
+
+
 class Error(BaseModel):
     """A class of the app's own that is called as the framework's."""
 
@@ -196,7 +200,7 @@ def test_a_body_keeps_descriptions_examples_and_limits(document: dict[str, Any])
 
 def test_a_form_is_as_good_as_json(document: dict[str, Any]) -> None:
     content = document["paths"]["/upload"]["post"]["requestBody"]["content"]
-    assert list(content) == ["application/json", "multipart/form-data"]
+    assert set(content) == {"application/json", "multipart/form-data"}
 
 
 def test_a_body_of_which_all_has_defaults_may_be_left_out(document: dict[str, Any]) -> None:
@@ -521,6 +525,30 @@ def test_the_blocks_that_are_sent_are_those_that_are_described(kinds: TestClient
     assert all(("event" in block) == (method == "POST") for block in sent[1:-1])
 
 
+def test_two_classes_of_one_name_are_told_apart_without_the_modules_that_they_are_in() -> None:
+    class Picture(streamapp.App):
+        @streamapp.endpoint("/picture")
+        def picture(self, size: int) -> int:  # whose input is PictureInput
+            return size
+
+        @streamapp.endpoint("/other")
+        def other(self, input: PictureInput) -> str:
+            return input.name
+
+    document = streamapp.compile_app(Picture).openapi()
+    bodies = [document["paths"][path]["post"]["requestBody"]["content"] for path in ("/picture", "/other")]
+    names = [body["application/json"]["schema"]["$ref"].rpartition("/")[2] for body in bodies]
+    assert sorted(names) == ["PictureInput", "PictureInput2"]
+    assert "__" not in "".join(document["components"]["schemas"])
+
+
+def test_what_a_route_reads_of_its_path_itself_is_a_parameter_of_it() -> None:
+    app = streamapp.compile_app(Sessions)
+    app.add_api_route("/models/{name:path}", lambda: None)
+    parameters = app.openapi()["paths"]["/models/{name}"]["get"]["parameters"]
+    assert parameters == [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+
+
 # Over HTTP
 
 
@@ -537,6 +565,21 @@ def test_a_body_that_comes_as_it_is_has_the_type_that_is_declared_or_is_json() -
 
     post = streamapp.compile_app(Raw).openapi()["paths"]["/raw"]["post"]
     assert list(post["requestBody"]["content"]) == ["application/octet-stream", "application/json"]
+
+
+def test_a_form_is_named_before_json_where_there_is_what_json_has_not() -> None:
+    class Forms(streamapp.App):
+        @streamapp.endpoint("/sized")
+        def sized(self, more: list[UploadFile] | None = None) -> int:
+            return len(more or ())
+
+        @streamapp.endpoint("/text")
+        def text(self, text: str) -> str:
+            return text
+
+    paths = streamapp.compile_app(Forms).openapi()["paths"]
+    firsts = [next(iter(paths[path]["post"]["requestBody"]["content"])) for path in ("/sized", "/text")]
+    assert firsts == ["multipart/form-data", "application/json"]
 
 
 # Sessions

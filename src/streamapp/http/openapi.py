@@ -3,7 +3,10 @@
 FastAPI describes what it fills itself; the input that `inputs` reads and the events are added here.
 """
 
+import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -188,7 +191,10 @@ def build_openapi(
     for path, answers in _job_answers().items():
         (operation,) = document["paths"][path].values()
         operation["responses"] = {**answers, **{status: _error(told) for status, told in _JOB_ERRORS.items()}}
-    return document
+    for path, operation in ((path, part) for path, item in document["paths"].items() for part in item.values()):
+        if "responses" in operation:
+            _name_path_parameters(operation, path)
+    return _shortly(document)
 
 
 def describe_places(
@@ -230,7 +236,56 @@ def _describe(
         document["paths"][session.route] = _opening(session, taken, item)
         if session.spec.mark.webrtc:
             document["paths"][session.route.rstrip("/") + SIGNALLING] = _signalling(session)
-    return document
+    return {name: _finite(part) for name, part in document.items()}
+
+
+def _finite(part: Any) -> Any:
+    """Return a part without what JSON has no word for: a default or a limit that is infinite, or no number."""
+    if isinstance(part, list):
+        return [_finite(each) for each in part if _is_finite(each)]
+    if isinstance(part, dict):
+        return {name: _finite(each) for name, each in part.items() if _is_finite(each)}
+    return part
+
+
+def _is_finite(part: Any) -> bool:
+    return not isinstance(part, float) or math.isfinite(part)
+
+
+def _name_path_parameters(operation: dict[str, Any], path: str) -> None:
+    """Add the parameters of a path that a route reads from the request itself, of which FastAPI does not know."""
+    known = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
+    missing = [each for each in _path_parameters(path) if each["name"] not in known]
+    if missing:
+        operation["parameters"] = [*operation.get("parameters", ()), *missing]
+
+
+def _shortly(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document in which no schema has its module in its name, as pydantic calls several of one name.
+
+    Of a served file's module that would be its whole path.
+    """
+    schemas = document["components"]["schemas"]
+    short = {name: name.rpartition("__")[2] for name in schemas}
+    counts = Counter(short.values())
+    taken = {name for name in schemas if counts[short[name]] == 1}
+    names = {}
+    for name in schemas:
+        numbered = (f"{short[name]}{n}" for n in itertools.count(2))
+        free = (each for each in itertools.chain([short[name]], numbered) if each not in taken)
+        names[name] = name if name in taken else next(free)
+        taken.add(names[name])
+    document["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
+    refs = {_REF.format(model=name): _REF.format(model=new) for name, new in names.items() if name != new}
+    return _with_refs(document, refs) if refs else document
+
+
+def _with_refs(part: Any, refs: Mapping[str, str]) -> Any:
+    if isinstance(part, list):
+        return [_with_refs(each, refs) for each in part]
+    if isinstance(part, dict):
+        return {name: _with_refs(each, refs) for name, each in part.items()}
+    return refs.get(part, part) if isinstance(part, str) else part
 
 
 class _Lenient(GenerateJsonSchema):
@@ -302,7 +357,9 @@ def _describe_input(
     has_default = endpoint.adapter.get_default_value() is not None
     if method == "post":
         declared = [] if endpoint.media_type is None else [endpoint.media_type]
-        kinds = [*declared, "application/json", *(["multipart/form-data"] if objects else [])]
+        form = ["multipart/form-data"] if objects else []
+        others = [*form, "application/json"] if _has_upload(objects) else ["application/json", *form]
+        kinds = [*declared, *others]
         operation["requestBody"] = {
             "required": not has_default and all(member.get("required") for member in objects),
             "content": {kind: {"schema": taken} for kind in kinds},
@@ -313,6 +370,20 @@ def _describe_input(
         {"name": name, "in": "query", "required": name in needed and not has_default, "schema": part}
         for name, part in _parts(members, endpoint.whole).items()
     )
+
+
+def _has_upload(members: Iterable[dict[str, Any]]) -> bool:
+    """Say whether files of a form, or bytes, are in an input: JSON has neither, and a form is named before it."""
+    fields = [field for member in members for field in member.get("properties", {}).values()]
+    return any("contentMediaType" in part or part.get("format") == "binary" for each in fields for part in _in(each))
+
+
+def _in(field: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a field, what it may be, and what is in it where it is a list."""
+    yield field
+    for part in (*field.get("anyOf", ()), field.get("items")):
+        if isinstance(part, dict):
+            yield from _in(part)
 
 
 def _opening(session: DescribedSession, taken: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
