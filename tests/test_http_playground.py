@@ -170,7 +170,9 @@ def test_the_wheel_has_the_page_and_not_its_sources() -> None:
 
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "client_sdk" / "python"])
 def test_the_wheels_have_their_licences(folder: Path) -> None:
-    bundled = ["src/streamapp/playground/dist/LICENSES.txt"] if folder == ROOT else []
+    bundled = (
+        [f"src/streamapp/{page}/dist/LICENSES.txt" for page in ("playground", "swagger")] if folder == ROOT else []
+    )
     assert WheelBuilder(str(folder)).metadata.core.license_files == ["LICENSE", *bundled]
     assert (folder / "LICENSE").read_text() == (ROOT / "client_sdk/js/LICENSE").read_text()  # npm packs it by itself
 

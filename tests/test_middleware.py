@@ -336,7 +336,7 @@ async def test_an_endpoint_at_health_is_guarded_and_the_servers_own_is_open() ->
     assert [(await ask(guard, path)).status for path in ("/health", "/_streamapp/health")] == [401, 200]
 
 
-@pytest.mark.parametrize("path", ["/", "/health/", "/healthy", "/metrics", "/x/health", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/health/", "/healthy", "/metrics", "/x/health", "/docsx", "/openapi.json"])
 async def test_everything_else_needs_the_key(path: str) -> None:
     assert (await ask(ApiKey(ok, "secret"), path, method="GET")).status == 401
 
@@ -609,7 +609,9 @@ async def test_an_answer_to_a_handshake_passes() -> None:
 
 def test_the_key_guards_every_route_but_health() -> None:
     with serving(Kinds, api_key="secret") as client:
-        guarded = [("GET", p) for p in ("/ready", "/metrics", "/openapi.json", "/docs", "/jobs/x", "/generator", "/no")]
+        guarded = [
+            ("GET", p) for p in ("/ready", "/metrics", "/openapi.json", "/docsx", "/jobs/x", "/generator", "/no")
+        ]
         for method, path in [*guarded, ("POST", "/value"), ("POST", "/jobs/x/cancel")]:
             assert shape(client.request(method, path)) == (401, "unauthorized")
         assert client.get("/health").status_code == 200

@@ -40,10 +40,10 @@ _FALS_LABELS = frozenset({b"x-fal-request-id", b"x-fal-error-type", b"x-fal-requ
 _MALFORMED = MalformedRequest.code
 _NOT_BILLED = (b"x-fal-billable-units", b"0")
 _FALS_NAMES = _FALS_LABELS | {_NOT_BILLED[0]}
-_OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground"})
+_OPEN_PATHS = frozenset({"/health", "/_streamapp/health", "/playground", "/docs"})
 # What is there or may be written is known to those who know its URL: an <img> cannot send a key.
 FILES = "/files/"
-_OPEN_FOLDERS = (FILES, "/playground/")  # the page has no data in it, and asks for the key itself
+_OPEN_FOLDERS = (FILES, "/playground/", "/docs/")  # the pages have no data in them, and ask for the key themselves
 # A body that is no larger is not counted: the bounds of jobs and connections are enough.
 _SMALL_BYTES = 16 * 1024
 _MAX_OPEN_QUERY = 4096  # there it is an upload's key

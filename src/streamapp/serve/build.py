@@ -30,7 +30,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -38,6 +38,7 @@ from ..app import App, description_of, title_of
 from ..endpoint import EndpointSpec, get_mark
 from ..errors import DefinitionError, ErrorReport, NotFound, StreamAppError, describe
 from ..fal.api import FAL
+from ..http.docs import add_docs_routes, redirect_to_docs
 from ..http.face import ASKED_PATH, Clients, Face
 from ..http.file_routes import add_file_routes
 from ..http.handling import invalid_input, plain_answer
@@ -77,7 +78,7 @@ from .pages import EitherSlash, add_roots, answers_at_root, find_page, pages_of,
 
 #: the protocols that are spoken besides the server's own
 FACES: Sequence[Face] = (FAL, RUNPOD, OPENAI)
-_FIXED_PATHS = ("/openapi.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
+_FIXED_PATHS = ("/openapi.json", "/openapi-3.1.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
 # The first app may have endpoints there: the server's own are below `/_streamapp` as well.
 _SHARED_PATHS = ("/health", "/ready", "/metrics")
 _HEALTH_S = 5.0  # for an `async def health`
@@ -119,9 +120,10 @@ def compile_app(
     _add_server_routes(api, runtime)
     add_roots(api, runtime, pages)
     if "/" not in pages.roots:
-        _add_home(api, runtime, redirect_to_page if playground else _redirect_to_docs)
+        _add_home(api, runtime, redirect_to_page if playground else redirect_to_docs)
     if playground:
         add_page_routes(api)
+    add_docs_routes(api)
     add_job_routes(api, runtime)
     add_file_routes(api, runtime)
     for face in faces:
@@ -160,6 +162,7 @@ def _application(
         openapi_tags=[_tag(type(served.app)) for served in runtime.served],
         lifespan=_lifespan(runtime),
         middleware=_middleware(settings, runtime, faces, pages),
+        docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -578,10 +581,6 @@ def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Resp
 
     if not answers_at_root(runtime.served[0]):
         api.router.routes.append(LaterRoute("/", home, methods=["GET"], include_in_schema=False))
-
-
-def _redirect_to_docs(request: Request) -> Response:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 def _owners(faces: Sequence[Face]) -> dict[str, str]:
