@@ -46,7 +46,9 @@ class Peer:
     """One way to serve the workload.
 
     Attributes:
-        package: what it is called on the package index, for its version and for the import that is timed.
+        package: what it is called on the package index, for its version.
+        module: what is imported where that is timed.
+        names: what an app of it imports, where the module alone is not that.
         venv: the environment under `.venvs` that it needs; None for the project's own.
         command: what follows `python -m`; `{port}` is filled in.
         apis: where it takes several streams' requests at one path, told apart by `path` in the body.
@@ -65,6 +67,7 @@ class Peer:
     listens_everywhere: bool = False
     queue: Queue | None = None
     texts: str | None = None
+    names: str | None = None
 
     @property
     def python(self) -> str:
@@ -94,6 +97,7 @@ PEERS = {
                 ("STREAMAPP_MAX_SESSIONS", "100000"),
                 ("STREAMAPP_DRAIN_S", "2"),
             ),
+            names="from streamapp import App, endpoint",
         ),
         _own("fastapi", "fastapi", "fastapi.sse"),
         _own("sse-starlette", "sse-starlette", "sse_starlette"),
@@ -223,13 +227,14 @@ class Served:
 
     Attributes:
         started_s: from the start of its process to its first answer.
+        started_cpu_s: the processor time of all of its processes until then.
         started: its processes at that time; some peers leave them behind when the first of them ends.
         steps: how many steps its model has computed.
     """
 
     def __init__(self, peer: Peer, process: "subprocess.Popen[bytes]", port: int, steps: Steps) -> None:
         self.peer, self.process, self.port, self.steps = peer, process, port, steps
-        self.started_s = 0.0
+        self.started_s = self.started_cpu_s = 0.0
         self.started: list[psutil.Process] = []
 
     def ask(self, path: str, **body: Any) -> Connection:
@@ -330,6 +335,7 @@ def serving(peer: Peer, under: Sequence[str] = ()) -> Iterator[Served]:
             _wait_for(served, log)
             served.started_s = time.monotonic() - started
             served.started = served.processes
+            served.started_cpu_s = sum(sum(each.cpu_times()[:2]) for each in served.started)
             yield served
         finally:
             _end(served)
@@ -344,7 +350,7 @@ def _wait_for(served: Served, log: IO[bytes]) -> None:
             connection.leave()
             return
         except (ConnectionError, NotOffered):  # not listening yet, or not ready
-            time.sleep(0.02)
+            time.sleep(0.005)  # of which the first answer is no more than so much late
     log.seek(0)
     last = log.read().decode(errors="replace").strip().rpartition("\n")[2]
     raise NotOffered(f"the server did not answer: {last}")

@@ -156,8 +156,8 @@ def test_a_handler_for_runpod_is_measured_by_polls_and_by_events(tmp_path: Path)
     assert figures["streamapp"].keys() == CASES["runpod"].FIGURES.keys()
 
 
-@pytest.mark.parametrize("case", ["broadcast", "realtime"])
-def test_a_case_over_websockets_is_measured(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["broadcast", "realtime", "startup"])
+def test_a_case_of_one_server_is_measured(case: str, tmp_path: Path) -> None:
     figures = run_small(case, tmp_path / "results.json")["cases"][case]["peers"]["streamapp"]
     assert figures.keys() == CASES[case].FIGURES.keys()
 
