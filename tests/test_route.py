@@ -1,5 +1,7 @@
 """Routes of FastAPI's that are made when they are first asked, described, or included elsewhere."""
 
+import threading
+
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
@@ -33,6 +35,26 @@ def test_a_route_is_read_when_it_is_first_asked(api: FastAPI, route: LaterRoute)
     assert [client.get(f"/double/{n}").json() for n in (1, 2)] == [2, 4]
     assert client.get("/double/x").status_code == 422
     assert "dependant" in vars(route)
+
+
+async def where(request: Request) -> Response:
+    return JSONResponse(threading.get_ident())
+
+
+class Noting(LaterRoute):
+    """Note in which thread it is read."""
+
+    read_in = 0
+
+    def make(self) -> None:
+        Noting.read_in = threading.get_ident()
+        super().make()
+
+
+def test_what_takes_nothing_but_the_request_is_read_without_a_thread() -> None:
+    api = FastAPI()
+    api.router.routes.append(Noting("/where", where, methods=["GET"]))
+    assert TestClient(api).get("/where").json() == Noting.read_in
 
 
 def test_a_route_is_described_as_any(api: FastAPI, route: LaterRoute) -> None:

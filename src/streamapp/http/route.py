@@ -45,5 +45,11 @@ class LaterRoute(APIRoute):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if "_made_app" not in vars(self):
-            await in_pool(self.make)
+            await self._make_beside()
         await self._made_app(scope, receive, send)
+
+    async def _make_beside(self) -> None:
+        if self.endpoint.__code__.co_argcount > 1:
+            await in_pool(self.make)
+        else:  # what takes nothing but the request is read at once: probes are answered where no thread is to be had
+            self.make()
