@@ -5,7 +5,7 @@ is more than FastAPI's is counted in processor time, which other work on the mac
 after the other.
 """
 
-import os
+import resource
 import statistics
 import subprocess
 import time
@@ -51,7 +51,7 @@ def _names_more_s(peer: Peer, times: int) -> Iterator[float]:
 
 
 def _cpu_s(peer: Peer, statement: str) -> float:
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([peer.python, "-c", statement], env=environment(), check=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

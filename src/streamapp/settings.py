@@ -83,7 +83,8 @@ class Settings(BaseModel):
     Divergence: pydantic-settings, which does this as well, takes a twentieth of a server's start to be imported.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    # Deferred: who imports an app, and serves none, needs no settings.
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
 
     api_key: SecretStr | None = Field(
         default=None, min_length=1, description="guards every route but /health, the playground and files"
