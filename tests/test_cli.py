@@ -252,7 +252,8 @@ def test_ctrl_c_while_the_command_itself_is_imported_shows_no_traceback(folder: 
 def test_a_client_that_was_uninstalled_with_its_own_package_is_told_of() -> None:
     """Both packages hold its files: pip asks nobody before it removes what is another's, too."""
     code = "import sys, streamapp_command; sys.modules['streamapp_client'] = None; streamapp_command.main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S)
+    asking = ["call", "http://127.0.0.1:1", "/stream"]
+    done = subprocess.run([sys.executable, "-c", code, *asking], capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 1
     assert "pip install --force-reinstall --no-deps streamapp-server" in done.stderr
     assert "Traceback" not in done.stderr

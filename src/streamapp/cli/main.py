@@ -63,6 +63,10 @@ else:  # what `serve` does without
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 _ASKING_S = 10.0
+_CLIENT_IS_MISSING = (
+    "the package streamapp_client, which streamapp-server brings, is missing: pip has taken it along with"
+    " streamapp-client, which has the same files. Write: pip install --force-reinstall --no-deps streamapp-server"
+)
 _ARGUMENT = re.compile(r"(\w[\w-]*)(:=|=@|=)(.*)", re.DOTALL)
 
 cli = typer.Typer(
@@ -360,6 +364,10 @@ def explaining() -> Iterator[None]:
         message = str(error)
     except RecursionError:
         message = "Expected JSON, got some that is nested too deeply"
+    except ModuleNotFoundError as error:
+        if error.name != "streamapp_client":
+            raise
+        message = _CLIENT_IS_MISSING
     except Exception as error:
         if not _is_clients(error):
             raise

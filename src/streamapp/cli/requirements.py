@@ -18,7 +18,7 @@ from ..loading import names_imported
 
 _SERVER = "streamapp-server"
 _EXTRAS = {"streamapp.diffusion": "diffusion", "streamapp.llm": "llm"}  # by what needs them
-_NAMES_SERVER = re.compile(r"streamapp[-_.]server\s*(\[[^\]]*\])?\s*(?P<version>.*)", re.IGNORECASE)
+_NAMES_SERVER = re.compile(r"streamapp(?:[-_.])server\s*(\[[^\]]*\])?\s*(?P<version>.*)", re.IGNORECASE)
 # What pip reads from the disk, of which the image has nothing yet.
 _READS_FILES = re.compile(r"-(r|c|e)\b.*|--(requirement|constraint|editable)\b.*|\.{0,2}/.*|\.{1,2}(\[.*)?")
 _LISTED = re.compile(r"\s*(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)")
