@@ -17,7 +17,6 @@ from tests.tabs import (
     PHONE,
     Opener,
     browser,
-    contents,
     let_through,
     playground,
     running_jobs,
@@ -31,14 +30,14 @@ from streamapp.http.docs import read_docs
 from streamapp.http.pages import POLICY
 from streamapp.settings import Settings
 
-__all__ = ["browser", "contents", "playground"]
+__all__ = ["browser", "playground"]
 
 ROOT = Path(__file__).parent.parent
 SWAGGER = ROOT / "src/streamapp/swagger"
 PACKAGE = SWAGGER / "source/node_modules/swagger-ui-dist"
 NAMED = sorted({*read_docs()} - {""})
 MOST_BYTES = 520_000  # of which Swagger UI is 490,000
-GUARDED = "tests/apps/described.py:Described"
+GUARDED, GATED = "tests/apps/described.py:Described", "tests/apps/gated.py:Gated"
 
 
 class Echo(streamapp.App):
@@ -154,6 +153,12 @@ def guarded() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def gated() -> Iterator[str]:
+    with serving(GATED) as url:
+        yield url
+
+
 def opened(page: Page, operation: str) -> Locator:
     """Open an operation, and what tries it out."""
     part = page.locator(f"[id^=operations-][id$=-{operation}]")
@@ -179,6 +184,10 @@ def test_behind_a_key_the_page_asks_for_it_once_and_sends_it_with_what_is_tried(
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="What is described").first).to_be_visible()
     assert page.title() == "What is described: API docs"
+    page.get_by_role("button", name="API key").click()
+    page.get_by_label("API key").last.fill("secret")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_label("API key").last).to_be_hidden()
     expect(answer_of(opened(page, "draw_post"))).to_contain_text('"kind": "circle"')
     with page.expect_download() as download:
         page.get_by_role("link", name="OpenAPI 3.1").click()
@@ -187,25 +196,30 @@ def test_behind_a_key_the_page_asks_for_it_once_and_sends_it_with_what_is_tried(
     expect(page.get_by_role("button", name="Run")).to_be_visible()
 
 
-def test_a_stream_is_shown_when_it_has_ended_and_ends_when_it_is_stopped(contents: str, playground: Opener) -> None:
-    page = playground(contents).page
-    page.goto(f"{contents}/docs")
-    part = opened(page, "gated_post")
+def test_a_stream_is_shown_when_it_has_ended_and_ends_when_it_is_stopped(gated: str, playground: Opener) -> None:
+    page = playground(gated).page
+    page.goto(f"{gated}/docs")
+    part = opened(page, "stream_post")
     part.locator("textarea").fill('{"steps": 2}')
     answer = answer_of(part)
-    let_through(contents, 1)
+    let_through(gated, 1)
     expect(page.get_by_role("status")).to_contain_text("characters")
     page.get_by_role("button", name="Stop").click()
     expect(answer).to_contain_text("(the stream was cut here)")
-    until(lambda: running_jobs(contents) == 0)
-    expect(answer_of(opened(page, "fails_get"))).to_contain_text("event: error")
+    let_through(gated, 1)  # where it hears that it was cancelled
+    until(lambda: running_jobs(gated) == 0)
+    part.locator("textarea").fill('{"steps": 2, "fails_at": 2}')
+    let_through(gated, 2)
+    expect(answer_of(part)).to_contain_text("event: error")
     expect(page.get_by_role("status")).to_be_empty()
 
 
-def test_integers_are_shown_with_all_of_their_digits(contents: str, playground: Opener) -> None:
-    page = playground(contents).page
-    page.goto(f"{contents}/docs")
-    part = opened(page, "exact_post")
+def test_integers_are_shown_with_all_of_their_digits(guarded: str, playground: Opener) -> None:
+    page = playground(guarded).page
+    page.goto(f"{guarded}/docs")
+    page.get_by_label("API key").fill("secret")
+    page.get_by_role("button", name="Continue").click()
+    part = opened(page, "draw_post")
     part.locator("textarea").fill('{"seed": 9223372036854775809}')
     expect(answer_of(part)).to_contain_text('"seed": 9223372036854775809')
 

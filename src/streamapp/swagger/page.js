@@ -82,9 +82,11 @@ async function save({ href }) {
 
 function draw(told) {
   document.title = `${told.info.title}: API docs`;
+  const place = document.createElement("div"); // a new one for a new key: React takes each once
+  part("swagger").replaceChildren(place);
   SwaggerUIBundle({
     spec: { ...told, servers: [{ url: SERVER }] },
-    domNode: part("swagger"),
+    domNode: place,
     presets: [SwaggerUIBundle.presets.apis],
     plugins: [exact],
     deepLinking: true,
