@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def described(options: str = "pass", *, keywords: str = "", file: str = "app.py") -> Image:
     """Describe the image of an app with these options."""
-    Path(file).parent.mkdir(exist_ok=True)
+    Path(os.path.normpath(file)).parent.mkdir(exist_ok=True)
     Path(file).write_text(APP.format(options=options, keywords=keywords))
     return of(file)
 
@@ -238,6 +238,22 @@ def test_a_name_with_spaces_is_copied(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a$b", "a[b]", "a\nRUN evil", 'a"b', "a*", "a\\", "--from=x"])
 def test_a_name_that_docker_reads_otherwise_is_refused(name: str) -> None:
     assert "rename it" in refused(file=f"{name}/words.py")
+
+
+@pytest.mark.parametrize("way", ["apps/words.py", "./apps/words.py", "apps/../apps/words.py", "{}/apps/words.py"])
+def test_however_an_app_is_named_it_is_served_by_its_place_in_the_image(way: str, folder: Path) -> None:
+    assert described(file=way.format(folder)).served == ("apps/words.py",)
+
+
+def test_a_module_is_served_by_its_name(tmp_path: Path) -> None:
+    described(file="words_of_ours.py")
+    place = "words_of_ours:Words"
+    image = image_of([place], [place], [load_served(place)], Path())
+    assert (image.served, image.sources) == ((place,), (".",))
+
+
+def test_a_file_whose_name_would_be_a_line_of_its_own_is_refused() -> None:
+    assert "rename it" in refused(file="a\nRUN evil.py")
 
 
 def test_an_app_outside_of_the_folder_is_refused(tmp_path: Path) -> None:

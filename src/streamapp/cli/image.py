@@ -90,7 +90,7 @@ def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[Ap
     base, build_args = _base(apps, folder)
     return Image(
         name=docker_name(str(apps[0].app_name)),
-        served=tuple(served),
+        served=tuple(_as_there(each, folder) for each in served),
         installs=installs,
         lists=lists,
         sources=sources,
@@ -272,6 +272,16 @@ def _inside(folder: Path, places: Iterable[Path]) -> tuple[str, ...]:
         for place, name in found.items()
         if not any(parent in found for parent in place.parents)
     )
+
+
+def _as_there(import_string: str, folder: Path) -> str:
+    """Return an import string as it is in the image: of a file by its path in the folder that is built from."""
+    place, colon, name = import_string.partition(":")
+    if not place.endswith(".py"):
+        return import_string
+    there = Path(place).resolve().relative_to(folder).as_posix()
+    _check_path(there)
+    return f"{there}{colon}{name}"
 
 
 def _check_path(name: str) -> None:
