@@ -4,6 +4,7 @@
 before it are. With every one of them the server is named again, so that a stage which would break it fails.
 """
 
+import os
 import re
 import shlex
 import tomllib
@@ -18,10 +19,12 @@ from ..loading import names_imported
 
 _SERVER = "streamapp-server"
 _EXTRAS = {"streamapp.diffusion": "diffusion", "streamapp.llm": "llm"}  # by what needs them
-_NAMES_SERVER = re.compile(r"streamapp(?:[-_.])server\s*(\[[^\]]*\])?\s*(?P<version>.*)", re.IGNORECASE)
+_NAMES_SERVER = re.compile(r"streamapp(?:-|_|\.)server\s*(\[[^\]]*\])?\s*(?P<version>.*)", re.IGNORECASE)
 # What pip reads from the disk, of which the image has nothing yet.
-_READS_FILES = re.compile(r"-(r|c|e)\b.*|--(requirement|constraint|editable)\b.*|\.{0,2}/.*|\.{1,2}(\[.*)?")
-_LISTED = re.compile(r"\s*(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)")
+_READS_FILES = re.compile(
+    r"-(r|c|e).*|--(requirement|constraint|editable)\b.*|\.{0,2}/.*|\.{1,2}(\[.*)?|(.*\s)?file:.*|[^\s:]+\.whl"
+)
+_LISTED = re.compile(r"""\s*(?:-r|-c|--requirement|--constraint)[\s=]*(?:"([^"]+)"|'([^']+)'|(\S+))""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,20 @@ def read_project(start: Path, top: Path) -> Project:
         if folder == top:
             break
     return Project()
+
+
+def read_text(file: Path) -> str:
+    """Return what a file says, which somebody has written.
+
+    Raises:
+        InvalidInput: it cannot be read as text.
+    """
+    try:
+        return file.read_text("utf-8-sig")
+    except OSError as error:
+        raise InvalidInput(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{file} is not written in UTF-8; save it as that") from None
 
 
 def stages(requirements: Any) -> list[list[str]]:
@@ -104,14 +121,19 @@ def _words(entry: Any) -> list[str]:
             f"requirements: {entry!r} is a file of this machine's; write a requirements.txt beside the app, or name a "
             "package or a URL"
         )
-    return shlex.split(entry) if entry.lstrip().startswith("-") else [entry.strip()]
+    try:
+        return shlex.split(entry) if entry.lstrip().startswith("-") else [entry.strip()]
+    except ValueError as error:
+        raise InvalidInput(f"requirements: {entry!r}: {error}") from None
 
 
 def _declared(file: Path) -> list[str]:
     try:
-        project = tomllib.loads(file.read_text()).get("project", {})
+        project = tomllib.loads(read_text(file)).get("project", {})
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{file}: {error}") from None
+    if not isinstance(project, dict) or not isinstance(project.get("dynamic", []), list):
+        raise InvalidInput(f"{file}: [project] is not written as packages write it")
     if "dependencies" in project.get("dynamic", ()):
         raise InvalidInput(f"{file}: its dependencies are dynamic, and only its build knows them; write them down")
     if project.get("name") == _SERVER:  # this repository's own apps
@@ -123,11 +145,12 @@ def _files(file: Path) -> list[Path]:
     """Return a file of requirements, and those that it names."""
     found = [file]
     for each in found:
-        for line in each.read_text().splitlines():
+        for line in read_text(each).splitlines():
             word = line.partition(" #")[0].strip()
             if named := _LISTED.match(line):
-                place = each.parent / named[1]
-                found += [place] if "://" not in named[1] and place not in found else []
+                name = named[1] or named[2] or named[3]
+                place = Path(os.path.normpath(each.parent / name))
+                found += [place] if "://" not in name and place not in found else []
             elif _READS_FILES.fullmatch(word):
                 raise InvalidInput(f"{each}: {word!r} is a file of this machine's; name a package or a URL")
     return found
