@@ -181,6 +181,11 @@ def test_what_clones_gets_git() -> None:
     assert "apt-get" not in dockerfile(described(file="other.py"))
 
 
+def test_what_a_list_clones_gets_git() -> None:
+    Path("requirements.txt").write_text("x @ git+https://example.org/x.git\n")
+    assert described().tools == ("git",)
+
+
 def test_a_wheel_of_the_server_beside_the_app_is_installed(tmp_path: Path) -> None:
     wheel = Path("streamapp_server-0.1.0-py3-none-any.whl")
     wheel.touch()

@@ -14,6 +14,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Image:
         served: what `serve` is given; nothing where the pyproject.toml says it.
         installs: pip's arguments, for each stage.
         lists: files that pip reads, in the folder that is built from.
+        tools: what pip calls, of Debian's packages.
         sources: what is copied from there.
         base: the Dockerfile that is built upon; Python's own image when None.
         build_args: what that Dockerfile is given.
@@ -62,6 +64,7 @@ class Image:
     served: tuple[str, ...]
     installs: tuple[tuple[str, ...], ...]
     lists: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
     sources: tuple[str, ...] = (".",)
     base: str | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +96,7 @@ def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[Ap
         served=tuple(_as_there(each, folder) for each in served),
         installs=installs,
         lists=lists,
+        tools=_tools_for([*chain(*installs), *(path.read_text() for path in project.files)]),
         sources=sources,
         base=base,
         build_args=build_args,
@@ -255,6 +259,10 @@ def _module_place(app: type[App], name: Any) -> Path:
     return place.parent if place.name == "__init__.py" else place
 
 
+def _tools_for(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(tool for scheme, tool in _TOOLS.items() if any(scheme in text for text in texts))
+
+
 # What goes in
 
 
@@ -361,11 +369,9 @@ def _make_folder(user: str) -> str:
 
 
 def _tools(image: Image) -> list[str]:
-    words = [word for stage in image.installs for word in stage]
-    needed = [tool for scheme, tool in _TOOLS.items() if any(scheme in word for word in words)]
-    if not needed or image.base is not None:
+    if not image.tools or image.base is not None:
         return []
-    install = f"apt-get install -y --no-install-recommends {' '.join(needed)}"
+    install = f"apt-get install -y --no-install-recommends {' '.join(image.tools)}"
     return [f"RUN apt-get update && {install} && rm -rf /var/lib/apt/lists/*"]
 
 
