@@ -53,6 +53,7 @@ ELSEWHERE = {
     **dict.fromkeys(("sockets.conversation", "sockets.fal_socket", "sockets.own_socket"), "test_realtime.py"),
     **dict.fromkeys(("webrtc.datasocket", "webrtc.peer"), "test_webrtc_peer.py"),
     "cli.main": "test_cli.py",
+    "cli.dockerfile": "test_image.py",
     "openai.face": "test_openai_api.py",
     "chutes.cords": "test_chutes_apps.py",
     **dict.fromkeys(

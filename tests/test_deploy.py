@@ -24,7 +24,8 @@ from tests.fal_packages import needs
 from tests.waiting import WAIT_S, until
 
 from streamapp.chutes.imports import load_served
-from streamapp.cli.image import dockerfile, image_of
+from streamapp.cli.dockerfile import dockerfile
+from streamapp.cli.image import image_of
 from streamapp.cli.main import cli
 from streamapp.settings import Settings
 from streamapp_client import Client

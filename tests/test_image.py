@@ -15,7 +15,8 @@ from tests.waiting import WAIT_S, until
 
 from streamapp import __version__
 from streamapp.chutes.imports import load_served
-from streamapp.cli.image import _HEALTH, _VARIABLES, Image, compose_file, dockerfile, image_of
+from streamapp.cli.dockerfile import _HEALTH, _VARIABLES, Image, compose_file, dockerfile
+from streamapp.cli.image import image_of
 from streamapp.errors import InvalidInput
 from streamapp.settings import Settings
 
@@ -321,6 +322,12 @@ def test_whom_that_image_ends_as_serves_unless_it_is_root(user: str, ours: str, 
 @pytest.mark.parametrize("text", ["", "RUN x", "FROM python:3.12\nRUN a \\\n"])
 def test_what_is_no_whole_dockerfile_is_refused(text: str) -> None:
     assert "is no whole Dockerfile" in refused(FAL.format(text=text))
+
+
+@pytest.mark.parametrize("args", ["{'A': 'b\\nRUN evil'}", "{'A B': 'c'}"])
+def test_build_arguments_that_are_none_are_refused(args: str) -> None:
+    image = f'image = streamapp.ContainerImage("FROM x", {{"build_args": {args}}})'
+    assert "build_args: expected names" in refused(image)
 
 
 def test_what_was_written_already_is_not_built_upon() -> None:

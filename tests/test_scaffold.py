@@ -11,7 +11,8 @@ from tests.dockerfiles import carry_out, lint, needs_linters
 from tests.waiting import WAIT_S
 
 from streamapp import __version__
-from streamapp.cli.image import dockerfile, image_of
+from streamapp.cli.dockerfile import dockerfile
+from streamapp.cli.image import image_of
 from streamapp.cli.scaffold import write_app
 from streamapp.errors import InvalidInput
 from streamapp.loading import load_app

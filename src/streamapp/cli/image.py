@@ -1,19 +1,15 @@
-"""Write the Dockerfile of one's own app, and the compose file that runs it: nothing here builds anything.
+"""Read what the image of one's own app has to hold.
 
 What the app says is carried over: `requirements`, `local_python_modules`, `num_gpus`, the image that it was written for
 (fal's `ContainerImage`, Chutes' `Image`), and what stands beside it. The folder that is built from is the one in which
-the command runs; the app's own folder goes in as a whole, for what it reads besides Python. No key does: the server
-asks for one when it is started.
+the command runs; the app's own folder goes in as a whole, for what it reads besides Python.
 """
 
 import fnmatch
 import importlib.util
-import json
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,51 +21,13 @@ from ..errors import InvalidInput
 from ..fal.container import ContainerImage
 from ..loading import modules_of, source_folder
 from ..process.logs import logger
-from ..settings import Settings
+from .dockerfile import WRITTEN, Image, docker_name
 from .requirements import extras, read_project, server, stages, with_secrets, without_server
 
-PORT = 8000
-_WRITTEN = "# Written by `streamapp image"
-_USER_ID = 10001
 _PATH = re.compile(r"(?!-)[\w ,.+@=~/-]+")  # neither variables nor patterns of Docker's, nor options
-_HEALTH = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/_streamapp/health', timeout=4)"
-_VARIABLES = (
-    "PYTHONUNBUFFERED=1 HF_HOME=/data/huggingface STREAMAPP_PERSISTENT_DIR=/data STREAMAPP_FILES_DIR=/data/files"
-)
-_END_S = 10  # after the drain, until the process has ended: more than the server takes
-_FOR_NCCL = "1gb"  # of shared memory, by which several GPUs talk; Docker gives 64 MB
 _TOOLS = {"git+": "git", "hg+": "mercurial"}  # what pip calls for such URLs
 _SECRETS = (".env", ".env.*", "*.pem", "*.key", ".netrc", ".pypirc")
 _CLUTTER = (".git", ".venv", "venv", "node_modules", "__pycache__")
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """Say what an image holds.
-
-    Attributes:
-        name: what it is called.
-        served: what `serve` is given; nothing where the pyproject.toml says it.
-        installs: pip's arguments, for each stage.
-        lists: files that pip reads, in the folder that is built from.
-        tools: what pip calls, of Debian's packages.
-        sources: what is copied from there.
-        base: the Dockerfile that is built upon; Python's own image when None.
-        build_args: what that Dockerfile is given.
-        gpus: how many it needs.
-        webrtc: it needs the machine's own network.
-    """
-
-    name: str
-    served: tuple[str, ...]
-    installs: tuple[tuple[str, ...], ...]
-    lists: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
-    sources: tuple[str, ...] = (".",)
-    base: str | None = None
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    gpus: int = 0
-    webrtc: bool = False
 
 
 def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[App]], folder: Path) -> Image:
@@ -105,73 +63,6 @@ def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[Ap
     )
 
 
-def docker_name(name: str) -> str:
-    """Return what an image may be called after an app: small letters, digits, and - between them."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app"
-
-
-def dockerfile(image: Image) -> str:
-    """Return the Dockerfile."""
-    built = "".join(f" --build-arg {shlex.quote(f'{name}={value}')}" for name, value in image.build_args.items())
-    user = _user(image.base)
-    port, gpu = f"-p {PORT}:{PORT}", " --gpus all" if image.gpus else ""
-    lines = [
-        " ".join([_WRITTEN, *image.served]) + "`; no key is in it:",
-        f"#   docker build -t {image.name}{built} .",
-        f"#   docker run {port}{gpu} -v {image.name}:/data -e STREAMAPP_API_KEY=<key> {image.name}",
-        *([_own_base()] if image.base is None else ["USER root", "ENTRYPOINT []"]),
-        "# Another index, or one more: --build-arg PIP_EXTRA_INDEX_URL=<URL>",
-        "ARG PIP_INDEX_URL",
-        "ARG PIP_EXTRA_INDEX_URL",
-        *_tools(image),
-        _make_folder(user),
-        "WORKDIR /app",
-        *([_copy(image.lists)] if image.lists else []),
-        *(_install(words, is_own=image.base is None) for words in image.installs),
-        *map(_copy_source, image.sources),
-        f"USER {user}",
-        f"ENV {_VARIABLES}",
-        f"EXPOSE {PORT}",
-        "# It answers while a model is loading; before that Python imports what the app does.",
-        f"HEALTHCHECK --start-period=300s --timeout=5s CMD {json.dumps(['python3', '-c', _HEALTH])}",
-        f"CMD {json.dumps(_command(image), ensure_ascii=False)}",
-    ]
-    return "\n".join([*([image.base.rstrip(), ""] if image.base else []), *lines, ""])
-
-
-def compose_file(image: Image, settings: Settings) -> str:
-    """Return a compose.yaml that builds the Dockerfile beside it, and runs it."""
-    reach = ["network_mode: host # WebRTC's addresses are the machine's"]
-    if not image.webrtc:
-        reach = ["ports:", f'  - "127.0.0.1:{PORT}:{PORT}" # a proxy before it speaks https to others']
-    args = [f"    {name}: {json.dumps(str(value))}" for name, value in image.build_args.items()]
-    grace_s = round(settings.drain_s) + _END_S
-    service = [
-        "build:",
-        "  context: .",
-        *(["  args:", *args] if args else []),
-        f"image: {image.name}",
-        "init: true # while Python imports, a first process would not hear SIGTERM",
-        "restart: unless-stopped",
-        *reach,
-        "environment:",
-        "  STREAMAPP_API_KEY: ${STREAMAPP_API_KEY:?write it into .env}",
-        f"  STREAMAPP_DRAIN_S: {json.dumps(f'{settings.drain_s:g}')}",
-        f"stop_grace_period: {grace_s}s # the drain, and what is left to do after it",
-        "volumes:",
-        "  - data:/data",
-        *(_gpu_lines(image.gpus) if image.gpus else []),
-    ]
-    indented = [f"    {line}" for line in service]
-    return "\n".join(["services:", f"  {image.name}:", *indented, "volumes:", "  data:", ""])
-
-
-def _gpu_lines(count: int) -> list[str]:
-    shared = [f"shm_size: {_FOR_NCCL} # by it several GPUs talk; 64 MB if unsaid"] if count > 1 else []
-    lines = ["deploy:", "  resources:", "    reservations:", "      devices:", "        - driver: nvidia"]
-    return [*shared, *lines, f"          count: {count}", "          capabilities: [gpu]"]
-
-
 # What the apps say
 
 
@@ -205,7 +96,7 @@ def _base(apps: Sequence[type[App]], folder: Path) -> tuple[str | None, Mapping[
                     f"{app.__qualname__}: its image is built from {context}; run `streamapp image` there, not in "
                     f"{folder}"
                 )
-            found[image.dockerfile] = image.options.get("build_args") or {}
+            found[image.dockerfile] = _build_args(image)
         elif isinstance(image, ChutesImage):
             found[str(image)] = {}
         elif isinstance(image, str) and image.split() == [image]:
@@ -217,8 +108,16 @@ def _base(apps: Sequence[type[App]], folder: Path) -> tuple[str | None, Mapping[
     return next(iter(found.items()), (None, {}))
 
 
+def _build_args(image: ContainerImage) -> Mapping[str, str]:
+    given = image.options.get("build_args") or {}
+    for name, value in given.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", str(name)) or not str(value).isprintable():
+            raise InvalidInput(f"build_args: expected names, and values of one line each, got {name!r}: {value!r}")
+    return given
+
+
 def _check_base(text: str) -> None:
-    if _WRITTEN in text:
+    if WRITTEN in text:
         raise InvalidInput("the app's image is a Dockerfile that `streamapp image` has written; write to another file")
     if not re.search(r"^\s*FROM\s", text, re.MULTILINE | re.IGNORECASE) or text.rstrip().endswith("\\"):
         raise InvalidInput(f"the app's image is no whole Dockerfile: it ends with {text[-60:]!r}")
@@ -346,55 +245,3 @@ def _installs(
     installs = [[own, *listed, *without_server(declared), *first], *([own, *layer] for layer in others)]
     wheels = [wheel] if wheel else []
     return (*wheels, *lists), tuple(map(tuple, installs))
-
-
-# The Dockerfile's lines
-
-
-def _own_base() -> str:
-    return f"FROM python:{sys.version_info.major}.{sys.version_info.minor}-slim"
-
-
-def _user(base: str | None) -> str:
-    """Return who runs the server: whom the Dockerfile that is built upon ends as, unless that is root."""
-    users = re.findall(r"^\s*USER\s+(\S+)", (base or "").rpartition("FROM")[2], re.MULTILINE | re.IGNORECASE)
-    return users[-1] if users and users[-1].partition(":")[0] not in ("root", "0") else str(_USER_ID)
-
-
-def _make_folder(user: str) -> str:
-    """Return the line that makes the folder of what is kept, and its owner where that is ours."""
-    if user != str(_USER_ID):
-        return f"RUN install -d -o {user.partition(':')[0]} /data"
-    return f"RUN useradd --create-home --uid {_USER_ID} streamapp && install -d -o {_USER_ID} -g {_USER_ID} /data"
-
-
-def _tools(image: Image) -> list[str]:
-    if not image.tools or image.base is not None:
-        return []
-    install = f"apt-get install -y --no-install-recommends {' '.join(image.tools)}"
-    return [f"RUN apt-get update && {install} && rm -rf /var/lib/apt/lists/*"]
-
-
-def _install(words: Sequence[str], *, is_own: bool) -> str:
-    """Return the line that has pip install; a distribution's own Python would refuse to be added to."""
-    pip = "python3 -m pip install" if is_own else "PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install"
-    return f"RUN --mount=type=cache,target=/root/.cache/pip {pip} {shlex.join(words)}"
-
-
-def _copy(sources: Sequence[str]) -> str:
-    folders = {str(Path(source).parent) for source in sources}
-    if folders == {"."}:
-        return f"COPY {_paths([*sources, './'])}"
-    return "\n".join(f"COPY {_paths([source, source])}" for source in sources)
-
-
-def _copy_source(source: str) -> str:
-    return f"COPY {_paths([source, './' if source == '.' else source])}"
-
-
-def _paths(paths: Sequence[str]) -> str:
-    return json.dumps(paths, ensure_ascii=False) if any(" " in path for path in paths) else " ".join(paths)
-
-
-def _command(image: Image) -> list[str]:
-    return ["streamapp", "serve", *image.served, "--host", "0.0.0.0", "--port", str(PORT)]

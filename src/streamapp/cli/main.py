@@ -45,7 +45,8 @@ from ..serve.build import compile_app
 from ..serve.reload import keep_running
 from ..settings import get_settings
 from .banner import describe_server, shown_address
-from .image import compose_file, dockerfile, image_of
+from .dockerfile import compose_file, dockerfile
+from .image import image_of
 from .run_once import run_once
 from .scaffold import write_app
 from .terminal import Display, print_error, print_result

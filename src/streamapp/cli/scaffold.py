@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ..errors import InvalidInput
-from .image import Image, docker_name, dockerfile
+from .dockerfile import Image, docker_name, dockerfile
 from .requirements import server
 
 _APP = '''"""Draw a Julia set: a picture that gets sharper with every step."""
