@@ -20,7 +20,7 @@ _TITLE = re.compile(r'title="([^"]+)"')
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Hold one block, or, of language "", what a comment says that stands alone."""
+    """Hold one block, or, without a text, what comments say that no block is right behind."""
 
     line: int
     language: str
@@ -39,6 +39,7 @@ def blocks_of(page: str) -> list[Block]:
 def _blocks(lines: list[str]) -> Iterator[Block]:
     says: dict[str, str] = {}
     number = 0
+    lines = [*lines, "the end"]
     while number < len(lines):
         line, begin = lines[number], number
         number += 1
@@ -55,5 +56,6 @@ def _blocks(lines: list[str]) -> Iterator[Block]:
                 number += 1
             if comment := _COMMENT.search("".join(lines[begin:number])):
                 says = {**says, comment[1]: comment[2]}
-        elif line.strip():
+        elif line.strip() and says:
+            yield Block(begin, "", None, "", says)
             says = {}

@@ -1,0 +1,43 @@
+"""The Markdown files of the repository, and those whose blocks are run, as parameters of tests."""
+
+import importlib.util
+import shutil
+import subprocess
+
+import pytest
+from tests.chromium import CHROMIUM
+from tests.documentation.blocks import blocks_of
+from tests.documentation.browser import NPM, SDK
+from tests.documentation.pages import needs_of
+from tests.documentation.shell import ROOT, VENVS
+from tests.fal_packages import needs
+
+_LISTED = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+MARKDOWN = [path for path in _LISTED.split("\0") if path and (ROOT / path).is_file()]
+#: drawings and formats, whose blocks nobody runs; peers' pages; generated; somebody else's
+OTHERS = {
+    *("docs/architecture.md", "docs/decisions/README.md", "docs/playground.md", "docs/reference/cli.md"),
+    "tests/apps/runpod_tutorial/page.md",
+}
+RUN = [path for path in MARKDOWN if path not in OTHERS and blocks_of((ROOT / path).read_text())]
+_HERE = {
+    "torch": importlib.util.find_spec("torch") is not None,
+    "node": (SDK / "node_modules" / ".bin" / "esbuild").exists() and shutil.which("node") is not None,
+    "chromium": CHROMIUM is not None,
+    "npm": (NPM / "@fal-ai").is_dir(),
+    "fal": (VENVS / "fal" / "bin" / "python").exists(),
+    "runpod": (VENVS / "runpod" / "bin" / "python").exists(),
+}
+
+
+def pages(*, are_guides: bool) -> pytest.MarkDecorator:
+    """Parametrize a test by `page`, a path in the repository: the guides, or all that are none.
+
+    The two take as long as each other, in test files of their own, so that they run at a time.
+    """
+    found = [path for path in RUN if path.startswith("docs/guides/") == are_guides]
+    return pytest.mark.parametrize("page", [pytest.param(path, marks=_marks(path)) for path in found])
+
+
+def _marks(path: str) -> list[pytest.MarkDecorator]:
+    return [needs(_HERE[need], f"{need} is missing") for need in needs_of((ROOT / path).read_text())]
