@@ -17,7 +17,7 @@ class Painter(streamapp.App):
         stream.log(prompt)
         return {"image": PICTURE}
 
-    @streamapp.realtime("/realtime")
+    @streamapp.realtime("/realtime", webrtc=True)
     def brush(self, x: float, y: float = 0) -> dict[str, PIL.Image.Image]:
         return {"image": PICTURE}
 
