@@ -30,6 +30,7 @@ settings.load_profile("any machine")
 SLOWEST = {
     *("test_playground.py", "test_js_client.py", "test_fal_client.py", "test_fal_js.py", "test_tiny_model.py"),
     *("test_fal_realtime.py", "test_runpod_worker.py", "test_runpod_client.py", "test_webrtc_browser.py"),
+    *("test_docs.py", "test_docs_guides.py"),
 }
 
 

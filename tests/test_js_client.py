@@ -151,7 +151,7 @@ def test_the_examples_of_the_readme_have_the_right_types() -> None:
         shutil.rmtree(folder)
 
 
-DECLARED = "declare const show: any, canvas: HTMLCanvasElement, video: HTMLVideoElement;"
+DECLARED = "declare const show: any, canvas: HTMLCanvasElement, video: HTMLVideoElement, picture: File;"
 README_OPTIONS = {
     "target": "es2024",
     "module": "nodenext",
