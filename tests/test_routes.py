@@ -310,6 +310,20 @@ def test_a_form_whose_files_a_dependency_has_closed_is_known_by_the_rest() -> No
         assert [client.post("/noted", **form).json() for _ in range(2)] == ["x", "x"]
 
 
+def test_a_test_replaces_what_an_endpoint_depends_on() -> None:
+    def user() -> str:
+        raise HTTPException(401)
+
+    class Private(streamapp.App):
+        @streamapp.endpoint("/private")
+        def private(self, user: Annotated[str, Depends(user)]) -> str:
+            return user
+
+    with serving(Private) as client:
+        client.app.dependency_overrides[user] = lambda: "Ada"  # type: ignore[attr-defined]
+        assert client.post("/private").json() == "Ada"
+
+
 def test_a_form_sent_again_joins_its_job(inputs: TestClient) -> None:
     key = {"Idempotency-Key": "k"}
     answers = [inputs.post("/upload", files={"file": ("a", b"123")}, headers=key) for _ in range(2)]

@@ -498,6 +498,7 @@ def _add_endpoint(api: FastAPI, place: _Place, *, is_guarded: bool) -> None:
             description="\n\n".join(filter(None, (spec.description, about))),
             include_in_schema=place.in_schema,
             tags=[place.served.name],
+            dependency_overrides_provider=api,
         )
         if reader.injected:
             route.make()  # says what of it is written wrongly
