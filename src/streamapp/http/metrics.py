@@ -30,7 +30,7 @@ _BOUNDS = (*(str(float(seconds)) for seconds in _SECONDS), "+Inf")
 
 
 class Metrics:
-    """Hold one server's registry.
+    """Hold one server's figures, as a registry of Prometheus' package is asked for them.
 
     Args:
         workers: gives (app, kind, statistics) for each worker; kind is "sync" or "async".
@@ -50,9 +50,14 @@ class Metrics:
         places: Callable[[], PlacesStatistics],
         peers: Callable[[], int],
     ) -> None:
+        self._workers = workers
+        self._jobs = jobs
+        self._channels = channels
+        self._input_bytes = input_bytes
+        self._places = places
+        self._peers = peers
         self._seconds: dict[tuple[str, str], _Seconds] = {}
         self._lock = threading.Lock()
-        self._statistics = _Statistics(workers, jobs, channels, input_bytes, places, peers, self._job_seconds)
 
     def observe(self, job: Job) -> None:
         """Count a job that is over; may be called from any thread."""
@@ -67,9 +72,49 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return all metrics in the text format."""
-        return exposition.generate_latest(self._statistics)
+        return exposition.generate_latest(self)
 
-    def _job_seconds(self) -> "Metric":
+    def collect(self) -> "Iterator[Metric]":
+        """Yield each metric; Prometheus' package asks."""
+        yield from self._collect_workers()
+        jobs = self._jobs()
+        ended = core.CounterMetricFamily("streamapp_jobs", "Jobs that ended, by how.", labels=("status",))
+        for status in ("succeeded", "failed", "cancelled"):
+            ended.add_metric((status,), getattr(jobs, status))
+        yield ended
+        yield core.GaugeMetricFamily("streamapp_jobs_kept", "Finished jobs in memory.", jobs.finished)
+        channels = list(self._channels())
+        yield core.GaugeMetricFamily("streamapp_readers", "Open readers.", sum(c.subscribers for c in channels))
+        yield core.GaugeMetricFamily(
+            "streamapp_kept_bytes", "Event bytes of active jobs.", sum(c.kept_bytes for c in channels)
+        )
+        yield core.GaugeMetricFamily("streamapp_input_bytes", "Input bytes of requests and jobs.", self._input_bytes())
+        yield from self._collect_sessions()
+        yield self._collect_seconds()
+
+    def _collect_sessions(self) -> "Iterator[Metric]":
+        places = self._places()
+        sessions = core.GaugeMetricFamily("streamapp_sessions", "Open sessions.", labels=("app", "kind"))
+        for labels, count in places.taken.items():
+            sessions.add_metric(labels, count)
+        yield sessions
+        yield core.GaugeMetricFamily("streamapp_peers", "Open peer connections, by WebRTC.", self._peers())
+        yield core.CounterMetricFamily("streamapp_sessions_refused", "Sessions refused with 503.", places.refused)
+
+    def _collect_workers(self) -> "Iterator[Metric]":
+        labels = ("app", "kind")
+        ready = core.GaugeMetricFamily("streamapp_ready", "1 while the worker takes jobs.", labels=labels)
+        queued = core.GaugeMetricFamily("streamapp_queue_length", "Jobs that wait for their turn.", labels=labels)
+        running = core.GaugeMetricFamily("streamapp_jobs_running", "Jobs that run now.", labels=labels)
+        refused = core.CounterMetricFamily("streamapp_jobs_refused", "Jobs refused with 429.", labels=labels)
+        for app, kind, worker in self._workers():
+            ready.add_metric((app, kind), float(worker.state == "ready"))
+            queued.add_metric((app, kind), worker.queued)
+            running.add_metric((app, kind), worker.running)
+            refused.add_metric((app, kind), worker.refused)
+        yield from (ready, queued, running, refused)
+
+    def _collect_seconds(self) -> "Metric":
         family = core.HistogramMetricFamily(
             "streamapp_job_seconds", "How long jobs ran.", labels=("endpoint", "status")
         )
@@ -99,64 +144,3 @@ class _Seconds:
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(_SECONDS, seconds)] += 1
         self.sum += seconds
-
-
-class _Statistics:
-    """Be what Prometheus' package collects from."""
-
-    def __init__(
-        self,
-        workers: Callable[[], Iterable[tuple[str, str, WorkerStatistics]]],
-        jobs: Callable[[], JobsStatistics],
-        channels: Callable[[], Iterable[ChannelStatistics]],
-        input_bytes: Callable[[], int],
-        places: Callable[[], PlacesStatistics],
-        peers: Callable[[], int],
-        job_seconds: "Callable[[], Metric]",
-    ) -> None:
-        self._workers = workers
-        self._jobs = jobs
-        self._channels = channels
-        self._input_bytes = input_bytes
-        self._places = places
-        self._peers = peers
-        self._job_seconds = job_seconds
-
-    def collect(self) -> "Iterator[Metric]":
-        yield from self._collect_workers()
-        jobs = self._jobs()
-        ended = core.CounterMetricFamily("streamapp_jobs", "Jobs that ended, by how.", labels=("status",))
-        for status in ("succeeded", "failed", "cancelled"):
-            ended.add_metric((status,), getattr(jobs, status))
-        yield ended
-        yield core.GaugeMetricFamily("streamapp_jobs_kept", "Finished jobs in memory.", jobs.finished)
-        channels = list(self._channels())
-        yield core.GaugeMetricFamily("streamapp_readers", "Open readers.", sum(c.subscribers for c in channels))
-        yield core.GaugeMetricFamily(
-            "streamapp_kept_bytes", "Event bytes of active jobs.", sum(c.kept_bytes for c in channels)
-        )
-        yield core.GaugeMetricFamily("streamapp_input_bytes", "Input bytes of requests and jobs.", self._input_bytes())
-        yield from self._collect_sessions()
-        yield self._job_seconds()
-
-    def _collect_sessions(self) -> "Iterator[Metric]":
-        places = self._places()
-        sessions = core.GaugeMetricFamily("streamapp_sessions", "Open sessions.", labels=("app", "kind"))
-        for labels, count in places.taken.items():
-            sessions.add_metric(labels, count)
-        yield sessions
-        yield core.GaugeMetricFamily("streamapp_peers", "Open peer connections, by WebRTC.", self._peers())
-        yield core.CounterMetricFamily("streamapp_sessions_refused", "Sessions refused with 503.", places.refused)
-
-    def _collect_workers(self) -> "Iterator[Metric]":
-        labels = ("app", "kind")
-        ready = core.GaugeMetricFamily("streamapp_ready", "1 while the worker takes jobs.", labels=labels)
-        queued = core.GaugeMetricFamily("streamapp_queue_length", "Jobs that wait for their turn.", labels=labels)
-        running = core.GaugeMetricFamily("streamapp_jobs_running", "Jobs that run now.", labels=labels)
-        refused = core.CounterMetricFamily("streamapp_jobs_refused", "Jobs refused with 429.", labels=labels)
-        for app, kind, worker in self._workers():
-            ready.add_metric((app, kind), float(worker.state == "ready"))
-            queued.add_metric((app, kind), worker.queued)
-            running.add_metric((app, kind), worker.running)
-            refused.add_metric((app, kind), worker.refused)
-        yield from (ready, queued, running, refused)
