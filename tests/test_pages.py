@@ -74,6 +74,13 @@ def test_mounted_in_another_app_the_page_is_below_its_place(folder: Path) -> Non
     assert served.get("/made/page").headers["location"] == "./page/"
 
 
+def test_a_page_of_the_servers_own_is_led_to_and_says_what_it_has_not(folder: Path) -> None:
+    served = client(folder, root_path="/proxied")
+    assert served.get("/proxied/playground/").headers["location"] == "/proxied/playground"
+    assert served.get("/proxied/playground").text.startswith("<!doctype html>")
+    assert "the page at /playground has no file 'no.js'" in served.get("/proxied/playground/no.js").text
+
+
 def test_each_app_has_its_own_page_and_one_without_has_none(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "index.html").write_text("second")

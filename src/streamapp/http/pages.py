@@ -1,11 +1,11 @@
-"""Serve the pages of apps: the files of the folder that a class names in `static`, and the client that they import.
+"""Serve pages: the files of the folder that an app names in `static`, the client that they import, and our own pages.
 
 A page is open, as the playground is: there is no data in it, and what it calls asks for the key. Its policy lets it
 reach this server alone, unless the app says otherwise. A file is looked at with each request, off the loop, so what was
 edited is there when the page is loaded anew.
 
 What else the server has comes first: no file hides an endpoint, a route of the server's or one of a face's. Redirects
-are relative, so that they hold behind any prefix.
+name no host, and hold behind any prefix.
 """
 
 import errno
@@ -15,7 +15,7 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -24,15 +24,17 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..app import App
-from ..errors import DefinitionError
+from ..errors import DefinitionError, NotFound
 from ..process.threads import in_pool
 from .call import path_in
+from .route import LaterRoute
 
 #: what `make playground` has built
 BUILT = files("streamapp") / "playground" / "dist"
@@ -103,6 +105,7 @@ _COMPRESSIBLE = (
     "application/wasm",
 )
 _INDEX = "index.html"
+_FOR_EVER = "public, max-age=31536000, immutable"
 _METHODS = ("GET", "HEAD")
 # Text up to there is packed, and what was packed last is kept; all else is read from the disk as it is sent.
 _MAX_PACKED_BYTES, _PACKED_FILES = 4 * 1024 * 1024, 64
@@ -144,6 +147,32 @@ class Asset:
         if "gzip" not in request.headers.get("accept-encoding", "") or self.packed is self.data:
             return _InPieces(self.data, headers=headers, media_type=self.content_type)
         return _InPieces(self.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=self.content_type)
+
+
+def add_page(api: FastAPI, path: str, read: Callable[[], Mapping[str, Asset]], *, kept: str | None = None) -> None:
+    """Serve a page of the server's own at a path that ends with no slash, as the page's links are relative.
+
+    Args:
+        read: gives its files by their names below `path`, the page itself at the empty one; it may block.
+        kept: the folder whose files browsers keep for good: their names change with what is in them.
+    """
+
+    async def page(request: Request, name: str = "") -> Response:
+        asset = (await in_pool(read)).get(name)
+        if asset is None:
+            raise NotFound(f"the page at {path} has no file {name[:100]!r}; reload it")
+        return asset.answer(request, caching=_FOR_EVER if kept and name.startswith(kept) else "no-cache")
+
+    async def to_page(request: Request) -> Response:
+        return lead_to(path, request)
+
+    for place, route in ((path, page), (f"{path}/", to_page), (path + "/{name:path}", page)):
+        api.router.routes.append(LaterRoute(place, route, methods=["GET", "HEAD"], include_in_schema=False))
+
+
+def lead_to(path: str, request: Request) -> Response:
+    """Lead a browser to a page of the server's own; without a host, which a proxy may have changed."""
+    return RedirectResponse(request.scope.get("root_path", "") + path)
 
 
 class _InPieces(Response):

@@ -15,7 +15,7 @@ import asyncio
 import importlib
 import inspect
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -32,13 +32,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute, compile_path
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from ..app import App, description_of, title_of
 from ..endpoint import EndpointSpec, get_mark
 from ..errors import DefinitionError, ErrorReport, NotFound, StreamAppError, describe
 from ..fal.api import FAL
-from ..http.docs import add_docs_routes, redirect_to_docs
+from ..http.docs import DOCS_PATH, add_docs_routes
 from ..http.face import ASKED_PATH, Clients, Face
 from ..http.file_routes import add_file_routes
 from ..http.handling import invalid_input, plain_answer
@@ -53,8 +53,8 @@ from ..http.middleware import (
     UnloggedToken,
 )
 from ..http.openapi import DescribedEndpoint, DescribedSession, build_openapi, describe_places
-from ..http.pages import Pages
-from ..http.playground import add_page_routes, redirect_to_page
+from ..http.pages import Pages, add_page, lead_to
+from ..http.playground import ASSETS, PAGE_PATH, read_page
 from ..http.response import ErrorResponse
 from ..http.route import LaterRoute
 from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_routes
@@ -120,9 +120,9 @@ def compile_app(
     _add_server_routes(api, runtime)
     add_roots(api, runtime, pages)
     if "/" not in pages.roots:
-        _add_home(api, runtime, redirect_to_page if playground else redirect_to_docs)
+        _add_home(api, runtime, PAGE_PATH if playground else DOCS_PATH)
     if playground:
-        add_page_routes(api)
+        add_page(api, PAGE_PATH, read_page, kept=ASSETS)
     add_docs_routes(api)
     add_job_routes(api, runtime)
     add_file_routes(api, runtime)
@@ -140,7 +140,6 @@ def compile_app(
     described_sessions = _described_sessions(runtime)
     api.openapi = lambda: _openapi(api, described, described_sessions)  # type: ignore[method-assign]
     api.state.describe = cache(partial(_described_at, api, described, described_sessions))
-    _describe_beside(api)
     return api
 
 
@@ -162,6 +161,7 @@ def _application(
         openapi_tags=[_tag(type(served.app)) for served in runtime.served],
         lifespan=_lifespan(runtime),
         middleware=_middleware(settings, runtime, faces, pages),
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -572,12 +572,12 @@ def _taken_paths(runtime: Runtime) -> list[str]:
     return [path for path in _SHARED_PATHS if path in paths]
 
 
-def _add_home(api: FastAPI, runtime: Runtime, redirect: Callable[[Request], Response]) -> None:
+def _add_home(api: FastAPI, runtime: Runtime, path: str) -> None:
     """Lead a browser from `/` to where there is something to see."""
 
     async def home(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            return redirect(request)
+            return lead_to(path, request)
         raise HTTPException(404, "Not Found")
 
     if not answers_at_root(runtime.served[0]):
@@ -628,25 +628,6 @@ def _described_at(
     """Return what the document tells of one path, for what is said at the start: the whole would be late."""
     endpoints = [endpoint for endpoint in described if endpoint.route == path]
     return describe_places(api, endpoints, [session for session in sessions if session.route == path])
-
-
-def _describe_beside(api: FastAPI) -> None:
-    """Have a thread make the document when it is first asked for: the loop would stand for 50 ms."""
-    for route in api.router.routes:
-        if isinstance(route, Route) and route.path == api.openapi_url:
-            route.app = _Described(api, route.app)
-
-
-class _Described:
-    """Serve the document when it has been made."""
-
-    def __init__(self, api: FastAPI, app: ASGIApp) -> None:
-        self._api = api
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await in_pool(self._api.openapi)
-        await self._app(scope, receive, send)
 
 
 def _openapi(
