@@ -1,5 +1,6 @@
 """Routes of FastAPI's that are made when they are first asked, described, or included elsewhere."""
 
+import copy
 import threading
 
 import pytest
@@ -83,6 +84,17 @@ def test_a_route_that_was_read_before_is_asked_without_a_detour(route: LaterRout
     route.make()
     assert route.app is made
     assert made != route._serve
+
+
+def test_what_another_thread_has_read_since_it_was_asked_for_is_there(route: LaterRoute) -> None:
+    route.make()
+    assert route.__getattr__("dependant") is route.dependant
+
+
+def test_a_copy_is_read_when_it_is_asked(route: LaterRoute) -> None:
+    copied = copy.copy(route)
+    assert copied.dependant.path == "/double/{n}"
+    assert "dependant" not in vars(route)
 
 
 def test_what_no_route_has_is_told_as_of_any(route: LaterRoute) -> None:

@@ -29,10 +29,11 @@ class LaterRoute(APIRoute):
         self.app = self._serve
 
     def __getattr__(self, name: str) -> Any:
-        if "_described" not in vars(self) or "_made_app" in vars(self):
+        if "_described" in vars(self):  # and not while it is being copied
+            self.make()
+        if name not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-        self.make()
-        return getattr(self, name)
+        return vars(self)[name]
 
     def make(self) -> None:
         """Have FastAPI read it; again is without effect. Any thread may ask."""
