@@ -1,4 +1,4 @@
-"""Import what is expensive when it is first asked for: the one place where an import does not stand at a module's top.
+"""Import what is expensive when it is first asked for.
 
 What a program never uses costs it no time at its start, and no memory. `names_of` is for a package whose names stand in
 other modules, `module` for one that few need; both import under the lock that any import takes, in the thread that

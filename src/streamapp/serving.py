@@ -2,19 +2,20 @@
 
 The handle is made of futures, and knows neither HTTP nor how the server runs.
 
-Divergence: what serves is imported by its name when it is called, as in `fal/app`: rooms to the right of this one, and
-a web server, which nobody needs who only imports an app.
+Divergence: what serves is imported when it is called, as in `fal/app`: rooms to the right of this one, and a web
+server, which nobody needs who only imports an app.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextvars import ContextVar
 from typing import Any, Literal, ParamSpec, Self
 
 from .errors import SetupFailed, StreamAppError
+from .later import module
 from .process.threads import in_own_thread
 
+_background = module(".cli.background", __package__)
 P = ParamSpec("P")
 State = Literal["starting", "ready", "stopping", "stopped", "failed"]
 
@@ -158,5 +159,5 @@ def serve_apps(*apps: type, **options: Any) -> Serving:
     Args:
         options: those of `App.serve`.
     """
-    serving: Serving = importlib.import_module("streamapp.cli.background").serve_apps(apps, **options)
+    serving: Serving = _background.serve_apps(apps, **options)
     return serving

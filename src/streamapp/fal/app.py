@@ -1,10 +1,9 @@
 """Stand for `fal.app`: what apps are written with, and `wrap_app`, which a script calls to have its app served.
 
-Divergence: `wrap_app` imports the command line when it is called, by its name: with it comes a web server, which nobody
-needs who only imports an app, and rooms to the right of this one.
+Divergence: `wrap_app` imports the command line when it is called: with it comes a web server, which nobody needs who
+only imports an app, and rooms to the right of this one.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -13,9 +12,11 @@ from .. import session
 from ..app import App, get_current_app, is_app_class
 from ..endpoint import endpoint
 from ..errors import DefinitionError
+from ..later import module
 
 __all__ = ["App", "endpoint", "get_current_app", "realtime", "wrap_app"]
 
+_command_line = module("..cli.main", __package__)
 F = TypeVar("F", bound=Callable[..., Any])
 _ANNOTATED: Any = object()  # where fal goes by the annotations: None says something else there
 
@@ -37,7 +38,7 @@ def wrap_app(cls: type[App], **options: Any) -> Callable[..., NoReturn]:
 
     def serve(*, exposed_port: int | None = None, **options: Any) -> NoReturn:
         port = () if exposed_port is None else (f"--port={exposed_port}",)
-        importlib.import_module("streamapp.cli.main").main(["serve", f"{cls.__module__}:{cls.__qualname__}", *port])
+        _command_line.main(["serve", f"{cls.__module__}:{cls.__qualname__}", *port])
         raise AssertionError  # it has ended the process
 
     return serve

@@ -12,7 +12,6 @@ Divergence: a `BaseHTTPMiddleware` is warned about when the app starts, since mi
 """
 
 import asyncio
-import importlib
 import inspect
 import itertools
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -61,6 +60,7 @@ from ..http.routes import EndpointRoute, FilledRoute, LastingRoute, add_job_rout
 from ..http.sites import CrossSite, Hosts, NotByLink
 from ..http.tokens import Tokens
 from ..jobs.store import JobStore
+from ..later import module
 from ..loading import AppLike, app_in
 from ..openai.face import OPENAI
 from ..process.logs import logger
@@ -81,6 +81,7 @@ FACES: Sequence[Face] = (FAL, RUNPOD, OPENAI)
 _FIXED_PATHS = ("/openapi.json", "/openapi-3.1.json", "/docs", "/playground", "/jobs", "/files", "/_streamapp")
 # The first app may have endpoints there: the server's own are below `/_streamapp` as well.
 _SHARED_PATHS = ("/health", "/ready", "/metrics")
+_signalling = module("..webrtc.signalling", __package__)
 _HEALTH_S = 5.0  # for an `async def health`
 
 
@@ -453,19 +454,19 @@ def _session_places(runtime: Runtime) -> list[tuple[str, ServedApp, SessionSpec]
 def _add_signalling(api: FastAPI, runtime: Runtime, sessions: LiveSessions) -> None:
     """Add what is asked before a session by WebRTC.
 
-    Its modules are imported here, by their name: with them comes an extra that others do without.
+    Its modules are imported here: with them comes an extra that others do without.
     """
     for path, served, spec in _session_places(runtime):
         if not spec.mark.webrtc:
             continue
         try:
-            module = importlib.import_module("..webrtc.signalling", __package__)
+            make = _signalling.Signalling
         except ModuleNotFoundError as error:
             raise DefinitionError(
                 f"{spec.mark.decorator} on {spec.function.__qualname__}: webrtc=True needs {error.name}, which an "
                 "extra brings; write pip install 'streamapp-server[webrtc]'"
             ) from error
-        signalling = module.Signalling(runtime, served, spec, sessions, api.state.peers)
+        signalling = make(runtime, served, spec, sessions, api.state.peers)
         for method, function in (("POST", signalling.answer), ("GET", signalling.ice_servers)):
             api.add_api_route(
                 path.rstrip("/") + SIGNALLING,
