@@ -30,6 +30,7 @@ import PIL.ImageFont
 from playwright.sync_api import Browser, Error, Locator, expect, sync_playwright
 from tests.chromium import CHROMIUM
 from tests.cutting_proxy import cutting
+from tests.processes import port_of
 from tests.tabs import (
     ARGUMENTS,
     CONTENTS,
@@ -40,7 +41,6 @@ from tests.tabs import (
     SLOW_SETUP,
     Playground,
     let_through,
-    port_of,
     running_jobs,
     serving,
 )

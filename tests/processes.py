@@ -1,5 +1,6 @@
 """Start the servers under test in processes of their own, and read what processes print."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,16 @@ def serving(
         process.communicate()
         if isinstance(process, Forked):
             process.close()
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def read_until(lines: IO[str] | None, word: str) -> str:

@@ -282,10 +282,6 @@ def runs_of(server: str) -> int:
     return int(httpx.post(f"{server}/open", json={"steps": 0}, timeout=WAIT_S).json()["runs"])
 
 
-def port_of(server: str) -> int:
-    return int(server.rpartition(":")[2])
-
-
 def let_through(server: str, steps: int) -> None:
     httpx.post(f"{server}/open", json={"steps": steps}, timeout=WAIT_S).raise_for_status()
 

@@ -21,7 +21,7 @@ import pytest
 from sse_starlette import EventSourceResponse
 from tests.at_work import Gate
 from tests.loggers import restored_loggers
-from tests.processes import read_until
+from tests.processes import port_of, read_until
 from tests.waiting import WAIT_S, until
 
 import streamapp
@@ -100,10 +100,6 @@ def read(serving: Serving) -> list[Any]:
     with Client(serving.url).stream("/stream") as events:
         outputs = [event.data for event in events]
     return [*outputs, events.result and "done"]
-
-
-def port_of(serving: Serving) -> int:
-    return int(serving.url.rpartition(":")[2])
 
 
 @contextmanager
@@ -256,7 +252,7 @@ def test_one_after_another_has_the_same_port() -> None:
     with beside(Counter) as first:
         pass
     for app in (Counter, Kept):
-        with beside(app, port=port_of(first)) as serving:
+        with beside(app, port=port_of(first.url)) as serving:
             assert serving.url == first.url
 
 
@@ -268,7 +264,7 @@ def test_an_app_that_is_served_anew_takes_its_servers_place(caplog: pytest.LogCa
         def stream(self) -> Iterator[str]:
             yield "anew"
 
-    with beside(Again, port=port_of(before)) as serving:
+    with beside(Again, port=port_of(before.url)) as serving:
         assert "anew" in ask(serving)
     assert before.state == "stopped"
     assert f"counter is served anew at {before.url}; the server before that ends first" in caplog.text
@@ -276,7 +272,7 @@ def test_an_app_that_is_served_anew_takes_its_servers_place(caplog: pytest.LogCa
 
 def test_a_port_that_another_app_of_the_process_has_is_told_with_its_name() -> None:
     with beside(Counter) as serving, pytest.raises(InvalidInput, match="this process serves counter there; stop"):
-        beside(Kept, port=port_of(serving))
+        beside(Kept, port=port_of(serving.url))
 
 
 def test_a_port_that_somebody_else_has_is_told() -> None:
@@ -308,7 +304,7 @@ def test_a_setup_that_fails_is_raised_and_frees_the_port(caplog: pytest.LogCaptu
     assert "no model" in caught.value.__notes__[0]
     until(lambda: serving.is_over)
     assert serving.state == "failed"
-    with beside(Counter, port=port_of(serving)) as again:
+    with beside(Counter, port=port_of(serving.url)) as again:
         assert again.url == serving.url
 
 
@@ -335,7 +331,7 @@ def test_it_is_stopped_from_any_thread_and_as_often_as_one_likes() -> None:
     serving.stop()
     assert serving.state == "stopped"
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port_of(serving)))
+        socket.create_connection(("127.0.0.1", port_of(serving.url)))
 
 
 @pytest.mark.parametrize("path", ["/thread", "/loop"])

@@ -20,6 +20,7 @@ import trustme
 import typer.main
 from tests import processes
 from tests.dockerfiles import BIN, check_compose, lint, needs_linters
+from tests.documentation.blocks import blocks_of
 from tests.fal_packages import needs
 from tests.waiting import WAIT_S, until
 
@@ -77,19 +78,17 @@ class Relay(streamapp.App):
 
 def files(page: str) -> dict[str, str]:
     """Return what a page shows as files, by their names."""
-    return dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', PAGES[page], re.MULTILINE | re.DOTALL))
+    return {block.title: block.text for block in blocks_of(PAGES[page]) if block.title}
 
 
 def shell(page: str) -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", PAGES[page], re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    return [line for block in blocks_of(PAGES[page]) if block.language == "sh" for line in block.text.splitlines()]
 
 
 def test_every_block_is_a_file_or_commands() -> None:
-    openings = {line for text in PAGES.values() for line in re.findall(r"^```(.+)$", text, re.MULTILINE)}
-    assert [line for line in openings if line != "sh" and not re.fullmatch(r'\w+ title="[\w./@-]+"', line)] == []
-    shown = {page: sorted(files(page)) for page in PAGES if files(page)}
-    assert shown == {
+    shown = [block for text in PAGES.values() for block in blocks_of(text)]
+    assert [block for block in shown if block.language not in ("", "sh") and not block.title] == []
+    assert {page: sorted(files(page)) for page in PAGES if files(page)} == {
         "compose.md": ["Caddyfile", "compose.yaml"],
         "image.md": ["Dockerfile", "app.py"],
         "kubernetes.md": ["words.yaml"],
@@ -105,16 +104,6 @@ def test_every_command_of_ours_is_one() -> None:
     commands = typer.main.get_group(cli).commands
     for name, *arguments in map(shlex.split, ours):
         commands[name].make_context(name, arguments)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_that_is_linked_to_is_there(page: str) -> None:
-    folder = Path(__file__).parent.parent / "docs" / "deploy"
-    links = [link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]) if "://" not in link]
-    assert all((folder / (place or page)).is_file() for place, _, _ in links)
-    for place, _, part in links:
-        titles = re.findall(r"^#+ (.+)$", (folder / (place or page)).read_text(), re.MULTILINE)
-        assert not part or part in {re.sub(r"[^\w]+", "-", title.lower()).strip("-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -281,7 +270,7 @@ def behind(request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest
     folder = tmp_path_factory.mktemp(request.param)
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
-    place = Place(folder, free_port(), folder / "chain.pem", folder / "key.pem", int(server.rpartition(":")[2]))
+    place = Place(folder, processes.free_port(), folder / "chain.pem", folder / "key.pem", processes.port_of(server))
     place.certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     place.key.write_bytes(issued.private_key_pem.bytes())
     authority.cert_pem.write_to_path(folder / "ca.pem")
@@ -295,13 +284,6 @@ def behind(request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest
         assert process.poll() is None, (folder / "log").read_text()
         patch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
         yield Behind(f"https://localhost:{place.port}", server)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def is_listening(port: int) -> bool:

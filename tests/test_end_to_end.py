@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from httpx_sse import connect_sse
+from tests.processes import free_port
 from tests.waiting import WAIT_S
 
 from streamapp_client import Client, EndpointFailed, StreamInterrupted
@@ -41,11 +42,6 @@ class Served:
         client = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
         client.sendall(request.encode())
         return client
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def until(is_true: Callable[[], bool]) -> None:

@@ -5,7 +5,6 @@ One file of an app is served by both. What is different on purpose stands in doc
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from tests.chromium import CHROMIUM
 from tests.fal_packages import FAL, JS, SESSIONS, environment, needs_fal, needs_fal_js, serving, serving_tls
 from tests.fal_page import script
 from tests.leading_proxy import leading
+from tests.processes import free_port
 from tests.waiting import WAIT_S, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -72,12 +72,6 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield url
         finally:
             process.kill()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def is_up(url: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.documentation.blocks import blocks_of
 from tests.fal_packages import needs
 from tests.waiting import LONG_S
 
@@ -37,14 +38,14 @@ needs_jupyter = needs(JUPYTER.exists(), "Jupyter's kernel is missing; run `make 
 pytestmark = pytest.mark.timeout(LONG_S)
 
 
-def block(title: str) -> str:
+def block(title: str | None = None) -> str:
     """Return what the page has in a block: a file, or, without a title, the one that is run."""
-    (found,) = re.findall(rf"^```python{title}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    return str(found)
+    (found,) = (each.text for each in blocks_of(PAGE) if each.language == "python" and each.title == title)
+    return found
 
 
-CIRCLES = block(' title="circles.py"')
-CELLS = re.split(r"^(?=# %%)", block(' title="circles_notebook.py"'), flags=re.MULTILINE)[1:]
+CIRCLES = block("circles.py")
+CELLS = re.split(r"^(?=# %%)", block("circles_notebook.py"), flags=re.MULTILINE)[1:]
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def cells(folder: Path, *sources: str) -> list[list[dict[str, Any]]]:
 
 
 def test_a_script_that_goes_on_calls_itself(folder: Path) -> None:
-    printed = run(sys.executable, block(""), folder)
+    printed = run(sys.executable, block(), folder)
     assert re.match(r"http://127.0.0.1:\d+ \['p.*, 'output'\]$", printed)
 
 

@@ -18,6 +18,7 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Locator, Route, expect
 from tests.cutting_proxy import cutting
+from tests.processes import port_of
 from tests.tabs import (
     BRING,
     CONTENTS,
@@ -34,7 +35,6 @@ from tests.tabs import (
     copied_code,
     let_through,
     missing_tool,
-    port_of,
     result_of,
     running_jobs,
     runs_of,

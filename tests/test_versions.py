@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.cutting_proxy import CuttingProxy, running
-from tests.processes import serving
+from tests.processes import port_of, serving
 from tests.scripted_server import END, HEAR, UPGRADE, answer, chunk, closing
 from tests.scripted_server import serving as scripting
 from tests.versions.__main__ import APP, ENVIRONMENT, PACKAGES, VERSIONS
@@ -46,10 +46,6 @@ def run(*command: str, **environment: str) -> Any:
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=LONG_S)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def port_of(url: str) -> int:
-    return int(url.rpartition(":")[2])
 
 
 # What a version sent
