@@ -27,6 +27,16 @@ def test_an_environment_variable_sets_what_it_names(monkeypatch: pytest.MonkeyPa
     assert (settings.max_queue, settings.cors_origins) == (8, ("https://a.example",))
 
 
+def test_a_variable_is_one_in_small_letters_too_and_what_is_given_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("streamapp_max_queue", "8")
+    assert (Settings().max_queue, Settings(max_queue=9).max_queue) == (8, 9)
+
+
+def test_what_is_not_set_is_of_its_type_as_well() -> None:
+    named = {name: field.annotation for name, field in Settings.model_fields.items() if field.annotation is float}
+    assert {name: type(getattr(Settings(), name)) for name in named} == named
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [

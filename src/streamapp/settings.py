@@ -84,7 +84,7 @@ class Settings(BaseModel):
     """
 
     # Deferred: who imports an app, and serves none, needs no settings.
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, validate_default=True, defer_build=True)
 
     api_key: SecretStr | None = Field(
         default=None, min_length=1, description="guards every route but /health, the playground and files"
