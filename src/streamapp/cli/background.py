@@ -18,7 +18,6 @@ from functools import lru_cache, partial
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from ..addresses import is_loopback
 from ..app import App
 from ..errors import InvalidInput
 from ..process.ending import LastResort
@@ -30,7 +29,7 @@ from ..serve.build import compile_app
 from ..serving import Serving, run_within
 from ..settings import get_settings
 from .banner import shown_address
-from .main import LogLevel, Project, listen, serve_compiled, set_up_logging
+from .main import LogLevel, Project, is_open, listen, serve_compiled, set_up_logging
 from .script import exit_code_of
 
 _END_S = 5.0  # beyond `drain_s`, until all that is the server's has ended
@@ -135,12 +134,12 @@ def _log_from(level: str, sets_level: bool) -> None:
 
 def _compiled(apps: Sequence[type[App]], project: Project) -> FastAPI:
     get_settings.cache_clear()  # the environment as it is now: a notebook's cells set it
-    settings = get_settings()
-    if not (is_loopback(project.host) or project.no_auth or settings.api_key):
+    if is_open(project):
         raise InvalidInput(
             f"host={project.host!r} lets other machines in, and no key guards the server; set STREAMAPP_API_KEY, or "
             "write no_auth=True to let everybody in"
         )
+    settings = get_settings()
     debug = settings.debug if project.debug is None else project.debug
     return compile_app(*apps, settings=settings.model_copy(update={"debug": debug}), playground=project.playground)
 

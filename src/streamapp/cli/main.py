@@ -570,12 +570,16 @@ def listen(project: Project) -> socket.socket:
 
 
 def _refuse_open_host(project: Project) -> None:
-    if is_loopback(project.host) or project.no_auth or get_settings().api_key is not None:
-        return
-    raise InvalidInput(
-        f"--host {project.host} lets other machines in, and no key guards the server; write STREAMAPP_API_KEY=<secret> "
-        "streamapp serve ..., or --no-auth to let everybody in"
-    )
+    if is_open(project):
+        raise InvalidInput(
+            f"--host {project.host} lets other machines in, and no key guards the server; write "
+            "STREAMAPP_API_KEY=<secret> streamapp serve ..., or --no-auth to let everybody in"
+        )
+
+
+def is_open(project: Project) -> bool:
+    """Say whether other machines would be let in without a key, and nobody has said that they may."""
+    return not (is_loopback(project.host) or project.no_auth or get_settings().api_key)
 
 
 # run, call, exec, env and worker
