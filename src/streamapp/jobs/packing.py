@@ -17,7 +17,6 @@ import msgpack
 from pydantic import BaseModel
 from pydantic_core import from_json, to_jsonable_python
 
-from ..later import module
 from ..media import File, Image, Publisher, is_pil, media_of
 from ..text import whole
 from .content import is_plain
@@ -25,8 +24,6 @@ from .events import Event, Output, Preview, dumped, preview_payload, to_event
 
 if TYPE_CHECKING:
     import PIL.Image
-else:
-    PIL = module("PIL", submodules=("Image",))
 
 _BYTES = (bytes, bytearray, memoryview, io.BytesIO)
 _ITEMS = (list, tuple, set, frozenset, deque)
