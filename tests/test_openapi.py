@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -365,6 +366,17 @@ def test_a_response_of_the_endpoints_own_is_left_open(document: dict[str, Any], 
 @pytest.mark.parametrize("path", ["/arbitrary", "/upload", "/untyped"])
 def test_what_pydantic_cannot_describe_is_anything(document: dict[str, Any], path: str) -> None:
     assert document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"] == {}
+
+
+def test_a_default_or_limit_that_json_has_no_word_for_is_left_out_and_the_rest_is_described() -> None:
+    class Endless(streamapp.App):
+        @streamapp.endpoint("/endless")
+        def endless(self, most: Annotated[float, Field(ge=0, le=math.inf, examples=[1, math.nan])] = math.inf) -> int:
+            return 1
+
+    answer = TestClient(streamapp.compile_app(Endless)).get("/openapi.json")
+    field = answer.json()["components"]["schemas"]["EndlessInput"]["properties"]["most"]
+    assert field == {"type": "number", "minimum": 0, "examples": [1], "title": "Most"}
 
 
 def test_a_field_without_a_schema_leaves_the_others_described(document: dict[str, Any]) -> None:
