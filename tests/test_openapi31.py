@@ -23,7 +23,6 @@ from streamapp.loading import apps_in, load_module
 
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / "tests" / ".venvs" / "openapi" / "bin" / "python"
-GENERATOR = PYTHON.with_name("openapi-python-client")
 KEY = "secret"
 # Prints what is wrong with each of the documents that come as lines.
 VALIDATE = """
@@ -35,7 +34,7 @@ for line in sys.stdin:
         print(document["info"]["title"], str(error).splitlines()[0])
 """
 
-needs_openapi = needs(GENERATOR.exists(), "the packages about OpenAPI are missing; run `make test`")
+needs_openapi = needs(PYTHON.exists(), "the packages about OpenAPI are missing; run `make test`")
 
 
 def older(app: type[streamapp.App]) -> dict[str, Any]:
@@ -154,7 +153,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
         (folder / "options.yml").write_text("post_hooks: []\n")  # which would format it
         options = ["--path=openapi.json", "--output-path=generated", "--meta=none", "--config=options.yml"]
         yield {
-            "said": printed(str(GENERATOR), "generate", *options, folder=folder),
+            "said": printed(str(PYTHON), "-m", "openapi_python_client", "generate", *options, folder=folder),
             **json.loads(printed(str(PYTHON), str(ROOT / "tests/openapi_calls.py"), str(folder), url, env=variables)),
         }
 
