@@ -109,6 +109,26 @@ def test_schemas_of_one_title_are_told_apart_by_their_names() -> None:
     assert schemas["Camera"]["title"] == "Camera"
 
 
+class Tree(BaseModel):
+    kids: list["Tree"] = []
+
+
+def test_no_two_schemas_come_to_the_name_of_one_class() -> None:
+    """Of `Tree-Input`, what is taken of it, and `TreeInput`, what an endpoint takes, generators make one name."""
+
+    class Trees(streamapp.App):
+        @streamapp.endpoint("/tree")
+        def tree(self, tree: Tree, depth: int = 1) -> Tree:
+            return tree
+
+    schemas = older(Trees)["components"]["schemas"]
+    assert [schemas[name].get("title") for name in ("Tree-Input", "Tree-Output", "TreeInput")] == [
+        None,
+        None,
+        "TreeInput2",
+    ]
+
+
 def test_it_is_served_with_the_server_that_a_proxy_has_named(document: dict[str, Any]) -> None:
     assert TestClient(streamapp.compile_app(Described)).get("/openapi-3.1.json").json() == document
     proxied = TestClient(streamapp.compile_app(Described), root_path="/proxied")

@@ -4,11 +4,14 @@ What 3.1 has no word for is said in prose, or by the word that tools have for it
 they come, and an app's title is `x-displayName`.
 
 Divergence: where openapi-python-client stumbles less is said than could be. A body has one media type, as it sends all
-at once: the first. No object is a default. Schemas of one title have none, as it makes titles the names of classes.
+at once: the first. No object is a default. Schemas of one title have none, as it makes titles the names of classes; one
+whose class would have another's name has a number.
 """
 
 import itertools
+import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 OPENAPI_3_1 = "3.1.0"
@@ -38,10 +41,24 @@ def to_openapi_3_1(document: dict[str, Any]) -> dict[str, Any]:
 
 def _told_apart(schemas: dict[str, Any]) -> dict[str, Any]:
     titles = Counter(str(schema.get("title")) for schema in schemas.values())
-    return {
-        name: {key: part for key, part in schema.items() if key != "title" or titles[str(part)] == 1}
-        for name, schema in schemas.items()
-    }
+    taken: set[str] = set()
+    apart = {}
+    for name, schema in schemas.items():
+        rest = {key: part for key, part in schema.items() if key != "title" or titles[str(part)] == 1}
+        called = str(rest.get("title", name))
+        title = next(each for each in _numbered(called) if _class_name(each) not in taken)
+        taken.add(_class_name(title))
+        apart[name] = rest if title == called else {**rest, "title": title}
+    return apart
+
+
+def _numbered(called: str) -> Iterator[str]:
+    return itertools.chain([called], (f"{called}{n}" for n in itertools.count(2)))
+
+
+def _class_name(called: str) -> str:
+    """Return what is left of a title in the name of a class."""
+    return re.sub(r"[\W_]", "", called).lower()
 
 
 def _schema(schema: Any) -> Any:
