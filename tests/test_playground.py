@@ -70,6 +70,17 @@ def test_a_generation_is_seen_step_by_step_and_then_finished(sdxl: str, playgrou
     take_picture(tab, "playground-finished")
 
 
+@pytest.mark.long
+def test_the_first_app_that_new_writes_is_seen_step_by_step(playground: Opener, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "streamapp", "new", "my-app"], cwd=tmp_path, check=True, timeout=WAIT_S)
+    with serving(f"{tmp_path}/my-app/app.py:MyApp") as server:
+        tab = playground(server, viewport={"width": 1280, "height": 860}).open("/stream", steps=10)
+        tab.run()
+        until(lambda: tab.previews() > 1)
+        expect(tab.output.get_by_role("progressbar").first).to_have_attribute("aria-valuemax", "10")
+        take_picture(tab, "quickstart")
+
+
 def test_an_image_is_seen_step_by_step_as_its_tiles_are_done(playground: Opener, tmp_path: Path) -> None:
     draw_test_image(tmp_path)
     photo = tmp_path / "photo.jpg"
