@@ -20,8 +20,11 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+#: of READMEs that are all called after their package
+TITLES = {"client_sdk/python/README.md": "Python client", "client_sdk/js/README.md": "JavaScript client"}
 CONFIGURATION = "docs/zensical.toml"
 _LINK = re.compile(r"(\]\(|\b(?:src|href)=\")([^)\s\"#]+)")
+_TITLE = re.compile(r"^# .*", re.MULTILINE)
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -80,7 +83,10 @@ def _moved(path: str) -> tuple[str, set[str]]:
         there = os.path.relpath(place_of(target), Path(place_of(path)).parent)
         return f"{begin}{there}"
 
-    parts = _FENCED.split((ROOT / path).read_text())  # by turns what is no block, and a block
+    text = (ROOT / path).read_text()
+    if path in TITLES:
+        text = _TITLE.sub(f"# {TITLES[path]}", text, count=1)
+    parts = _FENCED.split(text)  # by turns what is no block, and a block
     return "".join(_LINK.sub(moved, part) if n % 2 == 0 else part for n, part in enumerate(parts)), linked
 
 

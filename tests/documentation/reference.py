@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from annotated_types import Ge, Gt
@@ -45,7 +45,7 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _named(kind: Any) -> str:
-    if isinstance(kind, types.UnionType):
+    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:  # a literal's `| None` is the latter in 3.11
         return next(_named(one) for one in get_args(kind) if one is not type(None))
     if get_origin(kind) is Annotated:
         return _named(get_args(kind)[0])
@@ -64,7 +64,9 @@ def _default(value: Any) -> str:
     if isinstance(value, tuple):
         return f"`{','.join(value)}`"
     if isinstance(value, int) and value >= MIB and value % MIB == 0:
-        return f"`{value}` ({value // MIB} Mi)"
+        return (
+            f"`{value}` ({value // 1024 // MIB} Gi)" if value % (1024 * MIB) == 0 else f"`{value}` ({value // MIB} Mi)"
+        )
     if isinstance(value, float):
         return f"`{value:g}`"
     return f"`{value.value if isinstance(value, Enum) else value}`"
