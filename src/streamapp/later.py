@@ -65,10 +65,10 @@ class _Module(ModuleType):
 
     def __init__(self, name: str, submodules: Collection[str]) -> None:
         super().__init__(name)
-        self.__dict__["_names"] = (name, *(f"{name}.{each}" for each in submodules))
+        self._names = (name, *(f"{name}.{each}" for each in submodules))
 
     def __getattr__(self, name: str) -> Any:
-        module, *_ = map(importlib.import_module, self.__dict__["_names"])
+        module, *_ = map(importlib.import_module, self._names)
         return getattr(module, name)
 
 
