@@ -344,7 +344,8 @@ class _CheckedTransport:
     """Look a host up once, refuse it unless public, and connect to the very addresses that were checked.
 
     A second look-up could answer otherwise (DNS rebinding). `Host` and the certificate stay those of the name. It has
-    the methods of `httpx.AsyncBaseTransport`, and one of those inside: derived from it, it would need httpx at import.
+    what `async with httpx.AsyncClient` asks of a transport, and one inside: derived from that, it would need httpx at
+    import.
     """
 
     def __init__(self, tls: ssl.SSLContext, allow_private: bool, connects_s: float = _CONNECTS_S) -> None:
@@ -360,9 +361,6 @@ class _CheckedTransport:
 
     async def __aexit__(self, *exception: Any) -> None:
         await self._pinned.__aexit__(*exception)
-
-    async def aclose(self) -> None:
-        await self._pinned.aclose()
 
     async def handle_async_request(self, request: "httpx.Request") -> "httpx.Response":
         *others, last = await self._addresses(request.url.raw_host)
