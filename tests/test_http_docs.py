@@ -114,6 +114,13 @@ def test_with_a_key_the_page_is_open_and_what_it_draws_is_not() -> None:
     assert closed == [401, 401, 401]
 
 
+@pytest.mark.parametrize(("path", "version"), [("/openapi.json", "3.2.0"), ("/openapi-3.1.json", "3.1.0")])
+def test_a_document_says_behind_which_prefix_it_was_asked_for(path: str, version: str) -> None:
+    document = client(root_path="/proxied").get(f"/proxied{path}").json()
+    assert (document["openapi"], document["servers"]) == (version, [{"url": "/proxied"}])
+    assert "servers" not in client().get(path).json()
+
+
 def test_the_page_needs_no_playground() -> None:
     app = streamapp.compile_app(Echo, playground=False)
     assert TestClient(app).get("/", headers={"Accept": "text/html"}).url.path == "/docs"
