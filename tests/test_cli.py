@@ -460,6 +460,14 @@ def test_reload_serves_new_code_at_the_same_port_and_ends_open_streams(folder: P
         assert process.wait(WAIT_S) == 130
 
 
+def test_with_reload_too_a_file_beside_the_app_stands_for_no_package_of_the_servers(folder: Path) -> None:
+    (folder / "typer.py").write_text("raise ValueError('no typer')")
+    with serving("app.py:Painter", "--reload") as (url, process):
+        assert httpx.get(f"{url}/health", timeout=WAIT_S).is_success
+        process.send_signal(signal.SIGTERM)
+        process.wait(WAIT_S)
+
+
 def raised(*options: str, **environment: str) -> str:
     """Return what `call` says of an endpoint that fails."""
     with serving("app.py:Painter", *options, **environment) as (url, process):

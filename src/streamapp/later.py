@@ -3,15 +3,42 @@
 What a program never uses costs it no time at its start, and no memory. `names_of` is for a package whose names stand in
 other modules, `module` for one that few need; both import under the lock that any import takes, in the thread that
 asks. Who asks on the loop for what takes longer than a few milliseconds has had another thread ask before.
+
+Divergence: importing this asks Python's import system to look for other people's packages where they were when the
+program began (`_Finder`): the folder of an app comes first on the path later, and a file `httpx.py` in it is not the
+httpx that the server needs.
 """
 
 import gc
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, NoReturn
+
+_path = sys.path[:]
+_names: set[str] = set()  # of packages that are imported later
+_is_late: ContextVar[bool] = ContextVar("streamapp_is_late", default=False)
+
+
+class _Finder:
+    """Find what is imported later, and all that it imports in turn, where an import at the start would have.
+
+    An app that imports such a package has the same one: a process has one module of a name.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, _: ModuleType | None = None) -> ModuleSpec | None:
+        """Do as the import system asks; what is not there is left to Python's own finders."""
+        if path is not None or not (name in _names or _is_late.get()):
+            return None
+        return PathFinder.find_spec(name, _path)
+
+
+sys.meta_path.insert(0, _Finder)
 
 
 def names_of(
@@ -68,7 +95,11 @@ class _Module(ModuleType):
         self._names = (name, *(f"{name}.{each}" for each in submodules))
 
     def __getattr__(self, name: str) -> Any:
-        module, *_ = map(importlib.import_module, self._names)
+        before = _is_late.set(True)
+        try:
+            module, *_ = map(importlib.import_module, self._names)
+        finally:
+            _is_late.reset(before)
         return getattr(module, name)
 
 
@@ -79,7 +110,9 @@ def module(name: str, package: str | None = None, *, submodules: Collection[str]
         name: begins with dots where it is one of ours, whose place is told from that of `package`.
         submodules: those that have to be there as well, as its attributes.
     """
-    return _Module(importlib.util.resolve_name(name, package), submodules)
+    place = importlib.util.resolve_name(name, package)
+    _names.add(place)
+    return _Module(place, submodules)
 
 
 def import_at_once(name: str) -> ModuleType:

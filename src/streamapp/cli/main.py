@@ -514,7 +514,9 @@ def _issue(project: Project) -> "certificates.Certificates":
 def _serve_reloading(project: Project, elsewhere: Sequence[str]) -> None:
     with listen(project) as listener:
         fd = listener.fileno()
-        command = [sys.executable, "-m", "streamapp", "serve", *project.apps, f"--fd={fd}", f"--host={project.host}"]
+        # -P: as with the command itself, files of this folder stand for no packages of the server's
+        command = [sys.executable, "-P", "-m", "streamapp", "serve", *project.apps, f"--fd={fd}"]
+        command += [f"--host={project.host}"]
         command += [f"--log-level={project.log_level}", "--playground" if project.playground else "--no-playground"]
         command += ["--debug" if project.debug else "--no-debug"]
         command += ["--no-auth"] if project.no_auth else []
