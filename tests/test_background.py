@@ -355,6 +355,25 @@ def test_a_job_that_stops_its_server_ends_as_it_would(path: str) -> None:
     assert serving.state == "stopped"
 
 
+def test_a_setup_and_a_teardown_that_stop_their_server_do_not_wait_for_its_end() -> None:
+    class Ending(Kept):
+        gate = Gate()
+        serving: Serving
+
+        def setup(self) -> None:
+            self.gate()
+            self.serving.stop()
+
+        def teardown(self) -> None:
+            self.serving.stop()
+            super().teardown()
+
+    Ending.serving = serving = beside(Ending)
+    Ending.gate.opened.set()
+    serving.stop()
+    assert Ending.is_torn_down
+
+
 def test_streams_of_sse_starlette_go_on_when_another_server_has_stopped() -> None:
     class Sent(streamapp.App):
         @streamapp.endpoint("/sent")

@@ -1,10 +1,12 @@
 """The handle on a server that runs beside its caller: the server is what its futures say."""
 
+import os
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 
 import pytest
-from tests.waiting import WAIT_S
+from tests.waiting import WAIT_S, until
 
 from streamapp.errors import SetupFailed, StreamAppError
 from streamapp.serving import Serving, run_within
@@ -51,6 +53,19 @@ def test_what_is_told_to_end_is_stopping_until_it_has_ended() -> None:
     assert (beside.serving.state, beside.serving.is_over) == ("stopping", False)
     beside.ended.set_result(0)
     assert (beside.serving.state, beside.serving.is_over) == ("stopped", True)
+
+
+def test_a_process_that_was_forked_from_the_servers_neither_stops_it_nor_waits_for_it() -> None:
+    beside = Beside(ends_with=None)
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            beside.serving.stop()
+            with pytest.raises(StreamAppError, match="is that of the process which this one was forked from"):
+                beside.serving.wait_ready()
+            os._exit(0 if not beside.asked.acquire(blocking=False) else 1)
+        os._exit(2)
+    until(lambda: os.waitpid(child, os.WNOHANG) == (child, 0))
 
 
 def test_what_ends_by_itself_has_failed() -> None:

@@ -6,6 +6,7 @@ Divergence: what serves is imported when it is called, as in `fal/app`: rooms to
 server, which nobody needs who only imports an app.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextvars import ContextVar
@@ -56,6 +57,7 @@ class Serving:
         self._end = end
         self._patience_s = patience_s
         self._is_told = False
+        self._process = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Serving {self.name} at {self.url}: {self.state}>"
@@ -82,8 +84,10 @@ class Serving:
 
         Raises:
             SetupFailed: one has raised; its traceback is a note.
-            StreamAppError: the server has ended before.
+            StreamAppError: the server has ended before, or is another process's.
         """
+        if self._process != os.getpid():
+            raise StreamAppError(f"the server of {self.name} is that of the process which this one was forked from")
         for future in self._ready:
             awaited: list[Future[Any]] = [future, self._ended]
             wait(awaited, return_when=FIRST_COMPLETED)
@@ -96,12 +100,15 @@ class Serving:
         """End the server as a signal ends `streamapp serve`; blocks until it has ended, and then the port is free.
 
         Running jobs have the deployment's `drain_s`, readers get their last events, `teardown` runs. Called again it
-        waits likewise, and is without effect when all is over. Called by a job it only begins the end, which would wait
-        for that job.
+        waits likewise, and is without effect when all is over. Called by a job or a hook of the app's it only begins
+        the end, which would wait for that. A process that was forked from the server's has no thread of it: there it is
+        without effect.
 
         Raises:
             TimeoutError: code of the app's keeps the server from ending.
         """
+        if self._process != os.getpid():
+            return
         if not self._ended.done():
             self._is_told = True
             self._end()
@@ -135,7 +142,7 @@ _is_within: ContextVar[bool] = ContextVar("streamapp_is_within", default=False)
 
 
 def run_within(serve: Callable[P, int], *arguments: P.args, **named: P.kwargs) -> int:
-    """Run a server in this context, which requests and jobs have from it: their code is not to wait for its end."""
+    """Run a server in this context, which hooks and jobs have from it: their code is not to wait for its end."""
     _is_within.set(True)
     return serve(*arguments, **named)
 

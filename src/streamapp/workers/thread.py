@@ -100,7 +100,7 @@ class ThreadWorker:
         """Start the thread; setup is its first item, jobs queue meanwhile. On the loop, where jobs take turns."""
         if self._rounds is not None:
             self._rounds.loop = asyncio.get_running_loop()
-        self._lane.start(self._work)
+        self._lane.start(partial(contextvars.copy_context().run, self._work))
 
     def submit(self, job: Job) -> None:
         """Queue a job; raises as `Worker.submit` says. A session runs from now on, and waits for something to do."""
