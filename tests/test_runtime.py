@@ -458,7 +458,7 @@ async def test_metrics_show_workers_jobs_and_readers() -> None:
         waiting = await submit(runtime, "/wait")
         waiting.attach()
         await asyncio.to_thread(app.started.wait, WAIT_S)  # which the thread comes to when the other job is counted
-        page = metrics.render().decode()
+        page = (await asyncio.to_thread(metrics.render)).decode()
         for line in (
             'streamapp_ready{app="example",kind="async"} 1.0',
             'streamapp_jobs_total{status="succeeded"} 1.0',
