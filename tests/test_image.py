@@ -197,6 +197,12 @@ def test_a_wheel_of_the_server_beside_the_app_is_installed(tmp_path: Path) -> No
     assert (done.app / wheel).is_file()
 
 
+def test_several_wheels_of_the_server_are_refused() -> None:
+    for version in ("0.9.0", "0.10.0"):
+        Path(f"streamapp_server-{version}-py3-none-any.whl").touch()
+    assert "leave one of them" in refused()
+
+
 def test_the_lists_of_a_folder_above_the_app_are_read_too(tmp_path: Path) -> None:
     Path("requirements.txt").write_text("-r more.txt\n")
     Path("more.txt").write_text("numpy\n")
@@ -319,12 +325,25 @@ def test_whom_that_image_ends_as_serves_unless_it_is_root(user: str, ours: str, 
     assert ("install -d -o me /data" in written) == (ours != "10001")
 
 
-@pytest.mark.parametrize("text", ["", "RUN x", "FROM python:3.12\nRUN a \\\n"])
+NO_WHOLE = [
+    *("", "RUN x", "FROM python:3.12\nRUN a \\\n", "FROM python:3.12\nRUN a \\\n  # b\n\n"),
+    *("FROM a\nRUN <<EOF\necho b\n", "FROM a\nRUN <<-'EOF' cat <<X\n\tEOF\n X\n"),
+]
+
+
+@pytest.mark.parametrize(
+    "text", ["RUN <<EOF\necho b\nEOF\n", "# <<EOF\n", "RUN <<-'E' cat <<X\n\tE\nX\n", "RUN a \\\n# b\n c\n"]
+)
+def test_what_is_a_whole_dockerfile_is_built_upon(text: str) -> None:
+    assert described(FAL.format(text=f"FROM a\n{text}")).base == f"FROM a\n{text}"
+
+
+@pytest.mark.parametrize("text", NO_WHOLE)
 def test_what_is_no_whole_dockerfile_is_refused(text: str) -> None:
     assert "is no whole Dockerfile" in refused(FAL.format(text=text))
 
 
-@pytest.mark.parametrize("args", ["{'A': 'b\\nRUN evil'}", "{'A B': 'c'}"])
+@pytest.mark.parametrize("args", ["{'A': 'b\\nRUN evil'}", "{'A B': 'c'}", "['A=b']"])
 def test_build_arguments_that_are_none_are_refused(args: str) -> None:
     image = f'image = streamapp.ContainerImage("FROM x", {{"build_args": {args}}})'
     assert "build_args: expected names" in refused(image)
@@ -379,6 +398,7 @@ def test_two_images_are_none() -> None:
         ("num_gpus = 0; machine_type = 'GPU'", 0),
         ("machine_type = 'GPU-H100'", 1),
         ("machine_type = ['S', 'GPU-A100']", 1),
+        ("machine_type = None", 0),
     ],
 )
 def test_as_many_gpus_are_reserved_as_the_app_says(options: str, gpus: int) -> None:
@@ -401,6 +421,11 @@ def test_compose_waits_for_the_drain_and_bakes_no_key_in() -> None:
     assert "a-secret" not in written
 
 
+def test_compose_takes_build_arguments_as_they_are() -> None:
+    image = Image("words", ("app.py",), (("streamapp-server",),), build_args={"A": "$B ${C} $$"})
+    assert 'A: "$$B $${C} $$$$"\n' in compose_file(image, Settings())
+
+
 def test_webrtc_has_the_machines_own_network() -> None:
     image = Image("live", ("app.py",), (("streamapp-server[webrtc]",),), webrtc=True)
     written = compose_file(image, Settings())
@@ -417,6 +442,8 @@ def test_webrtc_has_the_machines_own_network() -> None:
         ('local_python_modules = ["no_such_module"]', "there is no such module here"),
         ("local_python_modules = [3]", "there is no such module here"),
         ('app_files = ["nowhere"]', "there is no"),
+        ('app_files = "nowhere"', "app_files names 'nowhere', and there is no"),
+        ("image = streamapp.ContainerImage(None)", "expected the text of a Dockerfile, got None"),
         ('requirements = ["a\\nRUN evil"]', "expected one line each"),
     ],
 )

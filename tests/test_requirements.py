@@ -15,6 +15,7 @@ from streamapp.errors import InvalidInput
     [
         ([], []),
         ("torch", [["torch"]]),
+        ("https://example.org/x.whl", [["https://example.org/x.whl"]]),
         (["torch>=2", "x[a, b]==1 ; python_version<'4'"], [["torch>=2", "x[a, b]==1 ; python_version<'4'"]]),
         ([["torch"], [], ["flash-attn"]], [["torch"], ["flash-attn"]]),
         (
@@ -36,7 +37,9 @@ def test_requirements_become_pips_arguments(given: Any, words: list[list[str]]) 
         (["a\nb"], "one line each"),
         (["a\rb"], "one line each"),
         *((entry, "a file of this machine's") for entry in ("-r x.txt", "-e .", "--requirement=x", "./mine", "/mine")),
-        *((entry, "a file of this machine's") for entry in (".", "..", ".[all]", "-c limits.txt")),
+        *((entry, "a file of this machine's") for entry in (".", "..", ".[all]", "-c limits.txt", "-rx.txt")),
+        *((entry, "a file of this machine's") for entry in ("file:///x.whl", "x @ file:///x", "dist/x.whl")),
+        (["--find-links 'x"], "No closing quotation"),
     ],
 )
 def test_what_pip_cannot_find_there_is_refused(given: Any, said: str) -> None:
@@ -98,6 +101,13 @@ def test_lists_that_a_list_names_come_with_it(tmp_path: Path) -> None:
     assert read_project(tmp_path, tmp_path).files == (tmp_path / "requirements.txt", tmp_path / "more.txt")
 
 
+def test_a_list_of_another_editors_that_leads_around_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "requirements.txt").write_text('-r "more/the list.txt"\r\n', "utf-8-sig")
+    (tmp_path / "more" / "the list.txt").write_text("-r ../requirements.txt\n")
+    assert read_project(tmp_path, tmp_path).files == (tmp_path / "requirements.txt", tmp_path / "more" / "the list.txt")
+
+
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
@@ -105,10 +115,14 @@ def test_lists_that_a_list_names_come_with_it(tmp_path: Path) -> None:
         ("requirements.txt", "./mine # of ours\n", "a file of this machine's"),
         ("pyproject.toml", "[project]\ndynamic = ['dependencies']", "its dependencies are dynamic"),
         ("pyproject.toml", "[project", "Expected"),
+        ("pyproject.toml", "project = 3", "is not written as packages write it"),
+        ("pyproject.toml", "[project]\ndynamic = 3", "is not written as packages write it"),
+        ("requirements.txt", "-r nowhere.txt", "nowhere.txt: No such file"),
+        ("requirements.txt", "numpy\udce4", "is not written in UTF-8"),
     ],
 )
 def test_what_cannot_be_carried_over_is_refused(file: str, text: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / file).write_text(text)
+    (tmp_path / file).write_text(text, errors="surrogateescape")
     with pytest.raises(InvalidInput, match=said):
         read_project(tmp_path, tmp_path)
 

@@ -92,7 +92,8 @@ def compose_file(image: Image, settings: Settings) -> str:
     reach = ["network_mode: host # WebRTC's addresses are the machine's"]
     if not image.webrtc:
         reach = ["ports:", f'  - "127.0.0.1:{PORT}:{PORT}" # a proxy before it speaks https to others']
-    args = [f"    {name}: {json.dumps(str(value))}" for name, value in image.build_args.items()]
+    meant = ((name, str(value).replace("$", "$$")) for name, value in image.build_args.items())
+    args = [f"    {name}: {json.dumps(value)}" for name, value in meant]
     grace_s = round(settings.drain_s) + _END_S
     service = [
         "build:",

@@ -22,9 +22,10 @@ from ..fal.container import ContainerImage
 from ..loading import modules_of, source_folder
 from ..process.logs import logger
 from .dockerfile import WRITTEN, Image, docker_name
-from .requirements import extras, read_project, server, stages, with_secrets, without_server
+from .requirements import extras, read_project, read_text, server, stages, with_secrets, without_server
 
 _PATH = re.compile(r"(?!-)[\w ,.+@=~/-]+")  # neither variables nor patterns of Docker's, nor options
+_HERE = re.compile(r"""<<(-?)["']?(\w+)["']?""")  # of Docker's RUN and COPY
 _TOOLS = {"git+": "git", "hg+": "mercurial"}  # what pip calls for such URLs
 _SECRETS = (".env", ".env.*", "*.pem", "*.key", ".netrc", ".pypirc")
 _CLUTTER = (".git", ".venv", "venv", "node_modules", "__pycache__")
@@ -54,7 +55,7 @@ def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[Ap
         served=tuple(_as_there(each, folder) for each in served),
         installs=installs,
         lists=lists,
-        tools=_tools_for([*chain(*installs), *(path.read_text() for path in project.files)]),
+        tools=_tools_for([*chain(*installs), *map(read_text, project.files)]),
         sources=sources,
         base=base,
         build_args=build_args,
@@ -78,7 +79,8 @@ def _gpus(app: type[App]) -> int:
     count = _option(app, "num_gpus")
     if count is None:
         machines = _option(app, "machine_type")
-        return int(any(str(each).startswith("GPU") for each in ([machines] if isinstance(machines, str) else machines)))
+        several = machines if isinstance(machines, list | tuple) else [machines]
+        return int(any(str(each).startswith("GPU") for each in several))
     if type(count) is not int or count < 0:
         raise InvalidInput(f"{app.__qualname__}: expected num_gpus to be a number, got {count!r}")
     return count
@@ -110,17 +112,33 @@ def _base(apps: Sequence[type[App]], folder: Path) -> tuple[str | None, Mapping[
 
 def _build_args(image: ContainerImage) -> Mapping[str, str]:
     given = image.options.get("build_args") or {}
+    if not isinstance(given, Mapping):
+        raise InvalidInput(f"build_args: expected names and values, got {given!r}")
     for name, value in given.items():
         if not re.fullmatch(r"[A-Za-z_]\w*", str(name)) or not str(value).isprintable():
             raise InvalidInput(f"build_args: expected names, and values of one line each, got {name!r}: {value!r}")
     return given
 
 
-def _check_base(text: str) -> None:
+def _check_base(text: Any) -> None:
+    if not isinstance(text, str):
+        raise InvalidInput(f"the app's image: expected the text of a Dockerfile, got {text!r}")
     if WRITTEN in text:
         raise InvalidInput("the app's image is a Dockerfile that `streamapp image` has written; write to another file")
-    if not re.search(r"^\s*FROM\s", text, re.MULTILINE | re.IGNORECASE) or text.rstrip().endswith("\\"):
+    goes_on = re.search(r"\\\s*(^\s*#.*\s*)*\Z", text, re.MULTILINE)  # comments do not end a line that does
+    if not re.search(r"^\s*FROM\s", text, re.MULTILINE | re.IGNORECASE) or goes_on or _is_left_open(text):
         raise InvalidInput(f"the app's image is no whole Dockerfile: it ends with {text[-60:]!r}")
+
+
+def _is_left_open(text: str) -> bool:
+    """Say whether the last lines are a here-document's, to which the next ones would belong."""
+    ends: list[tuple[str, str]] = []  # each with the dash by which it may be indented with tabs
+    for line in text.splitlines():
+        if not ends:
+            ends = [] if line.lstrip().startswith("#") else _HERE.findall(line)
+        elif (line.lstrip("\t") if ends[0][0] else line) == ends[0][1]:
+            del ends[0]
+    return bool(ends)
 
 
 def _named_besides(apps: Sequence[type[App]], folder: Path) -> Iterator[Path]:
@@ -132,7 +150,8 @@ def _named_besides(apps: Sequence[type[App]], folder: Path) -> Iterator[Path]:
         for name in _option(app, "local_python_modules") or ():
             yield _module_place(app, name)
         file = getattr(sys.modules.get(app.__module__), "__file__", None)
-        for path in _option(app, "app_files") or ():
+        paths = _option(app, "app_files") or ()
+        for path in [paths] if isinstance(paths, str) else paths:
             place = (Path(file).parent if file else folder) / path
             if not place.exists():
                 raise InvalidInput(f"{app.__qualname__}: app_files names {path!r}, and there is no {place}")
@@ -199,7 +218,7 @@ def _check_path(name: str) -> None:
 def _check_ignored(folder: Path, sources: Iterable[str]) -> None:
     """Refuse to copy files that hold secrets, and say which folders are of no use there."""
     ignoring = folder / ".dockerignore"
-    patterns = [line.strip() for line in ignoring.read_text().splitlines()] if ignoring.is_file() else []
+    patterns = [line.strip() for line in read_text(ignoring).splitlines()] if ignoring.is_file() else []
     copied = [folder / source for source in sources]
     left = [path for place in copied if place.is_dir() for path in place.iterdir()]
     left = [path for path in left if not _is_ignored(path.relative_to(folder).as_posix(), patterns)]
@@ -234,14 +253,16 @@ def _installs(
     """Return the files that pip reads, and its arguments for each stage."""
     layers = [stage for app in apps for stage in stages(_option(app, "requirements") or [])]
     named = [*declared, *(word for layer in layers for word in layer)]
-    for word in with_secrets([*named, *(line for file in files for line in file.read_text().splitlines())]):
+    for word in with_secrets([*named, *(line for file in files for line in read_text(file).splitlines())]):
         logger.warning("requirements: who has the image can read the password in %s; build with a secret instead", word)
     needs = extras((file for app in apps for file in _files_of(app, folder)), webrtc=webrtc)
-    wheel = max((path.name for path in folder.glob("streamapp_server-*.whl")), default=None)
+    wheels = [path.name for path in folder.glob("streamapp_server-*.whl")]
+    if len(wheels) > 1:
+        raise InvalidInput(f"{', '.join(sorted(wheels))}: leave one of them in {folder}, which the image is to have")
+    wheel = next(iter(wheels), None)
     own = server(named, needs, wheel)
     lists = _inside(folder, files)
     listed = ["-r", lists[0]] if lists else []
     first, *others = [without_server(layer) for layer in layers] or [[]]
     installs = [[own, *listed, *without_server(declared), *first], *([own, *layer] for layer in others)]
-    wheels = [wheel] if wheel else []
     return (*wheels, *lists), tuple(map(tuple, installs))
