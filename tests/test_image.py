@@ -282,6 +282,44 @@ def test_a_file_with_secrets_is_refused_until_it_is_ignored(name: str) -> None:
     assert f"{name} would be in the image" in refused()
 
 
+@pytest.mark.parametrize(
+    ("lines", "is_refused"),
+    [
+        *(("", True), (".env\n", True), ("*.env", True), ("conf*\n!conf/a\n", True), ("/\n.\n#conf", True)),
+        *(("conf", False), ("**/.env", False), ("/conf/*/.env", False), ("conf/**", False)),
+    ],
+)
+def test_a_file_with_secrets_in_a_folder_is_refused_unless_it_is_ignored(lines: str, is_refused: bool) -> None:
+    Path("conf/a").mkdir(parents=True)
+    Path("conf/a/.env").touch()
+    Path(".dockerignore").write_text(lines)
+    if not is_refused:
+        described()
+        return
+    assert "conf/a/.env would be in the image" in refused()
+
+
+def test_what_folders_of_no_use_hold_is_not_looked_at() -> None:
+    Path(".venv/lib").mkdir(parents=True)
+    Path(".venv/lib/cacert.pem").touch()
+    described()
+
+
+def test_a_file_with_secrets_that_an_app_names_is_refused() -> None:
+    Path("keys").mkdir()
+    Path("keys/tls.key").touch()
+    assert "keys/tls.key would be" in refused('app_files = ["../keys/tls.key"]', file="apps/words.py")
+
+
+@pytest.mark.parametrize("name", ["app.py", "requirements.txt"])
+def test_what_the_image_needs_is_not_to_be_ignored(name: str) -> None:
+    Path("requirements.txt").touch()
+    Path(".dockerignore").write_text(f"{name}\n")
+    assert refused().endswith(f"keeps {name} from the image, which needs it; write !{name}")
+    Path(".dockerignore").write_text("*\n!*.py\n!*.txt\n")
+    described()
+
+
 def test_folders_of_no_use_are_named(caplog: pytest.LogCaptureFixture) -> None:
     Path(".git").mkdir()
     Path(".venv").mkdir()

@@ -7,6 +7,7 @@ the command runs; the app's own folder goes in as a whole, for what it reads bes
 
 import fnmatch
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ _PATH = re.compile(r"(?!-)[\w ,.+@=~/-]+")  # neither variables nor patterns of 
 _HERE = re.compile(r"""<<(-?)["']?(\w+)["']?""")  # of Docker's RUN and COPY
 _TOOLS = {"git+": "git", "hg+": "mercurial"}  # what pip calls for such URLs
 _SECRETS = (".env", ".env.*", "*.pem", "*.key", ".netrc", ".pypirc")
+_MAX_TOLD = 10
 _CLUTTER = (".git", ".venv", "venv", "node_modules", "__pycache__")
 
 
@@ -45,14 +47,17 @@ def image_of(served: Sequence[str], named: Sequence[str], apps: Sequence[type[Ap
     places = [source_folder(each) for each in named]
     settled = [] if served else [folder / "pyproject.toml"]
     sources = _inside(folder, [*places, *settled, *_named_besides(apps, folder)])
-    _check_ignored(folder, sources)
+    patterns = _ignored_in(folder)
+    _check_left(folder, sources, patterns)
     webrtc = any(spec.mark.webrtc for app in apps for spec in app.session_specs())
     project = read_project(places[0].resolve() if places[0].resolve().is_relative_to(folder) else folder, folder)
     lists, installs = _installs(apps, project.requirements, project.files, folder, webrtc)
+    there = tuple(_as_there(each, folder) for each in served)
+    _check_needed([*lists, *(place for place, _, _ in (each.partition(":") for each in there))], folder, patterns)
     base, build_args = _base(apps, folder)
     return Image(
         name=docker_name(str(apps[0].app_name)),
-        served=tuple(_as_there(each, folder) for each in served),
+        served=there,
         installs=installs,
         lists=lists,
         tools=_tools_for([*chain(*installs), *map(read_text, project.files)]),
@@ -215,32 +220,64 @@ def _check_path(name: str) -> None:
         raise InvalidInput(f"{name!r}: Docker reads such a name as a pattern, a variable or an option; rename it")
 
 
-def _check_ignored(folder: Path, sources: Iterable[str]) -> None:
+def _ignored_in(folder: Path) -> list[str]:
+    ignoring = folder / ".dockerignore"
+    return [line.strip() for line in read_text(ignoring).splitlines()] if ignoring.is_file() else []
+
+
+def _check_needed(names: Iterable[str], folder: Path, patterns: Sequence[str]) -> None:
+    for name in names:
+        if (folder / name).is_file() and _is_ignored(name, patterns):
+            raise InvalidInput(f"{folder / '.dockerignore'} keeps {name} from the image, which needs it; write !{name}")
+
+
+def _check_left(folder: Path, sources: Iterable[str], patterns: Sequence[str]) -> None:
     """Refuse to copy files that hold secrets, and say which folders are of no use there."""
     ignoring = folder / ".dockerignore"
-    patterns = [line.strip() for line in read_text(ignoring).splitlines()] if ignoring.is_file() else []
-    copied = [folder / source for source in sources]
-    left = [path for place in copied if place.is_dir() for path in place.iterdir()]
-    left = [path for path in left if not _is_ignored(path.relative_to(folder).as_posix(), patterns)]
-    secrets = [path.name for path in left if _fits(path.name, _SECRETS)]
+    left = [path.relative_to(folder) for source in sources for path in _left(folder / source, folder, patterns)]
+    secrets = [path.as_posix() for path in left if _fits(path.name, _SECRETS)]
     if secrets:
         raise InvalidInput(
-            f"{', '.join(sorted(secrets))} would be in the image, for everybody who has it; write each into "
-            f"{ignoring}, on a line of its own"
+            f"{', '.join(sorted(secrets)[:_MAX_TOLD])} would be in the image, for everybody who has it; write each "
+            f"into {ignoring}, on a line of its own"
         )
-    if clutter := sorted(path.name for path in left if _fits(path.name, _CLUTTER)):
+    if clutter := sorted(path.as_posix() for path in left if len(path.parts) == 1 and _fits(path.name, _CLUTTER)):
         logger.warning("%s would be in the image; write each into %s", ", ".join(clutter), ignoring)
 
 
+def _left(place: Path, folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
+    """Yield a file, or what a .dockerignore leaves of a folder; what is of no use without what is in it."""
+    if place.is_file():
+        yield place
+    for top, folders, files in os.walk(place):
+        both = [Path(top, name) for name in (*folders, *files)]
+        left = [path for path in both if not _is_ignored(path.relative_to(folder).as_posix(), patterns)]
+        yield from left
+        brings_back = any(pattern.startswith("!") for pattern in patterns)
+        folders[:] = [
+            name
+            for name in folders
+            if (brings_back or Path(top, name) in left) and not (Path(top, name) in left and _fits(name, _CLUTTER))
+        ]
+
+
 def _is_ignored(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a .dockerignore names something, the last line that fits counts; a `*` takes no slash elsewhere."""
+    """Tell whether a .dockerignore names something, or what it is in; the last line that fits counts."""
     said = False
     for pattern in patterns:
-        meant = pattern.removeprefix("!").strip("/")
-        anywhere = meant.startswith("**/") and fnmatch.fnmatchcase(Path(name).name, meant.removeprefix("**/"))
-        if not pattern.startswith("#") and (anywhere or fnmatch.fnmatchcase(name, meant)):
+        meant = [part for part in pattern.removeprefix("!").split("/") if part not in ("", ".")]
+        if meant and not pattern.startswith("#") and _leads_to(meant, name.split("/")):
             said = not pattern.startswith("!")
     return said
+
+
+def _leads_to(pattern: Sequence[str], parts: Sequence[str]) -> bool:
+    """Say whether a pattern fits a path or a folder that it is in; `**` stands for any number of folders."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_leads_to(pattern[1:], parts[n:]) for n in range(len(parts)))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _leads_to(pattern[1:], parts[1:])
 
 
 def _fits(name: str, patterns: Iterable[str]) -> bool:
