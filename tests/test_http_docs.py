@@ -203,6 +203,15 @@ def test_behind_a_key_the_page_asks_for_it_once_and_sends_it_with_what_is_tried(
     expect(page.get_by_role("button", name="Run")).to_be_visible()
 
 
+def test_a_key_of_any_letters_opens_the_page(playground: Opener) -> None:
+    with serving(GUARDED, awaits_setup=False, STREAMAPP_API_KEY='ein "schlüssel" €') as url:
+        page = playground(url).page
+        page.goto(f"{url}/docs")
+        page.get_by_label("API key").fill('ein "schlüssel" €')
+        page.get_by_role("button", name="Continue").click()
+        expect(page.get_by_role("heading", name="What is described").first).to_be_visible()
+
+
 def test_a_stream_is_shown_when_it_has_ended_and_ends_when_it_is_stopped(gated: str, playground: Opener) -> None:
     page = playground(gated).page
     page.goto(f"{gated}/docs")

@@ -47,7 +47,8 @@ function fail(answer, told) {
 
 /** Return headers that open the server. What no header can hold is no server's key. */
 function withKey(headers) {
-  return key && MAY_BE_SENT.test(key) ? { Authorization: `Key ${key}`, ...headers } : headers;
+  const sent = String.fromCharCode(...new TextEncoder().encode(key)); // a character of a header is a byte, and the server's are UTF-8
+  return key && MAY_BE_SENT.test(sent) ? { Authorization: `Key ${sent}`, ...headers } : headers;
 }
 
 part("ask").addEventListener("submit", (event) => {
