@@ -26,7 +26,7 @@ from tests.scripted_server import END, Serve, answer, block, chunk, head
 from tests.waiting import WAIT_S
 from typer.testing import CliRunner, Result
 
-from streamapp.cli.main import cli, read_arguments, set_up_logging
+from streamapp.cli.main import Project, cli, read_arguments, set_up_logging
 from streamapp.errors import InvalidInput
 from streamapp.settings import get_settings
 
@@ -881,6 +881,10 @@ def test_call_refuses_the_url_of_another_server_as_a_path(serve: Serve) -> None:
 
 def test_call_refuses_a_key_with_a_line_end() -> None:
     assert refused("call", "http://127.0.0.1:9", "/x", "--key", "secret\n").startswith("not_sent: Expected a key")
+
+
+def test_who_says_nothing_serves_at_port_8000_of_this_machine_alone() -> None:
+    assert (Project().host, Project().port) == ("127.0.0.1", 8000)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://[::1", "http://", "ftp://x", "", "http://x:port"])
