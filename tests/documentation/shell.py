@@ -95,6 +95,7 @@ class Shell:
             return ""
         script = f"""{text}\nprintf '\\0%s\\0' "$PWD"; env --null"""
         printed, _, left = self.command(["bash", "-euo", "pipefail", "-c", script], venv=venv).partition("\0")
+        assert left, "it exits, so what it leaves is not known"
         folder, *variables = left.rstrip("\0").split("\0")
         self.folder = Path(folder)
         self.variables = dict(each.split("=", 1) for each in variables) | {"PATH": self.variables["PATH"]}
