@@ -19,7 +19,10 @@ OTHERS = {
     *("docs/architecture.md", "docs/decisions/README.md", "docs/playground.md", "docs/reference/cli.md"),
     "tests/apps/runpod_tutorial/page.md",
 }
-RUN = [path for path in MARKDOWN if path not in OTHERS and blocks_of((ROOT / path).read_text())]
+#: files of other programs, and commands of other machines: tests/test_deploy.py hands each to who takes it
+_DEPLOYED = "docs/deploy/"
+_OURS = [path for path in MARKDOWN if path not in OTHERS and not path.startswith(_DEPLOYED)]
+RUN = [path for path in _OURS if blocks_of((ROOT / path).read_text())]
 _HERE = {
     "torch": importlib.util.find_spec("torch") is not None,
     "node": (SDK / "node_modules" / ".bin" / "esbuild").exists() and shutil.which("node") is not None,
