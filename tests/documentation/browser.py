@@ -37,7 +37,7 @@ def in_browser(shell: Shell, browser: Browser, code: str, *, lines: str, is_all:
         page.add_script_tag(type="module", content=module)
         come_true(page, lines)
         with suppress(AssertionError):  # what is missing is told by who compares
-            until(lambda: page.evaluate("true") and is_all("\n".join(said)))
+            until(lambda: page.evaluate("true") and is_all("\n".join(said)))  # asked, it hands over what it has said
     return "\n".join(said)
 
 
