@@ -2,7 +2,6 @@
 
 import importlib.util
 import shutil
-import subprocess
 
 import pytest
 from tests.chromium import CHROMIUM
@@ -11,9 +10,9 @@ from tests.documentation.browser import NPM, SDK
 from tests.documentation.pages import needs_of
 from tests.documentation.shell import ROOT, VENVS
 from tests.fal_packages import needs
+from tests.repository import listed
 
-_LISTED = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-MARKDOWN = [path for path in _LISTED.split("\0") if path and (ROOT / path).is_file()]
+MARKDOWN = listed("*.md")
 #: drawings and formats, whose blocks nobody runs; peers' pages; generated; somebody else's
 OTHERS = {
     *("docs/architecture.md", "docs/decisions/README.md", "docs/playground.md", "docs/reference/cli.md"),

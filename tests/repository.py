@@ -1,0 +1,13 @@
+"""Know the repository that the tests are in: its folder, and what git has of it."""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def listed(*patterns: str) -> list[str]:
+    """Return what git knows of; of a checkout, too, that belongs to somebody else, as one in a container does."""
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", *patterns]
+    places = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\0")
+    return [place for place in places if (ROOT / place).is_file()]
