@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
-from tests.test_repository import ROOT, texts
+from tests.repository import ROOT, texts
 
 HOME = "https://github.com/streamapp-server/streamapp"
 # What leads nowhere on an index: a path, or a heading, as an index gives headings no names.

@@ -4,7 +4,7 @@ import re
 import runpy
 
 import pytest
-from tests.test_repository import ROOT
+from tests.repository import ROOT
 
 notes = runpy.run_path(str(ROOT / ".ci" / "notes"))["notes"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
