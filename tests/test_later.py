@@ -96,15 +96,16 @@ def test_a_module_is_given_as_it_is_at_that_moment(package: ModuleType) -> None:
 def test_files_of_an_app_take_no_packages_place_nor_that_of_what_it_imports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = {name: value for name, value in sys.modules.items() if name not in ("cProfile", "profile")}
-    monkeypatch.setattr(sys, "modules", kept)
+    for name in ("cProfile", "profile"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     stands = module("cProfile")
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("cProfile", "profile", "beside"):
         (tmp_path / f"{name}.py").write_text("is_the_apps = True")
     assert not hasattr(stands, "is_the_apps")
-    assert not hasattr(kept["profile"], "is_the_apps")
+    assert not hasattr(sys.modules["profile"], "is_the_apps")
     assert import_module("beside").is_the_apps
+    del sys.modules["beside"]
 
 
 def test_a_module_that_is_not_installed_is_told_as_of_any_import() -> None:
