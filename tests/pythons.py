@@ -5,6 +5,7 @@ environment of its own in `tests/.venvs`, without the models' packages: what nee
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,13 +17,13 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 PYENV = Path.home() / ".pyenv" / "versions"
 _EXTRAS = ".[tls,webrtc,dev]"
-_CLASSIFIER = "Programming Language :: Python :: "
+_CLASSIFIER = re.compile(r"Programming Language :: Python :: (\d+\.\d+)")
 
 
 def versions() -> list[str]:
     """Return the versions that the package says it runs on."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [each.removeprefix(_CLASSIFIER) for each in project["classifiers"] if each.startswith(_CLASSIFIER)]
+    return [match[1] for match in map(_CLASSIFIER.fullmatch, project["classifiers"]) if match]
 
 
 def find(version: str, pyenv: Path = PYENV) -> str | None:

@@ -26,6 +26,7 @@ def put(file: Path, line: str) -> str:
 
 def test_the_versions_are_those_that_the_package_says_it_runs_on() -> None:
     assert HERE in versions()
+    assert [each for each in versions() if not each.startswith("3.")] == []  # nor "3", nor "3 :: Only"
 
 
 def test_an_interpreter_is_found_on_the_path(path: Path) -> None:
