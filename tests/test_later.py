@@ -100,12 +100,12 @@ def test_files_of_an_app_take_no_packages_place_nor_that_of_what_it_imports(
         monkeypatch.delitem(sys.modules, name, raising=False)
     stands = module("cProfile")
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("cProfile", "profile", "beside"):
+    for name in ("cProfile", "profile", "only_the_apps"):
         (tmp_path / f"{name}.py").write_text("is_the_apps = True")
     assert not hasattr(stands, "is_the_apps")
     assert not hasattr(sys.modules["profile"], "is_the_apps")
-    assert import_module("beside").is_the_apps
-    del sys.modules["beside"]
+    assert import_module("only_the_apps").is_the_apps
+    del sys.modules["only_the_apps"]
 
 
 def test_a_module_that_is_not_installed_is_told_as_of_any_import() -> None:

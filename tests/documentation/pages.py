@@ -162,10 +162,11 @@ def needs_of(text: str) -> set[str]:
     return found
 
 
+_SERVE_MODELS = r"\bapps/(dataset|live|llm|pipeline|sdxl|text)/"
 #: what needs something, as blocks name it
 _NAMED = {
     "npm": r"@fal-ai/client|runpod-sdk",
-    "torch": r"\b(torch|diffusers|transformers|streamapp\.diffusion|streamapp\.llm)\b",
+    "torch": r"\b(torch|diffusers|transformers|streamapp\.(diffusion|llm))\b|" + _SERVE_MODELS,
 }
 
 
